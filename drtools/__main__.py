@@ -1,0 +1,6 @@
+"""`python -m drtools TOOL ...`, as torchrun starts it."""
+
+from drtools.cli import main
+
+if __name__ == "__main__":
+    main()

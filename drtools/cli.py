@@ -1,0 +1,192 @@
+"""The command line: the list of tools, dispatch, shared flags, exit statuses, pipes and signals. Written once.
+
+A tool is a module of `drtools.tools`: its docstring is its help and the signature of its `main` its flags.
+A parameter whose type is a dataclass is expanded into that dataclass's fields, so that shared flags are declared once.
+"""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import inspect
+import os
+import signal
+import sqlite3
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from drtools import console
+from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
+
+TOOLS = Path(__file__).parent / "tools"
+
+
+def tool_names() -> list[str]:
+    """Return the tools' names as a user types them, in alphabetical order."""
+    return sorted(path.stem.replace("_", "-") for path in TOOLS.glob("[a-z]*.py"))
+
+
+def first_line(name: str) -> str:
+    """Return the first line of a tool's docstring, read without importing the tool."""
+    source = (TOOLS / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n", 1)[0]
+
+
+def _list_tools() -> str:
+    rows = [(f"  {name}", first_line(name)) for name in tool_names()]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name.ljust(width)}  {line}" for name, line in rows]
+    return "\n".join(["usage: drtools TOOL [FLAGS ...]      drtools TOOL --help", "", *lines])
+
+
+def _flat_parameters(function: Callable) -> tuple[list[inspect.Parameter], dict[str, type]]:
+    """Return the parameters of a tool with each dataclass replaced by its fields, and the dataclasses by parameter name."""
+    from drtools.flags import ConsoleFlags
+
+    hints = typing.get_type_hints(function, include_extras=True)
+    groups: dict[str, type] = {}
+    flat: list[inspect.Parameter] = []
+    parameters = [*inspect.signature(function).parameters.values()]
+    for parameter in parameters:
+        kind = hints[parameter.name]
+        if not dataclasses.is_dataclass(kind):
+            flat.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = kind
+        flat += _fields_as_parameters(kind, parameter.default)
+    groups["console_flags"] = ConsoleFlags
+    flat += _fields_as_parameters(ConsoleFlags, inspect.Parameter.empty)
+    return flat, groups
+
+
+def _fields_as_parameters(kind: type, given: object) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    parameters = []
+    for field in dataclasses.fields(kind):
+        if not field.init:
+            continue
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        if given is not inspect.Parameter.empty:
+            default = getattr(given, field.name)
+        parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]))
+    return parameters
+
+
+def command_of(name: str, function: Callable, help_text: str) -> Callable[[], None]:
+    """Return a function with the flat signature of a tool, which fills the dataclasses and calls it."""
+    from drtools.flags import checked_request
+
+    flat, groups = _flat_parameters(function)
+
+    @functools.wraps(function)
+    def call(**values: object) -> None:
+        console.configure(name, values["quiet"], values["log_json"], values["strict"])
+        request = checked_request(name, flat, values)
+        arguments = {}
+        for parameter in inspect.signature(function).parameters:
+            kind = groups.get(parameter)
+            if kind is None:
+                arguments[parameter] = values[parameter]
+                continue
+            arguments[parameter] = kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.init})
+            if hasattr(kind, "request"):
+                arguments[parameter].request = request
+        function(**arguments)
+
+    call.__signature__ = inspect.Signature(flat)
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    call.__doc__ = help_text
+    del call.__wrapped__
+    return call
+
+
+def _invoke(name: str, arguments: list[str]) -> None:
+    import typer
+
+    module = importlib.import_module(f"drtools.tools.{name.replace('-', '_')}")
+    application = typer.Typer(add_completion=False, rich_markup_mode="rich" if sys.stdout.isatty() else None,
+                              context_settings={"help_option_names": ["-h", "--help"]})
+    application.command()(command_of(name, module.main, module.__doc__))
+    command = typer.main.get_command(application)
+    try:
+        status = command.main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
+    except typer.TyperException as error:
+        raise UserError(f"{error.format_message()} (drtools {name} --help lists the flags)") from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if isinstance(status, int) and status:
+        raise SystemExit(status)
+    console.check_strict()
+    console.say_notices()
+    sys.stdout.flush()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _say_internal_error(kind: type[BaseException], error: BaseException, traceback: object) -> None:
+    console.error(f"internal error, a bug of drtools: {kind.__name__}: {error} (DRTOOLS_DEBUG=1 shows where)")
+
+
+def _status_of(error: BaseException) -> int:
+    """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
+    if isinstance(error, AlreadyDone):
+        console.say(str(error))
+        return 0
+    if isinstance(error, UserError):
+        console.error(str(error))
+        return 2
+    if isinstance(error, GateRefused):
+        console.error(str(error))
+        return 3
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        console.error("stopped; the same command again continues what can be continued")
+        return 130 if isinstance(error, KeyboardInterrupt) else 143
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output once more at its end
+        return 128 + signal.SIGPIPE
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        console.error(f"{where}{error.strerror or error}; nothing finished was changed, the same command again continues")
+        return 1
+    if isinstance(error, WorldError | sqlite3.OperationalError):
+        console.error(str(error))
+        return 1
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
+        console.error(f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try smaller batches, for instance --batch-tokens")
+        return 1
+    raise error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one tool, named by the first argument, and exit with its status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_list_tools())
+        return
+    if arguments[0] == "--version":
+        from drtools import __version__
+
+        print(f"drtools {__version__}")
+        return
+    console.configure("drtools")
+    if arguments[0] not in tool_names():
+        console.error(f"no tool is named {arguments[0]!r}; the tools are: {', '.join(tool_names())}")
+        raise SystemExit(2)
+    console.configure(arguments[0])
+    signal.signal(signal.SIGTERM, _terminate)
+    debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
+    if not debugging:
+        sys.excepthook = _say_internal_error
+    try:
+        _invoke(arguments[0], arguments[1:])
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        if debugging and not isinstance(error, AlreadyDone):
+            import traceback
+
+            traceback.print_exc()
+        raise SystemExit(_status_of(error)) from None

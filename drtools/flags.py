@@ -1,0 +1,106 @@
+"""Flags that several tools share: a dataclass for each group, expanded into a tool's signature by the command line."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, get_args
+
+from typer import Option
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.formats.lines import local
+
+
+class Role(Enum):
+    """What a flag's value is, for the request that decides whether two commands are the same."""
+
+    INPUT = auto()  # a file or folder: its content counts, not its name
+    MODEL = auto()  # a folder, or a name on the hub
+    UNRECORDED = auto()  # changes how the work is done or told, never its result
+
+
+Documents = Annotated[str, Option(help="corpus: JSONL or TSV, `.gz` or `-`"), Role.INPUT]
+Queries = Annotated[str, Option(help="queries: JSONL or TSV, `.gz` or `-`"), Role.INPUT]
+Qrels = Annotated[str, Option(help="judgements: BEIR TSV or TREC"), Role.INPUT]
+MinRel = Annotated[int, Option(min=0, help="lowest grade that counts as relevant")]
+Only = Annotated[str | None, Option(help="qrels: keep the queries that they judge"), Role.INPUT]
+Seed = Annotated[int, Option(help="seed of every random choice")]
+Threads = Annotated[int, Option(min=0, help="processor threads; 0: all"), Role.UNRECORDED]
+TitleSeparator = Annotated[str, Option(help="between a document's title and its text")]
+DryRun = Annotated[bool, Option("--dry-run", help="say counts, memory and time, and do nothing"), Role.UNRECORDED]
+
+
+@dataclass
+class ConsoleFlags:
+    """What every tool says and how strict it is."""
+
+    quiet: Annotated[bool, Option("--quiet", help="say nothing but errors", rich_help_panel="Messages"), Role.UNRECORDED] = False
+    log_json: Annotated[bool, Option("--log-json", help="messages as JSON lines", rich_help_panel="Messages"), Role.UNRECORDED] = False
+    strict: Annotated[bool, Option("--strict", help="exit 2 where something odd is otherwise only counted", rich_help_panel="Messages"), Role.UNRECORDED] = False
+
+
+@dataclass
+class FolderOutput:
+    """An output folder."""
+
+    output: Annotated[str, Option("-o", "--output", help="folder to write"), Role.UNRECORDED]
+    overwrite: Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED] = False
+    request: ClassVar[dict] = {}
+
+
+@dataclass
+class FileOutput:
+    """An output file, or standard output."""
+
+    output: Annotated[str, Option("-o", "--output", help="file to write; `-`: standard output"), Role.UNRECORDED] = "-"
+    overwrite: Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED] = False
+    request: ClassVar[dict] = {}
+
+
+@dataclass
+class ComputeFlags:
+    """Where and how exactly to compute."""
+
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps", rich_help_panel="Computing"), Role.UNRECORDED] = "auto"
+    precision: Annotated[Literal["auto", "bf16", "fp32"], Option(help="auto: bf16 where the device multiplies it natively", rich_help_panel="Computing")] = "auto"
+    threads: Annotated[int, Option(min=0, help="processor threads; 0: all", rich_help_panel="Computing"), Role.UNRECORDED] = 0
+
+
+@dataclass
+class EncoderFlags:
+    """An encoder and what may be set about it; what is not set is read from the model's files."""
+
+    model: Annotated[str | None, Option(help="an encoder: a folder or a name on the hub", rich_help_panel="Encoder"), Role.MODEL] = None
+    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Encoder")] = None
+    max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here", rich_help_panel="Encoder")] = None
+    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here", rich_help_panel="Encoder")] = None
+    query_prompt: Annotated[str | None, Option(help="text before each query", rich_help_panel="Encoder")] = None
+    document_prompt: Annotated[str | None, Option(help="text before each document", rich_help_panel="Encoder")] = None
+    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")] = False
+
+
+def _recorded(name: str, value: object, role: Role | None) -> object:
+    """Return what a request keeps of a flag's value; UserError for an input that is not there."""
+    if isinstance(value, list | tuple):
+        return [_recorded(name, item, role) for item in value]
+    if role is Role.INPUT and value is not None:
+        path = Path(local(value))
+        if not path.exists():
+            raise UserError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
+        return {"path": value, "fingerprint": manifest.fingerprint(path)}
+    if role is Role.MODEL and value is not None:
+        return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
+    return value
+
+
+def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> dict:
+    """Return what identifies a command: the tool, every flag that can change its result, and its inputs' fingerprints."""
+    arguments = {}
+    for parameter in parameters:
+        roles = [item for item in get_args(parameter.annotation)[1:] if isinstance(item, Role)]
+        role = roles[0] if roles else None
+        if role is not Role.UNRECORDED:
+            arguments[parameter.name] = _recorded(parameter.name, values[parameter.name], role)
+    return {"tool": tool, "arguments": arguments}

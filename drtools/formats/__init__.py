@@ -1,0 +1,1 @@
+"""Bytes <-> records: every file that tools pass each other. Never imports torch."""

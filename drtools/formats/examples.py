@@ -1,0 +1,90 @@
+"""Training examples: ids and not texts, one query a line, all its positives, the negatives mined for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drtools.errors import UserError
+from drtools.formats.jsonl import checked_id, json_line, read_json_lines
+from drtools.formats.lines import shown
+
+
+@dataclass
+class Example:
+    """One query with every positive (which is also its false-negative mask) and its negatives.
+
+    Scores, where there are any, stand in the order of the ids. `others` holds the keys that this version does not know.
+    """
+
+    query_id: str
+    positives: list[str]
+    negatives: list[str]
+    positive_scores: list[float | None] | None = None
+    negative_scores: list[float | None] | None = None
+    others: dict = field(default_factory=dict)
+
+    def record(self) -> dict:
+        """Return the JSON object of this example."""
+        known = {"query_id": self.query_id, "positives": self.positives, "negatives": self.negatives}
+        if self.positive_scores is not None:
+            known["positive_scores"] = self.positive_scores
+        if self.negative_scores is not None:
+            known["negative_scores"] = self.negative_scores
+        return known | self.others
+
+    def line(self) -> bytes:
+        """Return the line of this example."""
+        return json_line(self.record())
+
+
+KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_scores")
+
+
+def _ids(record: dict, key: str, path: str | Path, number: int) -> list[str]:
+    value = record.get(key)
+    if not isinstance(value, list):
+        raise UserError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a list of document ids")
+    ids = [checked_id(item, path, number) for item in value]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{shown(path)}:{number}: {key} names a document twice")
+    return ids
+
+
+def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -> list[float | None] | None:
+    value = record.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != count:
+        found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
+        raise UserError(f"{shown(path)}:{number}: {key} is {found}, expected {count} numbers, one for each id")
+    if not all(item is None or isinstance(item, int | float) for item in value):
+        raise UserError(f"{shown(path)}:{number}: {key} holds something that is no number")
+    return value
+
+
+def parse_example(record: dict, path: str | Path, number: int) -> Example:
+    """Check one object and return it as an example."""
+    query_id = checked_id(record.get("query_id"), path, number)
+    positives, negatives = _ids(record, "positives", path, number), _ids(record, "negatives", path, number)
+    both = set(positives) & set(negatives)
+    if both:
+        raise UserError(f"{shown(path)}:{number}: {min(both)!r} is a positive and a negative of query {query_id!r}")
+    return Example(
+        query_id, positives, negatives,
+        _scores(record, "positive_scores", len(positives), path, number),
+        _scores(record, "negative_scores", len(negatives), path, number),
+        {key: value for key, value in record.items() if key not in KEYS},
+    )
+
+
+def read_examples(path: str | Path) -> Iterator[Example]:
+    """Yield the examples of a file; a query that stands twice fails with both lines."""
+    lines: dict[str, int] = {}
+    for number, record in read_json_lines(path):
+        example = parse_example(record, path, number)
+        if example.query_id in lines:
+            raise UserError(f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query")
+        lines[example.query_id] = number
+        yield example
+    if not lines:
+        raise UserError(f"{shown(path)}: no examples; mine-negatives writes them")

@@ -1,0 +1,87 @@
+"""Lines of text files: plain, through gzip, or from standard input."""
+
+import atexit
+import gzip
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from drtools.errors import UserError
+
+
+@cache
+def local(path: str) -> str:
+    """Return a path that can be read again: `path` itself, or for `-` a spooled copy of standard input.
+
+    Standard input is read whole, once, so that it is fingerprinted, counted and continued like any file.
+    """
+    if path != "-":
+        return path
+    if sys.stdin.isatty():
+        raise UserError("standard input is a terminal: pipe data into `-`, or name a file")
+    with tempfile.NamedTemporaryFile(prefix="drtools-stdin-", delete=False) as spool:
+        atexit.register(lambda: os.path.exists(spool.name) and os.unlink(spool.name))
+        head = sys.stdin.buffer.peek(2)[:2]
+        stream = gzip.open(sys.stdin.buffer) if head == b"\x1f\x8b" else sys.stdin.buffer
+        try:
+            shutil.copyfileobj(stream, spool, 1 << 20)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"standard input: the gzip stream is cut short or damaged ({error})") from None
+    return spool.name
+
+
+def shown(path: str | Path) -> str:
+    """Name a path in a message: `standard input` for `-` and its spooled copy."""
+    text = str(path)
+    return "standard input" if text == "-" or "drtools-stdin-" in text else text
+
+
+def open_bytes(path: str | Path) -> BinaryIO:
+    """Open for reading bytes, through gzip if the name ends in `.gz`."""
+    if Path(path).is_dir():
+        raise UserError(f"{path}: a folder was found where a file was expected")
+    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line without its end); lines of white space alone are left out.
+
+    Raises UserError with file:line for a gzip file that is cut short or damaged.
+    """
+    path = local(str(path))
+    number = 0
+    with open_bytes(path) as stream:
+        try:
+            for line in stream:
+                number += 1
+                line = line.rstrip(b"\r\n")
+                if line and not line.isspace():
+                    yield number, line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(
+                f"{shown(path)}:{number + 1}: the gzip stream is cut short or damaged ({error}); fetch or write the file again"
+            ) from None
+
+
+def decode(line: bytes, path: str | Path, number: int) -> str:
+    """Decode a line as UTF-8 (a leading byte-order mark is dropped), or name the byte that is not."""
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); "
+            f"convert the file, for instance with `iconv -f latin1 -t utf-8`"
+        ) from None
+
+
+def open_for_writing(path: str | Path) -> BinaryIO:
+    """Open for writing bytes; through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes."""
+    if str(path).endswith(".gz"):
+        return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
+    return open(path, "wb", buffering=1 << 20)

@@ -1,0 +1,118 @@
+"""Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps."""
+
+from __future__ import annotations
+
+import mmap
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools import manifest
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ARRAY, IDS = "vectors.npy", "ids.txt"
+
+
+class Ids:
+    """The ids of rows, one a line of a file. Costs 8 bytes a row, and 16 more once rows are looked up by id."""
+
+    def __init__(self, path: Path) -> None:
+        import numpy as np
+
+        self.path = path
+        with open(path, "rb") as stream:
+            self.bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+        ends = [np.flatnonzero(np.frombuffer(self.bytes[start : start + (1 << 24)], np.uint8) == 10) + start
+                for start in range(0, len(self.bytes), 1 << 24)]
+        self.ends = np.concatenate([np.empty(0, np.int64), *ends])
+        if len(self.bytes) and self.bytes[-1:] != b"\n":
+            self.ends = np.append(self.ends, len(self.bytes))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row: int) -> str:
+        start = int(self.ends[row - 1]) + 1 if row else 0
+        return self.bytes[start : int(self.ends[row])].decode()
+
+    @cached_property
+    def _by_hash(self) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        hashes = np.fromiter((_hash(self[row]) for row in range(len(self))), np.int64, len(self))
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
+
+    def row_of(self, document_id: str) -> int | None:
+        """Return the row of an id, or None."""
+        import numpy as np
+
+        hashes, order = self._by_hash
+        at = int(np.searchsorted(hashes, _hash(document_id)))
+        while at < len(hashes) and hashes[at] == _hash(document_id):
+            if self[int(order[at])] == document_id:
+                return int(order[at])
+            at += 1
+        return None
+
+
+def _hash(document_id: str) -> int:
+    import hashlib
+
+    return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+class Vectors(NamedTuple):
+    """A vectors folder: `array` [N, D] float16 or float32 (a memory map), the rows' ids, the manifest."""
+
+    path: Path
+    array: np.ndarray
+    ids: Ids
+    manifest: dict
+
+
+def create_array(folder: Path, count: int, dimension: int, dtype: str) -> np.ndarray:
+    """Create the array file [count, dimension] of float16 or float32, to be filled through the memory map."""
+    import numpy as np
+
+    return np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=dtype, shape=(count, dimension))
+
+
+def open_array(path: Path, mode: str = "r") -> np.ndarray:
+    """Open an .npy file of two dimensions as a memory map; UserError if it is anything else."""
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a whole .npy file of numbers ({error}); write it again with numpy.save") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype not in (np.float16, np.float32):
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive of arrays"
+        raise UserError(f"{path}: found {found}, expected float16 or float32 [rows, dimensions]")
+    return array
+
+
+def open_vectors(folder: str | Path) -> Vectors:
+    """Open a finished vectors folder and check that its parts fit together."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / ARRAY).exists():
+        raise UserError(f"{folder}: no {ARRAY} was found, expected a vectors folder as `drtools encode` writes it")
+    record = manifest.read(folder)
+    array, ids = open_array(folder / ARRAY), Ids(folder / IDS)
+    if len(ids) != len(array):
+        raise UserError(f"{folder}: {len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again")
+    return Vectors(folder, array, ids, record)
+
+
+def find_not_finite(array: np.ndarray, rows_a_block: int = 65536) -> int | None:
+    """Return the first row that holds NaN or infinity, or None."""
+    import numpy as np
+
+    for start in range(0, len(array), rows_a_block):
+        bad = ~np.isfinite(array[start : start + rows_a_block]).all(axis=1)
+        if bad.any():
+            return start + int(bad.argmax())
+    return None

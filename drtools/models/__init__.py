@@ -1,0 +1,1 @@
+"""Networks: encoders, their parts, and how they are read and written."""

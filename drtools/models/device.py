@@ -1,0 +1,46 @@
+"""Where to compute and how exactly."""
+
+import os
+
+from drtools.errors import UserError, WorldError
+
+
+def choose_device(name: str) -> str:
+    """Return `cuda`, `mps` or `cpu` for `auto`, else the named device if it is there."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda" and not torch.cuda.is_available() or kind == "mps" and not torch.backends.mps.is_available():
+        raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
+    return name
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """Return `bf16` or `fp32`; `auto` takes bf16 exactly where the device multiplies it natively."""
+    import torch
+
+    if asked != "auto":
+        return asked
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device != "cpu":
+        return "fp32"
+    abilities = torch.cpu.get_capabilities()
+    return "bf16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else "fp32"
+
+
+def set_threads(count: int) -> int:
+    """Use `count` processor threads, or all for 0 (torchrun leaves OMP_NUM_THREADS=1); return how many."""
+    import torch
+
+    if not count:
+        shared_by = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        count = max(1, len(os.sched_getaffinity(0)) // shared_by) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(count)
+    return count

@@ -1,0 +1,184 @@
+"""What an encoder is besides its weights, read from a folder's files: pooling, head, prompts, lengths, fingerprints.
+
+A sentence-transformers folder says it in modules.json, a folder of ours also in drtools.json; a bare body says nothing,
+and then pooling must be given. Nothing is guessed from names.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drtools import manifest
+from drtools.errors import UserError
+
+OURS = "drtools.json"
+SIDES = ("query", "document")
+LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
+POOLINGS = {  # our word: (the file's key, the word of newer files)
+    "cls": ("pooling_mode_cls_token", "cls"),
+    "max": ("pooling_mode_max_tokens", "max"),
+    "mean": ("pooling_mode_mean_tokens", "mean"),
+    "mean-sqrt": ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
+    "weighted-mean": ("pooling_mode_weightedmean_tokens", "weightedmean"),
+    "last": ("pooling_mode_lasttoken", "lasttoken"),
+}
+# positions of these families start after the padding index, so that many of them are never used
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert", "longformer", "mpnet")
+
+
+@dataclass
+class EncoderSettings:
+    """How a body's token states become vectors, and how texts become tokens.
+
+    `pooling` concatenates several in this order; `head` lists layers as {"kind": dense|layer-norm|normalize, ...}.
+    """
+
+    pooling: tuple[str, ...]
+    head: list[dict] = field(default_factory=list)
+    include_prompt: bool = True
+    query_prompt: str = ""
+    document_prompt: str = ""
+    max_query_tokens: int = LONGEST_BY_DEFAULT
+    max_document_tokens: int = LONGEST_BY_DEFAULT
+    lower_case: bool = False
+    similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
+    inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
+
+    @property
+    def normalized(self) -> bool:
+        """Whether vectors have length 1, so that scores lie in [-1, 1]."""
+        return any(layer["kind"] == "normalize" for layer in self.head)
+
+    @property
+    def default_scale(self) -> float:
+        """The factor on scores in training losses: 20 for normalized or cosine encoders, else 1."""
+        return 20.0 if self.normalized or self.similarity == "cosine" else 1.0
+
+    def prompt(self, side: str) -> str:
+        """Return the text before each text of a side (`query` or `document`)."""
+        return self.query_prompt if side == "query" else self.document_prompt
+
+    def max_tokens(self, side: str) -> int:
+        """Return where texts of a side are cut, in tokens, special ones included."""
+        return self.max_query_tokens if side == "query" else self.max_document_tokens
+
+
+def _optional_json(path: Path) -> dict:
+    return manifest.read_json(path) if path.exists() else {}
+
+
+def _longest(folder: Path) -> int | None:
+    """Return the most tokens that a body's files allow, or None if they name no length."""
+    limits = []
+    said = _optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    if isinstance(said, int):
+        limits.append(said)
+    else:
+        limits.append(_optional_json(folder / "tokenizer_config.json").get("model_max_length"))
+    config = _optional_json(folder / "config.json")
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in OFFSET_POSITIONS:
+        positions -= (config.get("pad_token_id") or 0) + 1
+    limits.append(positions)
+    known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers write 1e30 for `no limit`
+    return min(known) if known else None
+
+
+def _poolings(config: dict, path: Path) -> tuple[str, ...]:
+    theirs = config.get("pooling_mode")
+    if theirs is None:
+        named = tuple(ours for ours, (key, _) in POOLINGS.items() if config.get(key))
+        return named or ("mean",)
+    words = {word: ours for ours, (_, word) in POOLINGS.items()}
+    asked = [theirs] if isinstance(theirs, str) else theirs
+    unknown = [word for word in asked if word not in words]
+    if unknown:
+        raise UserError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
+    return tuple(words[word] for word in asked)
+
+
+def _head_layer(kind: str, folder: Path, path: str) -> dict:
+    config = _optional_json(folder / path / "config.json")
+    if kind == "Normalize":
+        return {"kind": "normalize"}
+    if kind == "LayerNorm":
+        return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
+    if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+        raise UserError(f"{folder / path}: a dense layer with a residual or another input is not supported; export the model without it")
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
+    return {"kind": "dense", "in": config["in_features"], "out": config["out_features"], "bias": config.get("bias", True),
+            "activation": activation, "path": path}
+
+
+def _of_modules(folder: Path, settings: EncoderSettings) -> None:
+    """Fill in what modules.json says, module by module; a module that is not known here is refused by name."""
+    import orjson
+
+    for module in orjson.loads((folder / "modules.json").read_bytes()):
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Transformer":
+            if module["path"]:
+                raise UserError(f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the folder itself are supported")
+        elif kind == "Pooling":
+            config = _optional_json(folder / module["path"] / "config.json")
+            settings.pooling = _poolings(config, folder / module["path"])
+            settings.include_prompt = config.get("include_prompt", True)
+        elif kind in ("Dense", "LayerNorm", "Normalize"):
+            settings.head.append(_head_layer(kind, folder, module["path"]))
+        elif kind != "Dropout":
+            raise UserError(f"{folder}: its modules.json names {module['type']}, which is not supported; supported are Transformer, Pooling, Dense, LayerNorm, Normalize")
+    config = _optional_json(folder / "config_sentence_transformers.json")
+    prompts = config.get("prompts") or {}
+    usual = prompts.get(config.get("default_prompt_name") or "", "")
+    settings.query_prompt = prompts.get("query") or usual
+    settings.document_prompt = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), usual)
+    settings.similarity = config.get("similarity_fn_name")
+    settings.lower_case = bool(_optional_json(folder / "sentence_bert_config.json").get("do_lower_case"))
+
+
+def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
+    """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
+    settings = EncoderSettings(pooling=())
+    if (folder / "modules.json").exists():
+        _of_modules(folder, settings)
+    longest = _longest(folder)
+    if not settings.pooling:
+        longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
+    settings.max_query_tokens = settings.max_document_tokens = longest or LONGEST_BY_DEFAULT
+    ours = _optional_json(folder / OURS)
+    for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited"):
+        if name in ours:
+            setattr(settings, name, ours[name])
+    if pooling is not None:
+        words = tuple(pooling.split("+"))
+        if any(word not in POOLINGS for word in words):
+            raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +")
+        settings.pooling = words
+    if not settings.pooling:
+        raise UserError(f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, mean, max or last")
+    return settings
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """Return the fingerprint of the files that make vectors: weights, configuration, tokenizer, head layers."""
+    kinds = ("*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors")
+    files = sorted({path for kind in kinds for path in folder.glob(kind)})
+    return manifest.digest([[str(path.relative_to(folder)), manifest.file_fingerprint(path)] for path in files])
+
+
+def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
+    """Return {"query": ..., "document": ...}: equal exactly if the same text gives the same vector.
+
+    Lengths are left out: an encoder that cuts elsewhere still speaks to the same index; manifests record them.
+    """
+    weights = weights_fingerprint(folder)
+    common = [weights, list(settings.pooling), settings.head, settings.include_prompt, settings.lower_case]
+    return {side: settings.inherited.get(side) or manifest.digest([*common, settings.prompt(side)]) for side in SIDES}
+
+
+def ours_as_json(settings: EncoderSettings) -> dict:
+    """Return what drtools.json holds."""
+    kept = dataclasses.asdict(settings)
+    return {"kind": "encoder", **{name: kept[name] for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")}}

@@ -1,0 +1,241 @@
+"""Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
+
+The same command again: finished, says so; partial, continues; another request, refused by naming the difference.
+A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
+"""
+
+import datetime
+import fcntl
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from drtools import __version__, console, manifest
+from drtools.errors import AlreadyDone, UserError, WorldError
+from drtools.formats.lines import open_for_writing, shown
+
+if TYPE_CHECKING:
+    from drtools.flags import FileOutput, FolderOutput
+
+STATE, REQUEST, LOCK, DATA = "state.json", "request.json", "lock", "data"
+
+
+class Work:
+    """An output under way. `path` is its folder; `state` what an earlier process saved; `stream` takes a file's bytes."""
+
+    def __init__(self, target: Path, request: dict, overwrite: bool) -> None:
+        self.target, self.request, self.overwrite = target, request, overwrite
+        self.path = target.with_name(target.name + ".partial")
+        self.state: dict = {}
+        self.stream: BinaryIO | None = None
+        self.started = time.time()
+        self.done = False
+
+    def save(self, **state: object) -> None:
+        """Make what was written so far durable: a later process starts from `state` and loses nothing before it."""
+        if self.stream is not None:
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            state["offset"] = self.stream.tell()
+        self.state = state
+        manifest.write_json(self.path / STATE, state)
+
+    def finish(self, **fields: object) -> None:
+        """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
+        console.check_strict()
+        for name in (STATE, REQUEST):
+            (self.path / name).unlink(missing_ok=True)
+        record = {
+            "tool": self.request["tool"], "version": __version__, "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self.started, 1), "request": self.request, **fields, "notices": console.notices(),
+        }
+        if self.stream is None:
+            self._finish_folder(record)
+        else:
+            self._finish_file(record)
+        self.done = True
+
+    def _finish_folder(self, record: dict) -> None:
+        (self.path / LOCK).unlink()
+        for path in self.path.rglob("*"):
+            if path.is_file():
+                _flush_to_disk(path)
+        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.folder_content(self.path)})
+        replaced = self.target.with_name(f"{self.target.name}.replaced")
+        if self.target.exists():
+            os.rename(self.target, replaced)
+        os.rename(self.path, self.target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _finish_file(self, record: dict) -> None:
+        self.stream.close()
+        data = self.path / DATA
+        if self.target.name.endswith(".gz"):
+            packed = self.path / "data.gz"
+            with open(data, "rb") as plain, open_for_writing(packed) as stream:
+                shutil.copyfileobj(plain, stream, 1 << 20)
+            data = packed
+        _flush_to_disk(data)
+        record["fingerprint"] = manifest.file_fingerprint(data)
+        beside = manifest.beside(self.target)
+        beside.unlink(missing_ok=True)
+        os.replace(data, self.target)
+        manifest.write_json(beside, record)
+        shutil.rmtree(self.path)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _differences(then: dict, now: dict) -> str:
+    if then.get("tool") != now["tool"]:
+        return f"it is the work of {then.get('tool')}, this is {now['tool']}"
+    words = []
+    for name in sorted({*then["arguments"], *now["arguments"]}):
+        before, after = then["arguments"].get(name), now["arguments"].get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict) and before.get("path") == after.get("path"):
+            words.append(f"--{name.replace('_', '-')}: the content of {before.get('path')} has changed")
+        else:
+            words.append(f"--{name.replace('_', '-')}: {_word(before)} then, {_word(after)} now")
+    return "; ".join(words)
+
+
+def _word(value: object) -> str:
+    return shown(value["path"]) if isinstance(value, dict) and "path" in value else str(value)
+
+
+def _same(then: dict, now: dict) -> bool:
+    return _content(then) == _content(now)
+
+
+def _content(value: object) -> object:
+    """Return a request with each input reduced to its fingerprint, so that a moved file is still the same file."""
+    if isinstance(value, dict):
+        return value["fingerprint"] if value.get("fingerprint") else {key: _content(item) for key, item in value.items()}
+    return [_content(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_finished(work: Work) -> None:
+    """Raise AlreadyDone if the target is this request's output, UserError if it is anything else that may not be replaced."""
+    if not work.target.exists():
+        return
+    beside = manifest.beside(work.target)
+    if not beside.exists():
+        if work.target.is_dir() or not work.overwrite:
+            advice = "move it away, or choose another -o" if work.target.is_dir() else "move it away, or --overwrite"
+            raise UserError(f"{work.target}: exists and is not a finished output of drtools; {advice}")
+        return
+    if work.overwrite:
+        return
+    then = manifest.read_json(beside)["request"]
+    if not _same(then, work.request):
+        raise UserError(f"{work.target}: made by another request ({_differences(then, work.request)}); choose another -o, or --overwrite")
+    os.utime(work.target)  # Make compares times: this output is as new as the question
+    raise AlreadyDone(f"{work.target}: already done, by this same request")
+
+
+def _take_lock(work: Work) -> int:
+    work.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(work.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = os.stat(work.path / LOCK).st_ino == os.fstat(descriptor).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        held = False
+    if not held:
+        os.close(descriptor)
+        raise WorldError(f"{work.path}: another process is at work on this output; wait for it, or stop it")
+    return descriptor
+
+
+def _open_partial(work: Work) -> None:
+    """Continue an earlier process's work if its request was the same, or start afresh."""
+    written = work.path / REQUEST
+    if written.exists() and not work.overwrite:
+        then = manifest.read_json(written)
+        if not _same(then, work.request):
+            raise UserError(f"{work.path}: begun by another request ({_differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
+        if (work.path / STATE).exists():
+            work.state = manifest.read_json(work.path / STATE)
+            console.say(f"{work.target}: continuing the work of an earlier process")
+    if not work.state:
+        for path in work.path.iterdir():
+            if path.name != LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    manifest.write_json(written, work.request)
+
+
+@contextmanager
+def folder(output: "FolderOutput") -> Iterator[Work]:
+    """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
+    work = Work(Path(output.output), output.request, output.overwrite)
+    with _under_way(work):
+        yield work
+
+
+@contextmanager
+def file(output: "FileOutput") -> Iterator[Work]:
+    """Open an output file: the tool writes to `work.stream` and calls `work.finish`; `-` is standard output, as it comes."""
+    if output.output == "-":
+        yield _Stdout(output.request)
+        return
+    work = Work(Path(output.output), output.request, output.overwrite)
+    if work.target.is_dir():
+        raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
+    with _under_way(work):
+        work.stream = open(work.path / DATA, "r+b" if work.state else "wb")
+        work.stream.seek(work.state.get("offset", 0))
+        work.stream.truncate()
+        try:
+            yield work
+        finally:
+            if not work.stream.closed:
+                work.stream.close()
+
+
+@contextmanager
+def _under_way(work: Work) -> Iterator[None]:
+    _check_finished(work)
+    lock = _take_lock(work)
+    try:
+        _check_finished(work)  # the process that held the lock may have finished it meanwhile
+        _open_partial(work)
+        yield
+    finally:
+        if not work.done and not work.state and not (work.path / STATE).exists() and not _belongs_to_another_request(work):
+            shutil.rmtree(work.path, ignore_errors=True)
+        os.close(lock)
+    assert work.done, "a tool left its output without finish()"
+
+
+def _belongs_to_another_request(work: Work) -> bool:
+    """Return whether a refused request stands before another's unfinished work, which must stay."""
+    written = work.path / REQUEST
+    return written.exists() and not _same(manifest.read_json(written), work.request)
+
+
+class _Stdout(Work):
+    """Standard output: nothing to continue, no manifest."""
+
+    def __init__(self, request: dict) -> None:
+        super().__init__(Path("-"), request, False)
+        self.stream = sys.stdout.buffer
+
+    def save(self, **state: object) -> None:
+        self.stream.flush()
+
+    def finish(self, **fields: object) -> None:
+        self.stream.flush()
+        self.done = True

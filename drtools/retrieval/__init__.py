@@ -1,0 +1,1 @@
+"""Finding documents: Lucene, FAISS, exact search, fusion, encoding."""

@@ -1,0 +1,88 @@
+"""Dev evaluation during training: real retrieval by the encoder as it stands, over a dev corpus or a pool of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.flags import Role
+
+if TYPE_CHECKING:
+    from drtools.formats.store import Store
+    from drtools.models.encoder import Encoder
+    from drtools.retrieval.encoding import Computing
+
+PANEL = "Dev evaluation"
+DEPTH = 100
+
+
+@dataclass
+class DevFlags:
+    """Which queries to measure on while training; the first measure decides what is best."""
+
+    dev_qrels: Annotated[str | None, Option(help="judgements to evaluate on while training", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_documents: Annotated[int, Option(min=0, help="size of the pool: all judged documents and a random rest; 0: the whole corpus", rich_help_panel=PANEL)] = 2000
+    dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = "nDCG@10,RR@10"
+
+
+def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder, computing: Computing, seed: int,
+                title_separator: str) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the encoder as it stands, or None if no dev judgements were named."""
+    if flags.dev_qrels is None:
+        return None
+    from drtools.batches.tokens import tokenize
+    from drtools.evaluation.measures import parse_measure
+    from drtools.formats.jsonl import document_text
+    from drtools.formats.trec import read_qrels
+    from drtools.retrieval.texts import judged_queries
+
+    measures = [parse_measure(word) for word in flags.dev_measures.split(",")]
+    qrels = read_qrels(flags.dev_qrels)
+    texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
+    qrels = {query_id: qrels[query_id] for query_id in texts}
+    pool = _pool(store, qrels, flags.dev_documents, seed)
+    documents = [store.get(document_id) for document_id in pool]
+    query_tokens = tokenize(encoder, list(texts.values()), "query")
+    document_tokens = tokenize(encoder, [document_text(document.title, document.text, title_separator) for document in documents], "document")
+    return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures)
+
+
+def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
+    import numpy as np
+
+    if not size or size >= len(store):
+        return [document.id for document in store.rows()]
+    judged = sorted({document_id for grades in qrels.values() for document_id in grades})
+    missing = set(store.missing(judged))
+    console.notice(len(missing), f"{len(missing):,} documents of the dev qrels are not in the corpus")
+    judged = [document_id for document_id in judged if document_id not in missing]
+    if not judged:
+        raise UserError("none of the documents that the dev qrels judge is in the corpus; do the two belong together?")
+    rows = np.random.default_rng(seed).choice(len(store), size, replace=False)
+    return list(dict.fromkeys([*judged, *store.ids_at(np.sort(rows))]))[: max(size, len(judged))]
+
+
+def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[str, float]:
+    import numpy as np
+    import torch
+
+    from drtools.evaluation.measures import evaluate
+    from drtools.formats.trec import rank
+    from drtools.retrieval.encoding import encode_tokens
+    from drtools.retrieval.exact import search
+
+    (query_ids, query_tokens), (pool, document_tokens) = queries, documents
+    vectors = [np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)]
+    with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.precision == "bf16"):
+        for tokens, into in zip((query_tokens, document_tokens), vectors, strict=True):
+            encode_tokens(encoder, tokens, computing, into)
+    scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
+    run = {query_id: rank({pool[row]: float(score) for row, score in zip(rows[at], scores[at], strict=True)}) for at, query_id in enumerate(query_ids)}
+    values = evaluate(qrels, run, measures)
+    return {name: sum(by_query.values()) / len(by_query) for name, by_query in values.items()}

@@ -1,0 +1,86 @@
+"""Texts -> vectors: the loop that every tool encodes with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from drtools.batches.by_length import batches_by_length
+from drtools.batches.tokens import Tokens, tokenize
+from drtools.errors import UserError
+from drtools.models.device import choose_device, choose_precision, set_threads
+from drtools.models.encoder import Encoder, load_encoder
+
+if TYPE_CHECKING:
+    from drtools.flags import ComputeFlags, EncoderFlags
+
+BATCH_TOKENS = {"cpu": 8192, "cuda": 131072, "mps": 16384}
+
+
+class Computing(NamedTuple):
+    """Where and how exactly texts are encoded."""
+
+    device: str
+    precision: str
+    batch_tokens: int
+
+
+def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None) -> Computing:
+    """Settle the device, the precision, the processor threads and the tokens in a batch."""
+    set_threads(flags.threads)
+    device = choose_device(flags.device)
+    return Computing(device, choose_precision(flags.precision, device), batch_tokens or BATCH_TOKENS[device.split(":")[0]])
+
+
+def load_for_encoding(flags: EncoderFlags, computing: Computing) -> Encoder:
+    """Load the encoder that flags name, with what they set about it, on its device and in its precision."""
+    if flags.model is None:
+        raise UserError("no encoder was named; say --model FOLDER or a hub name")
+    encoder = load_encoder(flags.model, flags.pooling, flags.trust_remote_code)
+    apply_flags(encoder, flags)
+    place(encoder, computing)
+    return encoder
+
+
+def apply_flags(encoder: Encoder, flags: EncoderFlags) -> None:
+    """Set lengths and prompts that the flags name; a length beyond the body's positions is refused."""
+    positions = encoder.body.config.max_position_embeddings if hasattr(encoder.body.config, "max_position_embeddings") else None
+    for name in ("max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
+        value = getattr(flags, name)
+        if value is None:
+            continue
+        if name.startswith("max") and positions and value > positions:
+            raise UserError(f"--{name.replace('_', '-')} {value}: this body has {positions} positions; say {positions} or less")
+        setattr(encoder.settings, name, value)
+
+
+def place(encoder: Encoder, computing: Computing) -> None:
+    """Move an encoder to its device, its body in the precision asked for; pooling and head stay float32."""
+    encoder.to(computing.device)
+    encoder.body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
+
+
+@torch.inference_mode()
+def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None] | None = None) -> None:
+    """Encode tokenized texts into rows of `into` [N, D]; `on_batch(texts, tokens)` is told of each batch."""
+    padding = encoder.tokenizer.pad_token_id
+    lengths = tokens.lengths
+    for rows in batches_by_length(lengths, computing.batch_tokens):
+        ids, mask = (torch.from_numpy(part).to(computing.device) for part in tokens.padded(rows, padding))
+        vectors = encoder(ids, mask, tokens.prompt_tokens).cpu().numpy()
+        if not np.isfinite(vectors).all():
+            raise UserError(f"{encoder.body.config.name_or_path or 'the encoder'}: its vectors are not finite numbers; the weights are damaged, or try --precision fp32")
+        into[rows] = vectors
+        if on_batch:
+            on_batch(len(rows), int(lengths[rows].sum()))
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str], side: str, computing: Computing) -> tuple[np.ndarray, Tokens]:
+    """Return float32 vectors [N, D] of texts of a side, and their tokens (which count what was cut or empty)."""
+    tokens = tokenize(encoder, texts, side)
+    vectors = np.empty((len(texts), encoder.dimension), np.float32)
+    encode_tokens(encoder, tokens, computing, vectors)
+    return vectors, tokens

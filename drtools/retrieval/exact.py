@@ -1,0 +1,215 @@
+"""Search by brute force: exact inner products between queries and every vector, out of a memory map, block by block.
+
+Ties: of two rows with the same float32 score the lower row comes first. `torch.topk` promises no order among equal values, so
+what it selects here is not a score but a key that no two rows share: the score's order in the high 32 bits of an int64, the row,
+inverted, in the low 32.
+
+A matrix product may sum in another order when its shape is ragged. Here every side is filled up with zeros to a multiple of 16,
+so that a pair has the same score, bit for bit, whatever the block size and whichever queries are searched beside it; seen with MKL
+at 10 to 4,096 dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+CHUNK_QUERIES = 1024
+# A block's vectors and scores in float32; on the CPU they stay in its cache.
+BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 1 << 30}
+SIDE = 16
+# Rows go in groups to the comparison with the k-th best score: one maximum, and only where that passes its eight scores.
+GROUP_ROWS = 8
+LARGEST_ROW = 0xFFFFFFFF
+
+
+def search(
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    depth: int,
+    device: str = "cpu",
+    block_rows: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find each query's rows of highest inner product, ties by lower row first.
+
+    vectors [N, D] float16 or float32, usually a memory map; queries [Q, D] float32. Returns scores float32 [Q, k] and rows int64
+    [Q, k], best first, k = min(depth, N). After each block `on_progress` is told how many of the N rows are done.
+    Raises UserError where there is no vector, the dimensions differ, or a value is not finite.
+    """
+    import numpy as np
+    import torch
+
+    check(vectors, queries)
+    assert depth >= 1
+    k = min(depth, len(vectors))
+    if len(queries) == 0:
+        return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+    chunks = [torch.from_numpy(queries[start : start + CHUNK_QUERIES]) for start in range(0, len(queries), CHUNK_QUERIES)]
+    best = [Best.empty(len(chunk), k, device) for chunk in chunks]
+    chunks = [filled_up(chunk.to(device)) for chunk in chunks]
+    if block_rows is None:
+        block_rows = BLOCK_BYTES[torch.device(device).type] // (4 * (len(chunks[0]) + vectors.shape[1]))
+    for start, block in blocks(vectors, max(SIDE, block_rows // SIDE * SIDE), device):
+        count = min(len(block), len(vectors) - start)
+        for chunk, chunk_best in zip(chunks, best, strict=True):
+            scores = chunk @ block.T
+            refuse_not_finite(vectors, scores[0, :count], range(start, start + count))
+            scores[:, count:] = -torch.inf
+            chunk_best.offer(scores[: len(chunk_best.keys)], start)
+        if on_progress:
+            on_progress(start + count)
+    found = [from_keys(chunk_best.merged().sort(descending=True).values) for chunk_best in best]
+    scores, rows = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    return scores, rows
+
+
+def rerank(vectors: np.ndarray, queries: np.ndarray, candidate_rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Score given rows for each query: the inner products that `search` gives them.
+
+    vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any order (no -1).
+    Returns Q arrays float32 [C]. Raises UserError as `search` does.
+    """
+    import torch
+
+    check(vectors, queries)
+    result = []
+    for query, rows in zip(queries, candidate_rows, strict=True):
+        assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < len(vectors))
+        gathered = filled_up(torch.from_numpy(vectors[rows]).float())
+        scores = (filled_up(torch.from_numpy(query[None])) @ gathered.T)[0, : len(rows)]
+        refuse_not_finite(vectors, scores, rows)
+        result.append(scores.numpy())
+    return result
+
+
+@dataclass
+class Best:
+    """The best k rows that each of Q queries has met.
+
+    keys [Q, k] int64, in no order; threshold [Q]: a score that a further row must exceed. Rows that did wait in `pending`, as
+    (query, key), until there are enough of them to be worth a merge; blocks come in ascending order of rows, so that a row equal to the
+    threshold would lose its tie.
+    """
+
+    keys: torch.Tensor
+    threshold: torch.Tensor
+    pending: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, queries: int, k: int, device: str) -> Best:
+        import torch
+
+        threshold = torch.full((queries,), -torch.inf, device=device)
+        lowest = to_keys(threshold, torch.full((queries,), LARGEST_ROW, device=device))
+        return cls(lowest[:, None].repeat(1, k), threshold)
+
+    def offer(self, scores: torch.Tensor, first_row: int) -> None:
+        """Take those of a block's scores [Q, rows of the block] that exceed the threshold."""
+        import torch
+
+        k = self.keys.shape[1]
+        if first_row == 0 and k <= scores.shape[1]:
+            lowest_kept = scores.topk(k, sorted=False).values.amin(1)
+            self.threshold = torch.nextafter(lowest_kept, torch.full_like(lowest_kept, -torch.inf))
+        # Group c holds rows c, c + columns, c + 2 * columns ..., since a maximum over whole slices is the fast one.
+        groups = scores.unflatten(1, (GROUP_ROWS, -1))
+        query, column = torch.nonzero(groups.amax(1) > self.threshold[:, None], as_tuple=True)
+        candidates = groups[query, :, column]
+        group, member = torch.nonzero(candidates > self.threshold[query, None], as_tuple=True)
+        rows = first_row + member * groups.shape[2] + column[group]
+        self.pending.append((query[group], to_keys(candidates[group, member], rows)))
+        if sum(len(keys) for _, keys in self.pending) >= self.keys.numel() // 2:
+            self.merged()
+
+    def merged(self) -> torch.Tensor:
+        """Merge what is pending and return the keys [Q, k], in no order."""
+        import torch
+
+        if not self.pending:
+            return self.keys
+        query = torch.cat([query for query, _ in self.pending])
+        keys = torch.cat([keys for _, keys in self.pending])
+        self.pending.clear()
+        query, order = query.sort()
+        counts = query.bincount(minlength=len(self.keys))
+        position = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+        lowest = torch.iinfo(torch.int64).min
+        table = torch.full((len(self.keys), int(counts.max())), lowest, device=keys.device)
+        table[query, position] = keys[order]
+        self.keys = torch.cat([self.keys, table], 1).topk(self.keys.shape[1], sorted=False).values
+        self.threshold = from_keys(self.keys.amin(1))[0]
+        return self.keys
+
+
+def to_keys(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Make int64 keys that sort as (score, lower row first) out of float32 scores and rows of one shape."""
+    import torch
+
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes 0.0 of -0.0, which equals it
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (LARGEST_ROW - rows)
+
+
+def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take float32 scores and int64 rows out of keys."""
+    import torch
+
+    ordered = (keys >> 32).int()
+    bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
+    return bits.view(torch.float32), LARGEST_ROW - (keys & LARGEST_ROW)
+
+
+def blocks(vectors: np.ndarray, block_rows: int, device: str) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (first row, float32 [block_rows or, the last one, fewer, D]) for all of vectors [N, D], filled up with zero rows."""
+    import torch
+
+    for start in range(0, len(vectors), block_rows):
+        # A copy: torch warns of memory that it may not write to, and numpy converts float16 forty times slower than torch.
+        yield start, filled_up(torch.from_numpy(vectors[start : start + block_rows].copy()).to(device).float())
+
+
+def filled_up(matrix: torch.Tensor) -> torch.Tensor:
+    """Add zero rows to a matrix up to a multiple of SIDE."""
+    import torch
+
+    return torch.nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % SIDE))
+
+
+def check(vectors: np.ndarray, queries: np.ndarray) -> None:
+    """Refuse an empty collection, queries of another dimension and queries with values that are not finite."""
+    import numpy as np
+
+    assert vectors.dtype in (np.float16, np.float32) and queries.dtype == np.float32 and len(vectors) <= LARGEST_ROW
+    if len(vectors) == 0:
+        raise UserError(f"{name(vectors)} hold no vector; expected at least one: encode a corpus that has documents")
+    if queries.shape[1] != vectors.shape[1]:
+        raise UserError(
+            f"the queries have {queries.shape[1]} dimensions and {name(vectors)} {vectors.shape[1]}; expected the same: encode both"
+            " with one model"
+        )
+    finite = np.isfinite(queries).all(1)
+    if not finite.all():
+        raise UserError(f"query vector {finite.argmin()} (from 0) is not finite (NaN or infinite); expected numbers: encode the queries anew")
+
+
+def refuse_not_finite(vectors: np.ndarray, scores: torch.Tensor, rows: range | np.ndarray) -> None:
+    """Refuse a vector that is not finite: it makes a query's score, out of scores [C] of rows [C], NaN or infinite."""
+    finite = scores.isfinite()
+    if not finite.all():
+        row = rows[int(finite.int().argmin())]
+        raise UserError(f"{name(vectors)}, row {row} (from 0): NaN or infinite; expected finite numbers: encode the documents anew")
+
+
+def name(vectors: np.ndarray) -> str:
+    """Name vectors by the file that they are mapped from."""
+    import numpy as np
+
+    return f"the vectors in {vectors.filename}" if isinstance(vectors, np.memmap) and vectors.filename else "the vectors"

@@ -1,0 +1,109 @@
+"""Encode documents or queries into a vectors folder.
+
+Any Hugging Face or sentence-transformers encoder: its pooling, normalization, prompts, head and length are read from its
+files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from typer import Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+CHUNK = 16384  # documents: the unit of sorting, of continuing
+
+
+def main(
+    folder: flags.FolderOutput,
+    encoder_flags: flags.EncoderFlags,
+    compute: flags.ComputeFlags,
+    documents: Annotated[str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
+    only: flags.Only = None,
+    dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
+    batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
+    title_separator: flags.TitleSeparator = " ",
+    dry_run: flags.DryRun = False,
+) -> None:
+    """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
+    if (documents is None) == (queries is None):
+        raise UserError("say either --documents CORPUS or --queries QUERIES")
+    from drtools.retrieval import encoding
+    from drtools.retrieval.texts import texts_of
+
+    texts = texts_of(documents, queries, only, title_separator)
+    if dry_run:
+        return say_plan(texts, encoder_flags, compute, dtype, batch_tokens)
+    with output.folder(folder) as work:
+        computing = encoding.choose_computing(compute, batch_tokens)
+        encoder = encoding.load_for_encoding(encoder_flags, computing)
+        counts = encode_chunks(encoder, texts, computing, dtype, work)
+        console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
+        console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
+        work.finish(
+            kind="vectors", side=texts.side, count=len(texts), dimension=encoder.dimension, dtype=dtype, normalized=encoder.settings.normalized,
+            model=encoder_flags.model, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
+            precision=computing.precision, counts=counts, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints.items()},
+        )
+    console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")
+
+
+def encode_chunks(encoder, texts, computing, dtype, work) -> dict[str, int]:
+    """Encode chunk by chunk; a chunk counts as done once it is on the disk."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from drtools.batches.tokens import tokenize
+    from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
+    from drtools.retrieval.encoding import encode_tokens
+
+    counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0})
+    done = work.state.get("done", 0)
+    array = open_array(work.path / ARRAY, "r+") if done else create_array(work.path, len(texts), encoder.dimension, dtype)
+
+    def prepare(start: int):
+        ids, chunk = texts.slice(start, start + CHUNK)
+        return ids, tokenize(encoder, chunk, texts.side)
+
+    with console.progress("encoding", len(texts), f"{texts.side}s", done) as progress, ThreadPoolExecutor(1) as ahead, \
+            open(work.path / IDS, "r+b" if done else "wb") as id_file:
+        id_file.truncate(work.state.get("id_bytes", 0))
+        id_file.seek(0, 2)
+        prepared = ahead.submit(prepare, done)
+        for start in range(done, len(texts), CHUNK):
+            ids, tokens = prepared.result()
+            if start + CHUNK < len(texts):
+                prepared = ahead.submit(prepare, start + CHUNK)
+
+            def told(count: int, token_count: int) -> None:
+                counts["tokens"] += token_count
+                progress.advance(count, tokens=counts["tokens"])
+
+            encode_tokens(encoder, tokens, computing, array[start : start + CHUNK], told)
+            counts["truncated"] += tokens.truncated
+            counts["empty"] += tokens.empty
+            id_file.write("".join(f"{text_id}\n" for text_id in ids).encode())
+            array.flush()
+            id_file.flush()
+            work.save(done=min(start + CHUNK, len(texts)), counts=counts, id_bytes=id_file.tell())
+    return counts
+
+
+def say_plan(texts, encoder_flags, compute, dtype, batch_tokens) -> None:
+    """Say what the work would be: texts, disk, and time by encoding a sample."""
+    import time
+
+    from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
+
+    computing = choose_computing(compute, batch_tokens)
+    encoder = load_for_encoding(encoder_flags, computing)
+    _, sample = texts.slice(0, 256)
+    encode_texts(encoder, sample[:8], texts.side, computing)
+    started = time.perf_counter()
+    _, tokens = encode_texts(encoder, sample, texts.side, computing)
+    seconds = (time.perf_counter() - started) * len(texts) / len(sample)
+    size = len(texts) * encoder.dimension * (2 if dtype == "float16" else 4)
+    console.say(f"{len(texts):,} {texts.side}s, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+                f"about {console.seconds_as_words(seconds)} on {computing.device} in {computing.precision} (by the first {len(sample)})")

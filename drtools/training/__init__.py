@@ -1,0 +1,1 @@
+"""The one training loop, its settings, optimizers and checkpoints. Knows no method."""

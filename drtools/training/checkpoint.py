@@ -1,0 +1,34 @@
+"""Model and optimizer on disk, as safetensors, so that a stopped run goes on as if it had never stopped."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+def save_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Write the model's trained parameters and buffers, and the optimizer's state if it is given."""
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if optimizer is not None:
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    # a tensor that two names share (tied embeddings) is written under each
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Read back what `save_tensors` wrote."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    if optimizer is None:
+        return
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,69 @@
+"""Flags of every training tool, and the plan of steps and learning rates that they make."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from typer import Option
+
+from drtools.errors import UserError
+
+PANEL = "Training"
+
+
+@dataclass
+class TrainingFlags:
+    """How long, in what steps and how fast to train. The first of steps, epochs and minutes to be reached ends it."""
+
+    steps: Annotated[int | None, Option(min=1, help="optimizer steps", rich_help_panel=PANEL)] = None
+    epochs: Annotated[float | None, Option(help="passes over the queries", rich_help_panel=PANEL)] = None
+    minutes: Annotated[float | None, Option(help="wall-clock minutes; the learning rate falls to 0 by then", rich_help_panel=PANEL)] = None
+    batch_queries: Annotated[int, Option(min=1, help="queries in a batch", rich_help_panel=PANEL)] = 32
+    learning_rate: Annotated[float, Option(help="peak learning rate", rich_help_panel=PANEL)] = 2e-5
+    warmup_steps: Annotated[int | None, Option(min=0, help="default: the paper's, or 10% of the steps if that is less", rich_help_panel=PANEL)] = None
+    weight_decay: Annotated[float, Option(min=0, help="on all but biases and norms", rich_help_panel=PANEL)] = 0.01
+    clip: Annotated[float, Option(min=0, help="largest gradient norm; 0: no limit", rich_help_panel=PANEL)] = 1.0
+    seed: Annotated[int, Option(help="seed of every random choice", rich_help_panel=PANEL)] = 42
+    evaluate_every_steps: Annotated[int | None, Option(min=1, help="dev evaluation; default: a fifth of the steps", rich_help_panel=PANEL)] = None
+    patience: Annotated[int, Option(min=0, help="stop after so many evaluations without a new best; 0: never", rich_help_panel=PANEL)] = 0
+    save_every_minutes: Annotated[float, Option(min=0, help="checkpoint for continuing", rich_help_panel=PANEL)] = 10.0
+
+
+@dataclass
+class Plan:
+    """Steps to take and the learning rate at each: linear warm-up, then linear to 0 by steps or by minutes."""
+
+    steps: int
+    minutes: float | None
+    warmup_steps: int
+    learning_rate: float
+    evaluate_every_steps: int
+
+    def rate(self, step: int, seconds: float) -> float:
+        """Return the learning rate of a step (from 0), after so many seconds of training."""
+        done = step / self.steps
+        if self.minutes:
+            done = max(done, seconds / (60 * self.minutes))
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps)) * max(0.0, 1.0 - done)
+
+    def is_over(self, step: int, seconds: float) -> bool:
+        """Return whether training ends before this step."""
+        return step >= self.steps or bool(self.minutes) and seconds >= 60 * self.minutes
+
+
+def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
+    """Settle the steps: what is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said."""
+    limits = [flags.steps] if flags.steps else []
+    epochs = flags.epochs if flags.epochs is not None else (default_epochs if not flags.steps and not flags.minutes else None)
+    if epochs is not None:
+        if epochs <= 0:
+            raise UserError(f"--epochs {epochs}: expected more than 0")
+        limits.append(max(1, math.ceil(epochs * queries / flags.batch_queries)))
+    if flags.minutes is not None and flags.minutes <= 0:
+        raise UserError(f"--minutes {flags.minutes}: expected more than 0")
+    if flags.learning_rate <= 0:
+        raise UserError(f"--learning-rate {flags.learning_rate}: expected more than 0")
+    steps = min(limits) if limits else 10**9
+    known = steps if limits else 1000  # [ours] under --minutes alone nobody knows the steps; the warm-up is taken for 1,000
+    warmup = flags.warmup_steps if flags.warmup_steps is not None else min(paper_warmup, round(0.1 * known))
+    return Plan(steps, flags.minutes, warmup, flags.learning_rate, flags.evaluate_every_steps or max(1, math.ceil(known / 5)))
