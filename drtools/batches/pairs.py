@@ -5,7 +5,6 @@ A batch is a pure function of (seed, step): continuing a run, or preparing batch
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.formats.examples import Example
 from drtools.formats.jsonl import document_text
+from drtools.randomness import generator
 
 if TYPE_CHECKING:
     from drtools.formats.store import Store
@@ -30,12 +30,6 @@ class PairBatch(NamedTuple):
     queries: Tokens
     documents: Tokens
     relevant: np.ndarray
-
-
-def generator(*parts: object) -> np.random.Generator:
-    """Return a random generator seeded by the words of its parts, the same on every machine."""
-    words = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
-    return np.random.default_rng(int.from_bytes(words, "little"))
 
 
 class PairBatches:

@@ -11,6 +11,7 @@ import math
 import re
 import zlib
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from gzip import BadGzipFile
 from itertools import compress, islice
@@ -179,12 +180,11 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
     try:
         with open_bytes(path) as stream:
             while block := stream.read(BLOCK_BYTES) + stream.readline():
-                columns = _split_block(block, [0, 2, 3, 4] if rank_order else [0, 2, 4])
+                columns = _split_block(block)
                 if columns is None:
                     return None
-                queries, documents, *ranks, scores = columns
-                scores = list(map(float, scores))
-                keys = -np.array(list(map(int, *ranks))) if rank_order else np.frombuffer(array("f", scores), np.float32)
+                queries, documents, scores = columns[0:-1:6], columns[2::6], list(map(float, columns[4::6]))
+                keys = -np.array(list(map(int, columns[3::6]))) if rank_order else np.frombuffer(array("f", scores), np.float32)
                 starts = [0, *compress(range(1, len(queries)), map(ne, islice(queries, 1, None), queries))]
                 for start, stop, first in zip(starts, [*starts[1:], len(queries)], keys[starts].tolist()):
                     hits = run.setdefault(queries[start], {})
@@ -206,24 +206,21 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
     return run
 
 
-def _split_block(block: bytes, wanted: list[int]) -> list[list[str]] | None:
-    """Return the wanted columns (numbers from 0, ascending) of whole lines, one list each.
+def _split_block(block: bytes) -> list[str] | None:
+    """Split whole lines into their columns, line after line, and an empty string at the end.
 
     Returns None if a line is not six columns with one space or tab between them.
     """
     import numpy as np
 
+    if block.startswith(BOM_UTF8):
+        return None
     if not block.endswith(b"\n"):
         block += b"\n"
     codes = np.frombuffer(block, dtype=np.uint8)
     ends = np.flatnonzero(codes <= ord(" "))  # of columns
     widths = np.diff(ends, prepend=-1)  # each with its separator
-    if len(ends) % 6 or not (widths > 1).all():
+    if len(ends) != 6 * block.count(b"\n") or not (codes[ends[5::6]] == ord("\n")).all() or not (widths > 1).all():
         return None
-    separators = codes[ends].reshape(-1, 6)
-    inner = separators[:, :5]
-    if not (separators[:, 5] == ord("\n")).all() or not ((inner == ord(" ")) | (inner == ord("\t"))).all():
-        return None
-    is_wanted = np.tile(np.isin(np.arange(6), wanted), len(separators))
-    columns = codes[np.repeat(is_wanted, widths)].tobytes().replace(b"\t", b" ").decode().split(" ")
-    return [columns[i : -1 : len(wanted)] for i in range(len(wanted))]
+    columns = block.replace(b"\n", b" ").replace(b"\t", b" ").decode().split(" ")
+    return columns if len(columns) == len(ends) + 1 else None  # not equal where a column ends in another control character

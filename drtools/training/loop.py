@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from drtools import console
-from drtools.batches.pairs import generator
 from drtools.batches.tokens import Tokens
 from drtools.errors import Terminated, UserError
+from drtools.randomness import generator
 from drtools.training.checkpoint import load_tensors, save_tensors
 from drtools.training.optimizers import adamw
 

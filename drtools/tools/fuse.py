@@ -1,0 +1,85 @@
+"""Fuse runs into one: reciprocal rank (k = 60), or a weighted sum of scores whose weight can be tuned on dev.
+
+    drtools fuse dense.run bm25.run -o fused.run
+    drtools fuse dense.run bm25.run --method linear --tune qrels/dev.tsv -o fused.run
+
+A linear fusion is s1 + w * s2 over the union of the lists. A document that a list lacks takes that list's lowest score
+there (--missing zero: 0).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+
+def main(
+    runs: Annotated[list[str], Argument(help="two runs or more"), flags.Role.INPUT],
+    file: flags.FileOutput,
+    method: Annotated[Literal["rrf", "linear"], Option(help="rrf: reciprocal rank; linear: weighted sum of scores")] = "rrf",
+    k: Annotated[float, Option(min=0, help="rrf: the constant added to each rank")] = 60.0,
+    weights: Annotated[str | None, Option(help="a weight for each run, `1,0.3`; default: 1 each")] = None,
+    normalization: Annotated[Literal["none", "min-max", "z-score"], Option(help="linear: of each list, before the sum")] = "none",
+    missing: Annotated[Literal["lowest", "zero"], Option(help="linear: score of a document that a list lacks")] = "lowest",
+    tune: Annotated[str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), flags.Role.INPUT] = None,
+    tune_runs: Annotated[list[str] | None, Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"), flags.Role.INPUT] = None,
+    tune_measure: Annotated[str, Option(help="what to tune for")] = "nDCG@10",
+    depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000,
+) -> None:
+    """Compose: read, tune if asked, fuse, write."""
+    from drtools.evaluation.measures import parse_measure
+    from drtools.formats.trec import read_qrels, read_run, write_run
+    from drtools.retrieval.fuse import fuse_runs, linear, reciprocal_rank, tune_weight
+
+    if len(runs) < 2:
+        raise UserError(f"{len(runs)} run was given; fusion takes two or more")
+    if tune and len(runs) != 2:
+        raise UserError(f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; say --weights")
+    if tune and weights:
+        raise UserError("--tune chooses the weight, --weights says it; expected one of them")
+    if tune_runs and len(tune_runs) != len(runs):
+        raise UserError(f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order")
+    factors = parse_weights(weights, len(runs))
+
+    def fuse_with(*factors: float):
+        if method == "rrf":
+            return lambda lists: reciprocal_rank(lists, factors, k)
+        return lambda lists: linear(lists, factors, normalization, missing)
+
+    with output.file(file) as work:
+        tried: list[tuple[float, float]] = []
+        if tune:
+            tuned_on = [read_run(path) for path in tune_runs or runs]
+            best, tried = tune_weight(tuned_on, read_qrels(tune), parse_measure(tune_measure), lambda weight: fuse_with(1.0, weight), depth)
+            factors = [1.0, best]
+            console.say(f"weight of {runs[1]}: {best:g} ({tune_measure} {dict(tried)[best]:.4f} on {tune})")
+        inputs = [read_run(path) for path in runs]
+        note_lacking(runs, inputs)
+        fused = fuse_runs(inputs, fuse_with(*factors), depth)
+        write_run(work.stream, fused.items(), "fused")
+        work.finish(kind="run", queries=len(fused), weights=factors, tried=tried)
+
+
+def parse_weights(text: str | None, count: int) -> list[float]:
+    """Return one weight for each run."""
+    if text is None:
+        return [1.0] * count
+    try:
+        factors = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"--weights {text}: expected numbers with commas between, for instance 1,0.3") from None
+    if len(factors) != count:
+        raise UserError(f"--weights {text}: {len(factors)} weights for {count} runs")
+    return factors
+
+
+def note_lacking(names: list[str], runs: list[dict]) -> None:
+    """Count the queries that some runs have and others lack."""
+    union = set().union(*runs)
+    for name, run in zip(names, runs, strict=True):
+        lacking = len(union) - len(run)
+        console.notice(lacking, f"{name} lacks {lacking:,} of the {len(union):,} queries; they are fused without it")

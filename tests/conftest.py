@@ -1,0 +1,132 @@
+"""A toy world made in memory: a corpus about animals and tools, its queries, and a small random BERT that can read them."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+WORDS = ("fox hound otter heron badger salmon falcon marten lynx beaver adder newt raven finch osprey stoat weasel hare "
+         "hammer chisel plane lathe anvil wrench pliers gouge mallet rasp clamp vise auger bradawl spokeshave "
+         "river forest hill meadow marsh cliff valley lake runs swims hunts sleeps eats cuts bends holds turns").split()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Give every test a cache of its own, and no machine's settings."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("DRTOOLS_CACHE", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("DRTOOLS_DEBUG", raising=False)
+    return folder
+
+
+def write_jsonl(path: Path, records: list[dict]) -> str:
+    """Write records as JSON lines; return the path."""
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    return str(path)
+
+
+class Toy:
+    """Paths of a toy collection: 60 documents, 20 queries, each relevant to the document that holds its words."""
+
+    def __init__(self, folder: Path) -> None:
+        generator = random.Random(7)
+        self.folder = folder
+        documents = [{"_id": f"d{n}", "title": f"{WORDS[n % len(WORDS)]} {n}", "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 30)))} for n in range(60)]
+        self.documents = documents
+        self.corpus = write_jsonl(folder / "corpus.jsonl", documents)
+        texts = [" ".join(document["text"].split()[1:4]) for document in documents[:20]]
+        self.queries = write_jsonl(folder / "queries.jsonl", [{"_id": f"q{n}", "text": text} for n, text in enumerate(texts)])
+        self.qrels = str(folder / "qrels.tsv")
+        Path(self.qrels).write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in range(20)))
+        self.examples = write_jsonl(folder / "examples.jsonl", [
+            {"query_id": f"q{n}", "positives": [f"d{n}"], "negatives": [f"d{(n + step) % 60}" for step in (1, 7, 31)]} for n in range(20)])
+
+
+@pytest.fixture
+def toy(tmp_path) -> Toy:
+    """Write the toy collection into this test's folder."""
+    return Toy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory) -> str:
+    """Make a bare BERT body of 2 layers and 32 dimensions with a WordPiece vocabulary of the toy words."""
+    return make_bert(tmp_path_factory.mktemp("bert") / "bert")
+
+
+def make_bert(folder: Path, seed: int = 0, hidden: int = 32) -> str:
+    """Write a small random BERT with its tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder.mkdir(parents=True)
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=64)
+    torch.manual_seed(seed)
+    body = BertModel(BertConfig(vocab_size=len(vocabulary), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4,
+                                intermediate_size=2 * hidden, max_position_embeddings=64))
+    body.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(bert, tmp_path_factory) -> str:
+    """Make an encoder that sentence-transformers knows: the toy BERT, mean pooling, normalized."""
+    from drtools.models.encoder import Encoder, Normalize, load_body, save_encoder
+    from drtools.models.settings import EncoderSettings
+    import torch
+
+    body, tokenizer = load_body(Path(bert))
+    settings = EncoderSettings(pooling=("mean",), head=[{"kind": "normalize"}], max_query_tokens=64, max_document_tokens=64)
+    folder = tmp_path_factory.mktemp("encoder") / "encoder"
+    save_encoder(Encoder(body, tokenizer, settings, torch.nn.Sequential(Normalize())), folder)
+    return str(folder)
+
+
+class Outcome:
+    """What a command did."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def drtools(capsysbinary, monkeypatch):
+    """Return a function that runs a command in this process: drtools("eval", "--qrels", ...) -> Outcome."""
+    import signal
+    import sys
+
+    from drtools.cli import main
+    from drtools.formats.lines import local
+
+    def run(*words: object, stdin: bytes | None = None) -> Outcome:
+        import io
+
+        local.cache_clear()
+        before, hook = signal.getsignal(signal.SIGTERM), sys.excepthook
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
+        try:
+            main([str(word) for word in words])
+            status = 0
+        except SystemExit as exit:
+            status = exit.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            sys.excepthook = hook
+        captured = capsysbinary.readouterr()
+        return Outcome(status, captured.out.decode(), captured.err.decode())
+
+    return run
+
+
+@pytest.fixture
+def environment(cache) -> dict[str, str]:
+    """The environment for commands that are run as processes."""
+    return {**os.environ, "DRTOOLS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}

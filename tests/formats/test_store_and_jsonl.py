@@ -1,0 +1,80 @@
+"""Corpora in every form are read alike; the store gives back every byte, by row and by id."""
+
+import gzip
+import json
+
+import pytest
+
+from drtools.errors import UserError
+from drtools.formats.jsonl import Document, document_text, read_corpus, read_queries
+from drtools.formats.store import open_store
+from drtools.formats.vectors import Ids
+
+
+def documents(path):
+    return [document for _, document in read_corpus(path)]
+
+
+def test_each_form_of_corpus_gives_the_same_documents(tmp_path):
+    expected = [Document("1", "", "löwe \"a\""), Document("2", "t", "two")]
+    forms = {
+        "beir.jsonl": '{"_id": "1", "title": "", "text": "löwe \\"a\\"", "metadata": {}}\n{"_id": "2", "title": "t", "text": "two"}\n',
+        "pyserini.jsonl": '{"id": 1, "contents": "löwe \\"a\\""}\n{"id": "2", "title": "t", "contents": "two"}\n',
+        "tevatron.jsonl": '{"docid": "1", "title": null, "text": "löwe \\"a\\""}\n\n{"docid": "2", "title": "t", "text": "two"}\r\n',
+        "dpr.tsv": 'id\ttext\ttitle\n1\tlöwe "a"\t\n2\ttwo\tt\n',
+    }
+    for name, text in forms.items():
+        (tmp_path / name).write_bytes(text.encode())
+        assert documents(tmp_path / name) == expected, name
+        with gzip.open(tmp_path / f"{name}.gz", "wb") as stream:
+            stream.write(text.encode())
+        assert documents(tmp_path / f"{name}.gz") == expected, name
+    (tmp_path / "marco.tsv").write_text("7\ta passage\n")
+    assert documents(tmp_path / "marco.tsv") == [Document("7", "", "a passage")]
+    (tmp_path / "marco-docs.tsv").write_text("D1\thttp://u\ttitle\tbody\n")
+    assert documents(tmp_path / "marco-docs.tsv") == [Document("D1", "http://u title", "body")]
+
+
+def test_the_text_of_a_document():
+    assert document_text("t", "x ") == "t x"
+    assert document_text("", " x") == "x"
+    assert document_text("t", "x", " [SEP] ") == "t [SEP] x"
+    assert document_text("", "x", " [SEP] ") == "x"
+
+
+def test_queries_in_each_form(tmp_path):
+    for name, text in {"q.jsonl": '{"_id": "a", "text": "x y"}\n', "q.tsv": "a\tx y\n", "t.jsonl": '{"query_id": "a", "query": "x y"}\n'}.items():
+        (tmp_path / name).write_text(text)
+        assert read_queries(tmp_path / name) == {"a": "x y"}
+
+
+def test_the_store_gives_back_everything(tmp_path):
+    records = [{"_id": f"d{n}", "title": "t" * (n % 3), "text": f"text \u2028 {n} 漢字\n\x00"} for n in range(5000)]
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    store = open_store(str(path))
+    assert len(store) == 5000 and store.empty == 0
+    assert [document._asdict() | {"_id": document.id} for document in store.rows(4090, 4100)] == [
+        {"id": record["_id"], **record} for record in records[4090:4100]]
+    assert store.get("d4321") == Document("d4321", "t", records[4321]["text"])
+    assert store.get("nope") is None and store.missing(["d1", "nope"]) == ["nope"]
+    assert store.ids_at([0, 4999]) == ["d0", "d4999"]
+    assert open_store(str(path)).path == store.path
+
+
+def test_duplicate_ids_fail_with_their_lines(tmp_path, cache):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"_id": "a", "text": "x"}\n\n{"_id": "b", "text": "x"}\n{"_id": "a", "text": "y"}\n')
+    with pytest.raises(UserError, match="c.jsonl:4: the document id 'a' stands on line 1 too"):
+        open_store(str(path))
+    assert not list((cache / "stores").glob("*.sqlite")) and not list((cache / "stores").glob("*.partial"))
+
+
+def test_ids_by_row_and_row_by_id(tmp_path):
+    names = [f"id-{n}-é" for n in range(1000)]
+    (tmp_path / "ids.txt").write_text("\n".join(names) + "\n")
+    ids = Ids(tmp_path / "ids.txt")
+    assert len(ids) == 1000 and [ids[row] for row in range(1000)] == names
+    assert [ids.row_of(name) for name in names] == list(range(1000)) and ids.row_of("none") is None
+    (tmp_path / "none.txt").write_text("")
+    assert len(Ids(tmp_path / "none.txt")) == 0

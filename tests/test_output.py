@@ -1,0 +1,150 @@
+"""OUT.partial, locks, requests: whole or not at all, and nothing lost."""
+
+import fcntl
+import json
+import os
+
+import pytest
+
+from drtools import console, manifest, output
+from drtools.errors import AlreadyDone, UserError, WorldError
+from drtools.flags import FileOutput, FolderOutput
+
+
+def flags_for(kind, path, overwrite=False, **arguments):
+    flags = kind(output=str(path), overwrite=overwrite)
+    flags.request = {"tool": "test", "arguments": arguments}
+    return flags
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    console.configure("test", quiet=True)
+
+
+def make_folder(path, text="a", **keywords):
+    with output.folder(flags_for(FolderOutput, path, **keywords)) as work:
+        (work.path / "data.txt").write_text(text)
+        work.finish(count=1)
+
+
+def make_file(path, data=b"a\n", **keywords):
+    with output.file(flags_for(FileOutput, path, **keywords)) as work:
+        work.stream.write(data)
+        work.finish(count=1)
+
+
+def test_a_folder_appears_whole_with_its_manifest(tmp_path):
+    with output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+        (work.path / "data.txt").write_text("a")
+        assert not (tmp_path / "out").exists()
+        work.finish(count=1)
+    assert sorted(os.listdir(tmp_path / "out")) == ["data.txt", "manifest.json"]
+    assert manifest.read(tmp_path / "out")["count"] == 1
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_appears_whole_with_its_manifest_beside_it(tmp_path):
+    make_file(tmp_path / "x.jsonl")
+    assert sorted(os.listdir(tmp_path)) == ["x.jsonl", "x.jsonl.manifest.json"]
+    assert manifest.read(tmp_path / "x.jsonl")["fingerprint"] == manifest.fingerprint(tmp_path / "x.jsonl")
+
+
+def test_gzip_files_are_the_same_bytes_each_time(tmp_path):
+    make_file(tmp_path / "a.gz", b"hello\n" * 9)
+    make_file(tmp_path / "b.gz", b"hello\n" * 9)
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    import gzip
+
+    assert gzip.decompress((tmp_path / "a.gz").read_bytes()) == b"hello\n" * 9
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file])
+def test_the_same_request_again_is_done_already(tmp_path, make):
+    make(tmp_path / "out", depth=1)
+    with pytest.raises(AlreadyDone):
+        make(tmp_path / "out", depth=1)
+    with pytest.raises(UserError, match="--depth: 1 then, 2 now"):
+        make(tmp_path / "out", depth=2)
+    make(tmp_path / "out", depth=2, overwrite=True)
+    assert manifest.read(tmp_path / "out")["request"]["arguments"] == {"depth": 2}
+
+
+def test_an_input_counts_by_content_not_by_name(tmp_path):
+    make_folder(tmp_path / "out", corpus={"path": "a", "fingerprint": "1"})
+    with pytest.raises(AlreadyDone):
+        make_folder(tmp_path / "out", corpus={"path": "b", "fingerprint": "1"})
+    with pytest.raises(UserError, match="--corpus: the content of a has changed"):
+        make_folder(tmp_path / "out", corpus={"path": "a", "fingerprint": "2"})
+
+
+def test_saved_work_is_continued_and_the_rest_forgotten(tmp_path):
+    with pytest.raises(KeyboardInterrupt), output.file(flags_for(FileOutput, tmp_path / "x")) as work:
+        work.stream.write(b"one\n")
+        work.save(lines=1)
+        work.stream.write(b"half of tw")
+        raise KeyboardInterrupt
+    with pytest.raises(UserError, match="begun by another request"), output.file(flags_for(FileOutput, tmp_path / "x", other=1)):
+        pass
+    with output.file(flags_for(FileOutput, tmp_path / "x")) as work:
+        assert work.state["lines"] == 1
+        work.stream.write(b"two\n")
+        work.finish()
+    assert (tmp_path / "x").read_bytes() == b"one\ntwo\n"
+    assert sorted(os.listdir(tmp_path)) == ["x", "x.manifest.json"]
+
+
+def test_work_without_progress_leaves_nothing(tmp_path):
+    with pytest.raises(UserError), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+        (work.path / "data.txt").write_text("a")
+        raise UserError("bad line")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_overwrite_keeps_what_was_there(tmp_path):
+    make_folder(tmp_path / "out", "old")
+    with pytest.raises(UserError), output.folder(flags_for(FolderOutput, tmp_path / "out", overwrite=True, x=2)):
+        raise UserError("bad line")
+    assert (tmp_path / "out" / "data.txt").read_text() == "old"
+
+
+def test_foreign_things_are_never_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="not a finished output of drtools"):
+            make_folder(tmp_path / "mine", overwrite=overwrite)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_two_processes_never_write_the_same_output(tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    with open(tmp_path / "out.partial" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(WorldError, match="another process"):
+            make_folder(tmp_path / "out")
+
+
+def test_strict_turns_what_was_odd_into_a_refusal(tmp_path):
+    console.configure("test", quiet=True, strict=True)
+    with pytest.raises(UserError, match="3 texts were empty"), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+        console.notice(3, "3 texts were empty")
+        work.finish()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fingerprint_is_remembered_and_follows_changes(tmp_path, cache):
+    file = tmp_path / "a"
+    file.write_text("one")
+    first = manifest.fingerprint(file)
+    assert manifest.fingerprint(file) == first
+    file.write_text("two")
+    os.utime(file, ns=(1, 1))
+    assert manifest.fingerprint(file) != first
+    assert (cache / "fingerprints.sqlite").exists()
+
+
+def test_request_json_is_written_before_any_work(tmp_path):
+    with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work:
+        assert json.loads((work.path / "request.json").read_text())["arguments"] == {"a": 1}
+        raise KeyboardInterrupt
