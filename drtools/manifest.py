@@ -51,10 +51,9 @@ def file_fingerprint(path: Path) -> str:
     return fingerprint
 
 
-def folder_content(folder: Path) -> str:
-    """Return the fingerprint of every file under a folder, names included, its manifest left out."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
-    return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in files])
+def content_fingerprint(folder: Path, files: list[Path]) -> str:
+    """Return the fingerprint of files under a folder, their names included."""
+    return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in sorted(files)])
 
 
 def fingerprint(path: str | Path) -> str:
@@ -64,7 +63,7 @@ def fingerprint(path: str | Path) -> str:
         return file_fingerprint(path)
     if (path / NAME).exists():
         return read(path)["fingerprint"]
-    return folder_content(path)
+    return content_fingerprint(path, [file for file in path.rglob("*") if file.is_file()])
 
 
 def beside(path: Path) -> Path:

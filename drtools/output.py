@@ -22,15 +22,19 @@ from drtools.formats.lines import open_for_writing, shown
 if TYPE_CHECKING:
     from drtools.flags import FileOutput, FolderOutput
 
-STATE, REQUEST, LOCK, DATA = "state.json", "request.json", "lock", "data"
+STATE, REQUEST, LOCK, DATA, WORKING = "state.json", "request.json", "lock", "data", "working"
 
 
 class Work:
-    """An output under way. `path` is its folder; `state` what an earlier process saved; `stream` takes a file's bytes."""
+    """An output under way. `path` is its folder; `state` what an earlier process saved; `stream` takes a file's bytes.
+
+    What lies under `working` serves continuing alone and never becomes part of the output.
+    """
 
     def __init__(self, target: Path, request: dict, overwrite: bool) -> None:
         self.target, self.request, self.overwrite = target, request, overwrite
         self.path = target.with_name(target.name + ".partial")
+        self.working = self.path / WORKING
         self.state: dict = {}
         self.stream: BinaryIO | None = None
         self.started = time.time()
@@ -48,8 +52,6 @@ class Work:
     def finish(self, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
         console.check_strict()
-        for name in (STATE, REQUEST):
-            (self.path / name).unlink(missing_ok=True)
         record = {
             "tool": self.request["tool"], "version": __version__, "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 1), "request": self.request, **fields, "notices": console.notices(),
@@ -61,11 +63,20 @@ class Work:
         self.done = True
 
     def _finish_folder(self, record: dict) -> None:
-        (self.path / LOCK).unlink()
-        for path in self.path.rglob("*"):
-            if path.is_file():
-                _flush_to_disk(path)
-        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.folder_content(self.path)})
+        content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
+        for path in content:
+            _flush_to_disk(path)
+        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.content_fingerprint(self.path, content)})
+        self.give_name()
+
+    def _only_for_continuing(self, path: Path) -> bool:
+        return path.relative_to(self.path).parts[0] in (STATE, REQUEST, LOCK, WORKING)
+
+    def give_name(self) -> None:
+        """Rename a folder whose manifest is written; a process that died just before this is finished by the next."""
+        shutil.rmtree(self.working, ignore_errors=True)
+        for name in (STATE, REQUEST, LOCK):
+            (self.path / name).unlink(missing_ok=True)
         replaced = self.target.with_name(f"{self.target.name}.replaced")
         if self.target.exists():
             os.rename(self.target, replaced)
@@ -163,6 +174,11 @@ def _take_lock(work: Work) -> int:
 def _open_partial(work: Work) -> None:
     """Continue an earlier process's work if its request was the same, or start afresh."""
     written = work.path / REQUEST
+    complete = work.path / manifest.NAME
+    if complete.exists() and not work.overwrite and _same(manifest.read_json(complete)["request"], work.request):
+        work.give_name()
+        work.done = True
+        raise AlreadyDone(f"{work.target}: already done, by this same request")
     if written.exists() and not work.overwrite:
         then = manifest.read_json(written)
         if not _same(then, work.request):
@@ -175,6 +191,7 @@ def _open_partial(work: Work) -> None:
             if path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     manifest.write_json(written, work.request)
+    work.working.mkdir(exist_ok=True)
 
 
 @contextmanager

@@ -148,3 +148,16 @@ def test_request_json_is_written_before_any_work(tmp_path):
     with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work:
         assert json.loads((work.path / "request.json").read_text())["arguments"] == {"a": 1}
         raise KeyboardInterrupt
+
+
+def test_a_process_that_died_before_the_last_rename_is_finished_by_the_next(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work:
+        (work.path / "data.txt").write_text("a")
+        (work.working / "checkpoint").write_text("b")
+        work.save(step=1)
+        patch.setattr(output.Work, "give_name", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        work.finish(count=1)
+    with pytest.raises(AlreadyDone), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)):
+        pass
+    assert sorted(os.listdir(tmp_path / "out")) == ["data.txt", "manifest.json"]
+    assert manifest.read(tmp_path / "out")["count"] == 1

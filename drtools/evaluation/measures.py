@@ -111,7 +111,7 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
     left out. Raises UserError for a `min_rel` below 1.
     """
     if min_rel < 1:
-        raise UserError(f"the lowest relevant grade is {min_rel}, expected 1 or more: grade 0 says that a document is not relevant")
+        raise UserError(f"the lowest relevant grade is {min_rel}, expected 1 or more: a document of grade 0 is not relevant")
     depth = max((measure.k for measure in measures), default=0)
     values: dict[str, dict[str, float]] = {measure.name: {} for measure in measures}
     for query, judgements in qrels.items():

@@ -35,12 +35,14 @@ def choose_precision(asked: str, device: str) -> str:
     return "bf16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else "fp32"
 
 
-def set_threads(count: int) -> int:
-    """Use `count` processor threads, or all for 0 (torchrun leaves OMP_NUM_THREADS=1); return how many."""
+def all_threads() -> int:
+    """Return the processor threads that this process may use; processes that torchrun started share them."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def set_threads(count: int) -> None:
+    """Use `count` processor threads, or all for 0 (torchrun leaves OMP_NUM_THREADS=1)."""
     import torch
 
-    if not count:
-        shared_by = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        count = max(1, len(os.sched_getaffinity(0)) // shared_by) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(count)
-    return count
+    torch.set_num_threads(count or all_threads())

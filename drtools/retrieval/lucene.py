@@ -16,7 +16,7 @@ from drtools.errors import UserError, WorldError
 from drtools.retrieval.java import java_class, java_errors
 
 LONGEST_ID_BYTES = 32_766  # Lucene's longest term
-BATCH_CHARACTERS = 4_000_000
+BATCH_CHARACTERS = 1_000_000
 WRITE_BUFFER_MEGABYTES = 256.0  # Anserini's 2,048 are more than the heap of a small machine
 NO_LIMIT = 2**31 - 1
 
@@ -46,42 +46,38 @@ def build_index(
     """
     _analyzer(language)
     arguments = ["-collection", "JsonCollection", "-input", "", "-index", str(folder), "-language", language, "-threads", str(threads)]
+    document = java_class("io.anserini.collection.JsonCollection$Document").fromFields
     indexed = empty = 0
     with java_errors(WorldError, f"{folder}: the Lucene index cannot be written"):
         indexer = java_class("io.anserini.index.SimpleIndexer")(arguments + ["-storeDocvectors"] * keep_document_vectors)
-        # Its own methods turn errors into log lines; the writer's raise them.
-        writer = indexer.writer
+        writer = indexer.writer  # the indexer's own ways to end turn errors into log lines
         writer.getConfig().setRAMBufferSizeMB(WRITE_BUFFER_MEGABYTES)
         try:
-            for batch, empty_in_batch in _json_batches(documents):
-                if indexer.addRawDocuments(batch) < len(batch):
-                    raise WorldError(f"{folder}: Lucene stopped writing the index ({writer.getTragicException().toString()})")
-                indexed += len(batch)
-                empty += empty_in_batch
+            for pairs in _batches(documents):
+                full = [document(identifier, contents) for identifier, contents in pairs if contents.strip()]
+                if indexer.addJsonDocuments(full) < len(full):
+                    raise WorldError(f"{folder}: the Lucene index cannot be written ({writer.getTragicException().toString()})")
+                indexed += len(full)
+                empty += len(pairs) - len(full)
             writer.close()
         finally:
             writer.rollback()
     return IndexCounts(indexed, empty)
 
 
-def _json_batches(documents: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], int]]:
-    """Yield (documents as Anserini's JSON, number of empty ones passed over), about BATCH_CHARACTERS at a time."""
-    import orjson
-
-    batch: list[str] = []
-    characters = empty = 0
+def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the documents in lists of about BATCH_CHARACTERS."""
+    batch: list[tuple[str, str]] = []
+    characters = 0
     for identifier, contents in documents:
-        if not contents.strip():
-            empty += 1
-            continue
         if len(identifier.encode()) > LONGEST_ID_BYTES:
             raise UserError(f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; shorten it")
-        batch.append(orjson.dumps({"id": identifier, "contents": contents}).decode())
-        characters += len(batch[-1])
+        batch.append((identifier, contents))
+        characters += len(identifier) + len(contents)
         if characters > BATCH_CHARACTERS:
-            yield batch, empty
-            batch, characters, empty = [], 0, 0
-    yield batch, empty
+            yield batch
+            batch, characters = [], 0
+    yield batch
 
 
 def document_count(folder: Path) -> int:

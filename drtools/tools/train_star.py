@@ -39,7 +39,7 @@ def main(
         from drtools.models.encoder import save_encoder
         from drtools.retrieval.dev import dev_measure
         from drtools.retrieval.encoding import choose_computing
-        from drtools.training.loop import Run, clean, fit
+        from drtools.training.loop import Run, fit
         from drtools.training.settings import plan
         from drtools.batches.usable import usable_examples
 
@@ -54,7 +54,6 @@ def main(
         measure = dev_measure(dev, queries, store, encoder, computing, training.seed, title_separator)
         run = Run(encoder, steps, training, work, computing.device, computing.precision)
         fit(run, batches, star_loss(factor), measure)
-        clean(work.path)
         fingerprints = save_encoder(encoder, work.path)
         work.finish(kind="encoder", base=encoder_flags.model, scale=factor, steps=run.step, queries=len(usable), precision=computing.precision,
                     best=run.best, evaluations=run.evaluations, title_separator=title_separator, training_seconds=round(run.seconds(), 1),

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
@@ -83,18 +82,18 @@ class Run:
 
     def _restore(self) -> None:
         state = self.work.state
-        load_tensors(self.work.path / state["checkpoint"], self.encoder, self.optimizer)
+        load_tensors(self.work.working / state["checkpoint"], self.encoder, self.optimizer)
         self.step, self.seconds_before, self.best = state["step"], state["seconds"], state["best"]
         self.evaluations, self.start_loss = state["evaluations"], state["start_loss"]
 
     def save(self) -> None:
         """Write a checkpoint; the one before goes when this one counts."""
         name = f"checkpoint-{self.step}.safetensors"
-        save_tensors(self.work.path / name, self.encoder, self.optimizer)
+        save_tensors(self.work.working / name, self.encoder, self.optimizer)
         self.log.flush()
         self.work.save(step=self.step, checkpoint=name, seconds=self.seconds(), best=self.best, evaluations=self.evaluations,
                        start_loss=self.start_loss, log_bytes=self.log.tell())
-        for old in self.work.path.glob("checkpoint-*.safetensors"):
+        for old in self.work.working.glob("checkpoint-*.safetensors"):
             if old.name != name:
                 old.unlink()
         self.saved = time.monotonic()
@@ -117,7 +116,7 @@ class Run:
         rate = self.plan.rate(self.step, self.seconds())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        value = float(loss)
+        value = float(loss.detach())
         self._check(value, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -142,9 +141,9 @@ class Run:
         is_best = self.best is None or value > self.best["value"]
         if is_best:
             self.best = {"step": self.step, "value": value, "measure": name}
-            temporary = self.work.path / (BEST + ".new")
+            temporary = self.work.working / (BEST + ".new")
             save_tensors(temporary, self.encoder)
-            temporary.replace(self.work.path / BEST)
+            temporary.replace(self.work.working / BEST)
         words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         console.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}")
         console.event("dev", step=self.step, **values)
@@ -185,10 +184,5 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
             run.evaluate(measure)
     run.log.close()
     if run.best:
-        load_tensors(run.work.path / BEST, run.encoder)
+        load_tensors(run.work.working / BEST, run.encoder)
 
-
-def clean(folder: Path) -> None:
-    """Remove from an output folder what only continuing needed."""
-    for path in (*folder.glob("checkpoint-*.safetensors"), *folder.glob("best.safetensors*")):
-        path.unlink()

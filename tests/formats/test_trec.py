@@ -47,8 +47,8 @@ def test_ids_of_tab_separated_judgements_may_have_spaces(tmp_path):
         ("query-id\tcorpus-id\tscore\n", 1, "no judgement"),
         ("q1 d1\n", 1, "found 2 columns, expected 3 (query-id"),
         ("q1 0 d1 1 x\n", 1, "found 5 columns, expected 3 (query-id"),
-        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", 3, "found 2 columns, expected 3 as in line 1"),
-        ("q1 0 d1 1\nq1 d1 1\n", 2, "found 3 columns, expected 4 as in line 1"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", 3, "found 2 columns, expected 3 full ones as in the first line"),
+        ("q1 0 d1 1\nq1 d1 1\n", 2, "found 3 columns, expected 4 full ones as in the first line"),
         ("q1\t\t1\n", 1, "found 3 columns"),
         ("q1\td1\thigh\n", 1, "found 'high', expected a grade"),
         ("q1 0 d1 1.5\n", 1, "found '1.5', expected a grade"),
@@ -111,6 +111,12 @@ def test_runs_of_any_spacing_are_read(tmp_path, text, name):
     assert all(type(score) is float for hits in run.values() for score in hits.values())
 
 
+def test_long_ids_are_read(tmp_path):
+    made = {"q" * 5000: {"d" * 5000: 1.0}, "q": {"d": 1.0}}
+    text = "".join(f"{query} Q0 {document} 1 {score} t\n" for query, hits in made.items() for document, score in hits.items())
+    assert trec.read_run(write(tmp_path / "a.run", text)) == made
+
+
 def test_a_run_without_a_line_is_empty(tmp_path):
     assert trec.read_run(write(tmp_path / "a.run", "")) == {}
 
@@ -126,6 +132,7 @@ def test_a_run_without_a_line_is_empty(tmp_path):
         (RUN + "q2 Q0 d3 3 nan tag\n", 5, "found 'nan', expected a score"),
         (RUN + "q1 Q0 d2 3 1 tag\n", 5, "document d2 is in query q1 already, in line 2"),
         (RUN.encode() + b"q2 Q0 d\xff 3 1 tag\n", 5, "not UTF-8"),
+        (RUN.encode() + b"q2 Q0 d3 3 1 t\xff\n", 5, "not UTF-8"),
     ],
 )
 def test_bad_runs_are_refused_with_their_line(tmp_path, content, line, found):
@@ -162,11 +169,11 @@ def made_run(seed):
 
 def trec_eval_order(hits):
     """Rank each document by asking trec_eval for the reciprocal rank with that document alone relevant."""
-    ranks = {
-        document: 1 / pytrec_eval.RelevanceEvaluator({"q": {document: 1}}, {"recip_rank"}).evaluate({"q": hits})["q"]["recip_rank"]
-        for document in hits
-    }
-    return sorted(hits, key=ranks.__getitem__)
+
+    def reciprocal_rank(document):
+        return pytrec_eval.RelevanceEvaluator({"q": {document: 1}}, {"recip_rank"}).evaluate({"q": hits})["q"]["recip_rank"]
+
+    return sorted(hits, key=reciprocal_rank, reverse=True)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,287 @@
+"""Training files of other toolkits: their records <-> rows, which hold a query with the texts of its candidates.
+
+One pair of functions a format, written after the toolkits' own readers. Tevatron and DPR name documents by id and give
+titles; FlagEmbedding and sentence-transformers know nothing but texts.
+"""
+
+import gzip
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from drtools.errors import UserError
+from drtools.formats.examples import KEYS
+from drtools.formats.jsonl import checked_id, document_text, parse_object, read_json_lines
+from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+
+SPACE = re.compile(r"\s*")
+LABELS = ("label", "labels", "score", "scores")  # columns that sentence-transformers does not take for texts
+IDS_OF_OURS = ("dark", "dark_scores", "pieces")  # further keys of an example that name our documents
+
+
+class Candidate(NamedTuple):
+    """A document of a row; `id` is None where the format has none, `score` where the file has none."""
+
+    id: str | None
+    title: str
+    text: str
+    score: float | None = None
+
+
+@dataclass
+class Row:
+    """What one record says of a query. `others` holds the keys that are not the format's own."""
+
+    query_id: str | None
+    query: str
+    positives: list[Candidate]
+    negatives: list[Candidate]
+    others: dict = field(default_factory=dict)
+
+
+class Layout(NamedTuple):
+    """What every record of a file to be written has."""
+
+    negatives: bool
+    scores: bool
+    title_separator: str = " "
+
+
+def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Yield (line number, object) of JSONL, or of one JSON array; an array takes up to three times its size in memory."""
+    _, first = next(read_lines(path), (0, b""))
+    if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        yield from _array_items(path)
+    else:
+        yield from read_json_lines(path)
+
+
+def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
+    text = _whole_text(path)
+    decoder = json.JSONDecoder()  # finds where an item ends, which the faster parser cannot
+    line, counted, at = 1, 0, text.index("[") + 1
+    while True:
+        at = SPACE.match(text, at).end()
+        if text.startswith("]", at):
+            break
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{shown(path)}:{error.lineno}: not JSON ({error.msg}); is the array whole?") from None
+        except RecursionError:
+            raise UserError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects, one a query") from None
+        yield line, parse_object(text[at:end].encode(), path, line)
+        at = SPACE.match(text, end).end()
+        if text.startswith(",", at):
+            at += 1
+        elif not text.startswith("]", at):
+            raise UserError(f"{shown(path)}:{1 + text.count(chr(10), 0, at)}: the array goes on without a comma or `]`; is it whole?")
+    if text[at + 1 :].strip():
+        raise UserError(f"{shown(path)}:{1 + text.count(chr(10), 0, at)}: something follows the JSON array; expected one array, or one object a line")
+
+
+def _whole_text(path: str | Path) -> str:
+    with open_bytes(local(str(path))) as stream:
+        try:
+            data = stream.read()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        for number, line in enumerate(data.split(b"\n"), start=1):
+            decode(line, path, number)
+        raise
+
+
+def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
+    """Read {query_id, query, positive_passages: [{docid, title, text, score}], negative_passages}; titles and scores may lack."""
+    if "positive_document_ids" in record:
+        raise UserError(f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages with their texts")
+    return Row(
+        _id(record, ("query_id",), path, number), _text(record, "query", path, number),
+        _passages(record, "positive_passages", ("docid",), path, number), _passages(record, "negative_passages", ("docid",), path, number),
+        _others(record, ("query_id", "query", "positive_passages", "negative_passages"), path, number),
+    )
+
+
+def to_tevatron(row: Row, layout: Layout) -> list[dict]:
+    """Write a row; scores as Tevatron's distillation reads them, in the passages."""
+    return [row.others | {
+        "query_id": row.query_id, "query": row.query,
+        "positive_passages": [_passage(item, "docid") for item in row.positives],
+        "negative_passages": [_passage(item, "docid") for item in row.negatives],
+    }]
+
+
+def from_dpr(record: dict, path: str | Path, number: int) -> Row:
+    """Read {question, positive_ctxs: [{title, text, score, passage_id or psg_id}], hard_negative_ctxs, negative_ctxs}.
+
+    The negatives are the hard ones, then the others.
+    """
+    contexts = ("positive_ctxs", "hard_negative_ctxs", "negative_ctxs")
+    positives, hard, easy = (_passages(record, key, ("passage_id", "psg_id", "id"), path, number) for key in contexts)
+    return Row(_id(record, ("query_id",), path, number), _text(record, "question", path, number), positives, [*hard, *easy],
+               _others(record, ("query_id", "question", *contexts), path, number))
+
+
+def to_dpr(row: Row, layout: Layout) -> list[dict]:
+    """Write a row; every negative is a hard one. `query_id` is a key that DPR does not read."""
+    return [{"question": row.query, "answers": []} | row.others | {
+        "question": row.query, "query_id": row.query_id,
+        "positive_ctxs": [_passage(item, "passage_id") for item in row.positives],
+        "negative_ctxs": [],
+        "hard_negative_ctxs": [_passage(item, "passage_id") for item in row.negatives],
+    }]
+
+
+def from_flagembedding(record: dict, path: str | Path, number: int) -> Row:
+    """Read {query, pos: [text], neg: [text], pos_scores, neg_scores}; all but query and pos may lack."""
+    return Row(
+        _id(record, ("query_id",), path, number), _text(record, "query", path, number),
+        _texts(record, "pos", "pos_scores", path, number), _texts(record, "neg", "neg_scores", path, number),
+        _others(record, ("query_id", "query", "pos", "neg", "pos_scores", "neg_scores"), path, number),
+    )
+
+
+def to_flagembedding(row: Row, layout: Layout) -> list[dict]:
+    """Write a row, titles joined into the texts. `query_id` is a key that FlagEmbedding does not read."""
+    record = row.others | {"query": row.query, "query_id": row.query_id}
+    for key, candidates in (("pos", row.positives), ("neg", row.negatives)):
+        record[key] = [document_text(item.title, item.text, layout.title_separator) for item in candidates]
+        if layout.scores:
+            record[f"{key}_scores"] = [item.score for item in candidates]
+    return [record]
+
+
+def from_sentence_transformers(record: dict, path: str | Path, number: int) -> Row:
+    """Read what mine_hard_negatives writes: pair, triplet or n-tuple (with or without scores), labeled-pair, labeled-list.
+
+    The columns that are neither labels nor named negative… are the anchor and the positive: in this order, as there, unless
+    one is named positive. Scores of a tuple are the positive's, then each negative's.
+    """
+    label, *further = [key for key in record if key in LABELS] or [None]
+    negatives = [key for key in record if key.startswith("negative")]
+    columns = [key for key in record if key not in LABELS and key not in negatives]
+    if len(columns) != 2 or further:
+        found = ", ".join(map(repr, record)) or "none"
+        raise UserError(f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at most; found {found}")
+    anchor, other = columns if columns[0] != "positive" else columns[::-1]
+    query = _text(record, anchor, path, number)
+    if label is not None and not negatives:
+        texts = record[other] if isinstance(record[other], list) else [record[other]]
+        labels = record[label] if isinstance(record[label], list) else [record[label]]
+        if label.startswith("score") or len(labels) != len(texts) or any(value not in (0, 1) for value in labels):
+            raise UserError(f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` of 0 and 1, one for each text")
+        candidates = [Candidate(None, "", _text({other: text}, other, path, number)) for text in texts]
+        kinds = [[item for item, value in zip(candidates, labels, strict=True) if value == kind] for kind in (1, 0)]
+        return Row(None, query, *kinds)
+    texts = [_text(record, key, path, number) for key in (other, *negatives)]
+    scores = _scores(record, label, len(texts), path, number) if label else [None] * len(texts)
+    first, *rest = [Candidate(None, "", text, score) for text, score in zip(texts, scores, strict=True)]
+    return Row(None, query, [first], rest)
+
+
+def to_sentence_transformers(row: Row, layout: Layout) -> list[dict]:
+    """Write a row as triplets (pairs where no row of the file has negatives), one for each positive with each negative."""
+    def text(item: Candidate) -> str:
+        return document_text(item.title, item.text, layout.title_separator)
+
+    if not layout.negatives:
+        return [{"anchor": row.query, "positive": text(positive)} for positive in row.positives]
+    return [{"anchor": row.query, "positive": text(positive), "negative": text(negative)} | ({"scores": [positive.score, negative.score]} if layout.scores else {})
+            for positive in row.positives for negative in row.negatives]
+
+
+class Format(NamedTuple):
+    """A format's two functions, and what it can say: scores of some documents only, further keys."""
+
+    read: Callable[[dict, str | Path, int], Row]
+    write: Callable[[Row, Layout], list[dict]]
+    is_array: bool = False
+    some_scores: bool = False
+    other_keys: bool = True
+
+
+FORMATS = {
+    "tevatron": Format(from_tevatron, to_tevatron, some_scores=True),
+    "dpr": Format(from_dpr, to_dpr, is_array=True, some_scores=True),
+    "sentence-transformers": Format(from_sentence_transformers, to_sentence_transformers, other_keys=False),
+    "flagembedding": Format(from_flagembedding, to_flagembedding),
+}
+
+
+def _passage(item: Candidate, id_key: str) -> dict:
+    score = {} if item.score is None else {"score": item.score}
+    return {id_key: item.id, "title": item.title, "text": item.text, **score}
+
+
+def _id(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> str | None:
+    value = next((record[key] for key in keys if record.get(key) is not None), None)
+    return None if value is None else checked_id(value, path, number)
+
+
+def _text(record: dict, key: str, path: str | Path, number: int) -> str:
+    if not isinstance(record.get(key), str):
+        found = type(record[key]).__name__ if key in record else f"no such key among {', '.join(map(repr, record)) or 'none'}"
+        raise UserError(f"{shown(path)}:{number}: {key}: found {found}, expected a text; is this the format that was named?")
+    return record[key]
+
+
+def _list(record: dict, key: str, of: str, path: str | Path, number: int) -> list:
+    value = record.get(key)
+    if value is None and not key.startswith("pos"):
+        return []
+    if not isinstance(value, list):
+        raise UserError(f"{shown(path)}:{number}: {key}: found {type(value).__name__}, expected a list of {of}; is this the format that was named?")
+    return value
+
+
+def _passages(record: dict, key: str, id_keys: tuple[str, ...], path: str | Path, number: int) -> list[Candidate]:
+    candidates = []
+    for item in _list(record, key, "objects with title and text", path, number):
+        if not isinstance(item, dict):
+            raise UserError(f"{shown(path)}:{number}: {key} holds a {type(item).__name__}, expected objects with title and text")
+        title = "" if item.get("title") is None else _text(item, "title", path, number)
+        candidates.append(Candidate(_id(item, id_keys, path, number), title, _text(item, "text", path, number), _score(item.get("score"), path, number)))
+    return candidates
+
+
+def _texts(record: dict, key: str, scores_key: str, path: str | Path, number: int) -> list[Candidate]:
+    texts = [_text({key: item}, key, path, number) for item in _list(record, key, "texts", path, number)]
+    return [Candidate(None, "", text, score) for text, score in zip(texts, _scores(record, scores_key, len(texts), path, number), strict=True)]
+
+
+def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -> list[float | None]:
+    value = record.get(key)
+    if value is None:
+        return [None] * count
+    if not isinstance(value, list) or len(value) != count:
+        found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
+        raise UserError(f"{shown(path)}:{number}: {key}: found {found}, expected a list of {count} numbers, one for each text")
+    return [_score(item, path, number) for item in value]
+
+
+def _score(value: object, path: str | Path, number: int) -> float | None:
+    if value is None or isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    try:
+        score = float(value) if isinstance(value, str) else math.nan  # DPR's own retriever writes scores as strings
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{shown(path)}:{number}: the score is {value!r}, expected a number")
+    return score
+
+
+def _others(record: dict, known: tuple[str, ...], path: str | Path, number: int) -> dict:
+    taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
+    if taken:
+        raise UserError(f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format that was named?")
+    return {key: value for key, value in record.items() if key not in known}

@@ -1,0 +1,72 @@
+"""Score the documents of a run by an encoder: from their vectors, or from their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.trec import rank, read_run
+from drtools.retrieval.searching import DenseSource, Found
+
+if TYPE_CHECKING:
+    from drtools.flags import ComputeFlags, EncoderFlags
+
+QUERIES_A_BLOCK = 256
+
+
+class VectorsReranker:
+    """A run's documents scored by their vectors."""
+
+    def __init__(self, run: str, dense: DenseSource) -> None:
+        self.run, self.dense, self.record, self.queries = read_run(run), dense, dense.record, dense.queries
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
+        lacking = 0
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = queries[start : start + QUERIES_A_BLOCK]
+            candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in block}
+            scores = self.dense.scores(block, candidates)
+            for (query_id, _), by_document in zip(block, scores, strict=True):
+                known = {document: score for document, score in by_document.items() if score is not None}
+                lacking += len(by_document) - len(known)
+                yield Found(query_id, rank(known), {})
+        console.notice(lacking, f"{lacking:,} documents of the run have no vector; left out")
+
+
+class CorpusReranker:
+    """A run's documents scored by encoding their texts, each document once."""
+
+    def __init__(self, run: str, corpus: str, encoder_flags: EncoderFlags, compute: ComputeFlags, title_separator: str) -> None:
+        from drtools.formats.store import open_store
+        from drtools.retrieval.encoding import choose_computing, load_for_encoding
+
+        self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
+        self.computing = choose_computing(compute)
+        self.encoder = load_for_encoding(encoder_flags, self.computing)
+        self.record = {"corpus": corpus}
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Encode every document of these queries' lists and every query, then score pair by pair."""
+        import numpy as np
+
+        from drtools.formats.jsonl import document_text
+        from drtools.retrieval.encoding import encode_texts
+
+        candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in queries}
+        union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
+        if not union:
+            raise UserError("the run holds none of these queries; do they belong together?")
+        missing = set(self.store.missing(union))
+        console.notice(len(missing), f"{len(missing):,} documents of the run are not in the corpus; left out")
+        known = [document for document in union if document not in missing]
+        row_of = {document: row for row, document in enumerate(known)}
+        texts = (self.store.get(document) for document in known)
+        vectors, _ = encode_texts(self.encoder, [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
+        query_vectors, _ = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+        for (query_id, _), vector in zip(queries, query_vectors, strict=True):
+            documents = [document for document in candidates[query_id] if document in row_of]
+            scores = vectors[np.array([row_of[document] for document in documents], np.int64)] @ vector
+            yield Found(query_id, rank(dict(zip(documents, scores.tolist(), strict=True))), {})

@@ -1,0 +1,236 @@
+"""One way to ask every source for hits: a Lucene index, a FAISS index, vectors without an index, a run.
+
+A source yields, query by query and in order, the ranked hits, and the scores of documents that were asked for by name
+(positives, say), whether or not they are among the hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.formats.trec import rank
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.flags import ComputeFlags, EncoderFlags
+    from drtools.formats.store import Store
+    from drtools.formats.vectors import Ids, Vectors
+    from drtools.models.encoder import Encoder
+
+QUERIES_A_BLOCK = 2048
+
+
+class Found(NamedTuple):
+    """One query's ranked hits, and the scores of the documents asked for by name (None where the source knows none)."""
+
+    query_id: str
+    hits: dict[str, float]
+    asked: dict[str, float | None]
+
+
+class Source(Protocol):
+    """Where hits come from. `record` is its manifest."""
+
+    record: dict
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Yield what is found for each (query id, text), and the scores of the documents asked for each query id."""
+
+
+class LuceneSource:
+    """BM25, or RM3 on top of it, over a Lucene index."""
+
+    def __init__(self, folder: Path, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2) -> None:
+        from drtools.retrieval.lucene import LuceneIndex
+
+        self.record = manifest.read(folder)
+        self.index = LuceneIndex(folder / "lucene", k1, b, rm3, self.record["language"])
+        self.threads = threads
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Search by Lucene's threads, in the order of the queries."""
+        texts = dict(queries)
+        for query_id, hits in self.index.search_batches(queries, depth, self.threads):
+            wanted = [document for document in asked.get(query_id, ()) if document not in hits]
+            more = self.index.score_documents(texts[query_id], wanted) if wanted else {}
+            yield Found(query_id, hits, {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())})
+
+
+class RunSource:
+    """A run that somebody made: it knows the scores that it holds and no others."""
+
+    def __init__(self, path: str) -> None:
+        from drtools.formats.trec import read_run
+
+        self.run = read_run(path)
+        self.record: dict = {}
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Look up each query's list, cut at `depth`."""
+        for query_id, _ in queries:
+            hits = self.run.get(query_id, {})
+            yield Found(query_id, dict(list(hits.items())[:depth]), {document: hits.get(document) for document in asked.get(query_id, ())})
+
+
+class QueryEncoder:
+    """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
+
+    def __init__(self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None) -> None:
+        self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
+        self.truncated = self.empty = 0
+        self.vectors: Vectors | None = None
+        if query_vectors:
+            from drtools.formats.vectors import open_vectors
+
+            self.vectors = open_vectors(query_vectors)
+            theirs = self.vectors.manifest
+            if theirs["side"] != "query":
+                raise UserError(f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)")
+            self._check(theirs["document_fingerprint"], theirs["dimension"], query_vectors)
+
+    def _check(self, fingerprint: str, dimension: int, name: str) -> None:
+        """Refuse queries of an encoder whose document side did not make these vectors."""
+        if dimension != self.record["dimension"]:
+            raise UserError(f"{self.what}: its vectors have {self.record['dimension']} dimensions, those of {name} {dimension}; use the encoder that made them ({self.record['model']})")
+        if fingerprint != self.record["document_fingerprint"]:
+            raise UserError(f"{self.what}: made by another encoder ({self.record['model']}) than {name}; encode the documents again, or search with the encoder that made them")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder: the one named, else the one that the manifest names; either must be the one that made the vectors."""
+        import dataclasses
+
+        from drtools.retrieval.encoding import load_for_encoding
+
+        flags = self.encoder_flags if self.encoder_flags.model else dataclasses.replace(self.encoder_flags, model=self.record["model"])
+        encoder = load_for_encoding(flags, self.computing)
+        self._check(encoder.side_fingerprints["document"], encoder.dimension, flags.model)
+        return encoder
+
+    @cached_property
+    def computing(self):
+        """Where to encode."""
+        from drtools.retrieval.encoding import choose_computing
+
+        return choose_computing(self.compute)
+
+    def encode(self, queries: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return float32 vectors [Q, D] of (query id, text) pairs."""
+        import numpy as np
+
+        if self.vectors is None:
+            from drtools.retrieval.encoding import encode_texts
+
+            vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+            self.truncated += tokens.truncated
+            self.empty += tokens.empty
+            return vectors
+        rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
+        if None in rows:
+            raise UserError(f"{self.vectors.path}: no vector of query {queries[rows.index(None)][0]!r}; encode these queries again")
+        return np.asarray(self.vectors.array[rows], np.float32)
+
+
+class DenseSource:
+    """Inner products over vectors, exactly, or through a FAISS index."""
+
+    def __init__(self, folder: Path, queries: QueryEncoder, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
+        self.record, self.folder, self.queries, self.ids = queries.record, folder, queries, ids
+        self.array, self.index, self.parameters = array, index, parameters
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Encode and search a block of queries at a time."""
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = queries[start : start + QUERIES_A_BLOCK]
+            vectors = self.queries.encode(block)
+            scores, rows = self._search(vectors, depth)
+            rows_asked = [[(document, self.ids.row_of(document)) for document in asked.get(query_id, ())] for query_id, _ in block]
+            scores_asked = self._score(vectors, rows_asked)
+            for at, (query_id, _) in enumerate(block):
+                hits = {self.ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at].tolist(), strict=True) if row >= 0}
+                yield Found(query_id, rank(hits), scores_asked[at])
+
+    def scores(self, queries: Sequence[tuple[str, str]], documents: dict[str, list[str]]) -> list[dict[str, float | None]]:
+        """Return {document: score} of given documents for each (query id, text); None for one without a vector."""
+        vectors = self.queries.encode(queries)
+        return self._score(vectors, [[(document, self.ids.row_of(document)) for document in documents[query_id]] for query_id, _ in queries])
+
+    def _search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.index is not None:
+            from drtools.retrieval import faiss_index
+
+            return faiss_index.search(self.index, vectors, depth, **self.parameters)
+        from drtools.retrieval import exact
+
+        return exact.search(self.array, vectors, depth, self.queries.computing.device)
+
+    def _score(self, vectors: np.ndarray, asked: list[list[tuple[str, int | None]]]) -> list[dict[str, float | None]]:
+        """Score documents by name: by their vectors, or as the index has kept them."""
+        import numpy as np
+
+        rows = [np.array([row for _, row in pairs if row is not None], np.int64) for pairs in asked]
+        if not any(map(len, rows)):
+            return [dict.fromkeys(document for document, _ in pairs) for pairs in asked]
+        if self.index is not None:
+            from drtools.retrieval import faiss_index
+
+            found = [faiss_index.reconstruct(self.index, wanted) @ vector for wanted, vector in zip(rows, vectors, strict=True)]
+        else:
+            from drtools.retrieval import exact
+
+            found = exact.rerank(self.array, vectors, rows)
+        result = []
+        for pairs, scores in zip(asked, found, strict=True):
+            values = iter(scores.tolist())
+            result.append({document: None if row is None else next(values) for document, row in pairs})
+        return result
+
+
+def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None,
+               **parameters: int | None) -> DenseSource:
+    """Open a vectors folder for exact search, or a FAISS index folder."""
+    from drtools.formats.vectors import Ids, open_vectors
+
+    if vectors:
+        opened = open_vectors(vectors)
+        if opened.manifest["side"] != "document":
+            raise UserError(f"{vectors}: vectors of queries, expected vectors of documents")
+        return DenseSource(opened.path, QueryEncoder(opened.manifest, opened.path, encoder_flags, compute, query_vectors), opened.ids, array=opened.array)
+    from drtools.retrieval import faiss_index
+
+    folder = Path(index)
+    record = manifest.read(folder)
+    queries = QueryEncoder(record, folder, encoder_flags, compute, query_vectors)
+    return DenseSource(folder, queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
+
+
+def index_kind(folder: str) -> str:
+    """Return `lucene` or `faiss`; UserError for a folder that is no finished index."""
+    kind = manifest.read(folder).get("kind")
+    if kind not in ("lucene", "faiss"):
+        advice = "search it with --vectors" if kind == "vectors" else "build one with `drtools index`"
+        raise UserError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
+    return kind
+
+
+class RandomSource:
+    """Random documents as hits without scores: drawn anew for each query, by (seed, query id)."""
+
+    def __init__(self, store: Store, seed: int, count: int, positives: dict[str, list[str]]) -> None:
+        self.store, self.seed, self.count, self.positives = store, seed, count, positives
+        self.record: dict = {}
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Draw so many that `count` are left without the positives, if the corpus has them."""
+        from drtools.randomness import generator
+
+        for query_id, _ in queries:
+            wanted = min(len(self.store), self.count + len(self.positives[query_id]))
+            rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)
+            yield Found(query_id, dict.fromkeys(self.store.ids_at(rows)), dict.fromkeys(asked.get(query_id, ())))

@@ -1,0 +1,45 @@
+"""Hits for a person: rank, score, title, and the passage of the text that holds most of the words."""
+
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+from drtools import console
+
+SNIPPET_CHARACTERS = 240
+
+
+def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
+    """Return the stretch of a text, at word borders, that holds most of the different words asked for; the first such."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    wanted = {word for word in re.findall(r"\w+", words.lower()) if len(word) > 2 or not word.isascii()}
+    places = [(found.start(), found[0]) for found in re.finditer(r"\w+", text.lower()) if found[0] in wanted] or [(0, "")]
+    held = [len({word for place, word in places if start <= place < start + longest - 20}) for start, _ in places]
+    start = places[held.index(max(held))][0]
+    start = max(0, text.rfind(" ", 0, max(0, start - 20)) + 1)
+    stop = len(text) if start + longest >= len(text) else max(text.rfind(" ", start, start + longest), start + 1)
+    if stop == start + 1:  # one word without a border, as in Chinese
+        stop = start + longest
+    return ("… " if start else "") + text[start:stop] + (" …" if stop < len(text) else "")
+
+
+def show_hits(words: str, hits: dict[str, float], corpus: str | None) -> None:
+    """Print hits to standard output; without the corpus at hand, ids and scores alone."""
+    from drtools.formats.store import open_store
+
+    store = None
+    if corpus and Path(corpus).exists():
+        store = open_store(corpus)
+    else:
+        console.say(f"note: no titles and texts, since the corpus {corpus or ''} is not at hand; say --corpus")
+    if not hits:
+        print("nothing was found")
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    for place, (document_id, score) in enumerate(hits.items(), start=1):
+        document = store.get(document_id) if store else None
+        print(f"{place:>3}  {score:8.4f}  {bold}{(document.title if document else '') or document_id}{plain}" + (f"  [{document_id}]" if document and document.title else ""))
+        if document:
+            print(textwrap.fill(snippet(document.text, words), width=100, initial_indent=" " * 15, subsequent_indent=" " * 15))

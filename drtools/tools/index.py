@@ -1,0 +1,122 @@
+"""Build an index: Lucene's from a corpus (BM25), FAISS's from vectors.
+
+    drtools index --lucene corpus.jsonl.gz -o bm25
+    drtools index --vectors vectors --factory HNSW32 --check -o index
+
+FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the score.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+LUCENE, FAISS = "Lucene", "FAISS"
+
+
+def main(
+    folder: flags.FolderOutput,
+    lucene: Annotated[str | None, Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE), flags.Role.INPUT] = None,
+    vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), flags.Role.INPUT] = None,
+    language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en",
+    document_vectors: Annotated[bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)] = False,
+    title_separator: flags.TitleSeparator = " ",
+    factory: Annotated[str, Option(help="FAISS index factory string", rich_help_panel=FAISS)] = "Flat",
+    train_sample: Annotated[int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)] = None,
+    ef_construction: Annotated[int | None, Option(min=1, help="HNSW: candidates while building", rich_help_panel=FAISS)] = None,
+    check: Annotated[bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)] = False,
+    check_queries: Annotated[str | None, Option(help="vectors folder of queries to check with; default: a sample of the documents", rich_help_panel=FAISS), flags.Role.INPUT] = None,
+    check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100,
+    seed: flags.Seed = 42,
+    threads: flags.Threads = 0,
+    dry_run: flags.DryRun = False,
+) -> None:
+    """Compose: one of two builders into one folder."""
+    if (lucene is None) == (vectors is None):
+        raise UserError("say either --lucene CORPUS or --vectors VECTORS")
+    if lucene:
+        build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
+    else:
+        build_faiss(folder, vectors, factory, train_sample, ef_construction, (check or bool(check_queries), check_queries, check_depth), seed, threads, dry_run)
+
+
+def build_lucene(folder, corpus, language, document_vectors, title_separator, threads, dry_run) -> None:
+    """Index a corpus for BM25."""
+    from drtools.formats.lines import shown
+    from drtools.formats.store import open_store
+    from drtools.retrieval.texts import DocumentTexts
+
+    store = open_store(corpus)
+    if dry_run:
+        # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
+        size = store.characters * (1.0 if document_vectors else 0.5)
+        return console.say(f"{len(store):,} documents; about {console.bytes_as_words(size)} of index and {console.seconds_as_words(3 + len(store) / 3000)}")
+    with output.folder(folder) as work:
+        from drtools.models.device import all_threads
+        from drtools.retrieval.lucene import build_index
+
+        texts = DocumentTexts(store, title_separator)
+        with console.progress("indexing", len(store), "documents") as progress:
+            counts = build_index(work.path / "lucene", pairs(texts, progress), language, document_vectors, threads or all_threads())
+        console.notice(counts.empty, f"{counts.empty:,} of {len(store):,} documents were empty and are not in the index")
+        work.finish(kind="lucene", count=counts.documents, empty=counts.empty, language=language, document_vectors=document_vectors,
+                    corpus=shown(corpus), title_separator=title_separator)
+    console.say(f"{folder.output}: {counts.documents:,} documents")
+
+
+def pairs(texts, progress):
+    """Yield (id, text) of every document."""
+    for start in range(0, len(texts), 1000):
+        ids, chunk = texts.slice(start, start + 1000)
+        yield from zip(ids, chunk, strict=True)
+        progress.advance(len(ids))
+
+
+def build_faiss(folder, vectors, factory, train_sample, ef_construction, check, seed, threads, dry_run) -> None:
+    """Index vectors with FAISS."""
+    from drtools.formats.vectors import IDS, open_vectors
+    from drtools.models.device import all_threads
+    from drtools.retrieval import faiss_index
+
+    opened = open_vectors(vectors)
+    count, dimension = opened.array.shape
+    size, seconds = faiss_index.estimate(factory, count, dimension, threads or all_threads())
+    console.say(f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, roughly {console.seconds_as_words(seconds)}")
+    if dry_run:
+        return
+    with output.folder(folder) as work:
+        import shutil
+
+        with console.progress("indexing", count, "vectors") as progress:
+            note = faiss_index.build(opened.array, factory, work.path / "index.faiss", train_sample=train_sample, seed=seed, ef_construction=ef_construction,
+                                     threads=threads or all_threads(), on_progress=lambda done: progress.advance(done - progress.done))
+        if note:
+            console.say(f"note: {note}")
+        shutil.copyfile(opened.path / IDS, work.path / IDS)
+        recall = measured_recall(work.path, opened, check[1], check[2], seed) if check[0] else None
+        kept = ("side", "dimension", "normalized", "model", "corpus", "title_separator", "max_tokens", "query_fingerprint", "document_fingerprint")
+        work.finish(kind="faiss", count=count, factory=factory, recall=recall, vectors=vectors, **{name: opened.manifest[name] for name in kept})
+    bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
+    console.say(f"{folder.output}: {count:,} vectors, {console.bytes_as_words(bytes_written)}")
+
+
+def measured_recall(path, opened, queries, depth, seed) -> dict:
+    """Measure recall against exact search, by query vectors or by a sample of the documents."""
+    import numpy as np
+
+    from drtools.formats.vectors import open_vectors
+    from drtools.retrieval import faiss_index
+
+    if queries:
+        array = open_vectors(queries).array
+    else:
+        array = opened.array[np.sort(np.random.default_rng(seed).choice(len(opened.array), min(1000, len(opened.array)), replace=False))]
+    depth = min(depth, len(opened.array))
+    value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.asarray(array, np.float32), depth)
+    console.say(f"recall of the exact top {depth}: {value:.4f} ({len(array):,} {'queries' if queries else 'documents as queries'})")
+    return {"depth": depth, "queries": len(array), "value": value}

@@ -1,0 +1,125 @@
+"""Search an index or vectors: a TREC run for queries, or hits for a person who types words.
+
+    drtools search --index bm25 --queries queries.jsonl.gz --only qrels/test.tsv -o bm25.run
+    drtools search --index index --model star --queries queries.jsonl.gz -o star.run
+    drtools search --index index --model star "how do vaccines work"
+
+--rerank RUN scores the documents of a run by an encoder. A FAISS index or vectors are searched with the encoder that made
+them; another one is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument, Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
+PERSON_DEPTH, RUN_DEPTH = 10, 1000
+QUERIES_A_SAVE = 1024
+
+
+def main(
+    file: flags.FileOutput,
+    encoder_flags: flags.EncoderFlags,
+    compute: flags.ComputeFlags,
+    words: Annotated[str | None, Argument(help="a question, to see hits")] = None,
+    index: Annotated[str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    vectors: Annotated[str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    rerank: Annotated[str | None, Option(help="run whose documents are scored by the encoder; with --vectors or --corpus", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
+    only: flags.Only = None,
+    query_vectors: Annotated[str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT] = None,
+    depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None,
+    corpus: Annotated[str | None, Option(help="corpus, for snippets and --rerank; default: the one the index names"), flags.Role.INPUT] = None,
+    k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
+    b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
+    rm3: Annotated[bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)] = False,
+    rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = 10,
+    rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = 10,
+    rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.5,
+    nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None,
+    ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)] = None,
+    title_separator: flags.TitleSeparator = " ",
+    tag: Annotated[str, Option(help="the run's last column")] = "drtools",
+) -> None:
+    """Compose: a source of hits; a run, or hits for a person."""
+    if (words is None) == (queries is None and query_vectors is None):
+        raise UserError("say either words to search for, or --queries QUERIES")
+    source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, bm25=(k1, b),
+                         rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)
+    if words is not None:
+        from drtools.retrieval.showing import show_hits
+
+        found = next(iter(source.search([("typed", words)], depth or PERSON_DEPTH, {})))
+        return show_hits(words, found.hits, corpus or source.record.get("corpus"))
+    with output.file(file) as work:
+        texts = query_texts(queries, query_vectors, only)
+        counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
+        for name, say in (("truncated", "queries were cut"), ("empty", "queries were empty"), ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"), ("none", "queries have no hits")):
+            console.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
+        work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=counts)
+
+
+def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, *, bm25, rm3, nprobe, ef_search):
+    """Open what is searched."""
+    from drtools.models.device import all_threads
+    from drtools.retrieval.searching import LuceneSource, index_kind, open_dense
+    from drtools.retrieval.reranking import CorpusReranker, VectorsReranker
+
+    if bool(index) + bool(vectors) + bool(rerank and corpus and not vectors) != 1:
+        raise UserError("say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus")
+    if rerank and index:
+        raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
+    if rerank and not vectors:
+        return CorpusReranker(rerank, corpus, encoder_flags, compute, title_separator)
+    if index and index_kind(index) == "lucene":
+        if nprobe or ef_search:
+            raise UserError("--nprobe and --ef-search are for FAISS; this is a Lucene index")
+        from drtools.retrieval.lucene import Rm3
+
+        return LuceneSource(index, *bm25, rm3=Rm3(*rm3) if rm3 else None, threads=compute.threads or all_threads())
+    if rm3:
+        raise UserError("--rm3 expands queries of a Lucene index; this is none")
+    dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, nprobe=nprobe, ef_search=ef_search)
+    return VectorsReranker(rerank, dense) if rerank else dense
+
+
+def query_texts(queries: str | None, query_vectors: str | None, only: str | None) -> list[tuple[str, str]]:
+    """Return (query id, text) of every query to search for; queries known by their vectors alone have no text."""
+    from drtools.formats.trec import read_qrels
+    from drtools.formats.vectors import open_vectors
+    from drtools.retrieval.texts import judged_queries
+
+    if queries:
+        return list(judged_queries(queries, only).items())
+    ids = open_vectors(query_vectors).ids
+    judged = read_qrels(only) if only else None
+    texts = [(ids[row], "") for row in range(len(ids)) if judged is None or ids[row] in judged]
+    if not texts:
+        raise UserError(f"{only}: judges none of the queries of {query_vectors}; do the two belong together?")
+    return texts
+
+
+def write_hits(source, texts, depth: int, tag: str, work) -> dict[str, int]:
+    """Write the run query by query; what is written counts as done every so many queries."""
+    from drtools.formats.trec import write_run
+
+    done = work.state.get("done", 0)
+    counts = work.state.get("counts", {"hits": 0, "short": 0, "none": 0, "truncated": 0, "empty": 0})
+    with console.progress("searching", len(texts), "queries", done) as progress:
+        for number, found in enumerate(source.search(texts[done:], depth, {}), start=done + 1):
+            write_run(work.stream, [(found.query_id, found.hits)], tag)
+            counts["hits"] += len(found.hits)
+            counts["short"] += len(found.hits) < depth
+            counts["none"] += not found.hits
+            progress.advance(1)
+            if number % QUERIES_A_SAVE == 0:
+                work.save(done=number, counts=counts)
+    told = getattr(source, "queries", None)
+    if told is not None:
+        counts["truncated"], counts["empty"] = told.truncated, told.empty
+    return counts

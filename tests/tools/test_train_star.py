@@ -1,0 +1,76 @@
+"""train-star from end to end on the toy collection: it learns, continues bit for bit, and its folder loads everywhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+
+def command(toy, encoder_folder, out, *more):
+    return ["train-star", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
+            "--batch-queries", "8", "--learning-rate", "1e-3", "--dev-qrels", toy.qrels, "--precision", "fp32", "--threads", "1", "-o", str(out), *more]
+
+
+def test_training_improves_dev_and_the_best_checkpoint_is_kept(toy, encoder_folder, drtools, tmp_path):
+    outcome = drtools(*command(toy, encoder_folder, tmp_path / "star", "--steps", "30", "--evaluate-every-steps", "10"))
+    assert outcome.status == 0, outcome.err
+    manifest = json.loads((tmp_path / "star/manifest.json").read_text())
+    values = [evaluation["nDCG@10"] for evaluation in manifest["evaluations"]]
+    assert [evaluation["step"] for evaluation in manifest["evaluations"]] == [0, 10, 20, 30]
+    assert max(values) > values[0] + 0.05, "trained on these very queries, it must get better at them"
+    assert manifest["best"]["value"] == max(values)
+    assert manifest["scale"] == 20, "the toy encoder is normalized"
+    assert not (tmp_path / "star/working").exists()
+    log = [json.loads(line) for line in (tmp_path / "star/training.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == [10, 20, 30] and log[0]["gradient_norm"] > 0
+    again = drtools(*command(toy, encoder_folder, tmp_path / "star", "--steps", "30", "--evaluate-every-steps", "10"))
+    assert again.status == 0 and "already done" in again.err
+
+
+def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder, drtools, tmp_path):
+    drtools(*command(toy, encoder_folder, tmp_path / "star", "--steps", "30", "--evaluate-every-steps", "5", "--dev-documents", "0"))
+    best = json.loads((tmp_path / "star/manifest.json").read_text())["best"]["value"]
+    drtools("encode", "--model", tmp_path / "star", "--documents", toy.corpus, "--dtype", "float32", "--precision", "fp32", "-o", tmp_path / "v")
+    drtools("search", "--vectors", tmp_path / "v", "--model", tmp_path / "star", "--queries", toy.queries, "--precision", "fp32", "-o", tmp_path / "run")
+    outcome = drtools("eval", "--qrels", toy.qrels, tmp_path / "run", "--json")
+    assert abs(json.loads(outcome.out)["runs"][0]["measures"]["nDCG@10"] - best) < 1e-6
+
+
+def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_path):
+    lines = Path(toy.examples).read_text().splitlines()
+    odd = [{"query_id": "q99", "positives": ["d1"], "negatives": []}, {"query_id": "q0", "positives": ["zz"], "negatives": ["d3"]},
+           {"query_id": "q1", "positives": ["d1"], "negatives": ["yy"]}]
+    Path(toy.examples).write_text("\n".join([json.dumps(record) for record in odd] + lines[2:]) + "\n")
+    arguments = command(toy, encoder_folder, tmp_path / "star", "--steps", "2")
+    assert drtools(*arguments, "--strict").status == 2
+    outcome = drtools(*arguments)
+    assert outcome.status == 0, outcome.err
+    for words in ("1 examples have a query that", "1 examples have no positive in the corpus", "2 documents of the examples", "1 examples have no negative"):
+        assert words in outcome.err
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, environment):
+    arguments = ("--steps", "60", "--evaluate-every-steps", "7", "--save-every-minutes", "0")
+    assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *arguments)).status == 0
+    whole = load_file(tmp_path / "whole/model.safetensors")
+    words = [sys.executable, "-m", "drtools", *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
+    for kill, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM)):
+        process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
+            time.sleep(0.02)
+        time.sleep(kill / 10)
+        if process.poll() is None:
+            os.kill(process.pid, number)
+        status = process.wait()
+        process.stderr.close()
+        assert status in (-number, 143, 0)
+    assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
+    again = load_file(tmp_path / "killed/model.safetensors")
+    assert whole.keys() == again.keys() and all(np.array_equal(whole[name], again[name]) for name in whole)
