@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -98,7 +99,7 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
 
     call.__signature__ = inspect.Signature(flat)
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
-    call.__doc__ = help_text
+    call.__doc__ = re.sub(r"(?m)(?<=\n\n)(?=    )", "\b\n", help_text)  # keeps the lines of an example apart
     del call.__wrapped__
     return call
 

@@ -1,106 +1,46 @@
-"""Retrieval measures, equal to trec_eval's.
+"""Retrieval measures: pytrec_eval's, which are trec_eval's, and the two that it lacks (RR@k, Judged@k).
 
-Each formula is a function (ranking, k, min_rel) -> value of one query: the first k documents count (infinity: all), and a
-document is relevant from the grade `min_rel` on; nDCG uses the grades themselves. The order of a run is the one that
-formats/trec gave it: nothing is sorted by score here.
+The order of a run is the one that formats/trec gave it. trec_eval would sort once more by score, so it is handed scores
+that fall by 1 with each rank: the same order, whichever way the run was ranked.
 """
 
-import math
 import re
-from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import NamedTuple
 
 from drtools.errors import UserError
 from drtools.formats.trec import Qrels, Run
 
-
-class Ranking(NamedTuple):
-    """One query's retrieved documents, as far as they were judged, and all its judgements."""
-
-    found: list[tuple[int, int]]  # (rank from 1, grade) of the retrieved documents that have a judgement, by rank
-    retrieved: int
-    grades: list[int]  # of all judgements, retrieved or not
+# our name in lower case: trec_eval's name without and with a cutoff (None: there is no such measure)
+KNOWN = {
+    "ndcg": ("ndcg", "ndcg_cut"),
+    "rr": ("recip_rank", "recip_rank"),
+    "mrr": ("recip_rank", "recip_rank"),
+    "ap": ("map", "map_cut"),
+    "r": (None, "recall"),
+    "p": (None, "P"),
+    "success": (None, "success"),
+    "judged": (None, "judged"),
+}
 
 
 class Measure(NamedTuple):
-    """A measure: its name as the user wrote it, its formula and its cutoff (infinity without one)."""
+    """A measure: its name as the user wrote it, trec_eval's name for it, and its cutoff (None without one)."""
 
     name: str
-    formula: Callable[[Ranking, float, int], float]
-    k: float
-
-
-def ndcg(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return the discounted gain over that of the best order of all judged documents (Järvelin and Kekäläinen 2002).
-
-    The gain of a document is its grade; grades below 0 gain 0. `min_rel` plays no part.
-    """
-    ideal = _discounted_gain(enumerate(sorted(ranking.grades, reverse=True), start=1), k)
-    return _discounted_gain(ranking.found, k) / ideal if ideal else 0.0
-
-
-def _discounted_gain(found: Iterable[tuple[int, int]], k: float) -> float:
-    return sum(grade / math.log2(rank + 1) for rank, grade in found if rank <= k and grade > 0)
-
-
-def reciprocal_rank(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return 1 / rank of the first relevant document, 0 without one."""
-    return next((1 / rank for rank in _relevant_ranks(ranking, k, min_rel)), 0.0)
-
-
-def average_precision(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return the sum of the precisions at the relevant documents over the number of all relevant, retrieved or not."""
-    total = _relevant_total(ranking, min_rel)
-    ranks = _relevant_ranks(ranking, k, min_rel)
-    return sum(count / rank for count, rank in enumerate(ranks, start=1)) / total if total else 0.0
-
-
-def recall(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return the share of all relevant documents that are among the first k."""
-    total = _relevant_total(ranking, min_rel)
-    return len(_relevant_ranks(ranking, k, min_rel)) / total if total else 0.0
-
-
-def precision(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return the number of relevant documents among the first k over k, however few were retrieved."""
-    return len(_relevant_ranks(ranking, k, min_rel)) / k
-
-
-def success(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return 1 with a relevant document among the first k, else 0."""
-    return 1.0 if _relevant_ranks(ranking, k, min_rel) else 0.0
-
-
-def judged(ranking: Ranking, k: float, min_rel: int) -> float:
-    """Return the share of the first k retrieved documents that have a judgement, whatever its grade; 0 without documents."""
-    first = min(k, ranking.retrieved)
-    return sum(rank <= k for rank, _ in ranking.found) / first if first else 0.0
-
-
-def _relevant_ranks(ranking: Ranking, k: float, min_rel: int) -> list[int]:
-    return [rank for rank, grade in ranking.found if rank <= k and grade >= min_rel]
-
-
-def _relevant_total(ranking: Ranking, min_rel: int) -> int:
-    return sum(grade >= min_rel for grade in ranking.grades)
-
-
-WHOLE_OR_CUT = {"ndcg": ndcg, "rr": reciprocal_rank, "mrr": reciprocal_rank, "ap": average_precision}
-CUT_ONLY = {"r": recall, "p": precision, "success": success, "judged": judged}
+    theirs: str
+    k: int | None
 
 
 def parse_measure(text: str) -> Measure:
     """Read a measure such as `nDCG@10` or `AP`, in any case; raises UserError for one that is not known."""
     match = re.fullmatch(r"([a-z]+)(?:@([1-9][0-9]*))?", text.lower())
-    if match and match[2] is None and match[1] in WHOLE_OR_CUT:
-        return Measure(text, WHOLE_OR_CUT[match[1]], math.inf)
-    if match and match[2] and match[1] in WHOLE_OR_CUT | CUT_ONLY:
-        return Measure(text, (WHOLE_OR_CUT | CUT_ONLY)[match[1]], int(match[2]))
-    raise UserError(
-        f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as nDCG@10, "
-        f"and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1"
-    )
+    theirs = KNOWN.get(match[1], (None, None))[match[2] is not None] if match else None
+    if theirs is None:
+        raise UserError(
+            f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as nDCG@10, "
+            f"and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1"
+        )
+    return Measure(text, theirs, int(match[2]) if match[2] else None)
 
 
 def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) -> dict[str, dict[str, float]]:
@@ -108,17 +48,34 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
 
     A query that the run lacks has 0. So has, but for nDCG and Judged, a query none of whose judged documents reaches
     `min_rel`: it counts in means like any other (as in trec_eval with -c). Queries of the run without judgements are
-    left out. Raises UserError for a `min_rel` below 1.
+    left out. nDCG uses the grades themselves. Raises UserError for a `min_rel` below 1.
     """
+    import pytrec_eval
+
     if min_rel < 1:
-        raise UserError(f"the lowest relevant grade is {min_rel}, expected 1 or more: a document of grade 0 is not relevant")
-    depth = max((measure.k for measure in measures), default=0)
-    values: dict[str, dict[str, float]] = {measure.name: {} for measure in measures}
-    for query, judgements in qrels.items():
-        hits = run.get(query, {})
-        first = map(judgements.get, islice(hits, None if depth == math.inf else depth))
-        found = [(rank, grade) for rank, grade in enumerate(first, start=1) if grade is not None]
-        ranking = Ranking(found, len(hits), list(judgements.values()))
-        for measure in measures:
-            values[measure.name][query] = measure.formula(ranking, measure.k, min_rel)
-    return values
+        raise UserError(f"the lowest relevant grade is {min_rel}, expected 1 or more: grade 0 says that a document is not relevant")
+    # trec_eval gains nothing from a grade below 0, and crashes on a query that has no other
+    grades = {query: {document: max(grade, 0) for document, grade in judgements.items()} for query, judgements in qrels.items()}
+    ranked = {query: dict(zip(hits, range(len(hits), 0, -1), strict=True)) for query, hits in run.items() if query in qrels and hits}
+    asked = {measure.theirs if measure.theirs == "recip_rank" or measure.k is None else f"{measure.theirs}.{measure.k}"
+             for measure in measures if measure.theirs != "judged"}
+    found = pytrec_eval.RelevanceEvaluator(grades, asked, relevance_level=min_rel).evaluate(ranked) if asked else {}
+    return {measure.name: {query: _value(measure, query, found, qrels, run) for query in qrels} for measure in measures}
+
+
+def _value(measure: Measure, query: str, found: dict[str, dict[str, float]], qrels: Qrels, run: Run) -> float:
+    if measure.theirs == "judged":
+        return judged(run.get(query, {}), qrels[query], measure.k)
+    values = found.get(query)
+    if values is None:
+        return 0.0
+    if measure.theirs == "recip_rank":
+        value = values["recip_rank"]
+        return value if value and (measure.k is None or round(1 / value) <= measure.k) else 0.0
+    return values[measure.theirs if measure.k is None else f"{measure.theirs}_{measure.k}"]
+
+
+def judged(hits: dict[str, float], judgements: dict[str, int], k: int) -> float:
+    """Return the share of the first k hits that have a judgement, whatever its grade; 0 without hits (as ir_measures)."""
+    first = list(hits)[:k]
+    return sum(document in judgements for document in first) / len(first) if first else 0.0

@@ -4,22 +4,17 @@ One pair of functions a format, written after the toolkits' own readers. Tevatro
 titles; FlagEmbedding and sentence-transformers know nothing but texts.
 """
 
-import gzip
-import json
 import math
-import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from drtools.errors import UserError
 from drtools.formats.examples import KEYS
-from drtools.formats.jsonl import checked_id, document_text, parse_object, read_json_lines
-from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+from drtools.formats.jsonl import checked_id, document_text
+from drtools.formats.lines import shown
 
-SPACE = re.compile(r"\s*")
 LABELS = ("label", "labels", "score", "scores")  # columns that sentence-transformers does not take for texts
 IDS_OF_OURS = ("dark", "dark_scores", "pieces")  # further keys of an example that name our documents
 
@@ -50,54 +45,6 @@ class Layout(NamedTuple):
     negatives: bool
     scores: bool
     title_separator: str = " "
-
-
-def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number, object) of JSONL, or of one JSON array; an array takes up to three times its size in memory."""
-    _, first = next(read_lines(path), (0, b""))
-    if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-        yield from _array_items(path)
-    else:
-        yield from read_json_lines(path)
-
-
-def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
-    text = _whole_text(path)
-    decoder = json.JSONDecoder()  # finds where an item ends, which the faster parser cannot
-    line, counted, at = 1, 0, text.index("[") + 1
-    while True:
-        at = SPACE.match(text, at).end()
-        if text.startswith("]", at):
-            break
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            _, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{shown(path)}:{error.lineno}: not JSON ({error.msg}); is the array whole?") from None
-        except RecursionError:
-            raise UserError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects, one a query") from None
-        yield line, parse_object(text[at:end].encode(), path, line)
-        at = SPACE.match(text, end).end()
-        if text.startswith(",", at):
-            at += 1
-        elif not text.startswith("]", at):
-            raise UserError(f"{shown(path)}:{1 + text.count(chr(10), 0, at)}: the array goes on without a comma or `]`; is it whole?")
-    if text[at + 1 :].strip():
-        raise UserError(f"{shown(path)}:{1 + text.count(chr(10), 0, at)}: something follows the JSON array; expected one array, or one object a line")
-
-
-def _whole_text(path: str | Path) -> str:
-    with open_bytes(local(str(path))) as stream:
-        try:
-            data = stream.read()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        for number, line in enumerate(data.split(b"\n"), start=1):
-            decode(line, path, number)
-        raise
 
 
 def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
@@ -236,10 +183,11 @@ def _text(record: dict, key: str, path: str | Path, number: int) -> str:
 
 def _list(record: dict, key: str, of: str, path: str | Path, number: int) -> list:
     value = record.get(key)
-    if value is None and not key.startswith("pos"):
+    if value is None and not key.startswith("pos"):  # the positives' lists are what a format is known by
         return []
     if not isinstance(value, list):
-        raise UserError(f"{shown(path)}:{number}: {key}: found {type(value).__name__}, expected a list of {of}; is this the format that was named?")
+        found = "nothing" if value is None else type(value).__name__
+        raise UserError(f"{shown(path)}:{number}: {key}: found {found}, expected a list of {of}; is this the format that was named?")
     return value
 
 

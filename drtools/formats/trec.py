@@ -92,7 +92,7 @@ def write_qrels(stream: BinaryIO, qrels: Qrels) -> None:
     for query, grades in qrels.items():
         for document, grade in grades.items():
             if not (TAB_SEPARATED.fullmatch(query) and TAB_SEPARATED.fullmatch(document)):
-                raise UserError(f"query {query!r}, document {document!r}: an id is empty, has a tab or ends in white space; rename it")
+                raise UserError(f"query {query!r}, document {document!r}: an id is empty, has a tab or outer white space; rename it")
             stream.write(f"{query}\t{document}\t{grade}\n".encode())
 
 

@@ -24,18 +24,21 @@ class Normalize(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Token ids -> vectors. `folder` is where it was loaded from, `side_fingerprints` what it was then."""
+    """Token ids -> vectors. `folder` is where its weights were loaded from."""
 
-    def __init__(self, body: nn.Module, tokenizer: object, settings: EncoderSettings, head: nn.Sequential) -> None:
+    def __init__(self, body: nn.Module, tokenizer: object, settings: EncoderSettings, head: nn.Sequential, folder: Path | None = None) -> None:
         super().__init__()
-        self.body, self.tokenizer, self.settings, self.head = body, tokenizer, settings, head
-        self.side_fingerprints: dict[str, str] = {}
+        self.body, self.tokenizer, self.settings, self.head, self.folder = body, tokenizer, settings, head, folder
 
     @property
     def dimension(self) -> int:
         """The length of a vector."""
         sizes = [layer["out"] for layer in self.settings.head if layer["kind"] == "dense"]
         return sizes[-1] if sizes else self.body.config.hidden_size * len(self.settings.pooling)
+
+    def side_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each side: the weights as they were loaded, the settings as they are."""
+        return fingerprints(self.folder, self.settings)
 
     def forward(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:  # [B, T], [B, T] -> [B, D]
         """Return float32 vectors; the first `prompt_tokens` of a text are read but not pooled."""
@@ -92,9 +95,7 @@ def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool 
     folder = resolve(name)
     settings = read_settings(folder, pooling)
     body, tokenizer = load_body(folder, trust_remote_code)
-    encoder = Encoder(body, tokenizer, settings, _head(settings, folder)).eval()
-    encoder.side_fingerprints = fingerprints(folder, settings)
-    return encoder
+    return Encoder(body, tokenizer, settings, _head(settings, folder), folder).eval()
 
 
 def load_body(folder: Path, trust_remote_code: bool = False) -> tuple[nn.Module, object]:

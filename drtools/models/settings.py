@@ -5,6 +5,7 @@ and then pooling must be given. Nothing is guessed from names.
 """
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,11 +111,19 @@ def _head_layer(kind: str, folder: Path, path: str) -> dict:
             "activation": activation, "path": path}
 
 
+def _modules(path: Path) -> list[dict]:
+    try:
+        modules = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
+    if not isinstance(modules, list) or not all(isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules):
+        raise UserError(f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model again")
+    return modules
+
+
 def _of_modules(folder: Path, settings: EncoderSettings) -> None:
     """Fill in what modules.json says, module by module; a module that is not known here is refused by name."""
-    import orjson
-
-    for module in orjson.loads((folder / "modules.json").read_bytes()):
+    for module in _modules(folder / "modules.json"):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Transformer":
             if module["path"]:

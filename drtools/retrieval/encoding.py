@@ -11,6 +11,7 @@ import torch
 from drtools.batches.by_length import batches_by_length
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import UserError
+from drtools.models.attention import use_sliced_attention
 from drtools.models.device import choose_device, choose_precision, set_threads
 from drtools.models.encoder import Encoder, load_encoder
 
@@ -61,6 +62,8 @@ def place(encoder: Encoder, computing: Computing) -> None:
     """Move an encoder to its device, its body in the precision asked for; pooling and head stay float32."""
     encoder.to(computing.device)
     encoder.body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
+    if computing.device == "cpu" and computing.precision == "bf16":
+        use_sliced_attention(encoder.body)
 
 
 @torch.inference_mode()

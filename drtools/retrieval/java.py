@@ -25,6 +25,7 @@ SYSTEM_HOMES = (
 OPTIONS = (
     "-Xrs",  # leaves SIGINT, SIGTERM and SIGHUP to Python
     "-XX:MaxRAMPercentage=50",
+    "-XX:+UseSerialGC",  # measured beside the default: half the memory in a search, a third less in indexing, no slower
     "-XX:-UsePerfData",  # else a file in the temporary folder for as long as the process lives
     # Anserini's own settings log to standard output, which is for data.
     "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",

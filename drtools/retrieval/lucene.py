@@ -1,13 +1,13 @@
 """BM25 and RM3 by Lucene: build an index, search it, with Anserini's analyzers, fields and order of ties.
 
-Scores are the float32 that Lucene computes; equal ones are in the order of the document ids' UTF-8 bytes. (pyserini rounds
-scores to four decimals and takes millionths off tied ones; the order is the same.)
+Scores are the float32 that Lucene computes; equal ones are in the order of the document ids' UTF-8 bytes. pyserini has the same
+order, but rounds scores to four decimals and takes millionths off tied ones: see `separate_ties`.
 """
 
 from array import array
 from binascii import a2b_base64
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +86,7 @@ def document_count(folder: Path) -> int:
 
 
 def analyze(text: str, language: str = "en") -> list[str]:
-    """Return the terms that Lucene makes of a text: for English lower-cased, without stopwords, Porter-stemmed."""
+    """Return the terms that Lucene makes of a text: in English lower-cased, without stopwords, Porter-stemmed."""
     return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(_analyzer(language), text))
 
 
@@ -101,15 +101,15 @@ def _analyzer(language: str):
 
 
 def _open_reader(folder: Path):
-    rebuild = "build one with drtools index --lucene CORPUS"
-    if not any(Path(folder).glob("segments_*")):
-        raise UserError(f"{folder}: is not a Lucene index; {rebuild}")
-    with java_errors(UserError, f"{folder}: the Lucene index is damaged or of another version; {rebuild}"):
+    remedy = "build one with drtools index --lucene CORPUS"
+    if not any(folder.glob("segments_*")):
+        raise UserError(f"{folder}: is not a Lucene index; {remedy}")
+    with java_errors(UserError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
         return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder))
 
 
 class LuceneIndex:
-    """A Lucene index, open for BM25 search or, with rm3, for BM25 search by expanded queries.
+    """A Lucene index, open for search by BM25 and, with rm3, by queries that RM3 has expanded.
 
     k1 and b are BM25's; the language must be the one that the index was built with. UserError where the folder is not an index
     of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
@@ -117,34 +117,38 @@ class LuceneIndex:
 
     def __init__(self, folder: Path, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, language: str = "en") -> None:
         reader = _open_reader(folder)
-        self.document_count = reader.numDocs()
         _check_fields(folder, reader, rm3)
+        self.document_count = reader.numDocs()
         searchers = java_class("org.apache.lucene.search.IndexSearcher")
-        searchers.setMaxClauseCount(NO_LIMIT)  # else 1,024 different words in a query are an error
+        searchers.setMaxClauseCount(NO_LIMIT)  # else 1,025 different words in a query are an error
         self._searcher = searchers(reader)
         self._searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
         self._analyzer = _analyzer(language)
-        self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        self._words = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
         self._order = java_class("io.anserini.search.SimpleSearcher").BREAK_SCORE_TIES_BY_DOCID
         self._json = _hits_to_json()
-        self._expand = _expansion(self._searcher, self._analyzer, self._queries, self._order, rm3, language) if rm3 else None
+        self._expand = self._expansion(rm3, language) if rm3 else None
 
     def search_batches(
-        self, queries: Sequence[tuple[str, str]], depth: int, threads: int = 2, batch: int = 32
+        self, queries: Sequence[tuple[str, str]], depth: int, threads: int = 2, batch: int = 16
     ) -> Iterator[tuple[str, dict[str, float]]]:
         """Yield (query id, {document id: score}, best first) for each (query id, text), in their order.
 
-        A query none of whose words are in the index has no hits. A thread searches a batch of queries at a time, and no more
-        than two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
+        A query none of whose words are in the index has no hits. A thread takes a batch of queries at a time and no more than
+        two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
         """
-        with java_errors(WorldError, "Lucene stopped searching"), ThreadPoolExecutor(threads) as pool:
-            ahead = deque()
-            for start in range(0, len(queries), batch):
-                ahead.append(pool.submit(self._search_batch, queries[start : start + batch], depth))
-                if len(ahead) > 2 * threads:
+        pool = ThreadPoolExecutor(threads)
+        ahead = deque()
+        with java_errors(WorldError, "Lucene stopped searching"):
+            try:
+                for start in range(0, len(queries), batch):
+                    ahead.append(pool.submit(self._search_batch, queries[start : start + batch], depth))
+                    if len(ahead) > 2 * threads:
+                        yield from ahead.popleft().result()
+                while ahead:
                     yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _search_batch(self, queries: Sequence[tuple[str, str]], depth: int) -> list[tuple[str, dict[str, float]]]:
         import jnius
@@ -152,13 +156,32 @@ class LuceneIndex:
         try:
             return [(query_id, _read_hits(self._search(text, depth))) for query_id, text in queries]
         finally:
-            jnius.detach()  # a thread that ends while Java knows it is never forgotten there
+            jnius.detach()  # else Java keeps the thread after its end
 
     def _search(self, text: str, depth: int) -> str:
-        query = self._queries.buildQuery("contents", self._analyzer, text)
+        query = self._words.buildQuery("contents", self._analyzer, text)
         if self._expand:
             query = self._expand(text, query)
         return self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False))
+
+    def _expansion(self, rm3: Rm3, language: str) -> Callable:
+        """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""
+        only_plain = language == "en"  # terms of a-z and 0-9, of which other scripts have none
+        settings = (rm3.terms, rm3.documents, rm3.original_weight, False, only_plain)
+        reranker = java_class("io.anserini.rerank.lib.Rm3Reranker")(self._analyzer, None, "contents", *settings)
+        arguments = java_class("io.anserini.search.SearchCollection$Args")()
+        arguments.hits = 1  # of the reranker's own search, which has no use here
+        scored = java_class("io.anserini.search.ScoredDocs")
+        contexts = java_class("io.anserini.rerank.RerankerContext")
+        words = java_class("io.anserini.analysis.AnalyzerUtils")
+
+        def expand(text: str, query):
+            first = scored.fromTopDocs(self._searcher.search(query, rm3.documents, self._order, True), self._searcher)
+            context = contexts(self._searcher, None, query, None, text, words.analyze(self._analyzer, text), None, arguments)
+            reranker.rerank(first, context)
+            return self._words.buildQuery("contents", context.feedbackTerms)
+
+        return expand
 
 
 def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
@@ -171,10 +194,12 @@ def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
 
 
 def _hits_to_json():
-    """Return a Java object that writes the hits of a query as one string, since a call into Java for each would take longer than
-    the search: [[[score, [base64 of the id and of what lies behind it in its buffer, length of the id in bytes]]], ...].
+    """Return a Java object that writes all hits of a query as one string.
+
+    A call into Java for each hit would take longer than the search. What it writes is
+    [[[[score, [base64 of the buffer that begins with the document id, length of the id in bytes]]], ...]].
     """
-    classes = {
+    left_out = {
         "org.apache.lucene.search.TopFieldDocs": ("totalHits", "fields"),
         "org.apache.lucene.search.FieldDoc": ("doc", "score", "shardIndex"),
         "org.apache.lucene.util.BytesRef": ("offset", "valid"),
@@ -182,40 +207,34 @@ def _hits_to_json():
     annotations = "com.fasterxml.jackson.annotation."
     as_array = java_class(annotations + "JsonFormat$Value").forShape(java_class(annotations + "JsonFormat$Shape").ARRAY)
     mapper = java_class("com.fasterxml.jackson.databind.ObjectMapper")()
-    for name, left_out in classes.items():
+    for name, fields in left_out.items():
         names = java_class("java.util.HashSet")()
-        for field in left_out:
+        for field in fields:
             names.add(field)
-        override = mapper.configOverride(java_class(name))
-        override.setFormat(as_array)
-        override.setIgnorals(java_class(annotations + "JsonIgnoreProperties$Value").forIgnoredProperties(names))
+        form = mapper.configOverride(java_class(name))
+        form.setFormat(as_array)
+        form.setIgnorals(java_class(annotations + "JsonIgnoreProperties$Value").forIgnoredProperties(names))
     return mapper
 
 
 def _read_hits(text: str) -> dict[str, float]:
-    """Return {document id: score} out of what _hits_to_json's object wrote."""
+    """Return {document id: score} out of what the object of `_hits_to_json` wrote."""
     import orjson
 
     hits = [hit for (hit,) in orjson.loads(text)[0]]
-    scores = array("f", [score for score, _ in hits])  # the decimals, read as float64, back to the float32 they stand for
+    scores = array("f", [score for score, _ in hits])  # decimals, read as float64, back to the float32 that they stand for
     return dict(zip([a2b_base64(buffer)[:length].decode() for _, (buffer, length) in hits], scores, strict=True))
 
 
-def _expansion(searcher, analyzer, queries, order, rm3: Rm3, language: str):
-    """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""
-    reranker = java_class("io.anserini.rerank.lib.Rm3Reranker")(
-        analyzer, None, "contents", rm3.terms, rm3.documents, rm3.original_weight, False, language == "en"
-    )  # the last: only terms of a-z and 0-9, which other languages would not survive
-    arguments = java_class("io.anserini.search.SearchCollection$Args")()
-    arguments.hits = 1  # the reranker's own search, whose hits are not used
-    scored = java_class("io.anserini.search.ScoredDocs")
-    contexts = java_class("io.anserini.rerank.RerankerContext")
-    analysis = java_class("io.anserini.analysis.AnalyzerUtils")
+def separate_ties(hits: dict[str, float]) -> dict[str, float]:
+    """Lower each score that does not fall below the one before by the least float32 step that makes it, and keep the others.
 
-    def expand(text: str, query):
-        first_hits = scored.fromTopDocs(searcher.search(query, rm3.documents, order, True), searcher)
-        context = contexts(searcher, None, query, None, text, analysis.analyze(analyzer, text), None, arguments)
-        reranker.rerank(first_hits, context)
-        return queries.buildQuery("contents", context.feedbackTerms)
+    Takes and returns one query's {document id: positive score}, best first. A run written so keeps Lucene's order whatever rule
+    its reader breaks ties by, and has the measures that Anserini publishes.
+    """
+    import numpy as np
 
-    return expand
+    steps = np.array(list(hits.values()), dtype=np.float32).view(np.int32).astype(np.int64)  # successive for successive floats
+    places = np.arange(len(hits))
+    falling = np.minimum.accumulate(steps + places) - places
+    return dict(zip(hits, falling.astype(np.int32).view(np.float32).tolist(), strict=True))

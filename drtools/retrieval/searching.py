@@ -110,7 +110,7 @@ class QueryEncoder:
 
         flags = self.encoder_flags if self.encoder_flags.model else dataclasses.replace(self.encoder_flags, model=self.record["model"])
         encoder = load_for_encoding(flags, self.computing)
-        self._check(encoder.side_fingerprints["document"], encoder.dimension, flags.model)
+        self._check(encoder.side_fingerprints()["document"], encoder.dimension, flags.model)
         return encoder
 
     @cached_property

@@ -138,14 +138,20 @@ def split_packages(packages: list[str]) -> dict[str, str]:
     return {package: dealt[place % 5] for place, package in enumerate(sorted(packages, key=digest))}
 
 
-def draw(pairs: list[Pair], documents: int, limits: dict[str, int], seed: int) -> tuple[list[Pair], dict[str, list[Pair]]]:
-    """A seeded sample: the pairs that give a document, and those of each split that give a query too; all by name."""
+def draw(
+    pairs: list[Pair], documents: int, limits: dict[str, int], seed: int
+) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """A seeded sample: the pairs that give a document, and those of each split that give a query too; all by name.
+
+    Limits that come to more than the documents are scaled down together.
+    """
     splits = split_packages(sorted({package_of(pair) for pair in pairs}))
     order = sorted(pairs, key=lambda pair: digest(seed, pair.name))
-    judged: dict[str, list[Pair]] = {}
-    for split, limit in limits.items():
-        limit = min(limit, documents - sum(map(len, judged.values())))
-        judged[split] = sorted([pair for pair in order if splits[package_of(pair)] == split][:limit])
+    scale = min(1, documents / sum(limits.values()))
+    judged = {
+        split: sorted([pair for pair in order if splits[package_of(pair)] == split][: int(limit * scale)])
+        for split, limit in limits.items()
+    }
     asked = {pair for chosen in judged.values() for pair in chosen}
     others = [pair for pair in order if pair not in asked]
     return sorted([*asked, *others[: documents - len(asked)]]), judged
@@ -161,7 +167,8 @@ def write_collection(folder: Path, corpus: list[Pair], judged: dict[str, list[Pa
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "qrels").mkdir(parents=True)
-    write_gzip(partial / "corpus.jsonl.gz", [{"_id": p.name, "title": p.name, "text": p.text} for p in corpus])
+    # No title: its name lifts all-MiniLM-L6-v2 from .676 to .748 nDCG@10 untrained, BM25 not at all; the id shows it.
+    write_gzip(partial / "corpus.jsonl.gz", [{"_id": p.name, "title": "", "text": p.text} for p in corpus])
     # Some evaluators drop a hit whose id is the query's own, so a query never has its document's id.
     queries = sorted(pair for chosen in judged.values() for pair in chosen)
     write_gzip(partial / "queries.jsonl.gz", [{"_id": f"about:{p.name}", "text": p.query} for p in queries])
@@ -171,13 +178,20 @@ def write_collection(folder: Path, corpus: list[Pair], judged: dict[str, list[Pa
     partial.rename(folder)
 
 
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to make, in BEIR's form")
-    parser.add_argument("--documents", type=int, default=8000, help="size of the corpus (default %(default)s)")
-    parser.add_argument("--train-queries", type=int, default=5000, help="at most (default %(default)s)")
-    parser.add_argument("--dev-queries", type=int, default=300, help="at most (default %(default)s)")
-    parser.add_argument("--test-queries", type=int, default=1000, help="at most (default %(default)s)")
+    parser.add_argument("--documents", type=positive, default=8000, help="size of the corpus (default %(default)s)")
+    parser.add_argument("--train-queries", type=positive, default=5000, help="at most (default %(default)s)")
+    parser.add_argument("--dev-queries", type=positive, default=300, help="at most (default %(default)s)")
+    parser.add_argument("--test-queries", type=positive, default=1000, help="at most (default %(default)s)")
     parser.add_argument("--seed", type=int, default=13, help="of the sample (default %(default)s)")
     return parser
 
@@ -196,6 +210,9 @@ def main(arguments: list[str] | None = None) -> None:
     pairs = without_duplicates([pair for name in sorted(objects) if (pair := as_pair(name, objects[name]))])
     limits = {"test": options.test_queries, "dev": options.dev_queries, "train": options.train_queries}
     corpus, judged = draw(pairs, options.documents, limits, options.seed)
+    if empty := [split for split, chosen in judged.items() if not chosen]:
+        where = ", ".join(map(str, python_roots()))
+        parser.exit(2, f"{where}: no docstrings for {', '.join(empty)}; expected three packages: install more\n")
     write_collection(options.output, corpus, judged)
 
     for split, chosen in judged.items():
@@ -208,4 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     gc.disable()  # a quarter of the parsing time: syntax trees are millions of objects and hold no cycles
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(str(error))

@@ -45,7 +45,8 @@ def source_files(root: Path) -> dict[str, list[tuple[str, Path]]]:
         subfolders[:] = [name for name in subfolders if name.isidentifier() and name not in SKIPPED_FOLDERS]
         for file in files:
             parts = [*Path(folder).relative_to(root).parts, file.removesuffix(".py")]
-            if file.endswith(".py") and not SKIPPED_FILE.fullmatch(file) and not parts[0].startswith("_"):
+            wanted = file.endswith(".py") and parts[-1].isidentifier() and not SKIPPED_FILE.fullmatch(file)
+            if wanted and not parts[0].startswith("_"):
                 module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
                 packages.setdefault(parts[0], []).append((module, Path(folder, file)))
     return packages

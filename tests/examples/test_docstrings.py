@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples" / "quickstart"
-FILLER = "It takes an array and a number of rounds, looks at every row in turn, and gives back another array of the same shape "
+FILLER = "It takes an array and a number of rounds, looks at every row in turn, and gives back one of the same shape "
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def function(name: str, sentence: str, words: str = "") -> str:
-    return f'def {name}(x):\n    """{sentence}\n\n    {words or name} {FILLER}{name} {name} {name} {name} {name} {name}.\n    """\n'
+def function(name: str, sentence: str) -> str:
+    return f'def {name}(x):\n    """{sentence}\n\n    {FILLER}{f"{name} " * 10}\n    """\n'
 
 
 def package(name: str, count: int) -> dict[str, str]:
@@ -58,7 +58,7 @@ def read_collection(folder: Path) -> tuple[dict, dict, dict]:
         ("Compute the norm. It is fast.", "Compute the norm."),
         ("Compute the norm\nof a matrix. It\nis fast.", "Compute the norm of a matrix."),
         ("Return a title without a stop\n\nMore text. And more.", "Return a title without a stop"),
-        ("Take a sequence, e.g. Python lists, and sort it. Then stop.", "Take a sequence, e.g. Python lists, and sort it."),
+        ("Sort something, e.g. Python lists, by size. Then stop.", "Sort something, e.g. Python lists, by size."),
         ("Take the inverse, i.e. A to the power -1. Slow.", "Take the inverse, i.e. A to the power -1."),
         ("Follow Smith et al. The rest is ours. Really.", "Follow Smith et al. The rest is ours."),
         ("Follow J. Smith in all. Really.", "Follow J. Smith in all."),
@@ -171,7 +171,7 @@ def build(docstrings, monkeypatch, tmp_path):
 
 def test_collection(build, tmp_path, capsys):
     files = package("scipy", 20) | package("matplotlib", 10) | package("alpha", 30) | package("beta", 30)
-    files["gamma.py"] = function("same", "Compute the alpha of kind number 3.") + function("own", "Do a thing of one's own.")
+    files["gamma.py"] = function("same", "Compute the alpha of kind number 3.") + function("own", "Do its own thing.")
     write(tmp_path / "site", files)
     options = ("--documents", "70", "--test-queries", "15", "--dev-queries", "5", "--train-queries", "30")
     first, second = build("first", *options), build("second", *options)
@@ -197,8 +197,9 @@ def test_collection(build, tmp_path, capsys):
 
 
 def test_duplicates_are_left_out(docstrings):
-    pairs = [docstrings.Pair(*words) for words in (("a", "Q one.", "t"), ("b", "q  ONE", "u"), ("c", "Q two.", "T!"), ("d", "Q", "v"))]
-    assert [pair.name for pair in docstrings.without_duplicates(pairs)] == ["a", "d"]
+    words = [("a", "Q one.", "t"), ("b", "q  ONE", "u"), ("c", "Q two.", "T!"), ("d", "Q", "v")]
+    kept = docstrings.without_duplicates([docstrings.Pair(*three) for three in words])
+    assert [pair.name for pair in kept] == ["a", "d"]
 
 
 def test_any_packages_are_split_in_three(docstrings):
@@ -206,6 +207,32 @@ def test_any_packages_are_split_in_three(docstrings):
     splits = docstrings.split_packages(names)
     assert sorted(splits.values()) == ["dev"] * 2 + ["test"] * 2 + ["train"] * 6
     assert docstrings.split_packages(names[::-1]) == splits
+
+
+def test_a_small_corpus_keeps_every_split(docstrings):
+    names = [f"{package}.f{n}" for package in ("scipy", "matplotlib", "alpha") for n in range(50)]
+    pairs = [docstrings.Pair(name, name, name) for name in names]
+    corpus, judged = docstrings.draw(pairs, 20, {"test": 10, "dev": 10, "train": 60}, seed=1)
+    assert {split: len(chosen) for split, chosen in judged.items()} == {"test": 2, "dev": 2, "train": 15}
+    assert len(corpus) == len(set(corpus)) == 20
+    assert set(corpus) >= {pair for chosen in judged.values() for pair in chosen}
+
+
+@pytest.mark.parametrize("option", [("--documents", "0"), ("--seed", "x"), ("--test-queries", "-1")])
+def test_wrong_usage(build, option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        build("first", *option)
+    assert stop.value.code == 2
+    assert f"argument {option[0]}: invalid" in capsys.readouterr().err
+
+
+def test_too_few_packages(build, tmp_path, capsys):
+    write(tmp_path / "site", package("alpha", 5))
+    with pytest.raises(SystemExit) as stop:
+        build("first")
+    assert stop.value.code == 2
+    assert "no docstrings for dev, train" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_a_folder_that_exists_is_kept(build, tmp_path, capsys):

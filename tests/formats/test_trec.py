@@ -207,7 +207,9 @@ def test_a_written_run_reads_back_the_same(tmp_path):
         assert listed(trec.read_run(tmp_path / "a.run", rank_order)) == listed(run)
 
 
-@pytest.mark.parametrize("query, document, tag", [("q 1", "d", "t"), ("q", "d\u00a01", "t"), ("q", "", "t"), ("q", "d", "my tag")])
+@pytest.mark.parametrize(
+    "query, document, tag", [("q 1", "d", "t"), ("q", "d\u00a01", "t"), ("q", "", "t"), ("q", "d", "my tag")]
+)
 def test_names_with_white_space_are_not_written_into_a_run(query, document, tag):
     with pytest.raises(UserError, match="white space"):
         trec.write_run(io.BytesIO(), [(query, {document: 1.0})], tag)

@@ -63,7 +63,7 @@ def test_what_was_saved_loads_everywhere_with_the_same_vectors(peer_folder, tmp_
     np.testing.assert_allclose(vectors(tmp_path / "ours", "query"), before, atol=1e-6)
     peer = SentenceTransformer(str(tmp_path / "ours"), device="cpu")
     np.testing.assert_allclose(peer.encode_query(TEXTS), before, atol=1e-5)
-    assert saved == load_encoder(str(tmp_path / "ours")).side_fingerprints
+    assert saved == load_encoder(str(tmp_path / "ours")).side_fingerprints()
     assert not list((tmp_path / "ours").rglob("*.bin")), "safetensors only"
 
 

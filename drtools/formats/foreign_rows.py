@@ -1,0 +1,130 @@
+"""Rows of a foreign training file <-> a corpus, queries and examples of ours.
+
+What has no id gets one from its text: 20 hexadecimal digits of its hash, so that the same text has the same id everywhere.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from drtools.errors import UserError
+from drtools.formats.examples import Example, read_examples
+from drtools.formats.foreign import Candidate, Layout, Row
+from drtools.formats.jsonl import json_line
+from drtools.formats.lines import shown
+from drtools.formats.store import Store
+
+
+def content_id(*texts: str) -> str:
+    """Return the id of a text (or of a title and a text) that has none: 20 hexadecimal digits."""
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=10).hexdigest()
+
+
+class Joined:
+    """Rows joined into one example a query. Documents and queries are written as they first come.
+
+    Takes about 350 bytes a document in memory, 1 kB a query and 16 bytes a mention; texts are not kept. `counts` says
+    what was found to be odd; it is whole after `examples`.
+    """
+
+    def __init__(self, path: str | Path, documents: BinaryIO, queries: BinaryIO) -> None:
+        self.path, self.document_stream, self.query_stream = path, documents, queries
+        self.documents: dict[str, tuple[str, str, int]] = {}  # id -> (id, hash of title and text, line)
+        self.queries: dict[str, tuple[str, str, int]] = {}
+        self.by_query: dict[str, Example] = {}
+        self.counts: Counter = Counter()
+
+    def add(self, number: int, row: Row) -> None:
+        """Join the row of line `number`; UserError for an id that an earlier line gave to another text."""
+        query_id = self._known(self.queries, "query", row.query_id, content_id(row.query), number)
+        if query_id not in self.by_query:
+            self.query_stream.write(json_line({"_id": query_id, "text": row.query}))
+            self.by_query[query_id] = Example(query_id, [], [], [], [], row.others)
+        example = self.by_query[query_id]
+        self.counts["disagreeing"] += any(example.others.setdefault(key, value) != value for key, value in row.others.items())
+        self._mention(row.positives, example.positives, example.positive_scores, number)
+        self._mention(row.negatives, example.negatives, example.negative_scores, number)
+
+    def _mention(self, candidates: list[Candidate], ids: list[str], scores: list, number: int) -> None:
+        named = [self._document(item, number) for item in candidates]
+        self.counts["repeated"] += len(named) - len(set(named))
+        ids += named
+        scores += [item.score for item in candidates]
+
+    def _document(self, item: Candidate, number: int) -> str:
+        before = len(self.documents)
+        document_id = self._known(self.documents, "document", item.id, content_id(item.title, item.text), number)
+        if len(self.documents) > before:
+            self.document_stream.write(json_line({"_id": document_id, "title": item.title, "text": item.text}))
+        return document_id
+
+    def _known(self, known: dict[str, tuple[str, str, int]], what: str, given: str | None, content: str, number: int) -> str:
+        text_id, content_before, line = known.setdefault(given or content, (given or content, content, number))
+        if content_before != content:
+            raise UserError(f"{shown(self.path)}:{number}: {what} {text_id!r} has another text in line {line}; one id, one text: mend the ids")
+        return text_id
+
+    def examples(self) -> Iterator[Example]:
+        """Yield the examples, each document once; what is a positive and a negative of a query, by text, is a positive."""
+        for example in self.by_query.values():
+            positives = self._merged(example.positives, example.positive_scores)
+            negatives = self._merged(example.negatives, example.negative_scores)
+            relevant = {self.documents[document][1] for document in positives}
+            kept = {document: score for document, score in negatives.items() if self.documents[document][1] not in relevant}
+            self.counts["contradictions"] += len(negatives) - len(kept)
+            self.counts["without positives"] += not positives
+            yield Example(example.query_id, list(positives), list(kept), _scores(positives), _scores(kept), example.others)
+
+    def _merged(self, ids: list[str], scores: list[float | None]) -> dict[str, float | None]:
+        merged: dict[str, float | None] = {}
+        for document, score in zip(ids, scores, strict=True):
+            if merged.get(document) is None:
+                merged[document] = score
+            else:
+                self.counts["disagreeing"] += score is not None and score != merged[document]
+        return merged
+
+
+def _scores(scored: dict[str, float | None]) -> list[float | None] | None:
+    return None if all(score is None for score in scored.values()) else list(scored.values())
+
+
+def layout_of(path: str, title_separator: str) -> tuple[Layout, int]:
+    """Return what every record of a file of examples can have, and how many examples have scores."""
+    negatives, complete, scored = False, True, 0
+    for example in read_examples(path):
+        scores = [example.positive_scores or [None] * len(example.positives), example.negative_scores or [None] * len(example.negatives)]
+        together = [score for part in scores for score in part]
+        negatives = negatives or bool(example.negatives)
+        complete = complete and None not in together
+        scored += any(score is not None for score in together)
+    return Layout(negatives, complete, title_separator), scored
+
+
+def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, counts: Counter) -> Iterator[Row]:
+    """Yield the examples with their texts; `counts` says what could not be: a text that lacks, no positive left."""
+    for example in examples:
+        positives = _candidates(example.positives, example.positive_scores, store, counts)
+        negatives = _candidates(example.negatives, example.negative_scores, store, counts)
+        relevant = {(item.title, item.text) for item in positives}
+        kept = [item for item in negatives if (item.title, item.text) not in relevant]
+        counts["contradictions"] += len(negatives) - len(kept)
+        if example.query_id not in texts:
+            counts["without text"] += 1
+        elif not positives:
+            counts["without positives"] += 1
+        else:
+            counts["without negatives"] += not kept
+            yield Row(example.query_id, texts[example.query_id], positives, kept, example.others)
+
+
+def _candidates(ids: list[str], scores: list[float | None] | None, store: Store, counts: Counter) -> list[Candidate]:
+    candidates = []
+    for document_id, score in zip(ids, scores or [None] * len(ids), strict=True):
+        document = store.get(document_id)
+        counts["lacking"] += document is None
+        if document is not None:
+            candidates.append(Candidate(*document, score))
+    return candidates

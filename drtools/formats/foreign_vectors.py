@@ -1,0 +1,87 @@
+"""Vectors that another program made, as a vectors folder's files: checked, and copied block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from array import array as packed
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drtools.errors import UserError
+from drtools.formats.jsonl import checked_id
+from drtools.formats.lines import decode, local, read_lines, shown
+from drtools.formats.vectors import IDS, Ids, find_not_finite
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ROWS_A_BLOCK = 16384
+LENGTH_TOLERANCE = 1e-2  # how far from 1 a normalized vector's length may be; float16 rounding stays far below
+
+
+def open_foreign(path: str) -> np.ndarray:
+    """Open an .npy file as a memory map [N, D] of float16, float32 or float64; UserError for anything else."""
+    import numpy as np
+
+    if Path(local(path)).is_dir():
+        raise UserError(f"{path}: a folder was found where an .npy file was expected")
+    try:
+        array = np.load(local(path), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{shown(path)}: not a whole .npy file of numbers ({error}); write it again with numpy.save, without objects in it") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{shown(path)}: an archive of arrays (.npz) was found, expected one array; write it with numpy.save")
+    if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
+        raise UserError(f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, dimensions]; write it so")
+    return array
+
+
+def copy_ids(path: str, folder: Path) -> Ids:
+    """Write the ids, one a line, into a vectors folder; UserError for an empty line and for an id that stands twice.
+
+    Takes 24 bytes an id in memory.
+    """
+    import numpy as np
+
+    hashes = packed("q")
+    with open(folder / IDS, "wb") as stream:
+        for number, line in read_lines(path):
+            if number != len(hashes) + 1:
+                raise UserError(f"{shown(path)}:{len(hashes) + 1}: the line is empty, expected an id on each line")
+            row_id = checked_id(decode(line, path, number), path, number)
+            hashes.append(int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True))
+            stream.write(f"{row_id}\n".encode())
+    ids = Ids(folder / IDS)
+    order = np.argsort(hashes, kind="stable")
+    ordered = np.frombuffer(hashes, np.int64)[order]
+    for place in np.flatnonzero(ordered[1:] == ordered[:-1]):
+        first, second = int(order[place]), int(order[place + 1])
+        if ids[first] == ids[second]:
+            raise UserError(f"{shown(path)}:{second + 1}: the id {ids[second]!r} stands on line {first + 1} too; ids must be unique")
+    return ids
+
+
+def copy_rows(path: str, array: np.ndarray, into: np.ndarray, ids: Ids) -> int:
+    """Copy [N, D] into an array of float16 or float32; return how many rows have a length of 1, within 1e-2.
+
+    Raises UserError, with the row and its id, for what is not a finite number before or after.
+    """
+    import numpy as np
+
+    of_length_one = 0
+    for start in range(0, len(array), ROWS_A_BLOCK):
+        block = np.asarray(array[start : start + ROWS_A_BLOCK])
+        bad = find_not_finite(block)
+        if bad is not None:
+            raise UserError(f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; encode that text again, or leave it out")
+        with np.errstate(over="ignore"):
+            narrowed = block.astype(into.dtype)
+        bad = find_not_finite(narrowed)
+        if bad is not None:
+            raise UserError(f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond {into.dtype}; say a wider --dtype, or scale the vectors")
+        into[start : start + ROWS_A_BLOCK] = narrowed
+        lengths = np.linalg.norm(narrowed.astype(np.float32), axis=1)
+        of_length_one += int((np.abs(lengths - 1) <= LENGTH_TOLERANCE).sum())
+    into.flush()
+    return of_length_one

@@ -1,0 +1,66 @@
+"""JSON objects, whether they stand one a line or in one array: other toolkits write both and call both .json."""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from drtools.errors import UserError
+from drtools.formats.jsonl import parse_object, read_json_lines
+from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SPACE = re.compile(r"\s*")
+
+
+def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Yield (line number, object) of JSONL or of one JSON array; UserError with file:line for anything else.
+
+    Lines are read one by one; an array is read whole, which takes one to five times the file's size in memory.
+    """
+    _, first = next(read_lines(path), (0, b""))
+    yield from _array_items(path) if first.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"[") else read_json_lines(path)
+
+
+def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
+    text = _whole_text(path)
+    decoder = json.JSONDecoder()  # finds where an item ends, which the faster parser cannot
+    line, counted, at = 1, 0, text.index("[") + 1
+    while True:
+        at = SPACE.match(text, at).end()
+        line, counted = line + text.count("\n", counted, at), at
+        if text.startswith("]", at):
+            break
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{shown(path)}:{error.lineno}: not JSON ({error.msg}); is the array whole?") from None
+        except RecursionError:
+            raise UserError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects") from None
+        yield line, parse_object(text[at:end].encode(), path, line)
+        at = SPACE.match(text, end).end()
+        if text.startswith(",", at):
+            at += 1
+        elif not text.startswith("]", at):
+            raise UserError(f"{shown(path)}:{_line_of(text, at)}: neither a comma nor `]` follows an item; is the array whole?")
+    if text[at + 1 :].strip():
+        raise UserError(f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object a line")
+
+
+def _line_of(text: str, at: int) -> int:
+    return 1 + text.count("\n", 0, at)
+
+
+def _whole_text(path: str | Path) -> str:
+    with open_bytes(local(str(path))) as stream:
+        try:
+            data = stream.read().removeprefix(BYTE_ORDER_MARK)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        number = 1 + data.count(b"\n", 0, error.start)
+        return decode(data.split(b"\n")[number - 1], path, number)  # raises, naming the byte
