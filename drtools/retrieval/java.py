@@ -76,7 +76,7 @@ def start_java() -> None:
     import pyserini
     from pyserini.setup import configure_classpath
 
-    if jnius_config.vm_running:  # another user of pyserini was first
+    if jnius_config.vm_running:  # another user of it in this process was first
         return
     home = choose_java_home()
     configure_classpath(str(Path(pyserini.__file__).parent / "resources" / "jars"))
@@ -90,7 +90,8 @@ def start_java() -> None:
         try:
             from jnius import autoclass
         except SystemError as problem:
-            raise WorldError(f"the Java in {home} does not start ({problem}); set JAVA_HOME to another of version {OLDEST_JAVA} or later") from None
+            remedy = f"set JAVA_HOME to another of version {OLDEST_JAVA} or later"
+            raise WorldError(f"the Java in {home} does not start ({problem}); {remedy}") from None
     locale.setlocale(locale.LC_ALL, c_locale)  # Java takes the user's, under which C libraries may read 0.5 as 0
     autoclass("java.util.logging.LogManager").getLogManager().reset()  # drops Lucene's advice on Java versions
 

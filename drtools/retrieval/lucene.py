@@ -150,19 +150,31 @@ class LuceneIndex:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def score_documents(self, text: str, documents: Sequence[str]) -> dict[str, float]:
+        """Return {document id: score} of those of the documents that share a word with a query, best first, at whatever rank they are."""
+        clauses, names = java_class("org.apache.lucene.search.BooleanClause$Occur"), java_class("java.util.ArrayList")()
+        for document in documents:
+            names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
+        query = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+        query.add(self._query(text), clauses.MUST)
+        query.add(java_class("org.apache.lucene.search.TermInSetQuery")("id", names), clauses.FILTER)
+        with java_errors(WorldError, "Lucene stopped searching"):
+            return self._hits(query.build(), len(documents))
+
     def _search_batch(self, queries: Sequence[tuple[str, str]], depth: int) -> list[tuple[str, dict[str, float]]]:
         import jnius
 
         try:
-            return [(query_id, _read_hits(self._search(text, depth))) for query_id, text in queries]
+            return [(query_id, self._hits(self._query(text), depth)) for query_id, text in queries]
         finally:
             jnius.detach()  # else Java keeps the thread after its end
 
-    def _search(self, text: str, depth: int) -> str:
+    def _query(self, text: str):
         query = self._words.buildQuery("contents", self._analyzer, text)
-        if self._expand:
-            query = self._expand(text, query)
-        return self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False))
+        return self._expand(text, query) if self._expand else query
+
+    def _hits(self, query, depth: int) -> dict[str, float]:
+        return _read_hits(self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False)))
 
     def _expansion(self, rm3: Rm3, language: str) -> Callable:
         """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""

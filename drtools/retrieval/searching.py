@@ -46,17 +46,20 @@ class Source(Protocol):
 class LuceneSource:
     """BM25, or RM3 on top of it, over a Lucene index."""
 
-    def __init__(self, folder: Path, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2) -> None:
+    def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2) -> None:
         from drtools.retrieval.lucene import LuceneIndex
 
         self.record = manifest.read(folder)
-        self.index = LuceneIndex(folder / "lucene", k1, b, rm3, self.record["language"])
+        self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Search by Lucene's threads, in the order of the queries."""
+        from drtools.retrieval.lucene import separate_ties
+
         texts = dict(queries)
-        for query_id, hits in self.index.search_batches(queries, depth, self.threads):
+        for query_id, exact_hits in self.index.search_batches(queries, depth, self.threads):
+            hits = separate_ties(exact_hits)  # so that a run, which is ranked by score, keeps Lucene's order
             wanted = [document for document in asked.get(query_id, ()) if document not in hits]
             more = self.index.score_documents(texts[query_id], wanted) if wanted else {}
             yield Found(query_id, hits, {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())})

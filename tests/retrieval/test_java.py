@@ -87,13 +87,20 @@ def test_java_is_neither_seen_nor_heard(environment):
 
 def test_a_runtime_that_does_not_start_is_one_line(tmp_path):
     home = make_home(tmp_path / "home", 'JAVA_VERSION="21"')
-    code = "from drtools.retrieval.java import start_java\nfrom drtools.errors import WorldError\ntry: start_java()\nexcept WorldError as error: print(error)"
+    code = """
+from drtools.errors import WorldError
+from drtools.retrieval.java import start_java
+try: start_java()
+except WorldError as error: print(error)
+"""
     process = run(code, JAVA_HOME=str(home))
     assert process.stdout.startswith(f"the Java in {home} does not start (") and process.stdout.count("\n") == 1
     assert process.stderr == ""
 
 
-@pytest.mark.parametrize(("number", "answer"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "handled"), (signal.SIGHUP, "handled")])
+@pytest.mark.parametrize(
+    ("number", "answer"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "handled"), (signal.SIGHUP, "handled")]
+)
 def test_signals_stay_with_python(number, answer):
     code = """
 import signal, time

@@ -153,6 +153,16 @@ def test_queries_come_back_in_order_and_are_not_searched_far_ahead(plain):
     assert [query_id for query_id, _ in answers] == [f"q{i % 7}" for i in range(1, 200)]
 
 
+@pytest.mark.parametrize("rm3", [None, Rm3()])
+def test_documents_are_scored_at_whatever_rank(with_vectors, rm3):
+    index = LuceneIndex(with_vectors, rm3=rm3)
+    (_, hits), = index.search_batches([("q", "cat goat")], 1000)
+    asked = ["d7", "d250", "absent", *[f"d{i}" for i in range(30, 60)]]
+    found = index.score_documents("cat goat", asked)
+    assert list(found.items()) == [(document, score) for document, score in hits.items() if document in asked]
+    assert index.score_documents("", asked) == index.score_documents("unheard", asked) == {}
+
+
 def test_rm3_finds_what_the_query_does_not_name(tmp_path):
     others = [(f"d{i}", f"other{i}") for i in range(40)]  # RM3 passes over terms in more than a tenth of the documents
     build_index(tmp_path, [("a", "cat whisker"), ("b", "cat whisker"), ("c", "whisker lion"), *others], keep_document_vectors=True)
@@ -257,7 +267,8 @@ def test_tied_scores_are_separated_by_the_least_step():
     import numpy as np
 
     draw = random.Random(2)
-    scores = sorted(np.float32([draw.choice([3.0, 2.5, 1e-30, 7.25, np.nextafter(np.float32(3), np.float32(0))]) for _ in range(50)]), reverse=True)
+    under_three = np.nextafter(np.float32(3), np.float32(0))
+    scores = sorted((np.float32(draw.choice([3.0, 2.5, 1e-30, 7.25, under_three])) for _ in range(50)), reverse=True)
     truth = []
     for score in scores:
         truth.append(score if not truth or score < truth[-1] else np.nextafter(truth[-1], np.float32(-1)))

@@ -1,0 +1,115 @@
+"""Encoding beside SentenceTransformer.encode: the same model, texts and length, by turns in one process.
+
+    python benchmarks/encoding.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--rounds 3]
+
+Ours is what the tool `encode` does between loading the model and naming its output: text by id, tokens, vectors, memory map,
+flushes. Prints texts a second, the ratio of each round (median, least, greatest), and the share of the machine's own
+matrix-product rate that the model's multiplications reach.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from drtools import console, output
+from drtools.flags import FolderOutput
+from drtools.formats.store import open_store
+from drtools.models.encoder import load_encoder
+from drtools.models.source import resolve
+from drtools.retrieval.encoding import BATCH_TOKENS, Computing, place
+from drtools.retrieval.texts import DocumentTexts
+from drtools.tools.encode import encode_chunks
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Some(DocumentTexts):
+    """The first texts of a corpus."""
+
+    count = 0
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.store))
+
+    def slice(self, start: int, stop: int):
+        return super().slice(start, min(stop, len(self)))
+
+
+def matmul_rate(dtype: torch.dtype) -> float:
+    """Return the floating-point operations a second of a large square product."""
+    a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
+    times = []
+    for _ in range(12):
+        started = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - started)
+    return 2 * 2048**3 / statistics.median(times[2:])
+
+
+def operations(encoder, lengths) -> float:
+    """Return the multiplications and additions of the body's matrix products, padding left out."""
+    config = encoder.body.config
+    per_token = 2 * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    return config.num_hidden_layers * float(sum(per_token * n + 4 * config.hidden_size * n * n for n in lengths.tolist()))
+
+
+def ours(encoder, texts, computing) -> float:
+    """Encode by the tool; return seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = FolderOutput(output=f"{folder}/vectors")
+        flags.request = {"tool": "encode", "arguments": {}}
+        started = time.perf_counter()
+        with output.folder(flags) as work:
+            encode_chunks(encoder, texts, computing, "float16", work)
+            seconds = time.perf_counter() - started
+            work.finish()
+    return seconds
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus")
+    parser.add_argument("--texts", type=int, default=5183)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    console.configure("benchmark", quiet=True)
+    texts = Some(open_store(arguments.corpus), " ")
+    texts.count = arguments.texts
+    _, plain = texts.slice(0, len(texts))
+    from drtools.batches.tokens import tokenize
+
+    sides = {}
+    for precision, dtype in DTYPES.items():
+        computing = Computing("cpu", precision, BATCH_TOKENS["cpu"])
+        encoder = load_encoder(MODEL)
+        place(encoder, computing)
+        peer = SentenceTransformer(str(resolve(MODEL)), device="cpu", model_kwargs={"dtype": dtype})
+        sides[precision] = (encoder, computing, peer)
+    lengths = tokenize(encoder, plain, "document").lengths
+    print(f"{len(plain):,} texts, {lengths.mean():.0f} tokens each; {torch.get_num_threads()} threads")
+    seconds = {name: [] for name in ("ours fp32", "theirs fp32", "ours bf16", "theirs bf16")}
+    rates = {precision: matmul_rate(dtype) for precision, dtype in DTYPES.items()}
+    for _ in range(arguments.rounds):
+        for precision, (encoder, computing, peer) in sides.items():
+            seconds[f"ours {precision}"].append(ours(encoder, texts, computing))
+            started = time.perf_counter()
+            peer.encode(plain)
+            seconds[f"theirs {precision}"].append(time.perf_counter() - started)
+    work = operations(encoder, lengths)
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        rate = rates[name.split()[1]]
+        print(f"{name:<12} {len(plain) / middle:8.1f} texts/s  {work / middle / 1e9:7.0f} GFLOP/s  {work / middle / rate:5.0%} of {rate / 1e9:,.0f}")
+    for words, a, b in (("float32", "theirs fp32", "ours fp32"), ("bfloat16", "theirs bf16", "ours bf16"), ("each at its defaults", "theirs fp32", "ours bf16")):
+        ratios = sorted(slow / fast for slow, fast in zip(seconds[a], seconds[b], strict=True))
+        print(f"{words:<21} {statistics.median(ratios):5.2f}x  ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+if __name__ == "__main__":
+    main()
