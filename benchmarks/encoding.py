@@ -65,7 +65,7 @@ def ours(encoder, texts, computing) -> float:
         flags.request = {"tool": "encode", "arguments": {}}
         started = time.perf_counter()
         with output.folder(flags) as work:
-            encode_chunks(encoder, texts, computing, "float16", work)
+            encode_chunks(encoder, texts, computing, "float16", 16384, work)
             seconds = time.perf_counter() - started
             work.finish()
     return seconds

@@ -42,13 +42,16 @@ def search(
 
     vectors [N, D] float16 or float32, usually a memory map; queries [Q, D] float32. Returns scores float32 [Q, k] and rows int64
     [Q, k], best first, k = min(depth, N). After each block `on_progress` is told how many of the N rows are done.
-    Raises UserError where there is no vector, the dimensions differ, or a value is not finite.
+    Other devices than `cuda` leave it to the CPU. Raises UserError where there is no vector, the dimensions differ, or a value is
+    not finite.
     """
     import numpy as np
     import torch
 
-    check(vectors, queries)
-    assert depth >= 1
+    check_queries(queries, vectors.shape[1], name(vectors))
+    refuse_empty(vectors)
+    assert depth >= 1 and len(vectors) <= LARGEST_ROW
+    device = device if device.startswith("cuda") else "cpu"
     k = min(depth, len(vectors))
     if len(queries) == 0:
         return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
@@ -56,12 +59,12 @@ def search(
     best = [Best.empty(len(chunk), k, device) for chunk in chunks]
     chunks = [filled_up(chunk.to(device)) for chunk in chunks]
     if block_rows is None:
-        block_rows = BLOCK_BYTES[torch.device(device).type] // (4 * (len(chunks[0]) + vectors.shape[1]))
+        block_rows = BLOCK_BYTES[device.split(":")[0]] // (4 * (len(chunks[0]) + vectors.shape[1]))
     for start, block in blocks(vectors, max(SIDE, block_rows // SIDE * SIDE), device):
         count = min(len(block), len(vectors) - start)
         for chunk, chunk_best in zip(chunks, best, strict=True):
             scores = chunk @ block.T
-            refuse_not_finite(vectors, scores[0, :count], range(start, start + count))
+            refuse_not_finite(vectors, scores[0, :count].isfinite().cpu().numpy(), range(start, start + count))
             scores[:, count:] = -torch.inf
             chunk_best.offer(scores[: len(chunk_best.keys)], start)
         if on_progress:
@@ -79,13 +82,13 @@ def rerank(vectors: np.ndarray, queries: np.ndarray, candidate_rows: Sequence[np
     """
     import torch
 
-    check(vectors, queries)
+    check_queries(queries, vectors.shape[1], name(vectors))
     result = []
     for query, rows in zip(queries, candidate_rows, strict=True):
         assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < len(vectors))
         gathered = filled_up(torch.from_numpy(vectors[rows]).float())
         scores = (filled_up(torch.from_numpy(query[None])) @ gathered.T)[0, : len(rows)]
-        refuse_not_finite(vectors, scores, rows)
+        refuse_not_finite(vectors, scores.isfinite().numpy(), rows)
         result.append(scores.numpy())
     return result
 
@@ -183,29 +186,28 @@ def filled_up(matrix: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % SIDE))
 
 
-def check(vectors: np.ndarray, queries: np.ndarray) -> None:
-    """Refuse an empty collection, queries of another dimension and queries with values that are not finite."""
+def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
+    """Refuse queries [Q, D] of another dimension than `what` is searched, or with a value that is not finite."""
     import numpy as np
 
-    assert vectors.dtype in (np.float16, np.float32) and queries.dtype == np.float32 and len(vectors) <= LARGEST_ROW
-    if len(vectors) == 0:
-        raise UserError(f"{name(vectors)} hold no vector; expected at least one: encode a corpus that has documents")
-    if queries.shape[1] != vectors.shape[1]:
-        raise UserError(
-            f"the queries have {queries.shape[1]} dimensions and {name(vectors)} {vectors.shape[1]}; expected the same: encode both"
-            " with one model"
-        )
+    assert queries.dtype == np.float32
+    if queries.shape[1] != dimension:
+        raise UserError(f"the queries have {queries.shape[1]} dimensions and {what} {dimension}; encode both with one model")
     finite = np.isfinite(queries).all(1)
     if not finite.all():
-        raise UserError(f"query vector {finite.argmin()} (from 0) is not finite (NaN or infinite); expected numbers: encode the queries anew")
+        raise UserError(f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the queries again")
 
 
-def refuse_not_finite(vectors: np.ndarray, scores: torch.Tensor, rows: range | np.ndarray) -> None:
-    """Refuse a vector that is not finite: it makes a query's score, out of scores [C] of rows [C], NaN or infinite."""
-    finite = scores.isfinite()
+def refuse_empty(vectors: np.ndarray) -> None:
+    """Refuse vectors without a row."""
+    if len(vectors) == 0:
+        raise UserError(f"{name(vectors)}: found no row, expected at least one vector; encode a corpus that has documents")
+
+
+def refuse_not_finite(vectors: np.ndarray, finite: np.ndarray, rows: range | np.ndarray) -> None:
+    """Refuse the first of some rows [C] of vectors that is not finite [C]."""
     if not finite.all():
-        row = rows[int(finite.int().argmin())]
-        raise UserError(f"{name(vectors)}, row {row} (from 0): NaN or infinite; expected finite numbers: encode the documents anew")
+        raise UserError(f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; encode the documents again")
 
 
 def name(vectors: np.ndarray) -> str:

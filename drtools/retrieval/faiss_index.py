@@ -1,54 +1,214 @@
-"""Build, load and search FAISS indexes of inner product over rows of vectors.
+"""Build, load and search FAISS indexes of inner products.
 
-Rows, not ids: a found row is the number of a vector, and -1 where FAISS has found fewer than it was asked for. Never index with -1.
+An index knows rows, not ids. Where it finds fewer rows than it was asked for the row is -1 (and the score -inf): drop it.
 
-Bytes: two builds with the same threads are the same file, except HNSW's, whose insertions race (with one thread they are too).
+The same build with the same threads gives the same bytes, but for HNSW, whose insertions race: there the same recall.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
 from drtools.retrieval import exact
+from drtools.retrieval.faiss_parts import (
+    WANTED_POINTS_A_CENTROID,
+    always_blas,
+    clusterings,
+    create,
+    footprint,
+    parts,
+    reason,
+    refusals,
+    seconds_to_assign,
+    seconds_to_insert,
+    training_points,
+    transforms,
+)
 
 if TYPE_CHECKING:
     import faiss
     import numpy as np
 
 ADD_ROWS = 16_384
-# [ours] twice FAISS's 40 a node cost little beside encoding and raise recall
-DEFAULT_EF_CONSTRUCTION = 200
-# FAISS's own bounds: fewer points a centroid and it warns, 65,536 points are all that product quantizers take.
-WANTED_POINTS_PER_CENTROID = 39
-TRAINING_POINTS_PER_CENTROID = 64
-LEAST_TRAINING_POINTS = 65_536
-# Under nq * d = 128,000 FAISS 1.15 multiplies without BLAS, five times slower for a product quantizer's 8 dimensions, whose training
-# is nothing else; 20 is the default of the versions before, there compared with nq.
-BLAS_THRESHOLD = 20
+# [ours] FAISS's 40 loses recall that no efSearch brings back
+EF_CONSTRUCTION = 200
+# [ours] one list in 16; HNSW candidates twice the depth
+LISTS_A_PROBE, CANDIDATES_A_HIT, LEAST_CANDIDATES = 16, 2, 64
+WRITTEN_BYTES_A_SECOND = 5e8
 
 
 def build(
     vectors: np.ndarray,
     factory: str,
-    path: str,
+    path: str | os.PathLike,
     train_sample: int | None = None,
-    seed: int = 0,
+    seed: int = 42,
     ef_construction: int | None = None,
     threads: int | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> list[str]:
-    """Build an index of vectors [N, D] by a FAISS factory string and write it to a path.
+) -> str | None:
+    """Build an index of vectors [N, D] by a FAISS factory string and write it to a file.
 
-    Trains on `train_sample` rows drawn by `seed` (default: 64 a centroid and at least 65,536, N at most) and adds all rows in blocks.
-    After each block `on_progress` is told how many of the N rows are added. Returns notes for the user: what was odd.
-    Raises UserError for a factory that FAISS does not know or that cannot hold inner product, for too few vectors to train
-    it, and for values that are not finite; OSError where the file cannot be written.
+    It is trained on `train_sample` random rows: by default 64 a centroid and 65,536 at least, N at most. After each block
+    `on_progress` is told how many of the N rows are in. Returns a note for the user if the training rows are few.
+    Raises UserError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not finite.
+    """
+    import faiss
+
+    if threads:
+        faiss.omp_set_num_threads(threads)
+    exact.refuse_empty(vectors)
+    index = create(factory, vectors.shape[1])
+    _prepare(index, factory, seed, ef_construction)
+    points = training_points(index, factory, len(vectors), train_sample)
+    with always_blas(), refusals(factory):
+        if points:
+            index.train(_read_rows(vectors, _sample(len(vectors), points, seed)))
+        for start in range(0, len(vectors), ADD_ROWS):
+            rows = range(start, min(start + ADD_ROWS, len(vectors)))
+            index.add(_read_rows(vectors, rows))
+            if on_progress:
+                on_progress(rows.stop)
+    with open(path, "wb") as stream:  # faiss.write_index(path) does not notice a disk that is full at the last bytes
+        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+    centroids = max((clustering.centroids for clustering in clusterings(index)), default=0)
+    if points < WANTED_POINTS_A_CENTROID * centroids:
+        return (f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted for its {centroids:,} centroids;"
+                " --check measures what that costs")
+    return None
+
+
+def estimate(factory: str, count: int, dimension: int, threads: int | None = None) -> tuple[float, float]:
+    """Return the bytes of an index's file (within 10%) and the seconds of its build (rough: within a factor of 2 or 3).
+
+    The time is extrapolated from probes of milliseconds on random vectors. Raises UserError as `build` does.
+    """
+    import faiss
+
+    if threads:
+        faiss.omp_set_num_threads(threads)
+    index = create(factory, dimension)
+    points = training_points(index, factory, count, None)
+    fixed, each = footprint(index)
+    size = fixed + count * each
+    seconds = size / WRITTEN_BYTES_A_SECOND
+    with always_blas():
+        for clustering in clusterings(index):
+            assigned = clustering.iterations * min(points, clustering.most_points) + count
+            seconds += assigned * clustering.times * seconds_to_assign(clustering.dimension, clustering.centroids)
+    graphs = [part for part in parts(index) if isinstance(part, faiss.IndexHNSW)]
+    if graphs and not _of_type(index, faiss.IndexIVF):
+        seconds += seconds_to_insert(graphs[0].d, graphs[0].hnsw.nb_neighbors(1), EF_CONSTRUCTION, count)
+    return size, seconds
+
+
+def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
+    """Read an index; with `memory_map` its vectors stay in the file until a search touches them."""
+    import faiss
+
+    try:
+        index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
+    except RuntimeError as error:
+        raise UserError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UserError(f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it with `drtools index`")
+    return index
+
+
+def search(index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Find rows of high inner product with queries [Q, D] float32: scores float32 [Q, k] and rows int64 [Q, k], k = min(depth, N).
+
+    Best first, equal scores by lower row; rows that an index did not find are -1, at the end. `nprobe` (IVF: lists visited) is by
+    default a sixteenth of the lists, `ef_search` (HNSW: candidates kept) twice the depth and 64 at least.
+    Raises UserError for another dimension, values that are not finite, and a setting that the index does not have.
     """
     import faiss
     import numpy as np
 
-    ...
+    exact.check_queries(queries, index.d, "the index")
+    lists, graphs = _of_type(index, faiss.IndexIVF), _of_type(index, faiss.IndexHNSW)
+    if nprobe and not lists:
+        raise UserError(f"--nprobe: the index is {describe(index)}, expected one with IVF in its factory string; leave --nprobe out")
+    if ef_search and not graphs:
+        raise UserError(f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave --ef-search out")
+    for part in lists:
+        part.nprobe = nprobe or max(1, part.nlist // LISTS_A_PROBE)
+    for part in graphs:
+        wanted = max([depth, *(owner.nprobe for owner in lists)])
+        part.hnsw.efSearch = ef_search or max(LEAST_CANDIDATES, CANDIDATES_A_HIT * wanted)
+    scores, rows = index.search(np.ascontiguousarray(queries), min(depth, index.ntotal))
+    scores[rows < 0] = -np.inf
+    order = np.lexsort((rows, -scores), axis=1)
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
+    """Return the vectors float32 [C, D] of rows [C] as an index has kept them."""
+    import faiss
+    import numpy as np
+
+    for part in _of_type(index, faiss.IndexIVF):
+        if part.direct_map.type == faiss.DirectMap.NoMap:
+            part.make_direct_map()
+    return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64)) if len(rows) else np.empty((0, index.d), np.float32)
+
+
+def recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None) -> float:
+    """Return the mean share of the exact top `depth` that an index finds; of rows that tie for the last place any will do."""
+    import numpy as np
+
+    _, rows = search(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
+    best, _ = exact.search(vectors, queries, depth)
+    found = exact.rerank(vectors, queries, [row[row >= 0] for row in rows])
+    enough = best[:, -1] - 1e-6 * np.abs(best[:, -1])  # two float32 sums of one product
+    return float(np.mean([(scores >= least).sum() / best.shape[1] for scores, least in zip(found, enough, strict=True)]))
+
+
+def describe(index: faiss.Index) -> str:
+    """Say in short words what an index is: `OPQ + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 61 bytes each`."""
+    import faiss
+
+    kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [index]
+    names = [type(transform).__name__.removesuffix("Matrix") for transform in transforms(index)]
+    names += [type(part).__name__.removeprefix("Index") + (f" ({part.nlist} lists)" if isinstance(part, faiss.IndexIVF) else "") for part in kept[:1]]
+    return f"{' + '.join(names)}, {index.ntotal:,} vectors of {index.d} dimensions, {footprint(index)[1]:.0f} bytes each"
+
+
+def _prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
+    """Set seeds and construction, silence the clusterings, and leave out PQ's polysemous codes: minutes of training for a search that nobody asks for."""
+    import faiss
+
+    for clustering in clusterings(index):
+        clustering.parameters.seed = seed
+        clustering.parameters.min_points_per_centroid = 1
+    for part in parts(index):
+        if hasattr(part, "do_polysemous_training"):
+            part.do_polysemous_training = False
+    graphs = _of_type(index, faiss.IndexHNSW)
+    if ef_construction and not graphs:
+        raise UserError(f"--ef-construction: --factory {factory} has no graph, expected one with HNSW; leave --ef-construction out")
+    for part in graphs:
+        part.hnsw.efConstruction = ef_construction or EF_CONSTRUCTION
+
+
+def _of_type(index: faiss.Index, kind: type) -> list[faiss.Index]:
+    return [part for part in parts(index) if isinstance(part, kind)]
+
+
+def _sample(count: int, size: int, seed: int) -> np.ndarray:
+    import numpy as np
+
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))
+
+
+def _read_rows(vectors: np.ndarray, rows: range | np.ndarray) -> np.ndarray:
+    """Return rows in float32, refusing values that are not finite."""
+    import numpy as np
+
+    chosen = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
+    block = np.ascontiguousarray(chosen, np.float32)
+    exact.refuse_not_finite(vectors, np.isfinite(block).all(1), rows)
+    return block

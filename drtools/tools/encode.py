@@ -13,8 +13,6 @@ from typer import Option
 from drtools import console, flags, output
 from drtools.errors import UserError
 
-CHUNK = 16384  # documents: the unit of sorting, of continuing
-
 
 def main(
     folder: flags.FolderOutput,
@@ -25,6 +23,7 @@ def main(
     only: flags.Only = None,
     dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
     batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
+    chunk: Annotated[int, Option(min=1, help="texts that are sorted by length together and made durable together", rich_help_panel="Computing")] = 16384,
     title_separator: flags.TitleSeparator = " ",
     dry_run: flags.DryRun = False,
 ) -> None:
@@ -40,7 +39,7 @@ def main(
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing)
-        counts = encode_chunks(encoder, texts, computing, dtype, work)
+        counts = encode_chunks(encoder, texts, computing, dtype, chunk, work)
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         work.finish(
@@ -51,7 +50,7 @@ def main(
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")
 
 
-def encode_chunks(encoder, texts, computing, dtype, work) -> dict[str, int]:
+def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, int]:
     """Encode chunk by chunk; a chunk counts as done once it is on the disk."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -64,30 +63,30 @@ def encode_chunks(encoder, texts, computing, dtype, work) -> dict[str, int]:
     array = open_array(work.path / ARRAY, "r+") if done else create_array(work.path, len(texts), encoder.dimension, dtype)
 
     def prepare(start: int):
-        ids, chunk = texts.slice(start, start + CHUNK)
-        return ids, tokenize(encoder, chunk, texts.side)
+        ids, wanted = texts.slice(start, start + chunk)
+        return ids, tokenize(encoder, wanted, texts.side)
 
     with console.progress("encoding", len(texts), f"{texts.side}s", done) as progress, ThreadPoolExecutor(1) as ahead, \
             open(work.path / IDS, "r+b" if done else "wb") as id_file:
         id_file.truncate(work.state.get("id_bytes", 0))
         id_file.seek(0, 2)
         prepared = ahead.submit(prepare, done)
-        for start in range(done, len(texts), CHUNK):
+        for start in range(done, len(texts), chunk):
             ids, tokens = prepared.result()
-            if start + CHUNK < len(texts):
-                prepared = ahead.submit(prepare, start + CHUNK)
+            if start + chunk < len(texts):
+                prepared = ahead.submit(prepare, start + chunk)
 
             def told(count: int, token_count: int) -> None:
                 counts["tokens"] += token_count
                 progress.advance(count, tokens=counts["tokens"])
 
-            encode_tokens(encoder, tokens, computing, array[start : start + CHUNK], told)
+            encode_tokens(encoder, tokens, computing, array[start : start + chunk], told)
             counts["truncated"] += tokens.truncated
             counts["empty"] += tokens.empty
             id_file.write("".join(f"{text_id}\n" for text_id in ids).encode())
             array.flush()
             id_file.flush()
-            work.save(done=min(start + CHUNK, len(texts)), counts=counts, id_bytes=id_file.tell())
+            work.save(done=min(start + chunk, len(texts)), counts=counts, id_bytes=id_file.tell())
     return counts
 
 
