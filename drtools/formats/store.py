@@ -61,6 +61,8 @@ class Store:
 def open_store(corpus: str) -> Store:
     """Open the store of a corpus file, building it if this content was never seen."""
     source = Path(local(corpus))
+    if source.is_dir():
+        raise UserError(f"{corpus}: a folder was found where a corpus file was expected")
     folder = manifest.cache_directory() / "stores"
     folder.mkdir(exist_ok=True)
     path = folder / f"{manifest.file_fingerprint(source)}-{VERSION}.sqlite"

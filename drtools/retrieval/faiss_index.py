@@ -168,11 +168,11 @@ def recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, depth: 
 
 
 def describe(index: faiss.Index) -> str:
-    """Say in short words what an index is: `OPQ + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 61 bytes each`."""
+    """Say in short words what an index is: `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`."""
     import faiss
 
     kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [index]
-    names = [type(transform).__name__.removesuffix("Matrix") for transform in transforms(index)]
+    names = [type(transform).__name__ for transform in transforms(index)]
     names += [type(part).__name__.removeprefix("Index") + (f" ({part.nlist} lists)" if isinstance(part, faiss.IndexIVF) else "") for part in kept[:1]]
     return f"{' + '.join(names)}, {index.ntotal:,} vectors of {index.d} dimensions, {footprint(index)[1]:.0f} bytes each"
 
