@@ -24,6 +24,7 @@ from drtools.retrieval.faiss_parts import (
     refusals,
     seconds_to_assign,
     seconds_to_insert,
+    seconds_to_rotate,
     training_points,
     transforms,
 )
@@ -37,7 +38,7 @@ ADD_ROWS = 16_384
 EF_CONSTRUCTION = 200
 # [ours] one list in 16; HNSW candidates twice the depth
 LISTS_A_PROBE, CANDIDATES_A_HIT, LEAST_CANDIDATES = 16, 2, 64
-WRITTEN_BYTES_A_SECOND = 5e8
+BYTES_A_SECOND = 5e8
 
 
 def build(
@@ -94,13 +95,14 @@ def estimate(factory: str, count: int, dimension: int, threads: int | None = Non
     points = training_points(index, factory, count, None)
     fixed, each = footprint(index)
     size = fixed + count * each
-    seconds = size / WRITTEN_BYTES_A_SECOND
+    seconds = (size + 4 * count * dimension) / BYTES_A_SECOND  # the file written, the vectors read
     with always_blas():
         for clustering in clusterings(index):
             assigned = clustering.iterations * min(points, clustering.most_points) + count
             seconds += assigned * clustering.times * seconds_to_assign(clustering.dimension, clustering.centroids)
-    graphs = [part for part in parts(index) if isinstance(part, faiss.IndexHNSW)]
-    if graphs and not _of_type(index, faiss.IndexIVF):
+    seconds += sum(transform.niter * seconds_to_rotate(transform.d_in) for transform in transforms(index) if isinstance(transform, faiss.OPQMatrix))
+    graphs = _of_type(index, faiss.IndexHNSW)
+    if graphs and not _of_type(index, faiss.IndexIVF):  # the graph over the lists of an IVF is small
         seconds += seconds_to_insert(graphs[0].d, graphs[0].hnsw.nb_neighbors(1), EF_CONSTRUCTION, count)
     return size, seconds
 

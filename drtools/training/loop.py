@@ -162,6 +162,7 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
         prepared = ahead.submit(batches, run.step)
         if measure and not run.evaluations:
             run.evaluate(measure)
+            run.started = time.monotonic()  # --minutes are of training; what the start was worth is measured before
         while not run.plan.is_over(run.step, run.seconds()):
             batch = prepared.result()
             prepared = ahead.submit(batches, run.step + 1)
