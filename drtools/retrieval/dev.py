@@ -70,7 +70,6 @@ def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) 
 
 def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[str, float]:
     import numpy as np
-    import torch
 
     from drtools.evaluation.measures import evaluate
     from drtools.formats.trec import rank
@@ -79,9 +78,8 @@ def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[st
 
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)]
-    with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.precision == "bf16"):
-        for tokens, into in zip((query_tokens, document_tokens), vectors, strict=True):
-            encode_tokens(encoder, tokens, computing, into)
+    for tokens, into in zip((query_tokens, document_tokens), vectors, strict=True):
+        encode_tokens(encoder, tokens, computing._replace(autocast=computing.precision == "bf16"), into)
     scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
     run = {query_id: rank({pool[row]: float(score) for row, score in zip(rows[at], scores[at], strict=True)}) for at, query_id in enumerate(query_ids)}
     values = evaluate(qrels, run, measures)
