@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ class VectorsReranker:
     """A run's documents scored by their vectors."""
 
     def __init__(self, run: str, dense: DenseSource) -> None:
-        self.run, self.dense, self.record, self.queries = read_run(run), dense, dense.record, dense.queries
+        self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
@@ -47,6 +48,7 @@ class CorpusReranker:
         self.computing = choose_computing(compute)
         self.encoder = load_for_encoding(encoder_flags, self.computing)
         self.record = {"corpus": corpus}
+        self.noted: Counter = Counter()
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Encode every document of these queries' lists and every query, then score pair by pair."""
@@ -65,7 +67,8 @@ class CorpusReranker:
         row_of = {document: row for row, document in enumerate(known)}
         texts = (self.store.get(document) for document in known)
         vectors, _ = encode_texts(self.encoder, [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
-        query_vectors, _ = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+        query_vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+        self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
         for (query_id, _), vector in zip(queries, query_vectors, strict=True):
             documents = [document for document in candidates[query_id] if document in row_of]
             scores = vectors[np.array([row_of[document] for document in documents], np.int64)] @ vector

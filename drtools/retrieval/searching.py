@@ -6,6 +6,7 @@ A source yields, query by query and in order, the ranked hits, and the scores of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,9 +36,10 @@ class Found(NamedTuple):
 
 
 class Source(Protocol):
-    """Where hits come from. `record` is its manifest."""
+    """Where hits come from. `record` is its manifest; `noted` counts queries that were cut (truncated) or empty."""
 
     record: dict
+    noted: Counter
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield what is found for each (query id, text), and the scores of the documents asked for each query id."""
@@ -49,7 +51,7 @@ class LuceneSource:
     def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2) -> None:
         from drtools.retrieval.lucene import LuceneIndex
 
-        self.record = manifest.read(folder)
+        self.record, self.noted = manifest.read(folder), Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
 
@@ -73,6 +75,7 @@ class RunSource:
 
         self.run = read_run(path)
         self.record: dict = {}
+        self.noted: Counter = Counter()
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Look up each query's list, cut at `depth`."""
@@ -86,7 +89,7 @@ class QueryEncoder:
 
     def __init__(self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None) -> None:
         self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
-        self.truncated = self.empty = 0
+        self.noted: Counter = Counter()
         self.vectors: Vectors | None = None
         if query_vectors:
             from drtools.formats.vectors import open_vectors
@@ -131,8 +134,7 @@ class QueryEncoder:
             from drtools.retrieval.encoding import encode_texts
 
             vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
-            self.truncated += tokens.truncated
-            self.empty += tokens.empty
+            self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
             return vectors
         rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
         if None in rows:
@@ -144,7 +146,7 @@ class DenseSource:
     """Inner products over vectors, exactly, or through a FAISS index."""
 
     def __init__(self, folder: Path, queries: QueryEncoder, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
-        self.record, self.folder, self.queries, self.ids = queries.record, folder, queries, ids
+        self.record, self.noted, self.folder, self.queries, self.ids = queries.record, queries.noted, folder, queries, ids
         self.array, self.index, self.parameters = array, index, parameters
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -228,6 +230,7 @@ class RandomSource:
     def __init__(self, store: Store, seed: int, count: int, positives: dict[str, list[str]]) -> None:
         self.store, self.seed, self.count, self.positives = store, seed, count, positives
         self.record: dict = {}
+        self.noted: Counter = Counter()
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Draw so many that `count` are left without the positives, if the corpus has them."""

@@ -1,9 +1,7 @@
 """Convert others' vectors and training files into ours, and back.
 
     drtools convert --vectors X.npy --ids ids.txt --model MODEL -o vectors
-
     drtools convert --from tevatron train.jsonl -o folder
-
     drtools convert --to dpr --examples E --corpus C --queries Q -o train.json
 
 FORMAT is tevatron, dpr, sentence-transformers or flagembedding. --from writes corpus.jsonl, queries.jsonl and

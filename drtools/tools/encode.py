@@ -52,6 +52,7 @@ def main(
 
 def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, int]:
     """Encode chunk by chunk; a chunk counts as done once it is on the disk."""
+    import os
     from concurrent.futures import ThreadPoolExecutor
 
     from drtools.batches.tokens import tokenize
@@ -60,7 +61,8 @@ def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, in
 
     counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0})
     done = work.state.get("done", 0)
-    array = open_array(work.path / ARRAY, "r+") if done else create_array(work.path, len(texts), encoder.dimension, dtype)
+    if not done:
+        create_array(work.path, len(texts), encoder.dimension, dtype)
 
     def prepare(start: int):
         ids, wanted = texts.slice(start, start + chunk)
@@ -70,22 +72,25 @@ def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, in
             open(work.path / IDS, "r+b" if done else "wb") as id_file:
         id_file.truncate(work.state.get("id_bytes", 0))
         id_file.seek(0, 2)
+
+        def told(count: int, token_count: int) -> None:
+            counts["tokens"] += token_count
+            progress.advance(count, tokens=counts["tokens"])
+
         prepared = ahead.submit(prepare, done)
         for start in range(done, len(texts), chunk):
             ids, tokens = prepared.result()
             if start + chunk < len(texts):
                 prepared = ahead.submit(prepare, start + chunk)
-
-            def told(count: int, token_count: int) -> None:
-                counts["tokens"] += token_count
-                progress.advance(count, tokens=counts["tokens"])
-
+            array = open_array(work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
             encode_tokens(encoder, tokens, computing, array[start : start + chunk], told)
             counts["truncated"] += tokens.truncated
             counts["empty"] += tokens.empty
             id_file.write("".join(f"{text_id}\n" for text_id in ids).encode())
             array.flush()
+            del array
             id_file.flush()
+            os.fsync(id_file.fileno())
             work.save(done=min(start + chunk, len(texts)), counts=counts, id_bytes=id_file.tell())
     return counts
 

@@ -10,6 +10,7 @@ them; another one is refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 from typer import Argument, Option
@@ -61,7 +62,7 @@ def main(
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
         for name, say in (("truncated", "queries were cut"), ("empty", "queries were empty"), ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"), ("none", "queries have no hits")):
             console.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
-        work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=counts)
+        work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts))
 
 
 def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, *, bm25, rm3, nprobe, ef_search):
@@ -104,22 +105,17 @@ def query_texts(queries: str | None, query_vectors: str | None, only: str | None
     return texts
 
 
-def write_hits(source, texts, depth: int, tag: str, work) -> dict[str, int]:
+def write_hits(source, texts, depth: int, tag: str, work) -> Counter:
     """Write the run query by query; what is written counts as done every so many queries."""
     from drtools.formats.trec import write_run
 
     done = work.state.get("done", 0)
-    counts = work.state.get("counts", {"hits": 0, "short": 0, "none": 0, "truncated": 0, "empty": 0})
+    counts = Counter(work.state.get("counts", {}))
     with console.progress("searching", len(texts), "queries", done) as progress:
         for number, found in enumerate(source.search(texts[done:], depth, {}), start=done + 1):
             write_run(work.stream, [(found.query_id, found.hits)], tag)
-            counts["hits"] += len(found.hits)
-            counts["short"] += len(found.hits) < depth
-            counts["none"] += not found.hits
+            counts.update(hits=len(found.hits), short=len(found.hits) < depth, none=not found.hits)
             progress.advance(1)
             if number % QUERIES_A_SAVE == 0:
-                work.save(done=number, counts=counts)
-    told = getattr(source, "queries", None)
-    if told is not None:
-        counts["truncated"], counts["empty"] = told.truncated, told.empty
-    return counts
+                work.save(done=number, counts=counts + source.noted)
+    return counts + source.noted

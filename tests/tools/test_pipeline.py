@@ -1,0 +1,164 @@
+"""The tools one after another on the toy collection, each result against brute force."""
+
+import json
+
+import numpy as np
+import pytest
+
+from drtools.formats.examples import read_examples
+from drtools.formats.trec import read_qrels, read_run
+from drtools.formats.vectors import open_vectors
+
+
+@pytest.fixture
+def made(toy, encoder_folder, drtools):
+    """Vectors of documents and queries in float32."""
+    toy.model = encoder_folder
+    for side, path in (("documents", toy.corpus), ("queries", toy.queries)):
+        outcome = drtools("encode", "--model", encoder_folder, f"--{side}", path, "--precision", "fp32", "--dtype", "float32", "-o", toy.folder / side)
+        assert outcome.status == 0, outcome.err
+    toy.vectors, toy.query_vectors = open_vectors(toy.folder / "documents"), open_vectors(toy.folder / "queries")
+    return toy
+
+
+def brute_force(toy) -> dict[str, dict[str, float]]:
+    scores = np.asarray(toy.query_vectors.array) @ np.asarray(toy.vectors.array).T
+    names = [toy.vectors.ids[row] for row in range(60)]
+    return {toy.query_vectors.ids[at]: dict(sorted(zip(names, row.tolist()), key=lambda pair: -pair[1])) for at, row in enumerate(scores)}
+
+
+def same(run, expected, depth):
+    assert run.keys() == expected.keys()
+    for query, hits in run.items():
+        assert list(hits.values()) == pytest.approx(list(expected[query].values())[:depth], abs=1e-5)
+        assert all(score == pytest.approx(expected[query][document], abs=1e-5) for document, score in hits.items())
+
+
+def test_search_finds_what_brute_force_finds(made, drtools):
+    assert drtools("index", "--vectors", made.folder / "documents", "-o", made.folder / "flat").status == 0
+    assert drtools("index", "--vectors", made.folder / "documents", "--factory", "HNSW16", "--check", "-o", made.folder / "hnsw").status == 0
+    queries = ["--queries", made.queries, "--precision", "fp32", "--depth", "10"]
+    ways = {
+        "exact": ["--vectors", made.folder / "documents", *queries],
+        "by vectors": ["--vectors", made.folder / "documents", "--query-vectors", made.folder / "queries", "--depth", "10"],
+        "flat": ["--index", made.folder / "flat", *queries],
+        "hnsw": ["--index", made.folder / "hnsw", "--ef-search", "60", *queries],
+    }
+    for name, words in ways.items():
+        outcome = drtools("search", *words, "-o", made.folder / f"{name}.run")
+        assert outcome.status == 0, outcome.err
+        same(read_run(made.folder / f"{name}.run"), brute_force(made), 10)
+
+
+def test_reranking_by_vectors_and_by_texts_gives_the_encoders_scores(made, drtools):
+    first = made.folder / "first.run"
+    first.write_text("".join(f"q{n} Q0 d{m} {m + 1} {60 - m} t\n" for n in range(20) for m in range(5, 15)))
+    expected = {query: {document: score for document, score in hits.items() if 5 <= int(document[1:]) < 15} for query, hits in brute_force(made).items()}
+    for name, words in {"v": ["--vectors", made.folder / "documents"], "t": ["--corpus", made.corpus]}.items():
+        outcome = drtools("search", "--rerank", first, *words, "--model", made.model, "--precision", "fp32", "--queries", made.queries, "-o", made.folder / name)
+        assert outcome.status == 0, outcome.err
+        same(read_run(made.folder / name), expected, 10)
+
+
+def naive_negatives(hits, positives, count):
+    return [document for document in list(hits)[:30] if document not in positives][:count]
+
+
+@pytest.mark.parametrize("source", ["vectors", "index", "run"])
+def test_mining_equals_a_naive_loop(made, drtools, source):
+    drtools("index", "--vectors", made.folder / "documents", "-o", made.folder / "index")
+    drtools("search", "--vectors", made.folder / "documents", "--queries", made.queries, "--precision", "fp32", "-o", made.folder / "run")
+    paths = {"vectors": made.folder / "documents", "index": made.folder / "index", "run": made.folder / "run"}
+    with open(made.qrels, "a") as qrels:
+        qrels.write("q3\td9\t2\nq3\td10\t0\n")
+    outcome = drtools("mine-negatives", f"--{source}", paths[source], "--queries", made.queries, "--qrels", made.qrels, "--ranks", "1-30",
+                      "--negatives", "7", "--precision", "fp32", "-o", made.folder / "mined.jsonl")
+    assert outcome.status == 0, outcome.err
+    scores, qrels = brute_force(made), read_qrels(made.qrels)
+    examples = list(read_examples(made.folder / "mined.jsonl"))
+    assert [example.query_id for example in examples] == list(qrels)
+    for example in examples:
+        assert set(example.positives) == {document for document, grade in qrels[example.query_id].items() if grade >= 1}
+        assert example.negatives == naive_negatives(scores[example.query_id], example.positives, 7)
+        assert example.negative_scores == pytest.approx([scores[example.query_id][document] for document in example.negatives], abs=1e-5)
+        assert example.positive_scores == pytest.approx([scores[example.query_id][document] for document in example.positives], abs=1e-5)
+
+
+def test_margins_compare_with_positives_beyond_the_ranks(made, drtools):
+    drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25")
+    scores = brute_force(made)
+    outcome = drtools("mine-negatives", "--vectors", made.folder / "documents", "--queries", made.queries, "--qrels", made.qrels, "--ranks", "1-30",
+                      "--relative-margin", "0.05", "--precision", "fp32", "-o", made.folder / "mined.jsonl")
+    assert "--relative-margin removed" in outcome.err
+    for example in read_examples(made.folder / "mined.jsonl"):
+        lowest = min(scores[example.query_id][document] for document in example.positives)
+        expected = [document for document in list(scores[example.query_id])[:30]
+                    if document not in example.positives and scores[example.query_id][document] <= lowest - abs(lowest) * 0.05]
+        assert example.negatives == expected[:30]
+    # BM25 knows the score of a positive at whatever rank it stands
+    assert drtools("mine-negatives", "--index", made.folder / "bm25", "--queries", made.queries, "--qrels", made.qrels, "--ranks", "1-2", "-o", made.folder / "b").status == 0
+    assert all(None not in example.positive_scores for example in read_examples(made.folder / "b"))
+
+
+def test_random_negatives_are_seeded_and_never_positive(made, drtools):
+    words = ["mine-negatives", "--random", "--corpus", made.corpus, "--queries", made.queries, "--qrels", made.qrels, "--negatives", "9"]
+    outputs = [drtools(*words, "--seed", seed).out for seed in (1, 1, 2)]
+    assert outputs[0] == outputs[1] != outputs[2]
+    for line in outputs[0].splitlines():
+        example = json.loads(line)
+        assert len(set(example["negatives"])) == 9 and not set(example["negatives"]) & set(example["positives"])
+
+
+def test_labels_by_rank_alone(made, drtools):
+    drtools("search", "--vectors", made.folder / "documents", "--queries", made.queries, "--precision", "fp32", "-o", made.folder / "run")
+    outcome = drtools("mine-negatives", "--run", made.folder / "run", "--queries", made.queries, "--by-rank", "3:8-9")
+    for line in outcome.out.splitlines():
+        ranked = list(brute_force(made)[json.loads(line)["query_id"]])
+        assert json.loads(line)["positives"] == ranked[:3] and json.loads(line)["negatives"] == ranked[7:9]
+
+
+def test_a_tuned_fusion_is_the_best_of_the_grid(made, drtools):
+    from drtools.retrieval.fuse import GRID
+
+    drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25")
+    drtools("search", "--index", made.folder / "bm25", "--queries", made.queries, "-o", made.folder / "bm25.run")
+    drtools("search", "--vectors", made.folder / "documents", "--queries", made.queries, "--precision", "fp32", "-o", made.folder / "dense.run")
+    runs = [made.folder / "dense.run", made.folder / "bm25.run"]
+    outcome = drtools("fuse", *runs, "--method", "linear", "--tune", made.qrels, "-o", made.folder / "tuned.run")
+    assert outcome.status == 0, outcome.err
+
+    def value(run):
+        return json.loads(drtools("eval", "--qrels", made.qrels, run, "--json").out)["runs"][0]["measures"]["nDCG@10"]
+
+    values = {}
+    for weight in GRID:
+        drtools("fuse", *runs, "--method", "linear", "--weights", f"1,{weight}", "-o", made.folder / f"w{weight}")
+        values[weight] = value(made.folder / f"w{weight}")
+    chosen = json.loads((made.folder / "tuned.run.manifest.json").read_text())["weights"][1]
+    assert value(made.folder / "tuned.run") == max(values.values()) == values[chosen]
+
+
+def test_eval_prints_marks_and_gates(made, drtools):
+    (made.folder / "good.run").write_text("".join(f"q{n} Q0 d{n} 1 2 t\n" for n in range(20)))
+    (made.folder / "bad.run").write_text("".join(f"q{n} Q0 d{n + 30} 1 2 t\nq{n} Q0 d{n} 2 1 t\n" for n in range(20)))
+    outcome = drtools("eval", "--qrels", made.qrels, made.folder / "bad.run", made.folder / "good.run", "--measures", "RR@10,MRR@1,P@1")
+    assert outcome.status == 0 and "0.5000" in outcome.out and "1.0000*" in outcome.out and "20 judged queries" in outcome.out
+    worse = drtools("eval", "--qrels", made.qrels, made.folder / "good.run", made.folder / "bad.run", "--gate", "RR@10>=-0.005")
+    assert worse.status == 3 and "-0.5000" in worse.err
+    assert drtools("eval", "--qrels", made.qrels, made.folder / "bad.run", made.folder / "good.run", "--gate", "RR@10>=-0.005").status == 0
+    lines = drtools("eval", "--qrels", made.qrels, made.folder / "bad.run", "--measures", "RR@10", "--per-query").out.splitlines()
+    assert len(lines) == 21 and lines[-1].endswith("RR@10\tall\t0.5000")
+
+
+def test_a_person_sees_titles_and_snippets(made, drtools):
+    drtools("index", "--vectors", made.folder / "documents", "-o", made.folder / "index")
+    outcome = drtools("search", "--index", made.folder / "index", "--depth", "3", made.documents[7]["text"])
+    assert outcome.status == 0, outcome.err
+    assert made.documents[7]["title"] in outcome.out and outcome.out.splitlines()[0].startswith("  1")
+
+
+def test_dry_runs_do_nothing(made, drtools):
+    for words in (["index", "--vectors", made.folder / "documents", "--factory", "HNSW16"], ["index", "--lucene", made.corpus],
+                  ["encode", "--model", made.model, "--documents", made.corpus]):
+        outcome = drtools(*words, "--dry-run", "-o", made.folder / "none")
+        assert outcome.status == 0 and "about" in outcome.err and not list(made.folder.glob("none*"))
