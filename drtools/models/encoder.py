@@ -90,15 +90,15 @@ def _quietly() -> None:
     warnings.filterwarnings("ignore", module="transformers")
 
 
-def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False) -> Encoder:
-    """Load an encoder in float32, in eval mode, from a folder or a hub's name."""
+def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False, dropout: float | None = None) -> Encoder:
+    """Load an encoder in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own."""
     folder = resolve(name)
     settings = read_settings(folder, pooling)
-    body, tokenizer = load_body(folder, trust_remote_code)
+    body, tokenizer = load_body(folder, trust_remote_code, dropout)
     return Encoder(body, tokenizer, settings, _head(settings, folder), folder).eval()
 
 
-def load_body(folder: Path, trust_remote_code: bool = False) -> tuple[nn.Module, object]:
+def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | None = None) -> tuple[nn.Module, object]:
     """Load a body and its tokenizer; safetensors alone are read."""
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
@@ -108,6 +108,8 @@ def load_body(folder: Path, trust_remote_code: bool = False) -> tuple[nn.Module,
         raise UserError(f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to safetensors first")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        if dropout is not None:
+            _set_dropout(config, dropout, folder)
         loader = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         body, loading = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True,
                                                trust_remote_code=trust_remote_code, output_loading_info=True)
@@ -122,6 +124,15 @@ def load_body(folder: Path, trust_remote_code: bool = False) -> tuple[nn.Module,
             raise UserError(f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json")
         tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
     return body, tokenizer
+
+
+def _set_dropout(config: object, dropout: float, folder: Path) -> None:
+    """Set every dropout of a configuration that is a number; the names differ between families."""
+    names = [name for name, value in config.to_dict().items() if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)]
+    if not names:
+        raise UserError(f"--dropout: {folder} has no dropout in its configuration; leave the flag out")
+    for name in names:
+        setattr(config, name, dropout)
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> dict[str, str]:

@@ -30,6 +30,7 @@ def main(
     compute: flags.ComputeFlags,
     hard_negatives: Annotated[int, Option(min=0, help="static hard negatives drawn for each query at each visit")] = 1,
     scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1")] = None,
+    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own")] = None,
     title_separator: flags.TitleSeparator = " ",
 ) -> None:
     """Compose: examples and texts into batches, STAR's loss, the one loop, a model folder."""
@@ -46,13 +47,13 @@ def main(
         computing = choose_computing(compute)
         store = open_store(corpus)
         usable, query_texts = usable_examples(examples, queries, store)
-        encoder = load_for_training(encoder_flags, computing)
+        encoder = load_for_training(encoder_flags, computing, dropout)
         factor = encoder.settings.default_scale if scale is None else scale
         batches = PairBatches(usable, query_texts, store, encoder, batch_queries=training.batch_queries, hard_negatives=hard_negatives,
                               seed=training.seed, title_separator=title_separator)
         steps = plan(training, len(usable), default_epochs=2, paper_warmup=PAPER_WARMUP)
         measure = dev_measure(dev, queries, store, encoder, computing, training.seed, title_separator)
-        run = Run(encoder, steps, training, work, computing.device, computing.precision)
+        run = Run(encoder, steps, training, work, computing)
         fit(run, batches, star_loss(factor), measure)
         fingerprints = save_encoder(encoder, work.path)
         work.finish(kind="encoder", base=encoder_flags.model, scale=factor, steps=run.step, queries=len(usable), precision=computing.precision,
@@ -61,14 +62,14 @@ def main(
     console.say(f"{folder.output}: trained for {run.step:,} steps" + (f"; best dev {run.best['measure']} {run.best['value']:.4f} at step {run.best['step']:,}" if run.best else ""))
 
 
-def load_for_training(encoder_flags: flags.EncoderFlags, computing):
+def load_for_training(encoder_flags: flags.EncoderFlags, computing, dropout: float | None):
     """Load the starting encoder in float32 on its device."""
     from drtools.models.encoder import load_encoder
     from drtools.retrieval.encoding import apply_flags
 
     if encoder_flags.model is None:
         raise UserError("no starting encoder was named; say --model FOLDER or a hub name")
-    encoder = load_encoder(encoder_flags.model, encoder_flags.pooling, encoder_flags.trust_remote_code).to(computing.device)
+    encoder = load_encoder(encoder_flags.model, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout).to(computing.device)
     apply_flags(encoder, encoder_flags)
     return encoder
 

@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import orjson
 import torch
 from torch import Tensor
 
 from drtools import console
+from drtools.batches.by_length import batches_by_length
 from drtools.batches.tokens import Tokens
 from drtools.errors import Terminated, UserError
 from drtools.randomness import generator
@@ -28,6 +30,7 @@ from drtools.training.optimizers import adamw
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.output import Work
+    from drtools.retrieval.encoding import Computing
     from drtools.training.settings import Plan, TrainingFlags
 
 LOG, BEST = "training.jsonl", "best.safetensors"
@@ -59,8 +62,9 @@ def _stop_at_a_step() -> Iterator[list[int]]:
 class Run:
     """One training run: what must survive a stop, and the steps between."""
 
-    def __init__(self, encoder: Encoder, plan: Plan, flags: TrainingFlags, work: Work, device: str, precision: str) -> None:
-        self.encoder, self.plan, self.flags, self.work, self.device, self.precision = encoder, plan, flags, work, device, precision
+    def __init__(self, encoder: Encoder, plan: Plan, flags: TrainingFlags, work: Work, computing: Computing) -> None:
+        self.encoder, self.plan, self.flags, self.work = encoder, plan, flags, work
+        self.device, self.precision, self.part_tokens = computing.device, computing.precision, computing.batch_tokens
         self.optimizer = adamw(encoder, flags.weight_decay)
         self.step = 0
         self.seconds_before = 0.0
@@ -99,8 +103,14 @@ class Run:
         self.saved = time.monotonic()
 
     def encode(self, tokens: Tokens) -> Tensor:
-        """Return vectors [N, D] with their graph."""
-        ids, mask = (torch.from_numpy(part).to(self.device) for part in tokens.padded(range(len(tokens.lengths)), self.encoder.tokenizer.pad_token_id))
+        """Return vectors [N, D] with their graph, encoded in parts of like length so that little is padding."""
+        parts = list(batches_by_length(tokens.lengths, self.part_tokens))
+        vectors = [self._encode_part(tokens, rows) for rows in parts]
+        places = np.argsort(np.concatenate(parts))
+        return torch.cat(vectors)[torch.from_numpy(places).to(self.device)]
+
+    def _encode_part(self, tokens: Tokens, rows: np.ndarray) -> Tensor:
+        ids, mask = (torch.from_numpy(part).to(self.device) for part in tokens.padded(rows, self.encoder.tokenizer.pad_token_id))
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bf16"):
             return self.encoder(ids, mask, tokens.prompt_tokens)
 
