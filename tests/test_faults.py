@@ -141,3 +141,18 @@ def test_a_folder_that_may_not_be_written_is_one_line(toy, environment):
     for words in (["index", "--lucene", toy.corpus, "-o", where], ["encode", "--model", toy.folder, "--documents", toy.corpus, "-o", where]):
         done = run_limited(words, environment, toy.folder)
         assert done.returncode == 1 and str(where) in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_killed_hnsw_index_ends_with_the_same_recall(larger, drtools, environment):
+    assert drtools(*COMMANDS["encode"](larger), "-o", larger.folder / "vectors").status == 0
+    words = ["index", "--vectors", str(larger.folder / "vectors"), "--factory", "HNSW16", "--check"]
+    assert drtools(*words, "-o", larger.folder / "whole").status == 0
+    process = subprocess.Popen([*TOOL, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL)
+    while not (larger.folder / "killed.partial").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (larger.folder / "killed").exists()
+    assert drtools(*words, "-o", larger.folder / "killed").status == 0
+    recalls = [json.loads((larger.folder / name / "manifest.json").read_text())["recall"]["value"] for name in ("whole", "killed")]
+    assert min(recalls) > 0.9 and abs(recalls[0] - recalls[1]) < 0.02, recalls
