@@ -26,6 +26,7 @@ from drtools.errors import Terminated, UserError
 from drtools.randomness import generator
 from drtools.training.checkpoint import load_tensors, save_tensors
 from drtools.training.optimizers import adamw
+from drtools.training.settings import UNKNOWN_STEPS
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -167,7 +168,7 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
     `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values decides what is best.
     """
     run.encoder.train()
-    total = run.plan.steps if run.plan.steps < 10**9 else None
+    total = run.plan.steps if run.plan.steps < UNKNOWN_STEPS else None
     with _stop_at_a_step() as asked, ThreadPoolExecutor(1) as ahead, console.progress("training", total, "steps", run.step) as progress:
         prepared = ahead.submit(batches, run.step)
         if measure and not run.evaluations:

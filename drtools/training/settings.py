@@ -9,6 +9,8 @@ from typer import Option
 from drtools.errors import UserError
 
 PANEL = "Training"
+WARMUP_SHARE = 0.1  # [ours] of the planned training, if the paper's warm-up is longer
+UNKNOWN_STEPS = 10**9
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Plan:
 
     steps: int
     minutes: float | None
-    warmup_steps: int
+    warmup_steps: int | None  # None: a tenth of the training, however many steps that will be
     learning_rate: float
     evaluate_every_steps: int
 
@@ -44,7 +46,8 @@ class Plan:
         done = step / self.steps
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
-        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps)) * max(0.0, 1.0 - done)
+        warmed = done / WARMUP_SHARE if self.warmup_steps is None else (step + 1) / max(1, self.warmup_steps)
+        return self.learning_rate * min(1.0, warmed) * max(0.0, 1.0 - done)
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""
@@ -63,7 +66,9 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
         raise UserError(f"--minutes {flags.minutes}: expected more than 0")
     if flags.learning_rate <= 0:
         raise UserError(f"--learning-rate {flags.learning_rate}: expected more than 0")
-    steps = min(limits) if limits else 10**9
-    known = steps if limits else 1000  # [ours] under --minutes alone nobody knows the steps; the warm-up is taken for 1,000
-    warmup = flags.warmup_steps if flags.warmup_steps is not None else min(paper_warmup, round(0.1 * known))
-    return Plan(steps, flags.minutes, warmup, flags.learning_rate, flags.evaluate_every_steps or max(1, math.ceil(known / 5)))
+    steps = min(limits) if limits else UNKNOWN_STEPS
+    warmup = flags.warmup_steps
+    if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
+        warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
+    evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
+    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every)

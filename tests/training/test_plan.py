@@ -1,0 +1,33 @@
+"""How long to train and how fast, by hand."""
+
+import pytest
+
+from drtools.errors import UserError
+from drtools.training.settings import TrainingFlags, plan
+
+
+def made(queries=320, **flags):
+    return plan(TrainingFlags(batch_queries=32, learning_rate=1.0, **flags), queries, default_epochs=2, paper_warmup=5)
+
+
+def test_the_first_limit_ends_it():
+    assert made().steps == 20 and made(epochs=0.55).steps == 6 and made(steps=7, epochs=3).steps == 7
+    assert made(minutes=1).is_over(3, 60.0) and not made(minutes=1).is_over(10**6, 59.0)
+    assert made(steps=7, minutes=1).is_over(7, 0.0)
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing_by_steps():
+    rates = [made(steps=100).rate(step, 0.0) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 5) and rates[4] == max(rates) == pytest.approx(0.96) and rates[99] == pytest.approx(0.01)
+    assert made(steps=20).warmup_steps == 2, "10% is less than the paper's 5"
+
+
+def test_the_rate_rises_and_falls_by_time_however_few_the_steps():
+    by_time = made(minutes=1)
+    assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0, 0.475, 0.9, 0.45, 0])
+
+
+@pytest.mark.parametrize("flags", [{"epochs": 0}, {"minutes": -1}])
+def test_what_cannot_be_meant_is_refused(flags):
+    with pytest.raises(UserError):
+        made(**flags)
