@@ -63,6 +63,11 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
     return {measure.name: {query: _value(measure, query, found, qrels, run) for query in qrels} for measure in measures}
 
 
+def mean(by_query: dict[str, float]) -> float:
+    """Average one measure's values over all judged queries."""
+    return sum(by_query.values()) / len(by_query)
+
+
 def _value(measure: Measure, query: str, found: dict[str, dict[str, float]], qrels: Qrels, run: Run) -> float:
     if measure.theirs == "judged":
         return judged(run.get(query, {}), qrels[query], measure.k)

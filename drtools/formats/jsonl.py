@@ -72,12 +72,17 @@ def _text(value: object, key: str, path: str | Path, number: int) -> str:
     return value
 
 
+def _looks_like_json(first_line: bytes) -> bool:
+    """Tell JSONL from TSV by the first line; one that is neither is reported as JSON."""
+    return first_line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b'"') or b"\t" not in first_line
+
+
 def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
     """Yield (line number, document) of a corpus: BEIR, Pyserini or Tevatron JSONL, MS MARCO or DPR TSV."""
     is_json: bool | None = None
     for number, line in read_lines(path):
         if is_json is None:
-            is_json = line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b'"') or b"\t" not in line
+            is_json = _looks_like_json(line)
             if not is_json and line.split(b"\t")[0] == b"id":
                 continue  # DPR's psgs_w100.tsv begins with `id text title`
         if is_json:
@@ -110,7 +115,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
     is_json: bool | None = None
     for number, line in read_lines(path):
         if is_json is None:
-            is_json = line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b'"') or b"\t" not in line
+            is_json = _looks_like_json(line)
         if is_json:
             record = parse_object(line, path, number)
             query_id = checked_id(_field(record, QUERY_ID_KEYS, path, number), path, number)

@@ -71,7 +71,7 @@ def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) 
 def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[str, float]:
     import numpy as np
 
-    from drtools.evaluation.measures import evaluate
+    from drtools.evaluation.measures import evaluate, mean
     from drtools.formats.trec import rank
     from drtools.retrieval.encoding import encode_tokens
     from drtools.retrieval.exact import search
@@ -83,4 +83,4 @@ def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[st
     scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
     run = {query_id: rank({pool[row]: float(score) for row, score in zip(rows[at], scores[at], strict=True)}) for at, query_id in enumerate(query_ids)}
     values = evaluate(qrels, run, measures)
-    return {name: sum(by_query.values()) / len(by_query) for name, by_query in values.items()}
+    return {name: mean(by_query) for name, by_query in values.items()}

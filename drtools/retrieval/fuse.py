@@ -58,11 +58,11 @@ def fuse_runs(runs: Sequence[Run], one_query: Callable[[Sequence[dict[str, float
 
 def tune_weight(runs: Sequence[Run], qrels: Qrels, measure: object, fuse_with: Callable[[float], Callable], depth: int) -> tuple[float, list[tuple[float, float]]]:
     """Try each weight of the grid for the second run; return the best (the smallest of equals) and every (weight, value)."""
-    from drtools.evaluation.measures import evaluate
+    from drtools.evaluation.measures import evaluate, mean
 
     judged = [{query_id: scores for query_id, scores in run.items() if query_id in qrels} for run in runs]
     tried = []
     for weight in GRID:
         (by_query,) = evaluate(qrels, fuse_runs(judged, fuse_with(weight), depth), [measure]).values()
-        tried.append((weight, sum(by_query.values()) / len(by_query)))
+        tried.append((weight, mean(by_query)))
     return max(tried, key=lambda pair: (pair[1], -pair[0]))[0], tried

@@ -145,8 +145,8 @@ class QueryEncoder:
 class DenseSource:
     """Inner products over vectors, exactly, or through a FAISS index."""
 
-    def __init__(self, folder: Path, queries: QueryEncoder, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
-        self.record, self.noted, self.folder, self.queries, self.ids = queries.record, queries.noted, folder, queries, ids
+    def __init__(self, queries: QueryEncoder, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
+        self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
         self.array, self.index, self.parameters = array, index, parameters
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -155,16 +155,14 @@ class DenseSource:
             block = queries[start : start + QUERIES_A_BLOCK]
             vectors = self.queries.encode(block)
             scores, rows = self._search(vectors, depth)
-            rows_asked = [[(document, self.ids.row_of(document)) for document in asked.get(query_id, ())] for query_id, _ in block]
-            scores_asked = self._score(vectors, rows_asked)
+            scores_asked = self._score(vectors, [asked.get(query_id, ()) for query_id, _ in block])
             for at, (query_id, _) in enumerate(block):
                 hits = {self.ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at].tolist(), strict=True) if row >= 0}
                 yield Found(query_id, rank(hits), scores_asked[at])
 
     def scores(self, queries: Sequence[tuple[str, str]], documents: dict[str, list[str]]) -> list[dict[str, float | None]]:
         """Return {document: score} of given documents for each (query id, text); None for one without a vector."""
-        vectors = self.queries.encode(queries)
-        return self._score(vectors, [[(document, self.ids.row_of(document)) for document in documents[query_id]] for query_id, _ in queries])
+        return self._score(self.queries.encode(queries), [documents[query_id] for query_id, _ in queries])
 
     def _search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         if self.index is not None:
@@ -175,10 +173,11 @@ class DenseSource:
 
         return exact.search(self.array, vectors, depth, self.queries.computing.device)
 
-    def _score(self, vectors: np.ndarray, asked: list[list[tuple[str, int | None]]]) -> list[dict[str, float | None]]:
+    def _score(self, vectors: np.ndarray, documents: list[Sequence[str]]) -> list[dict[str, float | None]]:
         """Score documents by name: by their vectors, or as the index has kept them."""
         import numpy as np
 
+        asked = [[(document, self.ids.row_of(document)) for document in wanted] for wanted in documents]
         rows = [np.array([row for _, row in pairs if row is not None], np.int64) for pairs in asked]
         if not any(map(len, rows)):
             return [dict.fromkeys(document for document, _ in pairs) for pairs in asked]
@@ -206,13 +205,13 @@ def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFla
         opened = open_vectors(vectors)
         if opened.manifest["side"] != "document":
             raise UserError(f"{vectors}: vectors of queries, expected vectors of documents")
-        return DenseSource(opened.path, QueryEncoder(opened.manifest, opened.path, encoder_flags, compute, query_vectors), opened.ids, array=opened.array)
+        return DenseSource(QueryEncoder(opened.manifest, opened.path, encoder_flags, compute, query_vectors), opened.ids, array=opened.array)
     from drtools.retrieval import faiss_index
 
     folder = Path(index)
     record = manifest.read(folder)
     queries = QueryEncoder(record, folder, encoder_flags, compute, query_vectors)
-    return DenseSource(folder, queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
+    return DenseSource(queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
 
 
 def index_kind(folder: str) -> str:

@@ -6,6 +6,7 @@ files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from typer import Option
@@ -52,7 +53,6 @@ def main(
 
 def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, int]:
     """Encode chunk by chunk; a chunk counts as done once it is on the disk."""
-    import os
     from concurrent.futures import ThreadPoolExecutor
 
     from drtools.batches.tokens import tokenize

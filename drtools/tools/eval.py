@@ -72,11 +72,6 @@ def measured(name: str, run: dict, judged: dict, parsed: list, min_rel: int) -> 
     return evaluate(judged, run, parsed, min_rel)
 
 
-def mean(by_query: dict[str, float]) -> float:
-    """Average over all judged queries."""
-    return sum(by_query.values()) / len(by_query)
-
-
 def comparisons(results: list[dict]) -> list[dict[str, tuple[float, float]]]:
     """Return for each run {measure: (p, corrected p)} against the first; empty for the first itself."""
     from drtools.evaluation.significance import holm, paired_t_test
@@ -91,14 +86,16 @@ def comparisons(results: list[dict]) -> list[dict[str, tuple[float, float]]]:
 
 def print_table(runs: list[str], results: list[dict], compared: list[dict], queries: int, alpha: float) -> None:
     """Print the table for a person."""
+    from drtools.evaluation.measures import mean
+
     names = list(results[0])
-    rows = [["", *names]]
+    rows = [["", *(f"{name} " for name in names)]]
     for run, result, against in zip(runs, results, compared, strict=True):
         marks = ["*" if name in against and against[name][1] < alpha else " " for name in names]
         rows.append([run, *(f"{mean(result[name]):.4f}{mark}" for name, mark in zip(names, marks, strict=True))])
         if against:
             rows.append(["  p against the first", *(f"{against[name][1]:.4f} " for name in names)])
-    print(console.aligned([rows[0][:1] + [f"{name} " for name in names], *rows[1:]]))
+    print(console.aligned(rows))
     words = f"{queries:,} judged queries"
     if len(runs) > 1:
         holm_words = f", Holm-corrected over {len(runs) - 1} runs" if len(runs) > 2 else ""
@@ -108,6 +105,8 @@ def print_table(runs: list[str], results: list[dict], compared: list[dict], quer
 
 def print_per_query(runs: list[str], results: list[dict]) -> None:
     """Print one line for each run, measure and query, and the mean as query `all`."""
+    from drtools.evaluation.measures import mean
+
     for run, result in zip(runs, results, strict=True):
         for measure, by_query in result.items():
             lines = [f"{run}\t{measure}\t{query_id}\t{value:.4f}\n" for query_id, value in by_query.items()]
@@ -117,6 +116,8 @@ def print_per_query(runs: list[str], results: list[dict]) -> None:
 def print_json(runs: list[str], results: list[dict], compared: list[dict], queries: int, per_query: bool) -> None:
     """Print one JSON object."""
     import orjson
+
+    from drtools.evaluation.measures import mean
 
     rows = []
     for run, result, against in zip(runs, results, compared, strict=True):
@@ -143,6 +144,8 @@ def parse_gate(text: str) -> tuple[str, float]:
 
 def check_gate(name: str, least: float, words: list[str], results: list[dict]) -> None:
     """Raise GateRefused if the last run is worse than the first by more than the gate allows."""
+    from drtools.evaluation.measures import mean
+
     key = list(results[0])[[word.lower() for word in words].index(name.lower())]
     first, last = mean(results[0][key]), mean(results[-1][key])
     if last - first < least:
