@@ -109,8 +109,9 @@ class Handled(BaseException): pass
 def handle(number, frame): raise Handled
 for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, handle)
 start_java()
-print("ready", flush=True)
-try: time.sleep(60)
+try:
+    print("ready", flush=True)
+    time.sleep(60)
 except KeyboardInterrupt: print("KeyboardInterrupt")
 except Handled: print("handled")
 """
