@@ -1,6 +1,7 @@
 """Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
 
-The same command again: finished, says so; partial, continues; another request, refused by naming the difference.
+The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or with
+`--update` replaced.
 A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
 """
 
@@ -31,8 +32,8 @@ class Work:
     What lies under `working` serves continuing alone and never becomes part of the output.
     """
 
-    def __init__(self, target: Path, request: dict, overwrite: bool) -> None:
-        self.target, self.request, self.overwrite = target, request, overwrite
+    def __init__(self, target: Path, request: dict, overwrite: bool = False, update: bool = False) -> None:
+        self.target, self.request, self.overwrite, self.update = target, request, overwrite, update
         self.path = target.with_name(target.name + ".partial")
         self.working = self.path / WORKING
         self.state: dict = {}
@@ -152,6 +153,8 @@ def _check_finished(work: Work) -> None:
         return
     then = manifest.read_json(beside)["request"]
     if not _same(then, work.request):
+        if work.update:
+            return
         raise UserError(f"{work.target}: made by another request ({_differences(then, work.request)}); choose another -o, or --overwrite")
     os.utime(work.target)  # Make compares times: this output is as new as the question
     raise AlreadyDone(f"{work.target}: already done, by this same request")
@@ -181,9 +184,10 @@ def _open_partial(work: Work) -> None:
         raise AlreadyDone(f"{work.target}: already done, by this same request")
     if written.exists() and not work.overwrite:
         then = manifest.read_json(written)
-        if not _same(then, work.request):
+        same = _same(then, work.request)
+        if not same and not work.update:
             raise UserError(f"{work.path}: begun by another request ({_differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
-        if (work.path / STATE).exists():
+        if same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
@@ -197,7 +201,7 @@ def _open_partial(work: Work) -> None:
 @contextmanager
 def folder(output: "FolderOutput") -> Iterator[Work]:
     """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
-    work = Work(Path(output.output), output.request, output.overwrite)
+    work = Work(Path(output.output), output.request, output.overwrite, output.update)
     with _under_way(work):
         yield work
 
@@ -208,7 +212,7 @@ def file(output: "FileOutput") -> Iterator[Work]:
     if output.output == "-":
         yield _Stdout(output.request)
         return
-    work = Work(Path(output.output), output.request, output.overwrite)
+    work = Work(Path(output.output), output.request, output.overwrite, output.update)
     if work.target.is_dir():
         raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
     with _under_way(work):
@@ -247,7 +251,7 @@ class _Stdout(Work):
     """Standard output: nothing to continue, no manifest."""
 
     def __init__(self, request: dict) -> None:
-        super().__init__(Path("-"), request, False)
+        super().__init__(Path("-"), request)
         self.stream = sys.stdout.buffer
 
     def save(self, **state: object) -> None:

@@ -11,8 +11,8 @@ from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.flags import FileOutput, FolderOutput
 
 
-def flags_for(kind, path, overwrite=False, **arguments):
-    flags = kind(output=str(path), overwrite=overwrite)
+def flags_for(kind, path, overwrite=False, update=False, **arguments):
+    flags = kind(output=str(path), overwrite=overwrite, update=update)
     flags.request = {"tool": "test", "arguments": arguments}
     return flags
 
@@ -99,6 +99,27 @@ def test_work_without_progress_leaves_nothing(tmp_path):
         (work.path / "data.txt").write_text("a")
         raise UserError("bad line")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file])
+def test_update_replaces_another_request_and_keeps_this_one(tmp_path, make):
+    make(tmp_path / "out", depth=1)
+    made = manifest.beside(tmp_path / "out").stat().st_mtime_ns
+    with pytest.raises(AlreadyDone):
+        make(tmp_path / "out", depth=1, update=True)
+    assert manifest.beside(tmp_path / "out").stat().st_mtime_ns == made
+    make(tmp_path / "out", depth=2, update=True)
+    assert manifest.read(tmp_path / "out")["request"]["arguments"] == {"depth": 2}
+
+
+def test_update_continues_its_own_partial_and_drops_another(tmp_path):
+    for depth, found in ((1, {}), (1, {"done": 1}), (2, {})):
+        with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", update=True, depth=depth)) as work:
+            assert work.state == found
+            assert (work.path / "half").exists() == bool(found)
+            (work.path / "half").write_text("x")
+            work.save(done=1)
+            raise KeyboardInterrupt
 
 
 def test_a_failed_overwrite_keeps_what_was_there(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from drtools.flags import ComputeFlags, EncoderFlags
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 131072, "mps": 16384}
+# oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
+KEPT_SHAPES = "16"
 
 
 class Computing(NamedTuple):
@@ -42,6 +45,8 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing) -> Encoder:
     """Load the encoder that flags name, with what they set about it, on its device and in its precision."""
     if flags.model is None:
         raise UserError("no encoder was named; say --model FOLDER or a hub name")
+    if computing.device == "cpu":
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     encoder = load_encoder(flags.model, flags.pooling, flags.trust_remote_code)
     apply_flags(encoder, flags)
     place(encoder, computing)
