@@ -101,6 +101,7 @@ def main() -> None:
             started = time.perf_counter()
             peer.encode(plain)
             seconds[f"theirs {precision}"].append(time.perf_counter() - started)
+            print(f"{precision}: {seconds[f'ours {precision}'][-1]:.1f} and {seconds[f'theirs {precision}'][-1]:.1f} s", flush=True)
     work = operations(encoder, lengths)
     for name, values in seconds.items():
         middle = statistics.median(values)

@@ -54,6 +54,8 @@ def say(text: str) -> None:
 def error(text: str) -> None:
     """Write the one line that says why the tool ends; `--quiet` does not silence it."""
     text = " ".join(text.split())
+    if not _is_first_rank():
+        time.sleep(3)  # what stops all processes is said by the first; torchrun ends the others meanwhile
     if _settings["log_json"]:
         record = {"event": "error", "tool": _settings["tool"], "time": round(time.time(), 3), "text": text}
         _write(json.dumps(record, ensure_ascii=False))

@@ -201,6 +201,9 @@ def _open_partial(work: Work) -> None:
 @contextmanager
 def folder(output: "FolderOutput") -> Iterator[Work]:
     """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
+    if int(os.environ.get("RANK", "0")):
+        yield _follow(output)
+        return
     work = Work(Path(output.output), output.request, output.overwrite, output.update)
     with _under_way(work):
         yield work
@@ -245,6 +248,23 @@ def _belongs_to_another_request(work: Work) -> bool:
     """Return whether a refused request stands before another's unfinished work, which must stay."""
     written = work.path / REQUEST
     return written.exists() and not _same(manifest.read_json(written), work.request)
+
+
+def _follow(output: "FolderOutput") -> Work:
+    """Return the work of the first of several processes, for another of them, which only reads it."""
+    work = _Followed(Path(output.output), output.request, output.overwrite, output.update)
+    _check_finished(work)
+    return work
+
+
+class _Followed(Work):
+    """Another process's work: it alone saves and finishes."""
+
+    def save(self, **state: object) -> None:
+        self.state = state
+
+    def finish(self, **fields: object) -> None:
+        self.done = True
 
 
 class _Stdout(Work):

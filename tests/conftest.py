@@ -78,7 +78,8 @@ def make_bert(folder: Path, seed: int = 0, hidden: int = 32) -> str:
 @pytest.fixture(scope="session")
 def encoder_folder(bert, tmp_path_factory) -> str:
     """Make an encoder that sentence-transformers knows: the toy BERT, mean pooling, normalized."""
-    from drtools.models.encoder import Encoder, Normalize, load_body, save_encoder
+    from drtools.models.encoder import Encoder, load_body, save_encoder
+    from drtools.models.heads import Normalize
     from drtools.models.settings import EncoderSettings
     import torch
 

@@ -61,7 +61,8 @@ def train(world, **paths):
 def other_model(world, hidden=32):
     import torch
 
-    from drtools.models.encoder import Encoder, Normalize, load_body, save_encoder
+    from drtools.models.encoder import Encoder, load_body, save_encoder
+    from drtools.models.heads import Normalize
     from drtools.models.settings import EncoderSettings
 
     body, tokenizer = load_body(Path(make_bert(world.folder / f"bert{hidden}", seed=9, hidden=hidden)))

@@ -2,9 +2,14 @@
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
-from drtools.losses import ranknet, scores
+from drtools.batches.pairs import PairBatch
+from drtools.losses import contrastive, ranknet, scores
+from drtools.tools.train_contrastive import contrastive_loss
+from drtools.tools.train_star import star_loss
 
 
 def naive_ranknet(queries, documents, keep, scale):
@@ -44,3 +49,74 @@ def test_a_worked_example():
 def test_large_scores_stay_finite():
     table = torch.tensor([[0.0, 1000.0]])
     assert ranknet(table[:, 0], table, torch.tensor([[False, True]])) == 1000
+
+
+def naive_contrastive(queries, documents, relevant, scale):
+    """-log of the positive's share among itself and what is not relevant, by loops."""
+    total = 0.0
+    for b in range(len(queries)):
+        weights = [torch.exp(scale * (queries[b] * documents[c]).sum()) for c in range(len(documents)) if c == b or not relevant[b][c]]
+        total = total - torch.log(torch.exp(scale * (queries[b] * documents[b]).sum()) / sum(weights))
+    return total / len(queries)
+
+
+def naive_star(queries, documents, relevant, owner, scale, alpha):
+    """Mean over own hard negatives plus alpha times the mean over the documents of other rows, by loops."""
+    own, others = [], []
+    for b in range(len(queries)):
+        for c in range(len(documents)):
+            pair = torch.log1p(torch.exp(scale * ((queries[b] * documents[c]).sum() - (queries[b] * documents[b]).sum())))
+            if relevant[b][c] or c == b:
+                continue
+            (own if owner[c] == b else others).append(pair)
+    return sum(own) / len(own) + alpha * sum(others) / len(others)
+
+
+def random_batch():
+    torch.manual_seed(2)
+    queries, documents = (torch.randn(count, 5, dtype=torch.float64, requires_grad=True) for count in (4, 11))
+    owner = [0, 1, 2, 3, 0, 0, 1, 2, 2, 3, 3]
+    relevant = torch.zeros(4, 11, dtype=torch.bool)
+    relevant[range(4), range(4)] = True
+    relevant[1, 2] = relevant[3, 5] = True  # another query's positive; another's hard negative
+    return queries, documents, relevant, owner
+
+
+def check(naive, ours, queries, documents):
+    expected = torch.autograd.grad(naive(queries, documents), [queries, documents])
+    mine = [part.detach().float().requires_grad_() for part in (queries, documents)]
+    value = ours(*mine)
+    torch.testing.assert_close(value, naive(queries, documents).float())
+    for gradient, theirs in zip(torch.autograd.grad(value, mine), expected, strict=True):
+        torch.testing.assert_close(gradient, theirs.float(), atol=1e-5, rtol=1e-5)
+
+
+def batch_of(relevant, owner):
+    return PairBatch({}, {}, relevant.numpy(), np.array(owner))
+
+
+def test_contrastive_equals_a_double_loop():
+    queries, documents, relevant, owner = random_batch()
+    check(lambda q, d: naive_contrastive(q, d, relevant, 2.0), lambda q, d: contrastive_loss(2.0)(q, d, batch_of(relevant, owner)), queries, documents)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
+def test_the_weighted_form_of_star_equals_a_double_loop(alpha):
+    queries, documents, relevant, owner = random_batch()
+    check(lambda q, d: naive_star(q, d, relevant, owner, 2.0, alpha), lambda q, d: star_loss(2.0, alpha=alpha)(q, d, batch_of(relevant, owner)), queries, documents)
+
+
+@pytest.mark.parametrize("negatives", ["static", "own", "in-batch", "random"])
+def test_each_form_sees_its_pairs_and_no_others(negatives):
+    queries, documents, relevant, owner = random_batch()
+    wanted = {
+        "static": lambda b, c: True, "own": lambda b, c: c >= 4 and owner[c] == b,
+        "in-batch": lambda b, c: c < 4, "random": lambda b, c: c >= 4,
+    }[negatives]
+    keep = [[not relevant[b][c] and wanted(b, c) for c in range(11)] for b in range(4)]
+    check(lambda q, d: naive_ranknet(q, d, keep, 2.0), lambda q, d: star_loss(2.0, negatives)(q, d, batch_of(relevant, owner)), queries, documents)
+
+
+def test_a_query_whose_candidates_are_all_relevant_costs_nothing():
+    table = torch.tensor([[5.0, 9.0]])
+    assert contrastive(table[:, 0], table, torch.tensor([[False, False]])) == 0

@@ -1,11 +1,13 @@
-"""Training batches of queries with one positive and some hard negatives each, drawn afresh at each visit.
+"""Training batches of queries with one positive and some negatives each, drawn afresh at each visit.
 
-A batch is a pure function of (seed, step): continuing a run, or preparing batches ahead in a thread, changes nothing.
+A batch is a pure function of (seed, step): continuing a run, or preparing batches ahead in a thread, changes nothing. Every
+process draws the whole batch and tokenizes its own share of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,48 +21,121 @@ from drtools.randomness import generator
 if TYPE_CHECKING:
     from drtools.formats.store import Store
     from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+
+
+@dataclass
+class Source:
+    """Examples with the corpus and queries that they speak of; `weight` is how often an epoch visits each query."""
+
+    examples: list[Example]
+    query_texts: dict[str, str]
+    store: Store
+    title_separator: str = " "
+    weight: float = 1.0
+
+    def text(self, document_id: str) -> str:
+        """Return a document's text by this source's title rule."""
+        document = self.store.get(document_id)
+        return document_text(document.title, document.text, self.title_separator)
 
 
 class PairBatch(NamedTuple):
-    """B queries and C documents: first each query's positive [B], then the hard negatives of all.
+    """B queries and C documents: first each query's positive [B], then the negatives of all.
 
-    `relevant` bool [B, C]: document c is a positive of query b.
+    `tokens` and `counts` are the loop's (this process's share; how many each process has). `relevant` bool [B, C]: document c is
+    a positive of query b. `owner` [C]: the query that a document was drawn for.
     """
 
-    queries: Tokens
-    documents: Tokens
+    tokens: dict[str, Tokens]
+    counts: dict[str, Sequence[int]]
     relevant: np.ndarray
+    owner: np.ndarray
+
+
+class Visit(NamedTuple):
+    """A query's turn in a batch; `seed` is what its draws depend on."""
+
+    source: Source
+    example: Example
+    seed: tuple
 
 
 class PairBatches:
-    """The endless sequence of batches over examples: epochs in random order, one after another without a rest."""
+    """The endless sequence of batches over examples: epochs in random order, one after another without a rest.
 
-    def __init__(self, examples: Sequence[Example], query_texts: dict[str, str], store: Store, encoder: Encoder, *,
-                 batch_queries: int, hard_negatives: int, seed: int, title_separator: str = " ") -> None:
-        self.examples, self.query_texts, self.store, self.encoder = examples, query_texts, store, encoder
-        self.batch_queries, self.hard_negatives, self.seed, self.title_separator = batch_queries, hard_negatives, seed, title_separator
-        self._order = lru_cache(maxsize=2)(lambda epoch: generator(seed, "order", epoch).permutation(len(examples)))
+    `share(count)` and `ranks` say which part of `count` texts is this process's and how many processes there are.
+    """
 
-    def members(self, step: int) -> list[tuple[int, Example]]:
-        """Return (epoch, example) of each query of a step."""
-        places = range(step * self.batch_queries, (step + 1) * self.batch_queries)
-        return [(place // len(self.examples), self.examples[self._order(place // len(self.examples))[place % len(self.examples)]])
-                for place in places]
+    def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, *, batch_queries: int, negatives: int, seed: int,
+                 random_negatives: bool = False, shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+        self.sources, self.model, self.seed = sources, model, seed
+        self.batch_queries, self.negatives, self.random_negatives = batch_queries, negatives, random_negatives
+        self.shares, self.rank = shares, rank
+        self.epoch_queries = sum(len(copies) for copies in self._copies(0))
+        self._order = lru_cache(maxsize=2)(self._order_of)
+
+    def _copies(self, epoch: int) -> list[list[tuple[int, int, int]]]:
+        """Return for each source the (source, example, copy) of its visits in an epoch."""
+        visits = []
+        for number, source in enumerate(self.sources):
+            count = len(source.examples)
+            whole = int(source.weight)
+            some = generator(self.seed, "share", epoch, number).permutation(count)[: round((source.weight - whole) * count)]
+            visits.append([(number, at, copy) for copy in range(whole) for at in range(count)] + [(number, int(at), whole) for at in some])
+        return visits
+
+    def _order_of(self, epoch: int) -> list[tuple[int, int, int]]:
+        visits = [visit for source in self._copies(epoch) for visit in source]
+        return [visits[at] for at in generator(self.seed, "order", epoch).permutation(len(visits))]
+
+    def visits(self, step: int) -> list[Visit]:
+        """Return the queries of a step."""
+        visits = []
+        for place in range(step * self.batch_queries, (step + 1) * self.batch_queries):
+            epoch = place // self.epoch_queries
+            number, at, copy = self._order(epoch)[place % self.epoch_queries]
+            source = self.sources[number]
+            example = source.examples[at]
+            visits.append(Visit(source, example, (self.seed, epoch, example.query_id, number, copy)))
+        return visits
 
     def __call__(self, step: int) -> PairBatch:
-        """Draw, look up and tokenize the batch of a step."""
-        positives, negatives = [], []
-        members = self.members(step)
-        for epoch, example in members:
-            random = generator(self.seed, epoch, example.query_id)
-            positives.append(example.positives[random.integers(len(example.positives))])
-            count = min(self.hard_negatives, len(example.negatives))
-            negatives += [example.negatives[at] for at in random.choice(len(example.negatives), count, replace=False)] if count else []
+        """Draw the batch of a step, look up and tokenize this process's share of its texts."""
+        visits = self.visits(step)
+        positives, negatives, owner = [], [], list(range(len(visits)))
+        for row, (source, example, seed) in enumerate(visits):
+            random = generator(*seed)
+            positives.append((source, example.positives[random.integers(len(example.positives))]))
+            drawn = self._random(source, random) if self.random_negatives else self._mined(example, random)
+            negatives += [(source, document) for document in drawn]
+            owner += [row] * len(drawn)
         documents = positives + negatives
-        relevant = np.array([[document in example.positives for document in documents] for _, example in members])
-        query_tokens = tokenize(self.encoder, [self.query_texts[example.query_id] for _, example in members], "query")
-        return PairBatch(query_tokens, tokenize(self.encoder, [self._text(document) for document in documents], "document"), relevant)
+        texts = {
+            "query": lambda part: [source.query_texts[example.query_id] for source, example, _ in visits[part]],
+            "document": lambda part: [source.text(document) for source, document in documents[part]],
+        }
+        shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
+        return PairBatch(
+            {side: tokenize(self.model.of(side), texts[side](parts[self.rank]), side) for side, parts in shares.items()},
+            {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
+            _relevant(visits, documents), np.array(owner),
+        )
 
-    def _text(self, document_id: str) -> str:
-        document = self.store.get(document_id)
-        return document_text(document.title, document.text, self.title_separator)
+    def _mined(self, example: Example, random: np.random.Generator) -> list[str]:
+        count = min(self.negatives, len(example.negatives))
+        return [example.negatives[at] for at in random.choice(len(example.negatives), count, replace=False)] if count else []
+
+    def _random(self, source: Source, random: np.random.Generator) -> list[str]:
+        return source.store.ids_at(random.integers(len(source.store), size=self.negatives))
+
+
+def _relevant(visits: Sequence[Visit], documents: Sequence[tuple[Source, str]]) -> np.ndarray:  # -> bool [B, C]
+    columns: dict[tuple[int, str], list[int]] = {}
+    for column, (source, document) in enumerate(documents):
+        columns.setdefault((id(source.store), document), []).append(column)
+    relevant = np.zeros((len(visits), len(documents)), bool)
+    for row, (source, example, _) in enumerate(visits):
+        for document in example.positives:
+            relevant[row, columns.get((id(source.store), document), [])] = True
+    return relevant

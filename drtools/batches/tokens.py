@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
     def padded(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids int64 [B, T], mask int64 [B, T]) of some rows, padded to the longest of them."""
         lengths = self.lengths[rows]
-        ids = np.full((len(rows), int(lengths.max())), padding, np.int64)
+        ids = np.full((len(rows), max(1, int(lengths.max()))), padding, np.int64)
         mask = np.arange(ids.shape[1]) < lengths[:, None]
         for at, row in enumerate(rows):
             ids[at, : lengths[at]] = self.flat[self.starts[row] : self.starts[row + 1]]

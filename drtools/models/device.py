@@ -6,12 +6,12 @@ from drtools.errors import UserError, WorldError
 
 
 def choose_device(name: str) -> str:
-    """Return `cuda`, `mps` or `cpu` for `auto`, else the named device if it is there."""
+    """Return `cuda`, `mps` or `cpu` for `auto`, else the named device if it is there; of torchrun's processes each takes its own."""
     import torch
 
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
     if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]
     if kind not in ("cpu", "cuda", "mps"):

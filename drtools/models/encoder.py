@@ -1,5 +1,6 @@
 """A dense encoder: a Hugging Face body, pooling and a head; loaded from any encoder's folder, saved so that all can load it."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -8,20 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.models.heads import make_head, save_head
+from drtools.models.lora import has_lora
+from drtools.models.pair import EncoderPair, halves, router_files
 from drtools.models.pooling import pool
-from drtools.models.settings import OURS, POOLINGS, EncoderSettings, fingerprints, ours_as_json, read_settings
+from drtools.models.settings import OURS, POOLINGS, SIDES, EncoderSettings, fingerprints, head_dimension, is_pair, ours_as_json, read_settings
 from drtools.models.source import resolve
-
-ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
-
-
-class Normalize(nn.Module):
-    """Scale vectors to length 1."""
-
-    def forward(self, vectors: Tensor) -> Tensor:  # [B, D] -> [B, D]
-        """Divide each row by its length."""
-        return nn.functional.normalize(vectors, dim=-1)
-
 
 class Encoder(nn.Module):
     """Token ids -> vectors. `folder` is where its weights were loaded from."""
@@ -33,8 +26,11 @@ class Encoder(nn.Module):
     @property
     def dimension(self) -> int:
         """The length of a vector."""
-        sizes = [layer["out"] for layer in self.settings.head if layer["kind"] == "dense"]
-        return sizes[-1] if sizes else self.body.config.hidden_size * len(self.settings.pooling)
+        return head_dimension(self.settings, self.body.config.hidden_size)
+
+    def of(self, side: str) -> "Encoder":
+        """Return itself: the encoder of either side."""
+        return self
 
     def side_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each side: the weights as they were loaded, the settings as they are."""
@@ -52,35 +48,6 @@ class Encoder(nn.Module):
             return self.head(pool(states, mask, self.settings.pooling))
 
 
-def _head(settings: EncoderSettings, folder: Path | None = None) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for description in settings.head:
-        if description["kind"] == "normalize":
-            layers.append(Normalize())
-            continue
-        state = _layer_state(folder / description["path"]) if folder else None
-        if description["kind"] == "layer-norm":
-            layer = nn.LayerNorm(description["dimension"])
-            inner = [layer]
-        else:
-            if description["activation"] not in ACTIVATIONS:
-                raise UserError(f"{folder}: a head with the activation {description['activation']!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
-            layer = nn.Linear(description["in"], description["out"], bias=description["bias"])
-            inner = [layer, ACTIVATIONS[description["activation"]]()]
-        if state is not None:
-            layer.load_state_dict({name.split(".", 1)[1]: value.float() for name, value in state.items()})
-        layers += inner
-    return nn.Sequential(*layers)
-
-
-def _layer_state(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    if not (folder / "model.safetensors").exists():
-        raise UserError(f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first")
-    return load_file(folder / "model.safetensors")
-
-
 def _quietly() -> None:
     """Keep transformers' own notes and bars from a user who did not ask for them."""
     from transformers.utils import logging
@@ -90,12 +57,15 @@ def _quietly() -> None:
     warnings.filterwarnings("ignore", module="transformers")
 
 
-def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False, dropout: float | None = None) -> Encoder:
-    """Load an encoder in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own."""
+def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False, dropout: float | None = None) -> Encoder | EncoderPair:
+    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own."""
     folder = resolve(name)
+    if is_pair(folder):
+        query, document = (load_encoder(str(folder / side), pooling, trust_remote_code, dropout) for side in SIDES)
+        return EncoderPair(query, document, folder).eval()
     settings = read_settings(folder, pooling)
     body, tokenizer = load_body(folder, trust_remote_code, dropout)
-    return Encoder(body, tokenizer, settings, _head(settings, folder), folder).eval()
+    return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
 
 
 def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | None = None) -> tuple[nn.Module, object]:
@@ -110,6 +80,8 @@ def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | No
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         if dropout is not None:
             _set_dropout(config, dropout, folder)
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
         loader = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         body, loading = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True,
                                                trust_remote_code=trust_remote_code, output_loading_info=True)
@@ -135,53 +107,59 @@ def _set_dropout(config: object, dropout: float, folder: Path) -> None:
         setattr(config, name, dropout)
 
 
-def save_encoder(encoder: Encoder, folder: Path) -> dict[str, str]:
+def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]:
     """Write a folder that Hugging Face, sentence-transformers and this program load with the same vectors.
 
-    Returns the fingerprints of both sides.
+    A pair's two subfolders are such folders too. Returns the fingerprints of both sides.
     """
+    if isinstance(encoder, EncoderPair):
+        return _save_pair(encoder, folder)
+    assert not has_lora(encoder), "merge_lora comes first"
     folder.mkdir(parents=True, exist_ok=True)
     settings = encoder.settings
     encoder.body.save_pretrained(folder)
-    encoder.tokenizer.save_pretrained(folder)
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    _as_new(encoder.tokenizer).save_pretrained(folder)
     _write(folder / "1_Pooling" / "config.json", {
         "word_embedding_dimension": encoder.body.config.hidden_size, "include_prompt": settings.include_prompt,
         **{key: ours in settings.pooling for ours, (key, _) in POOLINGS.items()},
     })
-    layers = [layer for layer in encoder.head if isinstance(layer, nn.Linear | nn.LayerNorm)]
-    for number, description in enumerate(settings.head, start=2):
-        kind = {"dense": "Dense", "layer-norm": "LayerNorm", "normalize": "Normalize"}[description["kind"]]
-        path = f"{number}_{kind}"
-        modules.append((path, kind))
-        _save_head_layer(folder / path, description, layers)
-        description["path"] = path
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *save_head(encoder.head, settings, folder)]
     _write(folder / "modules.json", [{"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
                                      for index, (path, kind) in enumerate(modules)])
-    longest = max(settings.max_query_tokens, settings.max_document_tokens)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
-    prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
-    _write(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None,
-                                                          "similarity_fn_name": settings.similarity or ("cosine" if settings.normalized else "dot")})
-    _write(folder / OURS, ours_as_json(settings))
+    _save_settings(settings, folder)
     return fingerprints(folder, read_settings(folder))
 
 
-def _save_head_layer(folder: Path, description: dict, layers: list[nn.Module]) -> None:
-    from safetensors.torch import save_file
+def _as_new(tokenizer: object) -> object:
+    """Return a copy without the truncation that tokenizing set, so that use changes no file and no fingerprint."""
+    tokenizer = copy.deepcopy(tokenizer)  # a thread may be tokenizing with the one that is in use
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
 
-    folder.mkdir(exist_ok=True)
-    if description["kind"] == "normalize":
-        return
-    layer = layers.pop(0)
-    prefix = "norm" if description["kind"] == "layer-norm" else "linear"
-    save_file({f"{prefix}.{name}": value.contiguous() for name, value in layer.state_dict().items()}, folder / "model.safetensors")
-    if description["kind"] == "layer-norm":
-        _write(folder / "config.json", {"dimension": description["dimension"]})
-        return
-    where = "torch.nn.modules.linear" if description["activation"] == "Identity" else "torch.nn.modules.activation"
-    _write(folder / "config.json", {"in_features": description["in"], "out_features": description["out"], "bias": description["bias"],
-                                    "activation_function": f"{where}.{description['activation']}"})
+
+def _save_settings(settings: EncoderSettings, folder: Path) -> None:
+    """Write the files that say lengths and prompts, and whose vectors these meet."""
+    longest = max(settings.max_tokens(side) for side in SIDES if side not in settings.inherited)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
+    prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
+    _write(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": settings.similarity_word})
+    _write(folder / OURS, ours_as_json(settings))
+
+
+def _save_pair(pair: EncoderPair, folder: Path) -> dict[str, str]:
+    """Write both subfolders, each of which knows the other's fingerprint, and the files for both together."""
+    for half in halves(pair):
+        half.settings.inherited = {}
+    saved = {side: save_encoder(pair.of(side), folder / side)[side] for side in SIDES}
+    for side, other in (SIDES, SIDES[::-1]):
+        pair.of(side).settings.inherited = {other: saved[other]}
+        _save_settings(pair.of(side).settings, folder / side)
+    for name, content in router_files(pair, folder).items():
+        _write(folder / name, content)
+    _write(folder / OURS, {"kind": "pair"})
+    return saved
 
 
 def _write(path: Path, value: object) -> None:

@@ -23,6 +23,8 @@ POOLINGS = {  # our word: (the file's key, the word of newer files)
     "weighted-mean": ("pooling_mode_weightedmean_tokens", "weightedmean"),
     "last": ("pooling_mode_lasttoken", "lasttoken"),
 }
+# as in transformers' own table of attributes: what families call the size of a token's state
+HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
 # positions of these families start after the padding index, so that many of them are never used
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert", "longformer", "mpnet")
 
@@ -51,6 +53,11 @@ class EncoderSettings:
         return any(layer["kind"] == "normalize" for layer in self.head)
 
     @property
+    def similarity_word(self) -> str:
+        """How sentence-transformers is to compare these vectors."""
+        return self.similarity or ("cosine" if self.normalized else "dot")
+
+    @property
     def default_scale(self) -> float:
         """The factor on scores in training losses: 20 for normalized or cosine encoders, else 1."""
         return 20.0 if self.normalized or self.similarity == "cosine" else 1.0
@@ -68,6 +75,39 @@ def _optional_json(path: Path) -> dict:
     return manifest.read_json(path) if path.exists() else {}
 
 
+def is_pair(folder: Path) -> bool:
+    """Whether a folder holds two encoders, one for each side, in subfolders of these names."""
+    return _optional_json(folder / OURS).get("kind") == "pair"
+
+
+def side_folder(folder: Path, side: str) -> Path:
+    """Return where the encoder of a side lies: the subfolder of a pair, else the folder itself."""
+    return folder / side if is_pair(folder) else folder
+
+
+def positions(config: dict) -> int | None:
+    """Return the most tokens that a body's positions allow, or None if its configuration names no number."""
+    count = config.get("max_position_embeddings")
+    if isinstance(count, int) and config.get("model_type") in OFFSET_POSITIONS:
+        count -= (config.get("pad_token_id") or 0) + 1
+    return count
+
+
+def head_dimension(settings: EncoderSettings, hidden_size: int) -> int:
+    """Return the length of the vectors that come of token states of a size."""
+    layers = [layer["out"] for layer in settings.head if layer["kind"] == "dense"]
+    return layers[-1] if layers else hidden_size * len(settings.pooling)
+
+
+def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
+    """Return the length of an encoder's vectors, read from its files."""
+    config = manifest.read_json(folder / "config.json")
+    sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
+    if not sizes:
+        raise UserError(f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models are not supported")
+    return head_dimension(settings, sizes[0])
+
+
 def _longest(folder: Path) -> int | None:
     """Return the most tokens that a body's files allow, or None if they name no length."""
     limits = []
@@ -76,11 +116,7 @@ def _longest(folder: Path) -> int | None:
         limits.append(said)
     else:
         limits.append(_optional_json(folder / "tokenizer_config.json").get("model_max_length"))
-    config = _optional_json(folder / "config.json")
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and config.get("model_type") in OFFSET_POSITIONS:
-        positions -= (config.get("pad_token_id") or 0) + 1
-    limits.append(positions)
+    limits.append(positions(_optional_json(folder / "config.json")))
     known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers write 1e30 for `no limit`
     return min(known) if known else None
 
@@ -185,6 +221,14 @@ def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
     weights = weights_fingerprint(folder)
     common = [weights, list(settings.pooling), settings.head, settings.include_prompt, settings.lower_case]
     return {side: settings.inherited.get(side) or manifest.digest([*common, settings.prompt(side)]) for side in SIDES}
+
+
+def check_side(settings: EncoderSettings, side: str, name: str) -> None:
+    """Refuse an encoder that was made for the other side alone."""
+    if side in settings.inherited:
+        plural = {"query": "queries", "document": "documents"}
+        other = SIDES[1 - SIDES.index(side)]
+        raise UserError(f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, or the pair of both")
 
 
 def ours_as_json(settings: EncoderSettings) -> dict:

@@ -15,6 +15,7 @@ from drtools.flags import Role
 if TYPE_CHECKING:
     from drtools.formats.store import Store
     from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
     from drtools.retrieval.encoding import Computing
 
 PANEL = "Dev evaluation"
@@ -27,11 +28,12 @@ class DevFlags:
 
     dev_qrels: Annotated[str | None, Option(help="judgements to evaluate on while training", rich_help_panel=PANEL), Role.INPUT] = None
     dev_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_corpus: Annotated[str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT] = None
     dev_documents: Annotated[int, Option(min=0, help="size of the pool: all judged documents and a random rest; 0: the whole corpus", rich_help_panel=PANEL)] = 2000
     dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = "nDCG@10,RR@10"
 
 
-def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder, computing: Computing, seed: int,
+def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder | EncoderPair, computing: Computing, seed: int,
                 title_separator: str) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the encoder as it stands, or None if no dev judgements were named."""
     if flags.dev_qrels is None:
@@ -39,6 +41,7 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     from drtools.batches.tokens import tokenize
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.jsonl import document_text
+    from drtools.formats.store import open_store
     from drtools.formats.trec import read_qrels
     from drtools.retrieval.texts import judged_queries
 
@@ -46,10 +49,11 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     qrels = read_qrels(flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
     qrels = {query_id: qrels[query_id] for query_id in texts}
+    store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     pool = _pool(store, qrels, flags.dev_documents, seed)
     documents = [store.get(document_id) for document_id in pool]
-    query_tokens = tokenize(encoder, list(texts.values()), "query")
-    document_tokens = tokenize(encoder, [document_text(document.title, document.text, title_separator) for document in documents], "document")
+    query_tokens = tokenize(encoder.of("query"), list(texts.values()), "query")
+    document_tokens = tokenize(encoder.of("document"), [document_text(document.title, document.text, title_separator) for document in documents], "document")
     return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures)
 
 
@@ -73,13 +77,14 @@ def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[st
 
     from drtools.evaluation.measures import evaluate, mean
     from drtools.formats.trec import rank
+    from drtools.models.settings import SIDES
     from drtools.retrieval.encoding import encode_tokens
     from drtools.retrieval.exact import search
 
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)]
-    for tokens, into in zip((query_tokens, document_tokens), vectors, strict=True):
-        encode_tokens(encoder, tokens, computing._replace(autocast=computing.precision == "bf16"), into)
+    for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
+        encode_tokens(encoder.of(side), tokens, computing._replace(autocast=computing.precision == "bf16"), into)
     scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
     run = {query_id: rank({pool[row]: float(score) for row, score in zip(rows[at], scores[at], strict=True)}) for at, query_id in enumerate(query_ids)}
     values = evaluate(qrels, run, measures)

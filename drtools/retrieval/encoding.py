@@ -16,6 +16,9 @@ from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.device import choose_device, choose_precision, set_threads
 from drtools.models.encoder import Encoder, load_encoder
+from drtools.models.pair import EncoderPair, halves
+from drtools.models.settings import SIDES, check_side, positions, side_folder
+from drtools.models.source import resolve
 
 if TYPE_CHECKING:
     from drtools.flags import ComputeFlags, EncoderFlags
@@ -41,36 +44,44 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None) -> Co
     return Computing(device, choose_precision(flags.precision, device), batch_tokens or BATCH_TOKENS[device.split(":")[0]])
 
 
-def load_for_encoding(flags: EncoderFlags, computing: Computing) -> Encoder:
-    """Load the encoder that flags name, with what they set about it, on its device and in its precision."""
+def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | None = None) -> Encoder | EncoderPair:
+    """Load the encoder that flags name, with what they set about it, on its device and in its precision.
+
+    With a `side` (`query` or `document`) only that side's encoder of a pair is read. An encoder made for the other side is refused.
+    """
     if flags.model is None:
         raise UserError("no encoder was named; say --model FOLDER or a hub name")
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
-    encoder = load_encoder(flags.model, flags.pooling, flags.trust_remote_code)
+    folder = resolve(flags.model)
+    encoder = load_encoder(str(side_folder(folder, side) if side else folder), flags.pooling, flags.trust_remote_code)
+    for needed in (side,) if side else SIDES:
+        check_side(encoder.of(needed).settings, needed, flags.model)
     apply_flags(encoder, flags)
     place(encoder, computing)
     return encoder
 
 
-def apply_flags(encoder: Encoder, flags: EncoderFlags) -> None:
+def apply_flags(encoder: Encoder | EncoderPair, flags: EncoderFlags) -> None:
     """Set lengths and prompts that the flags name; a length beyond the body's positions is refused."""
-    positions = encoder.body.config.max_position_embeddings if hasattr(encoder.body.config, "max_position_embeddings") else None
-    for name in ("max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
-        value = getattr(flags, name)
-        if value is None:
-            continue
-        if name.startswith("max") and positions and value > positions:
-            raise UserError(f"--{name.replace('_', '-')} {value}: this body has {positions} positions; say {positions} or less")
-        setattr(encoder.settings, name, value)
+    for half in halves(encoder):
+        longest = positions(half.body.config.to_dict())
+        for name in ("max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
+            value = getattr(flags, name)
+            if value is None:
+                continue
+            if name.startswith("max") and longest and value > longest:
+                raise UserError(f"--{name.replace('_', '-')} {value}: this body has {longest} positions; say {longest} or less")
+            setattr(half.settings, name, value)
 
 
-def place(encoder: Encoder, computing: Computing) -> None:
+def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
     """Move an encoder to its device, its body in the precision asked for; pooling and head stay float32."""
     encoder.to(computing.device)
-    encoder.body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
-    if computing.device == "cpu" and computing.precision == "bf16":
-        use_sliced_attention(encoder.body)
+    for half in halves(encoder):
+        half.body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
+        if computing.device == "cpu" and computing.precision == "bf16":
+            use_sliced_attention(half.body)
 
 
 def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None] | None = None) -> None:

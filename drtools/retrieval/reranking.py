@@ -66,8 +66,8 @@ class CorpusReranker:
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
         texts = (self.store.get(document) for document in known)
-        vectors, _ = encode_texts(self.encoder, [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
-        query_vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+        vectors, _ = encode_texts(self.encoder.of("document"), [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
+        query_vectors, tokens = encode_texts(self.encoder.of("query"), [text for _, text in queries], "query", self.computing)
         self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
         for (query_id, _), vector in zip(queries, query_vectors, strict=True):
             documents = [document for document in candidates[query_id] if document in row_of]

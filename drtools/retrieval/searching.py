@@ -109,13 +109,13 @@ class QueryEncoder:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder: the one named, else the one that the manifest names; either must be the one that made the vectors."""
+        """The encoder of queries: the one named, else the one that the manifest names; either must be the one that made the vectors."""
         import dataclasses
 
         from drtools.retrieval.encoding import load_for_encoding
 
         flags = self.encoder_flags if self.encoder_flags.model else dataclasses.replace(self.encoder_flags, model=self.record["model"])
-        encoder = load_for_encoding(flags, self.computing)
+        encoder = load_for_encoding(flags, self.computing, "query")
         self._check(encoder.side_fingerprints()["document"], encoder.dimension, flags.model)
         return encoder
 

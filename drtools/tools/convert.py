@@ -19,6 +19,7 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.models.settings import SIDES, check_side, fingerprints, read_settings, side_folder, vector_dimension
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
@@ -26,8 +27,6 @@ MODES = {  # the flag that says what to do: what it needs, what it may have besi
     "--from": (("FILE",), ()),
     "--to": (("--examples", "--corpus", "--queries"), ()),
 }
-# as in transformers' own table of attributes: what families call the size of a token's state
-HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
 
 
 def main(
@@ -81,14 +80,15 @@ def adopt_vectors(file, vectors: str, ids: str, model: str, pooling: str | None,
     from drtools.formats.foreign_vectors import copy_ids, copy_rows, open_foreign
     from drtools.formats.lines import shown
     from drtools.formats.vectors import create_array
-    from drtools.models.settings import fingerprints, read_settings
     from drtools.models.source import resolve
 
     with output.folder(file) as work:
         array = open_foreign(vectors)
         count, dimension = array.shape
-        folder = resolve(model)
+        folders = {name: side_folder(resolve(model), name) for name in SIDES}
+        folder = folders[side]
         settings = read_settings(folder, pooling)
+        check_side(settings, side, model)
         if dimension != vector_dimension(folder, settings):
             raise UserError(f"{shown(vectors)}: {dimension} dimensions, but {model} makes vectors of {vector_dimension(folder, settings)}; name the encoder that made them")
         row_ids = copy_ids(ids, work.path)
@@ -104,23 +104,9 @@ def adopt_vectors(file, vectors: str, ids: str, model: str, pooling: str | None,
         work.finish(
             kind="vectors", side=side, count=count, dimension=dimension, dtype=kept, normalized=of_length_one == count, model=model,
             corpus=shown(corpus) if corpus else None, title_separator=None, max_tokens=None, precision=None, counts={},
-            **{f"{name}_fingerprint": value for name, value in fingerprints(folder, settings).items()},
+            **{f"{name}_fingerprint": fingerprints(where, read_settings(where, pooling))[name] for name, where in folders.items()},
         )
     console.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
-
-
-def vector_dimension(folder: Path, settings) -> int:
-    """Return the length of an encoder's vectors, read from its files."""
-    from drtools.manifest import read_json
-
-    layers = [layer["out"] for layer in settings.head if layer["kind"] == "dense"]
-    if layers:
-        return layers[-1]
-    config = read_json(folder / "config.json")
-    sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
-    if not sizes:
-        raise UserError(f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models are not supported")
-    return sizes[0] * len(settings.pooling)
 
 
 def read_training_file(file, source: str, name: str) -> None:

@@ -39,7 +39,7 @@ def main(
         return say_plan(texts, encoder_flags, compute, dtype, batch_tokens)
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
-        encoder = encoding.load_for_encoding(encoder_flags, computing)
+        encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
         counts = encode_chunks(encoder, texts, computing, dtype, chunk, work)
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
@@ -102,7 +102,7 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens) -> None:
     from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
 
     computing = choose_computing(compute, batch_tokens)
-    encoder = load_for_encoding(encoder_flags, computing)
+    encoder = load_for_encoding(encoder_flags, computing, texts.side)
     _, sample = texts.slice(0, 256)
     encode_texts(encoder, sample[:8], texts.side, computing)
     started = time.perf_counter()

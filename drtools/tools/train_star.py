@@ -1,88 +1,80 @@
-"""Train an encoder on static hard negatives and in-batch negatives (STAR).
+"""Train an encoder on static hard negatives and in-batch negatives (STAR), or on one of its paper's baselines.
 
 Pairwise RankNet over every query and every other query's positive, and every query and all hard negatives of the batch;
-what is relevant to a query is masked. Examples come from mine-negatives. The result is a folder that every tool here,
-Hugging Face and sentence-transformers load. A stopped training continues where it was.
+what is relevant to a query is masked. `--alpha` weighs the paper's two parts; `--negatives` chooses a baseline; with
+`--refresh-every-steps` negatives are mined anew inside the run (ANCE). Examples come from mine-negatives. The result is a
+folder that every tool here, Hugging Face and sentence-transformers load. A stopped training continues where it was;
+`torchrun -m drtools train-star` trains on several devices.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import flags, output
 from drtools.errors import UserError
 from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import TrainingFlags
+from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 1000  # Zhan et al. 2021, passages
+REFRESH = "Refreshed negatives"
 
 
 def main(
     folder: flags.FolderOutput,
-    corpus: flags.Documents,
-    queries: flags.Queries,
-    examples: Annotated[str, Option(help="training examples: JSONL, `.gz` or `-`"), flags.Role.INPUT],
+    example_flags: ExampleFlags,
     encoder_flags: flags.EncoderFlags,
+    student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
     compute: flags.ComputeFlags,
-    hard_negatives: Annotated[int, Option(min=0, help="static hard negatives drawn for each query at each visit")] = 1,
-    scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1")] = None,
-    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own")] = None,
-    title_separator: flags.TitleSeparator = " ",
+    hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1,
+    negatives: Annotated[Literal["static", "own", "in-batch", "random"], Option(
+        help="static: other queries' positives and the batch's hard negatives (STAR); own: a query's own hard negatives alone; "
+             "in-batch: other queries' positives alone; random: documents of the corpus, drawn anew at each visit, alone")] = "static",
+    alpha: Annotated[float | None, Option(help="weight of the other rows' documents beside a query's own hard negatives (the paper's Eq. 13)")] = None,
+    refresh_every_steps: Annotated[int | None, Option(min=1, help="encode the corpus and mine the negatives anew so often", rich_help_panel=REFRESH)] = None,
+    refresh_ranks: Annotated[str, Option(help="raw ranks that refreshed negatives come from", rich_help_panel=REFRESH)] = "1-200",
+    refresh_negatives: Annotated[int, Option(min=1, help="refreshed negatives kept for each query", rich_help_panel=REFRESH)] = 30,
 ) -> None:
     """Compose: examples and texts into batches, STAR's loss, the one loop, a model folder."""
+    if alpha is not None and negatives != "static":
+        raise UserError(f"--alpha {alpha:g} with --negatives {negatives}: only static negatives have the two parts that it weighs")
+    if refresh_every_steps and negatives in ("in-batch", "random"):
+        raise UserError(f"--refresh-every-steps with --negatives {negatives}: there are no mined negatives to refresh; leave one of the two out")
+    if not hard_negatives and negatives in ("own", "random"):
+        raise UserError(f"--hard-negatives 0 with --negatives {negatives}: nothing would be left to learn from")
     with output.folder(folder) as work:
-        from drtools.batches.pairs import PairBatches
-        from drtools.formats.store import open_store
-        from drtools.models.encoder import save_encoder
-        from drtools.retrieval.dev import dev_measure
-        from drtools.retrieval.encoding import choose_computing
-        from drtools.training.loop import Run, fit
-        from drtools.training.settings import plan
-        from drtools.batches.usable import usable_examples
+        from drtools.training.encoders import EncoderTraining, read_sources
+        from drtools.training.refresh import MinedAnew
 
-        computing = choose_computing(compute)
-        store = open_store(corpus)
-        usable, query_texts = usable_examples(examples, queries, store)
-        encoder = load_for_training(encoder_flags, computing, dropout)
-        factor = encoder.settings.default_scale if scale is None else scale
-        batches = PairBatches(usable, query_texts, store, encoder, batch_queries=training.batch_queries, hard_negatives=hard_negatives,
-                              seed=training.seed, title_separator=title_separator)
-        steps = plan(training, len(usable), default_epochs=2, paper_warmup=PAPER_WARMUP)
-        measure = dev_measure(dev, queries, store, encoder, computing, training.seed, title_separator)
-        run = Run(encoder, steps, training, work, computing)
-        fit(run, batches, star_loss(factor), measure)
-        fingerprints = save_encoder(encoder, work.path)
-        work.finish(kind="encoder", base=encoder_flags.model, scale=factor, steps=run.step, queries=len(usable), precision=computing.precision,
-                    best=run.best, evaluations=run.evaluations, title_separator=title_separator, training_seconds=round(run.seconds(), 1),
-                    **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
-    console.say(f"{folder.output}: trained for {run.step:,} steps" + (f"; best dev {run.best['measure']} {run.best['value']:.4f} at step {run.best['step']:,}" if run.best else ""))
+        task = EncoderTraining(work, encoder_flags, student, training, compute, dev)
+        sources = read_sources(example_flags)
+        batches = task.pair_batches(sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random")
+        refresh = MinedAnew(sources, task.model, task.computing, task.world, refresh_every_steps, refresh_ranks, refresh_negatives) if refresh_every_steps else None
+        task.fit(batches, star_loss(task.scale, negatives, alpha), batches.epoch_queries, sources, example_flags.queries[0],
+                 default_epochs=2, paper_warmup=PAPER_WARMUP, refresh=refresh)
+        task.finish(queries=sum(len(source.examples) for source in sources))
 
 
-def load_for_training(encoder_flags: flags.EncoderFlags, computing, dropout: float | None):
-    """Load the starting encoder in float32 on its device."""
-    from drtools.models.encoder import load_encoder
-    from drtools.retrieval.encoding import apply_flags
-
-    if encoder_flags.model is None:
-        raise UserError("no starting encoder was named; say --model FOLDER or a hub name")
-    encoder = load_encoder(encoder_flags.model, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout).to(computing.device)
-    apply_flags(encoder, encoder_flags)
-    return encoder
-
-
-def star_loss(scale: float):
-    """Return STAR's loss of a batch: RankNet of each query's positive against every candidate that is not relevant to it."""
+def star_loss(scale: float, negatives: str = "static", alpha: float | None = None):
+    """Return STAR's loss of a batch, or a baseline's: RankNet of each query's positive against what the form lets it see."""
     import torch
 
-    from drtools.losses import ranknet, scores
+    from drtools.losses import ranknet, scores, star_weighted
 
     def loss(query_vectors, document_vectors, batch):
         table = scores(query_vectors, document_vectors, scale)
         keep = ~torch.from_numpy(batch.relevant).to(table.device)
-        return ranknet(table.diagonal(), table, keep)
+        owner = torch.from_numpy(batch.owner).to(table.device)
+        rows = torch.arange(len(table), device=table.device)
+        drawn = torch.arange(len(owner), device=table.device) >= len(table)  # the first B documents are the queries' positives
+        own = keep & drawn & (owner == rows[:, None])
+        if alpha is not None:
+            return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha)
+        kept = {"static": keep, "own": own, "in-batch": keep & ~drawn, "random": keep & drawn}[negatives]
+        return ranknet(table.diagonal(), table, kept)
 
     return loss

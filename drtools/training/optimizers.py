@@ -3,6 +3,10 @@
 import torch
 from torch import nn
 
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+LARGEST_NORM = 10.0  # [code] a weight's norm counts up to here in LAMB's trust
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not."""
@@ -15,4 +19,55 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     """AdamW with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=BETAS, eps=EPSILON)
+
+
+def lamb(model: nn.Module, weight_decay: float) -> "Lamb":
+    """LAMB with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
+    return Lamb(parameter_groups(model, weight_decay))
+
+
+class Lamb(torch.optim.Optimizer):
+    """LAMB as STAR's authors run it [code] (You et al. 2020, without its bias correction).
+
+    For every tensor w with gradient g, m and v the running means of g and g * g:
+    u = m / (sqrt(v) + eps) + weight_decay * w, w -= lr * trust * u, trust = min(|w|, 10) / |u|, or 1 if either is 0.
+    """
+
+    def __init__(self, groups: list[dict], lr: float = 0.0) -> None:
+        super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take one step along the gradients; parameters without one stay as they are."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if weights:
+                self._step_group(weights, group["lr"], group["weight_decay"])
+
+    def _step_group(self, weights: list[torch.Tensor], rate: float, weight_decay: float) -> None:
+        gradients = [weight.grad for weight in weights]
+        means, squares = self._moments(weights)
+        torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
+        torch._foreach_mul_(squares, BETAS[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - BETAS[1])
+        updates = torch._foreach_sqrt(squares)
+        torch._foreach_add_(updates, EPSILON)
+        updates = torch._foreach_div(means, updates)
+        if weight_decay:
+            torch._foreach_add_(updates, weights, alpha=weight_decay)
+        weight_norms = torch.stack(torch._foreach_norm(weights)).clamp(max=LARGEST_NORM)
+        update_norms = torch.stack(torch._foreach_norm(updates))
+        either_is_zero = (weight_norms == 0) | (update_norms == 0)
+        trusts = torch.where(either_is_zero, 1.0, weight_norms / update_norms)
+        torch._foreach_mul_(updates, list(trusts.unbind()))  # tensors of no dimension: nothing waits for the device
+        torch._foreach_add_(weights, updates, alpha=-rate)
+
+    def _moments(self, weights: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight] = {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+        return [self.state[weight]["mean"] for weight in weights], [self.state[weight]["square"] for weight in weights]
+
+
+OPTIMIZERS = {"adamw": adamw, "lamb": lamb}

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
 from drtools.errors import UserError
+from drtools.flags import Role
 
 PANEL = "Training"
 WARMUP_SHARE = 0.1  # [ours] of the planned training, if the paper's warm-up is longer
@@ -23,12 +24,40 @@ class TrainingFlags:
     batch_queries: Annotated[int, Option(min=1, help="queries in a batch", rich_help_panel=PANEL)] = 32
     learning_rate: Annotated[float, Option(help="peak learning rate", rich_help_panel=PANEL)] = 2e-5
     warmup_steps: Annotated[int | None, Option(min=0, help="default: the paper's, or 10% of the steps if that is less", rich_help_panel=PANEL)] = None
+    optimizer: Annotated[Literal["adamw", "lamb"], Option(help="LAMB for large batches", rich_help_panel=PANEL)] = "adamw"
     weight_decay: Annotated[float, Option(min=0, help="on all but biases and norms", rich_help_panel=PANEL)] = 0.01
     clip: Annotated[float, Option(min=0, help="largest gradient norm; 0: no limit", rich_help_panel=PANEL)] = 1.0
     seed: Annotated[int, Option(help="seed of every random choice", rich_help_panel=PANEL)] = 42
     evaluate_every_steps: Annotated[int | None, Option(min=1, help="dev evaluation; default: a fifth of the steps", rich_help_panel=PANEL)] = None
     patience: Annotated[int, Option(min=0, help="stop after so many evaluations without a new best; 0: never", rich_help_panel=PANEL)] = 0
-    save_every_minutes: Annotated[float, Option(min=0, help="checkpoint for continuing", rich_help_panel=PANEL)] = 10.0
+    save_every_minutes: Annotated[float, Option(min=0, help="checkpoint for continuing", rich_help_panel=PANEL), Role.UNRECORDED] = 10.0
+    gradient_caching: Annotated[bool, Option("--gradient-caching", help="any batch in the memory of one chunk, for a second forward pass", rich_help_panel=PANEL)] = False
+    batch_tokens: Annotated[int | None, Option(min=1, help="tokens encoded together; default by device", rich_help_panel=PANEL)] = None
+    activation_checkpointing: Annotated[bool, Option("--activation-checkpointing", help="less memory for longer texts, slower", rich_help_panel=PANEL)] = False
+    tensorboard: Annotated[str | None, Option(help="folder to write TensorBoard's logs to as well", rich_help_panel=PANEL), Role.UNRECORDED] = None
+
+
+@dataclass
+class StudentFlags:
+    """What kind of encoder is trained, from the one that `--model` names."""
+
+    untied: Annotated[bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")] = False
+    head: Annotated[Literal["keep", "projection"], Option(help="projection: a linear layer and LayerNorm, for a model without a head", rich_help_panel="Encoder")] = "keep"
+    lora_rank: Annotated[int, Option(min=0, help="train LoRA of this rank in every linear layer, merged at the end; 0: all weights", rich_help_panel="Encoder")] = 0
+    lora_alpha: Annotated[float | None, Option(help="LoRA's scale is alpha / rank; default: the rank", rich_help_panel="Encoder")] = None
+    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None
+    scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
+
+
+@dataclass
+class ExampleFlags:
+    """What is trained on. Several `--examples` may each have their own corpus, queries, title separator and weight."""
+
+    examples: Annotated[list[str], Option(help="training examples: JSONL, `.gz` or `-`; several times for several files"), Role.INPUT]
+    corpus: Annotated[list[str], Option(help="their corpus: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT]
+    queries: Annotated[list[str], Option(help="their queries: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT]
+    weight: Annotated[list[float] | None, Option(help="visits of a query in an epoch; one for each --examples")] = None
+    title_separator: Annotated[list[str] | None, Option(help="between a document's title and its text; one for all, or one for each; default: a space")] = None
 
 
 @dataclass

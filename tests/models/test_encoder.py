@@ -106,3 +106,10 @@ def test_fingerprints_follow_weights_and_settings(peer_folder, tmp_path):
         encoder.body.embeddings.word_embeddings.weight[5, 5] += 1
     changed = save_encoder(encoder, tmp_path / "c")
     assert changed["query"] != first["query"] and changed["document"] != first["document"]
+
+
+def test_encoding_changes_nothing_that_is_saved(peer_folder, tmp_path):
+    encoder = load_encoder(str(peer_folder))
+    first = save_encoder(encoder, tmp_path / "a")
+    encode_texts(encoder, TEXTS, "query", COMPUTING)
+    assert save_encoder(encoder, tmp_path / "b") == first

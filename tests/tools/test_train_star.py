@@ -28,7 +28,11 @@ def test_training_improves_dev_and_the_best_checkpoint_is_kept(toy, encoder_fold
     assert manifest["scale"] == 20, "the toy encoder is normalized"
     assert not (tmp_path / "star/working").exists()
     log = [json.loads(line) for line in (tmp_path / "star/training.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in log] == [10, 20, 30] and log[0]["gradient_norm"] > 0
+    steps, devs = [record for record in log if "loss" in record], [record for record in log if "dev nDCG@10" in record]
+    assert [record["step"] for record in steps] == [10, 20, 30] and [record["step"] for record in devs] == [0, 10, 20, 30]
+    for record in steps:
+        assert record["gradient_norm"] > 0 and record["queries_per_second"] > 0 and record["tokens_per_second"] > 0
+        assert 0 <= record["padding_share"] < 1 and 0 < record["matmul_share"] < 1
     again = drtools(*command(toy, encoder_folder, tmp_path / "star", "--steps", "30", "--evaluate-every-steps", "10"))
     assert again.status == 0 and "already done" in again.err
 
@@ -40,6 +44,52 @@ def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder
     drtools("search", "--vectors", tmp_path / "v", "--model", tmp_path / "star", "--queries", toy.queries, "--precision", "fp32", "-o", tmp_path / "run")
     outcome = drtools("eval", "--qrels", toy.qrels, tmp_path / "run", "--json")
     assert abs(json.loads(outcome.out)["runs"][0]["measures"]["nDCG@10"] - best) < 1e-6
+
+
+def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(toy, encoder_folder, drtools, tmp_path):
+    from drtools.batches.pairs import Source
+    from drtools.batches.usable import usable_examples
+    from drtools.formats.store import open_store
+    from drtools.models.encoder import load_encoder
+    from drtools.retrieval.encoding import Computing, encode_texts
+    from drtools.training.processes import World
+    from drtools.training.refresh import MinedAnew
+
+    store = open_store(toy.corpus)
+    source = Source(*usable_examples(toy.examples, toy.queries, store), store)
+    model, computing = load_encoder(encoder_folder), Computing("cpu", "fp32", 256)
+    refresh = MinedAnew([source], model, computing, World(), 5, "2-9", 4)
+    refresh.make(tmp_path / "refreshed-5")
+    refresh.load(tmp_path / "refreshed-5")
+    ids = [document["_id"] for document in toy.documents]
+    documents = encode_texts(model, [source.text(document) for document in ids], "document", computing)[0].astype(np.float16).astype(np.float32)
+    for example in source.examples:
+        query = encode_texts(model, [source.query_texts[example.query_id]], "query", computing)[0][0]
+        ranked = [ids[row] for row in np.argsort(-(documents @ query), kind="stable")]
+        assert example.negatives == [document for document in ranked[1:9] if document not in example.positives][:4]
+
+
+def test_a_refresh_changes_what_is_learnt_from(toy, encoder_folder, drtools, tmp_path):
+    for name, more in (("static", []), ("refreshed", ["--refresh-every-steps", "4"])):
+        assert drtools(*command(toy, encoder_folder, tmp_path / name, "--steps", "8", *more)).status == 0
+    static, refreshed = (load_file(tmp_path / name / "model.safetensors") for name in ("static", "refreshed"))
+    assert any(not np.array_equal(static[name], refreshed[name]) for name in static)
+    assert not list((tmp_path / "refreshed").glob("*refreshed*"))
+
+
+def test_every_form_learns(toy, encoder_folder, drtools, tmp_path):
+    for more in (["--alpha", "0.1"], ["--negatives", "own"], ["--negatives", "in-batch"], ["--negatives", "random"], ["--optimizer", "lamb", "--learning-rate", "1e-2"]):
+        out = tmp_path / "-".join(more).replace("--", "")
+        assert drtools(*command(toy, encoder_folder, out, "--steps", "30", "--evaluate-every-steps", "10", *more)).status == 0
+        made = json.loads((out / "manifest.json").read_text())
+        assert made["best"]["value"] > made["evaluations"][0]["nDCG@10"], more
+
+
+def test_what_cannot_be_meant_is_refused(toy, encoder_folder, drtools, tmp_path):
+    for more, words in ((["--alpha", "1", "--negatives", "own"], "only static negatives"), (["--refresh-every-steps", "3", "--negatives", "random"], "no mined negatives"),
+                        (["--hard-negatives", "0", "--negatives", "own"], "nothing would be left")):
+        outcome = drtools(*command(toy, encoder_folder, tmp_path / "star", *more))
+        assert outcome.status == 2 and words in outcome.err
 
 
 def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_path):
@@ -56,11 +106,12 @@ def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, environment):
-    arguments = ("--steps", "60", "--evaluate-every-steps", "7", "--save-every-minutes", "0")
+    arguments = ("--steps", "60", "--evaluate-every-steps", "7", "--save-every-minutes", "0", "--threads", "2",
+                 "--refresh-every-steps", "17", "--refresh-ranks", "1-20", "--refresh-negatives", "3")
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *arguments)).status == 0
     whole = load_file(tmp_path / "whole/model.safetensors")
     words = [sys.executable, "-m", "drtools", *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
-    for kill, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM)):
+    for kill, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM), (1.3, signal.SIGKILL)):
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):

@@ -1,0 +1,112 @@
+"""What stands between the pooled states and the vector: dense layers, LayerNorm, normalization; made, read and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.settings import EncoderSettings
+
+ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
+MODULES = {"dense": "Dense", "layer-norm": "LayerNorm", "normalize": "Normalize"}  # our word: sentence-transformers' module
+DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
+
+
+class Normalize(nn.Module):
+    """Scale vectors to length 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:  # [B, D] -> [B, D]
+        """Divide each row by its length."""
+        return nn.functional.normalize(vectors, dim=-1)
+
+
+def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Sequential:
+    """Make the layers that settings list, with the weights of a folder, if one is given."""
+    layers: list[nn.Module] = []
+    for description in settings.head:
+        if description["kind"] == "normalize":
+            layers.append(Normalize())
+            continue
+        state = _layer_state(folder / description["path"]) if folder else None
+        if description["kind"] == "layer-norm":
+            layer = nn.LayerNorm(description["dimension"])
+            inner = [layer]
+        else:
+            if description["activation"] not in ACTIVATIONS:
+                raise UserError(f"{folder}: a head with the activation {description['activation']!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
+            layer = nn.Linear(description["in"], description["out"], bias=description["bias"])
+            inner = [layer, ACTIVATIONS[description["activation"]]()]
+        if state is not None:
+            layer.load_state_dict({name.split(".", 1)[1]: value.float() for name, value in state.items()})
+        layers += inner
+    return nn.Sequential(*layers)
+
+
+def _layer_state(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    if not (folder / "model.safetensors").exists():
+        raise UserError(f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first")
+    return load_file(folder / "model.safetensors")
+
+
+def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 42) -> bool:
+    """Append Linear(D -> `dimension`, or D) and LayerNorm, ahead of a normalization, drawn by `seed` (STAR's RoBERTa head).
+
+    An encoder that has a dense layer or a LayerNorm already is left as it is; returns whether the projection was added.
+    """
+    settings = encoder.settings
+    if any(layer["kind"] != "normalize" for layer in settings.head):
+        return False
+    size = encoder.dimension
+    out = dimension or size
+    linear, norm = nn.Linear(size, out), nn.LayerNorm(out)
+    with torch.no_grad():
+        linear.weight.normal_(0, DEVIATION, generator=torch.Generator().manual_seed(seed))
+        linear.bias.zero_()
+    device = next(encoder.body.parameters()).device
+    encoder.head = nn.Sequential(linear, nn.Identity(), norm, *encoder.head).to(device).train(encoder.training)
+    settings.head = [
+        {"kind": "dense", "in": size, "out": out, "bias": True, "activation": "Identity", "path": "2_Dense"},
+        {"kind": "layer-norm", "dimension": out, "path": "3_LayerNorm"},
+        *settings.head,
+    ]
+    return True
+
+
+def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path) -> list[tuple[str, str]]:
+    """Write each layer's folder, named as sentence-transformers names them; return their (path, module)."""
+    layers = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]
+    modules = []
+    for number, description in enumerate(settings.head, start=2):
+        kind = MODULES[description["kind"]]
+        description["path"] = f"{number}_{kind}"
+        modules.append((description["path"], kind))
+        _save_layer(folder / description["path"], description, layers)
+    return modules
+
+
+def _save_layer(folder: Path, description: dict, layers: list[nn.Module]) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir(exist_ok=True)
+    if description["kind"] == "normalize":
+        return
+    layer = layers.pop(0)
+    prefix = "norm" if description["kind"] == "layer-norm" else "linear"
+    save_file({f"{prefix}.{name}": value.contiguous() for name, value in layer.state_dict().items()}, folder / "model.safetensors")
+    if description["kind"] == "layer-norm":
+        config = {"dimension": description["dimension"]}
+    else:
+        where = "torch.nn.modules.linear" if description["activation"] == "Identity" else "torch.nn.modules.activation"
+        config = {"in_features": description["in"], "out_features": description["out"], "bias": description["bias"],
+                  "activation_function": f"{where}.{description['activation']}"}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,65 @@
+"""Two encoders whose vectors meet: one for queries, one for documents, trained together or apart."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from drtools.errors import UserError
+from drtools.models.settings import SIDES
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+
+
+class EncoderPair(nn.Module):
+    """An encoder of queries and an encoder of documents. `folder` is where both were loaded from."""
+
+    def __init__(self, query: Encoder, document: Encoder, folder: Path | None = None) -> None:
+        super().__init__()
+        if query.dimension != document.dimension:
+            raise UserError(f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; pair encoders of one dimension")
+        self.query, self.document, self.folder = query, document, folder
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return self.document.dimension
+
+    def of(self, side: str) -> Encoder:
+        """Return the encoder of a side (`query` or `document`)."""
+        return self.query if side == "query" else self.document
+
+    def side_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each side, by its own encoder."""
+        return {side: self.of(side).side_fingerprints()[side] for side in SIDES}
+
+
+def halves(encoder: Encoder | EncoderPair) -> list[Encoder]:
+    """Return the encoders of the two sides: one if they are the same."""
+    return list(dict.fromkeys(encoder.of(side) for side in SIDES))
+
+
+def untie(encoder: Encoder) -> EncoderPair:
+    """Return a pair of copies of an encoder, one for each side, that may drift apart."""
+    pair = EncoderPair(copy.deepcopy(encoder), copy.deepcopy(encoder), encoder.folder)
+    for half in halves(pair):
+        half.settings.inherited = {}
+    return pair
+
+
+def router_files(pair: EncoderPair, folder: Path) -> dict[str, object]:
+    """Return what sentence-transformers reads of a pair's own folder, by file name: a Router over both subfolders."""
+    modules = {side: json.loads((folder / side / "modules.json").read_bytes()) for side in SIDES}
+    structure = {side: [f"{side}/{module['path']}".rstrip("/") for module in modules[side]] for side in SIDES}
+    types = {path: module["type"] for side in SIDES for path, module in zip(structure[side], modules[side], strict=True)}
+    return {
+        "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}],
+        "router_config.json": {"types": types, "structure": structure, "parameters": {"default_route": "document", "allow_empty_key": True}},
+        "config_sentence_transformers.json": {"prompts": {side: pair.of(side).settings.prompt(side) for side in SIDES}, "default_prompt_name": None,
+                                              "similarity_fn_name": pair.document.settings.similarity_word},
+    }

@@ -1,0 +1,115 @@
+"""The model card: README.md of a trained model's folder, which says what it is, how it was made and how to use it.
+
+It states what was done and measured on dev, and judges nothing.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from drtools.console import seconds_as_words
+
+TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity", "dense-retrieval")
+USAGE = """\
+With drtools:
+
+```
+drtools encode --model MODEL --documents corpus.jsonl.gz -o vectors
+drtools index --vectors vectors --factory HNSW32 -o index
+drtools search --index index --model MODEL --queries queries.jsonl.gz -o model.run
+```
+
+With sentence-transformers:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("MODEL")
+query_vectors = model.encode_query(["how do vaccines work"])
+document_vectors = model.encode_document(["Vaccines train the immune system."])
+print(model.similarity(query_vectors, document_vectors))
+```
+
+`MODEL` is the path of this folder. Prompts are put before the texts by both programs."""
+
+
+def write_card(folder: Path, record: dict) -> None:
+    """Write README.md into a model folder.
+
+    `record`: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens, max_document_tokens,
+    query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step", "value", "measure"} or None),
+    steps, training_seconds. Of paths on this machine only the last name is written.
+    """
+    parts = [_front_matter(record["base"]), "# A dense retrieval encoder", _what(record), "## Use", USAGE, "## Vectors", _vectors(record),
+             "## Evaluation while training", _evaluations(record), "## Settings", _settings(record["request"]["arguments"])]
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _is_hub_name(base: str) -> bool:
+    return not Path(base).exists()
+
+
+def _front_matter(base: str) -> str:
+    lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity", "tags:", *(f"- {tag}" for tag in TAGS)]
+    if _is_hub_name(base):
+        lines.append(f"base_model: {json.dumps(base)}")  # a JSON string is a YAML string
+    return "\n".join([*lines, "---"])
+
+
+def _what(record: dict) -> str:
+    base = _code(record["base"]) if _is_hub_name(record["base"]) else f"the local model {_code(Path(record['base']).absolute().name)}"
+    return (f"It maps queries and documents to vectors of {record['dimension']} dimensions, and was made by `drtools {record['tool']}` "
+            f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, {seconds_as_words(record['training_seconds'])} of training.")
+
+
+def _vectors(record: dict) -> str:
+    similarity = "cosine; vectors have length 1, so it is the inner product" if record["normalized"] else "inner product"
+    rows = [["", "queries", "documents"],
+            ["longest text, in tokens", str(record["max_query_tokens"]), str(record["max_document_tokens"])],
+            ["prompt", *(_cell(record[f"{side}_prompt"]) if record[f"{side}_prompt"] else "none" for side in ("query", "document"))]]
+    cut = "" if record["max_query_tokens"] == record["max_document_tokens"] else " sentence-transformers cuts both sides at the longer length."
+    return f"Dimension: {record['dimension']}. Similarity: {similarity}.{cut}\n\n{_table(rows)}"
+
+
+def _evaluations(record: dict) -> str:
+    if not record["evaluations"]:
+        return "None was made."
+    measures = list(dict.fromkeys(name for evaluation in record["evaluations"] for name in evaluation if name != "step"))
+    best_step = record["best"]["step"] if record["best"] else None
+    rows = [["step", *measures, ""]]
+    for evaluation in record["evaluations"]:
+        values = [f"{evaluation[name]:.4f}" if name in evaluation else "" for name in measures]
+        rows.append([f"{evaluation['step']:,}", *values, "best" if evaluation["step"] == best_step else ""])
+    words = f" The weights are those of step {best_step:,}, the best by {record['best']['measure']}." if record["best"] else ""
+    return f"On the dev queries.{words}\n\n{_table(rows)}"
+
+
+def _settings(arguments: dict) -> str:
+    rows = [["flag", "value"]]
+    rows += [[f"`--{name.replace('_', '-')}`", _setting(value)] for name, value in arguments.items() if value is not None]
+    return f"What is not listed was left to the tool or to the model's files.\n\n{_table(rows)}"
+
+
+def _setting(value: object) -> str:
+    """Return a cell for a flag's value as a request records it: of an input its name, its fingerprint and what else is said."""
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return ", ".join(_setting(item) for item in value)
+    if not isinstance(value, dict):
+        return _cell(value)
+    path = value["path"] if "fingerprint" not in value else Path(value["path"]).absolute().name  # a hub's name has no fingerprint
+    return ", ".join([_cell(path), *(f"{key} {_cell(item)}" for key, item in value.items() if key != "path")])
+
+
+def _cell(value: object) -> str:
+    """Return a value as code in a table's cell, as JSON: spaces at its ends are seen, and it has no line breaks."""
+    return _code(json.dumps(value, ensure_ascii=False)).replace("|", r"\|")
+
+
+def _code(text: str) -> str:
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -1,0 +1,44 @@
+"""How much arithmetic a training step is, and how much of it this machine can do: for the log's share of the matmul rate."""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def operations(body: nn.Module, lengths: np.ndarray) -> float:  # [N] tokens of each text
+    """Return the multiplications and additions of a body's matrix products, forward and backward, padding left out.
+
+    The backward pass costs twice the forward: a product for the inputs' gradient, one for the weights'; frozen weights need
+    only the first. Attention is counted as if every token saw every token of its text, heads together as wide as a state.
+    """
+    products = 0
+    for name, module in body.named_modules():
+        if isinstance(module, nn.Linear) and "pooler" not in name:  # a pooler reads one token a text, and nothing reads it
+            products += (3 if module.weight.requires_grad else 2) * module.weight.numel()
+    lengths = lengths.astype(np.float64)
+    attention = 3 * 4 * body.config.hidden_size * body.config.num_hidden_layers * np.square(lengths).sum()
+    return float(2 * products * lengths.sum() + attention)
+
+
+def matmul_rate(device: str, dtype: torch.dtype) -> float:
+    """Return the operations a second of a large square product: the median of 5, after 2 to warm up."""
+    size = 2048 if torch.device(device).type == "cpu" else 4096  # a GPU is done with 2048 before it has well begun
+    own = torch.Generator(device).manual_seed(0)  # the training's random numbers stay as they were
+    left, right = (torch.randn(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
+    seconds = [_seconds_of_product(left, right) for _ in range(7)]
+    return 2 * size**3 / statistics.median(seconds[2:])
+
+
+def _seconds_of_product(left: torch.Tensor, right: torch.Tensor) -> float:
+    if left.is_cuda:
+        torch.cuda.synchronize(left.device)
+    started = time.perf_counter()
+    product = left @ right
+    if left.is_cuda:
+        torch.cuda.synchronize(left.device)
+    else:
+        product[0, 0].item()  # other devices too work behind the caller's back until a number is asked for
+    return time.perf_counter() - started

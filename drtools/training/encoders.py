@@ -1,0 +1,166 @@
+"""What every training of an encoder shares but its method: the model as the flags ask for it, batches, the loop, the folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drtools import console
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drtools.batches.pairs import PairBatches, Source
+    from drtools.flags import ComputeFlags, EncoderFlags
+    from drtools.output import Work
+    from drtools.retrieval.dev import DevFlags
+    from drtools.training.gradients import Batch, Loss
+    from drtools.training.loop import Refresh
+    from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+
+
+@dataclass
+class EncoderTraining:
+    """One training, from the flags to the finished folder. A tool makes it, asks it for batches, and fits with a loss."""
+
+    work: Work
+    encoder_flags: EncoderFlags
+    student: StudentFlags
+    training: TrainingFlags
+    compute: ComputeFlags
+    dev: DevFlags
+
+    def __post_init__(self) -> None:
+        """Meet the other processes and load the starting model."""
+        from drtools.retrieval.encoding import choose_computing
+        from drtools.training.processes import join
+
+        self.computing = choose_computing(self.compute, self.training.batch_tokens)
+        self.world = join(self.work, self.computing.device)
+        self.model = starting_model(self.encoder_flags, self.student, self.computing.device)
+        given = self.student.scale
+        self.scale = self.model.of("query").settings.default_scale if given is None else given
+        self.parallel = self._make_own_randomness()
+
+    def _make_own_randomness(self) -> bool:
+        """On a processor draw dropout by thread, so that each core can train on texts of its own; return whether it can."""
+        from drtools.models.attention import use_sliced_attention
+        from drtools.models.dropout import use_own_dropout
+        from drtools.models.pair import halves
+
+        bodies = [half.body for half in halves(self.model)]
+        if self.training.activation_checkpointing:  # runs parts again, with torch's own random numbers
+            for body in bodies:
+                body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            return False
+        if self.computing.device != "cpu":
+            return False
+        for body in bodies:
+            use_own_dropout(body)
+        return all([use_sliced_attention(body) for body in bodies])
+
+    def pair_batches(self, sources: list[Source], **settings: object) -> PairBatches:
+        """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
+        from drtools.batches.pairs import PairBatches
+
+        return PairBatches(sources, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
+                           shares=self.world.shares, rank=self.world.rank, **settings)
+
+    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, queries: int, sources: list[Source], queries_path: str, *,
+            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
+        """Train; an epoch is `queries` visits. Dev evaluation looks into the first source's corpus unless flags name another."""
+        from drtools.retrieval.dev import dev_measure
+        from drtools.training.loop import Run, fit
+        from drtools.training.settings import plan
+
+        steps = plan(self.training, queries, default_epochs, paper_warmup)
+        measure = dev_measure(self.dev, queries_path, sources[0].store, self.model, self.computing, self.training.seed, sources[0].title_separator)
+        self.run = Run(self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
+        fit(self.run, batches, loss_of, measure, refresh)
+
+    def finish(self, **facts: object) -> None:
+        """Write the model's folder, its card and manifest, and say how it went."""
+        if self.world.is_first:
+            self._write(facts)
+        self.world.wait()
+        self.world.leave()
+        self.work.done = True
+        best = self.run.best
+        console.say(f"{self.work.target}: trained for {self.run.step:,} steps" + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else ""))
+
+    def _write(self, facts: dict[str, object]) -> None:
+        from drtools import __version__
+        from drtools.models.encoder import save_encoder
+        from drtools.models.lora import merge_lora
+        from drtools.models.pair import halves
+        from drtools.training.card import write_card
+
+        if self.student.lora_rank:
+            for half in halves(self.model):
+                merge_lora(half)
+        fingerprints = save_encoder(self.model, self.work.path)
+        query, document = self.model.of("query").settings, self.model.of("document").settings
+        record = {
+            "base": self.encoder_flags.model, "scale": self.scale, "steps": self.run.step, "precision": self.computing.precision,
+            "processes": self.world.size, "best": self.run.best, "evaluations": self.run.evaluations,
+            "training_seconds": round(self.run.seconds(), 1), **facts,
+        }
+        write_card(self.work.path, {
+            **record, "tool": self.work.request["tool"], "version": __version__, "request": self.work.request, "dimension": self.model.dimension,
+            "normalized": document.normalized, "max_query_tokens": query.max_query_tokens, "max_document_tokens": document.max_document_tokens,
+            "query_prompt": query.query_prompt, "document_prompt": document.document_prompt,
+        })
+        self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+
+
+def starting_model(encoder_flags: EncoderFlags, student: StudentFlags, device: str):
+    """Load the starting encoder in float32 on its device, with what the flags change about it."""
+    from drtools.models.encoder import Encoder, load_encoder
+    from drtools.models.heads import add_projection
+    from drtools.models.lora import add_lora
+    from drtools.models.pair import halves, untie
+    from drtools.models.settings import SIDES, check_side
+    from drtools.retrieval.encoding import apply_flags
+
+    if encoder_flags.model is None:
+        raise UserError("no starting encoder was named; say --model FOLDER or a hub name")
+    model = load_encoder(encoder_flags.model, encoder_flags.pooling, encoder_flags.trust_remote_code, student.dropout)
+    for side in SIDES:
+        check_side(model.of(side).settings, side, encoder_flags.model)
+    if student.head == "projection":
+        for half in halves(model):
+            console.notice(not add_projection(half), f"{encoder_flags.model} has a head already; --head projection changed nothing")
+    if student.untied and isinstance(model, Encoder):
+        model = untie(model)
+    apply_flags(model, encoder_flags)
+    if student.lora_rank:
+        for half in halves(model):
+            add_lora(half, student.lora_rank, student.lora_alpha)
+    return model.to(device)
+
+
+def read_sources(flags: ExampleFlags) -> list[Source]:
+    """Open every file of examples with the corpus and queries that belong to it."""
+    from drtools.batches.pairs import Source
+    from drtools.batches.usable import usable_examples
+    from drtools.formats.store import open_store
+
+    count = len(flags.examples)
+    corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
+    separators = _for_each("--title-separator", flags.title_separator or [" "], count)
+    weights = _for_each("--weight", flags.weight or [1.0], count)
+    if min(weights) <= 0:
+        raise UserError(f"--weight {min(weights):g}: expected more than 0; leave an --examples out instead")
+    stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
+    sources = []
+    for path, corpus, query_path, separator, weight in zip(flags.examples, corpora, queries, separators, weights, strict=True):
+        usable, texts = usable_examples(path, query_path, stores[corpus])
+        sources.append(Source(usable, texts, stores[corpus], separator, weight))
+    return sources
+
+
+def _for_each(flag: str, values: list, count: int) -> list:
+    if len(values) not in (1, count):
+        raise UserError(f"{flag} stands {len(values)} times beside {count} --examples; expected once, or once for each")
+    return values * count if len(values) == 1 else values

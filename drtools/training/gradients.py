@@ -1,0 +1,142 @@
+"""The gradient of one batch: vectors of the whole batch, the loss of them all, and back through each chunk.
+
+Losses see vectors, not graphs. Every process encodes its share in chunks of like length, all vectors are gathered, the
+loss of the global batch is computed by everybody alike, and each process sends the gradient of its own vectors back
+through its own chunks. With caching a chunk's graph is thrown away and made again, so that memory does not grow with the batch.
+On a processor each core takes chunks of its own, in one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drtools.batches.by_length import batches_by_length
+from drtools.batches.tokens import Tokens
+from drtools.models.dropout import seeded
+from drtools.models.settings import SIDES
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from drtools.retrieval.encoding import Computing
+    from drtools.training.processes import World
+
+LEAST_CHUNK_TOKENS = 1024  # below this a core's matrix products slow down
+
+
+class Batch(Protocol):
+    """What a method's batch holds for the loop; the loss may ask it for more.
+
+    `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has.
+    """
+
+    tokens: dict[str, Tokens]
+    counts: dict[str, Sequence[int]]
+
+
+Loss = Callable[[Tensor, Tensor, Batch], Tensor]  # all query vectors [B, D], all document vectors [C, D], batch -> []
+
+
+class Chunk(NamedTuple):
+    """Texts that are encoded together."""
+
+    side: str
+    rows: np.ndarray
+    seed: int
+
+
+class Gradients:
+    """Computes what a batch adds to the gradients of a model's parameters.
+
+    `parallel` says whether cores take chunks of their own, which needs all randomness to be the thread's own.
+    """
+
+    def __init__(self, model: nn.Module, computing: Computing, world: World, caching: bool, parallel: bool) -> None:
+        self.model, self.computing, self.world, self.caching = model, computing, world, caching
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.cores = torch.get_num_threads() if parallel else 1
+        self.slots = 0  # tokens that chunks took, padding included
+
+    def of(self, batch: Batch, loss_of: Loss, *seed: object) -> float:
+        """Add the batch's gradients to the parameters' and return its loss; the gradients are the same in every process."""
+        chunks = self._chunks(batch, seed)
+        with self._cores() as each:
+            parts = list(each(lambda chunk: self._encode(batch, chunk, keep=not self.caching), chunks))
+            leaves = {side: self._everybodys(batch, chunks, parts, side) for side in SIDES}
+            loss = loss_of(leaves["query"], leaves["document"], batch)
+            loss.backward()
+            own = {side: self._own_rows(batch, leaf.grad, side) for side, leaf in leaves.items()}
+            if self.caching:
+                parts = [None] * len(chunks)
+            for found in each(lambda pair: self._back(batch, *pair, own), zip(chunks, parts, strict=True)):
+                self._add(found)
+        self.world.sum_gradients(self.parameters)
+        return float(loss.detach())
+
+    def _chunks(self, batch: Batch, seed: Sequence[object]) -> list[Chunk]:
+        lengths = {side: batch.tokens[side].lengths for side in SIDES}
+        most = self.computing.batch_tokens
+        if self.cores > 1:  # as many chunks as make all cores end together
+            total = sum(int(values.sum()) for values in lengths.values())
+            rounds = max(1, -(-total // (self.cores * most)))
+            most = min(most, max(LEAST_CHUNK_TOKENS, -(-total // (self.cores * rounds))))
+        rows = [(side, part) for side in reversed(SIDES) for part in batches_by_length(lengths[side], most)]
+        self.slots = sum(len(part) * int(lengths[side][part[0]]) for side, part in rows)
+        return [Chunk(side, part, int(generator(*seed, self.world.rank, index).integers(2**62))) for index, (side, part) in enumerate(rows)]
+
+    @contextmanager
+    def _cores(self) -> Iterator[Callable]:
+        if self.cores == 1:
+            yield map
+            return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(self.cores) as pool:
+                yield pool.map
+        finally:
+            torch.set_num_threads(threads)
+
+    def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
+        device = self.computing.device
+        encoder, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
+        ids, mask = (torch.from_numpy(part).to(device) for part in tokens.padded(chunk.rows, encoder.tokenizer.pad_token_id))
+        if self.cores == 1:
+            torch.manual_seed(chunk.seed)
+        autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.computing.precision == "bf16")
+        with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
+            return encoder(ids, mask, tokens.prompt_tokens)
+
+    def _everybodys(self, batch: Batch, chunks: list[Chunk], parts: list[Tensor], side: str) -> Tensor:
+        own = torch.empty(len(batch.tokens[side].lengths), self.model.dimension, device=self.computing.device)
+        for chunk, vectors in zip(chunks, parts, strict=True):
+            if chunk.side == side:
+                own[torch.from_numpy(chunk.rows).to(own.device)] = vectors.detach()
+        return self.world.gather(own, batch.counts[side]).requires_grad_()
+
+    def _own_rows(self, batch: Batch, gradient: Tensor, side: str) -> Tensor:
+        first = sum(batch.counts[side][: self.world.rank])
+        return gradient[first : first + batch.counts[side][self.world.rank]]
+
+    def _back(self, batch: Batch, chunk: Chunk, vectors: Tensor | None, own: dict[str, Tensor]) -> Sequence[Tensor | None] | None:
+        if vectors is None:
+            vectors = self._encode(batch, chunk, keep=True)
+        gradient = own[chunk.side][torch.from_numpy(chunk.rows).to(vectors.device)]
+        if self.cores == 1:
+            vectors.backward(gradient)
+            return None
+        # several threads would add to one gradient in an order that nobody repeats
+        return torch.autograd.grad(vectors, self.parameters, gradient, allow_unused=True)
+
+    def _add(self, found: Sequence[Tensor | None] | None) -> None:
+        for parameter, gradient in zip(self.parameters, found or (), strict=found is not None):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

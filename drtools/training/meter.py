@@ -1,0 +1,55 @@
+"""How fast a training run is: what its log says besides the loss, over the steps since the log was last written."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from drtools.training.counting import matmul_rate, operations
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+    from drtools.retrieval.encoding import Computing
+    from drtools.training.gradients import Batch
+    from drtools.training.processes import World
+
+
+class Meter:
+    """Counts queries, tokens, padding and multiplications of this process; the queries are those of all processes."""
+
+    def __init__(self, model: Encoder | EncoderPair, computing: Computing, world: World) -> None:
+        self.model, self.world = model, world
+        dtype = torch.bfloat16 if computing.precision == "bf16" else torch.float32
+        self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
+        self.latest: dict[str, float] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self.started = time.monotonic()
+        self.steps = self.queries = self.tokens = self.slots = 0
+        self.operations = self.loss = 0.0
+
+    def count(self, batch: Batch, slots: int, loss: float, **numbers: float) -> None:
+        """Count one step; `slots` are the tokens computed, padding included."""
+        self.latest = {"loss": loss, **numbers}
+        self.steps += 1
+        self.loss += loss
+        self.queries += sum(batch.counts["query"])
+        self.slots += slots
+        for side, tokens in batch.tokens.items():
+            self.tokens += int(tokens.lengths.sum())
+            self.operations += operations(self.model.of(side).body, tokens.lengths)
+
+    def read(self) -> dict[str, float]:
+        """Return the numbers since the last reading: the mean loss, the last rate and norm, speeds, padding, share of the matmul rate."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        numbers = {
+            **self.latest, "loss": self.loss / max(1, self.steps), "queries_per_second": round(self.queries / seconds, 2),
+            "tokens_per_second": round(self.tokens / seconds, 1), "padding_share": round(1 - self.tokens / max(1, self.slots), 4),
+            "matmul_share": round(self.operations / seconds / self.rate, 4) if self.rate else None,
+        }
+        self._forget()
+        return numbers
