@@ -38,7 +38,6 @@ def write_examples(data: Path, path: Path) -> None:
 def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
     from drtools import console, flags, output
-    from drtools.retrieval.dev import DevFlags
     from drtools.tools.train_contrastive import contrastive_loss
     from drtools.training.counting import operations
     from drtools.training.encoders import EncoderTraining, read_sources
@@ -50,7 +49,7 @@ def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) ->
     encoder_flags = flags.EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
     with output.folder(target) as work:
-        task = EncoderTraining(work, encoder_flags, StudentFlags(), TrainingFlags(steps=steps, batch_queries=QUERIES), flags.ComputeFlags(precision=precision), DevFlags())
+        task = EncoderTraining(work, encoder_flags, StudentFlags(), TrainingFlags(steps=steps, batch_queries=QUERIES), flags.ComputeFlags(precision=precision))
         sources = read_sources(ExampleFlags([str(examples)], [str(data / "corpus.jsonl.gz")], [str(data / "queries.jsonl.gz")]))
         loss = contrastive_loss(task.scale)
 
@@ -60,7 +59,7 @@ def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) ->
             return loss(query_vectors, document_vectors, batch)
 
         batches = task.pair_batches(sources, negatives=1)
-        task.fit(batches, timed, batches.epoch_queries, sources, str(data / "queries.jsonl.gz"), default_epochs=1, paper_warmup=0)
+        task.fit(batches, timed, batches.epoch_queries, None, default_epochs=1, paper_warmup=0)
         task.finish()
     rows = [[visit.source.query_texts[visit.example.query_id], *(visit.source.text(document) for document in (visit.example.positives[0], visit.example.negatives[0]))]
             for step in range(steps) for visit in batches.visits(step)]

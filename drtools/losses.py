@@ -34,3 +34,31 @@ def contrastive(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  
     """Mean cross-entropy of each query's positive among itself and the kept candidates (DPR, Karpukhin et al. 2020, Eq. 2)."""
     among = torch.cat([positive.unsqueeze(1), candidates.masked_fill(~keep, float("-inf"))], dim=1)
     return (among.logsumexp(dim=1) - positive).mean()
+
+
+def lambda_weights(metric: str, cut: int, ranks: Tensor, relevant: Tensor, gains: Tensor, ideal: float) -> Tensor:  # [R], bool [R], [R] -> [P, N]
+    """Weights of the pairs (relevant i, other j) of one query's list for ADORE (Zhan et al. 2021).
+
+    `ranks` are from 1. `rr`: |g(r_i) - g(r_j)| with g(r) = 1/r up to the cut, else 0, as the authors' program has it. `mrr` and
+    `ndcg`: by how much the measure changes if i and j swap their places (Eq. 15); `gains` are the relevant documents' grades, 0 else, and
+    `ideal` is the best DCG at the cut. `none`: 1.
+    """
+    first, second = ranks[relevant].unsqueeze(1), ranks[~relevant].unsqueeze(0)
+    if metric == "none":
+        return torch.ones(first.shape[0], second.shape[1], device=ranks.device)
+    if metric == "ndcg":
+        discount = lambda rank: (rank <= cut) / torch.log2(rank + 1.0)  # noqa: E731
+        return gains[relevant].unsqueeze(1) * (discount(first) - discount(second)).abs() / ideal
+    worth = lambda rank: (rank <= cut) / rank.float()  # noqa: E731
+    if metric == "rr":
+        return (worth(first) - worth(second)).abs()
+    order = ranks[relevant].sort().values
+    best = order[0]
+    runner_up = order[1] if len(order) > 1 else torch.iinfo(ranks.dtype).max // 2
+    others = torch.where(first == best, runner_up, best)  # the best relevant rank without i
+    return (worth(torch.minimum(others, second)) - worth(best)).abs()
+
+
+def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], bool [R], [P, N] -> []
+    """Mean over one query's pairs of softplus(s_j - s_i) * weight, pairs of weight 0 counted, as the authors' program does."""
+    return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()

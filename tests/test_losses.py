@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drtools.batches.pairs import PairBatch
-from drtools.losses import contrastive, ranknet, scores
+from drtools.losses import adore, contrastive, lambda_weights, ranknet, scores
 from drtools.tools.train_contrastive import contrastive_loss
 from drtools.tools.train_star import star_loss
 
@@ -120,3 +120,47 @@ def test_each_form_sees_its_pairs_and_no_others(negatives):
 def test_a_query_whose_candidates_are_all_relevant_costs_nothing():
     table = torch.tensor([[5.0, 9.0]])
     assert contrastive(table[:, 0], table, torch.tensor([[False, False]])) == 0
+
+
+def measure_of(metric, cut, grades, ideal):
+    """RR or DCG / ideal of grades in rank order, by their definitions."""
+    if metric == "mrr":
+        return next((1 / rank for rank, grade in enumerate(grades[:cut], start=1) if grade), 0.0)
+    return sum(grade / math.log2(rank + 1) for rank, grade in enumerate(grades[:cut], start=1)) / ideal
+
+
+@pytest.mark.parametrize("cut", [1, 3, 10, 200])
+@pytest.mark.parametrize("metric", ["rr", "mrr", "ndcg", "none"])
+def test_lambda_weights_equal_the_swap_they_stand_for(metric, cut):
+    random = np.random.default_rng(cut)
+    for _ in range(5):
+        count = 14
+        grades = random.permutation([2, 1, 1] + [0] * (count - 3)).astype(float)
+        ideal = measure_of("ndcg", cut, sorted(grades, reverse=True), 1.0)
+        ranks = torch.arange(1, count + 1)
+        weights = lambda_weights(metric, cut, ranks, torch.tensor(grades > 0), torch.tensor(grades, dtype=torch.float32), ideal)
+        for at, i in enumerate(np.flatnonzero(grades > 0)):
+            for column, j in enumerate(np.flatnonzero(grades == 0)):
+                worth = [1 / (place + 1) if place < cut else 0 for place in (i, j)]
+                swapped = grades.copy()
+                swapped[[i, j]] = swapped[[j, i]]
+                expected = {
+                    "rr": lambda: abs(worth[0] - worth[1]), "none": lambda: 1.0,
+                    "mrr": lambda: abs(measure_of("mrr", cut, swapped, 1) - measure_of("mrr", cut, grades, 1)),
+                    "ndcg": lambda: abs(measure_of("ndcg", cut, swapped, ideal) - measure_of("ndcg", cut, grades, ideal)),
+                }[metric]()
+                assert weights[at, column].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_worked_example_of_adore():
+    # a list of three: the relevant document stands second, with scores 3, 2, 1
+    scores_of_list = torch.tensor([3.0, 2.0, 1.0], requires_grad=True)
+    relevant = torch.tensor([False, True, False])
+    weights = lambda_weights("rr", 10, torch.tensor([1, 2, 3]), relevant, relevant.float(), 1.0)
+    torch.testing.assert_close(weights, torch.tensor([[1 - 1 / 2, 1 / 2 - 1 / 3]]))
+    loss = adore(scores_of_list, relevant, weights)
+    by_hand = (0.5 * math.log(1 + math.exp(3 - 2)) + (1 / 6) * math.log(1 + math.exp(1 - 2))) / 2
+    torch.testing.assert_close(loss, torch.tensor(by_hand))
+    loss.backward()
+    pull = lambda difference: 1 / (1 + math.exp(-difference))  # noqa: E731: the derivative of softplus
+    torch.testing.assert_close(scores_of_list.grad, torch.tensor([0.5 * pull(1) / 2, -(0.5 * pull(1) + pull(-1) / 6) / 2, pull(-1) / 6 / 2]))

@@ -14,6 +14,7 @@ from drtools.flags import Role
 
 if TYPE_CHECKING:
     from drtools.formats.store import Store
+    from drtools.formats.vectors import Ids
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
     from drtools.retrieval.encoding import Computing
@@ -23,14 +24,20 @@ DEPTH = 100
 
 
 @dataclass
-class DevFlags:
+class QueryDevFlags:
     """Which queries to measure on while training; the first measure decides what is best."""
 
     dev_qrels: Annotated[str | None, Option(help="judgements to evaluate on while training", rich_help_panel=PANEL), Role.INPUT] = None
     dev_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = "nDCG@10,RR@10"
+
+
+@dataclass
+class DevFlags(QueryDevFlags):
+    """The same, with the documents that are searched."""
+
     dev_corpus: Annotated[str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT] = None
     dev_documents: Annotated[int, Option(min=0, help="size of the pool: all judged documents and a random rest; 0: the whole corpus", rich_help_panel=PANEL)] = 2000
-    dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = "nDCG@10,RR@10"
 
 
 def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder | EncoderPair, computing: Computing, seed: int,
@@ -39,22 +46,58 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     if flags.dev_qrels is None:
         return None
     from drtools.batches.tokens import tokenize
-    from drtools.evaluation.measures import parse_measure
     from drtools.formats.jsonl import document_text
     from drtools.formats.store import open_store
-    from drtools.formats.trec import read_qrels
-    from drtools.retrieval.texts import judged_queries
 
-    measures = [parse_measure(word) for word in flags.dev_measures.split(",")]
-    qrels = read_qrels(flags.dev_qrels)
-    texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
-    qrels = {query_id: qrels[query_id] for query_id in texts}
+    measures, qrels, texts = _judged(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     pool = _pool(store, qrels, flags.dev_documents, seed)
     documents = [store.get(document_id) for document_id in pool]
     query_tokens = tokenize(encoder.of("query"), list(texts.values()), "query")
     document_tokens = tokenize(encoder.of("document"), [document_text(document.title, document.text, title_separator) for document in documents], "document")
     return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures)
+
+
+def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callable, ids: Ids, encoder: Encoder, computing: Computing) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
+
+    `search(vectors, depth)` gives scores and rows, `ids` the rows' names.
+    """
+    if flags.dev_qrels is None:
+        return None
+    import numpy as np
+
+    from drtools.batches.tokens import tokenize
+    from drtools.retrieval.encoding import encode_tokens
+
+    measures, qrels, texts = _judged(flags, queries_path)
+    tokens = tokenize(encoder, list(texts.values()), "query")
+
+    def measure() -> dict[str, float]:
+        vectors = np.empty((len(texts), encoder.dimension), np.float32)
+        encode_tokens(encoder, tokens, computing._replace(autocast=computing.precision == "bf16"), vectors)
+        scores, rows = search(vectors, DEPTH)
+        return _values(list(texts), scores, rows, ids, qrels, measures)
+
+    return measure
+
+
+def _judged(flags: QueryDevFlags, queries_path: str):
+    from drtools.evaluation.measures import parse_measure
+    from drtools.formats.trec import read_qrels
+    from drtools.retrieval.texts import judged_queries
+
+    qrels = read_qrels(flags.dev_qrels)
+    texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
+    return [parse_measure(word) for word in flags.dev_measures.split(",")], {query_id: qrels[query_id] for query_id in texts}, texts
+
+
+def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
+    from drtools.evaluation.measures import evaluate, mean
+    from drtools.formats.trec import rank
+
+    run = {query_id: rank({ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at], strict=True) if row >= 0}) for at, query_id in enumerate(query_ids)}
+    return {name: mean(by_query) for name, by_query in evaluate(qrels, run, measures).items()}
 
 
 def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
@@ -75,8 +118,6 @@ def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) 
 def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[str, float]:
     import numpy as np
 
-    from drtools.evaluation.measures import evaluate, mean
-    from drtools.formats.trec import rank
     from drtools.models.settings import SIDES
     from drtools.retrieval.encoding import encode_tokens
     from drtools.retrieval.exact import search
@@ -86,6 +127,4 @@ def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[st
     for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
         encode_tokens(encoder.of(side), tokens, computing._replace(autocast=computing.precision == "bf16"), into)
     scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
-    run = {query_id: rank({pool[row]: float(score) for row, score in zip(rows[at], scores[at], strict=True)}) for at, query_id in enumerate(query_ids)}
-    values = evaluate(qrels, run, measures)
-    return {name: mean(by_query) for name, by_query in values.items()}
+    return _values(query_ids, scores, rows, pool, qrels, measures)

@@ -14,7 +14,7 @@ from typer import Option
 
 from drtools import flags, output
 from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 1000  # [ours] a tenth of the steps if that is less
 
@@ -23,6 +23,7 @@ def main(
     folder: flags.FolderOutput,
     example_flags: ExampleFlags,
     encoder_flags: flags.EncoderFlags,
+    shape: ShapeFlags,
     student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
@@ -33,10 +34,10 @@ def main(
     with output.folder(folder) as work:
         from drtools.training.encoders import EncoderTraining, read_sources
 
-        task = EncoderTraining(work, encoder_flags, student, training, compute, dev)
+        task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
         batches = task.pair_batches(sources, negatives=hard_negatives)
-        task.fit(batches, contrastive_loss(task.scale), batches.epoch_queries, sources, example_flags.queries[0],
+        task.fit(batches, contrastive_loss(task.scale), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
                  default_epochs=2, paper_warmup=PAPER_WARMUP)
         task.finish(queries=sum(len(source.examples) for source in sources))
 

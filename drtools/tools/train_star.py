@@ -16,7 +16,7 @@ from typer import Option
 from drtools import flags, output
 from drtools.errors import UserError
 from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 1000  # Zhan et al. 2021, passages
 REFRESH = "Refreshed negatives"
@@ -26,6 +26,7 @@ def main(
     folder: flags.FolderOutput,
     example_flags: ExampleFlags,
     encoder_flags: flags.EncoderFlags,
+    shape: ShapeFlags,
     student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
@@ -50,11 +51,11 @@ def main(
         from drtools.training.encoders import EncoderTraining, read_sources
         from drtools.training.refresh import MinedAnew
 
-        task = EncoderTraining(work, encoder_flags, student, training, compute, dev)
+        task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
         batches = task.pair_batches(sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random")
         refresh = MinedAnew(sources, task.model, task.computing, task.world, refresh_every_steps, refresh_ranks, refresh_negatives) if refresh_every_steps else None
-        task.fit(batches, star_loss(task.scale, negatives, alpha), batches.epoch_queries, sources, example_flags.queries[0],
+        task.fit(batches, star_loss(task.scale, negatives, alpha), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
                  default_epochs=2, paper_warmup=PAPER_WARMUP, refresh=refresh)
         task.finish(queries=sum(len(source.examples) for source in sources))
 

@@ -2,53 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import __version__, console
+from drtools.batches.pairs import PairBatches, Source
+from drtools.batches.queries import QueryBatches
+from drtools.batches.usable import usable_examples
 from drtools.errors import UserError
+from drtools.formats.store import open_store
+from drtools.models.attention import use_sliced_attention
+from drtools.models.dropout import use_own_dropout
+from drtools.models.encoder import Encoder, load_encoder, save_encoder
+from drtools.models.heads import add_projection
+from drtools.models.lora import add_lora, merge_lora
+from drtools.models.pair import EncoderPair, halves, untie
+from drtools.models.settings import SIDES, check_side, side_folder
+from drtools.models.source import resolve
+from drtools.retrieval.dev import dev_measure
+from drtools.retrieval.encoding import apply_flags, choose_computing
+from drtools.training.card import write_card
+from drtools.training.loop import Run, fit
+from drtools.training.processes import join
+from drtools.training.settings import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from drtools.batches.pairs import PairBatches, Source
     from drtools.flags import ComputeFlags, EncoderFlags
     from drtools.output import Work
     from drtools.retrieval.dev import DevFlags
     from drtools.training.gradients import Batch, Loss
     from drtools.training.loop import Refresh
-    from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+    from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 
 
 @dataclass
 class EncoderTraining:
-    """One training, from the flags to the finished folder. A tool makes it, asks it for batches, and fits with a loss."""
+    """One training, from the flags to the finished folder. A tool makes it, asks it for batches, and fits with a loss.
+
+    With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder first.
+    """
 
     work: Work
     encoder_flags: EncoderFlags
     student: StudentFlags
     training: TrainingFlags
     compute: ComputeFlags
-    dev: DevFlags
+    shape: ShapeFlags | None = None
+    side: str | None = None
 
     def __post_init__(self) -> None:
         """Meet the other processes and load the starting model."""
-        from drtools.retrieval.encoding import choose_computing
-        from drtools.training.processes import join
-
         self.computing = choose_computing(self.compute, self.training.batch_tokens)
         self.world = join(self.work, self.computing.device)
-        self.model = starting_model(self.encoder_flags, self.student, self.computing.device)
+        self.model = self._starting_model().to(self.computing.device)
         given = self.student.scale
-        self.scale = self.model.of("query").settings.default_scale if given is None else given
+        self.scale = halves(self.model)[0].settings.default_scale if given is None else given
         self.parallel = self._make_own_randomness()
+
+    def _starting_model(self) -> Encoder | EncoderPair:
+        """Load the starting encoder in float32, with what the flags change about it."""
+        flags = self.encoder_flags
+        if flags.model is None:
+            raise UserError("no starting encoder was named; say --model FOLDER or a hub name")
+        name = str(side_folder(resolve(flags.model), self.side)) if self.side else flags.model
+        model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout)
+        for side in (self.side,) if self.side else SIDES:
+            check_side(model.of(side).settings, side, flags.model)
+        if self.shape and self.shape.head == "projection":
+            for half in halves(model):
+                console.notice(not add_projection(half), f"{flags.model} has a head already; --head projection changed nothing")
+        if self.shape and self.shape.untied and isinstance(model, Encoder):
+            model = untie(model)
+        apply_flags(model, flags)
+        if self.student.lora_rank:
+            for half in halves(model):
+                add_lora(half, self.student.lora_rank, self.student.lora_alpha)
+        return model
 
     def _make_own_randomness(self) -> bool:
         """On a processor draw dropout by thread, so that each core can train on texts of its own; return whether it can."""
-        from drtools.models.attention import use_sliced_attention
-        from drtools.models.dropout import use_own_dropout
-        from drtools.models.pair import halves
-
         bodies = [half.body for half in halves(self.model)]
         if self.training.activation_checkpointing:  # runs parts again, with torch's own random numbers
             for body in bodies:
@@ -62,22 +95,24 @@ class EncoderTraining:
 
     def pair_batches(self, sources: list[Source], **settings: object) -> PairBatches:
         """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
-        from drtools.batches.pairs import PairBatches
-
         return PairBatches(sources, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
                            shares=self.world.shares, rank=self.world.rank, **settings)
 
-    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, queries: int, sources: list[Source], queries_path: str, *,
-            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
-        """Train; an epoch is `queries` visits. Dev evaluation looks into the first source's corpus unless flags name another."""
-        from drtools.retrieval.dev import dev_measure
-        from drtools.training.loop import Run, fit
-        from drtools.training.settings import plan
+    def query_batches(self, texts: dict[str, str]) -> QueryBatches:
+        """Return batches of queries alone."""
+        return QueryBatches(texts, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
+                            shares=self.world.shares, rank=self.world.rank)
 
+    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, queries: int, measure: Callable[[], dict[str, float]] | None, *,
+            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
+        """Train; an epoch is `queries` visits. With a `measure` the weights that it likes best are kept."""
         steps = plan(self.training, queries, default_epochs, paper_warmup)
-        measure = dev_measure(self.dev, queries_path, sources[0].store, self.model, self.computing, self.training.seed, sources[0].title_separator)
         self.run = Run(self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
         fit(self.run, batches, loss_of, measure, refresh)
+
+    def measure_on(self, dev: DevFlags, source: Source, queries: str) -> Callable[[], dict[str, float]] | None:
+        """Return what measures the model on the dev judgements, if there are any, by default over a source's corpus."""
+        return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator)
 
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""
@@ -90,17 +125,11 @@ class EncoderTraining:
         console.say(f"{self.work.target}: trained for {self.run.step:,} steps" + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else ""))
 
     def _write(self, facts: dict[str, object]) -> None:
-        from drtools import __version__
-        from drtools.models.encoder import save_encoder
-        from drtools.models.lora import merge_lora
-        from drtools.models.pair import halves
-        from drtools.training.card import write_card
-
         if self.student.lora_rank:
             for half in halves(self.model):
                 merge_lora(half)
         fingerprints = save_encoder(self.model, self.work.path)
-        query, document = self.model.of("query").settings, self.model.of("document").settings
+        query, document = (self.model.of(side).settings for side in SIDES)
         record = {
             "base": self.encoder_flags.model, "scale": self.scale, "steps": self.run.step, "precision": self.computing.precision,
             "processes": self.world.size, "best": self.run.best, "evaluations": self.run.evaluations,
@@ -114,38 +143,8 @@ class EncoderTraining:
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
 
 
-def starting_model(encoder_flags: EncoderFlags, student: StudentFlags, device: str):
-    """Load the starting encoder in float32 on its device, with what the flags change about it."""
-    from drtools.models.encoder import Encoder, load_encoder
-    from drtools.models.heads import add_projection
-    from drtools.models.lora import add_lora
-    from drtools.models.pair import halves, untie
-    from drtools.models.settings import SIDES, check_side
-    from drtools.retrieval.encoding import apply_flags
-
-    if encoder_flags.model is None:
-        raise UserError("no starting encoder was named; say --model FOLDER or a hub name")
-    model = load_encoder(encoder_flags.model, encoder_flags.pooling, encoder_flags.trust_remote_code, student.dropout)
-    for side in SIDES:
-        check_side(model.of(side).settings, side, encoder_flags.model)
-    if student.head == "projection":
-        for half in halves(model):
-            console.notice(not add_projection(half), f"{encoder_flags.model} has a head already; --head projection changed nothing")
-    if student.untied and isinstance(model, Encoder):
-        model = untie(model)
-    apply_flags(model, encoder_flags)
-    if student.lora_rank:
-        for half in halves(model):
-            add_lora(half, student.lora_rank, student.lora_alpha)
-    return model.to(device)
-
-
 def read_sources(flags: ExampleFlags) -> list[Source]:
     """Open every file of examples with the corpus and queries that belong to it."""
-    from drtools.batches.pairs import Source
-    from drtools.batches.usable import usable_examples
-    from drtools.formats.store import open_store
-
     count = len(flags.examples)
     corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
     separators = _for_each("--title-separator", flags.title_separator or [" "], count)

@@ -20,7 +20,6 @@ from torch import Tensor
 from drtools.batches.by_length import batches_by_length
 from drtools.batches.tokens import Tokens
 from drtools.models.dropout import seeded
-from drtools.models.settings import SIDES
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -35,14 +34,15 @@ LEAST_CHUNK_TOKENS = 1024  # below this a core's matrix products slow down
 class Batch(Protocol):
     """What a method's batch holds for the loop; the loss may ask it for more.
 
-    `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has.
+    `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has. A method that trains
+    one side alone has that side alone.
     """
 
     tokens: dict[str, Tokens]
     counts: dict[str, Sequence[int]]
 
 
-Loss = Callable[[Tensor, Tensor, Batch], Tensor]  # all query vectors [B, D], all document vectors [C, D], batch -> []
+Loss = Callable[..., Tensor]  # all vectors of each side of the batch [N, D], in its order, and the batch -> []
 
 
 class Chunk(NamedTuple):
@@ -68,39 +68,40 @@ class Gradients:
     def of(self, batch: Batch, loss_of: Loss, *seed: object) -> float:
         """Add the batch's gradients to the parameters' and return its loss; the gradients are the same in every process."""
         chunks = self._chunks(batch, seed)
-        with self._cores() as each:
+        with self._cores(len(chunks)) as each:
             parts = list(each(lambda chunk: self._encode(batch, chunk, keep=not self.caching), chunks))
-            leaves = {side: self._everybodys(batch, chunks, parts, side) for side in SIDES}
-            loss = loss_of(leaves["query"], leaves["document"], batch)
-            loss.backward()
-            own = {side: self._own_rows(batch, leaf.grad, side) for side, leaf in leaves.items()}
-            if self.caching:
-                parts = [None] * len(chunks)
+        leaves = {side: self._everybodys(batch, chunks, parts, side) for side in batch.tokens}
+        loss = loss_of(*leaves.values(), batch)
+        loss.backward()
+        own = {side: self._own_rows(batch, leaf.grad, side) for side, leaf in leaves.items()}
+        if self.caching:
+            parts = [None] * len(chunks)
+        with self._cores(len(chunks)) as each:
             for found in each(lambda pair: self._back(batch, *pair, own), zip(chunks, parts, strict=True)):
                 self._add(found)
         self.world.sum_gradients(self.parameters)
         return float(loss.detach())
 
     def _chunks(self, batch: Batch, seed: Sequence[object]) -> list[Chunk]:
-        lengths = {side: batch.tokens[side].lengths for side in SIDES}
+        lengths = {side: tokens.lengths for side, tokens in batch.tokens.items()}
         most = self.computing.batch_tokens
         if self.cores > 1:  # as many chunks as make all cores end together
             total = sum(int(values.sum()) for values in lengths.values())
             rounds = max(1, -(-total // (self.cores * most)))
             most = min(most, max(LEAST_CHUNK_TOKENS, -(-total // (self.cores * rounds))))
-        rows = [(side, part) for side in reversed(SIDES) for part in batches_by_length(lengths[side], most)]
+        rows = [(side, part) for side in reversed(lengths) for part in batches_by_length(lengths[side], most)]
         self.slots = sum(len(part) * int(lengths[side][part[0]]) for side, part in rows)
         return [Chunk(side, part, int(generator(*seed, self.world.rank, index).integers(2**62))) for index, (side, part) in enumerate(rows)]
 
     @contextmanager
-    def _cores(self) -> Iterator[Callable]:
+    def _cores(self, chunks: int) -> Iterator[Callable]:
         if self.cores == 1:
             yield map
             return
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(max(1, self.cores // max(1, chunks)))
         try:
-            with ThreadPoolExecutor(self.cores) as pool:
+            with ThreadPoolExecutor(min(self.cores, max(1, chunks))) as pool:
                 yield pool.map
         finally:
             torch.set_num_threads(threads)

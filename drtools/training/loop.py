@@ -38,9 +38,10 @@ LOG_EVERY_STEPS = 10
 
 
 class Refresh(Protocol):
-    """What a run makes anew from the model as it stands, every so many steps (ANCE's negatives)."""
+    """What a run makes anew from the model as it stands, every so many steps (ANCE's negatives), and at the start if it says so."""
 
     every_steps: int
+    at_start: bool
 
     def make(self, path: Path) -> None:
         """Write it; called in every process."""
@@ -178,7 +179,7 @@ class _Ahead:
 
     def renews_at(self, step: int) -> bool:
         """Return whether the refresh is due before a step."""
-        return self.refresh is not None and step > 0 and step % self.refresh.every_steps == 0
+        return self.refresh is not None and (step > 0 or self.refresh.at_start) and step % self.refresh.every_steps == 0
 
     def prepare(self, step: int) -> None:
         """Begin with a step's batch."""

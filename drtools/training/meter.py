@@ -31,6 +31,12 @@ class Meter:
         self.started = time.monotonic()
         self.steps = self.queries = self.tokens = self.slots = 0
         self.operations = self.loss = 0.0
+        self.noted: dict[str, list[float]] = {}
+
+    def note(self, **numbers: float) -> None:
+        """Remember numbers of a step that a method wants in the log; their mean goes there."""
+        for name, value in numbers.items():
+            self.noted.setdefault(name, []).append(value)
 
     def count(self, batch: Batch, slots: int, loss: float, **numbers: float) -> None:
         """Count one step; `slots` are the tokens computed, padding included."""
@@ -51,5 +57,6 @@ class Meter:
             "tokens_per_second": round(self.tokens / seconds, 1), "padding_share": round(1 - self.tokens / max(1, self.slots), 4),
             "matmul_share": round(self.operations / seconds / self.rate, 4) if self.rate else None,
         }
+        numbers |= {name: round(sum(values) / len(values), 6) for name, values in self.noted.items()}
         self._forget()
         return numbers

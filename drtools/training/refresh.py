@@ -30,6 +30,8 @@ CHUNK = 16384
 class MinedAnew:
     """Replaces the negatives of all examples by what the model as it stands ranks high. Processes share a file system."""
 
+    at_start = False  # the examples' own negatives are those of the start
+
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, computing: Computing, world: World,
                  every_steps: int, ranks: str, negatives: int) -> None:
         self.sources, self.model, self.world, self.every_steps = sources, model, world, every_steps

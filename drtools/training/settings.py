@@ -39,14 +39,20 @@ class TrainingFlags:
 
 @dataclass
 class StudentFlags:
-    """What kind of encoder is trained, from the one that `--model` names."""
+    """How the encoder that `--model` names is trained."""
 
-    untied: Annotated[bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")] = False
-    head: Annotated[Literal["keep", "projection"], Option(help="projection: a linear layer and LayerNorm, for a model without a head", rich_help_panel="Encoder")] = "keep"
     lora_rank: Annotated[int, Option(min=0, help="train LoRA of this rank in every linear layer, merged at the end; 0: all weights", rich_help_panel="Encoder")] = 0
     lora_alpha: Annotated[float | None, Option(help="LoRA's scale is alpha / rank; default: the rank", rich_help_panel="Encoder")] = None
     dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None
     scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
+
+
+@dataclass
+class ShapeFlags:
+    """What the encoder that `--model` names becomes before it is trained."""
+
+    untied: Annotated[bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")] = False
+    head: Annotated[Literal["keep", "projection"], Option(help="projection: a linear layer and LayerNorm, for a model without a head", rich_help_panel="Encoder")] = "keep"
 
 
 @dataclass

@@ -1,0 +1,166 @@
+"""ADORE's candidates and loss: what the index gives for each query as it is encoded now, and the pairs of that list.
+
+A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank `depth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drtools.batches.queries import QueryBatch
+from drtools.batches.tokens import tokenize
+from drtools.errors import UserError
+from drtools.losses import adore, lambda_weights
+from drtools.randomness import generator
+from drtools.retrieval.encoding import encode_tokens
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.retrieval.encoding import Computing
+    from drtools.training.live import LiveIndex
+
+RR_CUT = 10  # of the log's RR@10
+
+
+class Metric(NamedTuple):
+    """What pairs are weighed by: `rr`, `mrr`, `ndcg` at a cut, or `none`."""
+
+    name: str
+    cut: int
+
+    @classmethod
+    def parse(cls, word: str) -> Metric:
+        """Read `rr@200`, `mrr@10`, `ndcg@10` or `none`."""
+        name, at, cut = word.lower().partition("@")
+        if word.lower() == "none":
+            return cls("none", 0)
+        if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
+            raise UserError(f"--metric {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
+        return cls(name, int(cut))
+
+
+class Judged(NamedTuple):
+    """A query's relevant documents: rows and grades [P], in the order of the judgements."""
+
+    rows: np.ndarray
+    grades: np.ndarray
+
+
+class Candidates(NamedTuple):
+    """A query's list: rows [R], ranks [R] from 1, gains [R] (the grade of what is relevant, else 0)."""
+
+    rows: np.ndarray
+    ranks: np.ndarray
+    gains: np.ndarray
+
+
+def candidates_of(retrieved: np.ndarray, judged: Judged, depth: int, append_missing: bool) -> Candidates:
+    """Complete a retrieved list: if none of the relevant documents is in it all are appended, or with `append_missing` each that is not."""
+    retrieved = retrieved[retrieved >= 0]
+    found = np.isin(judged.rows, retrieved)
+    missing = judged.rows[~found] if append_missing or not found.any() else judged.rows[:0]
+    rows = np.concatenate([retrieved, missing])
+    ranks = np.concatenate([np.arange(1, len(retrieved) + 1), np.arange(depth + 1, depth + 1 + len(missing))])
+    grades = dict(zip(judged.rows.tolist(), judged.grades.tolist(), strict=True))
+    return Candidates(rows, ranks, np.array([grades.get(row, 0) for row in rows.tolist()], np.float32))
+
+
+class AdoreLoss:
+    """The loss of a batch of queries; called by the loop with all query vectors [B, D].
+
+    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`); `random` ones
+    are drawn from the corpus. The last two are ranked by the scores of the moment. `note` is told overlap and RR@10.
+    """
+
+    def __init__(self, live: LiveIndex, judged: dict[str, Judged], *, depth: int, metric: Metric, append_missing: bool, decoded: bool,
+                 scale: float, negatives: str, seed: int, note: Callable[..., None], note_every_steps: int) -> None:
+        self.live, self.judged, self.depth, self.metric = live, judged, min(depth, len(live)), metric
+        self.append_missing, self.decoded, self.scale, self.negatives, self.seed = append_missing, decoded, scale, negatives, seed
+        self.note, self.note_every_steps = note, note_every_steps
+        self.kept: dict[str, np.ndarray] = {}
+
+    def keep(self, lists: dict[str, np.ndarray]) -> None:
+        """Take static lists of rows, by query."""
+        self.kept = lists
+
+    def __call__(self, vectors: Tensor, batch: QueryBatch) -> Tensor:
+        """Return the mean over queries of each list's loss; queries without a pair count as 0."""
+        now = vectors.detach().float().cpu().numpy()
+        retrieved = None
+        if self.negatives == "live" or (batch.step + 1) % self.note_every_steps == 0:
+            retrieved = self.live.search(now, self.depth)[1]
+        used = retrieved if self.negatives == "live" else self._ranked(batch, now)
+        if retrieved is not None:
+            self._tell(batch, retrieved, used)
+        lists = [candidates_of(rows, self.judged[query_id], self.depth, self.append_missing) for rows, query_id in zip(used, batch.query_ids, strict=True)]
+        documents = self._documents(lists, vectors.device)
+        losses = [self._of_query(vector, matrix, candidates, query_id) for vector, matrix, candidates, query_id in zip(vectors, documents, lists, batch.query_ids, strict=True)]
+        return torch.stack(losses).mean()
+
+    def _ranked(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
+        lists = []
+        for query_id, vector in zip(batch.query_ids, vectors, strict=True):
+            if self.negatives == "random":
+                rows = np.unique(generator(self.seed, "random", batch.step, query_id).integers(len(self.live), size=self.depth))
+            else:
+                rows = self.kept[query_id]
+            lists.append(rows[np.argsort(-(self.live.vectors_of(rows, self.decoded) @ vector), kind="stable")])
+        return lists
+
+    def _tell(self, batch: QueryBatch, retrieved: np.ndarray, used: list[np.ndarray] | np.ndarray) -> None:
+        reciprocal, overlap = [], []
+        for query_id, live, rows in zip(batch.query_ids, retrieved, used, strict=True):
+            places = np.flatnonzero(np.isin(live[:RR_CUT], self.judged[query_id].rows))
+            reciprocal.append(1 / (places[0] + 1) if len(places) else 0.0)
+            overlap.append(len(np.intersect1d(live, rows)) / self.depth)
+        self.note(**{f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))})
+
+    def _documents(self, lists: list[Candidates], device: torch.device) -> list[Tensor]:
+        """Read each row once, [R, D] a query."""
+        rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
+        vectors = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(device)
+        return [vectors[part] for part in torch.from_numpy(places).to(device).split([len(candidates.rows) for candidates in lists])]
+
+    def _of_query(self, vector: Tensor, documents: Tensor, candidates: Candidates, query_id: str) -> Tensor:
+        gains = torch.from_numpy(candidates.gains).to(vector.device)
+        relevant = gains > 0
+        scores = self.scale * (documents @ vector.float())
+        if not relevant.any() or relevant.all():
+            return scores.sum() * 0
+        ranks = torch.from_numpy(candidates.ranks).to(vector.device)
+        return adore(scores, relevant, lambda_weights(self.metric.name, self.metric.cut, ranks, relevant, gains, self._ideal(query_id)))
+
+    def _ideal(self, query_id: str) -> float:
+        best = np.sort(self.judged[query_id].grades)[::-1][: self.metric.cut]
+        return float((best / np.log2(np.arange(2, len(best) + 2))).sum())
+
+
+class StaticLists:
+    """Static negatives: the lists that the model as it stands retrieves, made at the start and then every so many steps."""
+
+    at_start = True
+
+    def __init__(self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Computing, every_steps: int) -> None:
+        self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
+        self.computing = computing._replace(autocast=computing.precision == "bf16")
+
+    def make(self, path: Path) -> None:
+        """Write rows int64 [Q, depth] in the order of the queries; every process searches, the first one writes."""
+        tokens = tokenize(self.encoder, list(self.texts.values()), "query")
+        vectors = np.empty((len(self.texts), self.encoder.dimension), np.float32)
+        encode_tokens(self.encoder, tokens, self.computing, vectors)
+        rows = self.loss.live.search(vectors, self.loss.depth)[1]
+        if self.loss.live.world.is_first:
+            with open(path, "wb") as stream:
+                np.save(stream, rows)
+
+    def load(self, path: Path) -> None:
+        """Train on these lists from here on."""
+        rows = np.load(path, allow_pickle=False)
+        self.loss.keep({query_id: row[row >= 0] for query_id, row in zip(self.texts, rows, strict=True)})

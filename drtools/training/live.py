@@ -1,0 +1,102 @@
+"""Frozen document vectors and the index that serves them, searched while the query encoder learns.
+
+Exact search goes over the memory map, each process over its share of the rows; a FAISS index is asked by each process for its
+share of the queries. Memory: the index, and what ids cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.formats.vectors import Ids, open_vectors
+from drtools.retrieval import exact, faiss_index
+
+if TYPE_CHECKING:
+    from drtools.training.processes import World
+
+
+class LiveIndex:
+    """What a query encoder is tuned against: `vectors`, exact or through the FAISS index `index` of the same documents."""
+
+    def __init__(self, vectors: str | None, index: str | None, device: str, world: World, nprobe: int | None = None, ef_search: int | None = None) -> None:
+        if not vectors and not index:
+            raise UserError("say --vectors VECTORS (exact search), --index INDEX, or both")
+        self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
+        self.array, self.index = None, None
+        self.path = Path(index or vectors)
+        self.record = manifest.read(self.path)
+        if vectors:
+            opened = open_vectors(vectors)
+            if opened.manifest["side"] != "document":
+                raise UserError(f"{vectors}: vectors of queries, expected vectors of documents")
+            self.array, self.ids = opened.array, opened.ids
+        if index:
+            if self.record.get("kind") != "faiss":
+                raise UserError(f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools index --vectors)")
+            self.index = faiss_index.load(self.path / "index.faiss")
+            ids = Ids(self.path / "ids.txt")
+            if vectors and (ids.bytes[:] != self.ids.bytes[:] or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]):
+                raise UserError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
+            self.ids = ids
+
+    def check(self, fingerprint: str, dimension: int, name: str) -> None:
+        """Refuse a starting encoder whose document side did not make these vectors."""
+        if dimension != self.record["dimension"]:
+            raise UserError(f"{self.path}: its vectors have {self.record['dimension']} dimensions, those of {name} {dimension}; start from the encoder that made them ({self.record['model']})")
+        if fingerprint != self.record["document_fingerprint"]:
+            raise UserError(f"{self.path}: made by another encoder ({self.record['model']}) than {name}; start from the encoder that made them, or encode the documents with this one")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def search(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores float32 and rows int64 [Q, k] of the best rows, best first; -1 where the index found no more.
+
+        Called by every process with the same queries, which all get the same answer.
+        """
+        if self.world.size == 1:
+            return self.search_alone(queries, depth)
+        if self.index is not None:
+            shares = self.world.shares(len(queries))
+            scores, rows = self._search(queries[shares[self.world.rank]], depth, slice(0, len(self)))
+            counts = [part.stop - part.start for part in shares]
+            return self._gather(scores, counts), self._gather(rows, counts)
+        own = self.world.shares(len(self))[self.world.rank]
+        scores, rows = self._search(queries, depth, own)
+        scores, rows = self._filled(scores, depth, -np.inf), self._filled(rows, depth, -1)
+        counts = [len(queries)] * self.world.size
+        both = [self._gather(part, counts).reshape(self.world.size, len(queries), depth).transpose(1, 0, 2).reshape(len(queries), -1) for part in (scores, rows)]
+        order = np.lexsort((both[1], -both[0]), axis=1)[:, : min(depth, len(self))]
+        return tuple(np.take_along_axis(part, order, 1) for part in both)
+
+    def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same, called by one process for itself."""
+        return self._search(queries, depth, slice(0, len(self)))
+
+    def _search(self, queries: np.ndarray, depth: int, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        if self.index is not None:
+            return faiss_index.search(self.index, queries, depth, **self.parameters)
+        if rows.start == rows.stop:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        scores, found = exact.search(self.array[rows], queries, depth, self.device)
+        return scores, found + rows.start
+
+    def _gather(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        return self.world.gather(torch.from_numpy(np.ascontiguousarray(part)).to(self.device), counts).cpu().numpy()
+
+    @staticmethod
+    def _filled(part: np.ndarray, depth: int, value: float) -> np.ndarray:
+        return np.pad(part, ((0, 0), (0, depth - part.shape[1])), constant_values=value)
+
+    def vectors_of(self, rows: np.ndarray, decoded: bool) -> np.ndarray:  # [N] -> float32 [N, D]
+        """Return the exact vectors of rows, or those that the index has kept."""
+        if decoded:
+            return faiss_index.reconstruct(self.index, rows)
+        return np.asarray(self.array[rows], np.float32)
