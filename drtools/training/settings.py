@@ -25,6 +25,7 @@ class TrainingFlags:
     learning_rate: Annotated[float, Option(help="peak learning rate", rich_help_panel=PANEL)] = 2e-5
     warmup_steps: Annotated[int | None, Option(min=0, help="default: the paper's, or 10% of the steps if that is less", rich_help_panel=PANEL)] = None
     optimizer: Annotated[Literal["adamw", "lamb"], Option(help="LAMB for large batches", rich_help_panel=PANEL)] = "adamw"
+    schedule_steps: Annotated[int | None, Option(min=1, help="the learning rate falls to 0 by then; default: by the end", rich_help_panel=PANEL)] = None
     weight_decay: Annotated[float, Option(min=0, help="on all but biases and norms", rich_help_panel=PANEL)] = 0.01
     clip: Annotated[float, Option(min=0, help="largest gradient norm; 0: no limit", rich_help_panel=PANEL)] = 1.0
     seed: Annotated[int, Option(help="seed of every random choice", rich_help_panel=PANEL)] = 42
@@ -75,10 +76,11 @@ class Plan:
     warmup_steps: int | None  # None: a tenth of the training, however many steps that will be
     learning_rate: float
     evaluate_every_steps: int
+    schedule_steps: int | None = None  # None: the same as steps
 
     def rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step (from 0), after so many seconds of training."""
-        done = step / self.steps
+        done = step / (self.schedule_steps or self.steps)
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
         warmed = done / WARMUP_SHARE if self.warmup_steps is None else (step + 1) / max(1, self.warmup_steps)
@@ -99,6 +101,8 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
         limits.append(max(1, math.ceil(epochs * queries / flags.batch_queries)))
     if flags.minutes is not None and flags.minutes <= 0:
         raise UserError(f"--minutes {flags.minutes}: expected more than 0")
+    if flags.schedule_steps and flags.minutes:
+        raise UserError("--schedule-steps with --minutes: the rate falls to 0 by the minutes already; leave one of the two out")
     if flags.learning_rate <= 0:
         raise UserError(f"--learning-rate {flags.learning_rate}: expected more than 0")
     steps = min(limits) if limits else UNKNOWN_STEPS
@@ -106,4 +110,4 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
         warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
     evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
-    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every)
+    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every, flags.schedule_steps)

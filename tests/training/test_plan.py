@@ -22,6 +22,13 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing_by_steps():
     assert made(steps=20).warmup_steps == 2, "10% is less than the paper's 5"
 
 
+def test_training_may_end_before_its_schedule():
+    early = made(steps=50, schedule_steps=200)
+    assert early.is_over(50, 0.0) and early.rate(40, 0.0) == pytest.approx(0.8)
+    with pytest.raises(UserError, match="minutes already"):
+        made(minutes=3, schedule_steps=200)
+
+
 def test_the_rate_rises_and_falls_by_time_however_few_the_steps():
     by_time = made(minutes=1)
     assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0, 0.475, 0.9, 0.45, 0])

@@ -1,0 +1,135 @@
+"""STAR's Makefile: every command that it would run on MS MARCO is one that the tools take; its chain runs on a toy collection."""
+
+import gzip
+import importlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from drtools.cli import command_of
+from drtools.formats.jsonl import read_corpus
+
+FOLDER = Path(__file__).parents[2] / "examples" / "star"
+PASSAGES = ("collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
+            "msmarco-test2019-queries.tsv 2019qrels-pass.txt").split()
+DOCUMENTS = ("msmarco-docs.tsv msmarco-doctrain-queries.tsv.gz msmarco-doctrain-qrels.tsv.gz msmarco-docdev-queries.tsv.gz "
+             "msmarco-docdev-qrels.tsv msmarco-test2019-queries.tsv.gz 2019qrels-docs.txt").split()
+RECIPES = {"warmup", "in-batch", "random", "own", "alpha", "ance", "star"}
+
+
+def make(*words: object, folder: Path) -> subprocess.CompletedProcess:
+    """Run make as a user does, without the variables of a make that runs these tests."""
+    command = ["make", "-f", FOLDER / "Makefile", "DRTOOLS=drtools", *words]
+    return subprocess.run([str(word) for word in command], cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+
+
+def printed(*words: object, folder: Path) -> list[list[str]]:
+    """Return the drtools commands that make would run, without the leading word."""
+    done = make("-n", *words, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line)[1:] for line in done.stdout.splitlines() if line.startswith("drtools ")]
+
+
+def parsed(words: list[str]) -> dict[str, object]:
+    """Return the values that a tool would get; typer raises for a flag or a value that it does not know."""
+    tool, *arguments = words[:words.index(">")] if ">" in words else words
+    module = importlib.import_module(f"drtools.tools.{tool.replace('-', '_')}")
+    application = typer.Typer(add_completion=False)
+    application.command()(command_of(tool, module.main, ""))
+    return typer.main.get_command(application).make_context(tool, list(arguments)).params
+
+
+@pytest.fixture
+def published(tmp_path):
+    folder = tmp_path / "msmarco"
+    folder.mkdir()
+    for name in (*PASSAGES, *DOCUMENTS):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def beir(toy):
+    header, *lines = Path(toy.qrels).read_text().splitlines()
+    (toy.folder / "qrels").mkdir()
+    for split, part in {"train": lines[:12], "dev": lines[12:16], "test": lines[16:]}.items():
+        (toy.folder / "qrels" / f"{split}.tsv").write_text("\n".join([header, *part]) + "\n")
+    return toy.folder
+
+
+@pytest.mark.parametrize("collection", ["passages", "documents", "own"])
+@pytest.mark.parametrize("target", ["table", "baselines"])
+def test_every_command_is_one_that_the_tools_take(published, beir, collection, target):
+    where = [f"DATA={beir}"] if collection == "own" else [f"MSMARCO={published}", f"COLLECTION={collection}"]
+    commands = printed(target, *where, folder=beir)
+    assert all(words[0] == "eval" or "--update" in words for words in commands)
+    outputs = {Path(parsed(words)["output"]).name for words in commands if words[0].startswith("train-")}
+    assert outputs == (RECIPES if target == "baselines" else {"warmup", "star"})
+    made = {parsed(words)["output"] for words in commands if words[0] != "eval"}
+    assert len(made) == len([words for words in commands if words[0] != "eval"])
+
+
+@pytest.mark.parametrize(("collection", "optimizer", "rate", "batch", "document_tokens"), [("passages", "lamb", 1e-4, 256, 120), ("documents", "adamw", 2e-6, 60, 512)])
+def test_star_has_the_papers_settings(published, collection, optimizer, rate, batch, document_tokens):
+    commands = printed(f"MSMARCO={published}", f"COLLECTION={collection}", folder=published)
+    values = parsed(next(words for words in commands if words[0] == "train-star"))
+    expected = {"optimizer": optimizer, "learning_rate": rate, "batch_queries": batch, "max_document_tokens": document_tokens,
+                "max_query_tokens": 24, "weight_decay": 0.01, "clip": 1, "warmup_steps": 1000, "hard_negatives": 1, "negatives": "static"}
+    assert {name: values[name] for name in expected} == expected
+    assert values["model"] == "star/passages/warmup"
+    mined = parsed(next(words for words in commands if words[0] == "mine-negatives" and "--vectors" in words))
+    assert (mined["ranks"], mined["negatives"], mined["max_query_tokens"]) == ("1-200", 200, 32)
+
+
+def test_a_model_can_stand_in_for_the_warmup(beir):
+    commands = printed(f"DATA={beir}", "WARMUP=some/encoder", "RECIPES=star", folder=beir)
+    trained = [parsed(words) for words in commands if words[0].startswith("train-")]
+    assert [values["model"] for values in trained] == ["some/encoder"]
+
+
+def test_what_cannot_be_meant_is_said(tmp_path):
+    assert "say MSMARCO=" in make(folder=tmp_path).stderr
+    assert "expected passages or documents" in make("MSMARCO=.", "COLLECTION=pictures", folder=tmp_path).stderr
+
+
+def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
+    """The commands are those that make prints, in its order, in this process; then make itself finds nothing left to do."""
+    words = ["baselines", f"DATA={beir}", f"OUT={beir / 'out'}", f"MODEL={encoder_folder}", "STEPS=2", "BATCH=4", "DOCUMENT_TOKENS=48",
+             "ENCODE_DOCUMENT_TOKENS=60", "ANCE=--negatives own --refresh-every-steps 1"]
+    for command in printed(*words, folder=beir):
+        outcome = drtools(*(command[:command.index(">")] if ">" in command else command))
+        assert outcome.status == 0, f"{shlex.join(command)}: {outcome.err}"
+        if ">" in command:
+            Path(command[-1]).with_suffix("").write_text(outcome.out)
+    again = make(*words, folder=beir)
+    assert again.returncode == 0, again.stderr
+    assert "drtools " not in again.stdout
+    for recipe in RECIPES | {"bm25", "zero-shot"}:
+        assert f"test/{recipe}.run" in again.stdout
+    assert json.loads((beir / "out" / "ance" / "manifest.json").read_text())["steps"] == 2
+
+
+def test_documents_are_url_title_and_body_cut_after_10000_characters(tmp_path):
+    source, corpus = tmp_path / "msmarco-docs.tsv.gz", tmp_path / "corpus.jsonl"
+    body = "wörd " * 3000
+    with gzip.open(source, "wt", encoding="utf-8") as stream:
+        stream.write(f"D1\thttp://a.b/c \tA title\t{body}\nD2\thttp://d\t\t\nD3\thttp://e\tTwo\u2028lines\tand\ra body\n")
+    with open(corpus, "wb") as stream:
+        subprocess.run([sys.executable, FOLDER / "documents.py", source], stdout=stream, check=True)
+    documents = [document for _, document in read_corpus(corpus)]
+    whole = f"http://a.b/c<sep>A title<sep>{body}"
+    assert [(document.id, document.title) for document in documents] == [("D1", ""), ("D2", ""), ("D3", "")]
+    assert documents[0].text == whole[:10_000] and len(whole) > 10_000
+    assert [document.text for document in documents[1:]] == ["http://d<sep><sep>", "http://e<sep>Two\u2028lines<sep>and\ra body"]
+
+
+def test_a_line_that_is_no_document_is_named(tmp_path):
+    (tmp_path / "docs.tsv").write_text("D1\turl\ttitle\tbody\nD2 url\n")
+    done = subprocess.run([sys.executable, FOLDER / "documents.py", tmp_path / "docs.tsv"], capture_output=True, text=True)
+    assert done.returncode == 1 and "docs.tsv:2: 1 columns, expected `id url title body`" in done.stderr
