@@ -61,8 +61,8 @@ def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) ->
         batches = task.pair_batches(sources, negatives=1)
         task.fit(batches, timed, batches.epoch_queries, None, default_epochs=1, paper_warmup=0)
         task.finish()
-    rows = [[visit.source.query_texts[visit.example.query_id], *(visit.source.text(document) for document in (visit.example.positives[0], visit.example.negatives[0]))]
-            for step in range(steps) for visit in batches.visits(step)]
+    rows = [[source.examples.queries[at], source.text(source.examples.positives[at][0]), source.text(source.examples.negatives[at][0])]
+            for step in range(steps) for source, at, _ in batches.visits(step)]
     return _median_step(times), statistics.median(counts), rows
 
 

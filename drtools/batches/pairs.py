@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools.batches.tokens import Tokens, tokenize
-from drtools.formats.examples import Example
+from drtools.batches.usable import Usable
 from drtools.formats.jsonl import document_text
 from drtools.randomness import generator
 
@@ -26,17 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Source:
-    """Examples with the corpus and queries that they speak of; `weight` is how often an epoch visits each query."""
+    """Examples with the corpus that they speak of; `weight` is how often an epoch visits each query."""
 
-    examples: list[Example]
-    query_texts: dict[str, str]
+    examples: Usable
     store: Store
     title_separator: str = " "
     weight: float = 1.0
 
-    def text(self, document_id: str) -> str:
+    def text(self, row: int) -> str:
         """Return a document's text by this source's title rule."""
-        document = self.store.get(document_id)
+        document = self.store.at(row)
         return document_text(document.title, document.text, self.title_separator)
 
 
@@ -54,10 +53,10 @@ class PairBatch(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A query's turn in a batch; `seed` is what its draws depend on."""
+    """A query's turn in a batch: the example's place in its source, and what its draws depend on."""
 
     source: Source
-    example: Example
+    at: int
     seed: tuple
 
 
@@ -96,23 +95,23 @@ class PairBatches:
             epoch = place // self.epoch_queries
             number, at, copy = self._order(epoch)[place % self.epoch_queries]
             source = self.sources[number]
-            example = source.examples[at]
-            visits.append(Visit(source, example, (self.seed, epoch, example.query_id, number, copy)))
+            visits.append(Visit(source, at, (self.seed, epoch, source.examples.query_ids[at], number, copy)))
         return visits
 
     def __call__(self, step: int) -> PairBatch:
         """Draw the batch of a step, look up and tokenize this process's share of its texts."""
         visits = self.visits(step)
         positives, negatives, owner = [], [], list(range(len(visits)))
-        for row, (source, example, seed) in enumerate(visits):
+        for row, (source, at, seed) in enumerate(visits):
             random = generator(*seed)
-            positives.append((source, example.positives[random.integers(len(example.positives))]))
-            drawn = self._random(source, random) if self.random_negatives else self._mined(example, random)
-            negatives += [(source, document) for document in drawn]
+            relevant = source.examples.positives[at]
+            positives.append((source, int(relevant[random.integers(len(relevant))])))
+            drawn = self._random(source, random) if self.random_negatives else self._mined(source.examples.negatives[at], random)
+            negatives += [(source, document) for document in drawn.tolist()]
             owner += [row] * len(drawn)
         documents = positives + negatives
         texts = {
-            "query": lambda part: [source.query_texts[example.query_id] for source, example, _ in visits[part]],
+            "query": lambda part: [source.examples.queries[at] for source, at, _ in visits[part]],
             "document": lambda part: [source.text(document) for source, document in documents[part]],
         }
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
@@ -122,20 +121,19 @@ class PairBatches:
             _relevant(visits, documents), np.array(owner),
         )
 
-    def _mined(self, example: Example, random: np.random.Generator) -> list[str]:
-        count = min(self.negatives, len(example.negatives))
-        return [example.negatives[at] for at in random.choice(len(example.negatives), count, replace=False)] if count else []
+    def _mined(self, negatives: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        return negatives[random.choice(len(negatives), min(self.negatives, len(negatives)), replace=False)] if len(negatives) else negatives
 
-    def _random(self, source: Source, random: np.random.Generator) -> list[str]:
-        return source.store.ids_at(random.integers(len(source.store), size=self.negatives))
+    def _random(self, source: Source, random: np.random.Generator) -> np.ndarray:
+        return random.integers(len(source.store), size=self.negatives)
 
 
-def _relevant(visits: Sequence[Visit], documents: Sequence[tuple[Source, str]]) -> np.ndarray:  # -> bool [B, C]
-    columns: dict[tuple[int, str], list[int]] = {}
+def _relevant(visits: Sequence[Visit], documents: Sequence[tuple[Source, int]]) -> np.ndarray:  # -> bool [B, C]
+    columns: dict[tuple[int, int], list[int]] = {}
     for column, (source, document) in enumerate(documents):
         columns.setdefault((id(source.store), document), []).append(column)
     relevant = np.zeros((len(visits), len(documents)), bool)
-    for row, (source, example, _) in enumerate(visits):
-        for document in example.positives:
+    for row, (source, at, _) in enumerate(visits):
+        for document in source.examples.positives[at].tolist():
             relevant[row, columns.get((id(source.store), document), [])] = True
     return relevant

@@ -13,6 +13,7 @@ from drtools.formats.jsonl import Document, read_corpus
 from drtools.formats.lines import local, shown
 
 ROWS_A_READ = 4096
+IDS_A_READ = 500  # SQLite's least limit of parameters is 999
 VERSION = 1  # of the tables; another version is another file
 
 
@@ -44,18 +45,26 @@ class Store:
         one = "select id from documents where row = ?"
         return [self.connection.execute(one, (int(row),)).fetchone()[0] for row in rows]
 
+    def rows_of(self, document_ids: Sequence[str]) -> list[int | None]:
+        """Return the row of each id, None for one that the corpus lacks."""
+        known: dict[str, int] = {}
+        for first in range(0, len(document_ids), IDS_A_READ):
+            part = document_ids[first : first + IDS_A_READ]
+            known.update(self.connection.execute(f"select id, row from documents where id in ({','.join('?' * len(part))})", part))
+        return [known.get(document_id) for document_id in document_ids]
+
+    def at(self, row: int) -> Document:
+        """Return the document of a row."""
+        return Document._make(self.connection.execute("select id, title, text from documents where row = ?", (int(row),)).fetchone())
+
     def get(self, document_id: str) -> Document | None:
         """Return a document, or None if the corpus lacks it."""
         found = self.connection.execute("select id, title, text from documents where id = ?", (document_id,)).fetchone()
         return Document._make(found) if found else None
 
-    def has(self, document_id: str) -> bool:
-        """Return whether the corpus holds a document."""
-        return self.connection.execute("select 1 from documents where id = ?", (document_id,)).fetchone() is not None
-
     def missing(self, document_ids: Sequence[str]) -> list[str]:
         """Return those of the ids that the corpus lacks, in their order."""
-        return [document_id for document_id in document_ids if not self.has(document_id)]
+        return [document_id for document_id, row in zip(document_ids, self.rows_of(document_ids), strict=True) if row is None]
 
 
 def open_store(corpus: str) -> Store:

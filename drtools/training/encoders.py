@@ -154,8 +154,7 @@ def read_sources(flags: ExampleFlags) -> list[Source]:
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
     sources = []
     for path, corpus, query_path, separator, weight in zip(flags.examples, corpora, queries, separators, weights, strict=True):
-        usable, texts = usable_examples(path, query_path, stores[corpus])
-        sources.append(Source(usable, texts, stores[corpus], separator, weight))
+        sources.append(Source(usable_examples(path, query_path, stores[corpus]), stores[corpus], separator, weight))
     return sources
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import orjson
 
 from drtools import console
 from drtools.batches.tokens import tokenize
+from drtools.batches.usable import Lists
 from drtools.retrieval.encoding import encode_tokens
 from drtools.retrieval.exact import search
 from drtools.retrieval.mining import MiningFlags, choose_negatives, parse_ranks
@@ -40,20 +40,22 @@ class MinedAnew:
         self.depth = parse_ranks(ranks)[1]
 
     def make(self, path: Path) -> None:
-        """Write one line for each source: the negatives of its examples, in their order."""
-        lines = []
+        """Write the rows of each source's negatives: which example each is for, and which document it is."""
+        found = {}
         for number, source in enumerate(self.sources):
             vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"))
             if self.world.is_first:
-                lines.append(orjson.dumps(self._negatives(source, vectors)))
+                negatives = self._negatives(source, vectors)
+                found |= {f"flat-{number}": negatives.flat, f"starts-{number}": negatives.starts}
         if self.world.is_first:
-            path.write_bytes(b"\n".join(lines))
+            with open(path, "wb") as stream:
+                np.savez(stream, **found)
 
     def load(self, path: Path) -> None:
         """Train with these negatives from here on."""
-        for source, line in zip(self.sources, path.read_bytes().split(b"\n"), strict=True):
-            for example, negatives in zip(source.examples, orjson.loads(line), strict=True):
-                example.negatives = negatives
+        with np.load(path, allow_pickle=False) as found:
+            for number, source in enumerate(self.sources):
+                source.examples.negatives = Lists(found[f"flat-{number}"], found[f"starts-{number}"])
 
     def _document_vectors(self, source: Source, path: Path) -> np.ndarray:
         """Encode the corpus, each process its share of the rows, into one file; return it [N, D]."""
@@ -72,14 +74,12 @@ class MinedAnew:
         self.world.wait()
         return array
 
-    def _negatives(self, source: Source, vectors: np.ndarray) -> list[list[str]]:
-        encoder = self.model.of("query")
-        tokens = tokenize(encoder, [source.query_texts[example.query_id] for example in source.examples], "query")
-        queries = np.empty((len(source.examples), encoder.dimension), np.float32)
+    def _negatives(self, source: Source, vectors: np.ndarray) -> Lists:
+        encoder, examples = self.model.of("query"), source.examples
+        tokens = tokenize(encoder, examples.queries, "query")
+        queries = np.empty((len(examples), encoder.dimension), np.float32)
         encode_tokens(encoder, tokens, self.computing, queries)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
-        chosen = []
-        for example, row_scores, row_numbers in zip(source.examples, scores, rows, strict=True):
-            hits = dict(zip(source.store.ids_at(row_numbers), row_scores.tolist(), strict=True))
-            chosen.append(list(choose_negatives(example.query_id, hits, set(example.positives), None, self.flags, Counter())))
-        return chosen
+        return Lists.of(
+            list(choose_negatives(query_id, dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)), set(positives.tolist()), None, self.flags, Counter()))
+            for query_id, positives, row_scores, row_numbers in zip(examples.query_ids, examples.positives, scores, rows, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drtools.batches.pairs import PairBatches, Source
-from drtools.batches.usable import usable_examples
+from drtools.batches.usable import Lists, Usable, usable_examples
 from drtools.formats.store import open_store
 from drtools.models.encoder import load_encoder
 from drtools.training.processes import World
@@ -15,7 +15,7 @@ from drtools.training.processes import World
 @pytest.fixture
 def source(toy):
     store = open_store(toy.corpus)
-    return Source(*usable_examples(toy.examples, toy.queries, store), store)
+    return Source(usable_examples(toy.examples, toy.queries, store), store)
 
 
 def batches(source, encoder_folder, **settings):
@@ -29,55 +29,57 @@ def texts_of(batch, side):
 
 
 def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
-    source.examples[3].positives.append("d5")  # a second positive, which is another query's first
-    source.examples[3].negatives = ["d9"]
+    positives, negatives = ([rows.tolist() for rows in lists] for lists in (source.examples.positives, source.examples.negatives))
+    positives[3].append(5)  # a second positive, which is another query's first
+    negatives[3] = [9]
+    source.examples.positives, source.examples.negatives = Lists.of(positives), Lists.of(negatives)
     made = batches(source, encoder_folder)
     for step in range(7):
         batch, visits = made(step), made.visits(step)
-        encoded = {tuple(text): document for document in (f"d{n}" for n in range(60))
-                   for text in [_document_tokens(source, encoder_folder, document)]}
+        encoded = {_document_tokens(source, encoder_folder, row): row for row in range(60)}
         documents = [encoded[tuple(text)] for text in texts_of(batch, "document")]
         assert batch.relevant.shape == (6, len(documents)) and len(batch.owner) == len(documents)
         for column, document in enumerate(documents):
-            example = visits[batch.owner[column]].example
-            assert document in (example.positives if column < 6 else example.negatives)
+            at = visits[batch.owner[column]].at
+            assert document in (positives if column < 6 else negatives)[at]
             for row, visit in enumerate(visits):
-                assert batch.relevant[row, column] == (document in visit.example.positives)
-        assert Counter(batch.owner.tolist()) == {row: 1 + min(2, len(visit.example.negatives)) for row, visit in enumerate(visits)}
+                assert batch.relevant[row, column] == (document in positives[visit.at])
+        assert Counter(batch.owner.tolist()) == {row: 1 + min(2, len(negatives[visit.at])) for row, visit in enumerate(visits)}
 
 
-def _document_tokens(source, encoder_folder, document, known={}):  # noqa: B006: kept on purpose, tokenizing is slow
+def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006: kept on purpose, tokenizing is slow
     from drtools.batches.tokens import tokenize
 
-    if document not in known:
-        known[document] = tuple(tokenize(load_encoder(encoder_folder), [source.text(document)], "document").flat.tolist())
-    return known[document]
+    if row not in known:
+        known[row] = tuple(tokenize(load_encoder(encoder_folder), [source.text(row)], "document").flat.tolist())
+    return known[row]
 
 
 def test_an_epoch_visits_each_query_once_and_draws_anew_in_the_next(source, encoder_folder):
     made = batches(source, encoder_folder, batch_queries=5)
     first, second = ([visit for step in range(4 * epoch, 4 * epoch + 4) for visit in made.visits(step)] for epoch in (0, 1))
     for visits in (first, second):
-        assert sorted(visit.example.query_id for visit in visits) == sorted(example.query_id for example in source.examples)
-    assert [visit.example.query_id for visit in first] != [visit.example.query_id for visit in second]
+        assert sorted(visit.at for visit in visits) == list(range(20))
+    assert [visit.at for visit in first] != [visit.at for visit in second]
     assert not {visit.seed for visit in first} & {visit.seed for visit in second}
 
 
 def test_weights_say_how_often_an_epoch_visits_a_query(source, encoder_folder):
-    other = Source(source.examples[:10], source.query_texts, source.store, weight=2.5)
+    some = source.examples
+    other = Source(Usable(some.query_ids[:10], some.queries[:10], some.positives, some.negatives), source.store, weight=2.5)
     made = batches([source, other], encoder_folder, batch_queries=9)
     assert made.epoch_queries == 20 + 25
     for epoch in (0, 1):
         visits = [visit for step in range(5 * epoch, 5 * epoch + 5) for visit in made.visits(step)]
-        counts = Counter((visit.source is other, visit.example.query_id) for visit in visits)
-        assert all(counts[False, example.query_id] == 1 for example in source.examples)
-        assert Counter(counts[True, example.query_id] for example in other.examples) == {2: 5, 3: 5}
+        counts = Counter((visit.source is other, visit.at) for visit in visits)
+        assert all(counts[False, at] == 1 for at in range(20))
+        assert Counter(counts[True, at] for at in range(10)) == {2: 5, 3: 5}
         assert len({visit.seed for visit in visits}) == 45, "every visit draws for itself"
 
 
 def test_each_source_has_its_own_title_rule(source, encoder_folder):
-    other = Source(source.examples, source.query_texts, source.store, title_separator=" fox ")
-    assert other.text("d1").replace(" fox ", " ", 1) == source.text("d1") != other.text("d1")
+    other = Source(source.examples, source.store, title_separator=" fox ")
+    assert other.text(1).replace(" fox ", " ", 1) == source.text(1) != other.text(1)
 
 
 def test_random_negatives_come_from_the_whole_corpus(source, encoder_folder):

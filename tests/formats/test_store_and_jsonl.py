@@ -58,6 +58,8 @@ def test_the_store_gives_back_everything(tmp_path):
         {"id": record["_id"], **record} for record in records[4090:4100]]
     assert store.get("d4321") == Document("d4321", "t", records[4321]["text"])
     assert store.get("nope") is None and store.missing(["d1", "nope"]) == ["nope"]
+    assert store.rows_of([]) == [] and store.rows_of([*(f"no{n}" for n in range(1200)), "d1"])[-1] == store.ids_at(range(len(store))).index("d1")
+    assert all(store.at(row) == store.get(document_id) for row, document_id in enumerate(store.ids_at(range(len(store)))))
     assert store.ids_at([0, 4999]) == ["d0", "d4999"]
     assert open_store(str(path)).path == store.path
 

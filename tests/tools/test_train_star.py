@@ -56,17 +56,15 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     from drtools.training.refresh import MinedAnew
 
     store = open_store(toy.corpus)
-    source = Source(*usable_examples(toy.examples, toy.queries, store), store)
+    source = Source(usable_examples(toy.examples, toy.queries, store), store)
     model, computing = load_encoder(encoder_folder), Computing("cpu", "fp32", 256)
     refresh = MinedAnew([source], model, computing, World(), 5, "2-9", 4)
     refresh.make(tmp_path / "refreshed-5")
     refresh.load(tmp_path / "refreshed-5")
-    ids = [document["_id"] for document in toy.documents]
-    documents = encode_texts(model, [source.text(document) for document in ids], "document", computing)[0].astype(np.float16).astype(np.float32)
-    for example in source.examples:
-        query = encode_texts(model, [source.query_texts[example.query_id]], "query", computing)[0][0]
-        ranked = [ids[row] for row in np.argsort(-(documents @ query), kind="stable")]
-        assert example.negatives == [document for document in ranked[1:9] if document not in example.positives][:4]
+    documents = encode_texts(model, [source.text(row) for row in range(60)], "document", computing)[0].astype(np.float16).astype(np.float32)
+    for text, positives, negatives in zip(source.examples.queries, source.examples.positives, source.examples.negatives, strict=True):
+        ranked = np.argsort(-(documents @ encode_texts(model, [text], "query", computing)[0][0]), kind="stable")
+        assert negatives.tolist() == [row for row in ranked[1:9].tolist() if row not in positives][:4]
 
 
 def test_a_refresh_changes_what_is_learnt_from(toy, encoder_folder, drtools, tmp_path):
