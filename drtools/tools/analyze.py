@@ -1,0 +1,114 @@
+"""Analyse runs, examples, training logs and vectors, as the papers do: a folder with analysis.json and pictures.
+
+    drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
+    drtools analyze lambda.run dense.run --against bm25.run -o likeness
+    drtools analyze star.run --examples examples.jsonl -o negatives
+    drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
+    drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 --qrels qrels/test.tsv -o move
+
+What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth. Runs and
+--against: rank-biased overlap. --examples: histogram of their scores; with runs: the share of each query's negatives that
+is among the run's top. --logs: their numbers over steps. --vectors: one query's move among its documents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+SCORE_BINS = 50
+VECTORS = "One query before and after"
+
+
+def main(
+    folder: flags.FolderOutput,
+    runs: Annotated[list[str] | None, Argument(help="runs to look at"), flags.Role.INPUT] = None,
+    qrels: Annotated[str | None, Option(help="judgements: pairwise errors of the runs; the relevant documents of --query"), flags.Role.INPUT] = None,
+    min_rel: flags.MinRel = 1,
+    corpus_size: Annotated[int | None, Option(min=1, help="--qrels: documents of the corpus, to estimate errors in all where runs are cut")] = None,
+    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), flags.Role.INPUT] = None,
+    rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = 0.9,
+    examples: Annotated[list[str] | None, Option(help="examples: their scores; with runs: which negatives are still hard"), flags.Role.INPUT] = None,
+    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), flags.Role.INPUT] = None,
+    curve: Annotated[list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")] = None,
+    depth: Annotated[int, Option(min=1, help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to it")] = 200,
+    vectors: Annotated[str | None, Option(help="vectors of documents", rich_help_panel=VECTORS), flags.Role.INPUT] = None,
+    query_vectors: Annotated[list[str] | None, Option(help="vectors of queries: once before, once after", rich_help_panel=VECTORS), flags.Role.INPUT] = None,
+    query: Annotated[str | None, Option(help="id of the query", rich_help_panel=VECTORS)] = None,
+) -> None:
+    """Compose: check what was given, make each analysis of it, write, print."""
+    import orjson
+
+    from drtools.evaluation import analyses
+    from drtools.formats.trec import read_qrels, read_run
+
+    check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query)
+    with output.folder(folder) as work:
+        judged = read_qrels(qrels) if qrels else {}
+        lists = {label: read_run(path) for label, path in labels_of(runs or []).items()}
+        made: list[analyses.Analysis] = []
+        if lists and qrels:
+            made.append(analyses.errors(lists, judged, min_rel, depth, corpus_size, work.path))
+        if against:
+            made.append(analyses.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
+        if examples:
+            made += analyses.of_examples(labels_of(examples), lists, depth, SCORE_BINS, work.path)
+        if logs:
+            made.append(analyses.curves(labels_of(logs), curve, work.path))
+        if vectors:
+            made.append(analyses.move(vectors, query_vectors, query, judged, min_rel, depth, work.path))
+        content = {"depth": depth, **{analysis.name: analysis.numbers for analysis in made}}
+        (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+        work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
+    print("\n\n".join(f"{analysis.title}\n{console.aligned(analysis.table)}" for analysis in made))
+
+
+def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query) -> None:
+    """Raise UserError for inputs that make no analysis together."""
+    if not (examples or logs or vectors or runs):
+        raise UserError("nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --vectors")
+    if runs and not (qrels or against or examples):
+        raise UserError("runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES (negatives)")
+    if against and not runs:
+        raise UserError("--against compares runs with a reference; name the runs")
+    if qrels and not (runs or vectors):
+        raise UserError("--qrels judges runs; name the runs")
+    if not 0 < rbo < 1:
+        raise UserError(f"--rbo {rbo:g}: p is above 0 and below 1")
+    if curve and not logs:
+        raise UserError("--curve chooses among the numbers of --logs; name the logs")
+    given = [bool(vectors), bool(query), bool(query_vectors)]
+    if any(given) and not all(given) or query_vectors and len(query_vectors) != 2:
+        raise UserError("a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after")
+
+
+def labels_of(paths: list[str]) -> dict[str, str]:
+    """Return {label: path}: names without their endings, with as many folders before them as tell them apart.
+
+    A training.jsonl goes by its folder's name. Raises UserError for a path that was named twice.
+    """
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise UserError(f"{twice}: was named twice; once is enough")
+    parts = [_parts(Path(path)) for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        labels = ["/".join(names[-count:]) for names in parts]
+        if len(set(labels)) == len(labels):
+            return dict(zip(labels, paths, strict=True))
+    return {path: path for path in paths}
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    """Return the names of a path's folders and file, without the file's ending."""
+    folders = path.absolute().parent.parts
+    if path.name == "training.jsonl":
+        return folders
+    name = path.name.removesuffix(".gz")
+    for ending in (".run", ".trec", ".txt", ".jsonl"):
+        name = name.removesuffix(ending)
+    return (*folders, name or path.name)
