@@ -37,7 +37,7 @@ def make_vectors(folder: Path, count: int) -> None:
     (folder / "ids.txt").write_text("".join(f"{row}\n" for row in range(count)))
     fingerprints = {f"{side}_fingerprint": value for side, value in load_encoder(MODEL).side_fingerprints().items()}
     (folder / "manifest.json").write_text(json.dumps({"tool": "benchmark", "request": {}, "kind": "vectors", "side": "document", "count": count, "dimension": DIMENSION,
-                                                      "dtype": "float16", "model": MODEL, "fingerprint": str(count), "title_separator": " ", **fingerprints}))
+                                                      "dtype": "float16", "model": MODEL, "normalized": True, "corpus": "", "fingerprint": str(count), "title_separator": " ", "max_tokens": 256, "precision": "fp32", **fingerprints}))
 
 
 def steps(vectors: str, index: str | None, count: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ def operations(body: nn.Module, lengths: np.ndarray) -> float:  # [N] tokens of 
     return float(2 * products * lengths.sum() + attention)
 
 
+@cache
 def matmul_rate(device: str, dtype: torch.dtype) -> float:
     """Return the operations a second of a large square product: the median of 5, after 2 to warm up."""
     size = 2048 if torch.device(device).type == "cpu" else 4096  # a GPU is done with 2048 before it has well begun

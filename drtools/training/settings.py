@@ -69,7 +69,7 @@ class ExampleFlags:
 
 @dataclass
 class Plan:
-    """Steps to take and the learning rate at each: linear warm-up, then linear to 0 by steps or by minutes."""
+    """Steps to take and the learning rate at each: linear warm-up to the peak, then linear to 0 by steps or by minutes."""
 
     steps: int
     minutes: float | None
@@ -83,8 +83,11 @@ class Plan:
         done = step / (self.schedule_steps or self.steps)
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
-        warmed = done / WARMUP_SHARE if self.warmup_steps is None else (step + 1) / max(1, self.warmup_steps)
-        return self.learning_rate * min(1.0, warmed) * max(0.0, 1.0 - done)
+        if self.warmup_steps is None:
+            warmed, share = done / WARMUP_SHARE, WARMUP_SHARE
+        else:
+            warmed, share = (step + 1) / max(1, self.warmup_steps), self.warmup_steps / (self.schedule_steps or self.steps)
+        return self.learning_rate * min(1.0, warmed, max(0.0, 1.0 - done) / max(1e-9, 1.0 - share))
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""

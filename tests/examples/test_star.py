@@ -1,66 +1,31 @@
 """STAR's Makefile: every command that it would run on MS MARCO is one that the tools take; its chain runs on a toy collection."""
 
 import gzip
-import importlib
 import json
-import os
-import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import makefiles
 import pytest
-import typer
+from makefiles import parsed
 
-from drtools.cli import command_of
 from drtools.formats.jsonl import read_corpus
 
-FOLDER = Path(__file__).parents[2] / "examples" / "star"
-PASSAGES = ("collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
-            "msmarco-test2019-queries.tsv 2019qrels-pass.txt").split()
-DOCUMENTS = ("msmarco-docs.tsv msmarco-doctrain-queries.tsv.gz msmarco-doctrain-qrels.tsv.gz msmarco-docdev-queries.tsv.gz "
-             "msmarco-docdev-qrels.tsv msmarco-test2019-queries.tsv.gz 2019qrels-docs.txt").split()
+FOLDER = makefiles.EXAMPLES / "star"
 RECIPES = {"warmup", "in-batch", "random", "own", "alpha", "ance", "star"}
-
-
-def make(*words: object, folder: Path) -> subprocess.CompletedProcess:
-    """Run make as a user does, without the variables of a make that runs these tests."""
-    command = ["make", "-f", FOLDER / "Makefile", "DRTOOLS=drtools", *words]
-    return subprocess.run([str(word) for word in command], cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
-
-
-def printed(*words: object, folder: Path) -> list[list[str]]:
-    """Return the drtools commands that make would run, without the leading word."""
-    done = make("-n", *words, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return [shlex.split(line)[1:] for line in done.stdout.splitlines() if line.startswith("drtools ")]
-
-
-def parsed(words: list[str]) -> dict[str, object]:
-    """Return the values that a tool would get; typer raises for a flag or a value that it does not know."""
-    tool, *arguments = words[:words.index(">")] if ">" in words else words
-    module = importlib.import_module(f"drtools.tools.{tool.replace('-', '_')}")
-    application = typer.Typer(add_completion=False)
-    application.command()(command_of(tool, module.main, ""))
-    return typer.main.get_command(application).make_context(tool, list(arguments)).params
+make, printed = partial(makefiles.make, "star"), partial(makefiles.printed, "star")
 
 
 @pytest.fixture
 def published(tmp_path):
-    folder = tmp_path / "msmarco"
-    folder.mkdir()
-    for name in (*PASSAGES, *DOCUMENTS):
-        (folder / name).touch()
-    return folder
+    return makefiles.published_in(tmp_path / "msmarco")
 
 
 @pytest.fixture
 def beir(toy):
-    header, *lines = Path(toy.qrels).read_text().splitlines()
-    (toy.folder / "qrels").mkdir()
-    for split, part in {"train": lines[:12], "dev": lines[12:16], "test": lines[16:]}.items():
-        (toy.folder / "qrels" / f"{split}.tsv").write_text("\n".join([header, *part]) + "\n")
-    return toy.folder
+    return makefiles.beir_of(toy)
 
 
 @pytest.mark.parametrize("collection", ["passages", "documents", "own"])
@@ -102,11 +67,7 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
     """The commands are those that make prints, in its order, in this process; then make itself finds nothing left to do."""
     words = ["baselines", f"DATA={beir}", f"OUT={beir / 'out'}", f"MODEL={encoder_folder}", "STEPS=2", "BATCH=4", "DOCUMENT_TOKENS=48",
              "ENCODE_DOCUMENT_TOKENS=60", "ANCE=--negatives own --refresh-every-steps 1"]
-    for command in printed(*words, folder=beir):
-        outcome = drtools(*(command[:command.index(">")] if ">" in command else command))
-        assert outcome.status == 0, f"{shlex.join(command)}: {outcome.err}"
-        if ">" in command:
-            Path(command[-1]).with_suffix("").write_text(outcome.out)
+    makefiles.run_all(printed(*words, folder=beir), drtools)
     again = make(*words, folder=beir)
     assert again.returncode == 0, again.stderr
     assert "drtools " not in again.stdout

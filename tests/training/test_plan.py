@@ -18,20 +18,21 @@ def test_the_first_limit_ends_it():
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing_by_steps():
     rates = [made(steps=100).rate(step, 0.0) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 5) and rates[4] == max(rates) == pytest.approx(0.96) and rates[99] == pytest.approx(0.01)
+    # transformers' linear schedule: from the peak at the end of the warm-up
+    assert rates[0] == pytest.approx(1 / 5) and rates[4] == rates[5] == max(rates) == pytest.approx(1) and rates[52] == pytest.approx(48 / 95) and rates[99] == pytest.approx(1 / 95)
     assert made(steps=20).warmup_steps == 2, "10% is less than the paper's 5"
 
 
 def test_training_may_end_before_its_schedule():
     early = made(steps=50, schedule_steps=200)
-    assert early.is_over(50, 0.0) and early.rate(40, 0.0) == pytest.approx(0.8)
+    assert early.is_over(50, 0.0) and early.rate(40, 0.0) == pytest.approx(160 / 195)
     with pytest.raises(UserError, match="minutes already"):
         made(minutes=3, schedule_steps=200)
 
 
 def test_the_rate_rises_and_falls_by_time_however_few_the_steps():
     by_time = made(minutes=1)
-    assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0, 0.475, 0.9, 0.45, 0])
+    assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
 @pytest.mark.parametrize("flags", [{"epochs": 0}, {"minutes": -1}])

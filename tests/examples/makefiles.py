@@ -1,0 +1,72 @@
+"""What the tests of the papers' Makefiles share: what make would run, whether the tools take it, and its run in this process."""
+
+import importlib
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from drtools.cli import command_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PASSAGES = ("collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
+            "msmarco-test2019-queries.tsv 2019qrels-pass.txt").split()
+DOCUMENTS = ("msmarco-docs.tsv msmarco-doctrain-queries.tsv.gz msmarco-doctrain-qrels.tsv.gz msmarco-docdev-queries.tsv.gz "
+             "msmarco-docdev-qrels.tsv msmarco-test2019-queries.tsv.gz 2019qrels-docs.txt").split()
+
+
+def make(example: str, *words: object, folder: Path) -> subprocess.CompletedProcess:
+    """Run make as a user does, without the variables of a make that runs these tests."""
+    command = ["make", "-f", EXAMPLES / example / "Makefile", "DRTOOLS=drtools", *words]
+    return subprocess.run([str(word) for word in command], cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+
+
+def printed(example: str, *words: object, folder: Path) -> list[list[str]]:
+    """Return the drtools commands that make would run, without the leading word."""
+    done = make(example, "-n", *words, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return [shlex.split(line)[1:] for line in done.stdout.splitlines() if line.startswith("drtools ")]
+
+
+def arguments_of(words: list[str]) -> list[str]:
+    """Return a command's words without what the shell does with its output."""
+    return words[:words.index(">")] if ">" in words else words
+
+
+def parsed(words: list[str]) -> dict[str, object]:
+    """Return the values that a tool would get; typer raises for a flag or a value that it does not know."""
+    tool, *arguments = arguments_of(words)
+    module = importlib.import_module(f"drtools.tools.{tool.replace('-', '_')}")
+    application = typer.Typer(add_completion=False)
+    application.command()(command_of(tool, module.main, ""))
+    return typer.main.get_command(application).make_context(tool, list(arguments)).params
+
+
+def run_all(commands: list[list[str]], drtools: Callable) -> None:
+    """Run commands in their order in this process; a table written as X.txt.new becomes X.txt."""
+    for command in commands:
+        outcome = drtools(*arguments_of(command))
+        assert outcome.status == 0, f"{shlex.join(command)}: {outcome.err}"
+        if ">" in command:
+            Path(command[-1]).with_suffix("").write_text(outcome.out)
+
+
+def published_in(folder: Path) -> Path:
+    """Make a folder with MS MARCO's files, empty."""
+    folder.mkdir()
+    for name in (*PASSAGES, *DOCUMENTS):
+        (folder / name).touch()
+    return folder
+
+
+def beir_of(toy) -> Path:
+    """Deal the toy collection's judgements out to train, dev and test, as BEIR does; return its folder."""
+    header, *lines = Path(toy.qrels).read_text().splitlines()
+    (toy.folder / "qrels").mkdir()
+    for split, part in {"train": lines[:12], "dev": lines[12:16], "test": lines[16:]}.items():
+        (toy.folder / "qrels" / f"{split}.tsv").write_text("\n".join([header, *part]) + "\n")
+    return toy.folder
