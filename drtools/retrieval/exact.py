@@ -31,7 +31,7 @@ LARGEST_ROW = 0xFFFFFFFF
 
 
 def search(
-    vectors: np.ndarray,
+    vectors: np.ndarray | torch.Tensor,
     queries: np.ndarray,
     depth: int,
     device: str = "cpu",
@@ -40,7 +40,7 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find each query's rows of highest inner product, ties by lower row first.
 
-    vectors [N, D] float16 or float32, usually a memory map; queries [Q, D] float32. Returns scores float32 [Q, k] and rows int64
+    vectors [N, D] float16 or float32, usually a memory map, or a tensor that is kept on the device; queries [Q, D] float32. Returns scores float32 [Q, k] and rows int64
     [Q, k], best first, k = min(depth, N). After each block `on_progress` is told how many of the N rows are done.
     Other devices than `cuda` leave it to the CPU. Raises UserError where there is no vector, the dimensions differ, or a value is
     not finite.
@@ -171,11 +171,18 @@ def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return bits.view(torch.float32), LARGEST_ROW - (keys & LARGEST_ROW)
 
 
-def blocks(vectors: np.ndarray, block_rows: int, device: str) -> Iterator[tuple[int, int, torch.Tensor]]:
+def blocks(vectors: np.ndarray | torch.Tensor, block_rows: int, device: str) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield (first row, rows, float32 [block_rows, D]) for all of vectors [N, D]; zeros follow the rows of the last. The tensor is reused."""
     import torch
 
     block = torch.empty(block_rows, vectors.shape[1], device=device)
+    if isinstance(vectors, torch.Tensor):
+        for start in range(0, len(vectors), block_rows):
+            count = min(block_rows, len(vectors) - start)
+            block[:count] = vectors[start : start + count]
+            block[count:] = 0
+            yield start, count, block
+        return
     # torch converts float16 forty times faster than numpy, but warns of memory that it may not write to
     staged = torch.empty(block.shape, dtype=torch.float16 if vectors.dtype == "float16" else torch.float32)
     for start in range(0, len(vectors), block_rows):

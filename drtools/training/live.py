@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from drtools.training.processes import World
 
 
+GPU_SHARE = 0.5  # of the free memory, that vectors may take
+
+
 class LiveIndex:
     """What a query encoder is tuned against: `vectors`, exact or through the FAISS index `index` of the same documents."""
 
@@ -46,6 +49,18 @@ class LiveIndex:
                 raise UserError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
             self.ids = ids
 
+        self.searched = self._kept_near(self.array[self._own_rows()]) if self.index is None else None
+
+    def _own_rows(self) -> slice:
+        """Which rows this process searches."""
+        return self.world.shares(len(self))[self.world.rank]
+
+    def _kept_near(self, vectors: np.ndarray) -> np.ndarray | torch.Tensor:
+        """Put vectors on a GPU that has room: to read them anew at each step would take longer than to search them."""
+        if not self.device.startswith("cuda") or vectors.nbytes > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return vectors
+        return torch.from_numpy(np.asarray(vectors)).to(self.device)
+
     def check(self, fingerprint: str, dimension: int, name: str) -> None:
         """Refuse a starting encoder whose document side did not make these vectors."""
         if dimension != self.record["dimension"]:
@@ -65,11 +80,10 @@ class LiveIndex:
             return self.search_alone(queries, depth)
         if self.index is not None:
             shares = self.world.shares(len(queries))
-            scores, rows = self._search(queries[shares[self.world.rank]], depth, slice(0, len(self)))
             counts = [part.stop - part.start for part in shares]
+            scores, rows = self.search_alone(queries[shares[self.world.rank]], depth)
             return self._gather(scores, counts), self._gather(rows, counts)
-        own = self.world.shares(len(self))[self.world.rank]
-        scores, rows = self._search(queries, depth, own)
+        scores, rows = self._search_own(queries, depth)
         scores, rows = self._filled(scores, depth, -np.inf), self._filled(rows, depth, -1)
         counts = [len(queries)] * self.world.size
         both = [self._gather(part, counts).reshape(self.world.size, len(queries), depth).transpose(1, 0, 2).reshape(len(queries), -1) for part in (scores, rows)]
@@ -78,15 +92,15 @@ class LiveIndex:
 
     def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """The same, called by one process for itself."""
-        return self._search(queries, depth, slice(0, len(self)))
-
-    def _search(self, queries: np.ndarray, depth: int, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         if self.index is not None:
             return faiss_index.search(self.index, queries, depth, **self.parameters)
-        if rows.start == rows.stop:
+        return exact.search(self.searched if self.world.size == 1 else self.array, queries, depth, self.device)
+
+    def _search_own(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        if not len(self.searched):
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        scores, found = exact.search(self.array[rows], queries, depth, self.device)
-        return scores, found + rows.start
+        scores, rows = exact.search(self.searched, queries, depth, self.device)
+        return scores, rows + self._own_rows().start
 
     def _gather(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         return self.world.gather(torch.from_numpy(np.ascontiguousarray(part)).to(self.device), counts).cpu().numpy()

@@ -125,3 +125,14 @@ def test_other_dimensions_and_no_vectors_are_refused():
         exact.search(integers(0, 5, 4), integers(0, 5, 3), 5)
     with pytest.raises(UserError, match="found no row"):
         exact.search(np.empty((0, 4), np.float32), integers(0, 5, 4), 5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_tensor_that_is_kept_gives_what_the_file_gives(dtype):
+    import torch
+
+    random = np.random.default_rng(4)
+    vectors, queries = random.standard_normal((1001, 24)).astype(dtype), random.standard_normal((7, 24)).astype(np.float32)
+    from_array, from_tensor = exact.search(vectors, queries, 50, block_rows=160), exact.search(torch.from_numpy(vectors), queries, 50, block_rows=160)
+    for one, other in zip(from_array, from_tensor, strict=True):
+        np.testing.assert_array_equal(one, other)
