@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
+
 WORDS = ("fox hound otter heron badger salmon falcon marten lynx beaver adder newt raven finch osprey stoat weasel hare "
          "hammer chisel plane lathe anvil wrench pliers gouge mallet rasp clamp vise auger bradawl spokeshave "
          "river forest hill meadow marsh cliff valley lake runs swims hunts sleeps eats cuts bends holds turns").split()
