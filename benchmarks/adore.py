@@ -50,11 +50,12 @@ def steps(vectors: str, index: str | None, count: int) -> dict[str, float]:
     from drtools.models.dropout import use_own_dropout
     from drtools.models.encoder import load_encoder
     from drtools.retrieval.encoding import Computing
-    from drtools.training.adore import AdoreLoss, Judged, Metric
+    from drtools.training.adore import AdoreLoss, Judged
     from drtools.training.gradients import Gradients
     from drtools.training.live import LiveIndex
     from drtools.training.optimizers import adamw
     from drtools.training.processes import World
+    from drtools.training.settings import Metric
 
     model = load_encoder(MODEL)
     use_own_dropout(model.body)

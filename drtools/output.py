@@ -174,11 +174,16 @@ def _take_lock(work: Work) -> int:
     return descriptor
 
 
+def _lacks_only_its_name(work: Work) -> bool:
+    """Return whether an earlier process finished this very request and died before it could rename the folder."""
+    complete = work.path / manifest.NAME
+    return complete.exists() and not work.overwrite and _same(manifest.read_json(complete)["request"], work.request)
+
+
 def _open_partial(work: Work) -> None:
     """Continue an earlier process's work if its request was the same, or start afresh."""
     written = work.path / REQUEST
-    complete = work.path / manifest.NAME
-    if complete.exists() and not work.overwrite and _same(manifest.read_json(complete)["request"], work.request):
+    if _lacks_only_its_name(work):
         work.give_name()
         work.done = True
         raise AlreadyDone(f"{work.target}: already done, by this same request")
@@ -253,6 +258,8 @@ def _belongs_to_another_request(work: Work) -> bool:
 def _follow(output: "FolderOutput") -> Work:
     """Return the work of the first of several processes, for another of them, which only reads it."""
     work = _Followed(Path(output.output), output.request, output.overwrite, output.update)
+    if _lacks_only_its_name(work):  # asked before the next line, as the first process may be about to rename it
+        raise AlreadyDone(f"{work.target}: already done, by this same request")
     _check_finished(work)
     return work
 

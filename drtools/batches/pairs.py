@@ -63,7 +63,7 @@ class Visit(NamedTuple):
 class PairBatches:
     """The endless sequence of batches over examples: epochs in random order, one after another without a rest.
 
-    `share(count)` and `ranks` say which part of `count` texts is this process's and how many processes there are.
+    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is.
     """
 
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, *, batch_queries: int, negatives: int, seed: int,

@@ -13,7 +13,7 @@ from drtools.evaluation import overlap, pictures, projection, scores
 from drtools.evaluation.measures import mean
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import Qrels, Run
-from drtools.formats.vectors import Vectors, open_vectors
+from drtools.formats.vectors import Vectors, open_document_vectors, open_vectors
 
 LONGEST_NAME = 26  # characters in a title; longer ones are cut in the middle
 
@@ -171,9 +171,7 @@ def move(vectors: str, query_vectors: list[str], query: str, qrels: Qrels, min_r
     """Project a query before and after training with its relevant and top documents, move.png."""
     import numpy as np
 
-    documents = open_vectors(vectors)
-    if documents.manifest["side"] != "document":
-        raise UserError(f"{vectors}: vectors of queries, expected vectors of documents")
+    documents = open_document_vectors(vectors)
     queries = np.stack([_query_vector(path, query, documents) for path in query_vectors])
     found = projection.all_scores(documents.array, queries)
     tops = [projection.best_rows(row, depth) for row in found]

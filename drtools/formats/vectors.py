@@ -107,6 +107,14 @@ def open_vectors(folder: str | Path) -> Vectors:
     return Vectors(folder, array, ids, record)
 
 
+def open_document_vectors(folder: str | Path) -> Vectors:
+    """The same, for a folder that must hold vectors of documents."""
+    opened = open_vectors(folder)
+    if opened.manifest["side"] != "document":
+        raise UserError(f"{folder}: vectors of queries, expected vectors of documents")
+    return opened
+
+
 def find_not_finite(array: np.ndarray, rows_a_block: int = 65536) -> int | None:
     """Return the first row that holds NaN or infinity, or None."""
     import numpy as np

@@ -75,7 +75,7 @@ def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callab
 
     def measure() -> dict[str, float]:
         vectors = np.empty((len(texts), encoder.dimension), np.float32)
-        encode_tokens(encoder, tokens, computing._replace(autocast=computing.precision == "bf16"), vectors)
+        encode_tokens(encoder, tokens, computing.in_training, vectors)
         scores, rows = search(vectors, DEPTH)
         return _values(list(texts), scores, rows, ids, qrels, measures)
 
@@ -125,6 +125,6 @@ def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[st
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)]
     for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
-        encode_tokens(encoder.of(side), tokens, computing._replace(autocast=computing.precision == "bf16"), into)
+        encode_tokens(encoder.of(side), tokens, computing.in_training, into)
     scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
     return _values(query_ids, scores, rows, pool, qrels, measures)

@@ -36,6 +36,11 @@ class Computing(NamedTuple):
     batch_tokens: int
     autocast: bool = False  # for float32 weights that are being trained
 
+    @property
+    def in_training(self) -> Computing:
+        """The same, for a model that is being trained."""
+        return self._replace(autocast=self.precision == "bf16")
+
 
 def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None) -> Computing:
     """Settle the device, the precision, the processor threads and the tokens in a batch."""

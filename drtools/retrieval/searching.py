@@ -84,6 +84,17 @@ class RunSource:
             yield Found(query_id, dict(list(hits.items())[:depth]), {document: hits.get(document) for document in asked.get(query_id, ())})
 
 
+def refuse_another_encoder(record: dict, what: Path, fingerprint: str, dimension: int, name: str, for_dimension: str, for_encoder: str) -> None:
+    """Refuse queries of an encoder whose document side did not make the vectors that `record` is the manifest of.
+
+    The last two say the next move where the dimension, or the encoder alone, is another.
+    """
+    if dimension != record["dimension"]:
+        raise UserError(f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} ({record['model']})")
+    if fingerprint != record["document_fingerprint"]:
+        raise UserError(f"{what}: made by another encoder ({record['model']}) than {name}; {for_encoder}")
+
+
 class QueryEncoder:
     """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
 
@@ -101,11 +112,7 @@ class QueryEncoder:
             self._check(theirs["document_fingerprint"], theirs["dimension"], query_vectors)
 
     def _check(self, fingerprint: str, dimension: int, name: str) -> None:
-        """Refuse queries of an encoder whose document side did not make these vectors."""
-        if dimension != self.record["dimension"]:
-            raise UserError(f"{self.what}: its vectors have {self.record['dimension']} dimensions, those of {name} {dimension}; use the encoder that made them ({self.record['model']})")
-        if fingerprint != self.record["document_fingerprint"]:
-            raise UserError(f"{self.what}: made by another encoder ({self.record['model']}) than {name}; encode the documents again, or search with the encoder that made them")
+        refuse_another_encoder(self.record, self.what, fingerprint, dimension, name, "use the encoder that made them", "encode the documents again, or search with the encoder that made them")
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -199,12 +206,10 @@ class DenseSource:
 def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None,
                **parameters: int | None) -> DenseSource:
     """Open a vectors folder for exact search, or a FAISS index folder."""
-    from drtools.formats.vectors import Ids, open_vectors
+    from drtools.formats.vectors import Ids, open_document_vectors
 
     if vectors:
-        opened = open_vectors(vectors)
-        if opened.manifest["side"] != "document":
-            raise UserError(f"{vectors}: vectors of queries, expected vectors of documents")
+        opened = open_document_vectors(vectors)
         return DenseSource(QueryEncoder(opened.manifest, opened.path, encoder_flags, compute, query_vectors), opened.ids, array=opened.array)
     from drtools.retrieval import faiss_index
 

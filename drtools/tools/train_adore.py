@@ -14,7 +14,7 @@ from typer import Option
 from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.dev import QueryDevFlags
-from drtools.training.settings import StudentFlags, TrainingFlags
+from drtools.training.settings import Metric, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 2000  # Zhan et al. 2021
 PAPER_EPOCHS = 6  # [code]
@@ -42,8 +42,6 @@ def main(
     compute: flags.ComputeFlags = flags.ComputeFlags(precision="fp32"),
 ) -> None:
     """Compose: query batches, the live index, ADORE's loss, the one loop, an encoder bound to the index."""
-    from drtools.training.adore import AdoreLoss, Metric, StaticLists
-
     wanted = Metric.parse(metric)
     if loss_vectors == "exact" and not vectors:
         raise UserError("--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or --loss-vectors decoded")
@@ -53,6 +51,7 @@ def main(
         raise UserError(f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of the two out")
     with output.folder(folder) as work:
         from drtools.retrieval.dev import dev_measure_on_index
+        from drtools.training.adore import AdoreLoss, StaticLists
         from drtools.training.encoders import EncoderTraining
         from drtools.training.live import LiveIndex
         from drtools.training.loop import LOG_EVERY_STEPS

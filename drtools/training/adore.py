@@ -14,35 +14,17 @@ import torch
 from torch import Tensor
 
 from drtools.batches.queries import QueryBatch
-from drtools.batches.tokens import tokenize
-from drtools.errors import UserError
 from drtools.losses import adore, lambda_weights
 from drtools.randomness import generator
-from drtools.retrieval.encoding import encode_tokens
+from drtools.retrieval.encoding import encode_texts
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.retrieval.encoding import Computing
     from drtools.training.live import LiveIndex
+    from drtools.training.settings import Metric
 
 RR_CUT = 10  # of the log's RR@10
-
-
-class Metric(NamedTuple):
-    """What pairs are weighed by: `rr`, `mrr`, `ndcg` at a cut, or `none`."""
-
-    name: str
-    cut: int
-
-    @classmethod
-    def parse(cls, word: str) -> Metric:
-        """Read `rr@200`, `mrr@10`, `ndcg@10` or `none`."""
-        name, at, cut = word.lower().partition("@")
-        if word.lower() == "none":
-            return cls("none", 0)
-        if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
-            raise UserError(f"--metric {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
-        return cls(name, int(cut))
 
 
 class Judged(NamedTuple):
@@ -148,13 +130,11 @@ class StaticLists:
 
     def __init__(self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Computing, every_steps: int) -> None:
         self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
-        self.computing = computing._replace(autocast=computing.precision == "bf16")
+        self.computing = computing.in_training
 
     def make(self, path: Path) -> None:
         """Write rows int64 [Q, depth] in the order of the queries; every process searches, the first one writes."""
-        tokens = tokenize(self.encoder, list(self.texts.values()), "query")
-        vectors = np.empty((len(self.texts), self.encoder.dimension), np.float32)
-        encode_tokens(self.encoder, tokens, self.computing, vectors)
+        vectors, _ = encode_texts(self.encoder, list(self.texts.values()), "query", self.computing)
         rows = self.loss.live.search(vectors, self.loss.depth)[1]
         if self.loss.live.world.is_first:
             with open(path, "wb") as stream:

@@ -127,17 +127,17 @@ class Gradients:
         first = sum(batch.counts[side][: self.world.rank])
         return gradient[first : first + batch.counts[side][self.world.rank]]
 
-    def _back(self, batch: Batch, chunk: Chunk, vectors: Tensor | None, own: dict[str, Tensor]) -> Sequence[Tensor | None] | None:
+    def _back(self, batch: Batch, chunk: Chunk, vectors: Tensor | None, own: dict[str, Tensor]) -> Sequence[Tensor | None]:
         if vectors is None:
             vectors = self._encode(batch, chunk, keep=True)
         gradient = own[chunk.side][torch.from_numpy(chunk.rows).to(vectors.device)]
         if self.cores == 1:
             vectors.backward(gradient)
-            return None
+            return ()
         # several threads would add to one gradient in an order that nobody repeats
         return torch.autograd.grad(vectors, self.parameters, gradient, allow_unused=True)
 
-    def _add(self, found: Sequence[Tensor | None] | None) -> None:
-        for parameter, gradient in zip(self.parameters, found or (), strict=found is not None):
+    def _add(self, found: Sequence[Tensor | None]) -> None:
+        for parameter, gradient in zip(self.parameters, found, strict=False):  # nothing is found where backward() added it already
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

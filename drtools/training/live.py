@@ -15,8 +15,9 @@ import torch
 
 from drtools import manifest
 from drtools.errors import UserError
-from drtools.formats.vectors import Ids, open_vectors
+from drtools.formats.vectors import Ids, open_document_vectors
 from drtools.retrieval import exact, faiss_index
+from drtools.retrieval.searching import refuse_another_encoder
 
 if TYPE_CHECKING:
     from drtools.training.processes import World
@@ -36,9 +37,7 @@ class LiveIndex:
         self.path = Path(index or vectors)
         self.record = manifest.read(self.path)
         if vectors:
-            opened = open_vectors(vectors)
-            if opened.manifest["side"] != "document":
-                raise UserError(f"{vectors}: vectors of queries, expected vectors of documents")
+            opened = open_document_vectors(vectors)
             self.array, self.ids = opened.array, opened.ids
         if index:
             if self.record.get("kind") != "faiss":
@@ -63,10 +62,7 @@ class LiveIndex:
 
     def check(self, fingerprint: str, dimension: int, name: str) -> None:
         """Refuse a starting encoder whose document side did not make these vectors."""
-        if dimension != self.record["dimension"]:
-            raise UserError(f"{self.path}: its vectors have {self.record['dimension']} dimensions, those of {name} {dimension}; start from the encoder that made them ({self.record['model']})")
-        if fingerprint != self.record["document_fingerprint"]:
-            raise UserError(f"{self.path}: made by another encoder ({self.record['model']}) than {name}; start from the encoder that made them, or encode the documents with this one")
+        refuse_another_encoder(self.record, self.path, fingerprint, dimension, name, "start from the encoder that made them", "start from the encoder that made them, or encode the documents with this one")
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -12,7 +12,7 @@ import numpy as np
 from drtools import console
 from drtools.batches.tokens import tokenize
 from drtools.batches.usable import Lists
-from drtools.retrieval.encoding import encode_tokens
+from drtools.retrieval.encoding import encode_texts, encode_tokens
 from drtools.retrieval.exact import search
 from drtools.retrieval.mining import MiningFlags, choose_negatives, parse_ranks
 from drtools.retrieval.texts import DocumentTexts
@@ -35,12 +35,12 @@ class MinedAnew:
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, computing: Computing, world: World,
                  every_steps: int, ranks: str, negatives: int) -> None:
         self.sources, self.model, self.world, self.every_steps = sources, model, world, every_steps
-        self.computing = computing._replace(autocast=computing.precision == "bf16")
+        self.computing = computing.in_training
         self.flags = MiningFlags(ranks=ranks, negatives=negatives)
         self.depth = parse_ranks(ranks)[1]
 
     def make(self, path: Path) -> None:
-        """Write the rows of each source's negatives: which example each is for, and which document it is."""
+        """Write each source's negatives: rows of its corpus, and where each example's begin. Called in every process."""
         found = {}
         for number, source in enumerate(self.sources):
             vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"))
@@ -76,9 +76,7 @@ class MinedAnew:
 
     def _negatives(self, source: Source, vectors: np.ndarray) -> Lists:
         encoder, examples = self.model.of("query"), source.examples
-        tokens = tokenize(encoder, examples.queries, "query")
-        queries = np.empty((len(examples), encoder.dimension), np.float32)
-        encode_tokens(encoder, tokens, self.computing, queries)
+        queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
         return Lists.of(
             list(choose_negatives(query_id, dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)), set(positives.tolist()), None, self.flags, Counter()))

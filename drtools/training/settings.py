@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, Self
 
 from typer import Option
 
@@ -65,6 +65,23 @@ class ExampleFlags:
     queries: Annotated[list[str], Option(help="their queries: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT]
     weight: Annotated[list[float] | None, Option(help="visits of a query in an epoch; one for each --examples")] = None
     title_separator: Annotated[list[str] | None, Option(help="between a document's title and its text; one for all, or one for each; default: a space")] = None
+
+
+class Metric(NamedTuple):
+    """What pairs are weighed by: `rr`, `mrr`, `ndcg` at a cut, or `none`."""
+
+    name: str
+    cut: int
+
+    @classmethod
+    def parse(cls, word: str) -> Self:
+        """Read `rr@200`, `mrr@10`, `ndcg@10` or `none`."""
+        name, at, cut = word.lower().partition("@")
+        if word.lower() == "none":
+            return cls("none", 0)
+        if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
+            raise UserError(f"--metric {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
+        return cls(name, int(cut))
 
 
 @dataclass

@@ -10,7 +10,8 @@ import torch
 from safetensors.numpy import load_file
 
 from drtools.batches.queries import QueryBatch
-from drtools.training.adore import AdoreLoss, Judged, Metric, candidates_of
+from drtools.training.adore import AdoreLoss, Judged, candidates_of
+from drtools.training.settings import Metric
 
 
 class Frozen:
