@@ -34,6 +34,10 @@ class Tokens(NamedTuple):
             ids[at, : lengths[at]] = self.flat[self.starts[row] : self.starts[row + 1]]
         return ids, mask.astype(np.int64)
 
+    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens."""
+        return *self.padded(rows, padding), self.prompt_tokens
+
 
 def tokenize(encoder: Encoder, texts: Sequence[str], side: str) -> Tokens:
     """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length."""

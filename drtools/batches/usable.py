@@ -5,12 +5,14 @@ Documents are kept as rows of the corpus, four bytes each: a hundred million neg
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,21 +28,30 @@ if TYPE_CHECKING:
 EXAMPLES_A_READ = 256
 
 
+class Scores(Enum):
+    """Which scores of examples a loss may learn from: none, a teacher's, or whoever gave them."""
+
+    UNREAD = "unread"
+    TEACHER = "teacher"
+    ANY = "any"
+
+
 @dataclass
 class Lists:
-    """Lists of rows of a corpus: list i is flat[starts[i]:starts[i + 1]], int32."""
+    """Lists of rows of a corpus (int32), or of their scores (float32): list i is flat[starts[i]:starts[i + 1]]."""
 
     flat: np.ndarray
     starts: np.ndarray
 
     @classmethod
-    def of(cls, lists: Iterable[Sequence[int]]) -> Lists:
-        """Pack lists."""
-        flat, starts = array("i"), array("q", [0])
-        for rows in lists:
-            flat.extend(rows)
+    def of(cls, lists: Iterable[Sequence[float]], kind: str = "i") -> Lists:
+        """Pack lists of a kind of array: `i` rows, `f` scores."""
+        flat, starts = array(kind), array("q", [0])
+        for values in lists:
+            flat.extend(values)
             starts.append(len(flat))
-        return cls(np.frombuffer(flat, np.int32) if flat else np.empty(0, np.int32), np.frombuffer(starts, np.int64))
+        dtype = np.dtype(kind)
+        return cls(np.frombuffer(flat, dtype) if flat else np.empty(0, dtype), np.frombuffer(starts, np.int64))
 
     def __getitem__(self, at: int) -> np.ndarray:
         return self.flat[self.starts[at] : self.starts[at + 1]]
@@ -54,40 +65,73 @@ class Lists:
 
 @dataclass
 class Usable:
-    """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives."""
+    """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives.
+
+    Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one teacher of them all.
+    """
 
     query_ids: list[str]
     queries: list[str]
     positives: Lists
     negatives: Lists
+    positive_scores: Lists | None = None
+    negative_scores: Lists | None = None
+    scored_by: str | None = None
 
     def __len__(self) -> int:
         return len(self.query_ids)
 
 
-def usable_examples(path: str, queries: str, store: Store) -> Usable:
+def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scores.UNREAD) -> Usable:
     """Return the examples whose query has a text and a positive in the corpus, without the ids that the corpus lacks.
 
-    A lacking positive stays out of training and, being no document, needs no mask.
+    A lacking positive stays out of training and, being no document, needs no mask. With `scores` of a teacher, examples that
+    a retriever scored are refused; those of several teachers always.
     """
-    texts, counts = read_queries(queries), Counter()
-    usable = list(_usable(path, texts, store, counts))
+    texts, counts, teachers = read_queries(queries), Counter(), {}
+    usable = list(_usable(path, texts, store, counts, teachers))
     for name, words in (("without text", f"examples have a query that {shown(queries)} lacks; left out"), ("without positive", "examples have no positive in the corpus; left out"),
                         ("lacking", "documents of the examples are not in the corpus; left out"), ("without negative", "examples have no negative; they train on in-batch negatives alone")):
         console.notice(counts[name], f"{counts[name]:,} {words}")
     if not usable:
         raise UserError(f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong together?")
-    query_ids = [query_id for query_id, _, _ in usable]
-    return Usable(query_ids, [texts[query_id] for query_id in query_ids], Lists.of(positives for _, positives, _ in usable), Lists.of(negatives for _, _, negatives in usable))
+    query_ids = [row.query_id for row in usable]
+    kept = Usable(query_ids, [texts[query_id] for query_id in query_ids], Lists.of(row.positives for row in usable), Lists.of(row.negatives for row in usable))
+    if scores is not Scores.UNREAD:
+        kept.scored_by = _one_teacher(path, teachers, scores)
+        kept.positive_scores = Lists.of((row.positive_scores for row in usable), "f")
+        kept.negative_scores = Lists.of((row.negative_scores for row in usable), "f")
+    return kept
 
 
-def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter) -> Iterator[tuple[str, array, array]]:
+def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> str | None:
+    """Return who scored all examples; `teachers` maps each who did to the first query scored so."""
+    if len(teachers) > 1:
+        (first, query), (second, other) = list(teachers.items())[:2]
+        raise UserError(f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by {second or 'a retriever'}; "
+                        "scores of several teachers do not mix, run teacher-score on the whole file")
+    teacher = next(iter(teachers), None)
+    if teacher is None and scores is Scores.TEACHER:
+        raise UserError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say --accept-scores to learn from what scored it")
+    return teacher
+
+
+class _Row(NamedTuple):
+    query_id: str
+    positives: array
+    negatives: array
+    positive_scores: array
+    negative_scores: array
+
+
+def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter, teachers: dict[str | None, str]) -> Iterator[_Row]:
     examples = read_examples(path)
     while some := list(islice(examples, EXAMPLES_A_READ)):
         wanted = list({document for example in some for document in (*example.positives, *example.negatives)})
         row_of = {document: row for document, row in zip(wanted, store.rows_of(wanted), strict=True) if row is not None}
         for example in some:
-            positives, negatives = (array("i", [row_of[document] for document in documents if document in row_of]) for documents in (example.positives, example.negatives))
+            positives, positive_scores = _known(example.positives, example.positive_scores, row_of)
+            negatives, negative_scores = _known(example.negatives, example.negative_scores, row_of)
             counts["lacking"] += len(example.positives) + len(example.negatives) - len(positives) - len(negatives)
             if example.query_id not in texts:
                 counts["without text"] += 1
@@ -95,4 +139,12 @@ def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter) -> 
                 counts["without positive"] += 1
             else:
                 counts["without negative"] += not negatives
-                yield example.query_id, positives, negatives
+                teachers.setdefault(example.scored_by, example.query_id)
+                yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores)
+
+
+def _known(documents: list[str], scores: list[float | None] | None, row_of: dict[str, int]) -> tuple[array, array]:
+    """Return rows of the documents that the corpus has, and their scores, nan where there is none."""
+    pairs = [(row_of[document], math.nan if score is None else score)
+             for document, score in zip(documents, scores or [None] * len(documents), strict=True) if document in row_of]
+    return array("i", [row for row, _ in pairs]), array("f", [score for _, score in pairs])

@@ -13,7 +13,8 @@ from drtools.formats.lines import shown
 class Example:
     """One query with every positive (which is also its false-negative mask) and its negatives.
 
-    Scores, where there are any, stand in the order of the ids. `others` holds the keys that this version does not know.
+    Scores, where there are any, stand in the order of the ids; `scored_by` names the teacher that gave them, as name@fingerprint, and is
+    None for a retriever's. `others` holds the keys that this version does not know.
     """
 
     query_id: str
@@ -21,6 +22,7 @@ class Example:
     negatives: list[str]
     positive_scores: list[float | None] | None = None
     negative_scores: list[float | None] | None = None
+    scored_by: str | None = None
     others: dict = field(default_factory=dict)
 
     def record(self) -> dict:
@@ -30,6 +32,8 @@ class Example:
             known["positive_scores"] = self.positive_scores
         if self.negative_scores is not None:
             known["negative_scores"] = self.negative_scores
+        if self.scored_by is not None:
+            known["scored_by"] = self.scored_by
         return known | self.others
 
     def line(self) -> bytes:
@@ -37,7 +41,7 @@ class Example:
         return json_line(self.record())
 
 
-KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_scores")
+KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_scores", "scored_by")
 
 
 def _ids(record: dict, key: str, path: str | Path, number: int) -> list[str]:
@@ -69,11 +73,14 @@ def parse_example(record: dict, path: str | Path, number: int) -> Example:
     both = set(positives) & set(negatives)
     if both:
         raise UserError(f"{shown(path)}:{number}: {min(both)!r} is a positive and a negative of query {query_id!r}")
+    scored_by = record.get("scored_by")
+    if not isinstance(scored_by, str | None):
+        raise UserError(f"{shown(path)}:{number}: scored_by is {type(scored_by).__name__}, expected a teacher's name@fingerprint")
     return Example(
         query_id, positives, negatives,
         _scores(record, "positive_scores", len(positives), path, number),
         _scores(record, "negative_scores", len(negatives), path, number),
-        {key: value for key, value in record.items() if key not in KEYS},
+        scored_by, {key: value for key, value in record.items() if key not in KEYS},
     )
 
 

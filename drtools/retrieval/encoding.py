@@ -117,9 +117,10 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
 
 @torch.inference_mode()
 def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray) -> None:
-    ids, mask = (torch.from_numpy(part).to(computing.device) for part in tokens.padded(rows, encoder.tokenizer.pad_token_id))
+    inputs = [torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
+              for part in tokens.inputs(rows, encoder.tokenizer.pad_token_id)]
     with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.autocast):
-        vectors = encoder(ids, mask, tokens.prompt_tokens).cpu().numpy()
+        vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise UserError(f"{encoder.folder}: its vectors are not finite numbers; the weights are damaged, or try --precision fp32")
     into[rows] = vectors

@@ -1,19 +1,17 @@
-"""What every training of an encoder shares but its method: the model as the flags ask for it, batches, the loop, the folder."""
+"""What every training of an encoder shares but its method: the model as the flags ask for it, batches, the folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drtools import __version__, console
-from drtools.batches.pairs import PairBatches, Source
+from drtools import console
+from drtools.batches.pairs import PairBatches
+from drtools.batches.visits import Source
 from drtools.batches.queries import QueryBatches
-from drtools.batches.usable import usable_examples
+from drtools.batches.usable import Scores, usable_examples
 from drtools.errors import UserError
 from drtools.formats.store import open_store
-from drtools.models.attention import use_sliced_attention
-from drtools.models.dropout import use_own_dropout
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
 from drtools.models.heads import add_projection
 from drtools.models.lora import add_lora, merge_lora
@@ -21,44 +19,31 @@ from drtools.models.pair import EncoderPair, halves, untie
 from drtools.models.settings import SIDES, check_side, side_folder
 from drtools.models.source import resolve
 from drtools.retrieval.dev import dev_measure
-from drtools.retrieval.encoding import apply_flags, choose_computing
+from drtools.retrieval.encoding import apply_flags
 from drtools.training.card import write_card
-from drtools.training.loop import Run, fit
-from drtools.training.processes import join
-from drtools.training.settings import plan
+from drtools.training.task import Task
 
 if TYPE_CHECKING:
     from drtools.flags import ComputeFlags, EncoderFlags
     from drtools.output import Work
     from drtools.retrieval.dev import DevFlags
-    from drtools.training.gradients import Batch, Loss
-    from drtools.training.loop import Refresh
     from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 
 
-@dataclass
-class EncoderTraining:
-    """One training, from the flags to the finished folder. A tool makes it, asks it for batches, and fits with a loss.
+class EncoderTraining(Task):
+    """The training of an encoder. A tool makes it, asks it for batches, and fits with a loss.
 
     With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder first.
     """
 
-    work: Work
-    encoder_flags: EncoderFlags
-    student: StudentFlags
-    training: TrainingFlags
-    compute: ComputeFlags
-    shape: ShapeFlags | None = None
-    side: str | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, work: Work, encoder_flags: EncoderFlags, student: StudentFlags, training: TrainingFlags, compute: ComputeFlags,
+                 shape: ShapeFlags | None = None, side: str | None = None) -> None:
         """Meet the other processes and load the starting model."""
-        self.computing = choose_computing(self.compute, self.training.batch_tokens)
-        self.world = join(self.work, self.computing.device)
-        self.model = self._starting_model().to(self.computing.device)
-        given = self.student.scale
-        self.scale = halves(self.model)[0].settings.default_scale if given is None else given
-        self.parallel = self._make_own_randomness()
+        super().__init__(work, training, compute)
+        self.encoder_flags, self.student, self.shape, self.side = encoder_flags, student, shape, side
+        model = self._starting_model()
+        self.adopt(model, [half.body for half in halves(model)])
+        self.scale = halves(model)[0].settings.default_scale if student.scale is None else student.scale
 
     def _starting_model(self) -> Encoder | EncoderPair:
         """Load the starting encoder in float32, with what the flags change about it."""
@@ -80,19 +65,6 @@ class EncoderTraining:
                 add_lora(half, self.student.lora_rank, self.student.lora_alpha)
         return model
 
-    def _make_own_randomness(self) -> bool:
-        """On a processor draw dropout by thread, so that each core can train on texts of its own; return whether it can."""
-        bodies = [half.body for half in halves(self.model)]
-        if self.training.activation_checkpointing:  # runs parts again, with torch's own random numbers
-            for body in bodies:
-                body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            return False
-        if self.computing.device != "cpu":
-            return False
-        for body in bodies:
-            use_own_dropout(body)
-        return all([use_sliced_attention(body) for body in bodies])
-
     def pair_batches(self, sources: list[Source], **settings: object) -> PairBatches:
         """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
         return PairBatches(sources, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
@@ -103,26 +75,13 @@ class EncoderTraining:
         return QueryBatches(texts, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
                             shares=self.world.shares, rank=self.world.rank)
 
-    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, queries: int, measure: Callable[[], dict[str, float]] | None, *,
-            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
-        """Train; an epoch is `queries` visits. With a `measure` the weights that it likes best are kept."""
-        steps = plan(self.training, queries, default_epochs, paper_warmup)
-        self.run = Run(self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
-        fit(self.run, batches, loss_of, measure, refresh)
-
     def measure_on(self, dev: DevFlags, source: Source, queries: str) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the dev judgements, if there are any, by default over a source's corpus."""
         return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator)
 
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""
-        if self.world.is_first:
-            self._write(facts)
-        self.world.wait()
-        self.world.leave()
-        self.work.done = True
-        best = self.run.best
-        console.say(f"{self.work.target}: trained for {self.run.step:,} steps" + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else ""))
+        self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:
         if self.student.lora_rank:
@@ -130,21 +89,17 @@ class EncoderTraining:
                 merge_lora(half)
         fingerprints = save_encoder(self.model, self.work.path)
         query, document = (self.model.of(side).settings for side in SIDES)
-        record = {
-            "base": self.encoder_flags.model, "scale": self.scale, "steps": self.run.step, "precision": self.computing.precision,
-            "processes": self.world.size, "best": self.run.best, "evaluations": self.run.evaluations,
-            "training_seconds": round(self.run.seconds(), 1), **facts,
-        }
+        record = {"base": self.encoder_flags.model, "scale": self.scale, **self.record(), **facts}
         write_card(self.work.path, {
-            **record, "tool": self.work.request["tool"], "version": __version__, "request": self.work.request, "dimension": self.model.dimension,
+            **record, **self.card_record(), "dimension": self.model.dimension,
             "normalized": document.normalized, "max_query_tokens": query.max_query_tokens, "max_document_tokens": document.max_document_tokens,
             "query_prompt": query.query_prompt, "document_prompt": document.document_prompt,
         })
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
 
 
-def read_sources(flags: ExampleFlags) -> list[Source]:
-    """Open every file of examples with the corpus and queries that belong to it."""
+def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[Source]:
+    """Open every file of examples with the corpus and queries that belong to it; `scores` says which scores a loss may learn from."""
     count = len(flags.examples)
     corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
     separators = _for_each("--title-separator", flags.title_separator or [" "], count)
@@ -154,7 +109,7 @@ def read_sources(flags: ExampleFlags) -> list[Source]:
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
     sources = []
     for path, corpus, query_path, separator, weight in zip(flags.examples, corpora, queries, separators, weights, strict=True):
-        sources.append(Source(usable_examples(path, query_path, stores[corpus]), stores[corpus], separator, weight))
+        sources.append(Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight))
     return sources
 
 

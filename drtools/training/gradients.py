@@ -35,7 +35,9 @@ class Batch(Protocol):
     """What a method's batch holds for the loop; the loss may ask it for more.
 
     `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has. A method that trains
-    one side alone has that side alone.
+    one side alone has that side alone. Sides are whatever the model knows: `model.of(side)` is a module with a `body`, a `tokenizer`
+    and a `dimension` D, which makes rows [texts, D] out of `tokens.inputs(rows, padding)`. A ranker's rows are logits (D = 1), a masked
+    language model's are each text's summed losses: what must be exchanged, and no more.
     """
 
     tokens: dict[str, Tokens]
@@ -108,16 +110,17 @@ class Gradients:
 
     def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
         device = self.computing.device
-        encoder, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
-        ids, mask = (torch.from_numpy(part).to(device) for part in tokens.padded(chunk.rows, encoder.tokenizer.pad_token_id))
+        half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
+        inputs = [torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
+                  for part in tokens.inputs(chunk.rows, half.tokenizer.pad_token_id)]
         if self.cores == 1:
             torch.manual_seed(chunk.seed)
         autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.computing.precision == "bf16")
         with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
-            return encoder(ids, mask, tokens.prompt_tokens)
+            return half(*inputs)
 
     def _everybodys(self, batch: Batch, chunks: list[Chunk], parts: list[Tensor], side: str) -> Tensor:
-        own = torch.empty(len(batch.tokens[side].lengths), self.model.dimension, device=self.computing.device)
+        own = torch.empty(len(batch.tokens[side].lengths), self.model.of(side).dimension, device=self.computing.device)
         for chunk, vectors in zip(chunks, parts, strict=True):
             if chunk.side == side:
                 own[torch.from_numpy(chunk.rows).to(own.device)] = vectors.detach()

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Counts queries, tokens, padding and multiplications of this process; the queries are those of all processes."""
+    """Counts queries, tokens, padding and multiplications of this process; the queries (texts, for a model that has none) are those of all processes."""
 
     def __init__(self, model: Encoder | EncoderPair, computing: Computing, world: World) -> None:
         self.model, self.world = model, world
         dtype = torch.bfloat16 if computing.precision == "bf16" else torch.float32
         self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
         self.latest: dict[str, float] = {}
+        self.counted = "queries"
         self._forget()
 
     def _forget(self) -> None:
         self.started = time.monotonic()
-        self.steps = self.queries = self.tokens = self.slots = 0
+        self.steps = self.texts = self.tokens = self.slots = 0
         self.operations = self.loss = 0.0
         self.noted: dict[str, list[float]] = {}
 
@@ -43,7 +44,8 @@ class Meter:
         self.latest = {"loss": loss, **numbers}
         self.steps += 1
         self.loss += loss
-        self.queries += sum(batch.counts["query"])
+        self.counted = "queries" if "query" in batch.counts else "texts"
+        self.texts += sum(batch.counts["query"] if "query" in batch.counts else next(iter(batch.counts.values())))
         self.slots += slots
         for side, tokens in batch.tokens.items():
             self.tokens += int(tokens.lengths.sum())
@@ -53,7 +55,7 @@ class Meter:
         """Return the numbers since the last reading: the mean loss, the last rate and norm, speeds, padding, share of the matmul rate."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         numbers = {
-            **self.latest, "loss": self.loss / max(1, self.steps), "queries_per_second": round(self.queries / seconds, 2),
+            **self.latest, "loss": self.loss / max(1, self.steps), f"{self.counted}_per_second": round(self.texts / seconds, 2),
             "tokens_per_second": round(self.tokens / seconds, 1), "padding_share": round(1 - self.tokens / max(1, self.slots), 4),
             "matmul_share": round(self.operations / seconds / self.rate, 4) if self.rate else None,
         }

@@ -18,7 +18,7 @@ from drtools.retrieval.mining import MiningFlags, choose_negatives, parse_ranks
 from drtools.retrieval.texts import DocumentTexts
 
 if TYPE_CHECKING:
-    from drtools.batches.pairs import Source
+    from drtools.batches.visits import Source
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
     from drtools.retrieval.encoding import Computing

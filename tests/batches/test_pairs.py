@@ -1,12 +1,17 @@
 """Training batches: what is drawn for whom, what is relevant to whom, and whose share it is."""
 
+import zlib
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from drtools.batches.pairs import PairBatches, Source
-from drtools.batches.usable import Lists, Usable, usable_examples
+from drtools.batches.pairs import PairBatches
+from drtools.batches.tokens import tokenize
+from drtools.batches.usable import Lists, Scores, Usable, usable_examples
+from drtools.batches.visits import Source
+from drtools.errors import UserError
+from drtools.formats.examples import read_examples
 from drtools.formats.store import open_store
 from drtools.models.encoder import load_encoder
 from drtools.training.processes import World
@@ -100,3 +105,51 @@ def test_the_shares_of_all_processes_are_the_whole_batch(source, encoder_folder,
     for part in parts:
         np.testing.assert_array_equal(part.relevant, whole.relevant)
         np.testing.assert_array_equal(part.owner, whole.owner)
+
+
+def scored(toy, tmp_path, teachers):
+    """The toy's examples with a score for every document, each example by one of the teachers in turn."""
+    path = tmp_path / "scored.jsonl"
+    lines = []
+    for number, example in enumerate(read_examples(toy.examples)):
+        example.positive_scores = [score_of(example.query_id, document) for document in example.positives]
+        example.negative_scores = [score_of(example.query_id, document) for document in example.negatives]
+        example.scored_by = teachers[number % len(teachers)]
+        lines.append(example.line())
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def score_of(query_id, document):
+    return (zlib.crc32(f"{query_id} {document}".encode()) % 1000) / 8  # exact in float32
+
+
+def test_scores_follow_their_documents(toy, encoder_folder, tmp_path):
+    store = open_store(toy.corpus)
+    source = Source(usable_examples(scored(toy, tmp_path, ["teacher@1"]), toy.queries, store, Scores.TEACHER), store)
+    made = batches(source, encoder_folder)
+    documents = texts_of(made(3), "document")
+    visits = made.visits(3)
+    positives = {tuple(tokens_of(made, source, row)): store.at(row).id for lists in (source.examples.positives, source.examples.negatives) for rows in lists for row in rows.tolist()}
+    for text, owner, score in zip(documents, made(3).owner.tolist(), made(3).scores.tolist(), strict=True):
+        assert score == score_of(source.examples.query_ids[visits[owner].at], positives[tuple(text)])
+    assert source.examples.scored_by == "teacher@1"
+
+
+def tokens_of(made, source, row):
+    return tokenize(made.model, [source.text(row)], "document").flat.tolist()
+
+
+@pytest.mark.parametrize(("teachers", "allowed", "words"), [
+    ([None], Scores.TEACHER, "run teacher-score on it, or say --accept-scores"),
+    (["one@1", "two@2"], Scores.ANY, "scores of several teachers do not mix"),
+    (["one@1", None], Scores.ANY, "scores of several teachers do not mix"),
+])
+def test_scores_that_nobody_should_learn_from_are_refused(toy, tmp_path, teachers, allowed, words):
+    with pytest.raises(UserError, match=words):
+        usable_examples(scored(toy, tmp_path, teachers), toy.queries, open_store(toy.corpus), allowed)
+
+
+def test_scores_of_a_retriever_are_accepted_if_said(toy, tmp_path):
+    accepted = usable_examples(scored(toy, tmp_path, [None]), toy.queries, open_store(toy.corpus), Scores.ANY)
+    assert accepted.scored_by is None and len(accepted.positive_scores.flat) == len(accepted.positives.flat)

@@ -1,0 +1,77 @@
+"""What every training shares, whatever it trains: where it computes, with whom, the loop, and what is said of the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drtools import __version__, console
+from drtools.models.attention import use_sliced_attention
+from drtools.models.dropout import use_own_dropout
+from drtools.retrieval.encoding import choose_computing
+from drtools.training.loop import Run, fit
+from drtools.training.processes import join
+from drtools.training.settings import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from drtools.flags import ComputeFlags
+    from drtools.output import Work
+    from drtools.training.gradients import Batch, Loss
+    from drtools.training.loop import Refresh
+    from drtools.training.settings import TrainingFlags
+
+
+class Task:
+    """One training, from the flags to the finished folder: adopt a model, fit it with batches and a loss, finish with what writes it."""
+
+    def __init__(self, work: Work, training: TrainingFlags, compute: ComputeFlags) -> None:
+        """Meet the other processes."""
+        self.work, self.training = work, training
+        self.computing = choose_computing(compute, training.batch_tokens)
+        self.world = join(work, self.computing.device)
+
+    def adopt(self, model: nn.Module, bodies: Sequence[nn.Module]) -> None:
+        """Take the model to train; `bodies` are its transformers."""
+        self.model = model.to(self.computing.device)
+        self.parallel = self._make_own_randomness(bodies)
+
+    def _make_own_randomness(self, bodies: Sequence[nn.Module]) -> bool:
+        """On a processor draw dropout by thread, so that each core can train on texts of its own; return whether it can."""
+        if self.training.activation_checkpointing:  # runs parts again, with torch's own random numbers
+            for body in bodies:
+                body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            return False
+        if self.computing.device != "cpu":
+            return False
+        for body in bodies:
+            use_own_dropout(body)
+        return all([use_sliced_attention(body) for body in bodies])
+
+    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, visits: int, measure: Callable[[], dict[str, float]] | None, *,
+            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
+        """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept."""
+        steps = plan(self.training, visits, default_epochs, paper_warmup)
+        self.run = Run(self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
+        fit(self.run, batches, loss_of, measure, refresh)
+
+    def record(self) -> dict[str, object]:
+        """Return what the manifest and the card say of any run."""
+        return {"steps": self.run.step, "precision": self.computing.precision, "processes": self.world.size, "best": self.run.best,
+                "evaluations": self.run.evaluations, "training_seconds": round(self.run.seconds(), 1)}
+
+    def card_record(self) -> dict[str, object]:
+        """Return what the card says besides: the tool, its version and the whole request."""
+        return {"tool": self.work.request["tool"], "version": __version__, "request": self.work.request}
+
+    def close(self, write: Callable[[], None]) -> None:
+        """Let the first process write the folder and its manifest, part from the others, and say how it went."""
+        if self.world.is_first:
+            write()
+        self.world.wait()
+        self.world.leave()
+        self.work.done = True
+        best = self.run.best
+        console.say(f"{self.work.target}: trained for {self.run.step:,} steps" + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else ""))
