@@ -41,7 +41,7 @@ class Joined:
         query_id = self._known(self.queries, "query", row.query_id, content_id(row.query), number)
         if query_id not in self.by_query:
             self.query_stream.write(json_line({"_id": query_id, "text": row.query}))
-            self.by_query[query_id] = Example(query_id, [], [], [], [], row.others)
+            self.by_query[query_id] = Example(query_id, [], [], [], [], others=row.others)
         example = self.by_query[query_id]
         self.counts["disagreeing"] += any(example.others.setdefault(key, value) != value for key, value in row.others.items())
         self._mention(row.positives, example.positives, example.positive_scores, number)
@@ -75,7 +75,7 @@ class Joined:
             kept = {document: score for document, score in negatives.items() if self.documents[document][1] not in relevant}
             self.counts["contradictions"] += len(negatives) - len(kept)
             self.counts["without positives"] += not positives
-            yield Example(example.query_id, list(positives), list(kept), _scores(positives), _scores(kept), example.others)
+            yield Example(example.query_id, list(positives), list(kept), _scores(positives), _scores(kept), others=example.others)
 
     def _merged(self, ids: list[str], scores: list[float | None]) -> dict[str, float | None]:
         merged: dict[str, float | None] = {}
