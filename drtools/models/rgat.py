@@ -1,0 +1,53 @@
+"""A relational graph attention network over a document, its passages and its sentences: a variant of FGD's spans."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+RELATIONS = ("contains", "next")
+LAYERS = 2  # [ours]
+DEVIATION = 0.02  # of new weights, as BERT and RoBERTa begin
+
+
+def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> bool [B, 2, K, K]
+    """Return which nodes see which by each relation, both ways: a document contains its passages, a passage the sentences that begin in it.
+
+    `next` joins neighbours of a level. A span of no tokens has no edge.
+    """
+    there = spans[..., 1] > spans[..., 0]
+    start, end = spans.unbind(-1)
+    count = spans.shape[1]
+    level = torch.tensor([0] + [1] * passages + [2] * (count - 1 - passages), device=spans.device)
+    begins_in = (start.unsqueeze(1) >= start.unsqueeze(2)) & (start.unsqueeze(1) < end.unsqueeze(2))
+    contains = begins_in & (level[None, :] == level[:, None] + 1)
+    follows = (level[None, :] == level[:, None]) & torch.ones(count, count, dtype=torch.bool, device=spans.device).triu(1).tril(1)
+    both = torch.stack([contains, follows.expand_as(contains)], dim=1)
+    both = both | both.transpose(2, 3)
+    return both & (there.unsqueeze(1) & there.unsqueeze(2)).unsqueeze(1)
+
+
+class Rgat(nn.Module):
+    """Layers of: a node's state plus the attention-weighted sum of its neighbours', projected by the relation that joins them."""
+
+    def __init__(self, dimension: int, layers: int = LAYERS, seed: int = 42) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+        shapes = {"weights": (layers, len(RELATIONS), dimension, dimension), "to_": (layers, len(RELATIONS), dimension), "from_": (layers, len(RELATIONS), dimension)}
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(shape, generator=draw) * DEVIATION))
+
+    def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:  # [B, K, D], bool [B, R, K, K] -> [B, K, D]
+        """Return the nodes' new states; a node without an edge keeps its own."""
+        for weights, to, from_ in zip(self.weights, self.to_, self.from_, strict=True):
+            projected = torch.einsum("bkd,rde->brke", nodes, weights)
+            scores = leaky_relu((projected * to[:, None]).sum(-1).unsqueeze(3) + (projected * from_[:, None]).sum(-1).unsqueeze(2), 0.2)
+            nodes = nodes + torch.einsum("brkj,brje->bke", _softmax_over_all(scores, edges), projected)
+        return nodes
+
+
+def _softmax_over_all(scores: Tensor, edges: Tensor) -> Tensor:  # [B, R, K, K], bool -> [B, R, K, K]
+    """Share each node's attention among the neighbours of all relations together."""
+    masked = scores.masked_fill(~edges, torch.finfo(scores.dtype).min)
+    batch, relations, count, _ = scores.shape
+    flat = masked.transpose(1, 2).reshape(batch, count, relations * count).softmax(dim=-1)
+    return flat.view(batch, count, relations, count).transpose(1, 2) * edges

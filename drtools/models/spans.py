@@ -1,0 +1,130 @@
+"""Vectors of a document and of spans of it from one pass, for FGD (Zhou et al., Eq. 7).
+
+In the last layer the first token's query attends to the span's tokens alone; output projection, residual with that token,
+LayerNorm and feed-forward follow as usual. The span of every token gives the plain document vector. A body's layers before the
+last run once, whatever the number of spans.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from drtools.errors import UserError
+from drtools.models.pooling import pool
+from drtools.models.rgat import Rgat, edges
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+
+SpanKind = Literal["attention", "mean", "rgat"]
+
+
+class Spans:
+    """The document side of an encoder as rows [documents, K * D]: the document, P passages, S sentences (K = 1 + P + S), each of D numbers.
+
+    `attention`: spans by Eq. 7. `mean`: the mean of a span's last states. `rgat`: those means, after a graph of a document, its passages
+    and sentences. The document's own vector is the encoder's, whatever the kind. What a document lacks is filled with numbers of no meaning.
+    """
+
+    def __init__(self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Rgat | None = None) -> None:
+        """Raise UserError for a body or a pooling that has no such spans."""
+        refuse_without_spans(encoder, kind)
+        self.encoder, self.passages, self.sentences, self.kind, self.graph = encoder, passages, sentences, kind, graph
+        self.body, self.tokenizer, self.folder, self.settings = encoder.body, encoder.tokenizer, encoder.folder, encoder.settings
+
+    @property
+    def dimension(self) -> int:
+        """The length of a row."""
+        return (1 + self.passages + self.sentences) * self.encoder.dimension
+
+    def __call__(self, token_ids: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
+        """Return float32 rows; a span is (first token, token after the last), the first of a text the whole of it."""
+        hidden, seen = states_before_last(self.body, token_ids, mask)
+        last = self.body.encoder.layer[-1]
+        states = attended(last, hidden, spans) if self.kind == "attention" else last(hidden, seen)
+        with torch.autocast(states.device.type, enabled=False):
+            vectors = states.float() if self.kind == "attention" else self._averaged(states.float(), mask, spans)
+            return self.encoder.head(vectors).flatten(1)
+
+    def _averaged(self, states: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T, D] -> [B, K, D]
+        vectors = averaged(states, spans)
+        if self.graph is not None:
+            vectors = self.graph(vectors, edges(spans, self.passages))
+        document = pool(states, mask, self.settings.pooling)
+        return torch.cat([document.unsqueeze(1), vectors[:, 1:]], dim=1)
+
+
+class SpanStudent(nn.Module):
+    """An encoder that is trained with its spans: queries as it encodes them, documents as `Spans`."""
+
+    def __init__(self, encoder: Encoder | EncoderPair, passages: int, sentences: int, kind: SpanKind) -> None:
+        super().__init__()
+        document = encoder.of("document")
+        self.encoder = encoder
+        self.graph = Rgat(document.body.config.hidden_size).to(next(document.body.parameters()).device) if kind == "rgat" else None
+        self.sides = {"query": encoder.of("query"), "document": Spans(document, passages, sentences, kind, self.graph)}
+
+    def of(self, side: str) -> Encoder | Spans:
+        """Return what encodes a side (`query` or `document`)."""
+        return self.sides[side]
+
+
+def refuse_without_spans(encoder: Encoder, kind: SpanKind) -> None:
+    """Raise UserError unless spans of this kind are known for the encoder."""
+    from transformers import BertModel, RobertaModel, XLMRobertaModel
+
+    settings = encoder.settings
+    if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
+        raise UserError(f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, whose spans are known; start from such a model")
+    if kind == "attention" and settings.pooling != ("cls",):
+        raise UserError(f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by attention stand on; say --pooling cls, or --spans mean")
+    if len(settings.pooling) > 1:
+        raise UserError(f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say --pooling cls")
+    if settings.document_prompt and not settings.include_prompt:
+        raise UserError(f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say --document-prompt ''")
+
+
+def states_before_last(body: nn.Module, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:  # [B, T] twice -> [B, T, D]
+    """Return the states that enter the last layer, and the mask in the form that the layers' attention takes."""
+    from transformers.masking_utils import create_bidirectional_mask
+
+    hidden = body.embeddings(input_ids=token_ids)
+    # without padding the mask says nothing, and attention without one is faster
+    seen = create_bidirectional_mask(config=body.config, inputs_embeds=hidden, attention_mask=None if bool(mask.all()) else mask)
+    for layer in body.encoder.layer[:-1]:
+        hidden = layer(hidden, seen)
+    return hidden, seen
+
+
+def inside(spans: Tensor, tokens: int) -> Tensor:  # int [B, K, 2] -> bool [B, K, T]
+    """Return which tokens lie in which span."""
+    at = torch.arange(tokens, device=spans.device)
+    return (at >= spans[..., :1]) & (at < spans[..., 1:])
+
+
+def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
+    """Return what the last layer makes of the first token if it sees each span alone (Eq. 7).
+
+    The scores of its query are the same for all spans, and are made once.
+    """
+    attention = layer.attention.self
+    heads, size = attention.num_attention_heads, attention.attention_head_size
+    first = hidden[:, :1]
+    query = attention.query(first).unflatten(-1, (heads, size)).transpose(1, 2) * attention.scaling
+    key, value = (projection(hidden).unflatten(-1, (heads, size)).transpose(1, 2) for projection in (attention.key, attention.value))
+    scores = (query @ key.transpose(2, 3)).float()  # [B, H, 1, T]
+    # the least number, not -inf: a span that is not there sees nothing, and NaN would spread from it
+    scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)
+    shares = attention.dropout(scores.softmax(dim=-1)).to(value.dtype)  # [B, H, K, T]
+    context = (shares @ value).transpose(1, 2).flatten(2)
+    return layer.feed_forward_chunk(layer.attention.output(context, first))
+
+
+def averaged(states: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
+    """Return the mean state of each span; 0 for one that is not there."""
+    within = inside(spans, states.shape[1]).float()
+    return (within @ states) / within.sum(dim=-1, keepdim=True).clamp(min=1)
