@@ -83,6 +83,15 @@ class EncoderFlags:
     trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")] = False
 
 
+@dataclass
+class PieceFlags:
+    """How documents are cut into passages and sentences, in the encoder's own tokens (FGD)."""
+
+    passage_tokens: Annotated[int, Option(min=1, help="tokens of a passage", rich_help_panel="Pieces")] = 128
+    sentence_tokens: Annotated[int, Option(min=1, help="tokens of a sentence", rich_help_panel="Pieces")] = 64
+    least_piece_tokens: Annotated[int, Option(min=1, help="a rest of fewer joins the piece before it", rich_help_panel="Pieces")] = 16
+
+
 def _recorded(name: str, value: object, role: Role | None) -> object:
     """Return what a request keeps of a flag's value; UserError for an input that is not there."""
     if isinstance(value, list | tuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools.batches.tokens import Tokens, tokenize
-from drtools.batches.visits import Source, Visit, Visits, draw
+from drtools.batches.visits import Drawn, Source, Visit, Visits, draw
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class PairBatch(NamedTuple):
     scores: np.ndarray | None = None
 
 
+class Drawing(NamedTuple):
+    """What a batch is made of: visits [B], what each drew, the documents [C] as (source, row), and whose each is [C]."""
+
+    visits: list[Visit]
+    drawn: list[Drawn]
+    documents: list[tuple[Source, int]]
+    owner: np.ndarray
+
+
 class PairBatches:
     """The endless sequence of batches over examples.
 
@@ -49,11 +58,7 @@ class PairBatches:
 
     def __call__(self, step: int) -> PairBatch:
         """Draw the batch of a step, look up and tokenize this process's share of its texts."""
-        visits = self.visits(step)
-        drawn = [draw(visit, self.negatives, generator(*visit.seed), self.random_negatives) for visit in visits]
-        documents = [(visit.source, each.positive) for visit, each in zip(visits, drawn, strict=True)]
-        documents += [(visit.source, row) for visit, each in zip(visits, drawn, strict=True) for row in each.negatives.tolist()]
-        owner = np.concatenate([np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])])
+        visits, drawn, documents, owner = self.draw(step)
         texts = {
             "query": lambda part: [visit.query for visit in visits[part]],
             "document": lambda part: [source.text(document) for source, document in documents[part]],
@@ -61,11 +66,24 @@ class PairBatches:
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
         scored = all(visit.source.examples.positive_scores is not None for visit in visits)
         return PairBatch(
-            {side: tokenize(self.model.of(side), texts[side](parts[self.rank]), side) for side, parts in shares.items()},
+            {side: self.tokens_of(side, texts[side](parts[self.rank])) for side, parts in shares.items()},
             {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
             relevant_among(visits, documents), owner,
             np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(np.float32) if scored else None,
         )
+
+    def draw(self, step: int) -> Drawing:
+        """Draw the queries and documents of a step."""
+        visits = self.visits(step)
+        drawn = [draw(visit, self.negatives, generator(*visit.seed), self.random_negatives) for visit in visits]
+        documents = [(visit.source, each.positive) for visit, each in zip(visits, drawn, strict=True)]
+        documents += [(visit.source, row) for visit, each in zip(visits, drawn, strict=True) for row in each.negatives.tolist()]
+        owner = np.concatenate([np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])])
+        return Drawing(visits, drawn, documents, owner)
+
+    def tokens_of(self, side: str, texts: Sequence[str]) -> Tokens:
+        """Tokenize texts of a side."""
+        return tokenize(self.model.of(side), texts, side)
 
 
 def relevant_among(visits: Sequence[Visit], documents: Sequence[tuple[Source, int]]) -> np.ndarray:  # -> bool [B, C]

@@ -51,10 +51,13 @@ class Task:
         return all([use_sliced_attention(body) for body in bodies])
 
     def fit(self, batches: Callable[[int], Batch], loss_of: Loss, visits: int, measure: Callable[[], dict[str, float]] | None, *,
-            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
-        """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept."""
+            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None, learner: nn.Module | None = None) -> None:
+        """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
+
+        A `learner` is what the loop trains in place of the model: a module that holds it, and what else serves training alone.
+        """
         steps = plan(self.training, visits, default_epochs, paper_warmup)
-        self.run = Run(self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
+        self.run = Run(learner or self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
         fit(self.run, batches, loss_of, measure, refresh)
 
     def record(self) -> dict[str, object]:

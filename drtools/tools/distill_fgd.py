@@ -1,0 +1,95 @@
+"""Distill a cross-encoder's scores of a document's passages and sentences into an encoder of long documents (FGD).
+
+One pass gives vectors of a document and of its pieces; pieces learn the teacher's scores against pieces of hard negatives,
+chosen top down as the encoder scores them at that step; the document learns by contrast. Examples are scored beforehand:
+
+    drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... -o scored.jsonl
+    drtools distill-fgd --model start --examples scored.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o fgd
+
+`--levels` and `--spans` make the paper's ablations: document alone, without passages, without sentences, mean-pooled spans, a graph. A
+start that pools by the mean takes `--pooling cls` (train it so by train-contrastive first). A stopped training continues where it was.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from typer import Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+from drtools.retrieval.dev import DevFlags
+from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+
+LEVELS = ("document", "passage", "sentence")
+PAPER_WARMUP = 1000
+PAPER_EPOCHS = 20
+
+
+def main(
+    folder: flags.FolderOutput,
+    example_flags: ExampleFlags,
+    student: StudentFlags,
+    dev: DevFlags,
+    compute: flags.ComputeFlags,
+    levels: Annotated[str, Option(help="what is distilled, with commas between: document, passage, sentence")] = "passage,sentence",
+    spans: Annotated[Literal["attention", "mean", "rgat"], Option(help="a piece's vector: by the last layer's attention to it; its mean; means after a graph of passages and sentences")] = "attention",
+    contrastive_weight: Annotated[float, Option("--lambda", min=0, help="weight of the documents' contrastive loss")] = 0.2,
+    hard_negatives: Annotated[int, Option(min=1, help="hard negatives drawn for each query at each visit")] = 8,
+    negative_pieces: Annotated[int, Option(min=1, help="of their passages, and of these passages' sentences, how many to learn from")] = 8,
+    kl: Annotated[Literal["teacher-student", "student-teacher"], Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)")] = "teacher-student",
+    accept_scores: Annotated[bool, Option("--accept-scores", help="learn from scores of whoever gave them")] = False,
+    pieces: flags.PieceFlags = flags.PieceFlags(),
+    encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=32, max_document_tokens=512),
+    training: TrainingFlags = TrainingFlags(learning_rate=3e-6, batch_queries=64),
+) -> None:
+    """Compose: scored examples into batches of documents with pieces, FGD's loss, the one loop, a model folder."""
+    wanted = parse_levels(levels)
+    with output.folder(folder) as work:
+        from drtools.batches.usable import Scores
+        from drtools.training.encoders import EncoderTraining, read_sources
+        from drtools.training.fgd import FgdLoss
+
+        task = EncoderTraining(work, encoder_flags, student, training, compute)
+        sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
+        unscored = unscored_documents(sources) if "document" in wanted else 0
+        console.notice(unscored, f"{unscored:,} documents of the examples have no score; the documents' KL leaves them out")
+        passages, learner = 0, None
+        if wanted == ("document",):
+            batches = task.pair_batches(sources, negatives=hard_negatives)
+        else:
+            batches, passages, learner = with_pieces(task, sources, example_flags.examples, pieces, spans, hard_negatives)
+        loss = FgdLoss(wanted, task.model.dimension, passages, task.scale, weight=contrastive_weight, negative_pieces=negative_pieces, direction=kl,
+                       note=lambda **numbers: task.run.meter.note(**numbers))
+        task.fit(batches, loss, batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
+                 default_epochs=PAPER_EPOCHS, paper_warmup=PAPER_WARMUP, learner=learner)
+        task.finish(queries=sum(len(source.examples) for source in sources), scored_by=sources[0].examples.scored_by)
+
+
+def parse_levels(text: str) -> tuple[str, ...]:
+    """Read levels with commas between."""
+    levels = tuple(word.strip() for word in text.split(","))
+    if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
+        raise UserError(f"--levels {text}: expected some of {', '.join(LEVELS)}, with commas between; what is left without any is train-contrastive")
+    return levels
+
+
+def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans: str, hard_negatives: int):
+    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained: with its spans."""
+    from drtools.batches.fine_grained import FineGrainedBatches, read_piece_scores
+    from drtools.batches.pieces import layout_of
+    from drtools.models.spans import SpanStudent
+
+    layout = layout_of(task.model.of("document"), sizes)
+    learner = SpanStudent(task.model, layout.passages, layout.sentences, spans)
+    scores = [read_piece_scores(path, source.examples, source.store) for path, source in zip(paths, sources, strict=True)]
+    batches = FineGrainedBatches(sources, scores, task.model, layout, batch_queries=task.training.batch_queries, negatives=hard_negatives,
+                                 seed=task.training.seed, shares=task.world.shares, rank=task.world.rank)
+    return batches, layout.passages, learner
+
+
+def unscored_documents(sources) -> int:
+    """Count the documents of the examples without a score."""
+    import numpy as np
+
+    return sum(int(np.isnan(lists.flat).sum()) for source in sources for lists in (source.examples.positive_scores, source.examples.negative_scores))
