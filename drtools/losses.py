@@ -90,3 +90,9 @@ def fine_grained(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor],
     lists = [torch.cat([own.unsqueeze(2), others.unsqueeze(1).expand(-1, count, -1)], dim=2).flatten(0, 1) for own, others in (teacher, student, (pieces, kept))]
     divergences = kl_of_lists(*lists, reverse).view_as(pieces)
     return ((divergences * pieces).sum(dim=1) / pieces.sum(dim=1).clamp(min=1)).mean()
+
+
+def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019, Eq. 1)."""
+    wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
+    return wrong / (keep.sum() + len(positive))
