@@ -10,6 +10,7 @@ from drtools.formats.jsonl import document_text
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
     from drtools.formats.store import Store
+    from drtools.retrieval.piece_scoring import Cutter
     from drtools.retrieval.scoring import Teacher
 
 Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
@@ -27,11 +28,12 @@ class Asked(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """The texts of queries and, by a title rule, of documents."""
+    """The texts of queries and, by a title rule, of documents; `cutter` cuts these into pieces that are asked for too."""
 
     queries: dict[str, str]
     store: Store
     title_separator: str
+    cutter: Cutter | None = None
 
     def document(self, document_id: str) -> str | None:
         """Return a document's text, or None if the corpus lacks it."""
@@ -41,8 +43,9 @@ class Texts(NamedTuple):
 
 def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
     """List all of an example that is to be scored, list by list, each in its order."""
-    return [Asked(key, texts.document(document)) for key, documents in (("positive_scores", example.positives), ("negative_scores", example.negatives))
-            for document in documents]
+    asked = [Asked(key, texts.document(document)) for key, documents in (("positive_scores", example.positives), ("negative_scores", example.negatives))
+             for document in documents]
+    return asked + texts.cutter.asked(example, texts) if texts.cutter else asked
 
 
 def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:

@@ -5,7 +5,8 @@
 
 A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are averaged.
 Scores are raw logits; examples get them with scored_by, the teacher's name@fingerprint. Each score is kept in the cache as soon
-as its batch is done: a stopped scoring continues, and no pair is scored twice.
+as its batch is done: a stopped scoring continues, and no pair is scored twice. --pieces MODEL scores each document's passages and
+sentences besides, alone and cut by the tokens of MODEL, for distill-fgd.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from drtools.retrieval.example_scores import Texts
 
 TEACHER = "Teacher"
+PIECES = "Pieces"
 
 
 def main(
@@ -43,18 +45,25 @@ def main(
     window: Annotated[int, Option(min=1, help="pairs that are sorted by length and written together", rich_help_panel="Computing"), flags.Role.UNRECORDED] = 10_000,
     title_separator: flags.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
+    pieces: Annotated[str | None, Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES), flags.Role.MODEL] = None,
+    pieces_max_document_tokens: Annotated[int, Option(min=1, help="where that encoder cuts documents", rich_help_panel=PIECES)] = 512,
+    sizes: flags.PieceFlags = flags.PieceFlags(),
 ) -> None:
     """Compose: windows of pairs out of examples or a run, their scores through the cache, the same written in its order."""
     if (examples is None) == (run is None):
         raise UserError("say either --examples EXAMPLES or --run RUN")
+    if pieces and run:
+        raise UserError("--pieces scores the pieces of --examples; a run has none")
     with output.file(file) as work:
         from drtools.formats.jsonl import read_queries
         from drtools.formats.store import open_store
         from drtools.retrieval.encoding import choose_computing
         from drtools.retrieval.example_scores import Texts
+        from drtools.retrieval.piece_scoring import Cutter
         from drtools.retrieval.scoring import load_teacher
 
-        texts = Texts(read_queries(queries), open_store(corpus), title_separator)
+        cutter = Cutter(pieces, pieces_max_document_tokens, sizes, trust_remote_code) if pieces else None
+        texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter)
         computing = choose_computing(compute, batch_tokens)
         scorer = load_teacher(teacher, computing, max_query_tokens=max_query_tokens, max_document_tokens=max_document_tokens, trust_remote_code=trust_remote_code)
         counts = score_examples(scorer, examples, texts, window, work) if examples else rank_run(scorer, run, depth, texts, window, tag, work)

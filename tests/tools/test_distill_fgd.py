@@ -13,8 +13,9 @@ import pytest
 from pieces_of import SIZE_FLAGS, cls_of, score_pieces
 from safetensors.numpy import load_file
 
-sys.path.append(str(Path(__file__).parents[1] / "training"))
-from test_processes import several  # noqa: E402
+from tests.models.test_cross_encoder import rankers  # noqa: F401: a fixture
+from tests.models.tiny_bodies import families  # noqa: F401: a fixture
+from tests.training.test_processes import several
 
 
 @pytest.fixture
@@ -88,3 +89,23 @@ def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tm
                                (start, ["--sentence-tokens", "7"], "but this encoder cuts it into")):
         outcome = drtools(*command(toy, model, tmp_path / "out", "--steps", "1", *more))
         assert outcome.status == 2 and words in outcome.err and "Traceback" not in outcome.err, outcome.err
+
+
+def test_pieces_are_scored_alone_and_trained_on(toy, start, rankers, drtools, tmp_path):  # noqa: F811
+    from sentence_transformers import CrossEncoder
+
+    sizes = [*SIZE_FLAGS, "--pieces-max-document-tokens", "64"]
+    score = ["teacher-score", "--teacher", rankers["bert"], "--examples", toy.examples, "--corpus", toy.corpus, "--queries", toy.queries, "--precision", "fp32"]
+    outcome = drtools(*score, "--pieces", start, *sizes, "-o", tmp_path / "taught.jsonl")
+    assert outcome.status == 0, outcome.err
+    queries = {record["_id"]: record["text"] for record in map(json.loads, Path(toy.queries).read_text().splitlines())}
+    texts = {document["_id"]: f"{document['title']} {document['text']}" for document in toy.documents}
+    scored, counted = (list(map(json.loads, Path(path).read_text().splitlines())) for path in (tmp_path / "taught.jsonl", toy.scored))
+    for record, other in zip(scored, counted, strict=True):
+        assert record["pieces"] == other["pieces"] and {piece["id"] for piece in record["pieces"]} == {*record["positives"], *record["negatives"]}
+    pairs = [(queries[scored[0]["query_id"]], texts[piece["id"]][piece["start"] : piece["end"]]) for piece in scored[0]["pieces"]]
+    np.testing.assert_allclose(scored[0]["piece_scores"], CrossEncoder(rankers["bert"], device="cpu").predict(pairs), atol=1e-5)
+    toy.scored = str(tmp_path / "taught.jsonl")
+    assert drtools(*command(toy, start, tmp_path / "fgd", "--steps", "1")).status == 0
+    for more, words in ((["--pieces", start, "--pieces-max-document-tokens", "65"], "has 64 positions"), (["--pieces", rankers["bert"], "--run", "x"], "no such file")):
+        assert words in drtools(*score, *more, "-o", tmp_path / "refused").err
