@@ -19,11 +19,16 @@ def likeness(query: str, text: str) -> float:
     return float(sum(len(re.findall(rf"\b{word}\b", text)) for word in query.split()))
 
 
-def cls_of(folder: str, target: Path) -> str:
-    """Write an encoder's body as one that pools the first token, without a head."""
+def cls_of(folder: str, target: Path, stronger: float = 1.0) -> str:
+    """Write an encoder's body as one that pools the first token, without a head; `stronger` weights tell texts apart."""
+    import torch
+
     from drtools.models.encoder import save_encoder
 
     encoder = load_encoder(folder, pooling="cls")
+    with torch.no_grad():
+        for name, parameter in encoder.body.encoder.named_parameters():
+            parameter.mul_(stronger if "dense.weight" in name or "self" in name else 1)
     encoder.settings.head.clear()
     encoder.head = encoder.head[:0]
     save_encoder(encoder, target)

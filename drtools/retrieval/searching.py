@@ -161,7 +161,7 @@ class DenseSource:
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             vectors = self.queries.encode(block)
-            scores, rows = self._search(vectors, depth)
+            scores, rows = self.nearest(vectors, depth)
             scores_asked = self._score(vectors, [asked.get(query_id, ()) for query_id, _ in block])
             for at, (query_id, _) in enumerate(block):
                 hits = {self.ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at].tolist(), strict=True) if row >= 0}
@@ -171,7 +171,8 @@ class DenseSource:
         """Return {document: score} of given documents for each (query id, text); None for one without a vector."""
         return self._score(self.queries.encode(queries), [documents[query_id] for query_id, _ in queries])
 
-    def _search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores float32 [Q, k] and rows [Q, k] of query vectors [Q, D], best first."""
         if self.index is not None:
             from drtools.retrieval import faiss_index
 

@@ -1,7 +1,8 @@
 """Encode documents or queries into a vectors folder.
 
 Any Hugging Face or sentence-transformers encoder: its pooling, normalization, prompts, head and length are read from its
-files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was.
+files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was. --pieces also
+stores the vectors of each document's passages and sentences, pieces.npy [T, D] and piece_starts.npy, for search --multi-vector.
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ def main(
     batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
     chunk: Annotated[int, Option(min=1, help="texts that are sorted by length together and made durable together", rich_help_panel="Computing")] = 16384,
     title_separator: flags.TitleSeparator = " ",
+    pieces: Annotated[bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")] = False,
+    spans: Annotated[Literal["attention", "mean"], Option(help="a piece's vector: by the last layer's attention to it (FGD), or its mean", rich_help_panel="Pieces")] = "attention",
+    sizes: flags.PieceFlags = flags.PieceFlags(),
     dry_run: flags.DryRun = False,
 ) -> None:
     """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
     if (documents is None) == (queries is None):
         raise UserError("say either --documents CORPUS or --queries QUERIES")
+    if pieces and documents is None:
+        raise UserError("--pieces cuts --documents; queries have none")
     from drtools.retrieval import encoding
+    from drtools.retrieval.encoding_pieces import PieceEncoding
     from drtools.retrieval.texts import texts_of
 
     texts = texts_of(documents, queries, only, title_separator)
@@ -40,19 +47,20 @@ def main(
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
-        counts = encode_chunks(encoder, texts, computing, dtype, chunk, work)
+        with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, work.path, len(texts), dtype, work.state) if pieces else None
+        counts = encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces)
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         work.finish(
             kind="vectors", side=texts.side, count=len(texts), dimension=encoder.dimension, dtype=dtype, normalized=encoder.settings.normalized,
             model=encoder_flags.model, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
-            precision=computing.precision, counts=counts, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+            precision=computing.precision, counts=counts, pieces={"count": with_pieces.writer.written, "spans": spans, **vars(sizes)} if pieces else None, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
         )
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")
 
 
-def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, int]:
-    """Encode chunk by chunk; a chunk counts as done once it is on the disk."""
+def encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces=None) -> dict[str, int]:
+    """Encode chunk by chunk, `with_pieces` documents and their pieces; a chunk counts as done once it is on the disk."""
     from concurrent.futures import ThreadPoolExecutor
 
     from drtools.batches.tokens import tokenize
@@ -66,7 +74,7 @@ def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, in
 
     def prepare(start: int):
         ids, wanted = texts.slice(start, start + chunk)
-        return ids, tokenize(encoder, wanted, texts.side)
+        return ids, with_pieces.tokenize(wanted) if with_pieces else tokenize(encoder, wanted, texts.side)
 
     with console.progress("encoding", len(texts), f"{texts.side}s", done) as progress, ThreadPoolExecutor(1) as ahead, \
             open(work.path / IDS, "r+b" if done else "wb") as id_file:
@@ -83,7 +91,10 @@ def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, in
             if start + chunk < len(texts):
                 prepared = ahead.submit(prepare, start + chunk)
             array = open_array(work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
-            encode_tokens(encoder, tokens, computing, array[start : start + chunk], told)
+            if with_pieces:
+                with_pieces.encode(tokens, computing, array[start : start + chunk], told)
+            else:
+                encode_tokens(encoder, tokens, computing, array[start : start + chunk], told)
             counts["truncated"] += tokens.truncated
             counts["empty"] += tokens.empty
             id_file.write("".join(f"{text_id}\n" for text_id in ids).encode())
@@ -91,7 +102,9 @@ def encode_chunks(encoder, texts, computing, dtype, chunk, work) -> dict[str, in
             del array
             id_file.flush()
             os.fsync(id_file.fileno())
-            work.save(done=min(start + chunk, len(texts)), counts=counts, id_bytes=id_file.tell())
+            work.save(done=min(start + chunk, len(texts)), counts=counts, id_bytes=id_file.tell(), pieces=with_pieces.writer.written if with_pieces else 0)
+    if with_pieces:
+        with_pieces.writer.finish()
     return counts
 
 

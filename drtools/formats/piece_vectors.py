@@ -1,0 +1,102 @@
+"""Vectors of documents' pieces, beside the documents' own: one array for all and where each document's begin.
+
+pieces.npy [T, D] holds each document's passages, then its sentences. piece_starts.npy int64 [2N + 1]: document i's passages are rows
+starts[2i] to starts[2i + 1], its sentences starts[2i + 1] to starts[2i + 2]; a document of one piece holds it as a passage alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools.errors import UserError
+from drtools.formats.vectors import open_array
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PIECES, STARTS = "pieces.npy", "piece_starts.npy"
+
+
+class PieceVectors(NamedTuple):
+    """Pieces of N documents: `array` [T, D] (a memory map) and `starts` int64 [2N + 1]."""
+
+    array: np.ndarray
+    starts: np.ndarray
+
+    def best(self, rows: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the best passage's and the best sentence's score of each document, [C] each, and which documents have pieces, bool [C].
+
+        rows int [C], query float32 [D]. Where the one passage is the one sentence it counts as both; without pieces both are 0.
+        """
+        import numpy as np
+
+        first, middle, end = (self.starts[2 * rows + step] for step in range(3))
+        there = end > first
+        best = np.zeros((2, len(rows)), np.float32)
+        counts = (end - first)[there]
+        if len(counts):
+            offsets = np.cumsum(counts) - counts
+            at = np.repeat(first[there] - offsets, counts) + np.arange(counts.sum())
+            scores = np.asarray(self.array[at], np.float32) @ query
+            sentences = np.where(middle < end, middle - first, 0)[there]  # one that has none takes its passage
+            best[0, there] = np.maximum.reduceat(np.where(np.arange(len(at)) < np.repeat(offsets + (middle - first)[there], counts), scores, -np.inf), offsets)
+            best[1, there] = np.maximum.reduceat(np.where(np.arange(len(at)) >= np.repeat(offsets + sentences, counts), scores, -np.inf), offsets)
+        return best[0], best[1], there
+
+
+def open_pieces(folder: Path, count: int) -> PieceVectors:
+    """Open the pieces of a vectors folder of `count` documents."""
+    import numpy as np
+
+    if not (folder / PIECES).exists():
+        raise UserError(f"{folder}: holds no vectors of pieces; make it with `drtools encode --pieces`")
+    array, starts = open_array(folder / PIECES), np.load(folder / STARTS, mmap_mode="r", allow_pickle=False)
+    if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
+        raise UserError(f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again")
+    return PieceVectors(array, starts)
+
+
+class PieceWriter:
+    """Writes pieces document by document; `done` documents with `written` pieces are there already."""
+
+    def __init__(self, folder: Path, count: int, dimension: int, dtype: str, done: int = 0, written: int = 0) -> None:
+        import numpy as np
+
+        self.path, self.dimension, self.dtype, self.done, self.written = folder / PIECES, dimension, np.dtype(dtype), done, written
+        if not done:
+            np.save(folder / STARTS, np.zeros(2 * count + 1, np.int64))
+            with open(self.path, "wb") as stream:
+                self._write_header(stream)
+        self.starts = np.load(folder / STARTS, mmap_mode="r+", allow_pickle=False)
+        self.stream = open(self.path, "r+b")  # noqa: SIM115: closed by finish
+        self._write_header(self.stream)
+        self.stream.truncate(self.stream.tell() + written * dimension * self.dtype.itemsize)
+        self.stream.seek(0, os.SEEK_END)
+
+    def _write_header(self, stream: object) -> None:
+        """Write the header of an array of `written` rows: numpy leaves room for that number to grow."""
+        import numpy as np
+
+        np.lib.format.write_array_header_1_0(stream, {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.written, self.dimension)})
+
+    def add(self, vectors: np.ndarray, passages: np.ndarray, sentences: np.ndarray) -> None:
+        """Append the pieces [T, D] of documents, and how many passages and sentences each has [N]; durable on return."""
+        import numpy as np
+
+        assert len(vectors) == passages.sum() + sentences.sum()
+        ends = self.written + np.cumsum(np.stack([passages, sentences], axis=1).ravel())
+        self.starts[2 * self.done + 1 : 2 * (self.done + len(passages)) + 1] = ends
+        self.starts.flush()
+        self.stream.write(np.ascontiguousarray(vectors, self.dtype).tobytes())
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        self.done += len(passages)
+        self.written += len(vectors)
+
+    def finish(self) -> None:
+        """Write how many there are."""
+        self.stream.seek(0)
+        self._write_header(self.stream)
+        self.stream.close()

@@ -1,0 +1,135 @@
+"""encode --pieces and search --multi-vector against loops over texts, pieces and scores."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pieces_of import SIZE_FLAGS, SIZES, cls_of
+
+from drtools.batches.pieces import layout_of, tokenize_pieces
+from drtools.formats.piece_vectors import PieceVectors, PieceWriter, open_pieces
+from drtools.formats.trec import read_qrels, read_run
+from drtools.models.encoder import load_encoder
+from drtools.models.spans import Spans
+from drtools.retrieval.encoding import Computing, encode_texts, encode_tokens
+
+LENGTHS = ["--max-document-tokens", "64", "--max-query-tokens", "64"]
+
+
+@pytest.fixture
+def encoded(toy, bert, drtools, tmp_path):
+    model = cls_of(bert, tmp_path / "cls", stronger=10)
+    arguments = ["encode", "--model", model, "--documents", toy.corpus, "--pieces", *SIZE_FLAGS, *LENGTHS, "--dtype", "float32", "--precision", "fp32", "--threads", "1"]
+    outcome = drtools(*arguments, "-o", tmp_path / "vectors")
+    assert outcome.status == 0, outcome.err
+    return model, tmp_path / "vectors", arguments
+
+
+def rows_of(toy, model):
+    """Every document by the spans themselves: [(document, passages, sentences)], one piece standing as both."""
+    encoder = load_encoder(model)
+    encoder.settings.max_document_tokens = 64
+    layout = layout_of(encoder, SIZES)
+    tokens = tokenize_pieces(encoder, [f"{document['title']} {document['text']}" for document in toy.documents], layout)
+    spans = Spans(encoder, layout.passages, layout.sentences)
+    rows = np.empty((len(toy.documents), spans.dimension), np.float32)
+    encode_tokens(spans, tokens, Computing("cpu", "fp32", 512), rows)
+    vectors, there = rows.reshape(len(rows), layout.places, -1), tokens.spans[:, :, 1] > 0
+    split = 1 + layout.passages
+    return encoder, [(vector[0], vector[1:split][exists[1:split]], vector[split:][exists[split:]]) for vector, exists in zip(vectors, there, strict=True)]
+
+
+def test_pieces_are_stored_once(toy, encoded):
+    model, folder, _ = encoded
+    encoder, expected = rows_of(toy, model)
+    pieces = open_pieces(folder, 60)
+    documents = np.load(folder / "vectors.npy")
+    plain, _ = encode_texts(encoder, [f"{document['title']} {document['text']}" for document in toy.documents], "document", Computing("cpu", "fp32", 512))
+    np.testing.assert_allclose(documents, plain, atol=1e-5)
+    ones = 0
+    for at, (_, passages, sentences) in enumerate(expected):
+        first, middle, end = pieces.starts[2 * at : 2 * at + 3]
+        np.testing.assert_allclose(pieces.array[first:middle], passages, atol=1e-5)
+        ones += len(sentences) == 1
+        np.testing.assert_allclose(pieces.array[middle:end], sentences if len(sentences) > 1 else sentences[:0], atol=1e-5)
+    made = json.loads((folder / "manifest.json").read_text())["pieces"]
+    assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 <= ones < 60
+
+
+def test_killed_it_ends_in_the_same_bytes(toy, encoded, environment, tmp_path):
+    _, folder, arguments = encoded
+    again = [*arguments, "--chunk", "7", "-o", str(tmp_path / "again")]
+    code = ("import os, sys\nfrom drtools.output import Work\nsave, seen = Work.save, []\n"
+            "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
+            "Work.save = counted\nimport drtools.cli\ndrtools.cli.main(sys.argv[1:])")
+    for status in (9, 0):
+        done = subprocess.run([sys.executable, "-c", code, *map(str, again)], env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+    for name in ("vectors.npy", "pieces.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / "again" / name), np.load(folder / name), atol=1e-5)
+    assert np.array_equal(np.load(tmp_path / "again/piece_starts.npy"), np.load(folder / "piece_starts.npy"))
+
+
+def test_search_by_a_loop_and_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
+    model, folder, _ = encoded
+    encoder, expected = rows_of(toy, model)
+    queries = {record["_id"]: record["text"] for record in map(json.loads, Path(toy.queries).read_text().splitlines())}
+    vectors, _ = encode_texts(encoder, list(queries.values()), "query", Computing("cpu", "fp32", 512))
+    search = ["search", "--vectors", folder, "--model", model, "--queries", toy.queries, "--precision", "fp32", "--multi-vector", *LENGTHS[2:]]
+    outcome = drtools(*search, "--gamma", "0.7", "--depth", "12", "-o", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    run = read_run(tmp_path / "run")
+    for query_id, query in zip(queries, vectors, strict=True):
+        scores = {f"d{at}": float(document @ query) for at, document in enumerate(np.load(folder / "vectors.npy"))}
+        top = sorted(scores, key=scores.get)[-12:]
+        for document in top:
+            _, passages, sentences = expected[int(document[1:])]
+            scores[document] += 0.7 * float(max(passages @ query) + max(sentences @ query))
+        assert sorted(run[query_id]) == sorted(top)
+        np.testing.assert_allclose([run[query_id][document] for document in top], [scores[document] for document in top], rtol=1e-4)
+    outcome = drtools(*search, "--tune", toy.qrels, "--tune-measure", "RR@10", "-o", tmp_path / "tuned")
+    assert outcome.status == 0 and "dev queries" in outcome.err, outcome.err
+    made = json.loads((tmp_path / "tuned.manifest.json").read_text())
+    values = {}
+    for gamma, _ in made["tried"]:
+        assert drtools(*search, "--gamma", gamma, "-o", tmp_path / f"run-{gamma}").status == 0
+        ranked = read_run(tmp_path / f"run-{gamma}")
+        firsts = [next((place for place, document in enumerate(list(ranked[query])[:10], 1) if document in judged), np.inf) for query, judged in read_qrels(toy.qrels).items()]
+        values[gamma] = np.mean(1 / np.array(firsts))
+    np.testing.assert_allclose([value for _, value in made["tried"]], [values[gamma] for gamma, _ in made["tried"]], atol=1e-9)
+    assert made["gamma"] == max(values, key=lambda gamma: (values[gamma], -gamma)) and read_run(tmp_path / "tuned") == read_run(tmp_path / f"run-{made['gamma']}")
+
+
+def test_the_best_of_each_level_by_a_loop(tmp_path):
+    random = np.random.default_rng(3)
+    shape = [(2, 4), (0, 0), (1, 0), (3, 3), (0, 0), (1, 2)]
+    writer = PieceWriter(tmp_path, len(shape), 5, "float16")
+    vectors = random.normal(size=(sum(map(sum, shape)), 5)).astype(np.float16)
+    writer.add(vectors[:7], *np.array(shape[:3]).T)
+    writer = PieceWriter(tmp_path, len(shape), 5, "float16", writer.done, writer.written)
+    writer.add(vectors[7:], *np.array(shape[3:]).T)
+    writer.finish()
+    pieces = open_pieces(tmp_path, len(shape))
+    assert np.array_equal(pieces.array, vectors)
+    rows, query = np.array([5, 1, 0, 2, 3, 0]), random.normal(size=5).astype(np.float32)
+    passage, sentence, there = pieces.best(rows, query)
+    first = np.concatenate([[0], np.cumsum(np.array(shape).sum(1))])
+    for at, row in enumerate(rows):
+        own, (passages, sentences) = vectors[first[row] : first[row + 1]].astype(np.float32) @ query, shape[row]
+        assert there[at] == bool(passages)
+        if passages:
+            assert passage[at] == pytest.approx(max(own[:passages]), abs=1e-5) and sentence[at] == pytest.approx(max(own[passages:] if sentences else own), abs=1e-5)
+    assert PieceVectors(pieces.array, pieces.starts).best(np.array([1, 4]), query)[2].tolist() == [False, False]
+
+
+def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, tmp_path):
+    model, folder, _ = encoded
+    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "plain").status == 0
+    search = ["search", "--queries", toy.queries, "-o", tmp_path / "run"]
+    for words, more in (("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]), ("without --rerank", ["--vectors", folder, "--tune", toy.qrels]),
+                        ("say --pooling cls, or --spans mean", None), ("queries have none", [])):
+        outcome = drtools(*search, *more) if more else drtools("encode", "--model", encoder_folder, *(["--documents", toy.corpus] if more is None else ["--queries", toy.queries]), "--pieces", "-o", tmp_path / "x")
+        assert outcome.status == 2 and words in outcome.err, outcome.err
