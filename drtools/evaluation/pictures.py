@@ -100,19 +100,34 @@ def _bin_name(count: int) -> str:
     return str(count)
 
 
-def draw_shares(path: Path, series: dict[str, list[float]], bins: int, title: str, below: str, axis: str) -> None:
-    """Draw how values from 0 to 1 are spread over queries: a panel for each name, its mean as a line."""
+def draw_shares(path: Path, series: dict[str, list[float]], bins: int, title: str, below: str, axis: str, low: float = 0.0) -> None:
+    """Draw how values from `low` to 1 are spread over queries: a panel for each name, its mean as a line."""
     with _picture(path, 1.3 + max(2.4, 1.5 * len(series)), title, below, rows=len(series), sharex=True, sharey=True) as (_, axes):
         for at, (panel, (label, values)) in enumerate(zip(axes, series.items(), strict=True)):
             colour = COLOURS[at % len(COLOURS)]
             mean = sum(values) / len(values)
-            panel.hist(values, [edge / bins for edge in range(bins + 1)], weights=[100 / len(values)] * len(values), color=colour, alpha=0.75, rwidth=0.94)
+            panel.hist(values, [low + (1 - low) * edge / bins for edge in range(bins + 1)], weights=[100 / len(values)] * len(values), color=colour, alpha=0.75, rwidth=0.94)
             panel.axvline(mean, color=BLACK, linewidth=1.4)
             panel.set_title(f"{_name(label)}: {mean:.2f} on average (black line)")
             panel.set_ylabel("queries (%)")
             panel.grid(axis="x", visible=False)
-        axes[-1].set_xlim(0, 1)
+        axes[-1].set_xlim(low, 1)
         axes[-1].set_xlabel(axis)
+
+
+def draw_tuning(path: Path, curves: dict[str, list[tuple[float, float]]], title: str, measure: str) -> None:
+    """Draw a measure over a weight: a curve for each name, its best point ringed."""
+    labels = [_name(label) for label in curves]
+    with _picture(path, 3.6 + _legend_height(labels), title, "each weight that was tried on dev; ringed: the best, the smallest of equals") as (figure, (panel,)):
+        for place, (label, curve) in enumerate(curves.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            panel.plot(*zip(*curve, strict=True), color=colour, linestyle=LINES[place // len(COLOURS) % len(LINES)], marker="o", markersize=3.5, linewidth=1.8, label=_name(label))
+            panel.scatter(*max(curve, key=lambda pair: (pair[1], -pair[0])), s=110, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4)
+        panel.set_xscale("symlog", linthresh=1, linscale=2)
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.set_xlabel("weight")
+        panel.set_ylabel(measure)
+        _legend_below(figure, [panel], labels)
 
 
 def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[int]]], title: str) -> None:

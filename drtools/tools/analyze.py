@@ -4,9 +4,12 @@
     drtools analyze lambda.run dense.run --against bm25.run -o likeness
     drtools analyze star.run --examples examples.jsonl -o negatives
     drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
+    drtools analyze star.run fgd.run --qrels qrels/test.tsv --margins -o margins
+    drtools analyze --tuned multi-vector.run -o gamma
     drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 --qrels qrels/test.tsv -o move
 
-What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth. Runs and
+What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth; with --margins also by how
+much relevant documents stand above others. --tuned: a measure over the weights that were tried. Runs and
 --against: rank-biased overlap. --examples: histogram of their scores; with runs: the share of each query's negatives that
 is among the run's top. --logs: their numbers over steps. --vectors: one query's move among its documents.
 """
@@ -34,6 +37,8 @@ def main(
     against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), flags.Role.INPUT] = None,
     rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = 0.9,
     examples: Annotated[list[str] | None, Option(help="examples: their scores; with runs: which negatives are still hard"), flags.Role.INPUT] = None,
+    margins: Annotated[bool, Option("--margins", help="--qrels: s(q, p) - s(q, n) as a share of the run's range of scores")] = False,
+    tuned: Annotated[list[str] | None, Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"), flags.Role.INPUT] = None,
     logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), flags.Role.INPUT] = None,
     curve: Annotated[list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")] = None,
     depth: Annotated[int, Option(min=1, help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to it")] = 200,
@@ -45,15 +50,20 @@ def main(
     import orjson
 
     from drtools.evaluation import analyses
+    from drtools.evaluation import margins as of_fgd
     from drtools.formats.trec import read_qrels, read_run
 
-    check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query)
+    check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
     with output.folder(folder) as work:
         judged = read_qrels(qrels) if qrels else {}
         lists = {label: read_run(path) for label, path in labels_of(runs or []).items()}
         made: list[analyses.Analysis] = []
         if lists and qrels:
             made.append(analyses.errors(lists, judged, min_rel, depth, corpus_size, work.path))
+        if margins:
+            made.append(of_fgd.margins(lists, judged, min_rel, depth, work.path))
+        if tuned:
+            made.append(of_fgd.tuning(labels_of(tuned), work.path))
         if against:
             made.append(analyses.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
         if examples:
@@ -68,10 +78,12 @@ def main(
     print("\n\n".join(f"{analysis.title}\n{console.aligned(analysis.table)}" for analysis in made))
 
 
-def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query) -> None:
+def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:
     """Raise UserError for inputs that make no analysis together."""
-    if not (examples or logs or vectors or runs):
-        raise UserError("nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --vectors")
+    if not (examples or logs or vectors or runs or tuned):
+        raise UserError("nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors")
+    if margins and not (runs and qrels):
+        raise UserError("--margins measures runs by judgements; name the runs and --qrels QRELS")
     if runs and not (qrels or against or examples):
         raise UserError("runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES (negatives)")
     if against and not runs:

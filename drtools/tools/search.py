@@ -84,7 +84,7 @@ def tune_gamma(source, queries: str, qrels: str, measure: str, depth: int) -> di
     from drtools.retrieval.texts import judged_queries
 
     judged = read_qrels(qrels)
-    return {"tried": source.tune(list(judged_queries(queries, qrels).items()), depth, judged, measure), "tuned_for": measure}
+    return {"tried": source.tune(list(judged_queries(queries, qrels).items()), depth, judged, measure)}
 
 
 def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, *, bm25, rm3, nprobe, ef_search):
