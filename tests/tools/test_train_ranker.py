@@ -40,10 +40,10 @@ def manifest(folder):
     return json.loads((folder / "manifest.json").read_text())
 
 
-@pytest.mark.parametrize("more", [["--loss", "listwise"], ["--loss", "pointwise", "--precision", "bf16"], ["--loss", "ranknet", "--gradient-caching", "--batch-tokens", "64"],
+@pytest.mark.parametrize("more", [["--loss", "listwise"], ["--loss", "pointwise", "--precision", "bf16"], ["--loss", "ranknet", "--gradient-caching", "--batch-tokens", "512"],
                                   ["--activation-checkpointing"]], ids=" ".join)
 def test_it_learns(toy, body, drtools, tmp_path, more):
-    done = drtools(*command(toy, body, tmp_path / "out", "--steps", "40", "--warmup-steps", "5", "--batch-queries", "20", "--learning-rate", "5e-3",
+    done = drtools(*command(toy, body, tmp_path / "out", "--steps", "40", "--warmup-steps", "5", "--batch-queries", "20", "--learning-rate", "1e-2",
                           "--dropout", "0", "--dev-examples", toy.examples, *more))
     assert done.status == 0, done.err
     made = manifest(tmp_path / "out")
