@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drtools.batches.pairs import PairBatch
-from drtools.losses import adore, contrastive, fine_grained, highest, lambda_weights, ranknet, scores
+from drtools.losses import adore, contrastive, lambda_weights, pointwise, ranknet, scores
 from drtools.tools.train_contrastive import contrastive_loss
 from drtools.tools.train_star import star_loss
 
@@ -166,34 +166,11 @@ def test_a_worked_example_of_adore():
     torch.testing.assert_close(scores_of_list.grad, torch.tensor([0.5 * pull(1) / 2, -(0.5 * pull(1) + pull(-1) / 6) / 2, pull(-1) / 6 / 2]))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_fine_grained_by_naive_loops_over_ragged_documents(reverse):
-    counts, negatives = [3, 1, 0, 2], [4, 2, 4, 0]
-    generator = torch.Generator().manual_seed(4)
-    teacher, student = ([torch.randn(4, 3, generator=generator), torch.randn(4, 4, generator=generator)] for _ in range(2))
-    pieces = torch.arange(3) < torch.tensor(counts)[:, None]
-    kept = torch.arange(4) < torch.tensor(negatives)[:, None]
-
-    def softmax(values):
-        return [math.exp(value) / sum(map(math.exp, values)) for value in values]
-
-    total = 0.0
-    for query in range(4):
-        divergences = []
-        for piece in range(counts[query]):
-            shares = [softmax([float(own[query, piece]), *map(float, others[query, : negatives[query]])]) for own, others in (teacher, student)]
-            first, second = reversed(shares) if reverse else shares
-            divergences.append(sum(p * math.log(p / q) for p, q in zip(first, second, strict=True)))
-        total += sum(divergences) / counts[query] if divergences else 0.0
-    student = [part.requires_grad_() for part in student]
-    found = fine_grained(tuple(teacher), tuple(student), pieces, kept, reverse)
-    assert found.item() == pytest.approx(total / 4, abs=1e-5) and total > 0.1
-    found.backward()
-    for part, there in zip(student, (pieces, kept), strict=True):
-        assert torch.isfinite(part.grad).all() and (part.grad[~there] == 0).all() and part.grad.abs().max() > 0
-
-
-def test_highest_takes_what_is_allowed():
-    places, kept = highest(torch.tensor([[3.0, 9, 5, 7], [1, 2, 3, 4]]), torch.tensor([[True, False, True, True], [False, True, False, False]]), 2)
-    assert places[0].tolist() == [3, 2] and kept.tolist() == [[True, True], [True, False]] and places[1, 0] == 1
-    assert highest(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool), 8)[0].shape == (2, 3)
+def test_pointwise_is_the_binary_cross_entropy_of_the_pairs_that_are_there():
+    torch.manual_seed(3)
+    table, keep = (5 * torch.randn(4, 6)).requires_grad_(), torch.rand(4, 5) > 0.4
+    pairs = [(table[row, 0], 1.0) for row in range(4)] + [(table[row, 1 + column], 0.0) for row in range(4) for column in range(5) if keep[row, column]]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.stack([score for score, _ in pairs]), torch.tensor([label for _, label in pairs]))
+    ours = pointwise(table[:, 0], table[:, 1:], keep)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(torch.autograd.grad(ours, table), torch.autograd.grad(expected, table))
