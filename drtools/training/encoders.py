@@ -88,14 +88,16 @@ class EncoderTraining(Task):
             for half in halves(self.model):
                 merge_lora(half)
         fingerprints = save_encoder(self.model, self.work.path)
-        query, document = (self.model.of(side).settings for side in SIDES)
         record = {"base": self.encoder_flags.model, "scale": self.scale, **self.record(), **facts}
-        write_card(self.work.path, {
-            **record, **self.card_record(), "dimension": self.model.dimension,
-            "normalized": document.normalized, "max_query_tokens": query.max_query_tokens, "max_document_tokens": document.max_document_tokens,
-            "query_prompt": query.query_prompt, "document_prompt": document.document_prompt,
-        })
+        write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.model)})
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+
+
+def vectors_record(model: Encoder | EncoderPair) -> dict[str, object]:
+    """Return what a card says of a model's vectors and texts."""
+    query, document = (model.of(side).settings for side in SIDES)
+    return {"dimension": model.dimension, "normalized": document.normalized, "max_query_tokens": query.max_query_tokens,
+            "max_document_tokens": document.max_document_tokens, "query_prompt": query.query_prompt, "document_prompt": document.document_prompt}
 
 
 def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[Source]:
