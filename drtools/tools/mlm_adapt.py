@@ -40,7 +40,7 @@ def main(
     training: AdaptationFlags,
     compute: flags.ComputeFlags,
     title_separator: flags.TitleSeparator = " ",
-    crop_tokens: Annotated[int, Option(min=3, help="tokens of a crop, special ones included", rich_help_panel=MASKED)] = 128,
+    crop_tokens: Annotated[int | None, Option(min=3, help="tokens of a crop, special ones included; default: 128, or the body's positions if fewer", rich_help_panel=MASKED)] = None,
     mask_share: Annotated[float, Option(min=0.001, max=0.9, help="of the tokens that are to be predicted", rich_help_panel=MASKED)] = 0.15,
     head_steps: Annotated[int, Option(min=0, help="steps for a new head alone, before all others; none for a checkpoint's own", rich_help_panel=MASKED)] = 300,
     head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3,

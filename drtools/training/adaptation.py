@@ -18,7 +18,7 @@ from drtools.losses import masked_language
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.masked import MaskedModel, load_head, new_head, save_head
 from drtools.models.pair import EncoderPair
-from drtools.models.settings import SIDES, check_side
+from drtools.models.settings import SIDES, check_side, positions
 from drtools.randomness import generator
 from drtools.retrieval.encoding import apply_flags, encode_tokens
 from drtools.training.card import write_card
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from drtools.flags import ComputeFlags, EncoderFlags
     from drtools.output import Work
     from drtools.training.settings import TrainingFlags
+
+CROP_TOKENS = 128  # [ours]
 
 
 class MaskedTraining(Task):
@@ -51,10 +53,11 @@ class MaskedTraining(Task):
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
         self.adopt(MaskedModel(self.encoder, head or new_head(self.encoder, training.seed)), [self.encoder.body])
 
-    def on_corpus(self, corpus: str, title_separator: str, crop_tokens: int, share: float, dev_documents: int | None) -> None:
+    def on_corpus(self, corpus: str, title_separator: str, crop_tokens: int | None, share: float, dev_documents: int | None) -> None:
         """Open the corpus and hold out its dev documents."""
         self.store, self.title_separator = open_store(corpus), title_separator
-        self.masker = Masker(self.encoder, crop_tokens, share)
+        longest = positions(self.encoder.body.config.to_dict()) or CROP_TOKENS
+        self.masker = Masker(self.encoder, crop_tokens or min(CROP_TOKENS, longest), share)
         self.held_out = hold_out(self.store, dev_documents, self.training.seed)
         console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
 
