@@ -77,7 +77,7 @@ class EncoderFlags:
     model: Annotated[str | None, Option(help="an encoder: a folder or a name on the hub", rich_help_panel="Encoder"), Role.MODEL] = None
     body: Annotated[str | None, Option(help="in place of --model: a body (mlm-adapt's, or any encoder), with --rem", rich_help_panel="Encoder"), Role.MODEL] = None
     rem: Annotated[str | None, Option(help="the relevance module for --body (train-rem's)", rich_help_panel="Encoder"), Role.INPUT] = None
-    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Encoder")] = None
+    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body; +normalize: vectors of length 1", rich_help_panel="Encoder")] = None
     max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here", rich_help_panel="Encoder")] = None
     max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here", rich_help_panel="Encoder")] = None
     query_prompt: Annotated[str | None, Option(help="text before each query", rich_help_panel="Encoder")] = None

@@ -213,7 +213,7 @@ def _fits(encoder: Encoder) -> dict[str, object]:
     """Return what must be the same of the body a REM was trained on and the one that it is put on."""
     config = encoder.body.config
     return {"type": config.model_type, "layers": config.num_hidden_layers, "dimension": config.hidden_size,
-            "tokenizer": tokenizer_fingerprint(encoder.tokenizer), "pooling": "+".join(encoder.settings.pooling)}
+            "tokenizer": tokenizer_fingerprint(encoder.tokenizer), "pooling": "+".join([*encoder.settings.pooling, *["normalize"] * encoder.settings.normalized])}
 
 
 def save_rem(encoder: Encoder, folder: Path) -> str:
