@@ -198,10 +198,13 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         if name in ours:
             setattr(settings, name, ours[name])
     if pooling is not None:
-        words = tuple(pooling.split("+"))
-        if any(word not in POOLINGS for word in words):
-            raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +")
-        settings.pooling = words
+        *words, last = pooling.split("+")
+        words += [] if last == "normalize" else [last]
+        if not words or any(word not in POOLINGS for word in words):
+            raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length 1")
+        settings.pooling = tuple(words)
+        if last == "normalize" and not settings.normalized:
+            settings.head.append({"kind": "normalize"})
     if not settings.pooling:
         raise UserError(f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, mean, max or last")
     return settings

@@ -53,8 +53,9 @@ def main(
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         work.finish(
             kind="vectors", side=texts.side, count=len(texts), dimension=encoder.dimension, dtype=dtype, normalized=encoder.settings.normalized,
-            model=encoder_flags.model, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
-            precision=computing.precision, counts=counts, pieces={"count": with_pieces.writer.written, "spans": spans, **vars(sizes)} if pieces else None, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+            model=encoder_flags.start(), rem=encoder_flags.rem, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
+            precision=computing.precision, counts=counts, pieces={"count": with_pieces.writer.written, "spans": spans, **vars(sizes)} if pieces else None,
+            **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
         )
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")
 

@@ -33,6 +33,7 @@ def main(
     """Compose: examples and texts into batches, the contrastive loss, the one loop, a model folder."""
     with output.folder(folder) as work:
         from drtools.training.encoders import EncoderTraining, read_sources
+        from drtools.training.objectives import contrastive_loss
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
@@ -40,16 +41,3 @@ def main(
         task.fit(batches, contrastive_loss(task.scale), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
                  default_epochs=2, paper_warmup=PAPER_WARMUP)
         task.finish(queries=sum(len(source.examples) for source in sources))
-
-
-def contrastive_loss(scale: float):
-    """Return the softmax loss of a batch."""
-    import torch
-
-    from drtools.losses import contrastive, scores
-
-    def loss(query_vectors, document_vectors, batch):
-        table = scores(query_vectors, document_vectors, scale)
-        return contrastive(table.diagonal(), table, ~torch.from_numpy(batch.relevant).to(table.device))
-
-    return loss
