@@ -6,6 +6,7 @@ by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,11 +47,38 @@ class MaskedTokens(NamedTuple):
         return *self.tokens.padded(rows, padding), labels, self.body_learns
 
 
-class Masker:
-    """Crops and masks texts for one tokenizer; `crop_tokens` with the special ones, `share` of the others to be predicted."""
+class TwiceMasked(NamedTuple):
+    """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
 
-    def __init__(self, encoder: Encoder, crop_tokens: int, share: float) -> None:
+    tokens: MaskedTokens
+    heavier: MaskedTokens
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+        return self.tokens.lengths
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The encoder's labels."""
+        return self.tokens.labels
+
+    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
+        """Return what an `EnhancedModel` takes of some rows: a masked model's inputs, then the decoder's token ids and labels."""
+        ids, _, labels, _ = self.heavier.inputs(rows, padding)
+        return *self.tokens.inputs(rows, padding), ids, labels
+
+
+class Masker:
+    """Crops and masks texts for one tokenizer; `crop_tokens` with the special ones, `share` of the others to be predicted.
+
+    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With a `decoder_share` the same crops are masked for a decoder too: what the encoder is
+    asked for and, by the same random numbers, more.
+    """
+
+    def __init__(self, encoder: Encoder, crop_tokens: int, share: float, decoder_share: float | None = None, stride: int = 1) -> None:
         self.tokenizer, self.lower_case, self.share = encoder.tokenizer, encoder.settings.lower_case, share
+        self.decoder_share, self.stride = decoder_share, stride
         if self.tokenizer.mask_token_id is None:
             raise UserError(f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language modelling; name an encoder such as BERT's")
         longest = positions(encoder.body.config.to_dict())
@@ -76,26 +104,35 @@ class Masker:
         backend.no_truncation()
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def __call__(self, texts: Sequence[str], randoms: Sequence[np.random.Generator], body_learns: bool = True) -> MaskedTokens:
+    def __call__(self, texts: Sequence[str], randoms: Sequence[np.random.Generator], body_learns: bool = True) -> MaskedTokens | TwiceMasked:
         """Crop and mask each text by its own generator."""
+        lists = self._token_lists(texts)
+        if self.decoder_share is None:
+            return self._masked(lists, randoms, body_learns, self.share)
+        again = copy.deepcopy(randoms)
+        return TwiceMasked(self._masked(lists, randoms, body_learns, self.share), self._masked(lists, again, body_learns, self.decoder_share))
+
+    def _masked(self, lists: list[list[int]], randoms: Sequence[np.random.Generator], body_learns: bool, share: float) -> MaskedTokens:
         parts, chances, swaps = [], [], []
-        for ids, random in zip(self._token_lists(texts), randoms, strict=True):
-            start = int(random.integers(len(ids) - self.room + 1)) if len(ids) > self.room else 0
+        for ids, random in zip(lists, randoms, strict=True):
+            spare = max(0, len(ids) - self.room)
+            start = min(spare, self.stride * int(random.integers(-(-spare // self.stride) + 1))) if spare else 0
             crop = np.array(ids[start : start + self.room], np.int32)
             chance = np.ones(len(self.before) + len(crop) + len(self.after), np.float32)  # a special token is never asked for
             chance[len(self.before) : len(self.before) + len(crop)] = random.random(len(crop), np.float32)
             parts += [self.before, crop, self.after]
             chances.append(chance)
-            swaps.append(random.integers(len(self.tokenizer), size=int(self._replaced(chance).sum()), dtype=np.int32))
+            swaps.append(random.integers(len(self.tokenizer), size=int(_replaced(chance, share).sum()), dtype=np.int32))
         starts = np.concatenate([[0], np.cumsum([len(chance) for chance in chances])]).astype(np.int64)
         flat, chance = np.concatenate(parts), np.concatenate(chances)
-        labels = np.where(chance < self.share, flat, np.int32(IGNORED))
-        flat[chance < HIDDEN * self.share] = self.tokenizer.mask_token_id
-        flat[self._replaced(chance)] = np.concatenate(swaps)
+        labels = np.where(chance < share, flat, np.int32(IGNORED))
+        flat[chance < HIDDEN * share] = self.tokenizer.mask_token_id
+        flat[_replaced(chance, share)] = np.concatenate(swaps)
         return MaskedTokens(Tokens(flat, starts, 0, 0, 0), labels, body_learns)
 
-    def _replaced(self, chance: np.ndarray) -> np.ndarray:
-        return (chance >= HIDDEN * self.share) & (chance < (HIDDEN + REPLACED) * self.share)
+
+def _replaced(chance: np.ndarray, share: float) -> np.ndarray:
+    return (chance >= HIDDEN * share) & (chance < (HIDDEN + REPLACED) * share)
 
 
 class MaskedBatch(NamedTuple):

@@ -64,6 +64,10 @@ class MaskedModel(nn.Module):
         """Predict what stands where `labels` are not IGNORED; only those tokens meet the vocabulary's matrix."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and body_learns):
             states = self.body(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
+        return self.predicted(states, labels, body_learns)
+
+    def predicted(self, states: Tensor, labels: Tensor, body_learns: bool) -> Tensor:  # [B, T, D], [B, T] -> [B, 2]
+        """Return what the head's predictions from states cost."""
         embeddings = self.body.get_input_embeddings().weight
         wanted = labels != IGNORED
         losses = token_losses(self.head(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted])

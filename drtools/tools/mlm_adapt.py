@@ -5,6 +5,9 @@ that an earlier adaptation left; a body without one gets a new head, which first
 encoder with the start's pooling and settings, for every tool here, Hugging Face and sentence-transformers; the head lies beside
 it. A stopped adaptation continues where it was.
 
+--objective ed-mlm adds a decoder that sees the encoder's first token and a more heavily masked text, so that this token comes to hold the
+document (FGD's pre-training): windows of 384 tokens that begin at multiples of 64, 30% masked, 50% for the decoder.
+
     drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 -o source-dam
     drtools mlm-adapt --model source-dam --corpus target.jsonl.gz --minutes 30 -o target-dam
     drtools search --index index --body target-dam --rem rem "words typed here"
@@ -13,7 +16,7 @@ it. A stopped adaptation continues where it was.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -40,8 +43,12 @@ def main(
     training: AdaptationFlags,
     compute: flags.ComputeFlags,
     title_separator: flags.TitleSeparator = " ",
-    crop_tokens: Annotated[int | None, Option(min=3, help="tokens of a crop, special ones included; default: 128, or the body's positions if fewer", rich_help_panel=MASKED)] = None,
-    mask_share: Annotated[float, Option(min=0.001, max=0.9, help="of the tokens that are to be predicted", rich_help_panel=MASKED)] = 0.15,
+    objective: Annotated[Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)] = "mlm",
+    crop_tokens: Annotated[int | None, Option(min=3, help="tokens of a crop, special ones included; default: 128, ed-mlm 384, or the body's positions if fewer", rich_help_panel=MASKED)] = None,
+    mask_share: Annotated[float | None, Option(min=0.001, max=0.9, help="of the tokens that are to be predicted; default: .15, ed-mlm .3", rich_help_panel=MASKED)] = None,
+    stride: Annotated[int | None, Option(min=1, help="crops begin at multiples of so many tokens; default: 1, ed-mlm 64", rich_help_panel=MASKED)] = None,
+    decoder_mask_share: Annotated[float, Option(min=0.001, max=0.9, help="ed-mlm: of the decoder's tokens", rich_help_panel=MASKED)] = 0.5,
+    decoder_layers: Annotated[int, Option(min=1, help="ed-mlm: layers of the decoder", rich_help_panel=MASKED)] = 2,
     head_steps: Annotated[int, Option(min=0, help="steps for a new head alone, before all others; none for a checkpoint's own", rich_help_panel=MASKED)] = 300,
     head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3,
     dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None,
@@ -52,12 +59,15 @@ def main(
     """Compose: random crops with masked tokens, the loss over them, the one loop, an encoder folder."""
     times = parse_times("--snapshot-steps", snapshot_steps), parse_times("--snapshot-minutes", snapshot_minutes)
     with output.folder(folder) as work:
-        from drtools.training.adaptation import MaskedTraining, masked_loss
+        from drtools.training.adaptation import MaskedTraining, enhanced_loss, masked_loss
 
-        task = MaskedTraining(work, encoder_flags, training, compute, dropout, head_steps)
-        task.on_corpus(corpus, title_separator, crop_tokens, mask_share, dev_documents)
+        enhanced = objective == "ed-mlm"
+        usual_share, usual_stride = (0.3, 64) if enhanced else (0.15, 1)  # Zhou et al., FGD [code]; Devlin et al. 2019
+        task = MaskedTraining(work, encoder_flags, training, compute, dropout, head_steps, decoder_layers if enhanced else 0)
+        task.on_corpus(corpus, title_separator, crop_tokens, mask_share or usual_share, dev_documents, stride=stride or usual_stride,
+                       decoder_share=decoder_mask_share if enhanced else None)
         snapshots = Snapshots(work, *times, task.write) if task.world.is_first else None
         batches = task.batches()
-        task.fit(batches, masked_loss, batches.epoch_documents, task.measure(), default_epochs=1, paper_warmup=PAPER_WARMUP,
+        task.fit(batches, enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=1, paper_warmup=PAPER_WARMUP,
                  lead=(task.head_steps, head_learning_rate), after_step=snapshots)
         task.finish(snapshots=snapshots.facts if snapshots else [])

@@ -15,7 +15,9 @@ from drtools.batches.masked import MaskedBatch, MaskedBatches, Masker, hold_out,
 from drtools.errors import UserError
 from drtools.formats.store import open_store
 from drtools.losses import masked_language
+from drtools.models.dropout import use_own_dropout
 from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.enhanced import EnhancedModel
 from drtools.models.masked import MaskedModel, load_head, new_head, save_head
 from drtools.models.pair import EncoderPair
 from drtools.models.settings import SIDES, check_side, positions
@@ -31,13 +33,18 @@ if TYPE_CHECKING:
     from drtools.training.settings import TrainingFlags
 
 CROP_TOKENS = 128  # [ours]
+ENHANCED_CROP_TOKENS = 384  # Zhou et al., FGD
 
 
 class MaskedTraining(Task):
     """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
 
-    def __init__(self, work: Work, encoder_flags: EncoderFlags, training: TrainingFlags, compute: ComputeFlags, dropout: float | None, head_steps: int) -> None:
-        """Meet the other processes, load the encoder and its masked-language head; `head_steps` are for a new one."""
+    def __init__(self, work: Work, encoder_flags: EncoderFlags, training: TrainingFlags, compute: ComputeFlags, dropout: float | None, head_steps: int,
+                 decoder_layers: int = 0) -> None:
+        """Meet the other processes, load the encoder and its masked-language head; `head_steps` are for a new one.
+
+        With `decoder_layers` a new decoder of so many layers learns beside the encoder (ED-MLM).
+        """
         super().__init__(work, training, compute)
         self.encoder_flags = encoder_flags
         name = encoder_flags.start()
@@ -51,13 +58,19 @@ class MaskedTraining(Task):
         apply_flags(self.encoder, encoder_flags)
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
-        self.adopt(MaskedModel(self.encoder, head or new_head(self.encoder, training.seed)), [self.encoder.body])
+        head = head or new_head(self.encoder, training.seed)
+        model = EnhancedModel(self.encoder, head, decoder_layers, training.seed) if decoder_layers else MaskedModel(self.encoder, head)
+        self.adopt(model, [self.encoder.body])
+        if self.parallel and decoder_layers:
+            use_own_dropout(model.decoder)
 
-    def on_corpus(self, corpus: str, title_separator: str, crop_tokens: int | None, share: float, dev_documents: int | None) -> None:
+    def on_corpus(self, corpus: str, title_separator: str, crop_tokens: int | None, share: float, dev_documents: int | None, *, decoder_share: float | None = None,
+                  stride: int = 1) -> None:
         """Open the corpus and hold out its dev documents."""
         self.store, self.title_separator = open_store(corpus), title_separator
-        longest = positions(self.encoder.body.config.to_dict()) or CROP_TOKENS
-        self.masker = Masker(self.encoder, crop_tokens or min(CROP_TOKENS, longest), share)
+        usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
+        longest = positions(self.encoder.body.config.to_dict()) or usual
+        self.masker = Masker(self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride)
         self.held_out = hold_out(self.store, dev_documents, self.training.seed)
         console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
 
@@ -102,6 +115,11 @@ class MaskedTraining(Task):
                   "documents": len(self.store), "held_out": len(self.held_out), **facts}
         write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"})
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+
+
+def enhanced_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
+    """Return the mean loss of the encoder over its masked tokens and that of the decoder over its own, together (ED-MLM)."""
+    return masked_loss(rows[:, :2], batch) + masked_loss(rows[:, 2:], batch)
 
 
 def masked_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 2] -> []

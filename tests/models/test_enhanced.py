@@ -1,0 +1,96 @@
+"""ED-MLM: what the decoder sees and what is asked of it, by a plain forward pass; its losses fall; it continues."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch.nn.functional import cross_entropy
+
+from drtools.batches.masked import Masker
+from drtools.errors import UserError
+from drtools.models.encoder import load_encoder
+from drtools.models.enhanced import EnhancedModel
+from drtools.models.masked import IGNORED, new_head
+from drtools.randomness import generator
+from tests.models.tiny_bodies import families  # noqa: F401: a fixture
+
+TEXTS = ["fox hound otter heron badger salmon falcon marten lynx beaver", "adder newt raven", "hare hammer chisel plane lathe anvil wrench " * 6]
+
+
+def masked(encoder, share=0.4, decoder_share=0.7, **settings):
+    return Masker(encoder, 20, share, decoder_share, **settings)(TEXTS, [generator(1, at) for at in range(len(TEXTS))])
+
+
+def test_the_decoder_is_asked_for_the_encoders_tokens_and_more(encoder_folder):
+    encoder = load_encoder(encoder_folder)
+    both = masked(encoder)
+    first, second = both.tokens, both.heavier
+    asked, more = first.labels != IGNORED, second.labels != IGNORED
+    assert np.array_equal(first.tokens.starts, second.tokens.starts) and (more | ~asked).all() and more.sum() > asked.sum() > 0
+    assert np.array_equal(first.labels[asked], second.labels[asked]), "it is the same crop"
+    plain = Masker(encoder, 20, 0.4)(TEXTS, [generator(1, at) for at in range(len(TEXTS))])
+    assert np.array_equal(plain.tokens.flat, first.tokens.flat) and np.array_equal(plain.labels, first.labels)
+
+
+def test_windows_begin_at_multiples_of_the_stride(encoder_folder):
+    encoder = load_encoder(encoder_folder)
+    ids = encoder.tokenizer(TEXTS[2], add_special_tokens=False)["input_ids"]
+    masker = Masker(encoder, 20, 0.001, 0.002, stride=7)
+    begins = set()
+    for seed in range(60):
+        crop = masker([TEXTS[2]], [generator(seed)]).tokens
+        own = np.where(crop.labels == IGNORED, crop.tokens.flat, crop.labels)[1:-1].tolist()
+        begins |= {start for start in range(len(ids) - 17) if ids[start : start + 18] == own}
+    assert {0, 7, 14, len(ids) - 18} <= begins
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_rows_by_a_plain_forward_pass(families, family):  # noqa: F811
+    encoder = load_encoder(families[family], pooling="cls", dropout=0.0)
+    model = EnhancedModel(encoder, new_head(encoder, 3), 2, 5)
+    both = masked(encoder)
+    ids, mask, labels, _, decoder_ids, decoder_labels = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in both.inputs(range(3), 0))
+    rows = model(ids, mask, labels, True, decoder_ids, decoder_labels)
+    body = encoder.body.set_attn_implementation("eager") or encoder.body
+    for at in range(3):
+        length = int(mask[at].sum())
+        states = body(input_ids=ids[at : at + 1, :length]).last_hidden_state
+        hidden = body.embeddings(input_ids=decoder_ids[at : at + 1, :length])
+        hidden = torch.cat([states[:, :1], hidden[:, 1:]], 1)
+        for layer in model.decoder:
+            hidden = layer(hidden)
+        for column, found, asked in ((0, states, labels), (2, hidden, decoder_labels)):
+            wanted = asked[at, :length] != IGNORED
+            loss = cross_entropy(model.head(found[0], body.get_input_embeddings().weight)[wanted], asked[at, :length][wanted], reduction="sum")
+            torch.testing.assert_close(rows[at, column], loss, atol=1e-3, rtol=1e-4)
+            assert rows[at, column + 1] == wanted.sum()
+    gradient = torch.autograd.grad(rows[:, 2].sum(), encoder.body.encoder.layer[0].output.dense.weight)[0]
+    assert gradient.abs().max() > 0, "the decoder's loss reaches the encoder through its first token"
+
+
+def command(toy, start, out, *more):
+    return ["mlm-adapt", "--objective", "ed-mlm", "--model", start, "--corpus", toy.corpus, "--batch-documents", "16", "--learning-rate", "3e-3", "--crop-tokens", "24", "--stride", "4",
+            "--head-steps", "3", "--dev-documents", "10", "--precision", "fp32", "--threads", "1", "-o", str(out), *more]
+
+
+def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drtools, tmp_path):
+    for name in ("one", "other"):
+        outcome = drtools(*command(toy, encoder_folder, tmp_path / name, "--steps", "25", "--threads", "2"))
+        assert outcome.status == 0, outcome.err
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "other"))
+    assert all(np.array_equal(one[name], other[name]) for name in one) and not any("decoder" in name for name in one)
+    log = [record for record in map(json.loads, (tmp_path / "one/training.jsonl").read_text().splitlines()) if "loss" in record]
+    assert log[-1]["loss"] < log[0]["loss"] - 0.3
+    perplexity = [evaluation["perplexity"] for evaluation in json.loads((tmp_path / "one/manifest.json").read_text())["evaluations"]]
+    assert min(perplexity) < 0.8 * perplexity[0]
+    assert drtools("encode", "--model", tmp_path / "one", "--documents", toy.corpus, "-o", tmp_path / "vectors").status == 0
+    assert Path(tmp_path / "one/masked-head").is_dir()
+
+
+def test_a_body_without_such_layers_is_refused(families):  # noqa: F811
+    encoder = load_encoder(families["distilbert"], pooling="cls")
+    with pytest.raises(UserError, match="found a distilbert body"):
+        EnhancedModel(encoder, new_head(encoder, 3), 2, 5)
