@@ -151,3 +151,18 @@ def test_a_body_or_pooling_without_spans_is_refused(families):  # noqa: F811
         Spans(load_encoder(families["distilbert"], pooling="cls"), 1, 1)
     with pytest.raises(UserError, match="pooled by mean, expected cls"):
         Spans(load_encoder(families["bert"], pooling="mean"), 1, 1)
+
+
+def test_spans_of_a_body_with_a_relevance_module(families):  # noqa: F811
+    from drtools.models.rem import RemSettings, add_rem, rem_parameters
+
+    encoder = encoder_of(families["bert"])
+    plain = Spans(encoder, PASSAGES, SENTENCES)(*inputs())
+    add_rem(encoder, RemSettings(4, 4), 1)
+    with torch.no_grad():
+        for parameter in rem_parameters(encoder).values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    ids, mask, spans = inputs()
+    rows = Spans(encoder, PASSAGES, SENTENCES)(ids, mask, spans)
+    torch.testing.assert_close(rows[:, :32], encoder(ids, mask), atol=1e-5, rtol=0)
+    assert (rows - plain).abs().max() > 0.1
