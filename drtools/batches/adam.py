@@ -6,11 +6,11 @@ Every process draws the whole batch, and tokenizes and scores its own share of i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from drtools.batches.dark import Special, dark_text_for, reinforced_tokens, special_of_encoder
+from drtools.batches.dark import Pairs, Special, dark_pairs, dark_text_for, reinforced_tokens, special_of_encoder
 from drtools.batches.tokens import Tokens, prepare, tokenize, tokenize_prepared
 from drtools.batches.visits import Source, Visit, Visits, draw
 from drtools.formats.dark import KINDS
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from drtools.batches.usable import DarkRow
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
+
+
+class Scorer(Protocol):
+    """Who scores pairs of texts: a teacher."""
+
+    def scores(self, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None]) -> np.ndarray:
+        """Return the scores float32 [N]."""
 
 
 class Form(NamedTuple):
@@ -45,7 +52,8 @@ class AdamBatch(NamedTuple):
     `tokens` and `counts` are the loop's (this process's share; how many each process has): sides `query`, `document` (positives, negatives,
     noisy positives) and, where there are any, `reinforced`. `columns` int64 [B, K] says where each query's items stand among the documents followed
     by the reinforced: its positive, its negatives, its dark items; `is_own` bool [B, K] marks the positive and the negatives, `is_dark` the dark
-    items, and neither what pads. `teacher` float32 [b, K]: the teacher's scores of this process's queries. `share` of the queries is distilled on.
+    items, and neither what pads. `teacher` float32 [b, K]: the examples' scores of this process's queries; or `asked`: the pairs to ask a
+    teacher for, in the order of the lists. `share` of the queries is distilled on.
     """
 
     tokens: dict[str, Tokens]
@@ -55,6 +63,7 @@ class AdamBatch(NamedTuple):
     is_dark: np.ndarray
     teacher: np.ndarray
     share: float
+    asked: list[Pairs] | None = None
 
 
 def list_visit(visit: Visit, form: Form) -> Listed:
@@ -80,18 +89,17 @@ def list_visit(visit: Visit, form: Form) -> Listed:
 class AdamBatches:
     """The endless sequence of batches; a pure function of (seed, step).
 
-    `score(visit, listed)` asks a teacher for the scores [1 + m + dark] in place of the examples' own; `share_of(step)` is how many of the
-    queries are distilled on. `name` is the student's, for messages.
+    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with, batches hold the
+    pairs to ask it for. `name` is the student's, for messages.
     """
 
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, form: Form, *, name: str, batch_queries: int, seed: int,
-                 share_of: Callable[[int], float], score: Callable[[list[tuple[Visit, Listed]]], list[np.ndarray]] | None = None,
+                 share_of: Callable[[int], float], teacher: Special | None = None,
                  shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
         self.visits, self.model, self.form = Visits(sources, batch_queries, seed), model, form
-        self.share_of, self.score, self.shares, self.rank = share_of, score, shares, rank
+        self.share_of, self.teacher, self.shares, self.rank = share_of, teacher, shares, rank
         self.epoch_queries = self.visits.epoch_queries
-        kinds = set(form.kinds) if any(source.examples.dark for source in sources) else set()
-        self.special: Special = special_of_encoder(model.of("document"), kinds, name)
+        self.special = special_of_encoder(model.of("document"), form.kinds, name)
 
     def __call__(self, step: int) -> AdamBatch:
         """Draw the batch of a step, look up, tokenize and score this process's share of it."""
@@ -106,8 +114,8 @@ class AdamBatches:
         tokens |= {side: tokenize_prepared(document, [self._text(*item) for item in texts[side][shares[side][self.rank]]], side, longest[side])
                    for side in texts if side in shares}
         counts = {side: [part.stop - part.start for part in parts] for side, parts in shares.items()}
-        scores = self.score(mine) if self.score else [listed.scores for _, listed in mine]
-        return AdamBatch(tokens, counts, *_lists(every, places, len(texts["document"])), _padded(scores, max(map(len, places))), self.share_of(step))
+        return AdamBatch(tokens, counts, *_lists(every, places, len(texts["document"])), padded([listed.scores for _, listed in mine], max(map(len, places))),
+                         self.share_of(step), [self._asked(*one) for one in mine] if self.teacher else None)
 
     def _place(self, texts: dict[str, list], visit: Visit, item: int | DarkRow) -> tuple[str, int]:
         side = "reinforced" if not isinstance(item, int) and item.kind == "reinforced" else "document"
@@ -120,19 +128,32 @@ class AdamBatches:
             return prepare(source.text(item), document)
         return dark_text_for(document, item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.special)
 
+    def _asked(self, visit: Visit, listed: Listed) -> Pairs:
+        source, plain = visit.source, [listed.positive, *listed.negatives]
+        dark = dark_pairs(source.examples.query_ids[visit.at], visit.query, [item.item(source.store.ids_at) for item in listed.dark], source.text_of, self.teacher)
+        return Pairs([(visit.query, source.text(row)) for row in plain] + dark.texts, [None] * len(plain) + dark.limits)
+
 
 def _lists(every: list[tuple[Visit, Listed]], places: list[list[tuple[str, int]]], documents: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    columns = _padded([[at + (documents if side == "reinforced" else 0) for side, at in place] for place in places], max(map(len, places)), np.int64)
+    columns = padded([[at + (documents if side == "reinforced" else 0) for side, at in place] for place in places], max(map(len, places)), np.int64)
     own = np.array([[1 + len(listed.negatives)] for _, listed in every])
     lengths, at = np.array([[len(place)] for place in places]), np.arange(columns.shape[1])
     return columns, at < own, (own <= at) & (at < lengths)
 
 
-def _padded(rows: Sequence[Sequence[float]], length: int, dtype: type = np.float32) -> np.ndarray:
-    padded = np.zeros((len(rows), length), dtype)
+def padded(rows: Sequence[Sequence[float]], length: int, dtype: type = np.float32) -> np.ndarray:  # -> [B, length]
+    """Return rows of numbers as one array, each filled up with 0."""
+    array = np.zeros((len(rows), length), dtype)
     for at, values in enumerate(rows):
-        padded[at, : len(values)] = values
-    return padded
+        array[at, : len(values)] = values
+    return array
+
+
+def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
+    """Return what a teacher says of the batch's pairs, list by list."""
+    scores = teacher.scores([pair for pairs in batch.asked for pair in pairs.texts], [limit for pairs in batch.asked for limit in pairs.limits])
+    ends = np.cumsum([len(pairs.texts) for pairs in batch.asked])
+    return padded(np.split(scores, ends[:-1]) if len(ends) else [], batch.columns.shape[1])
 
 
 def count_unscored(sources: Sequence[Source], form: Form) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.batches.tokens import prepare
 from drtools.errors import UserError
-from drtools.formats.dark import Noisy
+from drtools.formats.dark import Noisy, Reinforced
 from drtools.models.settings import positions
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from drtools.formats.dark import Dark
     from drtools.models.encoder import Encoder
@@ -74,6 +74,19 @@ def dark_text(item: Dark, query_id: str, text_of: Callable[[str], str], special:
 def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
     """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
     return dark_text(item, query_id, lambda document: prepare(text_of(document), encoder), special)
+
+
+class Pairs(NamedTuple):
+    """What a teacher is asked: (query text, document text) [N], and how many tokens each document may have without special ones, None: as always."""
+
+    texts: list[tuple[str, str]]
+    limits: list[int | None]
+
+
+def dark_pairs(query_id: str, query: str, items: Sequence[Dark], text_of: Callable[[str], str], special: Special) -> Pairs:
+    """Return a query with each of its dark items, as a teacher reads them; `special` is the teacher's."""
+    return Pairs([(query, dark_text(item, query_id, text_of, special)) for item in items],
+                 [special.room + 1 if isinstance(item, Reinforced) else None for item in items])
 
 
 def noisy_text(text: str, seed: tuple[int, str, str, float], mask: str) -> str:

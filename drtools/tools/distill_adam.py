@@ -60,12 +60,14 @@ def main(
         form = Form(() if baseline else tuple(kind for kind in KINDS if kind not in (without or ())), negatives or (PAPER_NEGATIVES if is_random else None), is_random)
         check_examples(sources, form, example_flags.examples, scored=not teacher)
         queries = sum(round(source.weight * len(source.examples)) for source in sources)
+        asked = open_teacher(teacher, task, form) if teacher else None
         batches = AdamBatches(sources, task.model, form, name=encoder_flags.model, batch_queries=training.batch_queries, seed=training.seed,
-                              share_of=share_of_step(pacing or ("none" if baseline else "epochs"), training, queries, EPOCHS), shares=task.world.shares, rank=task.world.rank)
+                              share_of=share_of_step(pacing or ("none" if baseline else "epochs"), training, queries, EPOCHS),
+                              teacher=asked and asked[1], shares=task.world.shares, rank=task.world.rank)
         loss = adam_loss(task.scale, weight=supervised_weight, with_positive=with_positive or bool(baseline), reverse=kl == "reverse", reduction=reduction,
-                         gather=task.world.gather, note=lambda **numbers: task.run.meter.note(**numbers))
+                         gather=task.world.gather, note=lambda **numbers: task.run.meter.note(**numbers), teacher=asked and asked[0])
         task.fit(batches, loss, batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]), default_epochs=EPOCHS, paper_warmup=PAPER_WARMUP)
-        task.finish(queries=sum(len(source.examples) for source in sources), teacher=sources[0].examples.scored_by)
+        task.finish(queries=sum(len(source.examples) for source in sources), teacher=asked[0].name if asked else sources[0].examples.scored_by)
 
 
 def check(baseline, without, pacing, teacher, accept_scores) -> None:
@@ -93,9 +95,24 @@ def check_examples(sources, form, paths, scored: bool) -> None:
             raise UserError(f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or say --teacher to score while training")
 
 
-def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note):
-    """Return ADAM's loss of a batch; `gather` brings the processes' scores together, `note` takes numbers for the log."""
+def open_teacher(names: list[str], task, form):
+    """Return the teacher, who reads documents as long as the student's, and what it writes dark items with."""
+    from drtools.batches.dark import special_of
+    from drtools.retrieval.scoring import load_teacher
+
+    settings = task.model.of("document").settings
+    teacher = load_teacher(names, task.computing, max_document_tokens=settings.max_document_tokens, trust_remote_code=task.encoder_flags.trust_remote_code)
+    return teacher, special_of(teacher.tokenizer, settings.max_document_tokens, form.kinds, names[0])
+
+
+def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher=None):
+    """Return ADAM's loss of a batch; `gather` brings the processes' scores together, `note` takes numbers for the log.
+
+    A `teacher` is asked here and not in the thread that prepares batches: two that set torch's threads at once would not repeat each other.
+    """
     import torch
+
+    from drtools.batches.adam import ask
 
     from drtools.losses import adam, confidence, contrastive_of_lists, kl_of_lists, most_confident, scores
 
@@ -103,12 +120,13 @@ def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool
         reinforced_vectors, batch = rest[:-1], rest[-1]
         device = query_vectors.device
         columns, own, dark = (torch.from_numpy(part).to(device) for part in (batch.columns, batch.is_own, batch.is_dark))
-        teacher = gather(torch.from_numpy(batch.teacher).to(device), batch.counts["query"])
+        scored = ask(teacher, batch) if teacher else batch.teacher
+        told = gather(torch.from_numpy(scored).to(device), batch.counts["query"])
         student = scores(query_vectors, torch.cat([document_vectors, *reinforced_vectors]), scale).gather(1, columns)
         listed = own | dark
         listed[:, 0] = with_positive
-        kept = most_confident(confidence(teacher, own), batch.share)
-        divergence = kl_of_lists(teacher, student, listed, reverse)
+        kept = most_confident(confidence(told, own), batch.share)
+        divergence = kl_of_lists(told, student, listed, reverse)
         supervised = contrastive_of_lists(student, own)
         note(divergence=float(divergence.detach()[kept].mean()), cross_entropy=float(supervised.detach().mean()), kept_share=float(kept.float().mean()))
         return adam(supervised, divergence, kept, weight, reduction)
