@@ -66,6 +66,12 @@ def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], 
     return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()
 
 
+def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019, Eq. 1)."""
+    wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
+    return wrong / (keep.sum() + len(positive))
+
+
 def contrastive_of_lists(scores: Tensor, listed: Tensor) -> Tensor:  # [B, K], bool [B, K] -> [B]
     """Cross-entropy of each list's first item, the positive, among what is listed."""
     return scores.masked_fill(~listed, float("-inf")).logsumexp(dim=1) - scores[:, 0]
@@ -83,7 +89,7 @@ def kl_of_lists(teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool 
 
 def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
     """Log of the teacher's softmax at the positive, which stands first, against the original negatives (Tao et al., ADAM)."""
-    return torch.log_softmax(teacher.float().masked_fill(~listed, float("-inf")), dim=1)[:, 0]
+    return -contrastive_of_lists(teacher.float(), listed)
 
 
 def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool [B]
