@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from drtools.batches.dark import Pairs, Special, dark_pairs, dark_text_for, reinforced_tokens, special_of_encoder
+from drtools.batches.dark import Special, asked_text, dark_text_for, reinforced_tokens, special_of_encoder
 from drtools.batches.tokens import Tokens, prepare, tokenize, tokenize_prepared
 from drtools.batches.visits import Source, Visit, Visits, draw
 from drtools.formats.dark import KINDS
@@ -44,6 +44,13 @@ class Listed(NamedTuple):
     negatives: list[int]
     dark: list[DarkRow]
     scores: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """What a teacher is asked: (query text, document text) [N], and how many tokens each document may have without special ones, None: as always."""
+
+    texts: list[tuple[str, str]]
+    limits: list[int | None]
 
 
 class AdamBatch(NamedTuple):
@@ -129,9 +136,10 @@ class AdamBatches:
         return dark_text_for(document, item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.special)
 
     def _asked(self, visit: Visit, listed: Listed) -> Pairs:
-        source, plain = visit.source, [listed.positive, *listed.negatives]
-        dark = dark_pairs(source.examples.query_ids[visit.at], visit.query, [item.item(source.store.ids_at) for item in listed.dark], source.text_of, self.teacher)
-        return Pairs([(visit.query, source.text(row)) for row in plain] + dark.texts, [None] * len(plain) + dark.limits)
+        source = visit.source
+        plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
+        dark = [asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.teacher) for item in listed.dark]
+        return Pairs([(visit.query, text) for text, _ in plain + dark], [limit for _, limit in plain + dark])
 
 
 def _lists(every: list[tuple[Visit, Listed]], places: list[list[tuple[str, int]]], documents: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from drtools.models.settings import positions
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
     from drtools.formats.dark import Dark
     from drtools.models.encoder import Encoder
@@ -76,17 +76,12 @@ def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable
     return dark_text(item, query_id, lambda document: prepare(text_of(document), encoder), special)
 
 
-class Pairs(NamedTuple):
-    """What a teacher is asked: (query text, document text) [N], and how many tokens each document may have without special ones, None: as always."""
+def asked_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> tuple[str, int | None]:
+    """Return a dark item's text as a teacher is asked for it, and how many tokens it may have without special ones, None: as always.
 
-    texts: list[tuple[str, str]]
-    limits: list[int | None]
-
-
-def dark_pairs(query_id: str, query: str, items: Sequence[Dark], text_of: Callable[[str], str], special: Special) -> Pairs:
-    """Return a query with each of its dark items, as a teacher reads them; `special` is the teacher's."""
-    return Pairs([(query, dark_text(item, query_id, text_of, special)) for item in items],
-                 [special.room + 1 if isinstance(item, Reinforced) else None for item in items])
+    `special` is the teacher's.
+    """
+    return dark_text(item, query_id, text_of, special), special.room + 1 if isinstance(item, Reinforced) else None
 
 
 def noisy_text(text: str, seed: tuple[int, str, str, float], mask: str) -> str:

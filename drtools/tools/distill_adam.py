@@ -96,13 +96,12 @@ def check_examples(sources, form, paths, scored: bool) -> None:
 
 
 def open_teacher(names: list[str], task, form):
-    """Return the teacher, who reads documents as long as the student's, and what it writes dark items with."""
+    """Return the teacher, which reads texts as long as it does in teacher-score, and what it writes dark items with."""
     from drtools.batches.dark import special_of
     from drtools.retrieval.scoring import load_teacher
 
-    settings = task.model.of("document").settings
-    teacher = load_teacher(names, task.computing, max_document_tokens=settings.max_document_tokens, trust_remote_code=task.encoder_flags.trust_remote_code)
-    return teacher, special_of(teacher.tokenizer, settings.max_document_tokens, form.kinds, names[0])
+    teacher = load_teacher(names, task.computing, trust_remote_code=task.encoder_flags.trust_remote_code)
+    return teacher, special_of(teacher.tokenizer, teacher.max_document_tokens, form.kinds, names[0])
 
 
 def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher=None):

@@ -1,6 +1,6 @@
 """Make dark examples for ADAM: what lies between a query's positive and its negatives, for a teacher to score.
 
-    drtools mine-negatives ... | drtools make-dark-examples - | drtools teacher-score - ... -o scored.jsonl
+    drtools mine-negatives ... | drtools make-dark-examples - | drtools teacher-score --examples - ... -o scored.jsonl
 
 Of each query's negatives --negatives are drawn, and the others are dropped: what is listed is what distill-adam trains on. Each of
 them joined with the positive is a reinforced negative; the positive with a share of its words masked, for each of --ratios, a

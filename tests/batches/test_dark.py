@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import WORDS
-from drtools.batches.dark import Special, dark_pairs, dark_text, noisy_text, reinforced_text, special_of
+from drtools.batches.dark import Special, asked_text, dark_text, noisy_text, reinforced_text, special_of
 from drtools.errors import UserError
 from drtools.formats.dark import Noisy, Reinforced, dark_records, parse_dark, parse_ratios
 
@@ -139,10 +139,10 @@ def test_a_prompt_takes_its_share(bert_tokenizer):
 def test_a_teacher_is_asked_with_room_for_both_halves(bert_tokenizer):
     special = special_of(bert_tokenizer, 20, {"reinforced", "noisy"}, "m")
     items = [Reinforced("long", "longer"), Noisy("short", 0.5, 3)]
-    pairs = dark_pairs("q1", "fox", items, texts_of, special)
-    assert pairs.limits == [2 * 20 - 2, None] and [query for query, _ in pairs.texts] == ["fox", "fox"]
-    assert len(bert_tokenizer(pairs.texts[0][1], add_special_tokens=False)["input_ids"]) == 38
-    assert pairs.texts[1][1] == dark_text(items[1], "q1", texts_of, special)
+    asked = [asked_text(item, "q1", texts_of, special) for item in items]
+    assert [limit for _, limit in asked] == [2 * 20 - 2, None]
+    assert len(bert_tokenizer(asked[0][0], add_special_tokens=False)["input_ids"]) == 38
+    assert asked[1][0] == dark_text(items[1], "q1", texts_of, special)
 
 
 def test_a_tokenizer_without_the_token_that_is_needed_is_refused():
