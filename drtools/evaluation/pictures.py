@@ -20,7 +20,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":", "-.")  # of a second, third, fourth round of colours
 GREY, DARK_GREY, PALE = "#B8B8B8", "#555555", "#E6E6E6"
-KIND_COLOURS = {"positives": BLUE, "negatives": ORANGE, "reinforced negatives": RED, "noisy positives": SKY}
+KIND_COLOURS = {"positives": BLUE, "negatives": ORANGE, "reinforced negatives": RED, "noisy positives": SKY, "negatives and dark": GREEN}
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "axes.titlesize": 10, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": DARK_GREY, "axes.labelcolor": "#222222",
