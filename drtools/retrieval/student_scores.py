@@ -40,7 +40,7 @@ def scored_items(example: Example) -> list[Scored]:
 
 
 def beside_teacher(path: str, runs: dict[str, Run], students: dict[str, str], corpus: str | None, queries: str | None, title_separator: str, scale: float | None,
-                   compute: ComputeFlags) -> dict[str, Lists]:
+                   compute: ComputeFlags, max_document_tokens: int | None = None) -> dict[str, Lists]:
     """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said. UserError if no teacher did."""
     from drtools.formats.examples import read_examples
 
@@ -57,7 +57,7 @@ def beside_teacher(path: str, runs: dict[str, Run], students: dict[str, str], co
 
         texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), choose_computing(compute)
         for label, name in students.items():
-            found[label] = lists_by_encoder(scored, texts, load_for_encoding(EncoderFlags(model=name), computing), name, computing, scale)
+            found[label] = lists_by_encoder(scored, texts, load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing), name, computing, scale)
     return found
 
 

@@ -47,6 +47,7 @@ def main(
     scale: Annotated[float | None, Option(help="factor on students' scores in the divergence; default: as in training, of runs 1", rich_help_panel=STUDENTS)] = None,
     corpus: Annotated[str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
     queries: Annotated[str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
+    max_document_tokens: Annotated[int | None, Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS)] = None,
     title_separator: flags.TitleSeparator = " ",
     compute: flags.ComputeFlags = flags.ComputeFlags(),
 ) -> None:
@@ -71,7 +72,7 @@ def main(
         if student or agreement:
             from drtools.retrieval.student_scores import beside_teacher
 
-            made.append(analyses.agreement(beside_teacher(examples[0], lists if agreement else {}, labels_of(student or []), corpus, queries, title_separator, scale, compute), work.path))
+            made.append(analyses.agreement(beside_teacher(examples[0], lists if agreement else {}, labels_of(student or []), corpus, queries, title_separator, scale, compute, max_document_tokens), work.path))
         if logs:
             made.append(analyses.curves(labels_of(logs), curve, work.path))
         if vectors:
