@@ -67,7 +67,7 @@ def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], 
 
 
 def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
-    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019, Eq. 1)."""
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
     wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
     return wrong / (keep.sum() + len(positive))
 

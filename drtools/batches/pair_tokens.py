@@ -10,7 +10,7 @@ import numpy as np
 from drtools.batches.tokens import pad, token_lists
 
 if TYPE_CHECKING:
-    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.cross_encoder import CrossEncoder, Template
 
 
 class PairTokens(NamedTuple):
@@ -47,7 +47,7 @@ def tokenize_pairs(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limi
     template = encoder.template
     queries, query_tokens = _each_once(encoder, [query for query, _ in pairs], encoder.longest_pair)
     documents, document_tokens = _each_once(encoder, [document for _, document in pairs], encoder.longest_pair)
-    lists, types = [], []
+    lists, lengths = [], np.ones((len(pairs), 2), np.int64)
     truncated = truncated_queries = empty = 0
     for row, (query_at, document_at) in enumerate(zip(queries, documents, strict=True)):
         query, document = query_tokens[query_at], document_tokens[document_at]
@@ -59,13 +59,20 @@ def tokenize_pairs(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limi
         truncated_queries += len(first) < len(query)
         empty += not query or not document
         lists.append([*template.before, *first, *template.between, *second, *template.after])
-        if encoder.typed:
-            before, of_first, between, of_second, after = template.types
-            types += [*before, *[of_first] * len(first), *between, *[of_second] * len(second), *after]
+        lengths[row] = len(first), len(second)
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
-    return PairTokens(flat, starts, np.array(types, np.int8) if encoder.typed else None, truncated, truncated_queries, empty)
+    return PairTokens(flat, starts, _types(template, lengths) if encoder.typed else None, truncated, truncated_queries, empty)
+
+
+def _types(template: Template, lengths: np.ndarray) -> np.ndarray:  # [N, 2] tokens of query and document -> int8 [total]
+    """Return the token types of pairs, one after another."""
+    before, of_first, between, of_second, after = template.types
+    kinds = np.array([*before, of_first, *between, of_second, *after], np.int8)
+    times = np.ones((len(lengths), len(kinds)), np.int64)  # a special token stands once
+    times[:, [len(before), len(before) + 1 + len(between)]] = lengths
+    return np.repeat(np.tile(kinds, len(lengths)), times.ravel())
 
 
 def _each_once(encoder: CrossEncoder, texts: Sequence[str], longest: int) -> tuple[list[int], list[list[int]]]:

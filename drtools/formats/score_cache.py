@@ -5,6 +5,7 @@ What is scored is there as soon as its batch is done, so that a stopped scoring 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -29,9 +30,11 @@ class ScoreCache:
         folder.mkdir(exist_ok=True)
         self.path = folder / f"{fingerprint}.sqlite"
         self.connection = sqlite3.connect(self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
-        # a power cut may lose the last batches, never the file
-        self.connection.executescript("pragma journal_mode = wal; pragma synchronous = normal; "
-                                      "create table if not exists scores (pair blob primary key, score real not null) without rowid;")
+        with open(self.path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite's own patience does not hold while a new file is given its journal
+            # a power cut may lose the last batches, never the file
+            self.connection.executescript("pragma journal_mode = wal; pragma synchronous = normal; "
+                                          "create table if not exists scores (pair blob primary key, score real not null) without rowid;")
 
     def __len__(self) -> int:
         return self.connection.execute("select count(*) from scores").fetchone()[0]
