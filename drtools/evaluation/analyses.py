@@ -117,7 +117,7 @@ def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: i
     if not found and not runs:
         raise UserError(f"{', '.join(paths)}: examples without scores, and no run was given; mine-negatives and teacher-score write scores")
     made = [_scores(found, bins, folder)] if found else []
-    taught = {label: soft_labels.masses(examples) for label, examples in kept.items() if any(example.scored_by for example in examples)}
+    taught = {label: soft_labels.soft_labels(examples) for label, examples in kept.items() if any(example.scored_by for example in examples)}
     if any(taught.values()):
         made.append(_soft_labels({label: kinds for label, kinds in taught.items() if kinds}, folder))
     return [*made, _still_hard(kept, runs, depth, folder)] if runs else made
@@ -137,14 +137,16 @@ def _scores(files: dict[str, dict[str, list[float]]], bins: int, folder: Path) -
     return Analysis("scores", "Scores of examples", rows, numbers)
 
 
-def _soft_labels(files: dict[str, dict[str, list[float]]], folder: Path) -> Analysis:
-    named = {kind if len(files) == 1 else f"{label}: {kind}": values for label, kinds in files.items() for kind, values in kinds.items()}
-    means = {name: fmean(values) for name, values in named.items()}
-    title = "Mass of the soft label's top item: " + ", ".join(f"{value:.2f}" for value in means.values())
-    pictures.draw_shares(folder / "soft-labels.png", named, 20, title, "the teacher's softmax over a query's list: 1 says no more than a label, less tells items apart", "mass on the top item of a query's list")
-    rows = [["", "mean", "queries"], *([name, f"{means[name]:.4f}", f"{len(values):,}"] for name, values in named.items())]
-    return Analysis("soft_labels", "Mass of the teacher's softmax on a list's top item, mean over queries", rows,
-                    {label: {kind: {"mean": fmean(values), "queries": len(values)} for kind, values in kinds.items()} for label, kinds in files.items()})
+def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -> Analysis:
+    told = {label: {kind: {"mass": fmean(map(max, lists)), "evenness": fmean(map(soft_labels.evenness, lists)), "queries": len(lists)} for kind, lists in kinds.items()} for label, kinds in files.items()}
+    named = {kind if len(files) == 1 else f"{label}: {kind}": [max(shares) for shares in lists] for label, kinds in files.items() for kind, lists in kinds.items()}
+    first = next(iter(told.values()))
+    words = " ".join(f"{one['mass']:.2f} {'with dark examples' if 'dark' in kind else 'for the positive and its negatives,'}" for kind, one in list(first.items())[:2] if "positive" in kind)
+    pictures.draw_shares(folder / "soft-labels.png", named, 20, f"Soft label's mass on its top item: {words.rstrip(',')}", "the teacher's softmax over a query's list: 1 says no more than a label",
+                         "mass on the top item of a query's list")
+    rows = [["", "list", "mass", "evenness", "queries"]]
+    rows += [[label, kind, f"{one['mass']:.4f}", f"{one['evenness']:.4f}", f"{one['queries']:,}"] for label, kinds in told.items() for kind, one in kinds.items()]
+    return Analysis("soft_labels", "The teacher's softmax over a query's list: mass on the top item, and evenness (entropy over its most), means over queries", rows, told)
 
 
 def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], float]]]], folder: Path) -> Analysis:

@@ -122,8 +122,9 @@ def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[
         for panel, (label, kinds) in zip(axes, files.items(), strict=True):
             for kind, counts in kinds.items():
                 shares = [100 * count / sum(counts) for count in counts]
-                panel.stairs(shares, edges, fill=True, color=KIND_COLOURS[kind], alpha=0.15)
-                panel.stairs(shares, edges, color=KIND_COLOURS[kind], linewidth=1.8, label=f"{kind} ({sum(counts):,})")
+                together = " and " in kind  # holds other kinds: a dashed line above their areas
+                panel.stairs(shares, edges, fill=True, color=KIND_COLOURS[kind], alpha=0.0 if together else 0.15)
+                panel.stairs(shares, edges, color=KIND_COLOURS[kind], linewidth=1.8, linestyle="--" if together else "-", label=f"{kind} ({sum(counts):,})")
             panel.set_ylim(bottom=0)
             panel.set_ylabel("items of the kind (%)")
             panel.grid(axis="x", visible=False)

@@ -20,16 +20,24 @@ def lists_of(example: Example) -> dict[str, list[float]]:
     return {name: [score for part in name.split(", ") for score in parts[part] if score is not None] for name in LISTS}
 
 
-def top_mass(scores: Sequence[float]) -> float:
-    """Return the softmax's share of its highest score: 1 says no more than a label."""
+def softmax(scores: Sequence[float]) -> list[float]:
+    """Return the shares that a teacher gives a list's items."""
     import math
 
     highest = max(scores)
-    return 1 / sum(math.exp(score - highest) for score in scores)
+    powers = [math.exp(score - highest) for score in scores]
+    return [power / sum(powers) for power in powers]
 
 
-def masses(examples: Iterable[Example]) -> dict[str, list[float]]:
-    """Return {kind of list: mass on the top item, for each example} of the examples whose positive, negatives and dark items all have scores.
+def evenness(shares: Sequence[float]) -> float:
+    """Return the entropy of shares over that of equal ones, so that lists of different length compare: 0 says no more than a label, 1 nothing."""
+    import math
+
+    return -sum(share * math.log(share) for share in shares if share) / math.log(len(shares)) if len(shares) > 1 else 0.0
+
+
+def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
+    """Return {kind of list: shares, for each example} of the examples whose positive, negatives and dark items all have scores.
 
     Without dark items in any of them, of lists without those.
     """
@@ -38,7 +46,7 @@ def masses(examples: Iterable[Example]) -> dict[str, list[float]]:
     kinds = [name for name in LISTS if has_dark or "dark" not in name]
     whole = [lists for lists in found if len(lists["positive, negatives"]) > len(lists["negatives"]) > 0
              and (not has_dark or len(lists["negatives, dark"]) > len(lists["negatives"]))]
-    return {name: [top_mass(lists[name]) for lists in whole] for name in kinds} if whole else {}
+    return {name: [softmax(lists[name]) for lists in whole] for name in kinds} if whole else {}
 
 
 def agreement(teacher: Sequence[float], student: Sequence[float], scale: float) -> tuple[float, float]:

@@ -8,8 +8,8 @@
     drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 --qrels qrels/test.tsv -o move
 
 What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth. Runs and
---against: rank-biased overlap. --examples: histogram of their scores, and of a teacher's the mass of
-the softmax on its top item; with runs: the share of each query's negatives that is among the run's top; with --student, or with
+--against: rank-biased overlap. --examples: histogram of their scores, and of a teacher's softmax the
+mass on the top item; with runs: the share of each query's negatives that is among the run's top; with --student, or with
 runs and --agreement: KL divergence and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over steps. --vectors: one query's move among its documents.
 """
 

@@ -46,12 +46,13 @@ def test_the_mass_on_the_top_item_falls_with_dark_items(taught, drtools):
         positive, negatives = record["positive_scores"][-1], [score for score in record["negative_scores"] if score is not None]
         for kind, scores in (("positive, negatives", [positive, *negatives]), ("positive, negatives, dark", [positive, *negatives, *record["dark_scores"]]),
                              ("negatives", negatives), ("negatives, dark", [*negatives, *record["dark_scores"]])):
-            expected.setdefault(kind, []).append(max(softmax(scores)))
+            expected.setdefault(kind, []).append(softmax(scores))
     assert list(found) == list(expected)
-    for kind, masses in expected.items():
-        assert found[kind] == {"mean": pytest.approx(fmean(masses)), "queries": 20}
-    assert found["positive, negatives, dark"]["mean"] < found["positive, negatives"]["mean"] - 0.1
-    assert f"{found['negatives, dark']['mean']:.4f}" in outcome.out
+    for kind, lists in expected.items():
+        evenness = [-sum(share * math.log(share) for share in shares) / math.log(len(shares)) if len(shares) > 1 else 0 for shares in lists]
+        assert found[kind] == {"mass": pytest.approx(fmean(map(max, lists))), "evenness": pytest.approx(fmean(evenness)), "queries": 20}
+    assert found["positive, negatives, dark"]["mass"] < found["positive, negatives"]["mass"] - 0.1
+    assert f"{found['negatives, dark']['evenness']:.4f}" in outcome.out
     check_picture(taught.folder / "out" / "soft-labels.png")
     check_picture(taught.folder / "out" / "scores.png")
     plain = write_jsonl(taught.folder / "plain.jsonl", [{key: value for key, value in record.items() if not key.startswith("dark")} for record in taught.records])
