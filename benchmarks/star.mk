@@ -3,11 +3,14 @@
 #   make -f benchmarks/star.mk DATA=path/to/wikipedia OUT=build/star/wikipedia
 #   make -f benchmarks/star.mk DATA=... OUT=... tune          dev nDCG@10 of each recipe of TUNE at each of RATES, BATCHES and LENGTHS
 #
+#   make -f benchmarks/star.mk DATA=... OUT=... adore         ADORE on top of each of STARTS, the best on dev of ADORE_RATES
+#
 # Every recipe of the table takes the same steps from the same start; RATE, BATCH and STEPS were chosen on dev by `tune`.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.ONESHELL:
 .SECONDARY:
 
 DRTOOLS ?= bin/drtools
@@ -39,7 +42,12 @@ contrastive-bm25 := train-contrastive --examples $(OUT)/bm25.jsonl
 star := train-star $(mined)
 ance := train-star $(mined) --refresh-every-steps 40 --refresh-ranks 1-100
 
-.PHONY: table tune
+STARTS ?= in-batch random star
+ADORE_RATES ?= 1e-6 5e-6 2e-5
+ADORE_STEPS ?= 300
+ADORE_MORE ?= --metric rr@200
+
+.PHONY: table tune adore
 table: $(OUT)/table.txt
 	@cat $<
 	@for recipe in $(RECIPES); do python3 -c 'import json, sys; m = json.load(open(sys.argv[1])); print("%-12s %5.1f min  best dev %.4f at step %d" % (sys.argv[2], m["training_seconds"] / 60, m["best"]["value"], m["best"]["step"]))' $(OUT)/$$recipe/manifest.json $$recipe; done
@@ -80,3 +88,21 @@ $(OUT)/%.run: $(OUT)/%-vectors
 $(OUT)/table.txt: $(OUT)/zero-shot.run $(foreach recipe,$(RECIPES),$(OUT)/$(recipe).run) $(OUT)/bm25-search.run
 	$(DRTOOLS) eval --qrels $(DATA)/qrels/test.tsv --measures nDCG@10,RR@10,R@100 $^ > $@.new
 	mv $@.new $@
+
+# the query encoder of a start, tuned against the start's own vectors; what dev likes best of the rates is searched with
+define adored
+$(OUT)/adore-$(1)-$(2): $(OUT)/$(1)-vectors
+	$(DRTOOLS) train-adore --model $(OUT)/$(1) --vectors $$< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --dev-qrels $(DATA)/qrels/dev.tsv --dev-measures RR@10,nDCG@10 \
+		--max-query-tokens 64 --batch-queries 32 --learning-rate $(2) --steps $(ADORE_STEPS) --evaluate-every-steps 50 --precision fp32 $(ADORE_MORE) --update -o $$@
+endef
+$(foreach start,$(STARTS),$(foreach rate,$(ADORE_RATES),$(eval $(call adored,$(start),$(rate)))))
+$(OUT)/adore-%.run: $(foreach rate,$(ADORE_RATES),$(OUT)/adore-%-$(rate))
+	best=$$(python3 -c 'import json, sys; print(max(sys.argv[1:], key=lambda run: json.load(open(run + "/manifest.json"))["best"]["value"]))' $^)
+	echo "$$best"
+	$(DRTOOLS) search --vectors $(OUT)/$*-vectors --model "$$best" --max-query-tokens 64 $(TEST) --depth 100 --update -o $@
+$(OUT)/adore-%.txt: $(OUT)/%.run $(OUT)/adore-%.run
+	$(DRTOOLS) eval --qrels $(DATA)/qrels/test.tsv --measures RR@10,nDCG@10,R@100 $^ > $@.new
+	mv $@.new $@
+adore: $(STARTS:%=$(OUT)/adore-%.txt)
+	@cat $^
+	@for run in $(foreach start,$(STARTS),$(foreach rate,$(ADORE_RATES),$(OUT)/adore-$(start)-$(rate))); do python3 -c 'import json, sys; m = json.load(open(sys.argv[1] + "/manifest.json")); print("%-50s %4.1f min  best dev %.4f at step %d; dev %s" % (sys.argv[1], m["training_seconds"] / 60, m["best"]["value"], m["best"]["step"], [round(e["RR@10"], 4) for e in m["evaluations"]]))' $$run; done
