@@ -1,5 +1,7 @@
 """Every training loss, once, as a pure function of score tensors. Scores are float32 and already scaled."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
@@ -112,3 +114,27 @@ def masked_language(sums: Tensor, counts: Tensor) -> Tensor:  # [N], [N] -> []
 def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
     """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq. 5), from the differences; 0 without pairs."""
     return (margins - teacher).square().sum() / max(1, len(margins))
+
+
+def contrastive_of_lists(scores: Tensor, listed: Tensor) -> Tensor:  # [B, K], bool [B, K] -> [B]
+    """Cross-entropy of each list's first item, the positive, among what is listed."""
+    return scores.masked_fill(~listed, float("-inf")).logsumexp(dim=1) - scores[:, 0]
+
+
+def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
+    """Log of the teacher's softmax at the positive, which stands first, against the original negatives (Tao et al., ADAM)."""
+    return -contrastive_of_lists(teacher.float(), listed)
+
+
+def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool [B]
+    """Return which queries are distilled on: the ceil(share * B) most confident; of equals the first in the batch."""
+    count = math.ceil(round(share * len(confidences), 9))  # 9 digits: 1/2 of 10 in floats may lie above 5
+    kept = torch.zeros(len(confidences), dtype=torch.bool, device=confidences.device)
+    kept[torch.sort(confidences, descending=True, stable=True).indices[:count]] = True
+    return kept
+
+
+def adam(supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean") -> Tensor:  # [B], [B], bool [B] -> []
+    """weight * L_sup + L_kd: cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM, Eq. 9 and 10)."""
+    distilled = (divergence * kept).sum()
+    return weight * supervised.mean() + (distilled if reduction == "sum" else distilled / kept.sum().clamp(min=1))

@@ -13,6 +13,11 @@ from drtools.evaluation.measures import mean
 from drtools.formats.trec import Qrels, Run
 
 
+def asked(runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, tuned: dict[str, str], folder: Path) -> list[Analysis]:
+    """Make the analyses that there are runs or tuned runs for."""
+    return [*([margins(runs, qrels, min_rel, depth, folder)] if runs else []), *([tuning(tuned, folder)] if tuned else [])]
+
+
 def score_range(run: Run, depth: int) -> float:
     """Return the distance between the highest and the lowest score of all lists down to `depth`."""
     scores = [score for hits in run.values() for score in list(hits.values())[:depth]]

@@ -194,6 +194,8 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
     settings.max_query_tokens = settings.max_document_tokens = longest or LONGEST_BY_DEFAULT
     ours = optional_json(folder / OURS)
+    if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
+        ours = {}
     for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited"):
         if name in ours:
             setattr(settings, name, ours[name])

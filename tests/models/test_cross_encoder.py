@@ -137,3 +137,11 @@ def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
         load_cross_encoder(str(three))
     with pytest.raises(UserError, match="no config.json"):
         load_cross_encoder(str(tmp_path))
+
+
+def test_its_body_may_become_an_encoder(rankers):
+    from drtools.models.encoder import load_encoder
+
+    encoder = load_encoder(rankers["bert"], pooling="cls")
+    assert encoder.settings.max_document_tokens == encoder.settings.max_query_tokens == 64
+    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, load_cross_encoder(rankers["bert"]).body.embeddings.word_embeddings.weight)

@@ -143,13 +143,25 @@ def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tm
     assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
 
 
-def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, environment):  # noqa: F811
+def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, monkeypatch):  # noqa: F811
+    from drtools.errors import Terminated
+    from drtools.retrieval import encoding
+
     words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--window", 8, "--threads", 1, "-o", tmp_path / "scored.jsonl")
-    assert subprocess.run([sys.executable, "-c", DYING, *words], env=environment).returncode == -signal.SIGKILL
-    state = json.loads((tmp_path / "scored.jsonl.partial/state.json").read_text())
-    assert state["counts"]["examples"] in (2, 4, 6)
+    plain, batches = encoding._encode_batch, []
+
+    def stopped(*inputs):
+        batches.append(len(inputs[2]))
+        if len(batches) == 4:
+            raise Terminated
+        plain(*inputs)
+
+    monkeypatch.setattr(encoding, "_encode_batch", stopped)
+    assert drtools(*words).status == 143
+    monkeypatch.setattr(encoding, "_encode_batch", plain)
+    assert json.loads((tmp_path / "scored.jsonl.partial/state.json").read_text())["counts"]["examples"] == 6, "three windows of two examples"
     done = drtools(*words)
-    assert done.status == 0 and "continuing" in done.err
+    assert done.status == 0 and "continuing" in done.err and "80 pairs; 56 scores were computed now" in done.err
     assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
 
 
