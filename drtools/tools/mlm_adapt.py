@@ -59,7 +59,7 @@ def main(
     """Compose: random crops with masked tokens, the loss over them, the one loop, an encoder folder."""
     times = parse_times("--snapshot-steps", snapshot_steps), parse_times("--snapshot-minutes", snapshot_minutes)
     with output.folder(folder) as work:
-        from drtools.training.adaptation import MaskedTraining, enhanced_loss, masked_loss
+        from drtools.training.adaptation import MaskedTraining, masked_loss
 
         enhanced = objective == "ed-mlm"
         usual_share, usual_stride = (0.3, 64) if enhanced else (0.15, 1)  # Zhou et al., FGD [code]; Devlin et al. 2019
@@ -68,6 +68,6 @@ def main(
                        decoder_share=decoder_mask_share if enhanced else None)
         snapshots = Snapshots(work, *times, task.write) if task.world.is_first else None
         batches = task.batches()
-        task.fit(batches, enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=1, paper_warmup=PAPER_WARMUP,
+        task.fit(batches, task.enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=1, paper_warmup=PAPER_WARMUP,
                  lead=(task.head_steps, head_learning_rate), after_step=snapshots)
         task.finish(snapshots=snapshots.facts if snapshots else [])

@@ -79,6 +79,12 @@ class MaskedTraining(Task):
         return MaskedBatches(self.store, self.masker, batch_documents=self.training.batch_queries, seed=self.training.seed, held_out=self.held_out,
                              head_steps=self.head_steps, title_separator=self.title_separator, shares=self.world.shares, rank=self.world.rank)
 
+    def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
+        """Return the mean loss of the encoder over its masked tokens and that of the decoder over its own, together (ED-MLM); the log is told both."""
+        encoder, decoder = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
+        self.run.meter.note(**{"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())})
+        return encoder + decoder
+
     def measure(self) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the held-out documents, each cropped and masked once and for all, or None without any."""
         if not len(self.held_out):
@@ -115,11 +121,6 @@ class MaskedTraining(Task):
                   "documents": len(self.store), "held_out": len(self.held_out), **facts}
         write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"})
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
-
-
-def enhanced_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
-    """Return the mean loss of the encoder over its masked tokens and that of the decoder over its own, together (ED-MLM)."""
-    return masked_loss(rows[:, :2], batch) + masked_loss(rows[:, 2:], batch)
 
 
 def masked_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 2] -> []
