@@ -13,7 +13,7 @@ from drtools.batches.usable import Scores, usable_examples
 from drtools.errors import UserError
 from drtools.formats.store import open_store
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
-from drtools.models.heads import add_projection
+from drtools.models.heads import add_projection, drop_head
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
 from drtools.models.settings import SIDES, check_side, side_folder
@@ -57,6 +57,9 @@ class EncoderTraining(Task):
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
                 console.notice(not add_projection(half), f"{flags.model} has a head already; --head projection changed nothing")
+        if self.shape and self.shape.head == "none":
+            for half in halves(model):
+                console.notice(not drop_head(half), f"{flags.model} has no layers behind its pooling; --head none changed nothing")
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
         apply_flags(model, flags)
