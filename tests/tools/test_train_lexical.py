@@ -128,4 +128,5 @@ def test_processes_equal_one(taught, bert, drtools, environment):
     for side in ("query", "document"):
         one, two = (load_file(taught.folder / name / side / "model.safetensors") for name in ("one", "two"))
         for name, value in one.items():
-            np.testing.assert_allclose(two[name], value, atol=1e-4)  # Adam makes much of a gradient that is all but 0
+            if not name.endswith("key.bias"):  # softmax does not see it: its gradient is rounding, of which Adam makes whole steps
+                np.testing.assert_allclose(two[name], value, atol=1e-4)
