@@ -77,11 +77,14 @@ def dev_measure_on_examples(flags: ExampleDevFlags, queries_path: str, source: S
 
 
 def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder | EncoderPair, computing: Computing, seed: int,
-                title_separator: str) -> Callable[[], dict[str, float]] | None:
-    """Return a function that measures the encoder as it stands, or None if no dev judgements were named."""
+                title_separator: str, beside: Callable | None = None) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
+
+    `beside(side, ids)` gives vectors that go with texts, if the encoder takes any.
+    """
     if flags.dev_qrels is None:
         return None
-    from drtools.batches.tokens import tokenize
+    from drtools.batches.tokens import Accompanied, tokenize
     from drtools.formats.jsonl import document_text
     from drtools.formats.store import open_store
 
@@ -91,6 +94,8 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     documents = [store.get(document_id) for document_id in pool]
     query_tokens = tokenize(encoder.of("query"), list(texts.values()), "query")
     document_tokens = tokenize(encoder.of("document"), [document_text(document.title, document.text, title_separator) for document in documents], "document")
+    if beside:
+        query_tokens, document_tokens = Accompanied(query_tokens, beside("query", list(texts))), Accompanied(document_tokens, beside("document", pool))
     return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures)
 
 

@@ -78,9 +78,9 @@ class EncoderTraining(Task):
         return QueryBatches(texts, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
                             shares=self.world.shares, rank=self.world.rank)
 
-    def measure_on(self, dev: DevFlags, source: Source, queries: str) -> Callable[[], dict[str, float]] | None:
+    def measure_on(self, dev: DevFlags, source: Source, queries: str, beside: Callable | None = None) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the dev judgements, if there are any, by default over a source's corpus."""
-        return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator)
+        return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator, beside)
 
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""
