@@ -51,7 +51,7 @@ def main(
         batches = task.pair_batches(sources, negatives=hard_negatives, beside=beside)
         task.fit(batches, contrastive_loss(task.scale), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0], beside),
                  default_epochs=2, paper_warmup=PAPER_WARMUP)
-        learnt = {"mu": float(task.model.mu)} if beside else {}
+        learnt = {"mu": task.model.mu.item()} if beside else {}
         task.model = encoder
         task.finish(queries=sum(len(source.examples) for source in sources), **learnt)
 
