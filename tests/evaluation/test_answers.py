@@ -94,3 +94,15 @@ def test_what_cannot_be_meant_is_said(asked, drtools):
     assert "with the --corpus" in drtools(*words).err
     assert "measure nDCG@10 with --answers" in drtools(*words, "--corpus", asked / "corpus.jsonl", "--measures", "nDCG@10").err
     assert "say either --qrels" in drtools("eval", asked / "a.run").err
+
+
+def test_a_fusion_is_tuned_on_answers_as_on_judgements(asked, drtools):
+    (asked / "qrels.tsv").write_text("q1\td2\t1\nq2\td4\t1\nq3\td1\t0\n")
+    (asked / "c.run").write_text("q1 Q0 d2 1 5.0 c\nq1 Q0 d1 2 1.0 c\nq3 Q0 d3 1 1.0 c\n")
+    runs = ["fuse", asked / "a.run", asked / "c.run", "--method", "linear", "--tune-measure", "RR@10"]
+    for out, words in {"answers": ["--tune-answers", asked / "answers.jsonl", "--corpus", asked / "corpus.jsonl"], "qrels": ["--tune", asked / "qrels.tsv"]}.items():
+        done = drtools(*runs, *words, "-o", asked / out)
+        assert done.status == 0, done.err
+    tried = [json.loads((asked / f"{out}.manifest.json").read_text())["tried"] for out in ("answers", "qrels")]
+    assert tried[0] == tried[1] and len({value for _, value in tried[0]}) > 1
+    assert "say either --tune" in drtools(*runs, "--tune-answers", asked / "answers.jsonl").err
