@@ -99,6 +99,20 @@ def test_a_joined_folder_is_a_vectors_folder_and_may_be_joined_again(made, drtoo
     assert done.status == 0 and "  1  " in done.out
 
 
+def test_others_take_the_named_folders_or_say_why_not(made, drtools, encoder_folder):
+    folder = made.folder
+    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", folder / "named").status == 0
+    for mu in (0.3, 3):
+        assert made.spar(folder / "base-queries", folder / "16-queries", "--mu", mu, "-o", folder / f"queries-{mu}").status == 0
+    moved = drtools("analyze", "--vectors", folder / "named", "--query-vectors", folder / "queries-0.3", "--query-vectors", folder / "queries-3", "--query", "q3", "--qrels", made.qrels, "-o", folder / "move")
+    assert moved.status == 0, moved.err
+    refused = drtools("train-adore", "--model", encoder_folder, "--queries", made.queries, "--qrels", made.qrels, "--vectors", folder / "named", "-o", folder / "adore")
+    assert refused.status == 2 and "joined of two encoders' vectors" in refused.err
+    mined = drtools("mine-negatives", "--queries", made.queries, "--qrels", made.qrels, "--vectors", folder / "named", "--precision", "fp32", "-o", folder / "mined.jsonl")
+    assert mined.status == 0, mined.err
+    assert drtools("index", "--vectors", folder / "named", "--factory", "HNSW8", "--check", "-o", folder / "hnsw").status == 0
+
+
 def test_rows_are_matched_by_id(made):
     folder = made.folder
     mixed = folder / "mixed"
