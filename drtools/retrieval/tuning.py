@@ -55,7 +55,8 @@ def candidates(joined: JoinedArray, query_ids: Sequence[str], queries: tuple[np.
 
 def depth_weighted_accuracy(ranks: Sequence[float], depth: int = DEPTH) -> float:
     """Return the mean over k = 1 ... depth of acc@k * k, where acc@k is the share of the first relevant `ranks` that are k or less ([code])."""
-    return sum(k * sum(place <= k for place in ranks) / len(ranks) for k in range(1, depth + 1)) / depth
+    sums = [depth * (depth + 1) // 2 - int(place) * (int(place) - 1) // 2 for place in ranks if place <= depth]  # of k from a rank to the depth
+    return sum(sums) / len(ranks) / depth
 
 
 def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> tuple[float, list[dict[str, float]]]:
