@@ -113,3 +113,13 @@ def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, d
 def test_both_folders_are_needed(other, encoder_folder, drtools):
     done = drtools(*[word for word in command(other, encoder_folder, other.folder / "x") if word != "--beside-queries" and word != other.folder / "other-queries"])
     assert done.status == 2 and "expected --beside-documents" in done.err
+
+
+def test_processes_equal_one(other, encoder_folder, drtools, environment):
+    from test_processes import several
+
+    words = ["--steps", 3, "--dropout", 0, "--batch-queries", 7]
+    assert drtools(*command(other, encoder_folder, other.folder / "one", *words)).status == 0
+    several(2, [str(word) for word in command(other, encoder_folder, other.folder / "two", *words)], environment)
+    one, two = (json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("one", "two"))
+    assert one == pytest.approx(two, rel=1e-4) and abs(one - 1) > 1e-3
