@@ -36,6 +36,22 @@ class Tokens(NamedTuple):
         return *self.padded(rows, padding), self.prompt_tokens
 
 
+class Accompanied(NamedTuple):
+    """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
+
+    tokens: Tokens
+    vectors: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+        return self.tokens.lengths
+
+    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
+        return *self.tokens.inputs(rows, padding), self.vectors[rows]
+
+
 def pad(flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: int) -> np.ndarray:  # -> int64 [B, T]
     """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest of them."""
     lengths = np.diff(starts)[rows]

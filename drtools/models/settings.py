@@ -81,6 +81,11 @@ def is_pair(folder: Path) -> bool:
     return optional_json(folder / OURS).get("kind") == "pair"
 
 
+def is_bare(folder: Path) -> bool:
+    """Whether a folder holds a body alone, whose files do not say how its states become a vector."""
+    return not is_pair(folder) and not (folder / "modules.json").exists()
+
+
 def side_folder(folder: Path, side: str) -> Path:
     """Return where the encoder of a side lies: the subfolder of a pair, else the folder itself."""
     return folder / side if is_pair(folder) else folder

@@ -5,7 +5,7 @@
     drtools search --index index --model star "how do vaccines work"
 
 --rerank RUN scores the documents of a run by an encoder. A FAISS index or vectors are searched with the encoder that made
-them; another one is refused.
+them; another one is refused. Those that concat-spar joined are searched with both their encoders: --mu weighs the second anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.retrieval.joining import JoiningFlags
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
@@ -44,13 +45,14 @@ def main(
     rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.5,
     nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None,
     ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)] = None,
+    joining: JoiningFlags = JoiningFlags(),
     title_separator: flags.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
 ) -> None:
     """Compose: a source of hits; a run, or hits for a person."""
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
-    source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, bm25=(k1, b),
+    source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
                          rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)
     if words is not None:
         from drtools.retrieval.showing import show_hits
@@ -65,7 +67,7 @@ def main(
         work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts))
 
 
-def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, *, bm25, rm3, nprobe, ef_search):
+def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, *, bm25, rm3, nprobe, ef_search):
     """Open what is searched."""
     from drtools.models.device import all_threads
     from drtools.retrieval.searching import LuceneSource, index_kind, open_dense
@@ -75,6 +77,8 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
         raise UserError("say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus")
     if rerank and index:
         raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
+    if joining.said and (rerank and not vectors or index and index_kind(index) == "lucene"):
+        raise UserError(f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither")
     if rerank and not vectors:
         return CorpusReranker(rerank, corpus, encoder_flags, compute, title_separator)
     if index and index_kind(index) == "lucene":
@@ -85,7 +89,7 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
         return LuceneSource(index, *bm25, rm3=Rm3(*rm3) if rm3 else None, threads=compute.threads or all_threads())
     if rm3:
         raise UserError("--rm3 expands queries of a Lucene index; this is none")
-    dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, nprobe=nprobe, ef_search=ef_search)
+    dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search)
     return VectorsReranker(rerank, dense) if rerank else dense
 
 

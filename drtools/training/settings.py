@@ -48,12 +48,16 @@ class StudentFlags:
     scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
 
 
+Head = Annotated[Literal["keep", "projection", "none"], Option(
+    help="projection: a linear layer and LayerNorm, for a model without a head; none: no layer nor normalization behind the pooling", rich_help_panel="Encoder")]
+
+
 @dataclass
 class ShapeFlags:
     """What the encoder that `--model` names becomes before it is trained."""
 
     untied: Annotated[bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")] = False
-    head: Annotated[Literal["keep", "projection"], Option(help="projection: a linear layer and LayerNorm, for a model without a head", rich_help_panel="Encoder")] = "keep"
+    head: Head = "keep"
 
 
 @dataclass
