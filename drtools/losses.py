@@ -78,3 +78,9 @@ def masked_language(sums: Tensor, counts: Tensor) -> Tensor:  # [N], [N] -> []
 def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
     """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq. 5), from the differences; 0 without pairs."""
     return (margins - teacher).square().sum() / max(1, len(margins))
+
+
+def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
+    wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
+    return wrong / (keep.sum() + len(positive))

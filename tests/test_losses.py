@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drtools.batches.pairs import PairBatch
-from drtools.losses import adore, contrastive, lambda_weights, masked_language, ranknet, scores, token_losses
+from drtools.losses import adore, contrastive, lambda_weights, masked_language, pointwise, ranknet, scores, token_losses
 from drtools.tools.train_star import star_loss
 from drtools.training.objectives import contrastive_loss, margin_mse_loss
 
@@ -198,3 +198,13 @@ def test_masked_language_equals_a_loop_over_tokens():
     sums = torch.tensor([sum(value for value, owner in zip(by_hand, text, strict=True) if owner == number) for number in range(4)])
     assert masked_language(sums, torch.tensor([2.0, 0.0, 3.0, 1.0])).item() == pytest.approx(sum(by_hand) / 6)
     assert masked_language(torch.zeros(2), torch.zeros(2)) == 0
+
+
+def test_pointwise_is_the_binary_cross_entropy_of_the_pairs_that_are_there():
+    torch.manual_seed(3)
+    table, keep = (5 * torch.randn(4, 6)).requires_grad_(), torch.rand(4, 5) > 0.4
+    pairs = [(table[row, 0], 1.0) for row in range(4)] + [(table[row, 1 + column], 0.0) for row in range(4) for column in range(5) if keep[row, column]]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.stack([score for score, _ in pairs]), torch.tensor([label for _, label in pairs]))
+    ours = pointwise(table[:, 0], table[:, 1:], keep)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(torch.autograd.grad(ours, table), torch.autograd.grad(expected, table))

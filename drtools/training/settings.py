@@ -59,6 +59,17 @@ class ShapeFlags:
 
 
 @dataclass
+class RankerFlags:
+    """The cross-encoder that is trained: what it starts from, and how much of a pair it reads."""
+
+    model: Annotated[str, Option(help="what to start from: a body, an encoder or a cross-encoder; a folder or a name on the hub", rich_help_panel="Ranker"), Role.MODEL]
+    max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here, special tokens not counted; default: half of a pair", rich_help_panel="Ranker")] = None
+    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here, special tokens not counted; default: what the query leaves", rich_help_panel="Ranker")] = None
+    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Ranker")] = None
+    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Ranker")] = False
+
+
+@dataclass
 class ExampleFlags:
     """What is trained on. Several `--examples` may each have their own corpus, queries, title separator and weight."""
 
@@ -90,7 +101,7 @@ class Metric(NamedTuple):
 class Plan:
     """Steps to take and the learning rate at each: linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
 
-    A lead of `lead_steps` more goes before, at a rate of its own; minutes run from its start.
+    An opening of `opening_steps` more goes before, at a rate of its own; minutes run from its start.
     """
 
     steps: int
@@ -100,14 +111,14 @@ class Plan:
     evaluate_every_steps: int
     schedule_steps: int | None = None  # None: the same as steps
     constant: bool = False
-    lead_steps: int = 0
-    lead_rate: float = 0.0
+    opening_steps: int = 0
+    opening_rate: float = 0.0
 
     def rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step (from 0), after so many seconds of training."""
-        if step < self.lead_steps:
-            return self.lead_rate
-        step -= self.lead_steps
+        if step < self.opening_steps:
+            return self.opening_rate
+        step -= self.opening_steps
         done = step / (self.schedule_steps or self.steps)
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
@@ -120,7 +131,7 @@ class Plan:
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""
-        return step >= self.steps + self.lead_steps or bool(self.minutes) and seconds >= 60 * self.minutes
+        return step >= self.steps + self.opening_steps or bool(self.minutes) and seconds >= 60 * self.minutes
 
 
 def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
