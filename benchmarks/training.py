@@ -37,9 +37,9 @@ def write_examples(data: Path, path: Path) -> None:
 def ours(data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
     from drtools import console, flags, output
-    from drtools.tools.train_contrastive import contrastive_loss
     from drtools.training.counting import operations
     from drtools.training.encoders import EncoderTraining, read_sources
+    from drtools.training.objectives import contrastive_loss
     from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
 
     console.configure("benchmark", quiet=True)

@@ -75,12 +75,24 @@ class EncoderFlags:
     """An encoder and what may be set about it; what is not set is read from the model's files."""
 
     model: Annotated[str | None, Option(help="an encoder: a folder or a name on the hub", rich_help_panel="Encoder"), Role.MODEL] = None
-    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Encoder")] = None
+    body: Annotated[str | None, Option(help="in place of --model: a body (mlm-adapt's, or any encoder), with --rem", rich_help_panel="Encoder"), Role.MODEL] = None
+    rem: Annotated[str | None, Option(help="the relevance module for --body (train-rem's)", rich_help_panel="Encoder"), Role.INPUT] = None
+    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body; +normalize: vectors of length 1", rich_help_panel="Encoder")] = None
     max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here", rich_help_panel="Encoder")] = None
     max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here", rich_help_panel="Encoder")] = None
     query_prompt: Annotated[str | None, Option(help="text before each query", rich_help_panel="Encoder")] = None
     document_prompt: Annotated[str | None, Option(help="text before each document", rich_help_panel="Encoder")] = None
     trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")] = False
+
+    def start(self) -> str:
+        """Return the name of the encoder, or of the body that `rem` is put on; UserError if none is named, or too many."""
+        if self.model and (self.body or self.rem):
+            raise UserError("--model beside --body or --rem: an encoder is either of the two; say --model ENCODER, or --body BODY --rem REM")
+        if bool(self.body) != bool(self.rem):
+            raise UserError(f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem REM, or --model for an encoder by itself")
+        if not self.model and not self.body:
+            raise UserError("no encoder was named; say --model FOLDER or a hub name, or --body BODY --rem REM")
+        return self.model or self.body
 
 
 def _recorded(name: str, value: object, role: Role | None) -> object:

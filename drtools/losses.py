@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
 
 def scores(queries: Tensor, documents: Tensor, scale: float) -> Tensor:  # [B, D], [C, D] -> [B, C]
@@ -64,6 +64,22 @@ def lambda_weights(metric: str, cut: int, ranks: Tensor, relevant: Tensor, gains
 def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], bool [R], [P, N] -> []
     """Mean over one query's pairs of softplus(s_j - s_i) * weight, pairs of weight 0 counted, as the authors' program does."""
     return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()
+
+
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:  # [M, V], [M] -> [M]
+    """Cross-entropy of each masked token's own word among the vocabulary, in float32 whatever the autocast (BERT, Devlin et al. 2019, 3.1)."""
+    with torch.autocast(logits.device.type, enabled=False):
+        return cross_entropy(logits.float(), labels, reduction="none")
+
+
+def masked_language(sums: Tensor, counts: Tensor) -> Tensor:  # [N], [N] -> []
+    """Mean over all masked tokens of a batch, from each text's summed losses and its number of masked tokens."""
+    return sums.sum() / counts.sum().clamp(min=1)
+
+
+def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
+    """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq. 5), from the differences; 0 without pairs."""
+    return (margins - teacher).square().sum() / max(1, len(margins))
 
 
 def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []

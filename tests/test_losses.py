@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from drtools.batches.pairs import PairBatch
-from drtools.losses import adore, contrastive, lambda_weights, pointwise, ranknet, scores
-from drtools.tools.train_contrastive import contrastive_loss
+from drtools.losses import adore, contrastive, lambda_weights, masked_language, pointwise, ranknet, scores, token_losses
 from drtools.tools.train_star import star_loss
+from drtools.training.objectives import contrastive_loss, margin_mse_loss
 
 
 def naive_ranknet(queries, documents, keep, scale):
@@ -164,6 +164,40 @@ def test_a_worked_example_of_adore():
     loss.backward()
     pull = lambda difference: 1 / (1 + math.exp(-difference))  # noqa: E731: the derivative of softplus
     torch.testing.assert_close(scores_of_list.grad, torch.tensor([0.5 * pull(1) / 2, -(0.5 * pull(1) + pull(-1) / 6) / 2, pull(-1) / 6 / 2]))
+
+
+def test_margin_mse_equals_a_double_loop():
+    queries, documents, relevant, owner = random_batch()
+    random, count = np.random.default_rng(4), len(queries)
+    teacher = random.normal(size=len(owner)).astype(np.float32)
+    teacher[1] = teacher[count + 2] = np.nan  # a positive, all of whose pairs go, and a negative
+
+    def naive(q, d):
+        squares = []
+        for c in range(count, len(owner)):
+            b = owner[c]
+            if not np.isnan(teacher[b]) and not np.isnan(teacher[c]):
+                squares.append((2.0 * (q[b] * d[b]).sum() - 2.0 * (q[b] * d[c]).sum() - (float(teacher[b]) - float(teacher[c]))) ** 2)
+        assert 0 < len(squares) < len(owner) - count
+        return sum(squares) / len(squares)
+
+    batch = batch_of(relevant, owner)._replace(scores=teacher)
+    check(naive, lambda q, d: margin_mse_loss(2.0)(q, d, batch), queries, documents)
+    nothing = margin_mse_loss(2.0)(queries.float(), documents.float(), batch._replace(scores=np.full(len(owner), np.nan, np.float32)))
+    assert nothing == 0 and torch.equal(torch.autograd.grad(nothing, queries)[0], torch.zeros_like(queries))
+
+
+def test_masked_language_equals_a_loop_over_tokens():
+    torch.manual_seed(1)
+    logits, labels, text = torch.randn(6, 9, requires_grad=True), torch.tensor([3, 0, 8, 3, 1, 5]), [0, 0, 2, 2, 2, 3]
+    losses = token_losses(logits.bfloat16(), labels)
+    assert losses.dtype == torch.float32
+    rounded = logits.detach().bfloat16().double()
+    by_hand = [-math.log(math.exp(row[label]) / sum(math.exp(value) for value in row)) for row, label in zip(rounded.tolist(), labels.tolist(), strict=True)]
+    assert losses.tolist() == pytest.approx(by_hand, abs=1e-5)
+    sums = torch.tensor([sum(value for value, owner in zip(by_hand, text, strict=True) if owner == number) for number in range(4)])
+    assert masked_language(sums, torch.tensor([2.0, 0.0, 3.0, 1.0])).item() == pytest.approx(sum(by_hand) / 6)
+    assert masked_language(torch.zeros(2), torch.zeros(2)) == 0
 
 
 def test_pointwise_is_the_binary_cross_entropy_of_the_pairs_that_are_there():

@@ -10,19 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.manifest import digest
 from drtools.models.heads import make_head, save_head
 from drtools.models.lora import has_lora
 from drtools.models.pair import EncoderPair, halves, router_files
 from drtools.models.pooling import pool
+from drtools.models.rem import RemSettings, load_rem
 from drtools.models.settings import OURS, POOLINGS, SIDES, EncoderSettings, fingerprints, head_dimension, is_pair, ours_as_json, read_settings
 from drtools.models.source import resolve
 
 class Encoder(nn.Module):
-    """Token ids -> vectors. `folder` is where its weights were loaded from."""
+    """Token ids -> vectors. `folder` is where its weights were loaded from, `rem` the sizes of the relevance module that the body carries."""
 
     def __init__(self, body: nn.Module, tokenizer: object, settings: EncoderSettings, head: nn.Sequential, folder: Path | None = None) -> None:
         super().__init__()
         self.body, self.tokenizer, self.settings, self.head, self.folder = body, tokenizer, settings, head, folder
+        self.rem: RemSettings | None = None
+        self.rem_fingerprint: str | None = None
 
     @property
     def dimension(self) -> int:
@@ -34,8 +38,11 @@ class Encoder(nn.Module):
         return self
 
     def side_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each side: the weights as they were loaded, the settings as they are."""
-        return fingerprints(self.folder, self.settings)
+        """Return the fingerprint of each side: the weights (a REM's too) as they were loaded, the settings as they are."""
+        found = fingerprints(self.folder, self.settings)
+        if self.rem_fingerprint:
+            found |= {side: digest([found[side], self.rem_fingerprint]) for side in SIDES if side not in self.settings.inherited}
+        return found
 
     def forward(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:  # [B, T], [B, T] -> [B, D]
         """Return float32 vectors; the first `prompt_tokens` of a text are read but not pooled."""
@@ -58,15 +65,24 @@ def _quietly() -> None:
     warnings.filterwarnings("ignore", module="transformers")
 
 
-def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False, dropout: float | None = None) -> Encoder | EncoderPair:
-    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own."""
+def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False, dropout: float | None = None,
+                 rem: str | None = None) -> Encoder | EncoderPair:
+    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own.
+
+    With the folder of a `rem` the encoder carries that relevance module, not yet folded in.
+    """
     folder = resolve(name)
     if is_pair(folder):
+        if rem:
+            raise UserError(f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document")
         query, document = (load_encoder(str(folder / side), pooling, trust_remote_code, dropout) for side in SIDES)
         return EncoderPair(query, document, folder).eval()
     settings = read_settings(folder, pooling)
     body, tokenizer = load_body(folder, trust_remote_code, dropout)
-    return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
+    encoder = Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
+    if rem:
+        load_rem(encoder, Path(rem))
+    return encoder
 
 
 def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | None = None) -> tuple[nn.Module, object]:
@@ -130,7 +146,7 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
     """
     if isinstance(encoder, EncoderPair):
         return _save_pair(encoder, folder)
-    assert not has_lora(encoder), "merge_lora comes first"
+    assert not has_lora(encoder) and not (encoder.rem and encoder.rem.adapter_size), "merge_lora or fold_rem comes first"
     folder.mkdir(parents=True, exist_ok=True)
     settings = encoder.settings
     encoder.body.save_pretrained(folder)

@@ -13,6 +13,8 @@ from drtools import manifest
 from drtools.errors import UserError
 
 OURS = "drtools.json"
+MASKED_HEAD = "masked-head"
+NO_VECTORS = (MASKED_HEAD, "working")  # folders of weights that make no vectors: that head, and a training's checkpoints while it writes its output
 SIDES = ("query", "document")
 LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -205,10 +207,13 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         if name in ours:
             setattr(settings, name, ours[name])
     if pooling is not None:
-        words = tuple(pooling.split("+"))
-        if any(word not in POOLINGS for word in words):
-            raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +")
-        settings.pooling = words
+        *words, last = pooling.split("+")
+        words += [] if last == "normalize" else [last]
+        if not words or any(word not in POOLINGS for word in words):
+            raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length 1")
+        settings.pooling = tuple(words)
+        if last == "normalize" and not settings.normalized:
+            settings.head.append({"kind": "normalize"})
     if not settings.pooling:
         raise UserError(f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, mean, max or last")
     return settings
@@ -217,7 +222,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
 def weights_fingerprint(folder: Path) -> str:
     """Return the fingerprint of the files that make vectors: weights, configuration, tokenizer, head layers."""
     kinds = ("*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors")
-    files = sorted({path for kind in kinds for path in folder.glob(kind)})
+    files = sorted({path for kind in kinds for path in folder.glob(kind) if path.parent.name not in NO_VECTORS})
     return manifest.digest([[str(path.relative_to(folder)), manifest.file_fingerprint(path)] for path in files])
 
 

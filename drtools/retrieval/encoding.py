@@ -17,6 +17,7 @@ from drtools.models.attention import use_sliced_attention
 from drtools.models.device import choose_device, choose_precision, set_threads
 from drtools.models.encoder import Encoder, load_encoder
 from drtools.models.pair import EncoderPair, halves
+from drtools.models.rem import fold_rem
 from drtools.models.settings import SIDES, check_side, positions, side_folder
 from drtools.models.source import resolve
 
@@ -54,15 +55,16 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
 
     With a `side` (`query` or `document`) only that side's encoder of a pair is read. An encoder made for the other side is refused.
     """
-    if flags.model is None:
-        raise UserError("no encoder was named; say --model FOLDER or a hub name")
+    name = flags.start()
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
-    folder = resolve(flags.model)
-    encoder = load_encoder(str(side_folder(folder, side) if side else folder), flags.pooling, flags.trust_remote_code)
+    folder = resolve(name)
+    encoder = load_encoder(str(side_folder(folder, side) if side else folder), flags.pooling, flags.trust_remote_code, rem=flags.rem)
     for needed in (side,) if side else SIDES:
-        check_side(encoder.of(needed).settings, needed, flags.model)
+        check_side(encoder.of(needed).settings, needed, name)
     apply_flags(encoder, flags)
+    if flags.rem:
+        fold_rem(encoder)
     place(encoder, computing)
     return encoder
 

@@ -122,9 +122,12 @@ class QueryEncoder:
 
         from drtools.retrieval.encoding import load_for_encoding
 
-        flags = self.encoder_flags if self.encoder_flags.model else dataclasses.replace(self.encoder_flags, model=self.record["model"])
+        flags = self.encoder_flags
+        if not (flags.model or flags.body or flags.rem):
+            rem = self.record.get("rem")
+            flags = dataclasses.replace(flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]}))
         encoder = load_for_encoding(flags, self.computing, "query")
-        self._check(encoder.side_fingerprints()["document"], encoder.dimension, flags.model)
+        self._check(encoder.side_fingerprints()["document"], encoder.dimension, flags.start())
         return encoder
 
     @cached_property

@@ -45,7 +45,7 @@ def main(
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         work.finish(
             kind="vectors", side=texts.side, count=len(texts), dimension=encoder.dimension, dtype=dtype, normalized=encoder.settings.normalized,
-            model=encoder_flags.model, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
+            model=encoder_flags.start(), rem=encoder_flags.rem, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
             precision=computing.precision, counts=counts, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
         )
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")

@@ -60,7 +60,7 @@ def main(
         task = EncoderTraining(work, encoder_flags, student, training, compute, side="query")
         live = LiveIndex(vectors, index, task.computing.device, task.world, nprobe, ef_search)
         fingerprint = task.model.side_fingerprints()["document"]
-        live.check(fingerprint, task.model.dimension, encoder_flags.model)
+        live.check(fingerprint, task.model.dimension, encoder_flags.start())
         texts, judged = judged_rows(queries, qrels, live, min_rel)
         loss = AdoreLoss(live, judged, depth=depth, metric=wanted, append_missing=append == "missing", decoded=loss_vectors == "decoded", scale=task.scale,
                          negatives=negatives, seed=training.seed, note=lambda **numbers: task.run.meter.note(**numbers), note_every_steps=LOG_EVERY_STEPS)

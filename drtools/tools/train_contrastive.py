@@ -42,6 +42,7 @@ def main(
     with output.folder(folder) as work:
         from drtools.training.encoders import EncoderTraining, read_sources
         from drtools.training.joint import Beside, JointModel
+        from drtools.training.objectives import contrastive_loss
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
@@ -54,16 +55,3 @@ def main(
         learnt = {"mu": task.model.mu.item()} if beside else {}
         task.model = encoder
         task.finish(queries=sum(len(source.examples) for source in sources), **learnt)
-
-
-def contrastive_loss(scale: float):
-    """Return the softmax loss of a batch."""
-    import torch
-
-    from drtools.losses import contrastive, scores
-
-    def loss(query_vectors, document_vectors, batch):
-        table = scores(query_vectors, document_vectors, scale)
-        return contrastive(table.diagonal(), table, ~torch.from_numpy(batch.relevant).to(table.device))
-
-    return loss

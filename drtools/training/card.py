@@ -60,7 +60,7 @@ def write_card(folder: Path, record: dict) -> None:
 
     `record`: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens, max_document_tokens,
     query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step", "value", "measure"} or None),
-    steps, training_seconds. Of paths on this machine only the last name is written.
+    steps, training_seconds; measured_on, if not on dev queries. Of paths on this machine only the last name is written.
     """
     parts = [_front_matter(record["base"], "sentence-similarity", TAGS), "# A dense retrieval encoder", _what(record, f"It maps queries and documents to vectors of {record['dimension']} dimensions"), "## Use", USAGE, "## Vectors", _vectors(record),
              "## Evaluation while training", _evaluations(record), "## Settings", _settings(record["request"]["arguments"])]
@@ -124,7 +124,7 @@ def _evaluations(record: dict) -> str:
         values = [f"{evaluation[name]:.4f}" if name in evaluation else "" for name in measures]
         rows.append([f"{evaluation['step']:,}", *values, "best" if evaluation["step"] == best_step else ""])
     words = f" The weights are those of step {best_step:,}, the best by {record['best']['measure']}." if record["best"] else ""
-    return f"On the dev queries.{words}\n\n{_table(rows)}"
+    return f"On {record.get('measured_on', 'the dev queries')}.{words}\n\n{_table(rows)}"
 
 
 def _settings(arguments: dict) -> str:

@@ -16,6 +16,7 @@ from drtools.models.encoder import Encoder, load_encoder, save_encoder
 from drtools.models.heads import add_projection, drop_head
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
+from drtools.models.rem import check_folds, fold_rem, train_parts
 from drtools.models.settings import SIDES, check_side, side_folder
 from drtools.models.source import resolve
 from drtools.retrieval.dev import dev_measure
@@ -48,18 +49,22 @@ class EncoderTraining(Task):
     def _starting_model(self) -> Encoder | EncoderPair:
         """Load the starting encoder in float32, with what the flags change about it."""
         flags = self.encoder_flags
-        if flags.model is None:
-            raise UserError("no starting encoder was named; say --model FOLDER or a hub name")
-        name = str(side_folder(resolve(flags.model), self.side)) if self.side else flags.model
-        model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout)
+        start = flags.start()
+        if flags.rem and self.student.lora_rank:
+            raise UserError("--lora-rank with --rem: the REM has LoRA of its own; --train rem trains it alone")
+        name = str(side_folder(resolve(start), self.side)) if self.side else start
+        model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout, flags.rem)
+        if flags.rem:
+            check_folds(model)
+            train_parts(model, self.student.train)
         for side in (self.side,) if self.side else SIDES:
-            check_side(model.of(side).settings, side, flags.model)
+            check_side(model.of(side).settings, side, start)
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
-                console.notice(not add_projection(half), f"{flags.model} has a head already; --head projection changed nothing")
+                console.notice(not add_projection(half), f"{start} has a head already; --head projection changed nothing")
         if self.shape and self.shape.head == "none":
             for half in halves(model):
-                console.notice(not drop_head(half), f"{flags.model} has no layers behind its pooling; --head none changed nothing")
+                console.notice(not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing")
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
         apply_flags(model, flags)
@@ -87,18 +92,22 @@ class EncoderTraining(Task):
         self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:
-        if self.student.lora_rank:
-            for half in halves(self.model):
+        for half in halves(self.model):
+            if half.rem:
+                fold_rem(half)
+            elif self.student.lora_rank:
                 merge_lora(half)
         fingerprints = save_encoder(self.model, self.work.path)
-        query, document = (self.model.of(side).settings for side in SIDES)
-        record = {"base": self.encoder_flags.model, "scale": self.scale, **self.record(), **facts}
-        write_card(self.work.path, {
-            **record, **self.card_record(), "dimension": self.model.dimension,
-            "normalized": document.normalized, "max_query_tokens": query.max_query_tokens, "max_document_tokens": document.max_document_tokens,
-            "query_prompt": query.query_prompt, "document_prompt": document.document_prompt,
-        })
+        record = {"base": self.encoder_flags.start(), "rem": self.encoder_flags.rem, "scale": self.scale, **self.record(), **facts}
+        write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.model)})
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+
+
+def vectors_record(model: Encoder | EncoderPair) -> dict[str, object]:
+    """Return what a card says of a model's vectors and texts."""
+    query, document = (model.of(side).settings for side in SIDES)
+    return {"dimension": model.dimension, "normalized": document.normalized, "max_query_tokens": query.max_query_tokens,
+            "max_document_tokens": document.max_document_tokens, "query_prompt": query.query_prompt, "document_prompt": document.document_prompt}
 
 
 def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[Source]:

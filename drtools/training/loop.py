@@ -196,14 +196,15 @@ class _Ahead:
 
 
 def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Callable[[], dict[str, float]] | None = None,
-        refresh: Refresh | None = None) -> None:
+        refresh: Refresh | None = None, after_step: Callable[[int, float], None] | None = None) -> None:
     """Train until the plan is over, evaluating and saving on the way; the model ends with its best weights.
 
-    `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values decides what is best.
+    `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values, the higher the better, decides what is best.
+    `after_step(step, seconds)` is told of each step taken; the model is as that step left it.
     """
     run.model.train()
     ahead = _Ahead(batches, refresh)
-    total = run.plan.steps if run.plan.steps < UNKNOWN_STEPS else None
+    total = run.plan.steps + run.plan.opening_steps if run.plan.steps < UNKNOWN_STEPS else None
     if refresh and run.refreshed:
         refresh.load(run.work.working / run.refreshed)
     with _stop_at_a_step() as asked, ahead.thread, console.progress("training", total, "steps", run.step) as progress:
@@ -216,6 +217,8 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
                 run.renew(refresh)
             run.take_step(ahead.take(run.step), loss_of, seconds)
             progress.advance(1, **run.meter.latest)
+            if after_step:
+                after_step(run.step, run.seconds())
             if run.step % LOG_EVERY_STEPS == 0 and run.log:
                 run.log.write({"step": run.step, "seconds": round(run.seconds(), 2), **run.meter.read()})
             out_of_patience = False

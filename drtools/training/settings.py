@@ -20,11 +20,12 @@ class TrainingFlags:
 
     steps: Annotated[int | None, Option(min=1, help="optimizer steps", rich_help_panel=PANEL)] = None
     epochs: Annotated[float | None, Option(help="passes over the queries", rich_help_panel=PANEL)] = None
-    minutes: Annotated[float | None, Option(help="wall-clock minutes; the learning rate falls to 0 by then", rich_help_panel=PANEL)] = None
+    minutes: Annotated[float | None, Option(help="wall-clock minutes; a linear schedule ends by then", rich_help_panel=PANEL)] = None
     batch_queries: Annotated[int, Option(min=1, help="queries in a batch", rich_help_panel=PANEL)] = 32
     learning_rate: Annotated[float, Option(help="peak learning rate", rich_help_panel=PANEL)] = 2e-5
     warmup_steps: Annotated[int | None, Option(min=0, help="default: the paper's, or 10% of the steps if that is less", rich_help_panel=PANEL)] = None
     optimizer: Annotated[Literal["adamw", "lamb"], Option(help="LAMB for large batches", rich_help_panel=PANEL)] = "adamw"
+    schedule: Annotated[Literal["linear", "constant"], Option(help="after the warm-up the learning rate falls to 0, or stays", rich_help_panel=PANEL)] = "linear"
     schedule_steps: Annotated[int | None, Option(min=1, help="the learning rate falls to 0 by then; default: by the end", rich_help_panel=PANEL)] = None
     weight_decay: Annotated[float, Option(min=0, help="on all but biases and norms", rich_help_panel=PANEL)] = 0.01
     clip: Annotated[float, Option(min=0, help="largest gradient norm; 0: no limit", rich_help_panel=PANEL)] = 1.0
@@ -44,6 +45,7 @@ class StudentFlags:
 
     lora_rank: Annotated[int, Option(min=0, help="train LoRA of this rank in every linear layer, merged at the end; 0: all weights", rich_help_panel="Encoder")] = 0
     lora_alpha: Annotated[float | None, Option(help="LoRA's scale is alpha / rank; default: the rank", rich_help_panel="Encoder")] = None
+    train: Annotated[Literal["rem", "all"], Option(help="with --rem: the REM alone, or all weights; the result has it folded in", rich_help_panel="Encoder")] = "rem"
     dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None
     scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
 
@@ -101,7 +103,10 @@ class Metric(NamedTuple):
 
 @dataclass
 class Plan:
-    """Steps to take and the learning rate at each: linear warm-up to the peak, then linear to 0 by steps or by minutes."""
+    """Steps to take and the learning rate at each: linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
+
+    An opening of `opening_steps` more goes before, at a rate of its own; minutes run from its start.
+    """
 
     steps: int
     minutes: float | None
@@ -109,9 +114,15 @@ class Plan:
     learning_rate: float
     evaluate_every_steps: int
     schedule_steps: int | None = None  # None: the same as steps
+    constant: bool = False
+    opening_steps: int = 0
+    opening_rate: float = 0.0
 
     def rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step (from 0), after so many seconds of training."""
+        if step < self.opening_steps:
+            return self.opening_rate
+        step -= self.opening_steps
         done = step / (self.schedule_steps or self.steps)
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
@@ -119,11 +130,12 @@ class Plan:
             warmed, share = done / WARMUP_SHARE, WARMUP_SHARE
         else:
             warmed, share = (step + 1) / max(1, self.warmup_steps), self.warmup_steps / (self.schedule_steps or self.steps)
-        return self.learning_rate * min(1.0, warmed, max(0.0, 1.0 - done) / max(1e-9, 1.0 - share))
+        left = 1.0 if self.constant else max(0.0, 1.0 - done) / max(1e-9, 1.0 - share)
+        return self.learning_rate * min(1.0, warmed, left)
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""
-        return step >= self.steps or bool(self.minutes) and seconds >= 60 * self.minutes
+        return step >= self.steps + self.opening_steps or bool(self.minutes) and seconds >= 60 * self.minutes
 
 
 def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
@@ -138,6 +150,8 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
         raise UserError(f"--minutes {flags.minutes}: expected more than 0")
     if flags.schedule_steps and flags.minutes:
         raise UserError("--schedule-steps with --minutes: the rate falls to 0 by the minutes already; leave one of the two out")
+    if flags.schedule_steps and flags.schedule == "constant":
+        raise UserError("--schedule-steps with --schedule constant: the rate never falls; leave one of the two out")
     if flags.learning_rate <= 0:
         raise UserError(f"--learning-rate {flags.learning_rate}: expected more than 0")
     steps = min(limits) if limits else UNKNOWN_STEPS
@@ -145,4 +159,4 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
         warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
     evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
-    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every, flags.schedule_steps)
+    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every, flags.schedule_steps, flags.schedule == "constant")

@@ -51,11 +51,16 @@ class Task:
         return all([use_sliced_attention(body) for body in bodies])
 
     def fit(self, batches: Callable[[int], Batch], loss_of: Loss, visits: int, measure: Callable[[], dict[str, float]] | None, *,
-            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None) -> None:
-        """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept."""
+            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None, opening: tuple[int, float] = (0, 0.0),
+            after_step: Callable[[int, float], None] | None = None) -> None:
+        """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
+
+        An `opening` of (steps, learning rate) goes before what the flags plan.
+        """
         steps = plan(self.training, visits, default_epochs, paper_warmup)
+        steps.opening_steps, steps.opening_rate = opening
         self.run = Run(self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
-        fit(self.run, batches, loss_of, measure, refresh)
+        fit(self.run, batches, loss_of, measure, refresh, after_step)
 
     def record(self) -> dict[str, object]:
         """Return what the manifest and the card say of any run."""

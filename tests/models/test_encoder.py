@@ -113,3 +113,16 @@ def test_encoding_changes_nothing_that_is_saved(peer_folder, tmp_path):
     first = save_encoder(encoder, tmp_path / "a")
     encode_texts(encoder, TEXTS, "query", COMPUTING)
     assert save_encoder(encoder, tmp_path / "b") == first
+
+
+def test_a_bare_body_can_be_given_vectors_of_length_1(bert, tmp_path):
+    plain, unit = (load_encoder(bert, pooling) for pooling in ("mean", "mean+normalize"))
+    ids = torch.tensor([[2, 9, 11, 3]])
+    with torch.no_grad():
+        vector, scaled = (encoder(ids, torch.ones_like(ids))[0] for encoder in (plain, unit))
+    torch.testing.assert_close(scaled, vector / vector.norm())
+    assert (plain.settings.default_scale, unit.settings.default_scale) == (1, 20)
+    save_encoder(unit, tmp_path / "saved")
+    assert len(load_encoder(str(tmp_path / "saved"), "mean+normalize").settings.head) == 1, "once is enough"
+    with pytest.raises(UserError, match="normalize at the end"):
+        load_encoder(bert, "normalize")

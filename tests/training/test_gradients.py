@@ -10,9 +10,9 @@ from drtools.models.attention import use_sliced_attention
 from drtools.models.dropout import use_own_dropout
 from drtools.models.encoder import load_encoder
 from drtools.retrieval.encoding import Computing
-from drtools.tools.train_contrastive import contrastive_loss
 from drtools.tools.train_star import star_loss
 from drtools.training.gradients import Gradients
+from drtools.training.objectives import contrastive_loss
 from drtools.training.processes import World
 
 QUERIES = ["fox runs", "otter swims in the river", "hammer", "wrench holds and turns"]

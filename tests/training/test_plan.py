@@ -35,7 +35,21 @@ def test_the_rate_rises_and_falls_by_time_however_few_the_steps():
     assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
-@pytest.mark.parametrize("flags", [{"epochs": 0}, {"minutes": -1}])
+def test_a_constant_rate_stays_after_its_warmup():
+    constant = made(steps=100, schedule="constant")
+    assert [constant.rate(step, 0.0) for step in (0, 4, 5, 60, 99)] == pytest.approx([0.2, 1, 1, 1, 1])
+    by_time = made(minutes=1, schedule="constant")
+    assert [by_time.rate(0, seconds) for seconds in (3, 6, 59)] == pytest.approx([0.5, 1, 1])
+
+
+def test_an_opening_goes_before_and_does_not_count():
+    opened = made(steps=20)
+    opened.opening_steps, opened.opening_rate = 7, 0.3
+    assert [opened.rate(step, 0.0) for step in (0, 6)] == [0.3, 0.3] and opened.rate(7, 0.0) == made(steps=20).rate(0, 0.0) and opened.rate(20, 0.0) == made(steps=20).rate(13, 0.0)
+    assert not opened.is_over(26, 0.0) and opened.is_over(27, 0.0)
+
+
+@pytest.mark.parametrize("flags", [{"schedule": "constant", "schedule_steps": 9}, {"epochs": 0}, {"minutes": -1}])
 def test_what_cannot_be_meant_is_refused(flags):
     with pytest.raises(UserError):
         made(**flags)

@@ -1,0 +1,137 @@
+"""mlm-adapt beside transformers' Trainer with its collator for masked language modelling; train-rem beside training all weights.
+
+    python benchmarks/adaptation.py DATA/scifact [--documents 32] [--steps 8] [--rounds 3]
+    python benchmarks/adaptation.py DATA/wikipedia --rem
+
+The same model (all-MiniLM-L6-v2 with a new head, its dropout on), crops, batch, share of masked tokens and optimizer. The Trainer gets its
+crops tokenized beforehand, drtools tokenizes while it trains. A step's seconds are the median between two steps. `--rem`: seconds a step and the peak memory of
+train-rem and train-contrastive on the same queries, each in a process of its own. `--model`, `--device` choose others.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+CROP_TOKENS = 128
+
+
+def ours(data: Path, model: str, device: str, precision: str, documents: int, steps: int, folder: str) -> tuple[float, list[list[int]]]:
+    """Adapt by the tool's own composition, the body learning from the first step; return (seconds a step, the crops as they were)."""
+    import numpy as np
+
+    from drtools import console, flags, output
+    from drtools.models.masked import IGNORED
+    from drtools.training.adaptation import MaskedTraining, masked_loss
+    from drtools.training.settings import TrainingFlags
+
+    console.configure("benchmark", quiet=True)
+    target = flags.FolderOutput(output=folder)
+    target.request = {"tool": "benchmark", "arguments": {}}
+    times, crops = [], []
+    with output.folder(target) as work:
+        training = TrainingFlags(steps=steps, batch_queries=documents, schedule="constant", warmup_steps=0)
+        task = MaskedTraining(work, flags.EncoderFlags(model=model, pooling=None), training, flags.ComputeFlags(precision=precision, device=device), None, head_steps=0)
+        task.on_corpus(str(data / "corpus.jsonl.gz"), " ", CROP_TOKENS, 0.15, 0)
+
+        def timed(rows, batch):
+            times.append(time.perf_counter())
+            tokens = batch.tokens["text"]
+            whole = np.where(tokens.labels == IGNORED, tokens.tokens.flat, tokens.labels)
+            crops.extend(part.tolist() for part in np.split(whole, tokens.tokens.starts[1:-1]))
+            return masked_loss(rows, batch)
+
+        batches = task.batches()
+        task.fit(batches, timed, batches.epoch_documents, None, default_epochs=1, paper_warmup=0)
+        task.finish()
+    return _median_step(times), crops
+
+
+def theirs(crops: list[list[int]], model: str, device: str, precision: str, documents: int, steps: int, folder: str) -> float:
+    """Train transformers' Trainer on the same crops in the same order; return seconds a step."""
+    import transformers
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
+
+    from drtools.models.source import resolve
+
+    transformers.logging.set_verbosity_error()
+    times = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: object, **__: object) -> None:
+            times.append(time.perf_counter())
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, *_: object) -> None:
+            return None
+
+    arguments = TrainingArguments(output_dir=folder, max_steps=steps, per_device_train_batch_size=documents, learning_rate=2e-5, weight_decay=0.01, bf16=precision == "bf16",
+                                  use_cpu=device == "cpu", save_strategy="no", report_to="none", disable_tqdm=True, logging_strategy="no")
+    collator = DataCollatorForLanguageModeling(AutoTokenizer.from_pretrained(resolve(model)), mlm_probability=0.15)
+    trained = AutoModelForMaskedLM.from_pretrained(resolve(model))
+    InOrder(model=trained, args=arguments, train_dataset=[{"input_ids": crop} for crop in crops], data_collator=collator, callbacks=[Clock()]).train()
+    return _median_step(times)
+
+
+def _median_step(times: list[float]) -> float:
+    return statistics.median([later - earlier for earlier, later in zip(times, times[1:], strict=False)][1:])
+
+
+def adaptation(data: Path, model: str, device: str, documents: int, steps: int, rounds: int) -> None:
+    """Print tokens a second of both, by turns, and their ratio."""
+    for precision in ("fp32", "bf16"):
+        ratios, rates = [], {"ours": [], "theirs": []}
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                took, crops = ours(data, model, device, precision, documents, steps, f"{folder}/ours")
+                other = theirs(crops, model, device, precision, documents, steps, f"{folder}/theirs")
+            tokens = sum(map(len, crops)) / steps
+            rates["ours"].append(tokens / took)
+            rates["theirs"].append(tokens / other)
+            ratios.append(other / took)
+        print(f"{precision}: ours {statistics.median(rates['ours']):8,.0f} tokens/s, theirs {statistics.median(rates['theirs']):8,.0f}; "
+              f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def rem(data: Path, model: str, device: str, queries: int, steps: int) -> None:
+    """Print seconds a step and peak memory of training a REM and of training all weights."""
+    from memory import TOOL, peak
+    from training import write_examples
+
+    with tempfile.TemporaryDirectory() as folder:
+        examples = Path(folder) / "examples.jsonl"
+        write_examples(data, examples)
+        common = ["--quiet", "--model", model, "--device", device, "--corpus", data / "corpus.jsonl.gz", "--queries", data / "queries.jsonl.gz", "--examples", examples,
+                  "--max-document-tokens", CROP_TOKENS, "--batch-queries", queries, "--hard-negatives", 1, "--steps", steps]
+        seconds, peaks = {}, {}
+        for tool in ("train-contrastive", "train-rem"):
+            out = Path(folder) / tool
+            peaks[tool] = peak([str(word) for word in [*TOOL, tool, *common, "-o", out]], dict(os.environ))
+            seconds[tool] = json.loads((out / "manifest.json").read_text())["training_seconds"] / steps
+            print(f"{tool:<18} {seconds[tool]:6.2f} s a step   {peaks[tool] / 1e6:7,.0f} MB", flush=True)
+        print(f"a REM takes {seconds['train-rem'] / seconds['train-contrastive']:.2f} of the time and {peaks['train-rem'] / peaks['train-contrastive']:.2f} of the memory")
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--documents", type=int, default=32, help="documents in a batch; with --rem queries")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rem", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.rem:
+        rem(arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps)
+    else:
+        adaptation(arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Documents -> crops with masked tokens, for masked language modelling.
+
+A visit to a document takes one random crop of it and masks tokens anew: 15% of them are to be predicted, of which 80% are hidden
+by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3.1). All is drawn by (seed, epoch, document).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools.batches.tokens import Tokens
+from drtools.errors import UserError
+from drtools.formats.jsonl import document_text
+from drtools.models.masked import IGNORED
+from drtools.models.settings import positions
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from drtools.formats.store import Store
+    from drtools.models.encoder import Encoder
+
+HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
+BLOCK = 1024  # documents that lie side by side on the disk
+BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
+
+
+class MaskedTokens(NamedTuple):
+    """Token ids of N texts as the model sees them, and their labels: `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked."""
+
+    tokens: Tokens
+    labels: np.ndarray
+    body_learns: bool = True
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+        return self.tokens.lengths
+
+    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
+        """Return what a masked language model takes of some rows: token ids, mask, labels, whether the body learns."""
+        labels, _ = self.tokens._replace(flat=self.labels).padded(rows, IGNORED)
+        return *self.tokens.padded(rows, padding), labels, self.body_learns
+
+
+class Masker:
+    """Crops and masks texts for one tokenizer; `crop_tokens` with the special ones, `share` of the others to be predicted."""
+
+    def __init__(self, encoder: Encoder, crop_tokens: int, share: float) -> None:
+        self.tokenizer, self.lower_case, self.share = encoder.tokenizer, encoder.settings.lower_case, share
+        if self.tokenizer.mask_token_id is None:
+            raise UserError(f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language modelling; name an encoder such as BERT's")
+        longest = positions(encoder.body.config.to_dict())
+        if longest and crop_tokens > longest:
+            raise UserError(f"--crop-tokens {crop_tokens}: this body has {longest} positions; say {longest} or less")
+        self.before, self.after = self._special_tokens()
+        self.room = crop_tokens - len(self.before) - len(self.after)
+        if self.room < 1:
+            raise UserError(f"--crop-tokens {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say more")
+
+    def _special_tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the special tokens before and after a text."""
+        plain, whole = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+        start = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
+        return np.array(whole[:start], np.int32), np.array(whole[start + len(plain) :], np.int32)
+
+    def _token_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        texts = [text.lower() for text in texts] if self.lower_case else list(texts)
+        if not self.tokenizer.is_fast:
+            return [self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"] for text in texts]
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def __call__(self, texts: Sequence[str], randoms: Sequence[np.random.Generator], body_learns: bool = True) -> MaskedTokens:
+        """Crop and mask each text by its own generator."""
+        parts, chances, swaps = [], [], []
+        for ids, random in zip(self._token_lists(texts), randoms, strict=True):
+            start = int(random.integers(len(ids) - self.room + 1)) if len(ids) > self.room else 0
+            crop = np.array(ids[start : start + self.room], np.int32)
+            chance = np.ones(len(self.before) + len(crop) + len(self.after), np.float32)  # a special token is never asked for
+            chance[len(self.before) : len(self.before) + len(crop)] = random.random(len(crop), np.float32)
+            parts += [self.before, crop, self.after]
+            chances.append(chance)
+            swaps.append(random.integers(len(self.tokenizer), size=int(self._replaced(chance).sum()), dtype=np.int32))
+        starts = np.concatenate([[0], np.cumsum([len(chance) for chance in chances])]).astype(np.int64)
+        flat, chance = np.concatenate(parts), np.concatenate(chances)
+        labels = np.where(chance < self.share, flat, np.int32(IGNORED))
+        flat[chance < HIDDEN * self.share] = self.tokenizer.mask_token_id
+        flat[self._replaced(chance)] = np.concatenate(swaps)
+        return MaskedTokens(Tokens(flat, starts, 0, 0, 0), labels, body_learns)
+
+    def _replaced(self, chance: np.ndarray) -> np.ndarray:
+        return (chance >= HIDDEN * self.share) & (chance < (HIDDEN + REPLACED) * self.share)
+
+
+class MaskedBatch(NamedTuple):
+    """Documents of a batch. `tokens` and `counts` are the loop's: this process's share, and how many each process has."""
+
+    tokens: dict[str, MaskedTokens]
+    counts: dict[str, Sequence[int]]
+
+
+class MaskedBatches:
+    """The endless sequence of batches over a corpus; a pure function of (seed, step). Texts are never held in memory.
+
+    An epoch goes through groups of random blocks of the corpus, each group in random order. Rows `held_out` are never visited. In
+    the first `head_steps` the head alone learns.
+    """
+
+    def __init__(self, store: Store, masker: Masker, *, batch_documents: int, seed: int, held_out: np.ndarray, head_steps: int = 0, title_separator: str = " ",
+                 shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+        self.store, self.masker, self.batch_documents, self.seed, self.held_out = store, masker, batch_documents, seed, held_out
+        self.head_steps, self.title_separator, self.shares, self.rank = head_steps, title_separator, shares, rank
+        self.epoch_documents = len(store) - len(held_out)
+        self._groups = lru_cache(maxsize=2)(self._groups_of)
+        self._rows = lru_cache(maxsize=2)(self._rows_of)
+
+    def _groups_of(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the blocks of each group of an epoch, and at which of the epoch's visits each begins."""
+        blocks = generator(self.seed, "blocks", epoch).permutation(-(-len(self.store) // BLOCK))
+        sizes = np.minimum(BLOCK, len(self.store) - blocks * BLOCK) - np.bincount(self.held_out // BLOCK, minlength=len(blocks))[blocks]
+        firsts = range(0, len(blocks), BLOCKS_A_GROUP)
+        return [blocks[first : first + BLOCKS_A_GROUP] for first in firsts], np.concatenate([[0], np.cumsum(sizes)])[list(firsts)]
+
+    def _rows_of(self, epoch: int, group: int) -> np.ndarray:
+        blocks = self._groups(epoch)[0][group]
+        rows = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.store))) for block in blocks])
+        return generator(self.seed, "documents", epoch, group).permutation(rows[~np.isin(rows, self.held_out)])
+
+    def row(self, place: int) -> tuple[int, int]:
+        """Return (epoch, row) of a visit, counted from the training's first."""
+        epoch, at = divmod(place, self.epoch_documents)
+        starts = self._groups(epoch)[1]
+        group = int(np.searchsorted(starts, at, side="right")) - 1
+        return epoch, int(self._rows(epoch, group)[at - starts[group]])
+
+    def __call__(self, step: int) -> MaskedBatch:
+        """Read, crop and mask this process's share of the documents of a step."""
+        parts = self.shares(self.batch_documents)
+        first = step * self.batch_documents
+        visits = [self.row(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
+        randoms = [generator(self.seed, "mask", epoch, row) for epoch, row in visits]
+        tokens = self.masker(texts_of(self.store, [row for _, row in visits], self.title_separator), randoms, step >= self.head_steps)
+        return MaskedBatch({"text": tokens}, {"text": [part.stop - part.start for part in parts]})
+
+
+def texts_of(store: Store, rows: Sequence[int], title_separator: str) -> list[str]:
+    """Return the texts of documents by row."""
+    documents = (store.at(row) for row in rows)
+    return [document_text(document.title, document.text, title_separator) for document in documents]
+
+
+def hold_out(store: Store, count: int | None, seed: int) -> np.ndarray:
+    """Return the rows of `count` documents (None: 1% of them, 1,000 at most [ours]) that are measured on and never trained on."""
+    count = min(1000, len(store) // 100) if count is None else count
+    if count > len(store) // 2:
+        raise UserError(f"--dev-documents {count}: the corpus has {len(store):,} documents; hold out half of them at most")
+    return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

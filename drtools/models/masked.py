@@ -1,0 +1,139 @@
+"""A body with a masked-language head: the checkpoint's own, one that an earlier adaptation left, or a new one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.losses import token_losses
+from drtools.models.heads import DEVIATION
+from drtools.models.settings import MASKED_HEAD
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+
+IGNORED = -100  # the label of a token that is not to be predicted
+# where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name of the activation
+STYLES = (
+    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", ("cls.predictions.bias", "cls.predictions.decoder.bias"), "cls.predictions.decoder.weight", "hidden_act"),
+    ("lm_head.dense", "lm_head.layer_norm", ("lm_head.bias", "lm_head.decoder.bias"), "lm_head.decoder.weight", None),
+    ("vocab_transform", "vocab_layer_norm", ("vocab_projector.bias",), "vocab_projector.weight", "activation"),
+    ("head.dense", "head.norm", ("decoder.bias",), "decoder.weight", "classifier_activation"),
+)
+
+
+class MaskedHead(nn.Module):
+    """States -> logits over the vocabulary: dense, activation, LayerNorm, and a decoder tied to the embeddings or its own (`decoder`)."""
+
+    def __init__(self, dense: nn.Linear, activation: str, norm: nn.LayerNorm, bias: Tensor, decoder: Tensor | None = None) -> None:
+        from transformers.activations import ACT2FN
+
+        super().__init__()
+        self.dense, self.norm, self.activation, self.activate = dense, norm, activation, ACT2FN[activation]
+        self.bias = nn.Parameter(bias)
+        self.decoder = None if decoder is None else nn.Parameter(decoder)
+
+    def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:  # [M, D], [V, E] -> [M, V]
+        """Return logits of states."""
+        return nn.functional.linear(self.norm(self.activate(self.dense(states))), embeddings if self.decoder is None else self.decoder, self.bias)
+
+
+class MaskedModel(nn.Module):
+    """Texts with masked tokens -> each text's (summed loss, number of masked tokens), for the one loop and for a dev measure.
+
+    The encoder that the body belongs to is not part of this module: its pooling and head stay as they are.
+    """
+
+    dimension = 2
+
+    def __init__(self, encoder: Encoder, head: MaskedHead) -> None:
+        super().__init__()
+        self.body, self.head, self.tokenizer, self.folder = encoder.body, head, encoder.tokenizer, encoder.folder
+
+    def of(self, side: str) -> MaskedModel:
+        """Return itself: there is one side, `text`."""
+        return self
+
+    def forward(self, token_ids: Tensor, mask: Tensor, labels: Tensor, body_learns: bool = True) -> Tensor:  # [B, T] thrice -> [B, 2]
+        """Predict what stands where `labels` are not IGNORED; only those tokens meet the vocabulary's matrix."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and body_learns):
+            states = self.body(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
+        embeddings = self.body.get_input_embeddings().weight
+        wanted = labels != IGNORED
+        losses = token_losses(self.head(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted])
+        sums = losses.new_zeros(len(labels)).index_add(0, wanted.nonzero()[:, 0], losses)
+        return torch.stack([sums, wanted.sum(dim=1).float()], dim=1)
+
+
+def load_head(encoder: Encoder) -> MaskedHead | None:
+    """Load the masked-language head that an encoder's folder holds, or return None."""
+    left = encoder.folder / MASKED_HEAD
+    if left.is_dir():
+        config = manifest.read_json(left / "config.json")
+        return _made_of(encoder, _tensors([left / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), config["activation"])
+    tensors = _tensors(sorted(encoder.folder.glob("*.safetensors")))
+    for style in STYLES:
+        dense, norm, biases, decoder, activation = style
+        if f"{dense}.weight" in tensors and f"{norm}.weight" in tensors and any(bias in tensors for bias in biases):
+            if encoder.body.config.tie_word_embeddings:
+                tensors.pop(decoder, None)
+            return _made_of(encoder, tensors, style, getattr(encoder.body.config, activation) if activation else "gelu")
+    return None
+
+
+def _tensors(files: list[Path]) -> dict[str, Tensor]:
+    """Return the tensors that can be a head's, by name; LayerNorm's old names gamma and beta as weight and bias."""
+    from safetensors import safe_open
+
+    prefixes = ("dense", "norm", "bias", "decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
+    found = {}
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            found |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensors.get_tensor(name).float()
+                      for name in tensors.keys() if name.startswith(prefixes)}  # noqa: SIM118
+    return found
+
+
+def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activation: str) -> MaskedHead:
+    dense_name, norm_name, biases, decoder, _ = style
+    bias = next(tensors[name] for name in biases if name in tensors)
+    embeddings = encoder.body.get_input_embeddings().weight
+    weight = tensors[f"{dense_name}.weight"]
+    if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
+        raise UserError(f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
+                        f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together")
+    dense = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{dense_name}.bias" in tensors)
+    norm = nn.LayerNorm(weight.shape[0], eps=_epsilon(encoder), bias=f"{norm_name}.bias" in tensors)
+    for name, layer in ((dense_name, dense), (norm_name, norm)):
+        layer.load_state_dict({key: tensors[f"{name}.{key}"] for key in layer.state_dict()})
+    return MaskedHead(dense, activation, norm, bias, tensors.get(decoder))
+
+
+def _epsilon(encoder: Encoder) -> float:
+    config = encoder.body.config.to_dict()
+    return next((config[name] for name in ("layer_norm_eps", "norm_eps") if name in config), 1e-12)  # 1e-12: DistilBERT's, which names none
+
+
+def new_head(encoder: Encoder, seed: int) -> MaskedHead:
+    """Make a head for a body that has none, drawn by `seed`: dense, gelu, LayerNorm, a decoder tied to the embeddings with a bias."""
+    count, size = encoder.body.get_input_embeddings().weight.shape
+    dense = nn.Linear(encoder.body.config.hidden_size, size)
+    with torch.no_grad():
+        dense.weight.normal_(0, DEVIATION, generator=torch.Generator().manual_seed(seed))
+        dense.bias.zero_()
+    return MaskedHead(dense, "gelu", nn.LayerNorm(size, eps=_epsilon(encoder)), torch.zeros(count))
+
+
+def save_head(head: MaskedHead, folder: Path) -> None:
+    """Write the head into an adapted encoder's folder, for the adaptation that goes on from there."""
+    from safetensors.torch import save_file
+
+    (folder / MASKED_HEAD).mkdir(exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / MASKED_HEAD / "model.safetensors")
+    (folder / MASKED_HEAD / "config.json").write_text(json.dumps({"activation": head.activation}) + "\n", encoding="utf-8")
