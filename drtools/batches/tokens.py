@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from drtools.batches.terms import WeightedTerms, weigh_terms
+from drtools.models.lexical import LexicalEncoder
+
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
@@ -39,8 +42,10 @@ class Tokens(NamedTuple):
         return *self.padded(rows, padding), self.prompt_tokens
 
 
-def tokenize(encoder: Encoder, texts: Sequence[str], side: str) -> Tokens:
-    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length."""
+def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
+    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length; for a lexical encoder, weigh their terms."""
+    if isinstance(encoder, LexicalEncoder):
+        return weigh_terms(encoder.of(side), texts)
     settings = encoder.settings
     prompt, longest = settings.prompt(side), settings.max_tokens(side)
     stripped = [text.strip() for text in texts]
