@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -59,11 +60,11 @@ def fit_rows(weights: csr_matrix, idf: np.ndarray, demand: Demand, dimension: in
     joint = None if demand.joint is None else demand.joint.multiply(idf).tocsr().astype(np.float32)
     basis = np.random.default_rng(seed).standard_normal((documents, rank), dtype=np.float32)
     for _ in range(PASSES):
-        held = columns @ np.linalg.qr(basis)[0]  # [T, K]
+        held = columns @ torch.linalg.qr(torch.from_numpy(basis))[0].numpy()  # [T, K]
         wanted = alone * held if joint is None else alone * held + joint.T @ (joint @ held)
         basis = weights @ wanted
         on_pass(1)
-    document_rows = wanted @ _whitening(basis)
+    document_rows = (torch.from_numpy(wanted) @ _whitening(torch.from_numpy(basis))).numpy()
     query_rows = columns @ (weights @ document_rows)
     energy = np.asarray(weights.multiply(weights).sum(axis=0)).ravel()
     share_held = np.maximum((query_rows**2).sum(axis=1) / energy, LEAST_SHARE)
@@ -73,10 +74,10 @@ def fit_rows(weights: csr_matrix, idf: np.ndarray, demand: Demand, dimension: in
             np.pad(document_rows * (scale / root)[:, None], padding).astype(np.float32))
 
 
-def _whitening(vectors: np.ndarray) -> np.ndarray:  # [N, K] -> float32 [K, R]
+def _whitening(vectors: torch.Tensor) -> torch.Tensor:  # [N, K] -> float32 [K, R]
     """Return what makes vectors' columns orthogonal and of length 1; directions that hold nothing (documents alike) are left out."""
-    wide = vectors.astype(np.float64)
-    squares, directions = np.linalg.eigh(wide.T @ wide)
-    lengths = np.sqrt(np.maximum(squares, 0))
+    wide = vectors.double()
+    squares, directions = torch.linalg.eigh(wide.T @ wide)
+    lengths = squares.clamp(min=0).sqrt()
     full = lengths > LEAST_LENGTH * lengths[-1]
-    return (directions[:, full] / lengths[full]).astype(np.float32)
+    return (directions[:, full] / lengths[full]).float()
