@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import console, flags, output
+from drtools.errors import UserError
 
 BM25, FIT = "BM25", "Fit (static)"
 
@@ -41,9 +42,9 @@ def main(
     from drtools.formats.store import open_store
     from drtools.retrieval.texts import DocumentTexts
 
-    if encoder == "projection" and (queries or only):
-        from drtools.errors import UserError
-
+    if only and not queries:
+        raise UserError("--only keeps queries that it judges; say which by --queries QUERIES")
+    if encoder == "projection" and queries:
         raise UserError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
     texts = DocumentTexts(open_store(corpus), title_separator)
     if dry_run:
