@@ -1,6 +1,6 @@
 """What live search costs in a step of ADORE, and what memory it takes: synthetic vectors, all-MiniLM-L6-v2.
 
-    python benchmarks/adore.py [--counts 10000 100000 1000000] [--steps 12]
+    python benchmarks/adore.py [--counts 10000 100000 1000000] [--steps 12] [--device cuda]
 
 32 queries of 64 tokens a step, float32, 200 hits of normalized random vectors of 384 dimensions kept as float16; exact search
 and an IVF index of sqrt(N) lists. Prints a step's seconds (median), the share that search takes, and the process's own memory.
@@ -40,7 +40,7 @@ def make_vectors(folder: Path, count: int) -> None:
                                                       "dtype": "float16", "model": MODEL, "normalized": True, "corpus": "", "fingerprint": str(count), "title_separator": " ", "max_tokens": 256, "precision": "fp32", **fingerprints}))
 
 
-def steps(vectors: str, index: str | None, count: int) -> dict[str, float]:
+def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str, float]:
     """Take some steps in this process; return seconds a step, the seconds of search in it, and memory."""
     import numpy as np
     import torch
@@ -49,7 +49,7 @@ def steps(vectors: str, index: str | None, count: int) -> dict[str, float]:
     from drtools.models.attention import use_sliced_attention
     from drtools.models.dropout import use_own_dropout
     from drtools.models.encoder import load_encoder
-    from drtools.retrieval.encoding import Computing
+    from drtools.retrieval.encoding import BATCH_TOKENS, Computing
     from drtools.training.adore import AdoreLoss, Judged
     from drtools.training.gradients import Gradients
     from drtools.training.live import LiveIndex
@@ -58,15 +58,16 @@ def steps(vectors: str, index: str | None, count: int) -> dict[str, float]:
     from drtools.training.settings import Metric
 
     model = load_encoder(MODEL)
-    use_own_dropout(model.body)
-    use_sliced_attention(model.body)
-    model.train()
+    if device == "cpu":
+        use_own_dropout(model.body)
+        use_sliced_attention(model.body)
+    model.to(device).train()
     words = list(model.tokenizer.get_vocab())[2000:9000]
     random = np.random.default_rng(2)
     texts = {str(n): " ".join(random.choice(words, TOKENS)) for n in range(QUERIES * count)}
     model.settings.max_query_tokens = TOKENS
     before = memory()
-    live = LiveIndex(vectors, index, "cpu", World())
+    live = LiveIndex(vectors, index, device, World())
     searching, search = [], live.search
 
     def timed(*arguments):
@@ -80,7 +81,7 @@ def steps(vectors: str, index: str | None, count: int) -> dict[str, float]:
     loss = AdoreLoss(live, judged, depth=DEPTH, metric=Metric.parse("rr@200"), append_missing=False, decoded=False, scale=20.0, negatives="live", seed=1,
                      note=lambda **numbers: None, note_every_steps=10)
     batches, optimizer = QueryBatches(texts, model, batch_queries=QUERIES, seed=1), adamw(model, 0.01)
-    gradients = Gradients(model, Computing("cpu", "fp32", 4096), World(), False, True)
+    gradients = Gradients(model, Computing(device, "fp32", BATCH_TOKENS[device]), World(), False, device == "cpu")
     took, most = [], 0
     for step in range(count):
         batch = batches(step)
@@ -104,10 +105,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[10000, 100000, 1000000])
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(steps(arguments.one[0], arguments.one[1] if arguments.one[1] != "-" else None, arguments.steps)))
+        print(json.dumps(steps(arguments.one[0], arguments.one[1] if arguments.one[1] != "-" else None, arguments.steps, arguments.device)))
         return
     print(f"{'vectors':>10} {'search':<7} {'step s':>7} {'search s':>9} {'share':>6} {'MB more':>8}")
     with tempfile.TemporaryDirectory() as folder:
@@ -117,9 +119,9 @@ def main() -> None:
             index = Path(folder) / f"{count}-ivf"
             subprocess.run([sys.executable, "-m", "drtools", "index", "--quiet", "--vectors", str(vectors), "--factory", f"IVF{int(math.sqrt(count))},Flat", "-o", str(index)], check=True)
             for name, path in (("exact", "-"), ("IVF", str(index))):
-                done = subprocess.run([sys.executable, __file__, "--steps", str(arguments.steps), "--one", str(vectors), path], check=True, capture_output=True, text=True)
+                done = subprocess.run([sys.executable, __file__, "--steps", str(arguments.steps), "--device", arguments.device, "--one", str(vectors), path], check=True, capture_output=True, text=True)
                 found = json.loads(done.stdout)
-                print(f"{count:>10,} {name:<7} {found['step']:7.2f} {found['search']:9.3f} {found['search'] / found['step']:6.0%} {found['memory'] / 1e6:8.0f}", flush=True)
+                print(f"{count:>10,} {name:<7} {found['step']:7.3f} {found['search']:9.3f} {found['search'] / found['step']:6.0%} {found['memory'] / 1e6:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

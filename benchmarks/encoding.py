@@ -1,6 +1,6 @@
 """Encoding beside SentenceTransformer.encode: the same model, texts and length, by turns in one process.
 
-    python benchmarks/encoding.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--rounds 3]
+    python benchmarks/encoding.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--rounds 3] [--device cuda --repeat 10]
 
 Ours is what the tool `encode` does between loading the model and naming its output: text by id, tokens, vectors, memory map,
 flushes. Prints texts a second, the ratio of each round (median, least, greatest), and the share of the machine's own
@@ -23,32 +23,30 @@ from drtools.models.source import resolve
 from drtools.retrieval.encoding import BATCH_TOKENS, Computing, place
 from drtools.retrieval.texts import DocumentTexts
 from drtools.tools.encode import encode_chunks
+from drtools.training.counting import matmul_rate
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Some(DocumentTexts):
-    """The first texts of a corpus."""
+    """The first texts of a corpus, one after another so often: a GPU is done with a small corpus before it has well begun."""
 
-    count = 0
+    count, repeat = 0, 1
 
     def __len__(self) -> int:
-        return min(self.count, len(self.store))
+        return min(self.count, len(self.store)) * self.repeat
 
     def slice(self, start: int, stop: int):
-        return super().slice(start, min(stop, len(self)))
-
-
-def matmul_rate(dtype: torch.dtype) -> float:
-    """Return the floating-point operations a second of a large square product."""
-    a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
-    times = []
-    for _ in range(12):
-        started = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - started)
-    return 2 * 2048**3 / statistics.median(times[2:])
+        first, ids, texts = min(self.count, len(self.store)), [], []
+        while start < min(stop, len(self)):
+            copy, row = divmod(start, first)
+            until = min(first, row + stop - start)
+            more_ids, more_texts = super().slice(row, until)
+            ids += [f"{copy}-{name}" for name in more_ids]
+            texts += more_texts
+            start += until - row
+        return ids, texts
 
 
 def operations(encoder, lengths) -> float:
@@ -77,24 +75,26 @@ def main() -> None:
     parser.add_argument("corpus")
     parser.add_argument("--texts", type=int, default=5183)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeat", type=int, default=1)
     arguments = parser.parse_args()
     console.configure("benchmark", quiet=True)
     texts = Some(open_store(arguments.corpus), " ")
-    texts.count = arguments.texts
+    texts.count, texts.repeat = arguments.texts, arguments.repeat
     _, plain = texts.slice(0, len(texts))
     from drtools.batches.tokens import tokenize
 
     sides = {}
     for precision, dtype in DTYPES.items():
-        computing = Computing("cpu", precision, BATCH_TOKENS["cpu"])
+        computing = Computing(arguments.device, precision, BATCH_TOKENS[arguments.device])
         encoder = load_encoder(MODEL)
         place(encoder, computing)
-        peer = SentenceTransformer(str(resolve(MODEL)), device="cpu", model_kwargs={"dtype": dtype})
+        peer = SentenceTransformer(str(resolve(MODEL)), device=arguments.device, model_kwargs={"dtype": dtype})
         sides[precision] = (encoder, computing, peer)
     lengths = tokenize(encoder, plain, "document").lengths
     print(f"{len(plain):,} texts, {lengths.mean():.0f} tokens each; {torch.get_num_threads()} threads")
     seconds = {name: [] for name in ("ours fp32", "theirs fp32", "ours bf16", "theirs bf16")}
-    rates = {precision: matmul_rate(dtype) for precision, dtype in DTYPES.items()}
+    rates = {precision: matmul_rate(arguments.device, dtype) for precision, dtype in DTYPES.items()}
     for _ in range(arguments.rounds):
         for precision, (encoder, computing, peer) in sides.items():
             seconds[f"ours {precision}"].append(ours(encoder, texts, computing))

@@ -1,6 +1,6 @@
 """Training beside sentence-transformers' trainer with MultipleNegativesRankingLoss, by turns in one process.
 
-    python benchmarks/training.py DATA/covid-papers [--steps 8] [--rounds 3]
+    python benchmarks/training.py DATA/covid-papers [--steps 8] [--rounds 3] [--device cuda --queries 256]
     python benchmarks/training.py DATA/wikipedia --memory
 
 The same model (all-MiniLM-L6-v2, its dropout on), queries, positives and one hard negative each, lengths, batch and optimizer. A
@@ -19,7 +19,6 @@ from pathlib import Path
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOCUMENT_TOKENS = 160
-QUERIES = 32
 
 
 def write_examples(data: Path, path: Path) -> None:
@@ -35,7 +34,7 @@ def write_examples(data: Path, path: Path) -> None:
             stream.write(Example(query_id, list(grades), negatives).line())
 
 
-def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) -> tuple[float, float, list[list[str]]]:
+def ours(data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
     from drtools import console, flags, output
     from drtools.tools.train_contrastive import contrastive_loss
@@ -49,7 +48,8 @@ def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) ->
     encoder_flags = flags.EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
     with output.folder(target) as work:
-        task = EncoderTraining(work, encoder_flags, StudentFlags(), TrainingFlags(steps=steps, batch_queries=QUERIES), flags.ComputeFlags(precision=precision))
+        task = EncoderTraining(work, encoder_flags, StudentFlags(), TrainingFlags(steps=setting.steps, batch_queries=setting.queries),
+                               flags.ComputeFlags(precision=precision, device=setting.device))
         sources = read_sources(ExampleFlags([str(examples)], [str(data / "corpus.jsonl.gz")], [str(data / "queries.jsonl.gz")]))
         loss = contrastive_loss(task.scale)
 
@@ -62,11 +62,11 @@ def ours(data: Path, examples: Path, precision: str, steps: int, folder: str) ->
         task.fit(batches, timed, batches.epoch_queries, None, default_epochs=1, paper_warmup=0)
         task.finish()
     rows = [[source.examples.queries[at], source.text(source.examples.positives[at][0]), source.text(source.examples.negatives[at][0])]
-            for step in range(steps) for source, at, _ in batches.visits(step)]
+            for step in range(setting.steps) for source, at, _ in batches.visits(step)]
     return _median_step(times), statistics.median(counts), rows
 
 
-def theirs(rows: list[list[str]], precision: str, steps: int, folder: str) -> float:
+def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, folder: str) -> float:
     """Train sentence-transformers' trainer on the same rows in the same order; return seconds a step."""
     import transformers
     from datasets import Dataset, disable_progress_bars
@@ -78,7 +78,7 @@ def theirs(rows: list[list[str]], precision: str, steps: int, folder: str) -> fl
 
     transformers.logging.set_verbosity_error()
     disable_progress_bars()
-    model = SentenceTransformer(str(resolve(MODEL)), device="cpu")
+    model = SentenceTransformer(str(resolve(MODEL)), device=setting.device)
     model.max_seq_length = DOCUMENT_TOKENS
     times = []
 
@@ -87,8 +87,8 @@ def theirs(rows: list[list[str]], precision: str, steps: int, folder: str) -> fl
             times.append(time.perf_counter())
 
     columns = dict(zip(("anchor", "positive", "negative"), map(list, zip(*rows, strict=True)), strict=True))
-    arguments = SentenceTransformerTrainingArguments(output_dir=folder, max_steps=steps, per_device_train_batch_size=QUERIES, learning_rate=2e-5, weight_decay=0.01,
-                                                     bf16=precision == "bf16", use_cpu=True, save_strategy="no", report_to="none", disable_tqdm=True, logging_strategy="no")
+    arguments = SentenceTransformerTrainingArguments(output_dir=folder, max_steps=setting.steps, per_device_train_batch_size=setting.queries, learning_rate=2e-5, weight_decay=0.01,
+                                                     bf16=precision == "bf16", use_cpu=setting.device == "cpu", save_strategy="no", report_to="none", disable_tqdm=True, logging_strategy="no")
     trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(columns), loss=MultipleNegativesRankingLoss(model), callbacks=[Clock()])
     trainer.train()
     return _median_step(times)
@@ -98,26 +98,26 @@ def _median_step(times: list[float]) -> float:
     return statistics.median([later - earlier for earlier, later in zip(times, times[1:], strict=False)][1:])
 
 
-def speed(data: Path, steps: int, rounds: int) -> None:
+def speed(data: Path, setting: argparse.Namespace) -> None:
     """Print the table of speeds."""
     import torch
 
     from drtools.training.counting import matmul_rate
 
-    rates = {"fp32": matmul_rate("cpu", torch.float32), "bf16": matmul_rate("cpu", torch.bfloat16)}
+    rates = {"fp32": matmul_rate(setting.device, torch.float32), "bf16": matmul_rate(setting.device, torch.bfloat16)}
     seconds = {name: [] for name in ("ours fp32", "theirs fp32", "ours bf16", "theirs bf16")}
     with tempfile.TemporaryDirectory() as folder:
         examples = Path(folder) / "examples.jsonl"
         write_examples(data, examples)
-        for number in range(rounds):
+        for number in range(setting.rounds):
             for precision in ("fp32", "bf16"):
-                took, count, rows = ours(data, examples, precision, steps, f"{folder}/{number}-{precision}")
+                took, count, rows = ours(data, examples, setting, precision, f"{folder}/{number}-{precision}")
                 seconds[f"ours {precision}"].append(took)
-                seconds[f"theirs {precision}"].append(theirs(rows, precision, steps, f"{folder}/theirs"))
-                print(f"round {number + 1}, {precision}: ours {took:.2f}, theirs {seconds[f'theirs {precision}'][-1]:.2f} s a step", flush=True)
+                seconds[f"theirs {precision}"].append(theirs(rows, setting, precision, f"{folder}/theirs"))
+                print(f"round {number + 1}, {precision}: ours {took:.3f}, theirs {seconds[f'theirs {precision}'][-1]:.3f} s a step", flush=True)
     for name, values in seconds.items():
         middle, rate = statistics.median(values), rates[name.split()[1]]
-        print(f"{name:<12} {QUERIES / middle:6.1f} queries/s  {count / middle / 1e9:6.0f} GFLOP/s  {count / middle / rate:5.0%} of {rate / 1e9:,.0f}")
+        print(f"{name:<12} {setting.queries / middle:6.1f} queries/s  {count / middle / 1e9:6.0f} GFLOP/s  {count / middle / rate:5.0%} of {rate / 1e9:,.0f}")
     for words, slow, fast in (("float32", "theirs fp32", "ours fp32"), ("bfloat16", "theirs bf16", "ours bf16"), ("each at its defaults", "theirs fp32", "ours bf16")):
         ratios = sorted(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
         print(f"{words:<21} {statistics.median(ratios):5.2f}x  ({ratios[0]:.2f} to {ratios[-1]:.2f})")
@@ -145,12 +145,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--queries", type=int, default=32)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     if arguments.memory:
         memory(arguments.data)
     else:
-        speed(arguments.data, arguments.steps, arguments.rounds)
+        speed(arguments.data, arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is promised bit for bit is promised on the CPU; benchmarks/gpu.py compares a GPU with it
 
 WORDS = ("fox hound otter heron badger salmon falcon marten lynx beaver adder newt raven finch osprey stoat weasel hare "
          "hammer chisel plane lathe anvil wrench pliers gouge mallet rasp clamp vise auger bradawl spokeshave "

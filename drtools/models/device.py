@@ -10,7 +10,10 @@ def choose_device(name: str) -> str:
     import torch
 
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        own = int(os.environ.get("LOCAL_RANK", "-1"))
+        if own >= torch.cuda.device_count():
+            raise UserError(f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; lower --nproc-per-node, or say --device cpu")
+        return f"cuda:{own}" if own >= 0 else "cuda"
     if name == "auto":
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]

@@ -105,6 +105,7 @@ def test_signals_stay_with_python(number, answer):
     code = """
 import signal, time
 from drtools.retrieval.java import start_java
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with SIGINT ignored
 class Handled(BaseException): pass
 def handle(number, frame): raise Handled
 for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, handle)

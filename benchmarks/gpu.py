@@ -1,0 +1,80 @@
+"""A GPU beside the CPU on the same work: vectors, exact search, and the loss and gradient of a training step.
+
+    python benchmarks/gpu.py DATA/scifact
+
+All-MiniLM-L6-v2 in float32 without dropout. Prints the largest differences, and ends with status 1 where one is beyond what
+float32 and another order of sums explain.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drtools import console
+from drtools.batches.pairs import PairBatches
+from drtools.batches.usable import usable_examples
+from drtools.batches.visits import Source
+from drtools.formats.store import open_store
+from drtools.formats.trec import read_qrels
+from drtools.models.encoder import load_encoder
+from drtools.retrieval import exact
+from drtools.retrieval.encoding import BATCH_TOKENS, Computing, encode_texts, place
+from drtools.tools.train_contrastive import contrastive_loss
+from drtools.training.gradients import Gradients
+from drtools.training.processes import World
+from training import write_examples
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DOCUMENTS, QUERIES, ALLOWED = 1000, 64, 2e-4
+
+
+def vectors_on(device: str, texts: list[str]) -> np.ndarray:
+    """Return vectors [N, D] made on a device."""
+    encoder, computing = load_encoder(MODEL), Computing(device, "fp32", BATCH_TOKENS[device])
+    place(encoder, computing)
+    return encode_texts(encoder, texts, "document", computing)[0]
+
+
+def step_on(device: str, source: Source, caching: bool) -> tuple[float, torch.Tensor]:
+    """Return the loss and the whole gradient of one batch."""
+    model = load_encoder(MODEL, dropout=0.0).to(device).train()
+    gradients = Gradients(model, Computing(device, "fp32", 4096), World(), caching, False)
+    loss = gradients.of(PairBatches([source], model, batch_queries=QUERIES, negatives=1, seed=1)(0), contrastive_loss(20.0), 1)
+    return loss, torch.cat([parameter.grad.flatten().cpu() for parameter in gradients.parameters if parameter.grad is not None])
+
+
+def main() -> None:
+    """Print the differences."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    data = parser.parse_args().data
+    console.configure("benchmark", quiet=True)
+    store = open_store(str(data / "corpus.jsonl.gz"))
+    texts = [f"{document.title} {document.text}" for document in store.rows(0, DOCUMENTS)]
+    on_cpu, on_gpu = vectors_on("cpu", texts), vectors_on("cuda", texts)
+    found = {"vectors": np.abs(on_cpu - on_gpu).max()}
+    random = np.random.default_rng(1)
+    queries = on_cpu[random.integers(len(on_cpu), size=200)] + 0.05 * random.standard_normal((200, on_cpu.shape[1]), np.float32)
+    (scores, rows), (other_scores, other_rows) = (exact.search(on_cpu, queries, 100, device) for device in ("cpu", "cuda"))
+    found["scores of exact search"] = np.abs(scores - other_scores).max()
+    print(f"{'the same rows in the top 100':<36} {(rows == other_rows).mean():.4f}")
+    examples = Path(tempfile.mkdtemp()) / "examples.jsonl"
+    write_examples(data, examples)
+    source = Source(usable_examples(str(examples), str(data / "queries.jsonl.gz"), store), store)
+    loss, gradient = step_on("cpu", source, False)
+    for caching in (False, True):
+        other_loss, other = step_on("cuda", source, caching)
+        words = " with caching" if caching else ""
+        found[f"loss{words}"] = abs(loss - other_loss)
+        found[f"gradient{words}, of its norm"] = float((gradient - other).norm() / gradient.norm())
+    for name, difference in found.items():
+        print(f"{name:<36} {difference:.2e}{'' if difference < ALLOWED else '  TOO FAR'}")
+    sys.exit(int(max(found.values()) >= ALLOWED))
+
+
+if __name__ == "__main__":
+    main()
