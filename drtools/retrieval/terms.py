@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drtools.retrieval.texts import DocumentTexts
 
 DOCUMENTS_A_CHUNK = 4096
+KEYS_A_MERGE = 1_000_000
 
 
 class Analyzer:
@@ -60,18 +61,41 @@ def count_corpus(texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, samp
 
     from drtools.batches.terms import count_terms
 
-    keys, frequencies = np.empty(0, np.int64), np.empty(0, np.int64)
+    frequencies = _Frequencies()
     documents = length = 0
     sample = []
     for start in range(0, len(texts), DOCUMENTS_A_CHUNK):
         chunk = analyzer(texts.slice(start, start + DOCUMENTS_A_CHUNK)[1])
         terms = count_terms(chunk, known)
-        merged, places = np.unique(np.concatenate([keys, terms.keys]), return_inverse=True)
-        keys, frequencies = merged, np.bincount(places, np.concatenate([frequencies, np.ones(len(terms.keys))])).astype(np.int64)
+        frequencies.add(terms.keys)
         documents += int((terms.lengths > 0).sum())
         length += int(terms.lengths.sum())
         kept = [chunk[row] for row in np.flatnonzero(sampled[start : start + DOCUMENTS_A_CHUNK]) if chunk[row]]
         if kept:
             sample.append(count_terms(kept, known))
         on_texts(len(chunk))
-    return CorpusTerms(keys, frequencies, documents, length / max(1, documents), sample)
+    frequencies.merge()
+    return CorpusTerms(frequencies.keys, frequencies.counts, documents, length / max(1, documents), sample)
+
+
+class _Frequencies:
+    """Sorted keys with how often each was added; merged once as many wait as are known, so that a long corpus is not sorted at each chunk."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self.keys, self.counts = np.empty(0, np.int64), np.empty(0, np.int64)
+        self.waiting: list[np.ndarray] = []
+
+    def add(self, keys: np.ndarray) -> None:
+        self.waiting.append(keys)
+        if sum(map(len, self.waiting)) > max(KEYS_A_MERGE, len(self.keys)):
+            self.merge()
+
+    def merge(self) -> None:
+        import numpy as np
+
+        every, places = np.unique(np.concatenate([self.keys, *self.waiting]), return_inverse=True)
+        new = np.bincount(places[len(self.keys) :], minlength=len(every))
+        new[places[: len(self.keys)]] += self.counts
+        self.keys, self.counts, self.waiting = every, new, []
