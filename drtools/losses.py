@@ -62,3 +62,9 @@ def lambda_weights(metric: str, cut: int, ranks: Tensor, relevant: Tensor, gains
 def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], bool [R], [P, N] -> []
     """Mean over one query's pairs of softplus(s_j - s_i) * weight, pairs of weight 0 counted, as the authors' program does."""
     return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()
+
+
+def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
+    wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
+    return wrong / (keep.sum() + len(positive))

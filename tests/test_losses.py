@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drtools.batches.pairs import PairBatch
-from drtools.losses import adore, contrastive, lambda_weights, ranknet, scores
+from drtools.losses import adore, contrastive, lambda_weights, pointwise, ranknet, scores
 from drtools.tools.train_contrastive import contrastive_loss
 from drtools.tools.train_star import star_loss
 
@@ -164,3 +164,13 @@ def test_a_worked_example_of_adore():
     loss.backward()
     pull = lambda difference: 1 / (1 + math.exp(-difference))  # noqa: E731: the derivative of softplus
     torch.testing.assert_close(scores_of_list.grad, torch.tensor([0.5 * pull(1) / 2, -(0.5 * pull(1) + pull(-1) / 6) / 2, pull(-1) / 6 / 2]))
+
+
+def test_pointwise_is_the_binary_cross_entropy_of_the_pairs_that_are_there():
+    torch.manual_seed(3)
+    table, keep = (5 * torch.randn(4, 6)).requires_grad_(), torch.rand(4, 5) > 0.4
+    pairs = [(table[row, 0], 1.0) for row in range(4)] + [(table[row, 1 + column], 0.0) for row in range(4) for column in range(5) if keep[row, column]]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.stack([score for score, _ in pairs]), torch.tensor([label for _, label in pairs]))
+    ours = pointwise(table[:, 0], table[:, 1:], keep)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(torch.autograd.grad(ours, table), torch.autograd.grad(expected, table))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from drtools.batches.tokens import pad
+
 if TYPE_CHECKING:
     from drtools.models.lexical import LexicalEncoder
 
@@ -47,13 +49,7 @@ class WeightedTerms(NamedTuple):
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
-        lengths = self.lengths[rows]
-        keys = np.full((len(rows), max(1, int(lengths.max()))), padding, np.int64)
-        weights = np.zeros(keys.shape, np.float32)
-        for at, row in enumerate(rows):
-            own = slice(self.starts[row], self.starts[row + 1])
-            keys[at, : lengths[at]], weights[at, : lengths[at]] = self.flat[own], self.weights[own]
-        return keys, weights
+        return pad(self.flat, self.starts, rows, padding), pad(self.weights, self.starts, rows, 0, np.float32)
 
 
 def count_terms(texts: Sequence[Sequence[str]], known: TermKeys) -> CountedTerms:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.terms import WeightedTerms, weigh_terms
 from drtools.models.lexical import LexicalEncoder
 
 if TYPE_CHECKING:
+    from drtools.batches.terms import WeightedTerms
     from drtools.models.encoder import Encoder
 
 
@@ -31,20 +31,28 @@ class Tokens(NamedTuple):
     def padded(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids int64 [B, T], mask int64 [B, T]) of some rows, padded to the longest of them."""
         lengths = self.lengths[rows]
-        ids = np.full((len(rows), max(1, int(lengths.max()))), padding, np.int64)
-        mask = np.arange(ids.shape[1]) < lengths[:, None]
-        for at, row in enumerate(rows):
-            ids[at, : lengths[at]] = self.flat[self.starts[row] : self.starts[row + 1]]
-        return ids, mask.astype(np.int64)
+        ids = pad(self.flat, self.starts, rows, padding)
+        return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens."""
         return *self.padded(rows, padding), self.prompt_tokens
 
 
+def pad(flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: float, dtype: type = np.int64) -> np.ndarray:  # -> [B, T]
+    """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest of them."""
+    lengths = np.diff(starts)[rows]
+    padded = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
+    for at, row in enumerate(rows):
+        padded[at, : lengths[at]] = flat[starts[row] : starts[row + 1]]
+    return padded
+
+
 def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
     """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length; for a lexical encoder, weigh their terms."""
     if isinstance(encoder, LexicalEncoder):
+        from drtools.batches.terms import weigh_terms
+
         return weigh_terms(encoder.of(side), texts)
     settings = encoder.settings
     prompt, longest = settings.prompt(side), settings.max_tokens(side)
@@ -52,24 +60,25 @@ def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str)
     empty = sum(not text for text in stripped)
     if settings.lower_case:
         stripped = [text.lower() for text in stripped]
-    lists, truncated = _token_lists(encoder.tokenizer, [prompt + text for text in stripped] if prompt else stripped, longest)
+    lists, truncated = token_lists(encoder.tokenizer, [prompt + text for text in stripped] if prompt else stripped, longest)
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
     unpooled = 0
     if prompt and not settings.include_prompt:
-        unpooled = len(_token_lists(encoder.tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
+        unpooled = len(token_lists(encoder.tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
     return Tokens(flat, starts, truncated, empty, unpooled)
 
 
-def _token_lists(tokenizer: object, texts: list[str], longest: int) -> tuple[list[list[int]], int]:
+def token_lists(tokenizer: object, texts: list[str], longest: int, special: bool = True) -> tuple[list[list[int]], int]:
+    """Return the token ids of texts, cut at `longest`, and how many were cut; with special tokens around them or without."""
     if not tokenizer.is_fast:
-        whole = [tokenizer(text, truncation=False, verbose=False)["input_ids"] for text in texts]
-        cut = [ids if len(ids) <= longest else tokenizer(text, truncation=True, max_length=longest)["input_ids"]
+        whole = [tokenizer(text, truncation=False, verbose=False, add_special_tokens=special)["input_ids"] for text in texts]
+        cut = [ids if len(ids) <= longest else tokenizer(text, truncation=True, max_length=longest, add_special_tokens=special)["input_ids"]
                for text, ids in zip(texts, whole, strict=True)]
         return cut, sum(len(ids) > longest for ids in whole)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(longest)
-    encodings = backend.encode_batch_fast(texts)
+    encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
     return [encoding.ids for encoding in encodings], sum(bool(encoding.overflowing) for encoding in encodings)

@@ -91,7 +91,7 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     texts, counts, teachers = read_queries(queries), Counter(), {}
     usable = list(_usable(path, texts, store, counts, teachers))
     for name, words in (("without text", f"examples have a query that {shown(queries)} lacks; left out"), ("without positive", "examples have no positive in the corpus; left out"),
-                        ("lacking", "documents of the examples are not in the corpus; left out"), ("without negative", "examples have no negative; they train on in-batch negatives alone")):
+                        ("lacking", "documents of the examples are not in the corpus; left out"), ("without negative", "examples have no negative of their own")):
         console.notice(counts[name], f"{counts[name]:,} {words}")
     if not usable:
         raise UserError(f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong together?")

@@ -3,6 +3,7 @@
 import copy
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -70,32 +71,47 @@ def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool 
 
 def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | None = None) -> tuple[nn.Module, object]:
     """Load a body and its tokenizer; safetensors alone are read."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    body, tokenizer, missing = load_weights(folder, lambda config: AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel, trust_remote_code, dropout)
+    refuse_missing([name for name in missing if "pooler" not in name], body, folder)
+    return body, tokenizer
+
+
+def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote_code: bool = False, dropout: float | None = None,
+                 **changes: object) -> tuple[nn.Module, object, list[str]]:
+    """Load a Hugging Face model by the class that `loader_of` chooses for its configuration, with `changes` to that, and its tokenizer.
+
+    Returns besides the names of the tensors that the weights lack, which begin at random. Safetensors alone are read.
+    """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     _quietly()
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to safetensors first")
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
         if dropout is not None:
             _set_dropout(config, dropout, folder)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
-        loader = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        body, loading = loader.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True,
-                                               trust_remote_code=trust_remote_code, output_loading_info=True)
+        model, loading = loader_of(config).from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True,
+                                                           trust_remote_code=trust_remote_code, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
-    missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
-    if missing:
-        raise UserError(f"{folder}: the weights lack {len(missing)} tensors of a {config.model_type} body (first: {missing[0]}); it is not this body's checkpoint")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json")
         tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
-    return body, tokenizer
+    return model, tokenizer, sorted(loading["missing_keys"])
+
+
+def refuse_missing(missing: list[str], model: nn.Module, folder: Path) -> None:
+    """Refuse weights that lack tensors which may not begin at random."""
+    if missing:
+        raise UserError(f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: {missing[0]}); it is not this body's checkpoint")
 
 
 def _set_dropout(config: object, dropout: float, folder: Path) -> None:
@@ -118,7 +134,7 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
     folder.mkdir(parents=True, exist_ok=True)
     settings = encoder.settings
     encoder.body.save_pretrained(folder)
-    _as_new(encoder.tokenizer).save_pretrained(folder)
+    as_new(encoder.tokenizer).save_pretrained(folder)
     _write(folder / "1_Pooling" / "config.json", {
         "word_embedding_dimension": encoder.body.config.hidden_size, "include_prompt": settings.include_prompt,
         **{key: ours in settings.pooling for ours, (key, _) in POOLINGS.items()},
@@ -130,7 +146,7 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
     return fingerprints(folder, read_settings(folder))
 
 
-def _as_new(tokenizer: object) -> object:
+def as_new(tokenizer: object) -> object:
     """Return a copy without the truncation that tokenizing set, so that use changes no file and no fingerprint."""
     tokenizer = copy.deepcopy(tokenizer)  # a thread may be tokenizing with the one that is in use
     if tokenizer.is_fast:

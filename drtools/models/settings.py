@@ -71,18 +71,19 @@ class EncoderSettings:
         return self.max_query_tokens if side == "query" else self.max_document_tokens
 
 
-def _optional_json(path: Path) -> dict:
+def optional_json(path: Path) -> dict:
+    """Return the object of a JSON file, an empty one if there is no such file."""
     return manifest.read_json(path) if path.exists() else {}
 
 
 def is_pair(folder: Path) -> bool:
     """Whether a folder holds two encoders, one for each side, in subfolders of these names."""
-    return _optional_json(folder / OURS).get("kind") == "pair"
+    return optional_json(folder / OURS).get("kind") == "pair"
 
 
 def is_lexical(folder: Path) -> bool:
     """Whether a folder holds a lexical encoder (of `make-lexical`), which has no body."""
-    return _optional_json(folder / OURS).get("kind") == "lexical"
+    return optional_json(folder / OURS).get("kind") == "lexical"
 
 
 def side_folder(folder: Path, side: str) -> Path:
@@ -116,12 +117,12 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
 def _longest(folder: Path) -> int | None:
     """Return the most tokens that a body's files allow, or None if they name no length."""
     limits = []
-    said = _optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    said = optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
     if isinstance(said, int):
         limits.append(said)
     else:
-        limits.append(_optional_json(folder / "tokenizer_config.json").get("model_max_length"))
-    limits.append(positions(_optional_json(folder / "config.json")))
+        limits.append(optional_json(folder / "tokenizer_config.json").get("model_max_length"))
+    limits.append(positions(optional_json(folder / "config.json")))
     known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers write 1e30 for `no limit`
     return min(known) if known else None
 
@@ -140,7 +141,7 @@ def _poolings(config: dict, path: Path) -> tuple[str, ...]:
 
 
 def _head_layer(kind: str, folder: Path, path: str) -> dict:
-    config = _optional_json(folder / path / "config.json")
+    config = optional_json(folder / path / "config.json")
     if kind == "Normalize":
         return {"kind": "normalize"}
     if kind == "LayerNorm":
@@ -170,20 +171,20 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
             if module["path"]:
                 raise UserError(f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the folder itself are supported")
         elif kind == "Pooling":
-            config = _optional_json(folder / module["path"] / "config.json")
+            config = optional_json(folder / module["path"] / "config.json")
             settings.pooling = _poolings(config, folder / module["path"])
             settings.include_prompt = config.get("include_prompt", True)
         elif kind in ("Dense", "LayerNorm", "Normalize"):
             settings.head.append(_head_layer(kind, folder, module["path"]))
         elif kind != "Dropout":
             raise UserError(f"{folder}: its modules.json names {module['type']}, which is not supported; supported are Transformer, Pooling, Dense, LayerNorm, Normalize")
-    config = _optional_json(folder / "config_sentence_transformers.json")
+    config = optional_json(folder / "config_sentence_transformers.json")
     prompts = config.get("prompts") or {}
     usual = prompts.get(config.get("default_prompt_name") or "", "")
     settings.query_prompt = prompts.get("query") or usual
     settings.document_prompt = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), usual)
     settings.similarity = config.get("similarity_fn_name")
-    settings.lower_case = bool(_optional_json(folder / "sentence_bert_config.json").get("do_lower_case"))
+    settings.lower_case = bool(optional_json(folder / "sentence_bert_config.json").get("do_lower_case"))
 
 
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
@@ -199,7 +200,9 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     if not settings.pooling:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
     settings.max_query_tokens = settings.max_document_tokens = longest or LONGEST_BY_DEFAULT
-    ours = _optional_json(folder / OURS)
+    ours = optional_json(folder / OURS)
+    if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
+        ours = {}
     for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited"):
         if name in ours:
             setattr(settings, name, ours[name])

@@ -49,7 +49,7 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     from drtools.formats.jsonl import document_text
     from drtools.formats.store import open_store
 
-    measures, qrels, texts = _judged(flags, queries_path)
+    measures, qrels, texts = judged(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     pool = _pool(store, qrels, flags.dev_documents, seed)
     documents = [store.get(document_id) for document_id in pool]
@@ -70,7 +70,7 @@ def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callab
     from drtools.batches.tokens import tokenize
     from drtools.retrieval.encoding import encode_tokens
 
-    measures, qrels, texts = _judged(flags, queries_path)
+    measures, qrels, texts = judged(flags, queries_path)
     tokens = tokenize(encoder, list(texts.values()), "query")
 
     def measure() -> dict[str, float]:
@@ -82,7 +82,8 @@ def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callab
     return measure
 
 
-def _judged(flags: QueryDevFlags, queries_path: str):
+def judged(flags: QueryDevFlags, queries_path: str):
+    """Return the measures, the dev qrels by query, and the texts of their queries."""
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.trec import read_qrels
     from drtools.retrieval.texts import judged_queries

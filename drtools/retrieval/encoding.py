@@ -140,7 +140,7 @@ def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing:
     with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.autocast):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
-        raise UserError(f"{encoder.folder}: its vectors are not finite numbers; the weights are damaged, or try --precision fp32")
+        raise UserError(f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32")
     into[rows] = vectors
 
 

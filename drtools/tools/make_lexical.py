@@ -5,8 +5,9 @@
     drtools search --vectors lexical-vectors --model lexical --queries queries.jsonl.gz -o lexical.run
 
 A text's vector is the sum of its terms' rows, each with its BM25 weight; terms are those of Lucene's analyzer for the language.
---encoder static: rows fitted to the corpus, to the terms that --queries ask for (sample-queries makes some), and to so many dimensions.
---encoder projection: random rows, for a corpus that grows; nothing is fitted but document frequencies are counted. Needs more dimensions.
+--encoder static: rows fitted to the corpus and to so many dimensions, and better with --queries like those to come, whose judgements
+are not read (train queries, a query log); make it anew when much of the corpus is new. --encoder projection: random rows, for a corpus
+that grows; nothing is fitted, document frequencies are counted. Needs twice the dimensions and more.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(
     title_separator: flags.TitleSeparator = " ",
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
-    queries: Annotated[str | None, Option(help="queries that are like those to come (never their judgements); default: a rule by document frequency", rich_help_panel=FIT), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="queries like those to come; default: a rule by document frequency", rich_help_panel=FIT), flags.Role.INPUT] = None,
     only: flags.Only = None,
     fit_documents: Annotated[int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)] = 50_000,
     fit_terms: Annotated[int, Option(min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT)] = 200_000,

@@ -5,11 +5,13 @@ It states what was done and measured on dev, and judges nothing.
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from drtools.console import seconds_as_words
 
 TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity", "dense-retrieval")
+RANKER_TAGS = ("sentence-transformers", "cross-encoder", "reranker")
 USAGE = """\
 With drtools:
 
@@ -33,6 +35,26 @@ print(model.similarity(query_vectors, document_vectors))
 `MODEL` is the path of this folder. Prompts are put before the texts by both programs."""
 
 
+RANKER_USAGE = """\
+With drtools:
+
+```
+drtools teacher-score --teacher MODEL --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o ranked.run
+drtools teacher-score --teacher MODEL --examples examples.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o scored.jsonl
+```
+
+With sentence-transformers:
+
+```python
+from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("MODEL")
+print(model.predict([("how do vaccines work", "Vaccines train the immune system.")]))
+```
+
+`MODEL` is the path of this folder. Scores are raw logits in both programs."""
+
+
 def write_card(folder: Path, record: dict) -> None:
     """Write README.md into a model folder.
 
@@ -40,8 +62,22 @@ def write_card(folder: Path, record: dict) -> None:
     query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step", "value", "measure"} or None),
     steps, training_seconds. Of paths on this machine only the last name is written.
     """
-    parts = [_front_matter(record["base"]), "# A dense retrieval encoder", _what(record), "## Use", USAGE, "## Vectors", _vectors(record),
+    parts = [_front_matter(record["base"], "sentence-similarity", TAGS), "# A dense retrieval encoder", _what(record, f"It maps queries and documents to vectors of {record['dimension']} dimensions"), "## Use", USAGE, "## Vectors", _vectors(record),
              "## Evaluation while training", _evaluations(record), "## Settings", _settings(record["request"]["arguments"])]
+    _write(folder, parts)
+
+
+def write_ranker_card(folder: Path, record: dict) -> None:
+    """Write README.md into a cross-encoder's folder.
+
+    `record` is as for an encoder, without its vectors' facts and prompts, and with max_pair_tokens; max_document_tokens may be None.
+    """
+    parts = [_front_matter(record["base"], "text-ranking", RANKER_TAGS), "# A cross-encoder", _what(record, "It reads a query and a document together and gives one logit"),
+             "## Use", RANKER_USAGE, "## Pairs", _pairs(record), "## Evaluation while training", _evaluations(record), "## Settings", _settings(record["request"]["arguments"])]
+    _write(folder, parts)
+
+
+def _write(folder: Path, parts: list[str]) -> None:
     (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -49,16 +85,16 @@ def _is_hub_name(base: str) -> bool:
     return not Path(base).exists()
 
 
-def _front_matter(base: str) -> str:
-    lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity", "tags:", *(f"- {tag}" for tag in TAGS)]
+def _front_matter(base: str, task: str, tags: Sequence[str]) -> str:
+    lines = ["---", "library_name: sentence-transformers", f"pipeline_tag: {task}", "tags:", *(f"- {tag}" for tag in tags)]
     if _is_hub_name(base):
         lines.append(f"base_model: {json.dumps(base)}")  # a JSON string is a YAML string
     return "\n".join([*lines, "---"])
 
 
-def _what(record: dict) -> str:
+def _what(record: dict, does: str) -> str:
     base = _code(record["base"]) if _is_hub_name(record["base"]) else f"the local model {_code(Path(record['base']).absolute().name)}"
-    return (f"It maps queries and documents to vectors of {record['dimension']} dimensions, and was made by `drtools {record['tool']}` "
+    return (f"{does}, and was made by `drtools {record['tool']}` "
             f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, {seconds_as_words(record['training_seconds'])} of training.")
 
 
@@ -69,6 +105,13 @@ def _vectors(record: dict) -> str:
             ["prompt", *(_cell(record[f"{side}_prompt"]) if record[f"{side}_prompt"] else "none" for side in ("query", "document"))]]
     cut = "" if record["max_query_tokens"] == record["max_document_tokens"] else " sentence-transformers cuts both sides at the longer length."
     return f"Dimension: {record['dimension']}. Similarity: {similarity}.{cut}\n\n{_table(rows)}"
+
+
+def _pairs(record: dict) -> str:
+    document = record["max_document_tokens"]
+    rows = [["longest, in tokens", ""], ["query", str(record["max_query_tokens"])], ["document", "what the query leaves" if document is None else str(document)],
+            ["pair, with special tokens", str(record["max_pair_tokens"])]]
+    return f"Longer texts are cut. sentence-transformers knows the pair's length alone, and cuts the longer text of a pair.\n\n{_table(rows)}"
 
 
 def _evaluations(record: dict) -> str:

@@ -57,6 +57,17 @@ class ShapeFlags:
 
 
 @dataclass
+class RankerFlags:
+    """The cross-encoder that is trained: what it starts from, and how much of a pair it reads."""
+
+    model: Annotated[str, Option(help="what to start from: a body, an encoder or a cross-encoder; a folder or a name on the hub", rich_help_panel="Ranker"), Role.MODEL]
+    max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here, special tokens not counted; default: half of a pair", rich_help_panel="Ranker")] = None
+    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here, special tokens not counted; default: what the query leaves", rich_help_panel="Ranker")] = None
+    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Ranker")] = None
+    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Ranker")] = False
+
+
+@dataclass
 class ExampleFlags:
     """What is trained on. Several `--examples` may each have their own corpus, queries, title separator and weight."""
 

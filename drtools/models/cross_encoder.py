@@ -1,0 +1,179 @@
+"""A cross-encoder: a sequence classifier that reads a query and a document together and gives one logit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.models.encoder import as_new, load_weights, refuse_missing
+from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, optional_json, positions, weights_fingerprint
+from drtools.models.source import resolve
+
+KIND = "ranker"
+CLASSIFIER = "ForSequenceClassification"
+RAW_LOGITS = {"activation_fn": "torch.nn.modules.linear.Identity"}  # what sentence-transformers puts on top; left out, a sigmoid
+
+
+class Template(NamedTuple):
+    """The special tokens before a query, between query and document, and after; the token types of each part and of the two texts."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    types: tuple[list[int], int, list[int], int, list[int]]
+
+    @property
+    def special(self) -> int:
+        """How many special tokens a pair has."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+def template_of(tokenizer: object) -> Template:
+    """Read off a tokenizer how it joins a pair."""
+    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
+    both = tokenizer("a", "b", return_token_type_ids=True)
+    ids, types = both["input_ids"], both["token_type_ids"]
+    starts = [at for at in range(len(ids)) if ids[at : at + len(first)] == first]
+    ends = [at for at in range(len(ids)) if ids[at : at + len(second)] == second]
+    assert starts and ends, "a pair holds both of its texts"
+    first_end, second_start = starts[0] + len(first), ends[-1]
+    second_end = second_start + len(second)
+    return Template(ids[: starts[0]], ids[first_end:second_start], ids[second_end:],
+                    (types[: starts[0]], types[starts[0]], types[first_end:second_start], types[second_start], types[second_end:]))
+
+
+class CrossEncoder(nn.Module):
+    """Token ids of pairs -> logits. `model` is the whole classifier, `folder` where its weights were loaded from.
+
+    A query is cut at `max_query_tokens`, a document at `max_document_tokens` (None: at what the query leaves of `longest_pair`),
+    both without special tokens. `longest_pair` is what the body's positions allow, with them.
+    """
+
+    dimension = 1
+
+    def __init__(self, model: nn.Module, tokenizer: object, folder: Path, longest_pair: int) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.folder, self.longest_pair = model, tokenizer, folder, longest_pair
+        self.template = template_of(tokenizer)
+        self.max_query_tokens = (longest_pair - self.template.special) // 2  # [ours] so that neither text loses its place to the other
+        self.max_document_tokens: int | None = None
+        self.typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in inspect.signature(model.forward).parameters
+        for part in model.children():
+            if part is not self.body:
+                _keep_in_float32(part)
+
+    @property
+    def body(self) -> nn.Module:
+        """The transformer below the classifier's head."""
+        return self.model.base_model
+
+    def of(self, side: str) -> CrossEncoder:
+        """Return itself: it has one side, the pair."""
+        return self
+
+    @property
+    def max_pair_tokens(self) -> int:
+        """Where a pair ends, special tokens included."""
+        whole = self.longest_pair
+        return whole if self.max_document_tokens is None else min(whole, self.max_query_tokens + self.max_document_tokens + self.template.special)
+
+    def set_lengths(self, max_query_tokens: int | None, max_document_tokens: int | None) -> None:
+        """Set what is not None; a length that leaves no place for the other text is refused."""
+        room = self.longest_pair - self.template.special
+        for name, value in (("max_query_tokens", max_query_tokens), ("max_document_tokens", max_document_tokens)):
+            if value is None:
+                continue
+            if value >= room:
+                raise UserError(f"--{name.replace('_', '-')} {value}: {self.folder} reads pairs of {room} tokens besides the special ones; say less")
+            setattr(self, name, value)
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of everything that changes a pair's logit but the precision: weights as they were loaded, lengths as they are."""
+        return manifest.digest([weights_fingerprint(self.folder), self.longest_pair, self.max_query_tokens, self.max_document_tokens])
+
+    def forward(self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:  # [B, T] three times -> [B, 1]
+        """Return float32 logits; of a classifier with two outputs, the positive's (the second) minus the other's."""
+        typed = {} if types is None else {"token_type_ids": types}
+        # without padding the mask says nothing, and attention without one is faster
+        logits = self.model(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask, **typed).logits.float()
+        return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
+
+
+def load_cross_encoder(name: str, trust_remote_code: bool = False) -> CrossEncoder:
+    """Load a finished cross-encoder in float32, in eval mode, from a folder or a hub's name: one output, or two."""
+    return _load(name, trust_remote_code, None)
+
+
+def new_cross_encoder(name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:
+    """Load what a ranker's training starts from: a cross-encoder, or any body or encoder, whose head of one output begins at random by `seed`."""
+    return _load(name, trust_remote_code, dropout, seed)
+
+
+def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int | None = None) -> CrossEncoder:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = resolve(name)
+    has_head = _check(folder, name, finished=seed is None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
+        model, tokenizer, missing = load_weights(folder, lambda config: AutoModelForSequenceClassification, trust_remote_code, dropout,
+                                                 **({} if has_head else {"num_labels": 1}))
+    below = f"{model.base_model_prefix}."
+    refuse_missing([tensor for tensor in missing if has_head or tensor.startswith(below) and "pooler" not in tensor], model, folder)
+    if model.config.num_labels > 2:
+        raise UserError(f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with two of which the second is for relevant")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    ours = optional_json(folder / OURS)
+    ours = ours if ours.get("kind") == KIND else {}
+    known = [length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7]
+    encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))
+    encoder.set_lengths(ours.get("max_query_tokens"), ours.get("max_document_tokens"))
+    return encoder.eval()
+
+
+def _check(folder: Path, name: str, finished: bool) -> bool:
+    """Return whether a folder holds a classifier with its head; refuse what is not finished where that was asked for."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of sentence-transformers")
+    architectures = manifest.read_json(folder / "config.json").get("architectures") or []
+    has_head = any(word.endswith(CLASSIFIER) for word in architectures)
+    if finished and not has_head:
+        raise UserError(f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); make one with `drtools train-ranker`")
+    return has_head
+
+
+def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
+    """Write a folder that Hugging Face, sentence-transformers' CrossEncoder and this program load with the same logits; return its fingerprint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder.model.config.sentence_transformers = RAW_LOGITS
+    encoder.model.save_pretrained(folder)
+    tokenizer = as_new(encoder.tokenizer)
+    tokenizer.model_max_length = encoder.max_pair_tokens
+    tokenizer.save_pretrained(folder)
+    lengths = {name: getattr(encoder, name) for name in ("longest_pair", "max_query_tokens", "max_document_tokens")}
+    manifest.write_json(folder / OURS, {"kind": KIND, **lengths})
+    encoder.folder = folder  # where these weights lie now
+    return encoder.fingerprint()
+
+
+def _keep_in_float32(part: nn.Module) -> None:
+    """Compute a part of the head in float32 whatever its input and the autocast: in bfloat16 logits near 8 would be spaced 0.06."""
+    plain: Callable = part.forward
+
+    def forward(*inputs: object, **named: object) -> object:
+        device = next((value.device.type for value in inputs if isinstance(value, Tensor)), "cpu")
+        with torch.autocast(device, enabled=False):
+            return plain(*(_as_float32(value) for value in inputs), **{name: _as_float32(value) for name, value in named.items()})
+
+    part.forward = forward
+
+
+def _as_float32(value: object) -> object:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,96 @@
+"""What of examples and runs a teacher is to score, in windows, and where the scores go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from drtools.formats.jsonl import document_text
+
+if TYPE_CHECKING:
+    from drtools.formats.examples import Example
+    from drtools.formats.store import Store
+    from drtools.retrieval.scoring import Teacher
+
+Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
+
+
+class Asked(NamedTuple):
+    """Something of an example that is to be scored: `key` is the list of scores it goes to, `text` is None if there is none to score.
+
+    `limit` is how many tokens the text may have, None: as many as the teacher gives any document.
+    """
+
+    key: str
+    text: str | None
+    limit: int | None = None
+
+
+class Texts(NamedTuple):
+    """The texts of queries and, by a title rule, of documents."""
+
+    queries: dict[str, str]
+    store: Store
+    title_separator: str
+
+    def document(self, document_id: str) -> str | None:
+        """Return a document's text, or None if the corpus lacks it."""
+        document = self.store.get(document_id)
+        return None if document is None else document_text(document.title, document.text, self.title_separator)
+
+
+def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
+    """List all of an example that is to be scored, list by list, each in its order."""
+    return [Asked(key, texts.document(document)) for key, documents in (("positive_scores", example.positives), ("negative_scores", example.negatives))
+            for document in documents]
+
+
+def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
+    """Put the scores of what had a text (in its order) into an example's lists, None for what had none."""
+    lists: dict[str, list[float | None]] = {"positive_scores": [], "negative_scores": []}
+    given = iter(scores)
+    for item in asked:
+        lists.setdefault(item.key, []).append(None if item.text is None else next(given))
+    example.positive_scores, example.negative_scores = lists.pop("positive_scores"), lists.pop("negative_scores")
+    example.others |= lists
+    example.scored_by = scored_by
+    return example
+
+
+def example_windows(examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int) -> Iterator[Window]:
+    """Yield whole examples, so many that their pairs fill a window: pairs, limits, and (example, what was asked of it)."""
+    def each() -> Iterator[tuple[list, list, Any]]:
+        for example in examples:
+            query = texts.queries.get(example.query_id)
+            asked = asked_of(example, texts, teacher)
+            if query is None:
+                asked = [item._replace(text=None) for item in asked]
+            scored = [item for item in asked if item.text is not None]
+            yield [(query, item.text) for item in scored], [item.limit for item in scored], (example, asked)
+
+    return _filled(each(), pairs_a_window)
+
+
+def run_windows(run: dict[str, dict[str, float]], depth: int, texts: Texts, pairs_a_window: int) -> Iterator[Window]:
+    """Yield whole queries of a run, so many that their pairs fill a window: pairs, limits, and (query id, documents with a text, documents without)."""
+    def each() -> Iterator[tuple[list, list, Any]]:
+        for query_id, hits in run.items():
+            query = texts.queries.get(query_id)
+            found = {document: texts.document(document) for document in list(hits)[:depth]} if query is not None else {}
+            known = {document: text for document, text in found.items() if text is not None}
+            yield [(query, text) for text in known.values()], [None] * len(known), (query_id, list(known), len(found) - len(known))
+
+    return _filled(each(), pairs_a_window)
+
+
+def _filled(parts: Iterable[tuple[list, list, Any]], pairs_a_window: int) -> Iterator[Window]:
+    pairs, limits, things = [], [], []
+    for more_pairs, more_limits, thing in parts:
+        pairs += more_pairs
+        limits += more_limits
+        things.append(thing)
+        if len(pairs) >= pairs_a_window:
+            yield pairs, limits, things
+            pairs, limits, things = [], [], []
+    if things:
+        yield pairs, limits, things

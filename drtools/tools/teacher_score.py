@@ -1,0 +1,115 @@
+"""Score examples by a cross-encoder, or rank a run anew with it.
+
+    drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o scored.jsonl
+    drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o ranked.run
+
+A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are averaged.
+Scores are raw logits; examples get them with scored_by, the teacher's name@fingerprint. Each score is kept in the cache as soon
+as its batch is done: a stopped scoring continues, and no pair is scored twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from drtools.retrieval.example_scores import Texts
+
+TEACHER = "Teacher"
+
+
+def main(
+    file: flags.FileOutput,
+    compute: flags.ComputeFlags,
+    teacher: Annotated[list[str], Option(help="cross-encoder: a folder or a name on the hub; several times to average several", rich_help_panel=TEACHER), flags.Role.MODEL],
+    corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), flags.Role.INPUT],
+    queries: flags.Queries,
+    examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), flags.Role.INPUT] = None,
+    run: Annotated[str | None, Option(help="run to rank anew"), flags.Role.INPUT] = None,
+    depth: Annotated[int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")] = 100,
+    max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here, special tokens not counted; default: the model's", rich_help_panel=TEACHER)] = None,
+    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here, special tokens not counted; default: the model's", rich_help_panel=TEACHER)] = None,
+    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel=TEACHER)] = False,
+    batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
+    window: Annotated[int, Option(min=1, help="pairs that are sorted by length and written together", rich_help_panel="Computing"), flags.Role.UNRECORDED] = 10_000,
+    title_separator: flags.TitleSeparator = " ",
+    tag: Annotated[str, Option(help="the run's last column")] = "drtools",
+) -> None:
+    """Compose: windows of pairs out of examples or a run, their scores through the cache, the same written in its order."""
+    if (examples is None) == (run is None):
+        raise UserError("say either --examples EXAMPLES or --run RUN")
+    with output.file(file) as work:
+        from drtools.formats.jsonl import read_queries
+        from drtools.formats.store import open_store
+        from drtools.retrieval.encoding import choose_computing
+        from drtools.retrieval.example_scores import Texts
+        from drtools.retrieval.scoring import load_teacher
+
+        texts = Texts(read_queries(queries), open_store(corpus), title_separator)
+        computing = choose_computing(compute, batch_tokens)
+        scorer = load_teacher(teacher, computing, max_query_tokens=max_query_tokens, max_document_tokens=max_document_tokens, trust_remote_code=trust_remote_code)
+        counts = score_examples(scorer, examples, texts, window, work) if examples else rank_run(scorer, run, depth, texts, window, tag, work)
+        counts.update(scorer.counts)
+        report(counts)
+        work.finish(kind="examples" if examples else "run", scored_by=scorer.name, precision=computing.precision, counts=dict(counts))
+
+
+def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Counter:
+    """Write every example with its scores, in order."""
+    from drtools.formats.examples import read_examples
+    from drtools.retrieval.example_scores import example_windows, with_scores
+
+    def write(example_and_asked, scores: Iterator[float], counts: Counter) -> None:
+        example, asked = example_and_asked
+        with_text = sum(item.text is not None for item in asked)
+        known = example.query_id in texts.queries
+        counts.update({"examples": 1, "lacking queries": not known, "lacking documents": (len(asked) - with_text) * known})
+        work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
+
+    examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
+    return write_windows(teacher, example_windows(examples, texts, teacher, window), write, work)
+
+
+def rank_run(teacher, path: str, depth: int, texts: Texts, window: int, tag: str, work) -> Counter:
+    """Write the run in the teacher's order, query by query."""
+    from drtools.formats.trec import rank, read_run, write_run
+    from drtools.retrieval.example_scores import run_windows
+
+    def write(ranked, scores: Iterator[float], counts: Counter) -> None:
+        query_id, documents, lacking = ranked
+        counts.update({"queries": 1, "lacking queries": query_id not in texts.queries, "lacking documents": lacking})
+        write_run(work.stream, [(query_id, rank(dict(zip(documents, islice(scores, len(documents)), strict=True))))], tag)
+
+    hits = dict(islice(read_run(path).items(), work.state.get("counts", {}).get("queries", 0), None))
+    return write_windows(teacher, run_windows(hits, depth, texts, window), write, work)
+
+
+def write_windows(teacher, windows, write: Callable[[Any, Iterator[float], Counter], None], work) -> Counter:
+    """Score window by window; one that is written counts as done."""
+    counts = Counter(work.state.get("counts", {}))
+    with console.progress("scoring", None, "pairs") as progress:
+        for things, scores in teacher.stream(windows, progress.advance):
+            values = iter(scores.tolist())
+            for thing in things:
+                write(thing, values, counts)
+            counts["pairs"] += len(scores)
+            work.save(counts=dict(counts))
+    return counts
+
+
+def report(counts: Counter) -> None:
+    """Say what was scored, and count what was odd."""
+    console.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
+    for name, words in (("lacking queries", "queries have no text; what belongs to them has no score"), ("lacking documents", "documents are not in the corpus; they have no score"),
+                        ("truncated", "of the pairs computed now had a document that was cut"), ("truncated_queries", "of the pairs computed now had a query that was cut"),
+                        ("empty", "of the pairs computed now have an empty query or document")):
+        console.notice(counts[name], f"{counts[name]:,} {words}")

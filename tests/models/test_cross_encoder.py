@@ -1,0 +1,147 @@
+"""Cross-encoders: pairs as the tokenizer's own template has them, the same logits as peers, folders that all can load."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drtools.batches.pair_tokens import tokenize_pairs
+from drtools.errors import UserError
+from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
+from drtools.retrieval.encoding import Computing, encode_tokens, place
+from tests.models.tiny_bodies import families  # noqa: F401  a fixture
+
+QUERIES = ["fox", "river hunts otter", "hammer vise 7"]
+DOCUMENTS = ["the fox swims", "anvil [SEP] chisel [MASK] lathe", "hill"]
+PAIRS = [(query, document) for query in QUERIES for document in DOCUMENTS]
+ENCODERS = ("bert", "roberta", "distilbert", "modernbert", "qwen2")
+
+
+def logits_of(encoder, pairs, precision="fp32"):
+    place(encoder, Computing("cpu", precision, 64))
+    found = np.empty((len(pairs), 1), np.float32)
+    encode_tokens(encoder, tokenize_pairs(encoder, pairs), Computing("cpu", precision, 64), found)
+    return found[:, 0]
+
+
+@pytest.fixture(scope="session")
+def rankers(families, bert, tmp_path_factory):  # noqa: F811
+    """Write a ranker for each family, its head random and large enough to see, and one with two outputs."""
+    folders = {}
+    for family in (*ENCODERS, "two"):
+        encoder = new_cross_encoder(bert if family in ("bert", "two") else families[family], seed=3)
+        if family == "two":
+            from transformers import AutoModelForSequenceClassification
+
+            encoder.model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=2).eval()
+        with torch.no_grad():
+            for name, parameter in encoder.model.named_parameters():
+                if not name.startswith(encoder.model.base_model_prefix):
+                    parameter.normal_(generator=torch.Generator().manual_seed(1))
+                elif parameter.dim() == 2:
+                    parameter.mul_(8)  # or every text would end in nearly the same state
+        folders[family] = str(tmp_path_factory.mktemp("rankers") / family)
+        save_cross_encoder(encoder, Path(folders[family]))
+    return folders
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_peers_load_it_with_the_same_logits(rankers, family):
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    ours = logits_of(load_cross_encoder(rankers[family]), PAIRS)
+    assert ours.std() > 0.01
+    np.testing.assert_allclose(ours, CrossEncoder(rankers[family], device="cpu").predict(PAIRS), rtol=1e-5, atol=1e-5)
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(rankers[family]).eval(), AutoTokenizer.from_pretrained(rankers[family])
+    for (query, document), logit in zip(PAIRS, ours, strict=True):
+        with torch.no_grad():
+            np.testing.assert_allclose(model(**tokenizer(query, document, return_tensors="pt")).logits.numpy(), [[logit]], rtol=1e-5, atol=1e-5)
+
+
+def test_of_two_outputs_the_second_minus_the_first(rankers):
+    from sentence_transformers import CrossEncoder
+
+    both = CrossEncoder(rankers["two"], device="cpu").predict(PAIRS)
+    np.testing.assert_allclose(logits_of(load_cross_encoder(rankers["two"]), PAIRS), both[:, 1] - both[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_in_bfloat16_logits_keep_their_float32_steps(rankers):
+    exact, rough = (logits_of(load_cross_encoder(rankers["bert"]), PAIRS, precision) for precision in ("fp32", "bf16"))
+    assert np.corrcoef(exact, rough)[0, 1] > 0.99
+    assert any(torch.tensor(value).bfloat16().float().item() != value for value in rough)
+
+
+def test_pairs_are_the_tokenizers_own_and_cut_where_the_lengths_say(rankers):
+    encoder = load_cross_encoder(rankers["bert"])
+    tokens = tokenize_pairs(encoder, PAIRS)
+    ids, mask, types = tokens.inputs(range(len(PAIRS)), encoder.tokenizer.pad_token_id)
+    theirs = encoder.tokenizer([query for query, _ in PAIRS], [document for _, document in PAIRS], padding=True, return_tensors="np")
+    np.testing.assert_array_equal(ids, theirs["input_ids"])
+    np.testing.assert_array_equal(mask, theirs["attention_mask"])
+    np.testing.assert_array_equal(types, theirs["token_type_ids"])
+    assert tokens.truncated == tokens.truncated_queries == tokens.empty == 0
+    marked = ids[1].tolist()
+    assert marked.count(encoder.tokenizer.sep_token_id) == 3 and encoder.tokenizer.mask_token_id in marked and types[1][marked.index(encoder.tokenizer.mask_token_id)] == 1
+
+
+def test_neither_text_is_lost_to_the_other(rankers):
+    encoder = load_cross_encoder(rankers["bert"])
+    long = " ".join(["fox"] * 100)
+    tokens = tokenize_pairs(encoder, [(long, long), ("hill", long), (long, "hill"), ("hill", "")])
+    assert encoder.longest_pair == 64 and tokens.lengths.tolist() == [64, 64, 30 + 1 + 3, 4]
+    assert (tokens.truncated, tokens.truncated_queries, tokens.empty) == (2, 2, 1)
+    encoder.set_lengths(5, 7)
+    tokens = tokenize_pairs(encoder, [(long, long), ("hill", long), (long, long)], [None, None, 14])
+    assert tokens.lengths.tolist() == [5 + 7 + 3, 1 + 7 + 3, 5 + 14 + 3] and encoder.max_pair_tokens == 15
+    with pytest.raises(UserError, match="--max-document-tokens 61: .* reads pairs of 61 tokens besides the special ones"):
+        encoder.set_lengths(None, 61)
+
+
+def test_lengths_are_saved_and_are_part_of_the_fingerprint(rankers, tmp_path):
+    encoder = load_cross_encoder(rankers["bert"])
+    before = encoder.fingerprint()
+    encoder.set_lengths(8, 16)
+    assert encoder.fingerprint() != before
+    said = save_cross_encoder(encoder, tmp_path / "saved")
+    again = load_cross_encoder(str(tmp_path / "saved"))
+    assert (again.max_query_tokens, again.max_document_tokens, again.longest_pair, again.tokenizer.model_max_length) == (8, 16, 64, 27)
+    assert again.fingerprint() == said
+
+
+def test_a_new_head_is_drawn_by_the_seed_and_a_finished_one_is_kept(bert, rankers):
+    one, same, other = (new_cross_encoder(bert, seed).model.classifier.weight for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(new_cross_encoder(rankers["bert"], 1).model.classifier.weight, load_cross_encoder(rankers["bert"]).model.classifier.weight)
+
+
+def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with pytest.raises(UserError, match="found BertModel, expected a cross-encoder .*train-ranker"):
+        load_cross_encoder(bert)
+    three = tmp_path / "three"
+    AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3).save_pretrained(three)
+    AutoTokenizer.from_pretrained(bert).save_pretrained(three)
+    with pytest.raises(UserError, match="a classifier of 3 outputs; expected a cross-encoder"):
+        load_cross_encoder(str(three))
+    (three / "model.safetensors").rename(three / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled weights are not read"):
+        load_cross_encoder(str(three))
+    config = json.loads((three / "config.json").read_text())
+    (three / "config.json").write_text(json.dumps(config | {"architectures": ["BertForSequenceClassification"]}))
+    (three / "model.safetensors").write_bytes((Path(bert) / "model.safetensors").read_bytes())
+    with pytest.raises(UserError, match="the weights lack 2 tensors"):
+        load_cross_encoder(str(three))
+    with pytest.raises(UserError, match="no config.json"):
+        load_cross_encoder(str(tmp_path))
+
+
+def test_its_body_may_become_an_encoder(rankers):
+    from drtools.models.encoder import load_encoder
+
+    encoder = load_encoder(rankers["bert"], pooling="cls")
+    assert encoder.settings.max_document_tokens == encoder.settings.max_query_tokens == 64
+    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, load_cross_encoder(rankers["bert"]).body.embeddings.word_embeddings.weight)

@@ -1,0 +1,200 @@
+"""teacher-score: raw logits beside CrossEncoder.predict, in order, through the cache, averaged, continued after a kill."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drtools.formats.score_cache import ScoreCache, pair_key
+from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
+from tests.models.tiny_bodies import families  # noqa: F401  a fixture
+
+
+def command(toy, *more):
+    return ["teacher-score", "--corpus", toy.corpus, "--queries", toy.queries, "--precision", "fp32", *map(str, more)]
+
+
+def records(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def texts(toy):
+    queries = {record["_id"]: record["text"] for record in records(toy.queries)}
+    return queries, {document["_id"]: f"{document['title']} {document['text']}" for document in toy.documents}
+
+
+def predicted(folder, pairs):
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(folder, device="cpu").predict(pairs)
+
+
+def cached(cache):
+    total = 0
+    for path in (cache / "scores").glob("*.sqlite"):
+        total += sqlite3.connect(path).execute("select count(*) from scores").fetchone()[0]
+    return total
+
+
+def test_examples_get_the_logits_that_the_peer_gives_in_their_order(toy, rankers, drtools, tmp_path, cache):  # noqa: F811
+    done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--window", 7, "--batch-tokens", 64, "-o", tmp_path / "scored.jsonl"))
+    assert done.status == 0, done.err
+    queries, documents = texts(toy)
+    before, after = records(toy.examples), records(tmp_path / "scored.jsonl")
+    assert [record["query_id"] for record in after] == [record["query_id"] for record in before]
+    for one, other in zip(before, after, strict=True):
+        assert {key: other[key] for key in one} == one
+        expected = predicted(rankers["bert"], [(queries[one["query_id"]], documents[document]) for document in one["positives"] + one["negatives"]])
+        np.testing.assert_allclose(other["positive_scores"] + other["negative_scores"], expected, rtol=1e-5, atol=1e-5)
+    made = json.loads((tmp_path / "scored.jsonl.manifest.json").read_text())
+    assert {record["scored_by"] for record in after} == {made["scored_by"]} and made["scored_by"].startswith("bert@") and made["counts"]["computed"] == 80 == cached(cache)
+
+
+def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):  # noqa: F811
+    first = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples))
+    run = tmp_path / "a.run"
+    run.write_text("q3 Q0 d3 1 9 x\nq3 Q0 d10 2 8 x\nq3 Q0 d55 3 7 x\n")
+    assert first.status == 0 and "80 scores were computed now" in first.err
+    second = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples))
+    assert second.out == first.out and "0 scores were computed now" in second.err
+    ranked = drtools(*command(toy, "--teacher", rankers["bert"], "--run", run))
+    assert "1 scores were computed now" in ranked.err
+    assert "80 scores" in drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--max-document-tokens", 3)).err
+
+
+def test_a_run_is_ranked_anew(toy, rankers, drtools, tmp_path):  # noqa: F811
+    run = tmp_path / "a.run"
+    run.write_text("".join(f"q{n} Q0 d{(7 * n + step) % 60} {step} {50 - step} x\n" for n in (4, 2, 11) for step in range(9)))
+    done = drtools(*command(toy, "--teacher", rankers["bert"], "--run", run, "--depth", 5, "--window", 6, "--tag", "T"))
+    assert done.status == 0, done.err
+    queries, documents = texts(toy)
+    lines = [line.split() for line in done.out.splitlines()]
+    assert [line[0] for line in lines] == ["q4"] * 5 + ["q2"] * 5 + ["q11"] * 5 and {line[5] for line in lines} == {"T"}
+    for n in (4, 2, 11):
+        ids = [f"d{(7 * n + step) % 60}" for step in range(5)]
+        scores = dict(zip(ids, predicted(rankers["bert"], [(queries[f"q{n}"], documents[document]) for document in ids]), strict=True))
+        found = {line[2]: float(line[4]) for line in lines if line[0] == f"q{n}"}
+        assert list(found) == sorted(ids, key=lambda document: -scores[document])
+        np.testing.assert_allclose([found[document] for document in ids], [scores[document] for document in ids], rtol=1e-5, atol=1e-5)
+
+
+def test_several_teachers_are_averaged(toy, rankers, drtools):  # noqa: F811
+    names = ("bert", "roberta")
+    alone = [[json.loads(line) for line in drtools(*command(toy, "--teacher", rankers[name], "--examples", toy.examples)).out.splitlines()] for name in names]
+    both = drtools(*command(toy, "--teacher", rankers["bert"], "--teacher", rankers["roberta"], "--examples", toy.examples))
+    assert both.status == 0, both.err
+    for one, other, mean in zip(*alone, map(json.loads, both.out.splitlines()), strict=True):
+        np.testing.assert_allclose(mean["negative_scores"], (np.array(one["negative_scores"]) + other["negative_scores"]) / 2, rtol=1e-6)
+        assert mean["scored_by"] == f"{one['scored_by']}+{other['scored_by']}"
+    assert drtools(*command(toy, "--teacher", rankers["bert"], "--teacher", rankers["bert"], "--examples", toy.examples)).status == 2
+
+
+def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):  # noqa: F811
+    lines = [{"query_id": "q1", "positives": ["d1"], "negatives": ["gone", "d5"], "kept": 1}, {"query_id": "nobody", "positives": ["d1"], "negatives": ["d2"]}]
+    done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-"), stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert done.status == 0, done.err
+    first, second = map(json.loads, done.out.splitlines())
+    assert first["kept"] == 1 and first["negative_scores"][0] is None and isinstance(first["negative_scores"][1], float)
+    assert second["positive_scores"] == second["negative_scores"] == [None]
+    assert "1 queries have no text" in done.err and "1 documents are not in the corpus" in done.err
+    done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-", "--strict"), stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert done.status == 2
+
+
+def test_bad_usage_has_one_line(toy, rankers, bert, drtools):  # noqa: F811
+    for words, said in ((["--teacher", bert, "--examples", toy.examples], "expected a cross-encoder"), (["--teacher", rankers["bert"]], "say either --examples EXAMPLES or --run RUN"),
+                        (["--teacher", rankers["bert"], "--examples", toy.examples, "--max-query-tokens", "70"], "--max-query-tokens 70")):
+        done = drtools(*command(toy, *words))
+        assert done.status == 2 and said in done.err and done.err.count("\n") == 1
+
+
+def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  # noqa: F811
+    mined = drtools("mine-negatives", "--random", "--corpus", toy.corpus, "--queries", toy.queries, "--qrels", toy.qrels, "--negatives", 3)
+    scored = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode())
+    assert scored.status == 0 and len(records(tmp_path / "scored.jsonl")) == 20
+
+
+# dies in the middle of the third batch of pairs, as a machine does
+DYING = """
+import os, sys, drtools.cli, drtools.retrieval.encoding as encoding
+plain, batches = encoding._encode_batch, []
+def encode(*inputs):
+    batches.append(len(inputs[2]))
+    if len(batches) == 4: os.kill(os.getpid(), 9)
+    plain(*inputs)
+encoding._encode_batch = encode
+drtools.cli.main(sys.argv[1:])
+"""
+
+
+def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, environment, cache):  # noqa: F811
+    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 1, "-o", tmp_path / "scored.jsonl")
+    assert subprocess.run([sys.executable, "-c", DYING, *words], env=environment).returncode == -signal.SIGKILL
+    kept = cached(cache)
+    assert 0 < kept < 80
+    done = drtools(*words)
+    assert done.status == 0 and f"{80 - kept} scores were computed now" in done.err, done.err
+    assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
+
+
+def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, monkeypatch):  # noqa: F811
+    from drtools.errors import Terminated
+    from drtools.retrieval import encoding
+
+    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--window", 8, "--threads", 1, "-o", tmp_path / "scored.jsonl")
+    plain, batches = encoding._encode_batch, []
+
+    def stopped(*inputs):
+        batches.append(len(inputs[2]))
+        if len(batches) == 4:
+            raise Terminated
+        plain(*inputs)
+
+    monkeypatch.setattr(encoding, "_encode_batch", stopped)
+    assert drtools(*words).status == 143
+    monkeypatch.setattr(encoding, "_encode_batch", plain)
+    assert json.loads((tmp_path / "scored.jsonl.partial/state.json").read_text())["counts"]["examples"] == 6, "three windows of two examples"
+    done = drtools(*words)
+    assert done.status == 0 and "continuing" in done.err and "80 pairs; 56 scores were computed now" in done.err
+    assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
+
+
+def test_several_processes_write_one_cache(cache):
+    code = ("import sys; from drtools.formats.score_cache import ScoreCache\ncache = ScoreCache('f')\n"
+            "for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in range(50))")
+    processes = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "DRTOOLS_CACHE": str(cache)}) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    kept = ScoreCache("f")
+    assert len(kept) == 2000 and kept.known([b"3 7", b"none", b"39 49"]) == {b"3 7": 6.5, b"39 49": 63.5}
+
+
+def test_keys_tell_pairs_apart():
+    pairs = [("a", "bc"), ("ab", "c"), ("a", "bc", 3), ("1 a", "bc"), ("", "abc"), ("abc", "")]
+    assert len({pair_key(*pair) for pair in pairs}) == len(pairs)
+
+
+def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens(rankers):  # noqa: F811
+    from drtools.retrieval.encoding import Computing
+    from drtools.retrieval.scoring import load_teacher
+
+    computing = Computing("cpu", "fp32", 64)
+    long = " ".join(["otter", "lathe", "hill"] * 30)
+    pairs = [("fox", "hill [SEP] river"), ("fox", long), ("fox", long), ("fox", "hill [SEP] river")]
+    teacher = load_teacher([rankers["bert"]], computing, max_document_tokens=10)
+    assert teacher.max_document_tokens == 10
+    told = []
+    scores = teacher.scores(pairs, [None, None, 20, None], told.append)
+    expected = predicted(rankers["bert"], [("fox", "hill [SEP] river"), ("fox", " ".join(long.split()[:10])), ("fox", " ".join(long.split()[:20]))])
+    np.testing.assert_allclose(scores, [*expected, expected[0]], rtol=1e-5, atol=1e-5)
+    assert sum(told) == 3 and teacher.scores([]).shape == (0,)
+    again = load_teacher([rankers["bert"]], computing, max_document_tokens=10)
+    np.testing.assert_array_equal(again.scores(pairs[::-1], [None, 20, None, None]), scores[::-1])
+    assert again.counts["computed"] == 0
+    with pytest.raises(ValueError, match="zip"):
+        again.scores(pairs, [None])
