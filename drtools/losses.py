@@ -1,5 +1,7 @@
 """Every training loss, once, as a pure function of score tensors. Scores are float32 and already scaled."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -68,3 +70,37 @@ def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # 
     """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
     wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
     return wrong / (keep.sum() + len(positive))
+
+
+def contrastive_of_lists(scores: Tensor, listed: Tensor) -> Tensor:  # [B, K], bool [B, K] -> [B]
+    """Cross-entropy of each list's first item, the positive, among what is listed."""
+    return scores.masked_fill(~listed, float("-inf")).logsumexp(dim=1) - scores[:, 0]
+
+
+def kl_of_lists(teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool = False) -> Tensor:  # [B, K], [B, K], bool [B, K] -> [B]
+    """KL(teacher || student) of the softmax over each list's items; `reverse`: KL(student || teacher).
+
+    What is not listed is read by neither; a list of one item or none costs 0. (Tao et al., ADAM, Eq. 9.)
+    """
+    gone = torch.finfo(torch.float32).min  # and not -inf, which makes nan of a list without an item
+    first, second = (torch.log_softmax(scores.float().masked_fill(~listed, gone), dim=1) for scores in ((student, teacher) if reverse else (teacher, student)))
+    return torch.where(listed, first.exp() * (first - second), 0.0).sum(dim=1)
+
+
+def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
+    """Log of the teacher's softmax at the positive, which stands first, against the original negatives (Tao et al., ADAM)."""
+    return -contrastive_of_lists(teacher.float(), listed)
+
+
+def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool [B]
+    """Return which queries are distilled on: the ceil(share * B) most confident; of equals the first in the batch."""
+    count = math.ceil(round(share * len(confidences), 9))  # 9 digits: 1/2 of 10 in floats may lie above 5
+    kept = torch.zeros(len(confidences), dtype=torch.bool, device=confidences.device)
+    kept[torch.sort(confidences, descending=True, stable=True).indices[:count]] = True
+    return kept
+
+
+def adam(supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean") -> Tensor:  # [B], [B], bool [B] -> []
+    """weight * L_sup + L_kd: cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM, Eq. 9 and 10)."""
+    distilled = (divergence * kept).sum()
+    return weight * supervised.mean() + (distilled if reduction == "sum" else distilled / kept.sum().clamp(min=1))

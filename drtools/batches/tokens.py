@@ -54,18 +54,24 @@ def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str)
         from drtools.batches.terms import weigh_terms
 
         return weigh_terms(encoder.of(side), texts)
-    settings = encoder.settings
-    prompt, longest = settings.prompt(side), settings.max_tokens(side)
-    stripped = [text.strip() for text in texts]
-    empty = sum(not text for text in stripped)
-    if settings.lower_case:
-        stripped = [text.lower() for text in stripped]
-    lists, truncated = token_lists(encoder.tokenizer, [prompt + text for text in stripped] if prompt else stripped, longest)
+    return tokenize_prepared(encoder, [prepare(text, encoder) for text in texts], side, encoder.settings.max_tokens(side))
+
+
+def prepare(text: str, encoder: Encoder) -> str:
+    """Return a text as its encoder's tokenizer is given it: stripped, and in lower case for an encoder that knows no other."""
+    return text.strip().lower() if encoder.settings.lower_case else text.strip()
+
+
+def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest: int) -> Tokens:
+    """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
+    prompt = encoder.settings.prompt(side)
+    empty = sum(not text for text in texts)
+    lists, truncated = token_lists(encoder.tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
     unpooled = 0
-    if prompt and not settings.include_prompt:
+    if prompt and not encoder.settings.include_prompt:
         unpooled = len(token_lists(encoder.tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
     return Tokens(flat, starts, truncated, empty, unpooled)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -18,11 +18,13 @@ import numpy as np
 
 from drtools import console
 from drtools.errors import UserError
+from drtools.formats.dark import Dark, Noisy, Reinforced, documents_of
 from drtools.formats.examples import read_examples
 from drtools.formats.jsonl import read_queries
 from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
+    from drtools.formats.examples import Example
     from drtools.formats.store import Store
 
 EXAMPLES_A_READ = 256
@@ -63,11 +65,48 @@ class Lists:
         return (self[at] for at in range(len(self)))
 
 
+class DarkRow(NamedTuple):
+    """A dark item by rows of a corpus, with its teacher's score, nan where there is none; a noisy positive has no negative (-1)."""
+
+    positive: int
+    negative: int
+    ratio: float
+    seed: int
+    score: float
+
+    @property
+    def kind(self) -> str:
+        """`reinforced` or `noisy`."""
+        return "noisy" if self.negative < 0 else "reinforced"
+
+    def item(self, ids_at: Callable[[list[int]], list[str]]) -> Dark:
+        """Return the item by ids."""
+        if self.kind == "noisy":
+            return Noisy(ids_at([self.positive])[0], self.ratio, self.seed)
+        return Reinforced(*ids_at([self.positive, self.negative]))
+
+
+@dataclass
+class DarkRows:
+    """The dark items of N examples, field by field."""
+
+    fields: list[Lists]
+
+    @classmethod
+    def of(cls, examples: Sequence[Sequence[DarkRow]]) -> DarkRows:
+        """Pack the items of each example."""
+        return cls([Lists.of(([item[place] for item in items] for items in examples), kind) for place, kind in enumerate("iidqf")])
+
+    def __getitem__(self, at: int) -> list[DarkRow]:
+        return [DarkRow(*values) for values in zip(*(lists[at].tolist() for lists in self.fields), strict=True)]
+
+
 @dataclass
 class Usable:
     """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives.
 
     Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one teacher of them all.
+    `dark` is None if no example has dark items.
     """
 
     query_ids: list[str]
@@ -77,6 +116,7 @@ class Usable:
     positive_scores: Lists | None = None
     negative_scores: Lists | None = None
     scored_by: str | None = None
+    dark: DarkRows | None = None
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -91,12 +131,14 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     texts, counts, teachers = read_queries(queries), Counter(), {}
     usable = list(_usable(path, texts, store, counts, teachers))
     for name, words in (("without text", f"examples have a query that {shown(queries)} lacks; left out"), ("without positive", "examples have no positive in the corpus; left out"),
-                        ("lacking", "documents of the examples are not in the corpus; left out"), ("without negative", "examples have no negative of their own")):
+                        ("lacking", "documents of the examples are not in the corpus; left out"), ("dark lacking", "dark items have a document that is not in the corpus; left out"), ("without negative", "examples have no negative of their own")):
         console.notice(counts[name], f"{counts[name]:,} {words}")
     if not usable:
         raise UserError(f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong together?")
     query_ids = [row.query_id for row in usable]
     kept = Usable(query_ids, [texts[query_id] for query_id in query_ids], Lists.of(row.positives for row in usable), Lists.of(row.negatives for row in usable))
+    if any(row.dark for row in usable):
+        kept.dark = DarkRows.of([row.dark for row in usable])
     if scores is not Scores.UNREAD:
         kept.scored_by = _one_teacher(path, teachers, scores)
         kept.positive_scores = Lists.of((row.positive_scores for row in usable), "f")
@@ -122,17 +164,20 @@ class _Row(NamedTuple):
     negatives: array
     positive_scores: array
     negative_scores: array
+    dark: list[DarkRow]
 
 
 def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter, teachers: dict[str | None, str]) -> Iterator[_Row]:
     examples = read_examples(path)
     while some := list(islice(examples, EXAMPLES_A_READ)):
-        wanted = list({document for example in some for document in (*example.positives, *example.negatives)})
+        wanted = list({document for example in some for document in (*example.positives, *example.negatives, *(part for item in example.dark or () for part in documents_of(item)))})
         row_of = {document: row for document, row in zip(wanted, store.rows_of(wanted), strict=True) if row is not None}
         for example in some:
             positives, positive_scores = _known(example.positives, example.positive_scores, row_of)
             negatives, negative_scores = _known(example.negatives, example.negative_scores, row_of)
             counts["lacking"] += len(example.positives) + len(example.negatives) - len(positives) - len(negatives)
+            dark = _known_dark(example, row_of)
+            counts["dark lacking"] += len(example.dark or ()) - len(dark)
             if example.query_id not in texts:
                 counts["without text"] += 1
             elif not positives:
@@ -140,7 +185,7 @@ def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter, tea
             else:
                 counts["without negative"] += not negatives
                 teachers.setdefault(example.scored_by, example.query_id)
-                yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores)
+                yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores, dark)
 
 
 def _known(documents: list[str], scores: list[float | None] | None, row_of: dict[str, int]) -> tuple[array, array]:
@@ -148,3 +193,13 @@ def _known(documents: list[str], scores: list[float | None] | None, row_of: dict
     pairs = [(row_of[document], math.nan if score is None else score)
              for document, score in zip(documents, scores or [None] * len(documents), strict=True) if document in row_of]
     return array("i", [row for row, _ in pairs]), array("f", [score for _, score in pairs])
+
+
+def _known_dark(example: Example, row_of: dict[str, int]) -> list[DarkRow]:
+    rows, items = [], example.dark or []
+    for item, score in zip(items, example.dark_scores or [None] * len(items), strict=True):
+        found = [row_of.get(document) for document in documents_of(item)]
+        if None not in found:
+            noisy = isinstance(item, Noisy)
+            rows.append(DarkRow(found[0], -1 if noisy else found[1], item.ratio if noisy else math.nan, item.seed if noisy else 0, math.nan if score is None else score))
+    return rows

@@ -34,6 +34,11 @@ class Source:
         document = self.store.at(row)
         return document_text(document.title, document.text, self.title_separator)
 
+    def text_of(self, document_id: str) -> str:
+        """Return the same of a document that the corpus has, by its id."""
+        document = self.store.get(document_id)
+        return document_text(document.title, document.text, self.title_separator)
+
 
 class Visit(NamedTuple):
     """A query's turn in a batch: the example's place in its source, and what its draws depend on."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from drtools import console
 from drtools.errors import UserError
 from drtools.evaluation import curves as logs
 from drtools.evaluation import errors as counting
-from drtools.evaluation import overlap, pictures, projection, scores
+from drtools.evaluation import overlap, pictures, projection, scores, soft_labels
 from drtools.evaluation.measures import mean
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import Qrels, Run
@@ -109,13 +110,16 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
 
 
 def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: int, folder: Path) -> list[Analysis]:
-    """Look at examples: the scores that they keep, scores.png; with runs the negatives that are still hard, negatives.png."""
+    """Look at examples: the scores that they keep, scores.png; a teacher's as soft labels, soft-labels.png; with runs the negatives that are still hard, negatives.png."""
     kept = {label: list(read_examples(path)) for label, path in paths.items()}
-    found = {label: scores.scores_by_kind(examples, paths[label]) for label, examples in kept.items()}
+    found = {label: scores.scores_by_kind(examples) for label, examples in kept.items()}
     found = {label: kinds for label, kinds in found.items() if kinds}
     if not found and not runs:
         raise UserError(f"{', '.join(paths)}: examples without scores, and no run was given; mine-negatives and teacher-score write scores")
     made = [_scores(found, bins, folder)] if found else []
+    taught = {label: soft_labels.soft_labels(examples) for label, examples in kept.items() if any(example.scored_by for example in examples)}
+    if any(taught.values()):
+        made.append(_soft_labels({label: kinds for label, kinds in taught.items() if kinds}, folder))
     return [*made, _still_hard(kept, runs, depth, folder)] if runs else made
 
 
@@ -131,6 +135,37 @@ def _scores(files: dict[str, dict[str, list[float]]], bins: int, folder: Path) -
         rows += [[f"{label}  {kind}", f"{one['count']:,}", *(f"{one[name]:.3f}" for name in ("mean", "standard_deviation", *scores.QUANTILES))] for kind, one in kinds.items()]
     numbers = {"edges": edges, "files": {label: {kind: {**told[label][kind], "counts": counted[label][kind]} for kind in told[label]} for label in told}}
     return Analysis("scores", "Scores of examples", rows, numbers)
+
+
+def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -> Analysis:
+    told = {label: {kind: {"mass": fmean(map(max, lists)), "evenness": fmean(map(soft_labels.evenness, lists)), "queries": len(lists)} for kind, lists in kinds.items()} for label, kinds in files.items()}
+    named = {kind if len(files) == 1 else f"{label}: {kind}": [max(shares) for shares in lists] for label, kinds in files.items() for kind, lists in kinds.items()}
+    first = next(iter(told.values()))
+    words = " ".join(f"{one['mass']:.2f} {'with dark examples' if 'dark' in kind else 'for the positive and its negatives,'}" for kind, one in list(first.items())[:2] if "positive" in kind)
+    pictures.draw_shares(folder / "soft-labels.png", named, 20, f"Soft label's mass on its top item: {words.rstrip(',')}", "the teacher's softmax over a query's list: 1 says no more than a label",
+                         "mass on the top item of a query's list")
+    rows = [["", "list", "mass", "evenness", "queries"]]
+    rows += [[label, kind, f"{one['mass']:.4f}", f"{one['evenness']:.4f}", f"{one['queries']:,}"] for label, kinds in told.items() for kind, one in kinds.items()]
+    return Analysis("soft_labels", "The teacher's softmax over a query's list: mass on the top item, and evenness (entropy over its most), means over queries", rows, told)
+
+
+def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], float]]]], folder: Path) -> Analysis:
+    """Compare students with the teacher: `lists` holds {student: {kind of list: (teacher's scores, student's, scale)}}; agreement.png shows Kendall's tau."""
+    found = {student: {kind: [soft_labels.agreement(*one) for one in kept] for kind, kept in kinds.items()} for student, kinds in lists.items()}
+    told = {student: {kind: _agreed(pairs) for kind, pairs in kinds.items()} for student, kinds in found.items()}
+    rows = [["", "list", "mean KL(teacher || student)", "Kendall's tau", "queries"]]
+    rows += [[student, kind, f"{one['divergence']:.4f}", f"{one['tau']:.4f}", f"{one['queries']:,}"] for student, kinds in told.items() for kind, one in kinds.items()]
+    kind = [kind for kind in next(iter(told.values())) if all(kind in kinds for kinds in told.values())][-1]  # the longest lists that all have
+    drawn = {student: [max(0.0, tau) for _, tau in kinds[kind] if tau == tau] for student, kinds in found.items()}
+    best = max(told, key=lambda student: told[student][kind]["tau"])
+    pictures.draw_shares(folder / "agreement.png", {student: taus for student, taus in drawn.items() if taus}, 20, f"{_short(best)}: Kendall's tau with the teacher {told[best][kind]['tau']:.2f}",
+                         f"order of a query's list ({kind}) by student and teacher: 1 the same, 0 unrelated or worse", "Kendall's tau of a query's list")
+    return Analysis("agreement", "Students and their teacher, mean over queries", rows, told)
+
+
+def _agreed(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    taus = [tau for _, tau in pairs if tau == tau]  # nan where all scores are equal
+    return {"divergence": fmean(divergence for divergence, _ in pairs), "tau": fmean(taus) if taus else 0.0, "queries": len(pairs), "tied": len(pairs) - len(taus)}
 
 
 def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder: Path) -> Analysis:

@@ -20,7 +20,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":", "-.")  # of a second, third, fourth round of colours
 GREY, DARK_GREY, PALE = "#B8B8B8", "#555555", "#E6E6E6"
-KIND_COLOURS = {"positives": BLUE, "negatives": ORANGE, "reinforced negatives": RED, "noisy positives": SKY}
+KIND_COLOURS = {"positives": BLUE, "negatives": ORANGE, "reinforced negatives": RED, "noisy positives": SKY, "negatives and dark": GREEN}
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "axes.titlesize": 10, "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": DARK_GREY, "axes.labelcolor": "#222222",
@@ -122,8 +122,9 @@ def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[
         for panel, (label, kinds) in zip(axes, files.items(), strict=True):
             for kind, counts in kinds.items():
                 shares = [100 * count / sum(counts) for count in counts]
-                panel.stairs(shares, edges, fill=True, color=KIND_COLOURS[kind], alpha=0.15)
-                panel.stairs(shares, edges, color=KIND_COLOURS[kind], linewidth=1.8, label=f"{kind} ({sum(counts):,})")
+                together = " and " in kind  # holds other kinds: a dashed line above their areas
+                panel.stairs(shares, edges, fill=True, color=KIND_COLOURS[kind], alpha=0.0 if together else 0.15)
+                panel.stairs(shares, edges, color=KIND_COLOURS[kind], linewidth=1.8, linestyle="--" if together else "-", label=f"{kind} ({sum(counts):,})")
             panel.set_ylim(bottom=0)
             panel.set_ylabel("items of the kind (%)")
             panel.grid(axis="x", visible=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drtools.errors import UserError
+from drtools.formats.dark import Dark, dark_records, parse_dark
 from drtools.formats.jsonl import checked_id, json_line, read_json_lines
 from drtools.formats.lines import shown
 
@@ -24,6 +25,8 @@ class Example:
     negative_scores: list[float | None] | None = None
     scored_by: str | None = None
     others: dict = field(default_factory=dict)
+    dark: list[Dark] | None = None
+    dark_scores: list[float | None] | None = None
 
     def record(self) -> dict:
         """Return the JSON object of this example."""
@@ -32,16 +35,22 @@ class Example:
             known["positive_scores"] = self.positive_scores
         if self.negative_scores is not None:
             known["negative_scores"] = self.negative_scores
+        known |= self.dark_record()
         if self.scored_by is not None:
             known["scored_by"] = self.scored_by
         return known | self.others
+
+    def dark_record(self) -> dict:
+        """Return what the JSON object says of dark items."""
+        known = {} if self.dark is None else {"dark": dark_records(self.dark)}
+        return known if self.dark_scores is None else known | {"dark_scores": self.dark_scores}
 
     def line(self) -> bytes:
         """Return the line of this example."""
         return json_line(self.record())
 
 
-KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_scores", "scored_by")
+KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_scores", "dark", "dark_scores", "scored_by")
 
 
 def _ids(record: dict, key: str, path: str | Path, number: int) -> list[str]:
@@ -76,11 +85,13 @@ def parse_example(record: dict, path: str | Path, number: int) -> Example:
     scored_by = record.get("scored_by")
     if not isinstance(scored_by, str | None):
         raise UserError(f"{shown(path)}:{number}: scored_by is {type(scored_by).__name__}, expected a teacher's name@fingerprint")
+    dark = parse_dark(record.get("dark"), path, number)
     return Example(
         query_id, positives, negatives,
         _scores(record, "positive_scores", len(positives), path, number),
         _scores(record, "negative_scores", len(negatives), path, number),
         scored_by, {key: value for key, value in record.items() if key not in KEYS},
+        dark, _scores(record, "dark_scores", len(dark or ()), path, number),
     )
 
 

@@ -117,7 +117,7 @@ def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, co
             counts["without positives"] += 1
         else:
             counts["without negatives"] += not kept
-            yield Row(example.query_id, texts[example.query_id], positives, kept, example.others)
+            yield Row(example.query_id, texts[example.query_id], positives, kept, example.others | example.dark_record())
 
 
 def _candidates(ids: list[str], scores: list[float | None] | None, store: Store, counts: Counter) -> list[Candidate]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from drtools.batches.dark import asked_text, special_of
+from drtools.formats.dark import documents_of
 from drtools.formats.jsonl import document_text
 
 if TYPE_CHECKING:
@@ -41,8 +43,16 @@ class Texts(NamedTuple):
 
 def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
     """List all of an example that is to be scored, list by list, each in its order."""
-    return [Asked(key, texts.document(document)) for key, documents in (("positive_scores", example.positives), ("negative_scores", example.negatives))
-            for document in documents]
+    found = {document: texts.document(document) for document in (*example.positives, *example.negatives, *(part for item in example.dark or () for part in documents_of(item)))}
+    return [*(Asked("positive_scores", found[document]) for document in example.positives), *(Asked("negative_scores", found[document]) for document in example.negatives),
+            *_dark_asked(example, found, teacher)]
+
+
+def _dark_asked(example: Example, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
+    special = special_of(teacher.tokenizer, teacher.max_document_tokens, {item.kind for item in example.dark or ()}, teacher.name)
+    for item in example.dark or ():
+        lacks = any(found[document] is None for document in documents_of(item))
+        yield Asked("dark_scores", *((None,) if lacks else asked_text(item, example.query_id, found.get, special)))
 
 
 def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
@@ -52,6 +62,7 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
     for item in asked:
         lists.setdefault(item.key, []).append(None if item.text is None else next(given))
     example.positive_scores, example.negative_scores = lists.pop("positive_scores"), lists.pop("negative_scores")
+    example.dark_scores = lists.pop("dark_scores", None if example.dark is None else [])
     example.others |= lists
     example.scored_by = scored_by
     return example

@@ -3,12 +3,14 @@
     drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
     drtools analyze lambda.run dense.run --against bm25.run -o likeness
     drtools analyze star.run --examples examples.jsonl -o negatives
+    drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o agreement
     drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
     drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 --qrels qrels/test.tsv -o move
 
 What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth. Runs and
---against: rank-biased overlap. --examples: histogram of their scores; with runs: the share of each query's negatives that
-is among the run's top. --logs: their numbers over steps. --vectors: one query's move among its documents.
+--against: rank-biased overlap. --examples: histogram of their scores, and of a teacher's softmax the
+mass on the top item; with runs: the share of each query's negatives that is among the run's top; with --student, or with
+runs and --agreement: KL divergence and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over steps. --vectors: one query's move among its documents.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 
 SCORE_BINS = 50
-VECTORS = "One query before and after"
+VECTORS, STUDENTS = "One query before and after", "Students and their teacher"
 
 
 def main(
@@ -40,6 +42,14 @@ def main(
     vectors: Annotated[str | None, Option(help="vectors of documents", rich_help_panel=VECTORS), flags.Role.INPUT] = None,
     query_vectors: Annotated[list[str] | None, Option(help="vectors of queries: once before, once after", rich_help_panel=VECTORS), flags.Role.INPUT] = None,
     query: Annotated[str | None, Option(help="id of the query", rich_help_panel=VECTORS)] = None,
+    student: Annotated[list[str] | None, Option(help="encoder to compare with the examples' teacher, for instance before and after", rich_help_panel=STUDENTS), flags.Role.MODEL] = None,
+    agreement: Annotated[bool, Option("--agreement", help="compare the runs' scores with the examples' teacher", rich_help_panel=STUDENTS)] = False,
+    scale: Annotated[float | None, Option(help="factor on students' scores in the divergence; default: as in training, of runs 1", rich_help_panel=STUDENTS)] = None,
+    corpus: Annotated[str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
+    max_document_tokens: Annotated[int | None, Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS)] = None,
+    title_separator: flags.TitleSeparator = " ",
+    compute: flags.ComputeFlags = flags.ComputeFlags(),
 ) -> None:
     """Compose: check what was given, make each analysis of it, write, print."""
     import orjson
@@ -48,6 +58,7 @@ def main(
     from drtools.formats.trec import read_qrels, read_run
 
     check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query)
+    check_students(student, agreement, examples, runs, corpus, queries)
     with output.folder(folder) as work:
         judged = read_qrels(qrels) if qrels else {}
         lists = {label: read_run(path) for label, path in labels_of(runs or []).items()}
@@ -58,6 +69,10 @@ def main(
             made.append(analyses.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
         if examples:
             made += analyses.of_examples(labels_of(examples), lists, depth, SCORE_BINS, work.path)
+        if student or agreement:
+            from drtools.retrieval.student_scores import beside_teacher
+
+            made.append(analyses.agreement(beside_teacher(examples[0], lists if agreement else {}, labels_of(student or []), corpus, queries, title_separator, scale, compute, max_document_tokens), work.path))
         if logs:
             made.append(analyses.curves(labels_of(logs), curve, work.path))
         if vectors:
@@ -85,6 +100,16 @@ def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vecto
     given = [bool(vectors), bool(query), bool(query_vectors)]
     if any(given) and not all(given) or query_vectors and len(query_vectors) != 2:
         raise UserError("a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after")
+
+
+def check_students(student, agreement: bool, examples, runs, corpus, queries) -> None:
+    """Raise UserError for what does not say whom to compare with which teacher."""
+    if agreement and not runs:
+        raise UserError("--agreement compares runs with a teacher; name the runs")
+    if (student or agreement) and len(examples or []) != 1:
+        raise UserError(f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED once")
+    if bool(student) != bool(corpus or queries) or student and not (corpus and queries):
+        raise UserError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
 
 
 def labels_of(paths: list[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@
     drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o ranked.run
 
 A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are averaged.
-Scores are raw logits; examples get them with scored_by, the teacher's name@fingerprint. Each score is kept in the cache as soon
+Scores are raw logits; examples get them, for dark items too, with scored_by, the teacher's name@fingerprint. Each score is kept in the cache as soon
 as its batch is done: a stopped scoring continues, and no pair is scored twice.
 """
 

@@ -91,11 +91,12 @@ def test_scores_by_kind(toy, drtools):
     records = [json.loads(line) for line in open(path)]
     expected = {
         "positives": [record["positive_scores"][0] for record in records], "negatives": [record["negative_scores"][0] for record in records],
-        "reinforced negatives": [record["dark_scores"][0] for record in records], "noisy positives": [0.5] * 20}
+        "reinforced negatives": [record["dark_scores"][0] for record in records], "noisy positives": [0.5] * 20,
+        "negatives and dark": [score for record in records for score in (record["negative_scores"][0], *record["dark_scores"])]}
     assert list(found["files"]["scored"]) == list(expected)
     for kind, scores in expected.items():
         one = found["files"]["scored"][kind]
-        assert (one["count"], one["mean"], one["median"]) == (20, pytest.approx(np.mean(scores)), pytest.approx(np.median(scores)))
+        assert (one["count"], one["mean"], one["median"]) == (len(scores), pytest.approx(np.mean(scores)), pytest.approx(np.median(scores)))
         naive = [sum(low <= score < high or score == high == found["edges"][-1] for score in scores) for low, high in zip(found["edges"], found["edges"][1:])]
         assert one["counts"] == naive
     check_picture(toy.folder / "out" / "scores.png")
@@ -178,7 +179,12 @@ BAD = {
     "a corpus smaller than a list": (lambda t: [t.run, "--qrels", t.qrels, "--corpus-size", "20"], "--corpus-size 20"),
     "an empty reference": (lambda t: [t.run, "--against", t.empty], "a run without a query"),
     "examples without scores": (lambda t: ["--examples", t.examples], "examples without scores"),
-    "dark scores that do not fit": (lambda t: ["--examples", scored(t, dark_scores=False)], "dark_scores does not fit dark"),
+    "dark scores that do not fit": (lambda t: ["--examples", scored(t, dark_scores=False)], "scored.jsonl:1: dark_scores is 1 numbers, expected 2"),
+    "a student without a corpus": (lambda t: ["--examples", t.examples, "--student", "m"], "--student needs --corpus"),
+    "a corpus without a student": (lambda t: ["--examples", t.examples, "--corpus", t.corpus], "--student needs --corpus"),
+    "a student without examples": (lambda t: [t.run, "--qrels", t.qrels, "--student", "m"], "say --examples SCORED once"),
+    "agreement without runs": (lambda t: ["--examples", t.examples, "--agreement"], "name the runs"),
+    "agreement with a retriever": (lambda t: [t.run, "--examples", scored(t), "--agreement"], "no teacher's (scored_by is missing)"),
     "a log that is none": (lambda t: ["--logs", t.examples], "examples.jsonl:1: step is None"),
     "a curve without logs": (lambda t: [t.run, "--qrels", t.qrels, "--curve", "loss"], "name the logs"),
     "a query that has no vector": (lambda t: [*t.words, "--query", "q9"], "holds no query 'q9'"),

@@ -126,7 +126,7 @@ def test_standard_output_and_separator(drtools, ours):
 
 def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
     examples = lines(ours / "examples.jsonl")
-    examples[0] |= {"dark": [{"kind": "noisy"}]}
+    examples[0] |= {"dark": [{"kind": "noisy", "positive": "d0", "ratio": 0.15, "seed": 1}]}
     examples[1] |= {"negatives": [], "negative_scores": []}
     examples[2] |= {"negatives": ["d7", "gone"], "negative_scores": [6, None]}
     examples += [{"query_id": "q9", "positives": ["d0"], "negatives": []}]

@@ -1,0 +1,176 @@
+"""Batches for ADAM: a query, its positive, its negatives, its dark examples, and what the teacher says of each.
+
+Every process draws the whole batch, and tokenizes and scores its own share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from drtools.batches.dark import Special, asked_text, dark_text_for, reinforced_tokens, special_of_encoder
+from drtools.batches.tokens import Tokens, prepare, tokenize, tokenize_prepared
+from drtools.batches.visits import Source, Visit, Visits, draw
+from drtools.formats.dark import KINDS
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from drtools.batches.usable import DarkRow
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+
+
+class Scorer(Protocol):
+    """Who scores pairs of texts: a teacher."""
+
+    def scores(self, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None]) -> np.ndarray:
+        """Return the scores float32 [N]."""
+
+
+class Form(NamedTuple):
+    """What is listed for a query: the kinds of dark examples, at most how many negatives (None: all), and whether they are random documents."""
+
+    kinds: tuple[str, ...] = KINDS
+    negatives: int | None = None
+    random_negatives: bool = False
+
+
+class Listed(NamedTuple):
+    """What a visit trains on, by rows of its corpus: the positive, m negatives, dark items, and their teacher's scores [1 + m + dark], nan without."""
+
+    positive: int
+    negatives: list[int]
+    dark: list[DarkRow]
+    scores: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """What a teacher is asked: (query text, document text) [N], and how many tokens each document may have without special ones, None: as always."""
+
+    texts: list[tuple[str, str]]
+    limits: list[int | None]
+
+
+class AdamBatch(NamedTuple):
+    """B queries, all processes' together, and the lists of their documents.
+
+    `tokens` and `counts` are the loop's (this process's share; how many each process has): sides `query`, `document` (positives, negatives,
+    noisy positives) and, where there are any, `reinforced`. `columns` int64 [B, K] says where each query's items stand among the documents followed
+    by the reinforced: its positive, its negatives, its dark items; `is_own` bool [B, K] marks the positive and the negatives, `is_dark` the dark
+    items, and neither what pads. `teacher` float32 [b, K]: the examples' scores of this process's queries; or `asked`: the pairs to ask a
+    teacher for, in the order of the lists. `share` of the queries is distilled on.
+    """
+
+    tokens: dict[str, Tokens]
+    counts: dict[str, Sequence[int]]
+    columns: np.ndarray
+    is_own: np.ndarray
+    is_dark: np.ndarray
+    teacher: np.ndarray
+    share: float
+    asked: list[Pairs] | None = None
+
+
+def list_visit(visit: Visit, form: Form) -> Listed:
+    """Return what a visit trains on. Negatives are taken as they are listed; the positive is that of the dark items, or else one is drawn."""
+    examples, random = visit.source.examples, generator(*visit.seed)
+    drawn = draw(visit, form.negatives or 0, random, among_all=True) if form.random_negatives else draw(visit, 0, random)
+    every = examples.dark[visit.at] if examples.dark else []
+    positive, score = drawn.positive, drawn.positive_score
+    known = examples.positives[visit.at].tolist()
+    if every and every[0].positive in known:  # of the whole example, so that every form trains on one positive
+        positive, place = every[0].positive, known.index(every[0].positive)
+        score = float("nan") if examples.positive_scores is None else float(examples.positive_scores[visit.at][place])
+    if form.random_negatives:
+        negatives = [row for row in drawn.negatives.tolist() if row not in known]
+        scores = [float("nan")] * len(negatives)
+    else:
+        negatives = examples.negatives[visit.at][: form.negatives].tolist()
+        scores = [float("nan")] * len(negatives) if examples.negative_scores is None else examples.negative_scores[visit.at][: form.negatives].tolist()
+    dark = [item for item in every if item.kind in form.kinds and (item.kind == "noisy" or item.negative in negatives)]
+    return Listed(positive, negatives, dark, np.array([score, *scores, *(item.score for item in dark)], np.float32))
+
+
+class AdamBatches:
+    """The endless sequence of batches; a pure function of (seed, step).
+
+    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with, batches hold the
+    pairs to ask it for. `name` is the student's, for messages.
+    """
+
+    def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, form: Form, *, name: str, batch_queries: int, seed: int,
+                 share_of: Callable[[int], float], teacher: Special | None = None,
+                 shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+        self.visits, self.model, self.form = Visits(sources, batch_queries, seed), model, form
+        self.share_of, self.teacher, self.shares, self.rank = share_of, teacher, shares, rank
+        self.epoch_queries = self.visits.epoch_queries
+        self.special = special_of_encoder(model.of("document"), form.kinds, name)
+
+    def __call__(self, step: int) -> AdamBatch:
+        """Draw the batch of a step, look up, tokenize and score this process's share of it."""
+        every = [(visit, list_visit(visit, self.form)) for visit in self.visits(step)]
+        texts: dict[str, list[tuple[Visit, int | DarkRow]]] = {"document": [], "reinforced": []}
+        places = [[self._place(texts, visit, item) for item in (listed.positive, *listed.negatives, *listed.dark)] for visit, listed in every]
+        shares = {"query": self.shares(len(every)), **{side: self.shares(len(items)) for side, items in texts.items() if items}}
+        document = self.model.of("document")
+        longest = {"document": document.settings.max_document_tokens, "reinforced": reinforced_tokens(document)}
+        mine = every[shares["query"][self.rank]]
+        tokens = {"query": tokenize(self.model.of("query"), [visit.query for visit, _ in mine], "query")}
+        tokens |= {side: tokenize_prepared(document, [self._text(*item) for item in texts[side][shares[side][self.rank]]], side, longest[side])
+                   for side in texts if side in shares}
+        counts = {side: [part.stop - part.start for part in parts] for side, parts in shares.items()}
+        return AdamBatch(tokens, counts, *_lists(every, places, len(texts["document"])), padded([listed.scores for _, listed in mine], max(map(len, places))),
+                         self.share_of(step), [self._asked(*one) for one in mine] if self.teacher else None)
+
+    def _place(self, texts: dict[str, list], visit: Visit, item: int | DarkRow) -> tuple[str, int]:
+        side = "reinforced" if not isinstance(item, int) and item.kind == "reinforced" else "document"
+        texts[side].append((visit, item))
+        return side, len(texts[side]) - 1
+
+    def _text(self, visit: Visit, item: int | DarkRow) -> str:
+        source, document = visit.source, self.model.of("document")
+        if isinstance(item, int):
+            return prepare(source.text(item), document)
+        return dark_text_for(document, item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.special)
+
+    def _asked(self, visit: Visit, listed: Listed) -> Pairs:
+        source = visit.source
+        plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
+        dark = [asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.teacher) for item in listed.dark]
+        return Pairs([(visit.query, text) for text, _ in plain + dark], [limit for _, limit in plain + dark])
+
+
+def _lists(every: list[tuple[Visit, Listed]], places: list[list[tuple[str, int]]], documents: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    columns = padded([[at + (documents if side == "reinforced" else 0) for side, at in place] for place in places], max(map(len, places)), np.int64)
+    own = np.array([[1 + len(listed.negatives)] for _, listed in every])
+    lengths, at = np.array([[len(place)] for place in places]), np.arange(columns.shape[1])
+    return columns, at < own, (own <= at) & (at < lengths)
+
+
+def padded(rows: Sequence[Sequence[float]], length: int, dtype: type = np.float32) -> np.ndarray:  # -> [B, length]
+    """Return rows of numbers as one array, each filled up with 0."""
+    array = np.zeros((len(rows), length), dtype)
+    for at, values in enumerate(rows):
+        array[at, : len(values)] = values
+    return array
+
+
+def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
+    """Return what a teacher says of the batch's pairs, list by list."""
+    scores = teacher.scores([pair for pairs in batch.asked for pair in pairs.texts], [limit for pairs in batch.asked for limit in pairs.limits])
+    ends = np.cumsum([len(pairs.texts) for pairs in batch.asked])
+    return padded(np.split(scores, ends[:-1]) if len(ends) else [], batch.columns.shape[1])
+
+
+def count_unscored(sources: Sequence[Source], form: Form) -> tuple[int, int]:
+    """Return how many items that may be trained on have no score in the examples, and how many there are."""
+    unscored = items = 0
+    for source in sources:
+        for at in range(len(source.examples)):
+            listed = list_visit(Visit(source, at, ("unscored",)), form)
+            positives = listed.scores[:1] if listed.dark or source.examples.positive_scores is None else source.examples.positive_scores[at]
+            for scores in (positives, listed.scores[1:]):
+                unscored, items = unscored + int(np.isnan(scores).sum()), items + len(scores)
+    return unscored, items

@@ -1,0 +1,95 @@
+"""Make dark examples for ADAM: what lies between a query's positive and its negatives, for a teacher to score.
+
+    drtools mine-negatives ... | drtools make-dark-examples - | drtools teacher-score --examples - ... -o scored.jsonl
+
+Of each query's negatives --negatives are drawn, and the others are dropped: what is listed is what distill-adam trains on. Each of
+them joined with the positive is a reinforced negative; the positive with a share of its words masked, for each of --ratios, a
+noisy positive. A query with several positives has one of them drawn for all its dark examples. Items are kept by what they
+are made of, and become text by each model's own tokenizer; --text writes them out for a person too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+from typer import Argument, Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+EXAMPLES_A_SAVE = 1024
+PAPER_RATIOS = "0.15,0.25,0.35,0.45,0.55"  # Tao et al.
+
+
+def main(
+    file: flags.FileOutput,
+    examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), flags.Role.INPUT],
+    negatives: Annotated[int, Option(min=0, help="negatives drawn for each query and kept; 0: all that it has")] = 10,
+    ratios: Annotated[str, Option(help="shares of words to mask, with commas between; empty: no noisy positives")] = PAPER_RATIOS,
+    without_reinforced: Annotated[bool, Option("--without-reinforced", help="no reinforced negatives")] = False,
+    seed: flags.Seed = 42,
+    text: Annotated[bool, Option("--text", help="write the texts too, as dark_texts, with [SEP] and [MASK]; needs --corpus")] = False,
+    corpus: Annotated[str | None, Option(help="their corpus, for --text"), flags.Role.INPUT] = None,
+    title_separator: flags.TitleSeparator = " ",
+) -> None:
+    """Compose: examples, drawn negatives, dark items, examples."""
+    from drtools.formats.dark import parse_ratios
+
+    shares = parse_ratios(ratios)
+    if not shares and without_reinforced:
+        raise UserError("--ratios '' with --without-reinforced: nothing would be made; leave one of the two out")
+    if text != bool(corpus):
+        raise UserError("--text needs the texts: say --corpus CORPUS" if text else "--corpus is for --text, which was not said; leave it out")
+    with output.file(file) as work:
+        write = writer(corpus, title_separator)
+        counts = darken(examples, negatives, shares, not without_reinforced, seed, write, work)
+        console.say(f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items")
+        if counts["several"]:
+            console.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
+        console.notice(counts["short"], f"{counts['short']:,} queries have {f'fewer than {negatives}' if negatives else 'no'} negatives")
+        console.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
+        console.notice(counts["unwritten"], f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null")
+        work.finish(kind="examples", counts=dict(counts))
+
+
+def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, seed: int, write, work) -> Counter:
+    """Write each example with its dark items, in order; what is written counts as done every so many examples."""
+    from itertools import islice
+
+    from drtools.formats.darken import with_dark_items
+    from drtools.formats.examples import read_examples
+
+    done, counts = work.state.get("done", 0), Counter(work.state.get("counts", {}))
+    with console.progress("making dark examples", None, "examples", done) as progress:
+        for number, example in enumerate(islice(read_examples(path), done, None), start=done + 1):
+            made = with_dark_items(example, negatives, ratios, reinforced, seed)
+            counts.update(examples=1, negatives=len(made.negatives), dark=len(made.dark), short=len(made.negatives) < max(1, negatives),
+                          bare=not example.positives, several=len(example.positives) > 1)
+            write(made, counts)
+            work.stream.write(made.line())
+            progress.advance(1)
+            if number % EXAMPLES_A_SAVE == 0:
+                work.save(done=number, counts=dict(counts))
+    return counts
+
+
+def writer(corpus: str | None, title_separator: str):
+    """Return a function that adds the texts of an example's dark items, if there is a corpus to take them from."""
+    if corpus is None:
+        return lambda example, counts: None
+    from drtools.batches.dark import Special, dark_text
+    from drtools.formats.dark import documents_of
+    from drtools.formats.jsonl import document_text
+    from drtools.formats.store import open_store
+
+    store = open_store(corpus)
+
+    def write(example, counts):
+        found = {document: store.get(document) for item in example.dark for document in documents_of(item)}
+        texts = {document: document_text(whole.title, whole.text, title_separator) for document, whole in found.items() if whole}
+        known = [all(document in texts for document in documents_of(item)) for item in example.dark]
+        counts["unwritten"] += len(known) - sum(known)
+        example.others["dark_texts"] = [dark_text(item, example.query_id, texts.get, Special()) if whole else None for item, whole in zip(example.dark, known, strict=True)]
+
+    return write

@@ -1,0 +1,243 @@
+"""distill-adam on the toy collection: what its lists hold, scores from the file and from a teacher, forms, stops, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from conftest import write_jsonl
+from drtools.batches.adam import AdamBatches, Form, list_visit
+from drtools.batches.dark import dark_text, special_of
+from drtools.formats.dark import Noisy, Reinforced
+from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
+from tests.models.tiny_bodies import families  # noqa: F401  a fixture
+from tests.training.test_processes import several
+
+TOKENS = 24
+
+
+@pytest.fixture
+def scored(toy, drtools):
+    """Examples with dark items and made-up scores: a positive about 3, negatives about -2, dark ones between; q1 has two positives."""
+    examples = [json.loads(line) for line in open(toy.examples)]
+    examples[1]["positives"] = ["d1", "d50"]
+    write_jsonl(toy.folder / "examples.jsonl", examples)
+    assert drtools("make-dark-examples", toy.examples, "--ratios", "0.2,0.5", "-o", toy.folder / "dark.jsonl").status == 0
+    draw = np.random.default_rng(5)
+    records = [json.loads(line) for line in open(toy.folder / "dark.jsonl")]
+    for record in records:
+        for key, mean in (("positive", 3), ("negative", -2), ("dark", 1)):
+            items = record["dark" if key == "dark" else f"{key}s"]
+            record[f"{key}_scores"] = draw.normal(mean, 1, len(items)).tolist()
+        record["scored_by"] = "teacher@1"
+    toy.dark, toy.records, toy.scored = toy.folder / "dark.jsonl", records, write_jsonl(toy.folder / "scored.jsonl", records)
+    return toy
+
+
+def command(toy, encoder_folder, out, *more, examples=None):
+    return [str(word) for word in ["distill-adam", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", examples or toy.scored, "--batch-queries", "8", "--learning-rate", "1e-3",
+            "--max-query-tokens", "16", "--max-document-tokens", TOKENS, "--precision", "fp32", "--threads", "1", "-o", out, *more]]
+
+
+def batches_of(toy, encoder_folder, form, **settings):
+    from drtools.batches.usable import Scores, usable_examples
+    from drtools.batches.visits import Source
+    from drtools.formats.store import open_store
+    from drtools.models.encoder import load_encoder
+
+    store, model = open_store(toy.corpus), load_encoder(encoder_folder)
+    model.settings.max_document_tokens = TOKENS
+    for name, value in settings.pop("set", {}).items():
+        setattr(model.settings, name, value)
+    source = Source(usable_examples(toy.scored, toy.queries, store, Scores.TEACHER), store)
+    return model, AdamBatches([source], model, form, name="toy", **{"batch_queries": 8, "seed": 1, "share_of": lambda step: 1.0, **settings})
+
+
+FORMS = {
+    "adam": (Form(), ["negatives", "reinforced", "noisy"]), "without reinforced": (Form(("noisy",)), ["negatives", "noisy"]),
+    "without noisy": (Form(("reinforced",)), ["negatives", "reinforced"]), "without both": (Form(()), ["negatives"]), "two negatives": (Form(negatives=2), ["negatives", "reinforced", "noisy"]),
+}
+
+
+@pytest.mark.parametrize("name,lower_case", [*((name, False) for name in FORMS), ("adam", True)])
+def test_each_list_holds_what_it_should_and_each_item_its_text_and_score(scored, encoder_folder, name, lower_case):
+    form, groups = FORMS[name]
+    if lower_case:
+        write_jsonl(scored.folder / "corpus.jsonl", [document | {"text": document["text"].upper()} for document in scored.documents])
+    model, batches = batches_of(scored, encoder_folder, form, set={"lower_case": lower_case})
+    texts = {document["_id"]: f"{document['title']} {document['text']}" for document in scored.documents}
+    special = special_of(model.tokenizer, TOKENS, {"reinforced", "noisy"}, "toy")
+    queries = {record["_id"]: record["text"] for record in map(json.loads, open(scored.queries))}
+    seen = set()
+    for step in range(3):
+        batch = batches(step)
+        mine = [record for visit in batches.visits(step) for record in scored.records if queries[record["query_id"]] == visit.query]
+        documents = len(batch.tokens["document"].lengths)
+        assert ("reinforced" in batch.tokens) == ("reinforced" in groups)
+        for row, record in enumerate(mine):
+            p = record["dark"][0]["positive"]
+            negatives = record["negatives"][: form.negatives]
+            items = [(texts[p], record["positive_scores"][record["positives"].index(p)])]
+            items += [(texts[document], score) for document, score in zip(negatives, record["negative_scores"], strict=False)]
+            own = len(items)
+            for item, score in zip(record["dark"], record["dark_scores"], strict=True):
+                if item["kind"] in groups and item.get("negative", negatives[0]) in negatives:
+                    made = Reinforced(p, item["negative"]) if item["kind"] == "reinforced" else Noisy(p, item["ratio"], item["seed"])
+                    items.append((dark_text(made, record["query_id"], texts.get, special), score))
+            count = len(items)
+            assert batch.is_own[row].tolist() == [True] * own + [False] * (batch.columns.shape[1] - own)
+            assert np.flatnonzero(batch.is_dark[row]).tolist() == list(range(own, count))
+            np.testing.assert_allclose(batch.teacher[row, :count], [score for _, score in items], rtol=1e-6)
+            for at, (text, _) in enumerate(items):
+                column = batch.columns[row, at]
+                side, column = ("document", column) if column < documents else ("reinforced", column - documents)
+                assert (side == "reinforced") == (at >= own and at < own + len(negatives) and "reinforced" in groups)
+                tokens = batch.tokens[side]
+                longest = TOKENS if side == "document" else 2 * TOKENS
+                assert tokens.flat[tokens.starts[column] : tokens.starts[column + 1]].tolist() == model.tokenizer(text, truncation=True, max_length=longest)["input_ids"]
+            seen.add(record["query_id"])
+    assert len(mine) == 8 and len(seen) == 20
+
+
+def test_random_negatives_are_drawn_afresh_and_never_relevant(scored, encoder_folder):
+    _, batches = batches_of(scored, encoder_folder, Form((), 30, True), teacher=object())
+    drawn = {}
+    for step in range(8):
+        for visit in batches.visits(step):
+            listed = list_visit(visit, batches.form)
+            relevant = visit.source.examples.positives[visit.at].tolist()
+            assert listed.positive in relevant and not set(listed.negatives) & set(relevant) and 20 < len(listed.negatives) <= 30
+            drawn.setdefault(visit.at, []).append(tuple(listed.negatives))
+    assert all(len(set(lists)) == len(lists) for lists in drawn.values()) and max(map(len, drawn.values())) > 1
+
+
+def test_it_learns_and_the_kept_share_falls(scored, encoder_folder, drtools, tmp_path):
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "adam", "--epochs", "16", "--dev-qrels", scored.qrels))
+    assert outcome.status == 0, outcome.err
+    made = json.loads((tmp_path / "adam/manifest.json").read_text())
+    assert made["teacher"] == "teacher@1" and made["steps"] == 40
+    assert made["best"]["value"] > made["evaluations"][0]["nDCG@10"] + 0.05
+    log = [json.loads(line) for line in (tmp_path / "adam/training.jsonl").read_text().splitlines()]
+    shares = [record["kept_share"] for record in log if "kept_share" in record]
+    assert shares[0] > 0.9 and 0.5 < shares[-1] < 0.75 and shares == sorted(shares, reverse=True)
+    divergences = [record["divergence"] for record in log if "divergence" in record]
+    assert divergences[-1] < 0.8 * divergences[0]
+
+
+@pytest.mark.parametrize("more", [["--baseline", "hard-kd"], ["--without", "reinforced"], ["--without", "noisy", "--without", "reinforced"], ["--pacing", "steps"], ["--lambda", "0", "--with-positive"],
+                                  ["--kl", "reverse", "--reduction", "sum"], ["--negatives", "1"]], ids=" ".join)
+def test_every_form_trains_to_weights_of_its_own(scored, encoder_folder, drtools, tmp_path, more):
+    for name, words in (("adam", []), ("form", more)):
+        assert drtools(*command(scored, encoder_folder, tmp_path / name, "--steps", "8", *words)).status == 0
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("adam", "form"))
+    assert any(np.abs(one[name] - other[name]).max() > 1e-5 for name in one)
+
+
+def test_scores_computed_before_and_during_training_agree(scored, encoder_folder, rankers, drtools, tmp_path):  # noqa: F811
+    teach = ["teacher-score", "--teacher", rankers["roberta"], "--corpus", scored.corpus, "--queries", scored.queries, "--precision", "fp32", "--examples", scored.dark]
+    live = ["--teacher", rankers["roberta"], "--steps", "6"]
+    assert drtools(*command(scored, encoder_folder, tmp_path / "live", *live, examples=scored.dark)).status == 0
+    assert drtools(*teach, "-o", tmp_path / "taught.jsonl").status == 0
+    assert "the others were known" in drtools(*teach, "--overwrite", "-o", tmp_path / "taught.jsonl").err
+    assert drtools(*command(scored, encoder_folder, tmp_path / "file", "--steps", "6", examples=tmp_path / "taught.jsonl")).status == 0
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("live", "file"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    teachers = {json.loads((tmp_path / name / "manifest.json").read_text())["teacher"] for name in ("live", "file")}
+    assert len(teachers) == 1 and teachers.pop().startswith("roberta@")
+    counted = json.loads((tmp_path / "taught.jsonl.manifest.json").read_text())["counts"]
+    assert counted["pairs"] == 20 * (1 + 3 + 3 + 2) + 1 and not counted.get("computed"), "two positives in q1"
+    assert drtools(*command(scored, encoder_folder, tmp_path / "random", *live, "--baseline", "rand-kd", examples=scored.dark)).status == 0
+
+
+def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers, drtools, tmp_path):  # noqa: F811
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoTokenizer
+
+    drtools("teacher-score", "--teacher", rankers["bert"], "--corpus", scored.corpus, "--queries", scored.queries, "--precision", "fp32", "--examples", scored.dark, "--max-document-tokens", "16", "-o", tmp_path / "taught.jsonl")
+    texts = {document["_id"]: f"{document['title']} {document['text']}" for document in scored.documents}
+    queries = {record["_id"]: record["text"] for record in map(json.loads, open(scored.queries))}
+    special = special_of(AutoTokenizer.from_pretrained(rankers["bert"]), 16, {"reinforced", "noisy"}, "bert")
+    peer = CrossEncoder(rankers["bert"], device="cpu")
+    for record in map(json.loads, open(tmp_path / "taught.jsonl")):
+        items = [Reinforced(item["positive"], item["negative"]) if item["kind"] == "reinforced" else Noisy(item["positive"], item["ratio"], item["seed"]) for item in record["dark"]]
+        rendered = [dark_text(item, record["query_id"], texts.get, special) for item in items]
+        shorts = [at for at, item in enumerate(items) if item.kind == "reinforced"]
+        expected = peer.predict([(queries[record["query_id"]], rendered[at]) for at in shorts])
+        np.testing.assert_allclose([record["dark_scores"][at] for at in shorts], expected, rtol=1e-4, atol=1e-4)
+        assert len(record["dark_scores"]) == len(items)
+
+
+def test_a_stopped_training_ends_in_the_same_weights(scored, encoder_folder, drtools, tmp_path, monkeypatch):
+    words = ["--steps", "12", "--save-every-minutes", "0"]
+    assert drtools(*command(scored, encoder_folder, tmp_path / "whole", *words)).status == 0
+    original, stops = AdamBatches.__call__, [3, 8]
+
+    def stopping(self, step):
+        if stops and step == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+        return original(self, step)
+
+    monkeypatch.setattr(AdamBatches, "__call__", stopping)
+    said = [drtools(*command(scored, encoder_folder, tmp_path / "stopped", *words)) for _ in range(3)]
+    assert [one.status for one in said] == [130, 130, 0] and "continuing the work" in said[2].err
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_two_processes_equal_one(scored, encoder_folder, drtools, tmp_path, environment):
+    words = ["--steps", "4", "--dropout", "0", "--batch-queries", "7", "--pacing", "steps", "--dev-qrels", scored.qrels]
+    assert drtools(*command(scored, encoder_folder, tmp_path / "one", *words)).status == 0
+    several(2, command(scored, encoder_folder, tmp_path / "two", *words), environment)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    start = load_file(Path(encoder_folder) / "model.safetensors")
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, atol=1e-5)
+    assert max(np.abs(one[name] - start[name]).max() for name in one) > 1e-3
+
+
+def test_items_that_the_corpus_lacks_are_left_out_and_counted(scored, encoder_folder, drtools, tmp_path):
+    scored.records[4]["dark"][0]["negative"] = "gone"
+    scored.records[5]["dark"][-1]["positive"] = "gone"
+    write_jsonl(Path(scored.scored), scored.records)
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "3"))
+    assert outcome.status == 0 and "2 dark items have a document that is not in the corpus; left out" in outcome.err
+
+
+def unscored(toy):
+    for record in toy.records[:2]:
+        record["dark_scores"][1] = None
+    toy.records[3]["negative_scores"][0] = None
+    return write_jsonl(toy.folder / "unscored.jsonl", toy.records)
+
+
+def by_retriever(toy):
+    return write_jsonl(toy.folder / "bm25.jsonl", [{key: value for key, value in record.items() if key != "scored_by"} for record in toy.records])
+
+
+BAD = {
+    "items without scores": (lambda t: [], unscored, "3 of 180 items to distil have no score; run teacher-score on the file, or say --teacher"),
+    "nothing scored": (lambda t: ["--accept-scores"], lambda t: t.dark, "180 of 180 items"),
+    "scores of a retriever": (lambda t: [], by_retriever, "scores are no teacher's"),
+    "no dark items": (lambda t: ["--accept-scores"], lambda t: write_jsonl(t.folder / "plain.jsonl", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}]), "no example has dark items"),
+    "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
+    "a baseline without a kind": (lambda t: ["--baseline", "hard-kd", "--without", "noisy"], None, "a baseline has no dark examples"),
+    "random without a teacher": (lambda t: ["--baseline", "rand-kd"], None, "say --teacher, or mine"),
+    "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
+    "minutes alone": (lambda t: ["--minutes", "1"], None, "--minutes 1 alone does not say"),
+    "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "say 32 or less, or --without reinforced"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_meant_is_refused_in_one_line(scored, encoder_folder, drtools, tmp_path, name):
+    words, examples, expected = BAD[name]
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", *words(scored), examples=examples and examples(scored)))
+    assert outcome.status == 2 and expected in outcome.err, outcome.err
+    assert len([line for line in outcome.err.splitlines() if "note:" not in line]) == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_retrievers_scores_are_learnt_from_if_that_was_said(scored, encoder_folder, drtools, tmp_path):
+    assert drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "2", "--accept-scores", examples=by_retriever(scored))).status == 0
