@@ -88,6 +88,11 @@ def is_bare(folder: Path) -> bool:
     return not is_pair(folder) and not (folder / "modules.json").exists()
 
 
+def is_lexical(folder: Path) -> bool:
+    """Whether a folder holds a lexical encoder (of `make-lexical`), which has no body."""
+    return optional_json(folder / OURS).get("kind") == "lexical"
+
+
 def side_folder(folder: Path, side: str) -> Path:
     """Return where the encoder of a side lies: the subfolder of a pair, else the folder itself."""
     return folder / side if is_pair(folder) else folder
@@ -191,6 +196,8 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
 
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
+    if is_lexical(folder):
+        raise UserError(f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools make-lexical")
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
     settings = EncoderSettings(pooling=())
