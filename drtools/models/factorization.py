@@ -18,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-PASSES = 8  # [ours] of subspace iteration; more change no figure on three collections
+PASSES = 8  # [ours] of subspace iteration
 LEAST_SHARE = 1e-3  # of a term's column that the vectors hold; below it there is nothing to lift
 LEAST_LENGTH = 1e-5  # beside the longest: below it float32 holds nothing but noise
 
@@ -37,7 +37,7 @@ def expected_demand(frequencies: np.ndarray, counts: csr_matrix | None = None) -
     """Return what to expect of queries: terms by the square root of their document frequencies [ours].
 
     With the counts [queries, T] of known queries: a third by that rule, a third by these queries' terms each alone, a third as
-    they come together [ours: the best of five mixtures on three collections].
+    they come together [ours].
     """
     terms = len(frequencies)
     rule = np.sqrt(frequencies) * (terms / np.sqrt(frequencies).sum())

@@ -80,7 +80,7 @@ def _load_lexical(folder: Path, flags: EncoderFlags, computing: Computing, side:
 
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
-            raise UserError(f"--{name.replace("_", "-")}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out")
+            raise UserError(f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out")
     known = TermKeys()
     if side:
         return load_lexical(folder, side, Analyzer, known).to(computing.device)
