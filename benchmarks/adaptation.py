@@ -97,7 +97,7 @@ def adaptation(data: Path, model: str, device: str, documents: int, steps: int, 
               f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
 
 
-def rem(data: Path, model: str, device: str, steps: int) -> None:
+def rem(data: Path, model: str, device: str, queries: int, steps: int) -> None:
     """Print seconds a step and peak memory of training a REM and of training all weights."""
     from memory import TOOL, peak
     from training import write_examples
@@ -106,7 +106,7 @@ def rem(data: Path, model: str, device: str, steps: int) -> None:
         examples = Path(folder) / "examples.jsonl"
         write_examples(data, examples)
         common = ["--quiet", "--model", model, "--device", device, "--corpus", data / "corpus.jsonl.gz", "--queries", data / "queries.jsonl.gz", "--examples", examples,
-                  "--max-document-tokens", CROP_TOKENS, "--batch-queries", 32, "--hard-negatives", 1, "--steps", steps]
+                  "--max-document-tokens", CROP_TOKENS, "--batch-queries", queries, "--hard-negatives", 1, "--steps", steps]
         seconds, peaks = {}, {}
         for tool in ("train-contrastive", "train-rem"):
             out = Path(folder) / tool
@@ -120,7 +120,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--documents", type=int, default=32)
+    parser.add_argument("--documents", type=int, default=32, help="documents in a batch; with --rem queries")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default=MODEL)
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--rem", action="store_true")
     arguments = parser.parse_args()
     if arguments.rem:
-        rem(arguments.data, arguments.model, arguments.device, arguments.steps)
+        rem(arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps)
     else:
         adaptation(arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps, arguments.rounds)
 

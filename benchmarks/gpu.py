@@ -23,8 +23,8 @@ from drtools.formats.trec import read_qrels
 from drtools.models.encoder import load_encoder
 from drtools.retrieval import exact
 from drtools.retrieval.encoding import BATCH_TOKENS, Computing, encode_texts, place
-from drtools.tools.train_contrastive import contrastive_loss
 from drtools.training.gradients import Gradients
+from drtools.training.objectives import contrastive_loss
 from drtools.training.processes import World
 from training import write_examples
 

@@ -66,40 +66,6 @@ def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], 
     return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()
 
 
-def kl_of_lists(teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool = False) -> Tensor:  # [B, K], [B, K], bool [B, K] -> [B]
-    """KL(teacher || student) of the softmax over each list's items; `reverse`: KL(student || teacher).
-
-    What is not listed is read by neither; a list of one item or none costs 0. (Tao et al., ADAM, Eq. 9.)
-    """
-    gone = torch.finfo(torch.float32).min  # and not -inf, which makes nan of a list without an item
-    first, second = (torch.log_softmax(scores.float().masked_fill(~listed, gone), dim=1) for scores in ((student, teacher) if reverse else (teacher, student)))
-    return torch.where(listed, first.exp() * (first - second), 0.0).sum(dim=1)
-
-
-def highest(scores: Tensor, allowed: Tensor, count: int) -> tuple[Tensor, Tensor]:  # [B, C], bool [B, C] -> int [B, M], bool [B, M]
-    """Return the places of each row's `count` highest allowed scores, and which of these are allowed at all (M = min(count, C))."""
-    found = scores.masked_fill(~allowed, float("-inf")).topk(min(count, scores.shape[1]), dim=1)
-    return found.indices, allowed.gather(1, found.indices)
-
-
-def fine_grained(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], pieces: Tensor, kept: Tensor, reverse: bool = False) -> Tensor:
-    """Mean over queries of 1/K sum over k of KL over {k-th piece of the positive} + the negative pieces (Zhou et al., FGD).
-
-    `teacher` and `student` each hold scores of the positive's pieces [B, P] and of the negative ones [B, M]; `pieces` bool [B, P] says
-    which of the former there are (K of them), `kept` bool [B, M] which of the latter. A query without a piece costs 0.
-    """
-    count = pieces.shape[1]
-    lists = [torch.cat([own.unsqueeze(2), others.unsqueeze(1).expand(-1, count, -1)], dim=2).flatten(0, 1) for own, others in (teacher, student, (pieces, kept))]
-    divergences = kl_of_lists(*lists, reverse).view_as(pieces)
-    return ((divergences * pieces).sum(dim=1) / pieces.sum(dim=1).clamp(min=1)).mean()
-
-
-def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
-    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
-    wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
-    return wrong / (keep.sum() + len(positive))
-
-
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:  # [M, V], [M] -> [M]
     """Cross-entropy of each masked token's own word among the vocabulary, in float32 whatever the autocast (BERT, Devlin et al. 2019, 3.1)."""
     with torch.autocast(logits.device.type, enabled=False):
@@ -116,9 +82,25 @@ def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
     return (margins - teacher).square().sum() / max(1, len(margins))
 
 
+def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
+    wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
+    return wrong / (keep.sum() + len(positive))
+
+
 def contrastive_of_lists(scores: Tensor, listed: Tensor) -> Tensor:  # [B, K], bool [B, K] -> [B]
     """Cross-entropy of each list's first item, the positive, among what is listed."""
     return scores.masked_fill(~listed, float("-inf")).logsumexp(dim=1) - scores[:, 0]
+
+
+def kl_of_lists(teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool = False) -> Tensor:  # [B, K], [B, K], bool [B, K] -> [B]
+    """KL(teacher || student) of the softmax over each list's items; `reverse`: KL(student || teacher).
+
+    What is not listed is read by neither; a list of one item or none costs 0. (Tao et al., ADAM, Eq. 9.)
+    """
+    gone = torch.finfo(torch.float32).min  # and not -inf, which makes nan of a list without an item
+    first, second = (torch.log_softmax(scores.float().masked_fill(~listed, gone), dim=1) for scores in ((student, teacher) if reverse else (teacher, student)))
+    return torch.where(listed, first.exp() * (first - second), 0.0).sum(dim=1)
 
 
 def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
@@ -138,3 +120,21 @@ def adam(supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, re
     """weight * L_sup + L_kd: cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM, Eq. 9 and 10)."""
     distilled = (divergence * kept).sum()
     return weight * supervised.mean() + (distilled if reduction == "sum" else distilled / kept.sum().clamp(min=1))
+
+
+def highest(scores: Tensor, allowed: Tensor, count: int) -> tuple[Tensor, Tensor]:  # [B, C], bool [B, C] -> int [B, M], bool [B, M]
+    """Return the places of each row's `count` highest allowed scores, and which of these are allowed at all (M = min(count, C))."""
+    found = scores.masked_fill(~allowed, float("-inf")).topk(min(count, scores.shape[1]), dim=1)
+    return found.indices, allowed.gather(1, found.indices)
+
+
+def fine_grained(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], pieces: Tensor, kept: Tensor, reverse: bool = False) -> Tensor:
+    """Mean over queries of 1/K sum over k of KL over {k-th piece of the positive} + the negative pieces (Zhou et al., FGD).
+
+    `teacher` and `student` each hold scores of the positive's pieces [B, P] and of the negative ones [B, M]; `pieces` bool [B, P] says
+    which of the former there are (K of them), `kept` bool [B, M] which of the latter. A query without a piece costs 0.
+    """
+    count = pieces.shape[1]
+    lists = [torch.cat([own.unsqueeze(2), others.unsqueeze(1).expand(-1, count, -1)], dim=2).flatten(0, 1) for own, others in (teacher, student, (pieces, kept))]
+    divergences = kl_of_lists(*lists, reverse).view_as(pieces)
+    return ((divergences * pieces).sum(dim=1) / pieces.sum(dim=1).clamp(min=1)).mean()

@@ -166,16 +166,6 @@ def test_a_worked_example_of_adore():
     torch.testing.assert_close(scores_of_list.grad, torch.tensor([0.5 * pull(1) / 2, -(0.5 * pull(1) + pull(-1) / 6) / 2, pull(-1) / 6 / 2]))
 
 
-def test_pointwise_is_the_binary_cross_entropy_of_the_pairs_that_are_there():
-    torch.manual_seed(3)
-    table, keep = (5 * torch.randn(4, 6)).requires_grad_(), torch.rand(4, 5) > 0.4
-    pairs = [(table[row, 0], 1.0) for row in range(4)] + [(table[row, 1 + column], 0.0) for row in range(4) for column in range(5) if keep[row, column]]
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.stack([score for score, _ in pairs]), torch.tensor([label for _, label in pairs]))
-    ours = pointwise(table[:, 0], table[:, 1:], keep)
-    torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(torch.autograd.grad(ours, table), torch.autograd.grad(expected, table))
-
-
 def test_margin_mse_equals_a_double_loop():
     queries, documents, relevant, owner = random_batch()
     random, count = np.random.default_rng(4), len(queries)
@@ -208,3 +198,13 @@ def test_masked_language_equals_a_loop_over_tokens():
     sums = torch.tensor([sum(value for value, owner in zip(by_hand, text, strict=True) if owner == number) for number in range(4)])
     assert masked_language(sums, torch.tensor([2.0, 0.0, 3.0, 1.0])).item() == pytest.approx(sum(by_hand) / 6)
     assert masked_language(torch.zeros(2), torch.zeros(2)) == 0
+
+
+def test_pointwise_is_the_binary_cross_entropy_of_the_pairs_that_are_there():
+    torch.manual_seed(3)
+    table, keep = (5 * torch.randn(4, 6)).requires_grad_(), torch.rand(4, 5) > 0.4
+    pairs = [(table[row, 0], 1.0) for row in range(4)] + [(table[row, 1 + column], 0.0) for row in range(4) for column in range(5) if keep[row, column]]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.stack([score for score, _ in pairs]), torch.tensor([label for _, label in pairs]))
+    ours = pointwise(table[:, 0], table[:, 1:], keep)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(torch.autograd.grad(ours, table), torch.autograd.grad(expected, table))

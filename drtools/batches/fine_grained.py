@@ -116,9 +116,9 @@ class FineGrainedBatches(PairBatches):
         self.layout = layout
         self.pieces = {id(source): scores for source, scores in zip(sources, pieces, strict=True)}
 
-    def tokens_of(self, side: str, texts: Sequence[str]) -> Tokens | PieceTokens:
-        """Tokenize texts of a side, documents with their pieces."""
-        return tokenize_pieces(self.model.of(side), texts, self.layout) if side == "document" else super().tokens_of(side, texts)
+    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> PieceTokens:
+        """Look up and tokenize documents, with their pieces."""
+        return tokenize_pieces(self.model.of("document"), [source.text(row) for source, row in documents], self.layout)
 
     def __call__(self, step: int) -> PieceBatch:
         """Draw and tokenize the batch of a step; look up the scores of all its pieces, whosever share they are."""

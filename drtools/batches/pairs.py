@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import Tokens, tokenize
+from drtools.batches.tokens import Accompanied, Tokens, tokenize
 from drtools.batches.visits import Drawn, Source, Visit, Visits, draw
 from drtools.randomness import generator
 
@@ -27,7 +27,7 @@ class PairBatch(NamedTuple):
     says of a document and its owner, nan where it says nothing; None if the examples' scores were not read.
     """
 
-    tokens: dict[str, Tokens]
+    tokens: dict[str, Tokens | Accompanied]
     counts: dict[str, Sequence[int]]
     relevant: np.ndarray
     owner: np.ndarray
@@ -46,27 +46,25 @@ class Drawing(NamedTuple):
 class PairBatches:
     """The endless sequence of batches over examples.
 
-    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is.
+    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is. `beside(side, ids)` gives vectors that go
+    with texts, float32 [N, D], if the model takes any.
     """
 
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, *, batch_queries: int, negatives: int, seed: int,
-                 random_negatives: bool = False, shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+                 random_negatives: bool = False, shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0,
+                 beside: Callable[[str, list[str]], np.ndarray] | None = None) -> None:
         self.visits, self.model = Visits(sources, batch_queries, seed), model
         self.negatives, self.random_negatives = negatives, random_negatives
-        self.shares, self.rank = shares, rank
+        self.shares, self.rank, self.beside = shares, rank, beside
         self.epoch_queries = self.visits.epoch_queries
 
     def __call__(self, step: int) -> PairBatch:
         """Draw the batch of a step, look up and tokenize this process's share of its texts."""
         visits, drawn, documents, owner = self.draw(step)
-        texts = {
-            "query": lambda part: [visit.query for visit in visits[part]],
-            "document": lambda part: [source.text(document) for source, document in documents[part]],
-        }
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
         scored = all(visit.source.examples.positive_scores is not None for visit in visits)
         return PairBatch(
-            {side: self.tokens_of(side, texts[side](parts[self.rank])) for side, parts in shares.items()},
+            {"query": self._queries(visits[shares["query"][self.rank]]), "document": self.document_tokens(documents[shares["document"][self.rank]])},
             {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
             relevant_among(visits, documents), owner,
             np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(np.float32) if scored else None,
@@ -81,9 +79,14 @@ class PairBatches:
         owner = np.concatenate([np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])])
         return Drawing(visits, drawn, documents, owner)
 
-    def tokens_of(self, side: str, texts: Sequence[str]) -> Tokens:
-        """Tokenize texts of a side."""
-        return tokenize(self.model.of(side), texts, side)
+    def _queries(self, visits: Sequence[Visit]) -> Tokens | Accompanied:
+        tokens = tokenize(self.model.of("query"), [visit.query for visit in visits], "query")
+        return Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits])) if self.beside else tokens
+
+    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokens | Accompanied:
+        """Look up and tokenize documents."""
+        tokens = tokenize(self.model.of("document"), [source.text(row) for source, row in documents], "document")
+        return Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents])) if self.beside else tokens
 
 
 def relevant_among(visits: Sequence[Visit], documents: Sequence[tuple[Source, int]]) -> np.ndarray:  # -> bool [B, C]

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from drtools.models.lexical import LexicalEncoder
+
 if TYPE_CHECKING:
+    from drtools.batches.terms import WeightedTerms
     from drtools.models.encoder import Encoder
 
 
@@ -36,17 +39,37 @@ class Tokens(NamedTuple):
         return *self.padded(rows, padding), self.prompt_tokens
 
 
-def pad(flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: int) -> np.ndarray:  # -> int64 [B, T]
+class Accompanied(NamedTuple):
+    """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
+
+    tokens: Tokens
+    vectors: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+        return self.tokens.lengths
+
+    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
+        return *self.tokens.inputs(rows, padding), self.vectors[rows]
+
+
+def pad(flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: float, dtype: type = np.int64) -> np.ndarray:  # -> [B, T]
     """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest of them."""
     lengths = np.diff(starts)[rows]
-    padded = np.full((len(rows), max(1, int(lengths.max()))), padding, np.int64)
+    padded = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
     for at, row in enumerate(rows):
         padded[at, : lengths[at]] = flat[starts[row] : starts[row + 1]]
     return padded
 
 
-def tokenize(encoder: Encoder, texts: Sequence[str], side: str) -> Tokens:
-    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length."""
+def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
+    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length; for a lexical encoder, weigh their terms."""
+    if isinstance(encoder, LexicalEncoder):
+        from drtools.batches.terms import weigh_terms
+
+        return weigh_terms(encoder.of(side), texts)
     return tokenize_prepared(encoder, [prepare(text, encoder) for text in texts], side, encoder.settings.max_tokens(side))
 
 

@@ -96,6 +96,18 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
             yield number, _document_of_columns(decode(line, path, number).split("\t"), path, number)
 
 
+def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document, str]]:
+    """Yield (document, name of its article): what the field `key` holds, or with `title` the title; "" where there is none."""
+    if key in (None, "title"):
+        for _, document in read_corpus(path):
+            yield document, document.title if key else ""
+        return
+    for (number, document), (_, record) in zip(read_corpus(path), read_json_lines(path), strict=True):
+        if key not in record:
+            raise UserError(f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say another --article-key")
+        yield document, "" if record[key] is None else str(record[key])
+
+
 def _document_of_columns(columns: list[str], path: str | Path, number: int) -> Document:
     if len(columns) not in (2, 3, 4):
         raise UserError(

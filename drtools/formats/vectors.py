@@ -1,19 +1,24 @@
-"""Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps."""
+"""Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps.
+
+A folder may have parts.json in the place of vectors.npy: it names two other folders, whose vectors are joined as they are read.
+"""
 
 from __future__ import annotations
 
 import mmap
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import manifest
 from drtools.errors import UserError
+from drtools.formats.joined import JoinedArray, order_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-ARRAY, IDS = "vectors.npy", "ids.txt"
+ARRAY, IDS, PARTS = "vectors.npy", "ids.txt", "parts.json"
 
 
 class Ids:
@@ -69,7 +74,7 @@ class Vectors(NamedTuple):
     """A vectors folder: `array` [N, D] float16 or float32 (a memory map), the rows' ids, the manifest."""
 
     path: Path
-    array: np.ndarray
+    array: np.ndarray | JoinedArray
     ids: Ids
     manifest: dict
 
@@ -98,13 +103,30 @@ def open_array(path: Path, mode: str = "r") -> np.ndarray:
 def open_vectors(folder: str | Path) -> Vectors:
     """Open a finished vectors folder and check that its parts fit together."""
     folder = Path(folder)
-    if folder.exists() and not (folder / ARRAY).exists():
+    joined = (folder / PARTS).exists()
+    if folder.exists() and not joined and not (folder / ARRAY).exists():
         raise UserError(f"{folder}: no {ARRAY} was found, expected a vectors folder as `drtools encode` writes it")
     record = manifest.read(folder)
-    array, ids = open_array(folder / ARRAY), Ids(folder / IDS)
+    array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
     if len(ids) != len(array):
         raise UserError(f"{folder}: {len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again")
     return Vectors(folder, array, ids, record)
+
+
+def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> None:
+    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie."""
+    named = [{"folder": os.path.relpath(part.path, target), "fingerprint": part.manifest["fingerprint"]} for part in parts]
+    manifest.write_json(folder / PARTS, {"how": how, "parts": named})
+
+
+def _open_parts(folder: Path) -> JoinedArray:
+    named = manifest.read_json(folder / PARTS)
+    parts = [open_vectors(os.path.normpath(folder / part["folder"])) for part in named["parts"]]
+    for part, known in zip(parts, named["parts"], strict=True):
+        if part.manifest["fingerprint"] != known["fingerprint"]:
+            raise UserError(f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar")
+    first, second = parts
+    return JoinedArray(named["how"], first.array, second.array, order_of(first.ids, second.ids, (str(first.path), str(second.path))))
 
 
 def open_document_vectors(folder: str | Path) -> Vectors:

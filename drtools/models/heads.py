@@ -82,6 +82,13 @@ def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 4
     return True
 
 
+def drop_head(encoder: Encoder) -> bool:
+    """Take away all layers behind the pooling, so that vectors have whatever length and meet by inner product; return whether there were any."""
+    had = bool(encoder.settings.head)
+    encoder.head, encoder.settings.head, encoder.settings.similarity = nn.Sequential(), [], None
+    return had
+
+
 def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path) -> list[tuple[str, str]]:
     """Write each layer's folder, named as sentence-transformers names them; return their (path, module)."""
     layers = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]

@@ -13,12 +13,12 @@ from drtools import manifest
 from drtools.errors import UserError
 from drtools.losses import token_losses
 from drtools.models.heads import DEVIATION
+from drtools.models.settings import MASKED_HEAD
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
 IGNORED = -100  # the label of a token that is not to be predicted
-FOLDER = "masked-head"  # in an adapted encoder's folder
 # where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name of the activation
 STYLES = (
     ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", ("cls.predictions.bias", "cls.predictions.decoder.bias"), "cls.predictions.decoder.weight", "hidden_act"),
@@ -77,7 +77,7 @@ class MaskedModel(nn.Module):
 
 def load_head(encoder: Encoder) -> MaskedHead | None:
     """Load the masked-language head that an encoder's folder holds, or return None."""
-    left = encoder.folder / FOLDER
+    left = encoder.folder / MASKED_HEAD
     if left.is_dir():
         config = manifest.read_json(left / "config.json")
         return _made_of(encoder, _tensors([left / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), config["activation"])
@@ -138,6 +138,6 @@ def save_head(head: MaskedHead, folder: Path) -> None:
     """Write the head into an adapted encoder's folder, for the adaptation that goes on from there."""
     from safetensors.torch import save_file
 
-    (folder / FOLDER).mkdir(exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / FOLDER / "model.safetensors")
-    (folder / FOLDER / "config.json").write_text(json.dumps({"activation": head.activation}) + "\n", encoding="utf-8")
+    (folder / MASKED_HEAD).mkdir(exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / MASKED_HEAD / "model.safetensors")
+    (folder / MASKED_HEAD / "config.json").write_text(json.dumps({"activation": head.activation}) + "\n", encoding="utf-8")

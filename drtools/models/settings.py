@@ -13,6 +13,8 @@ from drtools import manifest
 from drtools.errors import UserError
 
 OURS = "drtools.json"
+MASKED_HEAD = "masked-head"
+NO_VECTORS = (MASKED_HEAD, "working")  # folders of weights that make no vectors: that head, and a training's checkpoints while it writes its output
 SIDES = ("query", "document")
 LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -79,6 +81,16 @@ def optional_json(path: Path) -> dict:
 def is_pair(folder: Path) -> bool:
     """Whether a folder holds two encoders, one for each side, in subfolders of these names."""
     return optional_json(folder / OURS).get("kind") == "pair"
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether a folder holds a body alone, whose files do not say how its states become a vector."""
+    return not is_pair(folder) and not (folder / "modules.json").exists()
+
+
+def is_lexical(folder: Path) -> bool:
+    """Whether a folder holds a lexical encoder (of `make-lexical`), which has no body."""
+    return optional_json(folder / OURS).get("kind") == "lexical"
 
 
 def side_folder(folder: Path, side: str) -> Path:
@@ -184,6 +196,8 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
 
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
+    if is_lexical(folder):
+        raise UserError(f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools make-lexical")
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
     settings = EncoderSettings(pooling=())
@@ -215,7 +229,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
 def weights_fingerprint(folder: Path) -> str:
     """Return the fingerprint of the files that make vectors: weights, configuration, tokenizer, head layers."""
     kinds = ("*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors")
-    files = sorted({path for kind in kinds for path in folder.glob(kind)})
+    files = sorted({path for kind in kinds for path in folder.glob(kind) if path.parent.name not in NO_VECTORS})
     return manifest.digest([[str(path.relative_to(folder)), manifest.file_fingerprint(path)] for path in files])
 
 

@@ -13,6 +13,7 @@ from drtools.errors import UserError
 from drtools.flags import Role
 
 if TYPE_CHECKING:
+    from drtools.batches.visits import Source
     from drtools.formats.store import Store
     from drtools.formats.vectors import Ids
     from drtools.models.encoder import Encoder
@@ -40,12 +41,50 @@ class DevFlags(QueryDevFlags):
     dev_documents: Annotated[int, Option(min=0, help="size of the pool: all judged documents and a random rest; 0: the whole corpus", rich_help_panel=PANEL)] = 2000
 
 
+@dataclass
+class ExampleDevFlags:
+    """Examples to measure on while training, labelled by rank."""
+
+    dev_examples: Annotated[str | None, Option(help="examples mined by rank, of other queries, to evaluate on while training", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+
+
+def dev_measure_on_examples(flags: ExampleDevFlags, queries_path: str, source: Source, encoder: Encoder | EncoderPair, computing: Computing,
+                            seed: int) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures how well the encoder as it stands finds a teacher's first hits, or None without dev examples.
+
+    Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a query, drawn by
+    the seed; the measure is the mean reciprocal rank (Chen et al. 2022).
+    """
+    if flags.dev_examples is None:
+        return None
+    import numpy as np
+
+    from drtools.batches.tokens import tokenize
+    from drtools.batches.usable import usable_examples
+    from drtools.evaluation.measures import parse_measure
+    from drtools.randomness import generator
+
+    examples = usable_examples(flags.dev_examples, flags.dev_queries or queries_path, source.store)
+    labels = [int(positives[0]) for positives in examples.positives]
+    drawn = [int(generator(seed, "dev", query_id).choice(negatives)) for query_id, negatives in zip(examples.query_ids, examples.negatives, strict=True) if len(negatives)]
+    rows = np.union1d(labels, drawn).astype(np.int64).tolist()
+    names = dict(zip(rows, source.store.ids_at(rows), strict=True))
+    qrels = {query_id: {names[label]: 1} for query_id, label in zip(examples.query_ids, labels, strict=True)}
+    queries = tokenize(encoder.of("query"), examples.queries, "query")
+    documents = tokenize(encoder.of("document"), [source.text(row) for row in rows], "document")
+    return lambda: _measure(encoder, computing, (examples.query_ids, queries), (list(names.values()), documents), qrels, [parse_measure("RR")], depth=len(rows))
+
+
 def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder | EncoderPair, computing: Computing, seed: int,
-                title_separator: str) -> Callable[[], dict[str, float]] | None:
-    """Return a function that measures the encoder as it stands, or None if no dev judgements were named."""
+                title_separator: str, beside: Callable | None = None) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
+
+    `beside(side, ids)` gives vectors that go with texts, if the encoder takes any.
+    """
     if flags.dev_qrels is None:
         return None
-    from drtools.batches.tokens import tokenize
+    from drtools.batches.tokens import Accompanied, tokenize
     from drtools.formats.jsonl import document_text
     from drtools.formats.store import open_store
 
@@ -55,6 +94,8 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     documents = [store.get(document_id) for document_id in pool]
     query_tokens = tokenize(encoder.of("query"), list(texts.values()), "query")
     document_tokens = tokenize(encoder.of("document"), [document_text(document.title, document.text, title_separator) for document in documents], "document")
+    if beside:
+        query_tokens, document_tokens = Accompanied(query_tokens, beside("query", list(texts))), Accompanied(document_tokens, beside("document", pool))
     return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures)
 
 
@@ -116,7 +157,7 @@ def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) 
     return list(dict.fromkeys([*judged, *store.ids_at(np.sort(rows))]))[: max(size, len(judged))]
 
 
-def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[str, float]:
+def _measure(encoder, computing, queries, documents, qrels, measures, depth=DEPTH) -> dict[str, float]:
     import numpy as np
 
     from drtools.models.settings import SIDES
@@ -127,5 +168,5 @@ def _measure(encoder, computing, queries, documents, qrels, measures) -> dict[st
     vectors = [np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)]
     for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
         encode_tokens(encoder.of(side), tokens, computing.in_training, into)
-    scores, rows = search(vectors[1], vectors[0], DEPTH, device=computing.device)
+    scores, rows = search(vectors[1], vectors[0], depth, device=computing.device)
     return _values(query_ids, scores, rows, pool, qrels, measures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,9 +17,10 @@ from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.device import choose_device, choose_precision, set_threads
 from drtools.models.encoder import Encoder, load_encoder
+from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import fold_rem
-from drtools.models.settings import SIDES, check_side, positions, side_folder
+from drtools.models.settings import SIDES, check_side, is_lexical, positions, side_folder
 from drtools.models.source import resolve
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     folder = resolve(name)
+    if is_lexical(folder):
+        return _load_lexical(folder, flags, computing, side)
     encoder = load_encoder(str(side_folder(folder, side) if side else folder), flags.pooling, flags.trust_remote_code, rem=flags.rem)
     for needed in (side,) if side else SIDES:
         check_side(encoder.of(needed).settings, needed, name)
@@ -67,6 +71,20 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
         fold_rem(encoder)
     place(encoder, computing)
     return encoder
+
+
+def _load_lexical(folder: Path, flags: EncoderFlags, computing: Computing, side: str | None) -> LexicalEncoder | EncoderPair:
+    """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
+    from drtools.batches.terms import TermKeys
+    from drtools.retrieval.terms import Analyzer
+
+    for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
+        if getattr(flags, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out")
+    known = TermKeys()
+    if side:
+        return load_lexical(folder, side, Analyzer, known).to(computing.device)
+    return EncoderPair(*(load_lexical(folder, each, Analyzer, known) for each in SIDES), folder).to(computing.device)
 
 
 def apply_flags(encoder: Encoder | EncoderPair, flags: EncoderFlags) -> None:

@@ -44,7 +44,7 @@ def build_index(
     Document vectors are what RM3 needs. UserError for a language without analyzer or an id too long for Lucene; WorldError
     where the index cannot be written.
     """
-    _analyzer(language)
+    language_analyzer(language)
     arguments = ["-collection", "JsonCollection", "-input", "", "-index", str(folder), "-language", language, "-threads", str(threads)]
     document = java_class("io.anserini.collection.JsonCollection$Document").fromFields
     indexed = empty = 0
@@ -87,10 +87,11 @@ def document_count(folder: Path) -> int:
 
 def analyze(text: str, language: str = "en") -> list[str]:
     """Return the terms that Lucene makes of a text: in English lower-cased, without stopwords, Porter-stemmed."""
-    return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(_analyzer(language), text))
+    return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(language_analyzer(language), text))
 
 
-def _analyzer(language: str):
+def language_analyzer(language: str):
+    """Return the Java object that makes terms in a language; UserError for a language without one."""
     if language == "en":
         return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
     analyzers = java_class("io.anserini.analysis.AnalyzerMap")
@@ -123,7 +124,7 @@ class LuceneIndex:
         searchers.setMaxClauseCount(NO_LIMIT)  # else 1,025 different words in a query are an error
         self._searcher = searchers(reader)
         self._searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
-        self._analyzer = _analyzer(language)
+        self._analyzer = language_analyzer(language)
         self._words = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
         self._order = java_class("io.anserini.search.SimpleSearcher").BREAK_SCORE_TIES_BY_DOCID
         self._json = _hits_to_json()

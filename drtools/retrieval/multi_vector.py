@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from typer import Option
 
 from drtools import console
+from drtools.errors import UserError
+from drtools.flags import Role
 from drtools.formats.piece_vectors import PieceVectors
 from drtools.formats.trec import Qrels, rank
 from drtools.retrieval.searching import QUERIES_A_BLOCK, DenseSource, Found
@@ -13,7 +18,34 @@ from drtools.retrieval.searching import QUERIES_A_BLOCK, DenseSource, Found
 if TYPE_CHECKING:
     import numpy as np
 
+PANEL = "Pieces"
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # [ours]
+
+
+@dataclass
+class MultiVectorFlags:
+    """Whether and how pieces are scored besides documents."""
+
+    multi_vector: Annotated[bool, Option("--multi-vector", help="--vectors: score the top documents by their pieces too", rich_help_panel=PANEL)] = False
+    gamma: Annotated[float, Option(min=0, help="weight of the best passage and the best sentence", rich_help_panel=PANEL)] = 0.4
+    tune: Annotated[str | None, Option(help="qrels (dev): choose gamma on them", rich_help_panel=PANEL), Role.INPUT] = None
+    tune_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+    tune_measure: Annotated[str, Option(help="what to tune for", rich_help_panel=PANEL)] = "nDCG@10"
+
+    def check(self, vectors: str | None, rerank: str | None, queries: str | None) -> None:
+        """Raise UserError for flags that mean nothing together."""
+        if (self.multi_vector and (not vectors or rerank)) or (self.tune and not (self.multi_vector and (queries or self.tune_queries))):
+            raise UserError("--multi-vector scores pieces beside --vectors, without --rerank; --tune chooses its gamma and needs --queries or --tune-queries")
+
+    def settle(self, source: object, queries: str | None, depth: int) -> dict:
+        """Let a multi-vector source choose its gamma if that was asked; return what the manifest says of it."""
+        from drtools.formats.trec import read_qrels
+        from drtools.retrieval.texts import judged_queries
+
+        if not self.multi_vector:
+            return {}
+        tried = source.tune(list(judged_queries(self.tune_queries or queries, self.tune).items()), depth, read_qrels(self.tune), self.tune_measure) if self.tune else []
+        return {"gamma": source.gamma, "tried": tried}
 
 
 class Scored(NamedTuple):

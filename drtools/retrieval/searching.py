@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from drtools.formats.store import Store
     from drtools.formats.vectors import Ids, Vectors
     from drtools.models.encoder import Encoder
+    from drtools.retrieval.joining import JoinedQueries, JoiningFlags
 
 QUERIES_A_BLOCK = 2048
 
@@ -155,7 +156,7 @@ class QueryEncoder:
 class DenseSource:
     """Inner products over vectors, exactly, or through a FAISS index."""
 
-    def __init__(self, queries: QueryEncoder, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
+    def __init__(self, queries: QueryEncoder | JoinedQueries, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
         self.array, self.index, self.parameters = array, index, parameters
 
@@ -208,18 +209,19 @@ class DenseSource:
 
 
 def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None,
-               **parameters: int | None) -> DenseSource:
-    """Open a vectors folder for exact search, or a FAISS index folder."""
+               joining: JoiningFlags | None = None, **parameters: int | None) -> DenseSource:
+    """Open a vectors folder for exact search, or a FAISS index folder; either may be joined of two encoders' vectors."""
     from drtools.formats.vectors import Ids, open_document_vectors
+    from drtools.retrieval.joining import open_queries
 
     if vectors:
         opened = open_document_vectors(vectors)
-        return DenseSource(QueryEncoder(opened.manifest, opened.path, encoder_flags, compute, query_vectors), opened.ids, array=opened.array)
+        return DenseSource(open_queries(opened.manifest, opened.path, encoder_flags, compute, query_vectors, joining), opened.ids, array=opened.array)
     from drtools.retrieval import faiss_index
 
     folder = Path(index)
     record = manifest.read(folder)
-    queries = QueryEncoder(record, folder, encoder_flags, compute, query_vectors)
+    queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     return DenseSource(queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
 
 

@@ -5,25 +5,32 @@
 
 nDCG@k, RR@k (MRR@k is the same), R@k, AP, P@k, Success@k, Judged@k: trec_eval's values, over all judged queries (one that
 a run lacks counts 0). Each run is compared with the first by a two-tailed paired t-test over queries, Holm-corrected for
-the number of runs compared.
+the number of runs compared. With --answers a document is relevant if its text holds an answer, by DPR's match of words.
+
+    drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
 from drtools import console, flags
 from drtools.errors import GateRefused, UserError
 
+ANSWERS = "Answers"
+ANSWERED = ("success", "rr", "mrr", "p")  # measures that need no relevant document beyond those listed
+
 
 def main(
     runs: Annotated[list[str], Argument(help="runs to measure; the first is what the others are compared with"), flags.Role.INPUT],
-    qrels: flags.Qrels,
-    measures: Annotated[str, Option(help="measures with commas between")] = "nDCG@10,RR@10,R@100",
+    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), flags.Role.INPUT] = None,
+    answers: Annotated[str | None, Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS), flags.Role.INPUT] = None,
+    corpus: Annotated[str | None, Option(help="--answers: the texts to find them in", rich_help_panel=ANSWERS), flags.Role.INPUT] = None,
+    answer_match: Annotated[Literal["string", "regex"], Option(help="string: words in their order, whatever their case; regex: regular expressions", rich_help_panel=ANSWERS)] = "string",
+    measures: Annotated[str | None, Option(help="measures with commas between; default nDCG@10,RR@10,R@100, with --answers Success@20,Success@100")] = None,
     min_rel: flags.MinRel = 1,
     only: flags.Only = None,
     rank_order: Annotated[bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")] = False,
@@ -34,21 +41,24 @@ def main(
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
     from drtools.evaluation.measures import parse_measure
+    from drtools.evaluation.report import comparisons, print_json, print_per_query, print_table
     from drtools.formats.trec import read_qrels, read_run
 
+    if (qrels is None) == (answers is None) or answers and not corpus:
+        raise UserError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
     gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
     if gate and len(runs) < 2:
         raise UserError("--gate compares the last run with the first; two runs are needed")
-    words = [word.strip() for word in measures.split(",") if word.strip()]
+    words = [word.strip() for word in (measures or ("Success@20,Success@100" if answers else "nDCG@10,RR@10,R@100")).split(",") if word.strip()]
     if gate_name and gate_name.lower() not in [word.lower() for word in words]:
         words.append(gate_name)
     parsed = [parse_measure(word) for word in words]
-    judged = read_qrels(qrels)
+    judged = judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed) if answers else read_qrels(qrels)
     if only:
         kept = read_qrels(only)
         judged = {query_id: grades for query_id, grades in judged.items() if query_id in kept}
         if not judged:
-            raise UserError(f"{only}: names none of the queries that {qrels} judges")
+            raise UserError(f"{only}: names none of the queries that {qrels or answers} judges")
     results = [measured(name, read_run(name, rank_order), judged, parsed, min_rel) for name in runs]
     compared = comparisons(results)
     if json:
@@ -61,6 +71,26 @@ def main(
         check_gate(gate_name, gate_least, words, results)
 
 
+def judged_by_answers(answers: str, corpus: str, matching: str, runs: list[str], rank_order: bool, parsed: list) -> dict[str, dict[str, int]]:
+    """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
+    from drtools.evaluation.answers import judge
+    from drtools.formats.answers import read_answers
+    from drtools.formats.store import open_store
+    from drtools.formats.trec import read_run
+
+    for measure in parsed:
+        if measure.k is None or measure.name.lower().partition("@")[0] not in ANSWERED:
+            raise UserError(f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected Success@k, RR@k or P@k")
+    deepest = max(measure.k for measure in parsed)
+    given = read_answers(answers)
+    listed: dict[str, dict[str, None]] = {query_id: {} for query_id in given}
+    for name in runs:
+        run = read_run(name, rank_order)
+        for query_id, documents in listed.items():
+            documents.update(dict.fromkeys(list(run.get(query_id, ()))[:deepest]))
+    return judge(listed, given, open_store(corpus), matching)
+
+
 def measured(name: str, run: dict, judged: dict, parsed: list, min_rel: int) -> dict[str, dict[str, float]]:
     """Return {measure: {query: value}} of one run, and count what does not fit the judgements."""
     from drtools.evaluation.measures import evaluate
@@ -70,65 +100,6 @@ def measured(name: str, run: dict, judged: dict, parsed: list, min_rel: int) -> 
         raise UserError(f"{name}: holds none of the {len(judged):,} judged queries; do the run and the qrels belong together?")
     console.notice(lacking, f"{name} lacks {lacking:,} of the {len(judged):,} judged queries; they count 0")
     return evaluate(judged, run, parsed, min_rel)
-
-
-def comparisons(results: list[dict]) -> list[dict[str, tuple[float, float]]]:
-    """Return for each run {measure: (p, corrected p)} against the first; empty for the first itself."""
-    from drtools.evaluation.significance import holm, paired_t_test
-
-    compared: list[dict[str, tuple[float, float]]] = [{} for _ in results]
-    for measure, first in results[0].items():
-        raw = [paired_t_test(first, result[measure]) for result in results[1:]]
-        for at, pair in enumerate(zip(raw, holm(raw), strict=True), start=1):
-            compared[at][measure] = pair
-    return compared
-
-
-def print_table(runs: list[str], results: list[dict], compared: list[dict], queries: int, alpha: float) -> None:
-    """Print the table for a person."""
-    from drtools.evaluation.measures import mean
-
-    names = list(results[0])
-    rows = [["", *(f"{name} " for name in names)]]
-    for run, result, against in zip(runs, results, compared, strict=True):
-        marks = ["*" if name in against and against[name][1] < alpha else " " for name in names]
-        rows.append([run, *(f"{mean(result[name]):.4f}{mark}" for name, mark in zip(names, marks, strict=True))])
-        if against:
-            rows.append(["  p against the first", *(f"{against[name][1]:.4f} " for name in names)])
-    print(console.aligned(rows))
-    words = f"{queries:,} judged queries"
-    if len(runs) > 1:
-        holm_words = f", Holm-corrected over {len(runs) - 1} runs" if len(runs) > 2 else ""
-        words += f"; * differs from {runs[0]}, p < {alpha:g} (two-tailed paired t-test{holm_words})"
-    print(words)
-
-
-def print_per_query(runs: list[str], results: list[dict]) -> None:
-    """Print one line for each run, measure and query, and the mean as query `all`."""
-    from drtools.evaluation.measures import mean
-
-    for run, result in zip(runs, results, strict=True):
-        for measure, by_query in result.items():
-            lines = [f"{run}\t{measure}\t{query_id}\t{value:.4f}\n" for query_id, value in by_query.items()]
-            sys.stdout.writelines([*lines, f"{run}\t{measure}\tall\t{mean(by_query):.4f}\n"])
-
-
-def print_json(runs: list[str], results: list[dict], compared: list[dict], queries: int, per_query: bool) -> None:
-    """Print one JSON object."""
-    import orjson
-
-    from drtools.evaluation.measures import mean
-
-    rows = []
-    for run, result, against in zip(runs, results, compared, strict=True):
-        row = {"run": run, "measures": {name: mean(by_query) for name, by_query in result.items()}}
-        if against:
-            row["against_first"] = {name: {"difference": mean(result[name]) - mean(results[0][name]), "p": p, "p_holm": corrected}
-                                    for name, (p, corrected) in against.items()}
-        if per_query:
-            row["per_query"] = result
-        rows.append(row)
-    print(orjson.dumps({"judged_queries": queries, "test": "two-tailed paired t-test", "runs": rows}, option=orjson.OPT_INDENT_2).decode())
 
 
 def parse_gate(text: str) -> tuple[str, float]:

@@ -26,20 +26,25 @@ def main(
     normalization: Annotated[Literal["none", "min-max", "z-score"], Option(help="linear: of each list, before the sum")] = "none",
     missing: Annotated[Literal["lowest", "zero"], Option(help="linear: score of a document that a list lacks")] = "lowest",
     tune: Annotated[str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), flags.Role.INPUT] = None,
+    tune_answers: Annotated[str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), flags.Role.INPUT] = None,
+    corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), flags.Role.INPUT] = None,
     tune_runs: Annotated[list[str] | None, Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"), flags.Role.INPUT] = None,
-    tune_measure: Annotated[str, Option(help="what to tune for")] = "nDCG@10",
+    tune_measure: Annotated[str | None, Option(help="what to tune for; default nDCG@10, with answers Success@100")] = None,
     depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000,
 ) -> None:
     """Compose: read, tune if asked, fuse, write."""
     from drtools.evaluation.measures import parse_measure
-    from drtools.formats.trec import read_qrels, read_run, write_run
+    from drtools.formats.trec import read_run, write_run
     from drtools.retrieval.fuse import fuse_runs, linear, reciprocal_rank, tune_weight
 
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run was given; fusion takes two or more")
-    if tune and len(runs) != 2:
+    tuned = tune or tune_answers
+    if tune and tune_answers or bool(tune_answers) != bool(corpus):
+        raise UserError("say either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them")
+    if tuned and len(runs) != 2:
         raise UserError(f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; say --weights")
-    if tune and weights:
+    if tuned and weights:
         raise UserError("--tune chooses the weight, --weights says it; expected one of them")
     if tune_runs and len(tune_runs) != len(runs):
         raise UserError(f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order")
@@ -52,16 +57,30 @@ def main(
 
     with output.file(file) as work:
         tried: list[tuple[float, float]] = []
-        if tune:
+        if tuned:
             tuned_on = [read_run(path) for path in tune_runs or runs]
-            best, tried = tune_weight(tuned_on, read_qrels(tune), parse_measure(tune_measure), lambda weight: fuse_with(1.0, weight), depth)
+            measure = tune_measure or ("nDCG@10" if tune else "Success@100")
+            best, tried = tune_weight(tuned_on, judgements(tune, tune_answers, corpus, tuned_on), parse_measure(measure), lambda weight: fuse_with(1.0, weight), depth)
             factors = [1.0, best]
-            console.say(f"weight of {runs[1]}: {best:g} ({tune_measure} {dict(tried)[best]:.4f} on {tune})")
+            console.say(f"weight of {runs[1]}: {best:g} ({measure} {dict(tried)[best]:.4f} on {tuned})")
         inputs = [read_run(path) for path in runs]
         note_lacking(runs, inputs)
         fused = fuse_runs(inputs, fuse_with(*factors), depth)
         write_run(work.stream, fused.items(), "fused")
         work.finish(kind="run", queries=len(fused), weights=factors, tried=tried)
+
+
+def judgements(qrels: str | None, answers: str | None, corpus: str | None, runs: list[dict]) -> dict[str, dict[str, int]]:
+    """Read judgements, or make them of whether the runs' documents hold answers."""
+    from drtools.evaluation.answers import judge
+    from drtools.formats.answers import read_answers
+    from drtools.formats.store import open_store
+    from drtools.formats.trec import read_qrels
+
+    if qrels:
+        return read_qrels(qrels)
+    given = read_answers(answers)
+    return judge({query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given}, given, open_store(corpus))
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:

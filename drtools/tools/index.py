@@ -100,7 +100,8 @@ def build_faiss(folder, vectors, factory, train_sample, ef_construction, check, 
         shutil.copyfile(opened.path / IDS, work.path / IDS)
         recall = measured_recall(work.path, opened, check[1], check[2], seed) if check[0] else None
         kept = ("side", "dimension", "normalized", "model", "corpus", "title_separator", "max_tokens", "query_fingerprint", "document_fingerprint")
-        work.finish(kind="faiss", count=count, factory=factory, recall=recall, vectors=vectors, rem=opened.manifest.get("rem"), **{name: opened.manifest[name] for name in kept})
+        more = {name: opened.manifest[name] for name in ("joined", "rem") if name in opened.manifest}
+        work.finish(kind="faiss", count=count, factory=factory, recall=recall, vectors=vectors, **{name: opened.manifest[name] for name in kept}, **more)
     bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
     console.say(f"{folder.output}: {count:,} vectors, {console.bytes_as_words(bytes_written)}")
 

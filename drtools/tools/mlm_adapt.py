@@ -69,5 +69,5 @@ def main(
         snapshots = Snapshots(work, *times, task.write) if task.world.is_first else None
         batches = task.batches()
         task.fit(batches, task.enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=1, paper_warmup=PAPER_WARMUP,
-                 lead=(task.head_steps, head_learning_rate), after_step=snapshots)
+                 opening=(task.head_steps, head_learning_rate), after_step=snapshots)
         task.finish(snapshots=snapshots.facts if snapshots else [])

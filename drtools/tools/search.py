@@ -5,8 +5,9 @@
     drtools search --index index --model star "how do vaccines work"
 
 --rerank RUN scores the documents of a run by an encoder. --multi-vector scores each query's top documents anew, by their passages
-and sentences too (encode --pieces): s + gamma * (best passage + best sentence), gamma as said or tuned on dev. A FAISS index or vectors are searched with the encoder that made
-them; another one is refused.
+and sentences too (encode --pieces): s + gamma * (best passage + best sentence), gamma as said or tuned on dev. A FAISS index or
+vectors are searched with the encoder that made them; another one is refused. Those that concat-spar joined are searched with both
+their encoders: --mu weighs the second anew.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.retrieval.joining import JoiningFlags
+from drtools.retrieval.multi_vector import MultiVectorFlags, open_multi_vector
 
-SOURCE, BM25, APPROXIMATE, PIECES = "What to search", "BM25", "Approximate search", "Pieces"
+SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
 QUERIES_A_SAVE = 1024
 
@@ -45,25 +48,19 @@ def main(
     rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.5,
     nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None,
     ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)] = None,
-    multi_vector: Annotated[bool, Option("--multi-vector", help="--vectors: score the top documents by their pieces too", rich_help_panel=PIECES)] = False,
-    gamma: Annotated[float, Option(min=0, help="weight of the best passage and the best sentence", rich_help_panel=PIECES)] = 0.4,
-    tune: Annotated[str | None, Option(help="qrels (dev): choose gamma on them", rich_help_panel=PIECES), flags.Role.INPUT] = None,
-    tune_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PIECES), flags.Role.INPUT] = None,
-    tune_measure: Annotated[str, Option(help="what to tune for", rich_help_panel=PIECES)] = "nDCG@10",
+    joining: JoiningFlags = JoiningFlags(),
+    pieces: MultiVectorFlags = MultiVectorFlags(),
     title_separator: flags.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
 ) -> None:
     """Compose: a source of hits; a run, or hits for a person."""
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
-    if (multi_vector and (not vectors or rerank)) or (tune and not (multi_vector and (queries or tune_queries))):
-        raise UserError("--multi-vector scores pieces beside --vectors, without --rerank; --tune chooses its gamma and needs --queries or --tune-queries")
-    source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, bm25=(k1, b),
+    pieces.check(vectors, rerank, queries)
+    source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
                          rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)
-    if multi_vector:
-        from drtools.retrieval.multi_vector import open_multi_vector
-
-        source = open_multi_vector(source, vectors, gamma)
+    if pieces.multi_vector:
+        source = open_multi_vector(source, vectors, pieces.gamma)
     if words is not None:
         from drtools.retrieval.showing import show_hits
 
@@ -71,23 +68,14 @@ def main(
         return show_hits(words, found.hits, corpus or source.record.get("corpus"))
     with output.file(file) as work:
         texts = query_texts(queries, query_vectors, only)
-        tuned = tune_gamma(source, tune_queries or queries, tune, tune_measure, depth or RUN_DEPTH) if tune else {}
+        gamma = pieces.settle(source, queries, depth or RUN_DEPTH)
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
         for name, say in (("truncated", "queries were cut"), ("empty", "queries were empty"), ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"), ("none", "queries have no hits")):
             console.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
-        work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts), **({"gamma": source.gamma} if multi_vector else {}), **tuned)
+        work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts), **gamma)
 
 
-def tune_gamma(source, queries: str, qrels: str, measure: str, depth: int) -> dict:
-    """Let the source choose its gamma on judged queries; return what the manifest says of it."""
-    from drtools.formats.trec import read_qrels
-    from drtools.retrieval.texts import judged_queries
-
-    judged = read_qrels(qrels)
-    return {"tried": source.tune(list(judged_queries(queries, qrels).items()), depth, judged, measure)}
-
-
-def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, title_separator, *, bm25, rm3, nprobe, ef_search):
+def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, *, bm25, rm3, nprobe, ef_search):
     """Open what is searched."""
     from drtools.models.device import all_threads
     from drtools.retrieval.searching import LuceneSource, index_kind, open_dense
@@ -97,6 +85,8 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
         raise UserError("say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus")
     if rerank and index:
         raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
+    if joining.said and (rerank and not vectors or index and index_kind(index) == "lucene"):
+        raise UserError(f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither")
     if rerank and not vectors:
         return CorpusReranker(rerank, corpus, encoder_flags, compute, title_separator)
     if index and index_kind(index) == "lucene":
@@ -107,7 +97,7 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
         return LuceneSource(index, *bm25, rm3=Rm3(*rm3) if rm3 else None, threads=compute.threads or all_threads())
     if rm3:
         raise UserError("--rm3 expands queries of a Lucene index; this is none")
-    dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, nprobe=nprobe, ef_search=ef_search)
+    dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search)
     return VectorsReranker(rerank, dense) if rerank else dense
 
 

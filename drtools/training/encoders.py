@@ -13,7 +13,7 @@ from drtools.batches.usable import Scores, usable_examples
 from drtools.errors import UserError
 from drtools.formats.store import open_store
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
-from drtools.models.heads import add_projection
+from drtools.models.heads import add_projection, drop_head
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
 from drtools.models.rem import check_folds, fold_rem, train_parts
@@ -62,6 +62,9 @@ class EncoderTraining(Task):
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
                 console.notice(not add_projection(half), f"{start} has a head already; --head projection changed nothing")
+        if self.shape and self.shape.head == "none":
+            for half in halves(model):
+                console.notice(not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing")
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
         apply_flags(model, flags)
@@ -80,9 +83,9 @@ class EncoderTraining(Task):
         return QueryBatches(texts, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
                             shares=self.world.shares, rank=self.world.rank)
 
-    def measure_on(self, dev: DevFlags, source: Source, queries: str) -> Callable[[], dict[str, float]] | None:
+    def measure_on(self, dev: DevFlags, source: Source, queries: str, beside: Callable | None = None) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the dev judgements, if there are any, by default over a source's corpus."""
-        return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator)
+        return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator, beside)
 
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""

@@ -36,6 +36,8 @@ class LiveIndex:
         self.array, self.index = None, None
         self.path = Path(index or vectors)
         self.record = manifest.read(self.path)
+        if "joined" in self.record:
+            raise UserError(f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own encoder, then join these")
         if vectors:
             opened = open_document_vectors(vectors)
             self.array, self.ids = opened.array, opened.ids

@@ -204,7 +204,7 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
     """
     run.model.train()
     ahead = _Ahead(batches, refresh)
-    total = run.plan.steps + run.plan.lead_steps if run.plan.steps < UNKNOWN_STEPS else None
+    total = run.plan.steps + run.plan.opening_steps if run.plan.steps < UNKNOWN_STEPS else None
     if refresh and run.refreshed:
         refresh.load(run.work.working / run.refreshed)
     with _stop_at_a_step() as asked, ahead.thread, console.progress("training", total, "steps", run.step) as progress:

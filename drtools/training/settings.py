@@ -50,12 +50,16 @@ class StudentFlags:
     scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
 
 
+Head = Annotated[Literal["keep", "projection", "none"], Option(
+    help="projection: a linear layer and LayerNorm, for a model without a head; none: no layer nor normalization behind the pooling", rich_help_panel="Encoder")]
+
+
 @dataclass
 class ShapeFlags:
     """What the encoder that `--model` names becomes before it is trained."""
 
     untied: Annotated[bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")] = False
-    head: Annotated[Literal["keep", "projection"], Option(help="projection: a linear layer and LayerNorm, for a model without a head", rich_help_panel="Encoder")] = "keep"
+    head: Head = "keep"
 
 
 @dataclass
@@ -101,7 +105,7 @@ class Metric(NamedTuple):
 class Plan:
     """Steps to take and the learning rate at each: linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
 
-    A lead of `lead_steps` more goes before, at a rate of its own; minutes run from its start.
+    An opening of `opening_steps` more goes before, at a rate of its own; minutes run from its start.
     """
 
     steps: int
@@ -111,14 +115,14 @@ class Plan:
     evaluate_every_steps: int
     schedule_steps: int | None = None  # None: the same as steps
     constant: bool = False
-    lead_steps: int = 0
-    lead_rate: float = 0.0
+    opening_steps: int = 0
+    opening_rate: float = 0.0
 
     def rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step (from 0), after so many seconds of training."""
-        if step < self.lead_steps:
-            return self.lead_rate
-        step -= self.lead_steps
+        if step < self.opening_steps:
+            return self.opening_rate
+        step -= self.opening_steps
         done = step / (self.schedule_steps or self.steps)
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
@@ -131,7 +135,7 @@ class Plan:
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""
-        return step >= self.steps + self.lead_steps or bool(self.minutes) and seconds >= 60 * self.minutes
+        return step >= self.steps + self.opening_steps or bool(self.minutes) and seconds >= 60 * self.minutes
 
 
 def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:

@@ -51,15 +51,15 @@ class Task:
         return all([use_sliced_attention(body) for body in bodies])
 
     def fit(self, batches: Callable[[int], Batch], loss_of: Loss, visits: int, measure: Callable[[], dict[str, float]] | None, *,
-            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None, lead: tuple[int, float] = (0, 0.0),
+            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None, opening: tuple[int, float] = (0, 0.0),
             after_step: Callable[[int, float], None] | None = None, learner: nn.Module | None = None) -> None:
         """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
 
-        A `lead` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in place of the model: a
+        An `opening` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in place of the model: a
         module that holds it, and what else serves training alone.
         """
         steps = plan(self.training, visits, default_epochs, paper_warmup)
-        steps.lead_steps, steps.lead_rate = lead
+        steps.opening_steps, steps.opening_rate = opening
         self.run = Run(learner or self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
         fit(self.run, batches, loss_of, measure, refresh, after_step)
 

@@ -50,6 +50,10 @@ def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, 
     manifest = json.loads((tmp_path / "target/manifest.json").read_text())
     assert manifest["head"] == "the start's own" and manifest["head_steps"] == 0
     assert [adapted["steps"] for adapted in manifest["adapted_on"]] == [10, 5]
+    from drtools.models.encoder import load_encoder
+
+    found = load_encoder(str(tmp_path / "target")).side_fingerprints()
+    assert found == {side: manifest[f"{side}_fingerprint"] for side in found}, "the head makes no vectors"
     for name in ("source", "target"):
         outcome = drtools("encode", "--model", tmp_path / name, "--documents", toy.corpus, "--precision", "fp32", "-o", tmp_path / f"{name}-vectors")
         assert outcome.status == 0, outcome.err

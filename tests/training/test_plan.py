@@ -42,11 +42,11 @@ def test_a_constant_rate_stays_after_its_warmup():
     assert [by_time.rate(0, seconds) for seconds in (3, 6, 59)] == pytest.approx([0.5, 1, 1])
 
 
-def test_a_lead_goes_before_and_does_not_count():
-    led = made(steps=20)
-    led.lead_steps, led.lead_rate = 7, 0.3
-    assert [led.rate(step, 0.0) for step in (0, 6)] == [0.3, 0.3] and led.rate(7, 0.0) == made(steps=20).rate(0, 0.0) and led.rate(20, 0.0) == made(steps=20).rate(13, 0.0)
-    assert not led.is_over(26, 0.0) and led.is_over(27, 0.0)
+def test_an_opening_goes_before_and_does_not_count():
+    opened = made(steps=20)
+    opened.opening_steps, opened.opening_rate = 7, 0.3
+    assert [opened.rate(step, 0.0) for step in (0, 6)] == [0.3, 0.3] and opened.rate(7, 0.0) == made(steps=20).rate(0, 0.0) and opened.rate(20, 0.0) == made(steps=20).rate(13, 0.0)
+    assert not opened.is_over(26, 0.0) and opened.is_over(27, 0.0)
 
 
 @pytest.mark.parametrize("flags", [{"schedule": "constant", "schedule_steps": 9}, {"epochs": 0}, {"minutes": -1}])

@@ -1,0 +1,65 @@
+"""Whether a text holds an answer, as DPR decides it, and judgements made of that."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from drtools import console
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from drtools.formats.store import Store
+    from drtools.formats.trec import Qrels
+
+Matching = Literal["string", "regex"]
+
+
+def words_of(text: str) -> list[str]:
+    """Return a text's words and signs in lower case, after NFD: runs of letters, numbers and marks, else single visible characters (DPR's SimpleTokenizer)."""
+    import regex
+
+    normal = unicodedata.normalize("NFD", text)
+    return [word.lower() for word in regex.findall(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]", normal)]
+
+
+def string_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether a text has one of the answers among its words, as neighbours and in their order."""
+    wanted = [words for words in map(words_of, answers) if words]
+
+    def holds(text: str) -> bool:
+        words = words_of(text)
+        return any(words[at : at + len(answer)] == answer for answer in wanted for at in range(len(words) - len(answer) + 1))
+
+    return holds
+
+
+def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether one of the answers, regular expressions whatever their case, occurs in a text (TREC's questions)."""
+    import regex
+
+    try:
+        patterns = [regex.compile(unicodedata.normalize("NFD", answer), regex.IGNORECASE | regex.MULTILINE) for answer in answers]
+    except regex.error as error:
+        raise UserError(f"answers {answers}: not a regular expression ({error}); mend it, or leave --answer-match at string") from None
+    return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
+
+
+MATCHERS = {"string": string_matcher, "regex": regex_matcher}
+
+
+def judge(lists: dict[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string") -> Qrels:
+    """Return judgements of every query with answers: 1 for each listed document whose text, without its title, holds one; else 0.
+
+    Listed documents that the corpus lacks are counted and judged 0.
+    """
+    qrels: Qrels = {}
+    lacking = 0
+    for query_id, given in answers.items():
+        holds = MATCHERS[matching](given)
+        found = {document_id: store.get(document_id) for document_id in lists.get(query_id, ())}
+        lacking += sum(document is None for document in found.values())
+        qrels[query_id] = {document_id: int(document is not None and holds(document.text)) for document_id, document in found.items()}
+    console.notice(lacking, f"{lacking:,} listed documents are not in the corpus, so that no answer was looked for in them")
+    return qrels

@@ -1,0 +1,40 @@
+"""Answers of questions: JSONL, or DPR's `question<TAB>['answer', ...]`."""
+
+import ast
+from pathlib import Path
+
+from drtools.errors import UserError
+from drtools.formats.jsonl import checked_id, parse_object
+from drtools.formats.lines import decode, read_lines, shown
+
+EXPECTED = """expected {"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
+
+
+def read_answers(path: str | Path) -> dict[str, list[str]]:
+    """Return query id -> answers, in the file's order. DPR's lines have no ids: theirs are the lines' numbers, from 0.
+
+    Raises UserError with file:line for a line of neither form, an id that stands twice, a file without a line.
+    """
+    answers: dict[str, list[str]] = {}
+    for number, line in read_lines(path):
+        if line.lstrip()[:1] == b"{":
+            record = parse_object(line, path, number)
+            query_id, given = checked_id(record.get("_id"), path, number), record.get("answers")
+        else:
+            query_id, given = str(number - 1), _of_columns(decode(line, path, number))
+        if not isinstance(given, list) or not given or not all(isinstance(answer, str) and answer.strip() for answer in given):
+            raise UserError(f"{shown(path)}:{number}: no list of answers was found; {EXPECTED}")
+        if query_id in answers:
+            raise UserError(f"{shown(path)}:{number}: the query id {query_id!r} stands twice; give each question one line")
+        answers[query_id] = given
+    if not answers:
+        raise UserError(f"{shown(path)}: no answers; {EXPECTED}")
+    return answers
+
+
+def _of_columns(line: str) -> object:
+    columns = line.split("\t")
+    try:
+        return ast.literal_eval(columns[1]) if len(columns) == 2 else None
+    except (ValueError, SyntaxError):
+        return None

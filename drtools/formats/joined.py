@@ -1,0 +1,65 @@
+"""Vectors of two encoders as one: side by side, or summed; made on the way, or written.
+
+The query's second part is weighed by mu and the document's is not, so that the inner product of [q1, mu * q2] and [d1, d2] is s1 + mu * s2
+for whatever mu a query brings (Chen et al. 2022, 3.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.formats.vectors import Ids
+
+How = Literal["concat", "sum"]
+
+
+def join(how: How, first: np.ndarray, second: np.ndarray, mu: float | np.ndarray = 1.0) -> np.ndarray:
+    """Return float32 [v1, mu * v2] (`concat`) or v1 + mu * v2 (`sum`) of vectors [N, D1] and [N, D2]; mu may be one for each row, [N]."""
+    import numpy as np
+
+    weighed = np.reshape(np.asarray(mu, np.float32), (-1, 1)) * np.asarray(second, np.float32)
+    first = np.asarray(first, np.float32)
+    return first + weighed if how == "sum" else np.concatenate([first, weighed], axis=1)
+
+
+class JoinedArray:
+    """Two arrays [N, D1] and [N, D2] that are read as one; nothing is copied but the rows that are asked for.
+
+    `order` says which row of the second belongs to each of the first; None: the same.
+    """
+
+    def __init__(self, how: How, first: np.ndarray, second: np.ndarray, order: np.ndarray | None = None) -> None:
+        import numpy as np
+
+        if how == "sum" and first.shape[1] != second.shape[1]:
+            raise UserError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by --how concat")
+        self.how, self.first, self.second, self.order = how, first, second, order
+        self.shape = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
+        self.dtype = np.promote_types(first.dtype, second.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def parts(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return both parts of some rows, apart."""
+        return self.first[rows], self.second[rows if self.order is None else self.order[rows]]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return join(self.how, *self.parts(rows)).astype(self.dtype)
+
+
+def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None:
+    """Return the row among `others` of each id, None if both have the same ids in the same order; UserError for an id that they lack."""
+    import numpy as np
+
+    if ids.bytes[:] == others.bytes[:]:
+        return None
+    rows = [others.row_of(ids[row]) for row in range(len(ids))]
+    if None in rows:
+        raise UserError(f"{names[1]}: has no vector of {ids[rows.index(None)]!r}, which {names[0]} has; encode the same texts with both")
+    return np.array(rows, np.int64)

@@ -1,0 +1,151 @@
+"""A lexical encoder (Lambda) without attention: the vector of a text is the sum of its terms' rows, each with its BM25 weight.
+
+A projection's rows are random signs, drawn by a hash of (seed, term): inner products are BM25 scores up to noise that shrinks with
+the square root of the dimension (Johnson and Lindenstrauss; signs by Achlioptas 2003). A static encoder has rows fitted to a corpus, see
+`drtools.models.factorization`, and random ones for terms that the corpus lacks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.models.bm25 import document_weights, inverse_document_frequency
+from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
+
+FILE = "lexical.safetensors"
+NO_LIMIT = 2**31 - 1  # terms: no text is cut
+# [ours] of a fitted encoder's rows for terms without one: a match counts fully, and between two texts that share none the noise is a
+# tenth of a term's weight; the document's row is the larger one, for a document has few such terms
+UNSEEN_NOISE = 0.1
+
+
+@dataclass
+class LexicalSettings:
+    """How terms are made and weighed: the analyzer's language, BM25's constants, what was counted in the corpus, the random rows."""
+
+    encoder: str  # projection or static
+    language: str
+    dimension: int
+    k1: float
+    b: float
+    documents: int
+    mean_length: float
+    seed: int
+
+
+def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # int64 [U] -> float32 [U, D]
+    """Return each key's row of length 1, of signs that depend on (seed, key) alone: 64 of them from each hash (SplitMix64) of a counter."""
+    with np.errstate(over="ignore"):
+        state = keys.astype(np.uint64)[:, None] + np.uint64(seed * 0xD1342543DE82EF95 % 2**64)
+        words = state + np.arange(1, -(-dimension // 64) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        words ^= words >> np.uint64(31)
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=dimension)
+    length = np.float32(dimension**-0.5)
+    return np.where(bits, length, -length)
+
+
+class LexicalEncoder(nn.Module):
+    """One side (`query` or `document`) of a lexical encoder. `tokenizer` is its analyzer, `known` the keys of the terms that it met.
+
+    `statistics` holds sorted `keys` int64 [T] with `frequencies` [T], and of a static encoder sorted `row_keys` [R] with
+    the rows of this side [R, D].
+    """
+
+    def __init__(self, side: str, settings: LexicalSettings, statistics: dict[str, Tensor], tokenizer: Callable, known: dict[str, int], folder: Path) -> None:
+        super().__init__()
+        self.side, self.terms, self.tokenizer, self.known, self.folder = side, settings, tokenizer, known, folder
+        self.settings = EncoderSettings(pooling=(), max_query_tokens=NO_LIMIT, max_document_tokens=NO_LIMIT)
+        self.dimension = settings.dimension
+        self.keys, self.frequencies = (statistics[name].numpy() for name in ("keys", "frequencies"))
+        self.register_buffer("row_keys", statistics.get("row_keys", torch.empty(0, dtype=torch.int64)))
+        self.register_buffer("rows", statistics.get(f"{side}_rows", torch.empty(0, self.dimension, dtype=torch.float16)))
+
+    def of(self, side: str) -> LexicalEncoder:
+        """Return itself, for its own side."""
+        assert side == self.side
+        return self
+
+    def side_fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each side."""
+        return lexical_fingerprints(self.folder)
+
+    def weights(self, keys: np.ndarray, counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:  # [P] thrice -> float32 [P]
+        """Return BM25's weights of terms that stand `counts` times in texts of so many terms; each side has the square root of idf."""
+        shared = np.sqrt(inverse_document_frequency(self._frequencies_of(keys), self.terms.documents))
+        if self.side == "query":
+            return shared * counts.astype(np.float32)
+        return shared * document_weights(counts, lengths, self.terms.mean_length, self.terms.k1, self.terms.b)
+
+    def _frequencies_of(self, keys: np.ndarray) -> np.ndarray:
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[places] == keys, self.frequencies[places], 0)
+
+    def forward(self, keys: Tensor, weights: Tensor) -> Tensor:  # int64 [B, T], float32 [B, T] -> [B, D]
+        """Return the weighted sums of the terms' rows, in float32."""
+        terms, places = keys.unique(return_inverse=True)
+        return nn.functional.embedding_bag(places, self._rows_of(terms), per_sample_weights=weights, mode="sum")
+
+    def _rows_of(self, keys: Tensor) -> Tensor:  # [U] -> float32 [U, D]
+        if not len(self.row_keys):
+            return self._random_rows(keys)
+        places = torch.searchsorted(self.row_keys, keys).clamp(max=len(self.row_keys) - 1)
+        rows = self.rows[places].float()
+        without = self.row_keys[places] != keys
+        if without.any():
+            noise = UNSEEN_NOISE * self.dimension**0.5
+            rows[without] = self._random_rows(keys[without]) * (noise if self.side == "query" else 1 / noise)
+        return rows
+
+    def _random_rows(self, keys: Tensor) -> Tensor:
+        return torch.from_numpy(random_signs(keys.cpu().numpy(), self.dimension, self.terms.seed)).to(keys.device)
+
+
+def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], known: dict[str, int]) -> LexicalEncoder:
+    """Load one side of a lexical encoder; `analyzer(language)` makes what turns texts into lists of terms."""
+    from safetensors import SafetensorError, safe_open
+
+    settings = read_lexical_settings(folder)
+    try:
+        with safe_open(folder / FILE, "pt") as tensors:
+            statistics = {name: tensors.get_tensor(name) for name in tensors.keys() if not name.endswith("_rows") or name.startswith(side)}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical") from None
+    return LexicalEncoder(side, settings, statistics, analyzer(settings.language), known, folder).eval()
+
+
+def read_lexical_settings(folder: Path) -> LexicalSettings:
+    """Read a lexical folder's drtools.json; UserError if it is another model's."""
+    assert is_lexical(folder)
+    kept = manifest.read_json(folder / OURS)
+    names = {field.name for field in dataclasses.fields(LexicalSettings)}
+    if kept.keys() - {"kind"} != names:
+        raise UserError(f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the encoder again")
+    return LexicalSettings(**{name: kept[name] for name in names})
+
+
+def save_lexical(folder: Path, settings: LexicalSettings, statistics: dict[str, np.ndarray]) -> dict[str, str]:
+    """Write a lexical encoder's folder; return the fingerprints of its sides."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.ascontiguousarray(array) for name, array in statistics.items()}, folder / FILE)
+    (folder / OURS).write_text(json.dumps({"kind": "lexical", **dataclasses.asdict(settings)}, indent=2) + "\n", encoding="utf-8")
+    return lexical_fingerprints(folder)
+
+
+def lexical_fingerprints(folder: Path) -> dict[str, str]:
+    """Return {"query": ..., "document": ...}: the statistics, the rows and every setting, and the side."""
+    common = [weights_fingerprint(folder), manifest.read_json(folder / OURS)]
+    return {side: manifest.digest([*common, side]) for side in SIDES}

@@ -1,0 +1,140 @@
+"""Join the vectors of two encoders into one space, where scores are s1 + mu * s2 (SPAR).
+
+    drtools concat-spar base-vectors lambda-vectors --dev-queries queries.jsonl.gz --dev-qrels qrels/dev.tsv -o joined
+    drtools index --vectors joined -o index
+    drtools search --index index --queries queries.jsonl.gz -o spar.run
+    drtools search --index index --queries queries.jsonl.gz --mu 0.5 -o other.run
+
+The result is a vectors folder that index and search take; queries are encoded by both encoders and weighed by mu, which the
+documents know nothing of. mu is said (--mu), or tuned on dev: 19 values from .1 to 10, further if the best stands at an end, by both
+exact scores of each encoder's top 100. --no-copy names both folders and copies no vector. Vectors of queries are joined with --mu.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from drtools import console, flags, output
+from drtools.errors import UserError
+
+ROWS_A_BLOCK = 16384
+TUNING = "Tuning mu"
+
+
+def main(
+    folder: flags.FolderOutput,
+    first: Annotated[str, Argument(help="vectors folder of the base encoder"), flags.Role.INPUT],
+    second: Annotated[str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), flags.Role.INPUT],
+    how: Annotated[Literal["concat", "sum"], Option(help="concat: [q1, mu * q2] and [d1, d2]; sum: q1 + mu * q2 and d1 + d2")] = "concat",
+    mu: Annotated[float | None, Option(help="weight of the second encoder on the query side")] = None,
+    dev_qrels: Annotated[str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), flags.Role.INPUT] = None,
+    dev_answers: Annotated[str | None, Option(help="answers to tune mu on, in place of judgements (eval --answers)", rich_help_panel=TUNING), flags.Role.INPUT] = None,
+    corpus: Annotated[str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), flags.Role.INPUT] = None,
+    dev_queries: Annotated[str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), flags.Role.INPUT] = None,
+    dev_query_vectors: Annotated[list[str] | None, Option(help="vectors folders of the queries by the first and by the second, in place of --dev-queries", rich_help_panel=TUNING), flags.Role.INPUT] = None,
+    measure: Annotated[str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)] = None,
+    no_copy: Annotated[bool, Option("--no-copy", help="name both folders, copy no vector")] = False,
+    dtype: Annotated[Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")] = None,
+    compute: flags.ComputeFlags = flags.ComputeFlags(),
+) -> None:
+    """Compose: two folders into one, mu tuned if it was not said."""
+    if (mu is None) == (dev_qrels is None and dev_answers is None) or dev_qrels and dev_answers:
+        raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
+    if mu is None and bool(dev_queries) == bool(dev_query_vectors) or dev_query_vectors and len(dev_query_vectors) != 2:
+        raise UserError("mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by the second")
+    if dev_answers and not corpus:
+        raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
+    if no_copy and dtype:
+        raise UserError("--dtype with --no-copy: no vector is written; leave one of the two out")
+    with output.folder(folder) as work:
+        parts, joined = open_parts(first, second, how)
+        side = parts[0].manifest["side"]
+        if side == "query" and (mu is None or no_copy):
+            raise UserError(f"{first}: vectors of queries are joined with the --mu that was tuned on documents, and copied")
+        tried = []
+        if mu is None:
+            mu, tried = tuned(parts, joined, dev_qrels, dev_answers, corpus, dev_queries, dev_query_vectors, measure or ("RR@10" if dev_qrels else "Success@100"), compute)
+        write_vectors(parts, joined, dtype or joined.dtype.name, mu if side == "query" else 1.0, no_copy, work)
+        work.finish(kind="vectors", count=len(joined), dimension=joined.shape[1], dtype=dtype or joined.dtype.name, tried=tried, **facts(parts, how, mu))
+    console.say(f"{folder.output}: {len(joined):,} vectors of {joined.shape[1]} dimensions, mu {mu:g}")
+
+
+def open_parts(first: str, second: str, how: str):
+    """Open both folders; return them and their vectors as one array."""
+    from drtools.formats.joined import JoinedArray, order_of
+    from drtools.formats.vectors import open_vectors
+
+    parts = [open_vectors(path) for path in (first, second)]
+    sides = [part.manifest["side"] for part in parts]
+    if sides[0] != sides[1]:
+        raise UserError(f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side")
+    order = order_of(parts[0].ids, parts[1].ids, (first, second))
+    console.notice(len(parts[1].ids) - len(parts[0].ids), f"{len(parts[1].ids) - len(parts[0].ids):,} vectors of {second} are not in {first}; left out")
+    return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
+
+
+def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure, compute) -> tuple[float, list[dict]]:
+    """Return the best mu on dev and everything that was tried."""
+    from drtools.evaluation.answers import judge
+    from drtools.formats.answers import read_answers
+    from drtools.formats.store import open_store
+    from drtools.formats.trec import read_qrels
+    from drtools.retrieval.joining import open_queries
+    from drtools.retrieval.tuning import candidates, texts_to_tune_on, tune
+
+    wanted = read_answers(answers) if answers else read_qrels(qrels)
+    sources = [open_queries(part.manifest, part.path, flags.EncoderFlags(), compute, path) for part, path in zip(parts, query_vectors or (None, None), strict=True)]
+    texts = texts_to_tune_on(queries, sources[0], wanted, answers or qrels)
+    found = candidates(joined, [query_id for query_id, _ in texts], tuple(source.encode(texts) for source in sources), device=sources[0].computing.device)
+    if answers:
+        lists = {each.query_id: [parts[0].ids[row] for row in each.rows.tolist()] for each in found}
+        wanted = judge(lists, wanted, open_store(corpus))
+    mu, tried = tune(found, parts[0].ids, wanted, measure)
+    best = max(one["value"] for one in tried)
+    console.say(f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from {tried[0]['mu']:g} to {tried[-1]['mu']:g}")
+    return mu, tried
+
+
+def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> None:
+    """Write ids and joined rows block by block, each done once it is on the disk; or the names of both folders."""
+    import shutil
+
+    from drtools.formats.joined import join
+    from drtools.formats.vectors import ARRAY, IDS, create_array, find_not_finite, open_array, write_parts
+
+    shutil.copyfile(parts[0].path / IDS, work.path / IDS)
+    if no_copy:
+        return write_parts(work.path, joined.how, parts, work.target)
+    done = work.state.get("done", 0)
+    if not done:
+        create_array(work.path, *joined.shape, dtype)
+    with console.progress("joining", len(joined), "vectors", done) as progress:
+        for start in range(done, len(joined), ROWS_A_BLOCK):
+            rows = slice(start, min(start + ROWS_A_BLOCK, len(joined)))
+            first, second = joined.parts(rows)
+            array = open_array(work.path / ARRAY, "r+")  # anew, so that no more than a block of it is ever in memory
+            array[rows] = join(joined.how, first, second, mu)
+            bad = find_not_finite(array[rows])
+            if bad is not None:
+                raise UserError(f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none; say --dtype float32, or encode again")
+            array.flush()
+            del array
+            work.save(done=rows.stop)
+            progress.advance(rows.stop - start)
+
+
+def facts(parts, how: str, mu: float) -> dict:
+    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
+    from drtools import manifest
+    from drtools.retrieval.joining import part_record
+
+    records = [part_record(part) for part in parts]
+    base = records[0]
+    prints = {side: manifest.digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")}
+    return {
+        "side": base["side"], "normalized": False, "model": " + ".join(record["model"] for record in records), "corpus": base["corpus"],
+        "title_separator": base["title_separator"], "max_tokens": base["max_tokens"], "joined": {"how": how, "mu": mu, "parts": records},
+        **{f"{side}_fingerprint": value for side, value in prints.items()},
+    }

@@ -1,0 +1,79 @@
+"""An encoder that is trained beside another whose vectors stay: scores are s1 + mu * s2, and mu learns too (SPAR's joint training).
+
+A text's row is [v1, v2], a query's [v1, mu * v2], so that the loop, every loss and dev evaluation see one model. The other encoder is not run:
+its vectors are looked up, in the folders that it wrote.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drtools.errors import UserError
+from drtools.formats.vectors import open_document_vectors, open_vectors
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+
+# [ours] mu is exp(MU_RATE * a weight): in an AdamW step at 2e-5 it changes by .2%, where the weights of the body would leave it as it is
+MU_RATE = 100.0
+
+
+class Beside:
+    """The other encoder's vectors of documents and queries, looked up by id."""
+
+    def __init__(self, documents: str, queries: str) -> None:
+        self.vectors = {"document": open_document_vectors(documents), "query": open_vectors(queries)}
+        theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
+        if theirs["side"] != "query" or theirs["document_fingerprint"] != ours["document_fingerprint"]:
+            raise UserError(f"{queries}: not queries' vectors by the encoder that made {documents} ({ours['model']}); encode --queries with that one")
+        self.dimension = ours["dimension"]
+
+    def __call__(self, side: str, ids: list[str]) -> np.ndarray:
+        """Return the vectors of texts of a side, float32 [N, D]."""
+        vectors = self.vectors[side]
+        rows = [vectors.ids.row_of(text_id) for text_id in ids]
+        if None in rows:
+            raise UserError(f"{vectors.path}: no vector of {side} {ids[rows.index(None)]!r}; encode all that is trained and measured on")
+        return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
+
+
+class JointModel(nn.Module):
+    """An encoder and mu. Saved, it is the encoder alone that counts."""
+
+    def __init__(self, encoder: Encoder | EncoderPair, other_dimension: int, mu: float) -> None:
+        super().__init__()
+        self.encoder, self.other_dimension, self.start = encoder, other_dimension, mu
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    @property
+    def mu(self) -> Tensor:
+        """What the other encoder's scores are weighed by, [1]."""
+        return self.start * torch.exp(MU_RATE * self.weight)
+
+    @property
+    def dimension(self) -> int:
+        """The length of a row."""
+        return self.encoder.dimension + self.other_dimension
+
+    def of(self, side: str) -> JointSide:
+        """Return what makes rows of a side (`query` or `document`)."""
+        return JointSide(self, self.encoder.of(side), side)
+
+
+class JointSide:
+    """One side of a JointModel: its encoder's tokenizer and settings, rows of both."""
+
+    def __init__(self, model: JointModel, encoder: Encoder, side: str) -> None:
+        self.model, self.encoder, self.side = model, encoder, side
+        self.body, self.tokenizer, self.settings, self.folder = encoder.body, encoder.tokenizer, encoder.settings, encoder.folder
+        self.dimension = model.dimension
+
+    def __call__(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int, vectors: Tensor) -> Tensor:  # [B, T], [B, T], [B, D2] -> [B, D1 + D2]
+        """Return float32 [v1, v2], for queries [v1, mu * v2]."""
+        own = self.encoder(token_ids, mask, prompt_tokens)
+        return torch.cat([own, self.model.mu * vectors if self.side == "query" else vectors], dim=1)

@@ -1,0 +1,138 @@
+"""Sentences of a corpus: splitting, how many each passage gives, exact counts, word order."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+
+from drtools.batches.sentences import Sampled, sample, sentences_to_take, shuffle_words, split_sentences, thin
+from drtools.randomness import generator
+
+
+@pytest.mark.parametrize(("language", "sentences"), [
+    ("en", ["Dr. Smith et al. (2019) gave 3.5 mg of IL-6, cf. Fig. 2.", "The U.S. Army vs. the F.B.I. was late.", "Why?", "He left!"]),
+    ("zh", ["你好。", "今天天气怎么样？", "我觉得很好！", "他说：“我们走吧。”", "然后走了。"]),
+    ("ja", ["これはペンです。", "それは何ですか？", "わかりました！"]),
+    ("de", ["Das ist z.B. ein Test.", "Dr. Müller kam am 3. Oktober.", "Er ging."]),
+])
+def test_sentences_end_where_they_end(language, sentences):
+    text = ("" if language in ("zh", "ja") else "  ").join(sentences)
+    assert split_sentences(text, language) == sentences
+
+
+def test_white_space_is_single_and_nothing_is_no_sentence():
+    assert split_sentences("A  fox\nruns.\n\n \n It\tsleeps. ", "en") == ["A fox runs.", "It sleeps."]
+    assert split_sentences(" \n ", "en") == []
+
+
+@pytest.mark.parametrize(("count", "place", "taken"), [(12, 0, 10), (12, 1, 5), (12, 2, 3), (12, 3, 2), (12, 9, 1), (12, 99, 1), (1, 0, 1), (0, 0, 0)])
+def test_the_rule_of_the_paper_by_hand(count, place, taken):
+    assert sentences_to_take(count, place) == taken  # 12/1.2, 12/2.4, 12/3.6 = 3.33, 12/4.8 = 2.5 (to even), 12/12, ...
+
+
+def article(name: str, passages: int, sentences: int) -> list[dict]:
+    return [{"_id": f"{name}{n}", "title": name, "page": 7 if name == "Fox" else 8, "text": " ".join(f"{name} number {n} runs {at}." for at in range(sentences))}
+            for n in range(passages)]
+
+
+@pytest.mark.parametrize("key", ["title", "page"])
+def test_each_passage_of_an_article_gives_what_the_rule_says(tmp_path, key):
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", article("Fox", 4, 12) + article("Newt", 2, 12) + [{"_id": "empty", "title": "Newt", "page": 8, "text": ""}])
+    given = list(sample(corpus, key, "en", seed=1))
+    assert [len(each.sentences) for each in given] == [10, 5, 3, 2, 10, 5, 0]
+    for each in given[:-1]:
+        assert len(dict(each.sentences)) == len(each.sentences), "without replacement"
+        assert all(text.endswith(f"runs {at}.") for at, text in each.sentences)
+    assert [each.sentences for each in sample(corpus, key, "en", seed=2)] != [each.sentences for each in given]
+    assert list(sample(corpus, key, "en", seed=1, skip=3)) == given[3:], "places in the article are counted on the way"
+
+
+def test_documents_without_a_title_are_articles_of_their_own(tmp_path):
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", [{**document, "title": ""} for document in article("Fox", 3, 12)])
+    assert [len(each.sentences) for each in sample(corpus, "title", "en", seed=1)] == [10, 10, 10]
+    assert [len(each.sentences) for each in sample(corpus, None, "en", seed=1)] == [12, 12, 12]
+
+
+def test_thinning_keeps_exactly_so_many_and_each_sentence_as_often():
+    kept = Counter()
+    for seed in range(400):
+        wanted, left, chosen = 6, 20, []
+        for number in range(5):
+            given = Sampled(f"d{number}", [(at, "") for at in range(4)], 4)
+            these = thin(given, seed, wanted, left)
+            wanted, left = wanted - len(these.sentences), left - 4
+            chosen += [(these.document, at) for at, _ in these.sentences]
+        assert len(chosen) == 6
+        kept.update(chosen)
+    expected, deviation = 400 * 6 / 20, np.sqrt(400 * 0.3 * 0.7)
+    assert len(kept) == 20 and all(abs(count - expected) < 4 * deviation for count in kept.values())
+
+
+def test_shuffling_keeps_the_words_and_loses_the_order():
+    text = "the quick fox, it runs over the hill and sleeps"
+    shuffled = shuffle_words(text, generator(1))
+    assert sorted(shuffled.split()) == sorted(text.split()) and shuffled != text
+    chinese = shuffle_words("今天天气怎么样", generator(1))
+    assert sorted(chinese) == sorted("今天天气怎么样") and chinese != "今天天气怎么样"
+    assert shuffle_words("fox", generator(1)) == "fox" and shuffle_words("", generator(1)) == ""
+
+
+def lines_of(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_tool_writes_queries_that_name_their_documents(drtools, tmp_path):
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", article("Fox", 30, 12))
+    done = drtools("sample-queries", "--corpus", corpus, "--count", 17, "-o", tmp_path / "a.jsonl")
+    assert done.status == 0, done.err
+    made = lines_of(tmp_path / "a.jsonl")
+    assert len(made) == 17 and len({line["_id"] for line in made}) == 17
+    texts = {document["_id"]: document["text"] for document in article("Fox", 30, 12)}
+    assert all(line["text"] in texts[line["document"]] for line in made)
+    assert drtools("sample-queries", "--corpus", corpus, "--count", 17, "--shuffle", "-o", tmp_path / "b.jsonl").status == 0
+    shuffled = lines_of(tmp_path / "b.jsonl")
+    assert [line["_id"] for line in shuffled] == [line["_id"] for line in made], "the same sentences"
+    assert [sorted(line["text"].split()) for line in shuffled] == [sorted(line["text"].split()) for line in made]
+    assert [line["text"] for line in shuffled] != [line["text"] for line in made]
+
+
+def test_a_stopped_sampling_continues_to_the_same_bytes(drtools, tmp_path, monkeypatch):
+    from drtools.tools import sample_queries
+
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", article("Fox", 30, 12))
+    words = ["sample-queries", "--corpus", corpus, "--article-key", "title", "--count", 25]
+    assert drtools(*words, "-o", tmp_path / "whole.jsonl").status == 0
+    monkeypatch.setattr(sample_queries, "DOCUMENTS_A_SAVE", 7)
+    real = sample_queries.thinned
+
+    def stopped(*arguments):
+        for number, each in enumerate(real(*arguments)):
+            if number == 17:
+                raise KeyboardInterrupt
+            yield each
+
+    monkeypatch.setattr(sample_queries, "thinned", stopped)
+    assert drtools(*words, "-o", tmp_path / "parts.jsonl").status == 130
+    monkeypatch.setattr(sample_queries, "thinned", real)
+    done = drtools(*words, "-o", tmp_path / "parts.jsonl")
+    assert done.status == 0 and "continuing" in done.err
+    assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_given_queries_are_shuffled_by_their_ids(drtools, toy):
+    done = drtools("sample-queries", "--queries", toy.queries, "--shuffle")
+    assert done.status == 0, done.err
+    given = [json.loads(line) for line in open(toy.queries)]
+    made = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["_id"], sorted(line["text"].split())) for line in made] == [(line["_id"], sorted(line["text"].split())) for line in given]
+
+
+def test_what_cannot_be_meant_is_said(drtools, toy):
+    assert "say either --corpus" in drtools("sample-queries").err
+    assert "say --shuffle" in drtools("sample-queries", "--queries", toy.queries).err
+    done = drtools("sample-queries", "--corpus", toy.corpus, "--article-key", "pages")
+    assert done.status == 2 and "corpus.jsonl:1: no 'pages' among the keys (found '_id', 'title', 'text')" in done.err
+    done = drtools("sample-queries", "--corpus", toy.corpus, "--count", 10**6, "--strict", "-o", toy.folder / "x.jsonl")
+    assert done.status == 2 and "fewer than the 1,000,000" in done.err

@@ -1,0 +1,276 @@
+"""Joined vectors by the command line: their scores are s1 + mu * s2, their mu is what brute force finds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_bert
+
+from drtools.formats.trec import read_qrels, read_run
+from drtools.formats.vectors import IDS, open_vectors
+from drtools.retrieval.tuning import EXTENSIONS, GRID, Candidates, depth_weighted_accuracy, tune
+
+
+def encoder_of(folder: Path, seed: int, hidden: int) -> str:
+    """Save an encoder that does not normalize: the CLS states of a toy BERT."""
+    from torch import nn
+
+    from drtools.models.encoder import Encoder, load_body, save_encoder
+    from drtools.models.settings import EncoderSettings
+
+    body, tokenizer = load_body(Path(make_bert(folder / "body", seed, hidden)))
+    save_encoder(Encoder(body, tokenizer, EncoderSettings(pooling=("cls",), max_query_tokens=64, max_document_tokens=64), nn.Sequential()), folder / "encoder")
+    return str(folder / "encoder")
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory) -> dict[int, str]:
+    return {hidden: encoder_of(tmp_path_factory.mktemp(f"second-{hidden}"), 5, hidden) for hidden in (16, 32)}
+
+
+@pytest.fixture
+def made(toy, encoder_folder, second, drtools):
+    """Vectors of both sides by the base (32 dimensions) and by two others, in float32."""
+    for name, model in {"base": encoder_folder, "16": second[16], "32": second[32]}.items():
+        for side, path in (("documents", toy.corpus), ("queries", toy.queries)):
+            done = drtools("encode", "--model", model, f"--{side}", path, "--precision", "fp32", "--dtype", "float32", "-o", toy.folder / f"{name}-{side}")
+            assert done.status == 0, done.err
+    toy.of = lambda name, side: np.asarray(open_vectors(toy.folder / f"{name}-{side}").array)
+    toy.spar = lambda *words: drtools("concat-spar", *words)
+    toy.search = lambda out, *words: searched(drtools, toy, out, words)
+    return toy
+
+
+def searched(drtools, toy, out, words) -> dict[str, dict[str, float]]:
+    done = drtools("search", *words, "--precision", "fp32", "--depth", 60, "-o", toy.folder / out)
+    assert done.status == 0, done.err
+    return read_run(toy.folder / out)
+
+
+def expected(made, other: str, mu, how: str = "concat") -> np.ndarray:  # -> [20, 60]
+    """Both scores by numpy, from the parts' vectors."""
+    first, second = [made.of(name, "queries").astype(np.float64) for name in ("base", other)]
+    one, two = [made.of(name, "documents").astype(np.float64) for name in ("base", other)]
+    weighed = np.reshape(mu, (-1, 1)) * second
+    return (first + weighed) @ (one + two).T if how == "sum" else first @ one.T + weighed @ two.T
+
+
+def same(run: dict[str, dict[str, float]], table: np.ndarray) -> None:
+    assert len(run) == 20
+    for query_id, hits in run.items():
+        assert len(hits) == 60
+        for document, score in hits.items():
+            assert score == pytest.approx(table[int(query_id[1:]), int(document[1:])], abs=2e-4)
+
+
+@pytest.mark.parametrize(("how", "other"), [("concat", "16"), ("sum", "32")])
+def test_scores_are_those_of_both_by_every_way_to_search(made, drtools, how, other):
+    folder = made.folder
+    pair = [folder / "base-documents", folder / f"{other}-documents", "--how", how]
+    for out, words in {"joined": [], "named": ["--no-copy"]}.items():
+        assert made.spar(*pair, "--mu", 0.3, *words, "-o", folder / out).status == 0
+    assert made.spar(folder / "base-queries", folder / f"{other}-queries", "--how", how, "--mu", 0.3, "-o", folder / "joined-queries").status == 0
+    assert drtools("index", "--vectors", folder / "named", "-o", folder / "flat").status == 0
+    assert not (folder / "named" / "vectors.npy").exists()
+    queries = ["--queries", made.queries]
+    table = expected(made, other, 0.3, how)
+    same(made.search("a.run", "--vectors", folder / "joined", *queries), table)
+    same(made.search("b.run", "--vectors", folder / "named", *queries), table)
+    same(made.search("c.run", "--index", folder / "flat", *queries), table)
+    same(made.search("d.run", "--index", folder / "flat", "--query-vectors", folder / "joined-queries"), table)
+    same(made.search("e.run", "--vectors", folder / "named", "--rerank", folder / "a.run", *queries), table)
+    same(made.search("f.run", "--index", folder / "flat", "--mu", 2.5, *queries), expected(made, other, 2.5, how))
+    weights = np.linspace(0.1, 2, 20)
+    (folder / "mu.tsv").write_text("".join(f"q{n}\t{weight}\n" for n, weight in enumerate(weights)))
+    same(made.search("g.run", "--index", folder / "flat", "--mu-by-query", folder / "mu.tsv", *queries), expected(made, other, weights, how))
+
+
+def test_a_joined_folder_is_a_vectors_folder_and_may_be_joined_again(made, drtools):
+    folder = made.folder
+    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "-o", folder / "joined").status == 0
+    opened = open_vectors(folder / "joined")
+    np.testing.assert_array_equal(opened.array, np.concatenate([made.of("base", "documents"), made.of("16", "documents")], 1))
+    assert made.spar(folder / "joined", folder / "32-documents", "--mu", 0.5, "-o", folder / "three").status == 0
+    third = 0.5 * made.of("32", "queries").astype(np.float64) @ made.of("32", "documents").T.astype(np.float64)
+    same(made.search("a.run", "--vectors", folder / "three", "--queries", made.queries), expected(made, "16", 0.3) + third)
+    done = drtools("search", "--vectors", folder / "three", "--precision", "fp32", "fox hound")
+    assert done.status == 0 and "  1  " in done.out
+
+
+def test_others_take_the_named_folders_or_say_why_not(made, drtools, encoder_folder):
+    folder = made.folder
+    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", folder / "named").status == 0
+    for mu in (0.3, 3):
+        assert made.spar(folder / "base-queries", folder / "16-queries", "--mu", mu, "-o", folder / f"queries-{mu}").status == 0
+    moved = drtools("analyze", "--vectors", folder / "named", "--query-vectors", folder / "queries-0.3", "--query-vectors", folder / "queries-3", "--query", "q3", "--qrels", made.qrels, "-o", folder / "move")
+    assert moved.status == 0, moved.err
+    refused = drtools("train-adore", "--model", encoder_folder, "--queries", made.queries, "--qrels", made.qrels, "--vectors", folder / "named", "-o", folder / "adore")
+    assert refused.status == 2 and "joined of two encoders' vectors" in refused.err
+    mined = drtools("mine-negatives", "--queries", made.queries, "--qrels", made.qrels, "--vectors", folder / "named", "--precision", "fp32", "-o", folder / "mined.jsonl")
+    assert mined.status == 0, mined.err
+    assert drtools("index", "--vectors", folder / "named", "--factory", "HNSW8", "--check", "-o", folder / "hnsw").status == 0
+
+
+def test_rows_are_matched_by_id(made):
+    folder = made.folder
+    mixed = folder / "mixed"
+    shutil.copytree(folder / "16-documents", mixed)
+    order = np.random.default_rng(1).permutation(60)
+    np.save(mixed / "vectors.npy", made.of("16", "documents")[order])
+    names = (folder / "16-documents" / IDS).read_text().split()
+    (mixed / IDS).write_text("".join(f"{names[row]}\n" for row in order))
+    for words in ([], ["--no-copy"]):
+        out = folder / f"joined{len(words)}"
+        done = made.spar(folder / "base-documents", mixed, "--dev-queries", made.queries, "--dev-qrels", made.qrels, "--precision", "fp32", *words, "-o", out)
+        assert done.status == 0, done.err
+        np.testing.assert_array_equal(open_vectors(out).array[np.arange(60)], np.concatenate([made.of("base", "documents"), made.of("16", "documents")], 1))
+    straight = made.spar(folder / "base-documents", folder / "16-documents", "--dev-queries", made.queries, "--dev-qrels", made.qrels, "--precision", "fp32", "-o", folder / "straight")
+    assert straight.status == 0
+    assert manifest_of(folder / "straight")["tried"] == manifest_of(out)["tried"]
+
+
+def manifest_of(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def reciprocal_rank(table: np.ndarray, relevant: dict[int, int]) -> float:
+    """RR@10 by counting who stands above, ties by the greater id as trec_eval has them."""
+    values = []
+    for query, document in relevant.items():
+        single = table[query].astype(np.float32)
+        above = sum(single[other] > single[document] or single[other] == single[document] and f"d{other}" > f"d{document}" for other in range(60))
+        values.append(1 / (above + 1) if above < 10 else 0)
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("how", ["concat", "sum"])
+def test_mu_is_what_brute_force_finds(made, how):
+    """Vectors are random, as the toy encoders' differ by so little that rounding would decide ranks."""
+    random = np.random.default_rng(3)
+    relevant = {int(query[1:]): int(next(iter(grades))[1:]) for query, grades in read_qrels(made.qrels).items()}
+    for name in ("base", "32"):
+        documents = random.normal(size=(60, 32)).astype(np.float32)
+        np.save(made.folder / f"{name}-documents" / "vectors.npy", documents)
+        np.save(made.folder / f"{name}-queries" / "vectors.npy", (0.3 * documents[[relevant[query] for query in range(20)]] + random.normal(size=(20, 32))).astype(np.float32))
+    done = made.spar(made.folder / "base-documents", made.folder / "32-documents", "--how", how, "--dev-qrels", made.qrels,
+                     "--dev-query-vectors", made.folder / "base-queries", "--dev-query-vectors", made.folder / "32-queries", "-o", made.folder / "joined")
+    assert done.status == 0, done.err
+    record = manifest_of(made.folder / "joined")
+    values = {one["mu"]: one["value"] for one in record["tried"]}
+    assert set(GRID) <= set(values) and len(set(values.values())) > 5
+    for mu, value in values.items():
+        assert value == pytest.approx(reciprocal_rank(expected(made, "32", mu, how), relevant), abs=1e-6)
+    assert values[record["joined"]["mu"]] == max(values.values())
+
+
+def test_dev_queries_are_encoded_by_both(made):
+    made_of = {"queries": ["--dev-queries", made.queries], "vectors": ["--dev-query-vectors", made.folder / "base-queries", "--dev-query-vectors", made.folder / "32-queries"]}
+    for out, words in made_of.items():
+        done = made.spar(made.folder / "base-documents", made.folder / "32-documents", "--dev-qrels", made.qrels, *words, "--precision", "fp32", "-o", made.folder / out)
+        assert done.status == 0, done.err
+    assert manifest_of(made.folder / "queries")["tried"] == manifest_of(made.folder / "vectors")["tried"]
+
+
+class Names(dict):
+    def __missing__(self, row):
+        return f"d{row}"
+
+
+def of_scores(*pairs: tuple[list[float], list[float]]) -> list[Candidates]:
+    return [Candidates(f"q{n}", np.arange(len(first)), np.array(first), np.array(second)) for n, (first, second) in enumerate(pairs)]
+
+
+def test_the_grid_goes_on_where_the_best_stands_at_its_end():
+    qrels = {f"q{n}": {"d0": 1} for n in range(3)}
+    # d0 leads for q0 above 200, for q1 below 400, for q2 above 9.5: 10 is the best of the first grid
+    found = of_scores(([0.0, 200.0], [1.0, 0.0]), ([400.0, 0.0], [0.0, 1.0]), ([0.0, 9.5], [1.0, 0.0]))
+    mu, tried = tune(found, Names(), qrels, "RR@10")
+    assert 200 < mu < 400
+    assert [one["mu"] for one in tried] == pytest.approx([*GRID, *(100 * value for value in GRID[1:])], rel=1e-4)
+    found = of_scores(([0.0, 0.002], [1.0, 0.0]), ([0.004, 0.0], [0.0, 1.0]), ([0.15, 0.0], [0.0, 1.0]))
+    mu, tried = tune(found, Names(), qrels, "RR@10")
+    assert 0.002 < mu < 0.004 and tried[0]["mu"] == pytest.approx(0.001)
+    useless = of_scores(([1.0, 0.0], [0.0, 1.0]), ([1.0, 0.0], [0.0, 1.0]))
+    mu, tried = tune(useless, Names(), qrels, "RR@10")
+    assert len(tried) == 19 and mu == 0.9, "0.1 to 0.9 are equal, the nearest to 1 is taken"
+    endless = [([0.0, 9.5 * 100.0**power], [1.0, 0.0]) for power in range(6)]
+    assert len(tune(of_scores(*endless), Names(), {f"q{n}": {"d0": 1} for n in range(6)}, "RR@10")[1]) == 19 + 18 * EXTENSIONS
+
+
+def test_ties_go_to_the_depth_weighted_accuracy():
+    assert depth_weighted_accuracy([1, 3], depth=4) == (0.5 * 1 + 0.5 * 2 + 1 * 3 + 1 * 4) / 4
+    ranks = [1, 7, float("inf"), 40, 100, 101]
+    assert depth_weighted_accuracy(ranks) == pytest.approx(sum(k * sum(place <= k for place in ranks) / 6 for k in range(1, 101)) / 100)
+    found = of_scores(([0.0, 9.0, 1.0], [1.0, 0.0, 0.0]))
+    mu, tried = tune(found, Names(), {"q0": {"d0": 1}}, "Success@1")
+    assert 9 < mu, "10 x 1 > 9 puts it first"
+    found = of_scores(([0.0, 9e9, 1.0], [1.0, 0.0, 0.0]))
+    mu, _ = tune(found, Names(), {"q0": {"d0": 1}}, "Success@1")
+    assert mu == pytest.approx(10 / 9), "above 1 it is second and not third; of those the nearest to 1"
+
+
+def test_mu_is_tuned_on_answers(made):
+    texts = {document["_id"]: document["text"] for document in made.documents}
+    (made.folder / "answers.jsonl").write_text("".join(json.dumps({"_id": f"q{n}", "answers": [" ".join(texts[f'd{n}'].split()[:3]).upper()]}) + "\n" for n in range(20)))
+    done = made.spar(made.folder / "base-documents", made.folder / "16-documents", "--dev-queries", made.queries, "--dev-answers", made.folder / "answers.jsonl", "--corpus", made.corpus,
+                     "--measure", "RR@10", "--precision", "fp32", "-o", made.folder / "joined")
+    assert done.status == 0, done.err
+    same_as = made.spar(made.folder / "base-documents", made.folder / "16-documents", "--dev-queries", made.queries, "--dev-qrels", made.qrels, "--precision", "fp32", "-o", made.folder / "other")
+    assert same_as.status == 0
+    assert manifest_of(made.folder / "joined")["tried"] == manifest_of(made.folder / "other")["tried"], "each answer stands in the relevant document alone"
+
+
+def test_a_stopped_join_continues(made, monkeypatch):
+    from drtools.formats import joined
+    from drtools.tools import concat_spar
+
+    words = [made.folder / "base-documents", made.folder / "16-documents", "--mu", 1]
+    assert made.spar(*words, "-o", made.folder / "whole").status == 0
+    monkeypatch.setattr(concat_spar, "ROWS_A_BLOCK", 7)
+    real, calls = joined.join, []
+
+    def stopped(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(joined, "join", stopped)
+    assert made.spar(*words, "-o", made.folder / "parts").status == 130
+    done = made.spar(*words, "-o", made.folder / "parts")
+    assert done.status == 0 and "continuing" in done.err and len(calls) == 4 + 6
+    assert (made.folder / "parts/vectors.npy").read_bytes() == (made.folder / "whole/vectors.npy").read_bytes()
+
+
+def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
+    folder, spar = made.folder, made.spar
+    documents, other = folder / "base-documents", folder / "16-documents"
+    refusals = {
+        "say one of --mu X": [documents, other],
+        "mu is tuned with --dev-queries": [documents, other, "--dev-qrels", made.qrels],
+        "join two folders of one side": [documents, folder / "16-queries", "--mu", 1],
+        "have no sum": [documents, other, "--mu", 1, "--how", "sum"],
+        "joined with the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
+        "say --corpus": [documents, other, "--dev-answers", made.qrels, "--dev-queries", made.queries],
+    }
+    for words, arguments in refusals.items():
+        done = spar(*arguments, "-o", folder / "bad")
+        assert done.status == 2 and words in done.err, (words, done.err)
+    (other / IDS).write_text((other / IDS).read_text().replace("d7\n", "x7\n"))
+    assert "has no vector of 'd7'" in spar(documents, other, "--mu", 1, "-o", folder / "bad").err
+    (other / IDS).write_text((other / IDS).read_text().replace("x7\n", "d7\n"))
+    assert spar(documents, other, "--mu", 1, "--no-copy", "-o", folder / "named").status == 0
+    search = ["search", "--vectors", folder / "named", "--precision", "fp32", "--queries", made.queries, "-o", folder / "x.run"]
+    assert "have 16 dimensions, those of" in drtools(*search, "--second-model", second[32]).err
+    assert drtools(*search, "--model", second[16]).status == 2
+    assert drtools(*search, "--model", encoder_folder, "--second-model", second[16]).status == 0
+    (folder / "mu.tsv").write_text("q0\t1\nq1 2\n")
+    assert "mu.tsv:2" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
+    (folder / "mu.tsv").write_text("q0\t1\n")
+    assert "no mu of query 'q1'" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
+    assert "not joined" in drtools("search", "--vectors", documents, "--mu", 2, "--queries", made.queries, "-o", folder / "y.run").err
+    record = manifest_of(other)
+    (other / "manifest.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
+    assert "has changed since" in drtools(*search, "--overwrite").err

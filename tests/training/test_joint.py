@@ -1,0 +1,125 @@
+"""Training beside another encoder's vectors: gradients by finite differences, rows by hand, the tool from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_bert
+from safetensors.numpy import load_file
+
+from drtools.models.encoder import load_encoder
+from drtools.retrieval.encoding import Computing
+from drtools.training.joint import Beside, JointModel
+
+
+@pytest.fixture
+def other(toy, tmp_path_factory, drtools):
+    """Vectors of both sides in the name of an encoder of 16 dimensions; the numbers are random, as a toy encoder's hardly differ."""
+    model = make_bert(tmp_path_factory.mktemp("other") / "bert", 3, 16)
+    for side, path in (("documents", toy.corpus), ("queries", toy.queries)):
+        assert drtools("encode", "--model", model, "--pooling", "cls", f"--{side}", path, "--precision", "fp32", "--dtype", "float32", "-o", toy.folder / f"other-{side}").status == 0
+        np.save(toy.folder / f"other-{side}" / "vectors.npy", np.random.default_rng(len(side)).normal(size=(60 if side == "documents" else 20, 16)).astype(np.float32))
+    toy.beside = ["--beside-documents", toy.folder / "other-documents", "--beside-queries", toy.folder / "other-queries"]
+    return toy
+
+
+def test_vectors_are_looked_up_by_id(other):
+    beside = Beside(str(other.folder / "other-documents"), str(other.folder / "other-queries"))
+    documents = np.load(other.folder / "other-documents" / "vectors.npy")
+    np.testing.assert_array_equal(beside("document", ["d7", "d3", "d7"]), documents[[7, 3, 7]])
+    np.testing.assert_array_equal(beside("query", ["q19"]), np.load(other.folder / "other-queries" / "vectors.npy")[[19]])
+    with pytest.raises(Exception, match="no vector of query 'q99'"):
+        beside("query", ["q1", "q99"])
+    with pytest.raises(Exception, match="not queries' vectors by the encoder"):
+        Beside(str(other.folder / "other-documents"), str(other.folder / "other-documents"))
+
+
+def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, encoder_folder):
+    from drtools.batches.pairs import PairBatches
+    from drtools.batches.usable import usable_examples
+    from drtools.batches.visits import Source
+    from drtools.formats.store import open_store
+    from drtools.training.objectives import contrastive_loss
+    from drtools.training.gradients import Gradients
+    from drtools.training.processes import World
+
+    store = open_store(other.corpus)
+    beside = Beside(str(other.folder / "other-documents"), str(other.folder / "other-queries"))
+    model = JointModel(load_encoder(encoder_folder, dropout=0.0), beside.dimension, 0.7)
+    batch = PairBatches([Source(usable_examples(other.examples, other.queries, store), store)], model, batch_queries=6, negatives=1, seed=1, beside=beside)(0)
+    loss_of = contrastive_loss(2.0)
+    for caching in (False, True):
+        model.zero_grad()
+        loss = Gradients(model, Computing("cpu", "fp32", 64), World(), caching, parallel=False).of(batch, loss_of, 1)
+        found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+        model.zero_grad()
+        inputs = {side: [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in tokens.inputs(np.arange(len(tokens.lengths)), 0)] for side, tokens in batch.tokens.items()}
+        one, two = (model.encoder(*inputs[side][:3]) for side in ("query", "document"))
+        scores = 2.0 * (one @ two.T + 0.7 * torch.exp(100 * model.weight) * (inputs["query"][3] @ inputs["document"][3].T))
+        kept = scores.masked_fill(torch.from_numpy(batch.relevant) & ~torch.eye(6, 12, dtype=torch.bool), -torch.inf)
+        expected = -(kept.log_softmax(1).diagonal()).mean()
+        expected.backward()
+        assert loss == pytest.approx(expected.item(), abs=1e-5)
+        assert "weight" in found and found["weight"].abs().item() > 0.1
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                np.testing.assert_allclose(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def command(toy, encoder_folder, out, *more):
+    return ["train-contrastive", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, *toy.beside,
+            "--batch-queries", 8, "--learning-rate", 1e-3, "--precision", "fp32", "--threads", 1, "-o", out, *more]
+
+
+def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder_folder, drtools):
+    out = other.folder / "joint"
+    done = drtools(*command(other, encoder_folder, out, "--mu", 0.5, "--steps", 20, "--evaluate-every-steps", 10, "--dev-qrels", other.qrels, "--dev-documents", 0))
+    assert done.status == 0, done.err
+    made = json.loads((out / "manifest.json").read_text())
+    assert made["mu"] > 0 and made["mu"] != 0.5
+    assert load_file(out / "model.safetensors").keys() == load_file(Path(encoder_folder) / "model.safetensors").keys()
+    assert drtools("encode", "--model", out, "--documents", other.corpus, "--precision", "fp32", "--dtype", "float32", "-o", other.folder / "v").status == 0
+    assert drtools("concat-spar", other.folder / "v", other.folder / "other-documents", "--mu", made["mu"], "-o", other.folder / "joined").status == 0
+    assert drtools("encode", "--model", out, "--queries", other.queries, "--precision", "fp32", "--dtype", "float32", "-o", other.folder / "q").status == 0
+    assert drtools("concat-spar", other.folder / "q", other.folder / "other-queries", "--mu", made["mu"], "-o", other.folder / "joined-q").status == 0
+    assert drtools("search", "--vectors", other.folder / "joined", "--query-vectors", other.folder / "joined-q", "-o", other.folder / "run").status == 0
+    value = json.loads(drtools("eval", "--qrels", other.qrels, other.folder / "run", "--json").out)["runs"][0]["measures"]["nDCG@10"]
+    assert value == pytest.approx(made["best"]["value"], abs=1e-6)
+
+
+def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, drtools, monkeypatch):
+    from drtools.training.loop import Run
+
+    words = ["--steps", 6, "--save-every-minutes", 0]
+    assert drtools(*command(other, encoder_folder, other.folder / "whole", *words)).status == 0
+    real = Run.take_step
+
+    def stopped(run, *arguments):
+        if run.step == 4:
+            raise KeyboardInterrupt
+        real(run, *arguments)
+
+    monkeypatch.setattr(Run, "take_step", stopped)
+    assert drtools(*command(other, encoder_folder, other.folder / "parts", *words)).status == 130
+    monkeypatch.setattr(Run, "take_step", real)
+    assert drtools(*command(other, encoder_folder, other.folder / "parts", *words)).status == 0
+    whole, parts = (json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("whole", "parts"))
+    assert whole == parts
+    assert (other.folder / "whole/model.safetensors").read_bytes() == (other.folder / "parts/model.safetensors").read_bytes()
+
+
+def test_both_folders_are_needed(other, encoder_folder, drtools):
+    done = drtools(*[word for word in command(other, encoder_folder, other.folder / "x") if word != "--beside-queries" and word != other.folder / "other-queries"])
+    assert done.status == 2 and "expected --beside-documents" in done.err
+
+
+def test_processes_equal_one(other, encoder_folder, drtools, environment):
+    from test_processes import several
+
+    words = ["--steps", 3, "--dropout", 0, "--batch-queries", 7]
+    assert drtools(*command(other, encoder_folder, other.folder / "one", *words)).status == 0
+    several(2, [str(word) for word in command(other, encoder_folder, other.folder / "two", *words)], environment)
+    one, two = (json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("one", "two"))
+    assert one == pytest.approx(two, rel=1e-4) and abs(one - 1) > 1e-3
