@@ -65,11 +65,13 @@ def test_runs_made_elsewhere_are_taken(published, beir):
 
 
 def test_other_kinds_of_lambda_are_made_without_training(beir):
-    done = make("-n", f"DATA={beir}", "LAMBDAS=static-768 projection-1536", folder=beir)
-    assert done.returncode == 0, done.stderr
-    assert "train-lexical" not in done.stdout
-    assert "make-lexical --encoder static --dimension 768 " in done.stdout and "make-lexical --encoder projection --dimension 1536 " in done.stdout
-    assert "spar-projection-1536+bm25.run" in done.stdout
+    commands = printed("table", f"DATA={beir}", "LAMBDAS=static-768 projection-1536", folder=beir)
+    values = [(words[0], parsed(words)) for words in commands]
+    made = {value["dimension"]: value for tool, value in values if tool == "make-lexical"}
+    assert {dimension: value["encoder"] for dimension, value in made.items()} == {768: "static", 1536: "projection"}
+    assert made[768]["queries"] and made[768]["only"].endswith("train.tsv") and made[1536]["queries"] is None
+    assert not {"train-lexical", "sample-queries"} & {tool for tool, _ in values}
+    assert any(value["output"].endswith("spar-projection-1536+bm25.run") for tool, value in values if tool == "fuse")
 
 
 def test_what_cannot_be_meant_is_said(tmp_path):
