@@ -45,7 +45,8 @@ def build_index(
     where the index cannot be written.
     """
     language_analyzer(language)
-    arguments = ["-collection", "JsonCollection", "-input", "", "-index", str(folder), "-language", language, "-threads", str(threads)]
+    # absolute: Java keeps the working directory that it was started in
+    arguments = ["-collection", "JsonCollection", "-input", "", "-index", str(folder.absolute()), "-language", language, "-threads", str(threads)]
     document = java_class("io.anserini.collection.JsonCollection$Document").fromFields
     indexed = empty = 0
     with java_errors(WorldError, f"{folder}: the Lucene index cannot be written"):
@@ -106,7 +107,7 @@ def _open_reader(folder: Path):
     if not any(folder.glob("segments_*")):
         raise UserError(f"{folder}: is not a Lucene index; {remedy}")
     with java_errors(UserError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
-        return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder))
+        return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder.absolute()))
 
 
 class LuceneIndex:

@@ -105,6 +105,13 @@ def test_ties_are_in_the_order_of_the_ids_bytes(tmp_path):
     assert list(search(tmp_path, "dog", 4)) == ascending[:4]
 
 
+def test_relative_folders_are_of_the_working_directory_of_now(plain, tmp_path, monkeypatch):
+    assert document_count(plain)  # Java has been started, elsewhere
+    monkeypatch.chdir(tmp_path)
+    build_index(Path("index"), [("1", "cat")])
+    assert (tmp_path / "index").is_dir() and document_count(Path("index")) == 1
+
+
 def test_ids_come_back_as_they_were(tmp_path):
     identifiers = ["007", "a b", 'q"uote', "back\\slash", "tab\t", "\x00", "عربى", "中文", "👩‍🔬", "é", "é", "x" * 32_766]
     assert build_index(tmp_path, [(identifier, f"cat number{i}") for i, identifier in enumerate(identifiers)]).documents == len(identifiers)
