@@ -57,33 +57,33 @@ tune: $(foreach point,$(grid),$(call tried,$(point)))
 	@for run in $^; do python3 -c 'import json, sys; m = json.load(open(sys.argv[1] + "/manifest.json")); print("%-50s best dev %.4f at step %4d of %4d, start %.4f, %5.1f min" % (sys.argv[1], m["best"]["value"], m["best"]["step"], m["steps"], m["evaluations"][0]["nDCG@10"], m["training_seconds"] / 60))' $$run; done
 
 $(OUT)/bm25-index:
-	$(DRTOOLS) index --lucene $(CORPUS) --update -o $@
+	$(DRTOOLS) index --lucene $(CORPUS) --renew -o $@
 $(OUT)/bm25-search.run: $(OUT)/bm25-index
-	$(DRTOOLS) search --index $< $(TEST) --update -o $@
+	$(DRTOOLS) search --index $< $(TEST) --renew -o $@
 $(OUT)/zero-shot-vectors:
-	$(DRTOOLS) encode --model $(MODEL) --documents $(CORPUS) --update -o $@
+	$(DRTOOLS) encode --model $(MODEL) --documents $(CORPUS) --renew -o $@
 $(OUT)/zero-shot.run: $(OUT)/zero-shot-vectors
-	$(DRTOOLS) search --vectors $< $(TEST) --update -o $@
+	$(DRTOOLS) search --vectors $< $(TEST) --renew -o $@
 $(OUT)/mined.jsonl: $(OUT)/zero-shot-vectors
-	$(DRTOOLS) mine-negatives --vectors $< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --ranks 1-100 --update -o $@
+	$(DRTOOLS) mine-negatives --vectors $< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --ranks 1-100 --renew -o $@
 $(OUT)/bm25.jsonl: $(OUT)/bm25-index
-	$(DRTOOLS) mine-negatives --index $< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --ranks 1-100 --update -o $@
+	$(DRTOOLS) mine-negatives --index $< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --ranks 1-100 --renew -o $@
 
 $(OUT)/careful.jsonl: $(OUT)/zero-shot-vectors
-	$(DRTOOLS) mine-negatives --vectors $< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --ranks 20-300 --absolute-margin 0.1 --draw random --update -o $@
+	$(DRTOOLS) mine-negatives --vectors $< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --ranks 20-300 --absolute-margin 0.1 --draw random --renew -o $@
 
 field = $(word $(2),$(subst :, ,$(1)))
 define try
 $(call tried,$(1)): $(OUT)/mined.jsonl $(OUT)/bm25.jsonl $(OUT)/careful.jsonl
-	$(DRTOOLS) $($(call field,$(1),1)) $(common) --batch-queries $(call field,$(1),2) --learning-rate $(call field,$(1),3) --steps $(call field,$(1),4) --update -o $$@
+	$(DRTOOLS) $($(call field,$(1),1)) $(common) --batch-queries $(call field,$(1),2) --learning-rate $(call field,$(1),3) --steps $(call field,$(1),4) --renew -o $$@
 endef
 $(foreach point,$(grid),$(eval $(call try,$(point))))
 $(foreach recipe,$(RECIPES),$(OUT)/$(recipe)): $(OUT)/%: $(OUT)/mined.jsonl $(OUT)/bm25.jsonl
-	$(DRTOOLS) $($*) $(common) --batch-queries $(BATCH) --learning-rate $(RATE) --steps $(STEPS) --evaluate-every-steps $(EVERY) --update -o $@
+	$(DRTOOLS) $($*) $(common) --batch-queries $(BATCH) --learning-rate $(RATE) --steps $(STEPS) --evaluate-every-steps $(EVERY) --renew -o $@
 $(OUT)/%-vectors: $(OUT)/%
-	$(DRTOOLS) encode --model $< --documents $(CORPUS) --max-document-tokens 256 --update -o $@
+	$(DRTOOLS) encode --model $< --documents $(CORPUS) --max-document-tokens 256 --renew -o $@
 $(OUT)/%.run: $(OUT)/%-vectors
-	$(DRTOOLS) search --vectors $< $(TEST) --update -o $@
+	$(DRTOOLS) search --vectors $< $(TEST) --renew -o $@
 
 $(OUT)/table.txt: $(OUT)/zero-shot.run $(foreach recipe,$(RECIPES),$(OUT)/$(recipe).run) $(OUT)/bm25-search.run
 	$(DRTOOLS) eval --qrels $(DATA)/qrels/test.tsv --measures nDCG@10,RR@10,R@100 $^ > $@.new
@@ -93,13 +93,13 @@ $(OUT)/table.txt: $(OUT)/zero-shot.run $(foreach recipe,$(RECIPES),$(OUT)/$(reci
 define adored
 $(OUT)/adore-$(1)-$(2): $(OUT)/$(1)-vectors
 	$(DRTOOLS) train-adore --model $(OUT)/$(1) --vectors $$< --queries $(QUERIES) --qrels $(DATA)/qrels/train.tsv --dev-qrels $(DATA)/qrels/dev.tsv --dev-measures RR@10,nDCG@10 \
-		--max-query-tokens 64 --batch-queries 32 --learning-rate $(2) --steps $(ADORE_STEPS) --evaluate-every-steps 50 --precision fp32 $(ADORE_MORE) --update -o $$@
+		--max-query-tokens 64 --batch-queries 32 --learning-rate $(2) --steps $(ADORE_STEPS) --evaluate-every-steps 50 --precision fp32 $(ADORE_MORE) --renew -o $$@
 endef
 $(foreach start,$(STARTS),$(foreach rate,$(ADORE_RATES),$(eval $(call adored,$(start),$(rate)))))
 $(OUT)/adore-%.run: $(foreach rate,$(ADORE_RATES),$(OUT)/adore-%-$(rate))
 	best=$$(python3 -c 'import json, sys; print(max(sys.argv[1:], key=lambda run: json.load(open(run + "/manifest.json"))["best"]["value"]))' $^)
 	echo "$$best"
-	$(DRTOOLS) search --vectors $(OUT)/$*-vectors --model "$$best" --max-query-tokens 64 $(TEST) --depth 100 --update -o $@
+	$(DRTOOLS) search --vectors $(OUT)/$*-vectors --model "$$best" --max-query-tokens 64 $(TEST) --depth 100 --renew -o $@
 $(OUT)/adore-%.txt: $(OUT)/%.run $(OUT)/adore-%.run
 	$(DRTOOLS) eval --qrels $(DATA)/qrels/test.tsv --measures RR@10,nDCG@10,R@100 $^ > $@.new
 	mv $@.new $@

@@ -47,7 +47,7 @@ class FolderOutput:
 
     output: Annotated[str, Option("-o", "--output", help="folder to write"), Role.UNRECORDED]
     overwrite: Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED] = False
-    update: Annotated[bool, Option("--update", help="for Makefiles: replace what another request made, keep or continue this one's"), Role.UNRECORDED] = False
+    renew: Annotated[bool, Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"), Role.UNRECORDED] = False
     request: ClassVar[dict] = {}
 
 
@@ -57,7 +57,7 @@ class FileOutput:
 
     output: Annotated[str, Option("-o", "--output", help="file to write; `-`: standard output"), Role.UNRECORDED] = "-"
     overwrite: Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED] = False
-    update: Annotated[bool, Option("--update", help="for Makefiles: replace what another request made, keep or continue this one's"), Role.UNRECORDED] = False
+    renew: Annotated[bool, Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"), Role.UNRECORDED] = False
     request: ClassVar[dict] = {}
 
 

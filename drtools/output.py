@@ -1,7 +1,7 @@
 """Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
 
 The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or with
-`--update` replaced.
+`--renew` replaced.
 A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
 """
 
@@ -32,8 +32,8 @@ class Work:
     What lies under `working` serves continuing alone and never becomes part of the output.
     """
 
-    def __init__(self, target: Path, request: dict, overwrite: bool = False, update: bool = False) -> None:
-        self.target, self.request, self.overwrite, self.update = target, request, overwrite, update
+    def __init__(self, target: Path, request: dict, overwrite: bool = False, renew: bool = False) -> None:
+        self.target, self.request, self.overwrite, self.renew = target, request, overwrite, renew
         self.path = target.with_name(target.name + ".partial")
         self.working = self.path / WORKING
         self.state: dict = {}
@@ -153,7 +153,7 @@ def _check_finished(work: Work) -> None:
         return
     then = manifest.read_json(beside)["request"]
     if not _same(then, work.request):
-        if work.update:
+        if work.renew:
             return
         raise UserError(f"{work.target}: made by another request ({_differences(then, work.request)}); choose another -o, or --overwrite")
     os.utime(work.target)  # Make compares times: this output is as new as the question
@@ -190,7 +190,7 @@ def _open_partial(work: Work) -> None:
     if written.exists() and not work.overwrite:
         then = manifest.read_json(written)
         same = _same(then, work.request)
-        if not same and not work.update:
+        if not same and not work.renew:
             raise UserError(f"{work.path}: begun by another request ({_differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
         if same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
@@ -209,7 +209,7 @@ def folder(output: "FolderOutput") -> Iterator[Work]:
     if int(os.environ.get("RANK", "0")):
         yield _follow(output)
         return
-    work = Work(Path(output.output), output.request, output.overwrite, output.update)
+    work = Work(Path(output.output), output.request, output.overwrite, output.renew)
     with _under_way(work):
         yield work
 
@@ -220,7 +220,7 @@ def file(output: "FileOutput") -> Iterator[Work]:
     if output.output == "-":
         yield _Stdout(output.request)
         return
-    work = Work(Path(output.output), output.request, output.overwrite, output.update)
+    work = Work(Path(output.output), output.request, output.overwrite, output.renew)
     if work.target.is_dir():
         raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
     with _under_way(work):
@@ -257,7 +257,7 @@ def _belongs_to_another_request(work: Work) -> bool:
 
 def _follow(output: "FolderOutput") -> Work:
     """Return the work of the first of several processes, for another of them, which only reads it."""
-    work = _Followed(Path(output.output), output.request, output.overwrite, output.update)
+    work = _Followed(Path(output.output), output.request, output.overwrite, output.renew)
     if _lacks_only_its_name(work):  # asked before the next line, as the first process may be about to rename it
         raise AlreadyDone(f"{work.target}: already done, by this same request")
     _check_finished(work)

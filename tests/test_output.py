@@ -11,8 +11,8 @@ from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.flags import FileOutput, FolderOutput
 
 
-def flags_for(kind, path, overwrite=False, update=False, **arguments):
-    flags = kind(output=str(path), overwrite=overwrite, update=update)
+def flags_for(kind, path, overwrite=False, renew=False, **arguments):
+    flags = kind(output=str(path), overwrite=overwrite, renew=renew)
     flags.request = {"tool": "test", "arguments": arguments}
     return flags
 
@@ -102,19 +102,19 @@ def test_work_without_progress_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("make", [make_folder, make_file])
-def test_update_replaces_another_request_and_keeps_this_one(tmp_path, make):
+def test_renew_replaces_another_request_and_keeps_this_one(tmp_path, make):
     make(tmp_path / "out", depth=1)
     made = manifest.beside(tmp_path / "out").stat().st_mtime_ns
     with pytest.raises(AlreadyDone):
-        make(tmp_path / "out", depth=1, update=True)
+        make(tmp_path / "out", depth=1, renew=True)
     assert manifest.beside(tmp_path / "out").stat().st_mtime_ns == made
-    make(tmp_path / "out", depth=2, update=True)
+    make(tmp_path / "out", depth=2, renew=True)
     assert manifest.read(tmp_path / "out")["request"]["arguments"] == {"depth": 2}
 
 
-def test_update_continues_its_own_partial_and_drops_another(tmp_path):
+def test_renew_continues_its_own_partial_and_drops_another(tmp_path):
     for depth, found in ((1, {}), (1, {"done": 1}), (2, {})):
-        with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", update=True, depth=depth)) as work:
+        with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", renew=True, depth=depth)) as work:
             assert work.state == found
             assert (work.path / "half").exists() == bool(found)
             (work.path / "half").write_text("x")

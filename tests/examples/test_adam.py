@@ -29,7 +29,7 @@ def beir(toy):
 def test_every_command_is_one_that_the_tools_take(published, beir, collection, target, arms):
     where = f"DATA={beir}" if collection == "own" else f"MSMARCO={published}"
     commands = printed(target, where, "SEEDS=1 2", folder=beir)
-    assert all(words[0] == "eval" or "--update" in words for words in commands)
+    assert all(words[0] == "eval" or "--renew" in words for words in commands)
     values = [(words[0], parsed(words)) for words in commands]
     made = [given["output"] for tool, given in values if tool != "eval"]
     assert len(set(made)) == len(made)

@@ -38,7 +38,7 @@ def test_every_command_is_one_that_the_tools_take(beir, targets, tmp_path, paper
     where = f"MSMARCO={makefiles.published_in(tmp_path / 'msmarco')}" if paper == "english" else f"DATA_SOURCE={beir}"
     commands = printed(goal, where, targets, f"PAPER={paper}", folder=beir)
     made = [parsed(words)["output"] for words in commands if words[0] != "eval"]
-    assert len(made) == len(set(made)) and all(words[0] == "eval" or "--update" in words for words in commands)
+    assert len(made) == len(set(made)) and all(words[0] == "eval" or "--renew" in words for words in commands)
     rems = {"ddr/rem", "ddr/rem-df"} | ({"ddr/rem-lora96", "ddr/rem-lora192", "ddr/rem-adapter"} if goal == "ablations" else set())
     assert set(outputs(commands, "train-rem")) == rems, "a REM is trained once, however many the targets"
     assert set(outputs(commands, "mlm-adapt")) == {"ddr/source-dam", *(f"ddr/{name}/{dam}" for name in ("first", "second") for dam in ("dam", "dam-plain"))}

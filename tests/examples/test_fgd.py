@@ -26,7 +26,7 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection):
     where = [f"DATA={beir}"] if collection == "own" else [f"MSMARCO={published}"]
     commands = printed("table", "analysis", *where, 'SEEDS=1 2', folder=beir)
     values = [parsed(words) for words in commands if words[0] != "eval"]
-    assert all("--update" in words for words in commands if words[0] != "eval")
+    assert all("--renew" in words for words in commands if words[0] != "eval")
     outputs = [each["output"] for each in values]
     assert len(set(outputs)) == len(outputs) and {f"fgd/{arm}-{seed}" for arm in ARMS for seed in (1, 2)} <= set(outputs)
     for arm in ("fgd", "contrastive"):

@@ -36,7 +36,7 @@ def beir(toy):
 def test_every_command_is_one_that_the_tools_take(published, beir, where):
     commands = printed(*TARGETS, f"{where}={beir if where == 'DATA' else published}", folder=beir)
     values = [(words[0], parsed(words)) for words in commands]
-    assert all(tool in ("eval", "analyze") or "--update" in words for (tool, _), words in zip(values, commands, strict=True))
+    assert all(tool in ("eval", "analyze") or "--renew" in words for (tool, _), words in zip(values, commands, strict=True))
     made = [value["output"] for tool, value in values if tool != "eval"]
     assert len(set(made)) == len(made)
     trained = {Path(value["output"]).name for tool, value in values if tool.startswith("train-")}

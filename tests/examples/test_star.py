@@ -33,7 +33,7 @@ def beir(toy):
 def test_every_command_is_one_that_the_tools_take(published, beir, collection, target):
     where = [f"DATA={beir}"] if collection == "own" else [f"MSMARCO={published}", f"COLLECTION={collection}"]
     commands = printed(target, *where, folder=beir)
-    assert all(words[0] == "eval" or "--update" in words for words in commands)
+    assert all(words[0] == "eval" or "--renew" in words for words in commands)
     outputs = {Path(parsed(words)["output"]).name for words in commands if words[0].startswith("train-")}
     assert outputs == (RECIPES if target == "baselines" else {"warmup", "star"})
     made = {parsed(words)["output"] for words in commands if words[0] != "eval"}

@@ -37,7 +37,7 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection, g
     commands = printed(goal, *where, folder=beir)
     made = [parsed(words)["output"] for words in commands if words[0] != "eval"]
     assert len(made) == len(set(made))
-    assert all(words[0] == "eval" or "--update" in words for words in commands)
+    assert all(words[0] == "eval" or "--renew" in words for words in commands)
     assert set(tuned(commands)) == {
         "adore": {"adore-star"}, "starts": {f"adore-{start}" for start in STARTS},
         "metrics": {"adore-star", "adore-star-none", "adore-star-mrr", "adore-star-ndcg"},

@@ -10,7 +10,7 @@ def test_the_chain_on_a_collection_of_ones_own(toy, encoder_folder, drtools, mon
     commands = makefiles.printed("teacher", "table", "scored", *words, folder=folder)
     values = {words[0]: makefiles.parsed(words) for words in commands}
     assert values["train-ranker"]["dev_run"] == "out/bm25-dev.run" and values["train-ranker"]["steps"] == 2 and values["train-ranker"]["negatives"] == 7
-    assert all(words[0] == "eval" or "--update" in words for words in commands)
+    assert all(words[0] == "eval" or "--renew" in words for words in commands)
     makefiles.run_all(commands, drtools)
     table = (folder / "out/test.txt").read_text()
     assert all(name in table for name in ("bm25-test", "encoder", "encoder-ranked", "ranked")) and (folder / "out/scored.jsonl").read_text().count("scored_by") == 12
