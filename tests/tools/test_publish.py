@@ -187,7 +187,7 @@ def test_killed_before_any_file_operation_the_link_leads_to_a_whole_version(two,
         publish([two[0]], Path("live"), 2)
         shutil.rmtree(versions_of(Path("live"))[1])  # so that it is made anew
         assert current_version(Path("live")) == start
-    assert event > 30
+    assert event > 20
 
 
 def test_inputs_of_one_command_are_of_one_version(two, drtools):
