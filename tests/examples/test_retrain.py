@@ -18,6 +18,7 @@ from pathlib import Path
 import makefiles
 import preloaded
 import pytest
+from conftest import Toy
 
 from drtools import manifest
 from drtools.releases import current_version, versions_of
@@ -35,20 +36,40 @@ def client(tmp_path_factory):
     server.wait()
 
 
-@pytest.fixture
-def setting(toy, encoder_folder, client):
-    """A function that starts a run of retraining on the toy collection: start("GATE=...", work="other")."""
-    (makefiles.beir_of(toy) / "qrels/dev.tsv").unlink()  # what is trained is then the last step's and not the first's
+class Setting:
+    """A folder with the toy collection where runs of retraining are started."""
 
-    def start(*words: str, work: str = "work", **keywords) -> subprocess.Popen:
-        command = ["make", "-s", "-f", EXAMPLE / "Makefile", f"DRTOOLS={client}", f"PYTHON={sys.executable}", f"DATA={toy.folder}", f"WORK={work}", f"MODEL={encoder_folder}",
-                   f"ADAPTING=--steps 3 --head-steps 2 --dev-documents 0 --batch-documents 8 --threads 1 --precision fp32", f"TRAINING={STEPS}", "ENCODING=--precision fp32 --threads 1",
+    def __init__(self, folder: Path, client: Path, model: str) -> None:
+        self.folder, self.client, self.model = folder, client, model
+
+    def start(self, *words: str, work: str = "work", **keywords) -> subprocess.Popen:
+        """Start make with a small training, and with variables of one's own."""
+        command = ["make", "-s", "-f", EXAMPLE / "Makefile", f"DRTOOLS={self.client}", f"PYTHON={sys.executable}", "DATA=.", f"WORK={work}", f"MODEL={self.model}",
+                   "ADAPTING=--steps 3 --head-steps 2 --dev-documents 0 --batch-documents 8 --threads 1 --precision fp32", f"TRAINING={STEPS}", "ENCODING=--precision fp32 --threads 1",
                    "GATE=nDCG@10>=-1", "FACTORY=Flat", *words]
-        return subprocess.Popen([str(word) for word in command], cwd=toy.folder, env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        return subprocess.Popen([str(word) for word in command], cwd=self.folder, env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **keywords)
 
-    start.toy, start.folder = toy, toy.folder
-    return start
+    def run(self, *words: str, **keywords) -> tuple[int, str]:
+        """Run make; return its status and all its words."""
+        return ended(self.start(*words, **keywords))
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory, client, encoder_folder):
+    """A collection whose first run is over."""
+    folder = makefiles.beir_of(Toy(tmp_path_factory.mktemp("first")))
+    (folder / "qrels/dev.tsv").unlink()  # what is trained is then the last step's and not the first's
+    setting = Setting(folder, client, encoder_folder)
+    assert setting.run() == (0, "")
+    return setting
+
+
+@pytest.fixture
+def setting(first_night, tmp_path):
+    """The same with times as they were, for one test."""
+    shutil.copytree(first_night.folder, tmp_path / "own", symlinks=True)
+    return Setting(tmp_path / "own", first_night.client, first_night.model)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
@@ -73,17 +94,16 @@ def add_documents(folder: Path) -> None:
 
 def test_two_nights_and_silence(setting):
     folder = setting.folder
-    assert ended(setting()) == (0, "")
     first = current_version(folder / "work/live")
     assert sorted(path.name for path in first.iterdir()) == ["index", "manifest.json", "model", "vectors"]
     log = [json.loads(line) for path in (folder / "work/log").iterdir() for line in path.read_text().splitlines()]
     assert {"encode", "mlm-adapt", "mine-negatives", "train-star", "search", "eval", "index", "publish"} == {record["tool"] for record in log}
     assert manifest.read(first / "model")["base"] == "work/adapted"
     before = len(log)
-    assert ended(setting()) == (0, "")
+    assert setting.run() == (0, "")
     assert sum(len(path.read_text().splitlines()) for path in (folder / "work/log").iterdir()) == before, "nothing new, nothing to do"
     add_documents(folder)
-    assert ended(setting("ARRIVALS=arrivals")) == (0, "")
+    assert setting.run("ARRIVALS=arrivals") == (0, "")
     second = current_version(folder / "work/live")
     assert second != first and len(versions_of(folder / "work/live")) == 2
     ids = (second / "vectors/ids.txt").read_text().split()
@@ -95,11 +115,10 @@ def test_two_nights_and_silence(setting):
 
 def test_killed_at_random_moments_it_ends_in_the_same_published_state(setting):
     folder = setting.folder
-    assert ended(setting()) == (0, "")
     shutil.copytree(folder / "work", folder / "killed", symlinks=True)  # with the first night's link and versions
     add_documents(folder)
     started = time.monotonic()
-    assert ended(setting("ARRIVALS=arrivals")) == (0, "")
+    assert setting.run("ARRIVALS=arrivals") == (0, "")
     seconds = time.monotonic() - started
     stop, seen, problems = threading.Event(), set(), []
 
@@ -118,15 +137,16 @@ def test_killed_at_random_moments_it_ends_in_the_same_published_state(setting):
     moments = [generator.uniform(0, 0.5) * seconds for _ in range(KILLS)]
     try:
         for moment in moments:
-            process = setting("ARRIVALS=arrivals", work="killed")
+            process = setting.start("ARRIVALS=arrivals", work="killed")
             time.sleep(moment)
             os.killpg(process.pid, signal.SIGKILL)
             ended(process)
-        status, words = ended(setting("ARRIVALS=arrivals", work="killed"))
+        status, words = setting.run("ARRIVALS=arrivals", work="killed")
     finally:
         stop.set()
         reader.join()
     assert (status, words) == (0, ""), moments
+    assert setting.run("ARRIVALS=arrivals", work="killed") == (0, ""), "what was published is not what the next run starts from"
     assert published(folder / "killed/live") == published(folder / "work/live"), moments
     assert not problems, problems[:3]
     whole = {json.dumps(published(version)) for version in versions_of(folder / "killed/live")}
@@ -135,49 +155,49 @@ def test_killed_at_random_moments_it_ends_in_the_same_published_state(setting):
 
 def test_a_refused_encoder_leaves_the_one_before_with_the_new_documents(setting):
     folder = setting.folder
-    status, words = ended(setting("GATE=nDCG@10>=2"))
-    assert status == 2 and "did not pass" in words and "nDCG@10" in words and not (folder / "work/live").exists()
-    assert ended(setting()) == (0, "")
+    status, words = setting.run("GATE=nDCG@10>=2", work="other")
+    assert status == 2 and "did not pass" in words and "nDCG@10" in words and not (folder / "other/live").exists()
     first = published(folder / "work/live")
     add_documents(folder)
-    status, words = ended(setting("ARRIVALS=arrivals", "GATE=nDCG@10>=2"))
+    status, words = setting.run("ARRIVALS=arrivals", "GATE=nDCG@10>=2")
     assert status == 2 and "the one before goes on, with the new documents" in words
     second = published(folder / "work/live")
     assert {name: second[name] for name in second if name.startswith("model/")} == {name: first[name] for name in first if name.startswith("model/")}
     assert "new" in (folder / "work/live/vectors/ids.txt").read_text().split()
-    assert ended(setting("ARRIVALS=arrivals", "GATE=nDCG@10>=2")) == (0, ""), "said once"
+    assert setting.run("ARRIVALS=arrivals", "GATE=nDCG@10>=2") == (0, ""), "said once"
 
 
 def test_a_full_disk_and_bad_input_leave_what_readers_have(setting):
     folder = setting.folder
-    assert ended(setting()) == (0, "")
     first = published(folder / "work/live")
     add_documents(folder)
     for largest in (4_000, 40_000):
-        status, words = ended(setting("ARRIVALS=arrivals", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))))
+        status, words = setting.run("ARRIVALS=arrivals", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)))
         assert status == 2 and "Traceback" not in words and published(folder / "work/live") == first, words
     assert "File too large" in words and "was not changed" in words
     (folder / "arrivals/2.jsonl").write_text('{"_id": "x", "text": "fox"}\n{"text": "no id"}\n')
-    status, words = ended(setting("ARRIVALS=arrivals"))
+    status, words = setting.run("ARRIVALS=arrivals")
     assert status == 2 and "arrivals/2.jsonl:2: found" in words and published(folder / "work/live") == first
     (folder / "arrivals/2.jsonl").unlink()
-    assert ended(setting("ARRIVALS=arrivals")) == (0, "")
+    assert setting.run("ARRIVALS=arrivals") == (0, "")
     assert published(folder / "work/live") != first
 
 
 def test_two_runs_never_meet(setting):
-    (setting.folder / "work").mkdir()
-    with open(setting.folder / "work/lock", "w") as lock:
+    (setting.folder / "other").mkdir()
+    with open(setting.folder / "other/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        status, words = ended(setting())
-    assert status == 2 and "another run is under way" in words and not (setting.folder / "work/begun").exists()
+        status, words = setting.run(work="other")
+    assert status == 2 and "another run is under way" in words and not (setting.folder / "other/begun").exists()
 
 
 def test_what_cannot_be_meant_is_said(setting, tmp_path):
-    assert "say DATA=" in ended(setting("DATA="))[1]
-    assert "corpus.jsonl: no such file" in ended(setting(f"DATA={tmp_path / 'nowhere'}"))[1]
+    assert "say DATA=" in setting.run("DATA=")[1]
+    assert "corpus.jsonl: no such file" in setting.run(f"DATA={tmp_path / 'nowhere'}")[1]
 
 
-def test_the_crontab_line_is_the_makefiles(setting):
-    line = next(line for line in (EXAMPLE / "crontab").read_text().splitlines() if not line.startswith("#") and "make" in line)
-    assert "examples/retrain/Makefile" in line and len(line.split()) > 6
+def test_the_crontab_line_names_what_the_makefile_knows():
+    known = (EXAMPLE / "Makefile").read_text()
+    line = next(line for line in (EXAMPLE / "crontab").read_text().splitlines() if "make -s" in line and not line.startswith("#"))
+    variables = [word.split("=")[0] for word in line.split() if "=" in word]
+    assert len(variables) == 3 and all(f"{name} ?=" in known or f"$({name})" in known for name in variables)
