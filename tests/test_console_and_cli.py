@@ -39,6 +39,15 @@ def test_json_lines_hold_what_words_say(capsys, monkeypatch):
     assert records[1]["done"] == 1 and records[2]["text"] == "two lines" and all(record["tool"] == "test" for record in records)
 
 
+def test_words_that_find_no_room_do_not_stop_the_work(monkeypatch):
+    console.configure("test", log_json=True)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        console.say("hello")
+        monkeypatch.undo()
+        full.detach()
+
+
 def test_quiet_keeps_errors(capsys):
     console.configure("test", quiet=True)
     console.say("hello")

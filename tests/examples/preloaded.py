@@ -3,6 +3,7 @@
 `client` is a script that stands for `drtools` in a Makefile. Commands run one after the other; if a client is killed, so is its command.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -58,13 +59,15 @@ def serve(address: str) -> None:
         os.rename(address + ".new", address)
         while True:
             connection, _ = listening.accept()
-            with connection:
+            with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client was killed just now
                 answer(connection)
 
 
 def answer(connection: socket.socket) -> None:
     """Run one command and send its status; kill it if its client dies."""
     text, passed, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    if not text.endswith(b"\n"):  # the client was killed before it had said what it wants
+        return
     child = os.fork()
     if not child:
         become(json.loads(text), passed)
