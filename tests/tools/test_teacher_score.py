@@ -116,7 +116,7 @@ def test_bad_usage_has_one_line(toy, rankers, bert, drtools):  # noqa: F811
 
 def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  # noqa: F811
     mined = drtools("mine-negatives", "--random", "--corpus", toy.corpus, "--queries", toy.queries, "--qrels", toy.qrels, "--negatives", 3)
-    scored = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode())
+    scored = drtools(*command(toy, "--teacher", rankers["bert"], "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode())
     assert scored.status == 0 and len(records(tmp_path / "scored.jsonl")) == 20
 
 
