@@ -109,7 +109,7 @@ class Run:
     def take_step(self, batch: Batch, loss_of: Loss, seconds: float) -> None:
         """Take one optimizer step at the learning rate of this step and these seconds."""
         loss = self.gradients.of(batch, loss_of, self.flags.seed, "dropout", self.step)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.gradients.parameters, self.flags.clip or math.inf))
+        norm = self._clip()
         rate = self.plan.rate(self.step, seconds)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -118,6 +118,14 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
+
+    def _clip(self) -> float:
+        """Scale gradients down to the largest norm that is allowed, and return the norm that they had."""
+        found = [parameter.grad for parameter in self.gradients.parameters if parameter.grad is not None]
+        norm = float(torch.stack(torch._foreach_norm(found)).norm()) if found else 0.0
+        if self.flags.clip and norm > self.flags.clip:  # else a pass over all of them would change nothing
+            torch._foreach_mul_(found, self.flags.clip / (norm + 1e-6))
+        return norm
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
