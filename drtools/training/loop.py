@@ -66,10 +66,11 @@ class Run:
     """One training run: what must survive a stop, and the steps between."""
 
     def __init__(self, model: Encoder | EncoderPair, plan: Plan, flags: TrainingFlags, work: Work, computing: Computing, world: World,
-                 parallel: bool = False) -> None:
+                 parallel: bool = False, start_counts: bool = True) -> None:
         self.model, self.plan, self.flags, self.work, self.world = model, plan, flags, work, world
         self.gradients = Gradients(model, computing, world, flags.gradient_caching, parallel)
         self.optimizer = OPTIMIZERS[flags.optimizer](model, flags.weight_decay)
+        self.start_counts = start_counts  # whether the weights of the start may be the best
         self.step = 0
         self.seconds_before = 0.0
         self.best: dict | None = None  # {"step", "value"} of the best dev evaluation
@@ -143,7 +144,7 @@ class Run:
         self.model.train()
         name, value = next(iter(values.items()))
         self.evaluations.append({"step": self.step, **values})
-        is_best = self.best is None or value > self.best["value"]
+        is_best = (self.step > 0 or self.start_counts) and (self.best is None or value > self.best["value"])
         if is_best:
             self.best = {"step": self.step, "value": value, "measure": name}
             if self.world.is_first:
@@ -156,7 +157,7 @@ class Run:
         if self.log:
             self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
         self.meter.started += time.monotonic() - begun
-        since_best = [evaluation for evaluation in self.evaluations if evaluation["step"] > self.best["step"]]
+        since_best = [evaluation for evaluation in self.evaluations if self.best and evaluation["step"] > self.best["step"]]
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
     def renew(self, refresh: Refresh) -> None:
