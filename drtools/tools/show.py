@@ -11,6 +11,7 @@ The tree at the end names every input, theirs, and so on back to the corpus, and
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +49,7 @@ def main(
     arguments = record.get("request", {}).get("arguments", {})
     said = {name: value for name, value in arguments.items() if value not in (None, False, [], "") and not is_input(value)}
     if said:
-        print("with " + ", ".join(f"{name.replace('_', '-')} {value}" for name, value in said.items()))
+        print("with " + ", ".join(f"{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in said.items()))
     tree = list(lineage_lines(path))
     if tree:
         print("made from")
