@@ -1,6 +1,6 @@
 """Flags that several tools share: a dataclass for each group, expanded into a tool's signature by the command line."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
 from inspect import Parameter
 from pathlib import Path
@@ -98,11 +98,26 @@ class EncoderFlags:
 
 @dataclass
 class PieceFlags:
-    """How documents are cut into passages and sentences, in the encoder's own tokens (FGD)."""
+    """How documents are cut into passages and sentences, in the encoder's own tokens (FGD); what is not said is as the encoder was trained, else usual."""
 
-    passage_tokens: Annotated[int, Option(min=1, help="tokens of a passage", rich_help_panel="Pieces")] = 128
-    sentence_tokens: Annotated[int, Option(min=1, help="tokens of a sentence", rich_help_panel="Pieces")] = 64
-    least_piece_tokens: Annotated[int, Option(min=1, help="a rest of fewer joins the piece before it", rich_help_panel="Pieces")] = 16
+    passage_tokens: Annotated[int | None, Option(min=1, help="tokens of a passage; default: as the encoder was trained, else 128", rich_help_panel="Pieces")] = None
+    sentence_tokens: Annotated[int | None, Option(min=1, help="tokens of a sentence; default: as trained, else 64", rich_help_panel="Pieces")] = None
+    least_piece_tokens: Annotated[int | None, Option(min=1, help="a rest of fewer joins the piece before it; default: as trained, else 16", rich_help_panel="Pieces")] = None
+    usual: ClassVar[dict[str, int]] = {"passage_tokens": 128, "sentence_tokens": 64, "least_piece_tokens": 16}
+
+    @property
+    def said(self) -> list[str]:
+        """The flags that were said."""
+        return names_of(asdict(self))
+
+    def settled(self, trained: dict[str, object]) -> "PieceFlags":
+        """Return them without gaps: as said, else as an encoder was `trained` (its settings' `pieces`), else as usual."""
+        return replace(self, **{name: trained.get(name, usual) for name, usual in self.usual.items() if getattr(self, name) is None})
+
+
+def names_of(values: dict[str, object]) -> list[str]:
+    """Return the flags of parameters that were said, those whose value is neither None nor False."""
+    return [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None and value is not False]
 
 
 def _recorded(name: str, value: object, role: Role | None) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,8 +68,8 @@ class PieceScores:
         return passages, sentences, check, self.scores[at][first : first + passages + sentences]
 
 
-def read_piece_scores(path: str, examples: Usable, store: Store) -> PieceScores:
-    """Read the keys `pieces` and `piece_scores` of the examples that are trained on."""
+def read_piece_scores(path: str, examples: Usable, store: Store, expected: dict[str, object] | None = None) -> PieceScores:
+    """Read the keys `pieces` and `piece_scores` of the examples that are trained on; UserError if their `pieces_cut` is not the one `expected`."""
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
     documents, scores = [], []
     for example in read_examples(path):
@@ -76,11 +77,24 @@ def read_piece_scores(path: str, examples: Usable, store: Store) -> PieceScores:
             at = wanted[example.query_id]
             assert at == len(documents), "usable examples keep the order of their file"
             found = _by_document(example, path)
+            _check_cut(example, path, expected)
             row_of = dict(zip(store.rows_of(list(found)), found, strict=True))
             kept = [(row, found[row_of[row]] if row in row_of else []) for row in (*examples.positives[at].tolist(), *examples.negatives[at].tolist())]
-            documents.append([number for row, pieces in kept for number in (row, *_levels([span for span, _ in pieces]), check_of([span for span, _ in pieces]))])
-            scores.append([score for _, pieces in kept for _, score in pieces])
+            # arrays, not lists: a Python number takes eight times the room
+            documents.append(array("i", [number for row, pieces in kept for number in (row, *_levels([span for span, _ in pieces]), check_of([span for span, _ in pieces]))]))
+            scores.append(array("f", [score for _, pieces in kept for _, score in pieces]))
     return PieceScores(path, Lists.of(documents), Lists.of(scores, "f"))
+
+
+def _check_cut(example: Example, path: str, expected: dict[str, object] | None) -> None:
+    """Refuse pieces that were cut otherwise than this training cuts; those without a record are compared as they are drawn."""
+    found = example.others.get("pieces_cut")
+    if expected is None or not isinstance(found, dict):
+        return
+    other = [name for name, value in expected.items() if found.get(name) != value]
+    if other:
+        told = ", ".join("by another tokenizer" if name == "tokenizer" else f"with --{name.replace('_', '-')} {found.get(name)!r}, here {expected[name]!r}" for name in other)
+        raise UserError(f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run teacher-score --pieces anew with these")
 
 
 def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int, int], float]]]:

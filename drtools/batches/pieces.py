@@ -5,6 +5,7 @@ A document of one piece at both levels holds it once.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 
 from drtools.batches.tokens import Tokens
 from drtools.errors import UserError
+from drtools.manifest import digest
 
 if TYPE_CHECKING:
     from drtools.flags import PieceFlags
@@ -51,9 +53,12 @@ class Layout(NamedTuple):
 
 
 def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
-    """Return the places that the encoder's documents need at its length."""
+    """Return the places that the encoder's documents need at its length; sizes that were not said are those it was trained with."""
+    sizes = sizes.settled(encoder.settings.pieces)
     if sizes.sentence_tokens > sizes.passage_tokens:
         raise UserError(f"--sentence-tokens {sizes.sentence_tokens} beside --passage-tokens {sizes.passage_tokens}: a sentence lies in a passage; expected no more")
+    if sizes.least_piece_tokens > sizes.sentence_tokens:
+        raise UserError(f"--least-piece-tokens {sizes.least_piece_tokens} beside --sentence-tokens {sizes.sentence_tokens}: no whole sentence has so many tokens; expected no more")
     if not encoder.tokenizer.is_fast:
         raise UserError(f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; expected a fast tokenizer (tokenizer.json)")
     if encoder.settings.lower_case:
@@ -61,6 +66,13 @@ def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
     most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
     sizes_of = Layout(0, 0, sizes).spans(most)
     return Layout(len(sizes_of[0]), len(sizes_of[1]), sizes)
+
+
+def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, object]:
+    """Return all but a document that decides where it is cut, for whoever stores pieces; the tokenizer by its fingerprint."""
+    parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    return {"max_document_tokens": encoder.settings.max_document_tokens, **vars(layout.sizes), "document_prompt": encoder.settings.document_prompt, "title_separator": title_separator,
+            "tokenizer": digest([parts[name] for name in ("normalizer", "pre_tokenizer", "model")])}
 
 
 class PieceTokens(NamedTuple):

@@ -41,9 +41,11 @@ def margins(runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, folder
     for label, run in runs.items():
         whole = score_range(run, depth)
         found = {query: margin(run.get(query, {}), documents, depth) for query, documents in relevant.items()}
+        if not whole and any(value is not None for value in found.values()):
+            raise UserError(f"{label}: all scores in its top {depth:,} are equal, so that there is no range of scores to take margins as shares of; expected a run whose scores differ")
         without = sum(value is None for value in found.values())
         console.notice(without, f"{label}: {without:,} of {len(found):,} queries have no relevant document, or nothing else, in their top {depth:,}; they have no margin")
-        values[label] = {query: value / whole for query, value in found.items() if value is not None and whole}
+        values[label] = {query: value / whole for query, value in found.items() if value is not None}
         if not values[label]:
             raise UserError(f"{label}: no query has a relevant document and another in its top {depth:,}; do the run and the judgements belong together?")
     means = {label: mean(by_query) for label, by_query in values.items()}

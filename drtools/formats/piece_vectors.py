@@ -96,7 +96,9 @@ class PieceWriter:
         self.written += len(vectors)
 
     def finish(self) -> None:
-        """Write how many there are."""
+        """Write how many there are; durable on return."""
         self.stream.seek(0)
         self._write_header(self.stream)
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
         self.stream.close()

@@ -48,6 +48,7 @@ class EncoderSettings:
     lower_case: bool = False
     similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
     inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
+    pieces: dict[str, object] = field(default_factory=dict)  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
 
     @property
     def normalized(self) -> bool:
@@ -210,7 +211,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     ours = optional_json(folder / OURS)
     if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
         ours = {}
-    for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited"):
+    for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited", "pieces"):
         if name in ours:
             setattr(settings, name, ours[name])
     if pooling is not None:
@@ -254,4 +255,5 @@ def check_side(settings: EncoderSettings, side: str, name: str) -> None:
 def ours_as_json(settings: EncoderSettings) -> dict:
     """Return what drtools.json holds."""
     kept = dataclasses.asdict(settings)
-    return {"kind": "encoder", **{name: kept[name] for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")}}
+    return {"kind": "encoder", **{name: kept[name] for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")},
+            **({"pieces": settings.pieces} if settings.pieces else {})}

@@ -61,11 +61,12 @@ class Spans:
 class SpanStudent(nn.Module):
     """An encoder that is trained with its spans: queries as it encodes them, documents as `Spans`."""
 
-    def __init__(self, encoder: Encoder | EncoderPair, passages: int, sentences: int, kind: SpanKind) -> None:
+    def __init__(self, encoder: Encoder | EncoderPair, passages: int, sentences: int, kind: SpanKind, seed: int = 42) -> None:
+        """Add a graph to learn for `rgat`, drawn by `seed`."""
         super().__init__()
         document = encoder.of("document")
         self.encoder = encoder
-        self.graph = Rgat(document.body.config.hidden_size).to(next(document.body.parameters()).device) if kind == "rgat" else None
+        self.graph = Rgat(document.body.config.hidden_size, seed=seed).to(next(document.body.parameters()).device) if kind == "rgat" else None
         self.sides = {"query": encoder.of("query"), "document": Spans(document, passages, sentences, kind, self.graph)}
 
     def of(self, side: str) -> Encoder | Spans:

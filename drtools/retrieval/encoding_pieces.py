@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drtools import console
 from drtools.batches.pieces import PieceTokens, layout_of, tokenize_pieces
+from drtools.errors import UserError
 from drtools.formats.piece_vectors import PieceWriter
+from drtools.models.lexical import LexicalEncoder
 from drtools.models.spans import Spans
 from drtools.retrieval.encoding import Computing, encode_tokens
 
@@ -19,17 +22,45 @@ if TYPE_CHECKING:
     from drtools.models.spans import SpanKind
 
 
-class PieceEncoding:
-    """An encoder of documents and their pieces, and the file that takes the latter. `state` is what a later process continues from."""
+def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
+    """Return the kind of spans: as said, else as the encoder was trained, else by attention; UserError for a graph, which was not kept."""
+    kind = said or encoder.settings.pieces.get("spans", "attention")
+    if kind == "rgat":
+        raise UserError(f"{encoder.folder}: its pieces learnt through a graph (distill-fgd --spans rgat), which is not kept with the encoder, so that their vectors cannot be made; "
+                        "encode its documents without --pieces, or say --spans mean for what went into the graph")
+    return kind
 
-    def __init__(self, encoder: Encoder, sizes: PieceFlags, kind: SpanKind, folder: Path, count: int, dtype: str, state: dict) -> None:
+
+class PieceEncoding:
+    """An encoder of documents and their pieces, and the file that takes the latter (`write_to`)."""
+
+    def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceFlags, kind: SpanKind | None, dtype: str) -> None:
+        if isinstance(encoder, LexicalEncoder):
+            raise UserError(f"--pieces: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without spans; leave the flag out")
+        self.kind = settled_kind(encoder, kind)
         self.encoder, self.layout, self.dtype = encoder, layout_of(encoder, sizes), dtype
-        self.spans = Spans(encoder, self.layout.passages, self.layout.sentences, kind)
-        self.writer = PieceWriter(folder, count, encoder.dimension, dtype, state.get("done", 0), state.get("pieces", 0))
+        self.spans = Spans(encoder, self.layout.passages, self.layout.sentences, self.kind)
+        trained = encoder.settings.pieces
+        other = [f"{name.replace('_', '-')} {value} (trained: {trained[name]})" for name, value in self.facts().items() if trained.get(name, value) != value]
+        console.notice(len(other), f"pieces are not encoded as {encoder.folder} learnt them: {', '.join(other)}")
+
+    def facts(self) -> dict[str, object]:
+        """Return the kind of spans and the sizes."""
+        return {"spans": self.kind, **vars(self.layout.sizes)}
+
+    def write_to(self, folder: Path, count: int, state: dict) -> None:
+        """Open the file in a vectors folder of `count` documents; `state` is what a later process continues from."""
+        self.writer = PieceWriter(folder, count, self.encoder.dimension, self.dtype, state.get("done", 0), state.get("pieces", 0))
 
     def tokenize(self, texts: Sequence[str]) -> PieceTokens:
         """Tokenize and cut documents."""
         return tokenize_pieces(self.encoder, texts, self.layout)
+
+    def try_out(self, texts: Sequence[str], computing: Computing) -> PieceTokens:
+        """Encode documents and their pieces for nothing but the time that it takes; return their tokens."""
+        tokens = self.tokenize(texts)
+        encode_tokens(self.spans, tokens, computing, np.empty((len(texts), self.spans.dimension), self.dtype))
+        return tokens
 
     def encode(self, tokens: PieceTokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None]) -> None:
         """Encode documents into rows of `into` [N, D] and append their pieces to the file."""

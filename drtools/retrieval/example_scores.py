@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from drtools.retrieval.piece_scoring import Cutter
     from drtools.retrieval.scoring import Teacher
 
+PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
 
 
@@ -69,6 +70,12 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
     example.others |= lists
     example.scored_by = scored_by
     return example
+
+
+def drop_pieces(example: Example, scored_by: str) -> bool:
+    """Take away what another teacher said of an example's pieces, which nobody scores now; return whether there was any."""
+    found = [example.others.pop(key, None) for key in PIECE_KEYS] if example.scored_by != scored_by else []
+    return any(found)
 
 
 def example_windows(examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int) -> Iterator[Window]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from drtools.errors import UserError
-from drtools.flags import Role
+from drtools.flags import Role, names_of
 from drtools.formats.joined import join
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.retrieval.searching import QueryEncoder
@@ -40,7 +40,7 @@ class JoiningFlags:
     @property
     def said(self) -> list[str]:
         """The flags that were said."""
-        return [f"--{name.replace('_', '-')}" for name, value in dataclasses.asdict(self).items() if value is not None]
+        return names_of(dataclasses.asdict(self))
 
 
 def read_weights(path: str) -> dict[str, float]:

@@ -24,6 +24,7 @@ from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
 LEVELS = ("document", "passage", "sentence")
 PAPER_WARMUP = 1000
 PAPER_EPOCHS = 20
+NEGATIVE_PIECES = 8  # [ours]
 
 
 def main(
@@ -33,10 +34,10 @@ def main(
     dev: DevFlags,
     compute: flags.ComputeFlags,
     levels: Annotated[str, Option(help="what is distilled, with commas between: document, passage, sentence")] = "passage,sentence",
-    spans: Annotated[Literal["attention", "mean", "rgat"], Option(help="a piece's vector: by the last layer's attention to it; its mean; means after a graph of passages and sentences")] = "attention",
+    spans: Annotated[Literal["attention", "mean", "rgat"] | None, Option(help="a piece's vector: by the last layer's attention to it, the default; its mean; means after a graph of passages and sentences")] = None,
     contrastive_weight: Annotated[float, Option("--lambda", min=0, help="weight of the documents' contrastive loss")] = 0.2,
     hard_negatives: Annotated[int, Option(min=1, help="hard negatives drawn for each query at each visit")] = 8,
-    negative_pieces: Annotated[int, Option(min=1, help="of their passages, and of these passages' sentences, how many to learn from")] = 8,
+    negative_pieces: Annotated[int | None, Option(min=1, help="of their passages, and of these passages' sentences, how many to learn from; default: 8")] = None,
     kl: Annotated[Literal["teacher-student", "student-teacher"], Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)")] = "teacher-student",
     accept_scores: Annotated[bool, Option("--accept-scores", help="learn from scores of whoever gave them")] = False,
     pieces: flags.PieceFlags = flags.PieceFlags(),
@@ -45,6 +46,9 @@ def main(
 ) -> None:
     """Compose: scored examples into batches of documents with pieces, FGD's loss, the one loop, a model folder."""
     wanted = parse_levels(levels)
+    of_pieces = flags.names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
+    if wanted == ("document",) and of_pieces:
+        raise UserError(f"{' and '.join(of_pieces)}: for pieces, of which --levels document has none; leave it out, or add a level")
     with output.folder(folder) as work:
         from drtools.batches.usable import Scores
         from drtools.training.encoders import EncoderTraining, read_sources
@@ -58,8 +62,8 @@ def main(
         if wanted == ("document",):
             batches = task.pair_batches(sources, negatives=hard_negatives)
         else:
-            batches, passages, learner = with_pieces(task, sources, example_flags.examples, pieces, spans, hard_negatives)
-        loss = FgdLoss(wanted, task.model.dimension, passages, task.scale, weight=contrastive_weight, negative_pieces=negative_pieces, direction=kl,
+            batches, passages, learner = with_pieces(task, sources, example_flags.examples, pieces, spans or "attention", hard_negatives)
+        loss = FgdLoss(wanted, task.model.dimension, passages, task.scale, weight=contrastive_weight, negative_pieces=negative_pieces or NEGATIVE_PIECES, direction=kl,
                        note=lambda **numbers: task.run.meter.note(**numbers))
         task.fit(batches, loss, batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
                  default_epochs=PAPER_EPOCHS, paper_warmup=PAPER_WARMUP, learner=learner)
@@ -75,14 +79,16 @@ def parse_levels(text: str) -> tuple[str, ...]:
 
 
 def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans: str, hard_negatives: int):
-    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained: with its spans."""
+    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained: with its spans, which its settings remember."""
     from drtools.batches.fine_grained import FineGrainedBatches, read_piece_scores
-    from drtools.batches.pieces import layout_of
+    from drtools.batches.pieces import cut_of, layout_of
     from drtools.models.spans import SpanStudent
 
-    layout = layout_of(task.model.of("document"), sizes)
-    learner = SpanStudent(task.model, layout.passages, layout.sentences, spans)
-    scores = [read_piece_scores(path, source.examples, source.store) for path, source in zip(paths, sources, strict=True)]
+    document = task.model.of("document")
+    layout = layout_of(document, sizes)
+    document.settings.pieces = {"spans": spans, **vars(layout.sizes)}
+    learner = SpanStudent(task.model, layout.passages, layout.sentences, spans, task.training.seed)
+    scores = [read_piece_scores(path, source.examples, source.store, cut_of(document, layout, source.title_separator)) for path, source in zip(paths, sources, strict=True)]
     batches = FineGrainedBatches(sources, scores, task.model, layout, batch_queries=task.training.batch_queries, negatives=hard_negatives,
                                  seed=task.training.seed, shares=task.world.shares, rank=task.world.rank)
     return batches, layout.passages, learner

@@ -28,7 +28,7 @@ def main(
     chunk: Annotated[int, Option(min=1, help="texts that are sorted by length together and made durable together", rich_help_panel="Computing")] = 16384,
     title_separator: flags.TitleSeparator = " ",
     pieces: Annotated[bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")] = False,
-    spans: Annotated[Literal["attention", "mean"], Option(help="a piece's vector: by the last layer's attention to it (FGD), or its mean", rich_help_panel="Pieces")] = "attention",
+    spans: Annotated[Literal["attention", "mean"] | None, Option(help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else attention", rich_help_panel="Pieces")] = None,
     sizes: flags.PieceFlags = flags.PieceFlags(),
     dry_run: flags.DryRun = False,
 ) -> None:
@@ -37,24 +37,29 @@ def main(
         raise UserError("say either --documents CORPUS or --queries QUERIES")
     if pieces and documents is None:
         raise UserError("--pieces cuts --documents; queries have none")
+    of_pieces = flags.names_of({"spans": spans}) + sizes.said
+    if of_pieces and not pieces:
+        raise UserError(f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out")
     from drtools.retrieval import encoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
     from drtools.retrieval.texts import texts_of
 
     texts = texts_of(documents, queries, only, title_separator)
     if dry_run:
-        return say_plan(texts, encoder_flags, compute, dtype, batch_tokens)
+        return say_plan(texts, encoder_flags, compute, dtype, batch_tokens, (sizes, spans) if pieces else None)
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
-        with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, work.path, len(texts), dtype, work.state) if pieces else None
+        with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, dtype) if pieces else None
+        if with_pieces:
+            with_pieces.write_to(work.path, len(texts), work.state)
         counts = encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces)
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         work.finish(
             kind="vectors", side=texts.side, count=len(texts), dimension=encoder.dimension, dtype=dtype, normalized=encoder.settings.normalized,
             model=encoder_flags.start(), rem=encoder_flags.rem, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
-            precision=computing.precision, counts=counts, pieces={"count": with_pieces.writer.written, "spans": spans, **vars(sizes)} if pieces else None,
+            precision=computing.precision, counts=counts, pieces={"count": with_pieces.writer.written, **with_pieces.facts()} if pieces else None,
             **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
         )
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")
@@ -109,19 +114,23 @@ def encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces=Non
     return counts
 
 
-def say_plan(texts, encoder_flags, compute, dtype, batch_tokens) -> None:
-    """Say what the work would be: texts, disk, and time by encoding a sample."""
+def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, pieces) -> None:
+    """Say what the work would be: texts, disk, and time by encoding a sample; `pieces` is their sizes and spans, if they are encoded too."""
     import time
 
     from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
+    from drtools.retrieval.encoding_pieces import PieceEncoding
 
     computing = choose_computing(compute, batch_tokens)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)
     _, sample = texts.slice(0, 256)
-    encode_texts(encoder, sample[:8], texts.side, computing)
+    with_pieces = PieceEncoding(encoder.of("document"), *pieces, dtype) if pieces else None
+    run = with_pieces.try_out if with_pieces else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
+    run(sample[:8], computing)
     started = time.perf_counter()
-    _, tokens = encode_texts(encoder, sample, texts.side, computing)
+    tokens = run(sample, computing)
     seconds = (time.perf_counter() - started) * len(texts) / len(sample)
-    size = len(texts) * encoder.dimension * (2 if dtype == "float16" else 4)
-    console.say(f"{len(texts):,} {texts.side}s, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+    count = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
+    size = (len(texts) + count) * encoder.dimension * (2 if dtype == "float16" else 4)
+    console.say(f"{len(texts):,} {texts.side}s{f' and about {count:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
                 f"about {console.seconds_as_words(seconds)} on {computing.device} in {computing.precision} (by the first {len(sample)})")

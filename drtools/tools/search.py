@@ -5,7 +5,7 @@
     drtools search --index index --model star "how do vaccines work"
 
 --rerank RUN scores the documents of a run by an encoder. --multi-vector scores each query's top documents anew, by their passages
-and sentences too (encode --pieces): s + gamma * (best passage + best sentence), gamma as said or tuned on dev. A FAISS index or
+and sentences too (encode --pieces, --rescore): s + gamma * (best passage + best sentence), gamma as said or tuned on dev. A FAISS index or
 vectors are searched with the encoder that made them; another one is refused. Those that concat-spar joined are searched with both
 their encoders: --mu weighs the second anew.
 """
@@ -56,11 +56,11 @@ def main(
     """Compose: a source of hits; a run, or hits for a person."""
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
-    pieces.check(vectors, rerank, queries)
+    pieces.check(vectors, rerank, queries, words)
     source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
                          rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)
     if pieces.multi_vector:
-        source = open_multi_vector(source, vectors, pieces.gamma)
+        source = open_multi_vector(source, vectors, pieces)
     if words is not None:
         from drtools.retrieval.showing import show_hits
 

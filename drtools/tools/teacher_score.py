@@ -47,7 +47,8 @@ def main(
     title_separator: flags.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
     pieces: Annotated[str | None, Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES), flags.Role.MODEL] = None,
-    pieces_max_document_tokens: Annotated[int, Option(min=1, help="where that encoder cuts documents", rich_help_panel=PIECES)] = 512,
+    pieces_max_document_tokens: Annotated[int | None, Option(min=1, help="where that encoder cuts documents; default: 512", rich_help_panel=PIECES)] = None,
+    pieces_document_prompt: Annotated[str | None, Option(help="text before each document, as distill-fgd's --document-prompt; default: that encoder's", rich_help_panel=PIECES)] = None,
     sizes: flags.PieceFlags = flags.PieceFlags(),
 ) -> None:
     """Compose: windows of pairs out of examples or a run, their scores through the cache, the same written in its order."""
@@ -56,15 +57,18 @@ def main(
     examples = examples or given
     if pieces and run:
         raise UserError("--pieces scores the pieces of --examples; a run has none")
+    of_pieces = flags.names_of({"pieces_max_document_tokens": pieces_max_document_tokens, "pieces_document_prompt": pieces_document_prompt}) + sizes.said
+    if of_pieces and not pieces:
+        raise UserError(f"{' and '.join(of_pieces)}: for pieces, which are scored by --pieces MODEL; say it too, or leave these out")
     with output.file(file) as work:
         from drtools.formats.jsonl import read_queries
         from drtools.formats.store import open_store
         from drtools.retrieval.encoding import choose_computing
         from drtools.retrieval.example_scores import Texts
-        from drtools.retrieval.piece_scoring import Cutter
+        from drtools.retrieval.piece_scoring import load_cutter
         from drtools.retrieval.scoring import load_teacher
 
-        cutter = Cutter(pieces, pieces_max_document_tokens, sizes, trust_remote_code) if pieces else None
+        cutter = load_cutter(pieces, pieces_max_document_tokens, sizes, pieces_document_prompt, trust_remote_code) if pieces else None
         texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter)
         computing = choose_computing(compute, batch_tokens)
         scorer = load_teacher(teacher, computing, max_query_tokens=max_query_tokens, max_document_tokens=max_document_tokens, trust_remote_code=trust_remote_code)
@@ -77,13 +81,14 @@ def main(
 def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Counter:
     """Write every example with its scores, in order."""
     from drtools.formats.examples import read_examples
-    from drtools.retrieval.example_scores import example_windows, with_scores
+    from drtools.retrieval.example_scores import drop_pieces, example_windows, with_scores
 
     def write(example_and_asked, scores: Iterator[float], counts: Counter) -> None:
         example, asked = example_and_asked
         with_text = sum(item.text is not None for item in asked)
         known = example.query_id in texts.queries
-        counts.update({"examples": 1, "lacking queries": not known, "lacking documents": (len(asked) - with_text) * known})
+        dropped = texts.cutter is None and drop_pieces(example, teacher.name)
+        counts.update({"examples": 1, "lacking queries": not known, "lacking documents": (len(asked) - with_text) * known, "dropped": dropped})
         work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
 
     examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
@@ -121,6 +126,7 @@ def report(counts: Counter) -> None:
     """Say what was scored, and count what was odd."""
     console.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
     for name, words in (("lacking queries", "queries have no text; what belongs to them has no score"), ("lacking documents", "documents are not in the corpus; they have no score"),
+                        ("dropped", "examples had pieces that another teacher scored; left out, --pieces MODEL scores them anew"),
                         ("truncated", "of the pairs computed now had a document that was cut"), ("truncated_queries", "of the pairs computed now had a query that was cut"),
                         ("empty", "of the pairs computed now have an empty query or document")):
         console.notice(counts[name], f"{counts[name]:,} {words}")

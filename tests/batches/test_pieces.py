@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import write_jsonl
 from pieces_of import SIZES, cls_of, likeness, score_pieces
 
 from drtools.batches.fine_grained import FineGrainedBatches, read_piece_scores
@@ -31,6 +32,11 @@ def test_a_row_has_places_for_the_longest_document(encoder_folder):
     assert layout.parents(4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and layout.parents(2).tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
     with pytest.raises(UserError, match="a sentence lies in a passage"):
         layout_of(encoder, PieceFlags(passage_tokens=10, sentence_tokens=20))
+    with pytest.raises(UserError, match="no whole sentence has so many tokens"):
+        layout_of(encoder, PieceFlags(sentence_tokens=8, least_piece_tokens=9))
+    assert layout_of(encoder, PieceFlags(sentence_tokens=16, least_piece_tokens=16)).sizes.passage_tokens == 128
+    encoder.settings.pieces = {"spans": "mean", "passage_tokens": 100, "sentence_tokens": 50, "least_piece_tokens": 2}
+    assert layout_of(encoder, PieceFlags(sentence_tokens=25)).sizes == PieceFlags(100, 25, 2), "what is not said is as it was trained"
 
 
 TEXTS = ["fox hound, otter heron", "", "  fox42 runs over the meadow and the hound sleeps by the river while otters swim in the lake and cliffs  ", "fox é hound 漢 otter " * 20]
@@ -133,6 +139,25 @@ def test_bad_pieces_are_named(toy, scored, tmp_path, spoil, words):
     with pytest.raises(UserError, match="query 'q3'") as error:
         batches(toy, scored[0], path)
     assert words in str(error.value)
+
+
+def test_scores_are_packed_while_they_are_read(toy, tmp_path):
+    import tracemalloc
+
+    names, spans = [f"q{at}" for at in range(100)], [{"id": "d1", "start": at, "end": at + 1} for at in range(2000)]
+    queries = write_jsonl(tmp_path / "many.jsonl", [{"_id": name, "text": "fox"} for name in names])
+    path = write_jsonl(tmp_path / "long.jsonl", [{"query_id": name, "positives": ["d1"], "negatives": [], "positive_scores": [1.0], "negative_scores": [], "scored_by": "counts@1", "pieces": spans,
+                                                  "piece_scores": [at + 0.5 for at in range(2000)]} for name in names])
+    store = open_store(toy.corpus)
+    examples = usable_examples(path, queries, store, Scores.TEACHER)
+    tracemalloc.start()
+    try:
+        kept = read_piece_scores(path, examples, store)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept.scores[99][:2].tolist() == [0.5, 1.5] and len(kept.scores.flat) == 200_000
+    assert peak < 3 * kept.scores.flat.nbytes + 2**21, "two copies of the scores, room to grow, and 2 MB for one example as it is parsed"
 
 
 def test_pieces_of_another_cut_are_refused(toy, scored):

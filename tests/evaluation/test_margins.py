@@ -37,6 +37,16 @@ def test_margins_do_not_depend_on_the_scale_of_scores(drtools, tmp_path):
     assert outcome.status == 2 and "by judgements" in outcome.err
 
 
+def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
+    (tmp_path / "qrels").write_text("q1 0 d1 1\n")
+    (tmp_path / "equal.run").write_text("q1 Q0 d1 1 7 x\nq1 Q0 d2 2 7 x\n")
+    outcome = drtools("analyze", tmp_path / "equal.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out")
+    assert outcome.status == 2 and "all scores in its top" in outcome.err and "belong together" not in outcome.err, outcome.err
+    (tmp_path / "other.run").write_text("q1 Q0 d3 1 7 x\nq1 Q0 d2 2 7 x\n")
+    outcome = drtools("analyze", tmp_path / "other.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out")
+    assert outcome.status == 2 and "belong together" in outcome.err, outcome.err
+
+
 def test_the_curve_of_a_tuned_weight(drtools, toy, tmp_path):
     (tmp_path / "qrels").write_text("q1 0 d1 1\nq2 0 d1 1\n")
     first, second = write_run(tmp_path / "a.run", 1), write_run(tmp_path / "b.run", 2)

@@ -7,6 +7,8 @@ import makefiles
 import pytest
 from makefiles import parsed
 
+from drtools.flags import PieceFlags
+
 make, printed = partial(makefiles.make, "fgd"), partial(makefiles.printed, "fgd")
 ARMS = {"contrastive", "document", "fgd", "no-passages", "no-sentences", "mean", "rgat"}
 
@@ -37,8 +39,9 @@ def test_distillation_has_the_papers_settings(published):
     commands = printed(f"MSMARCO={published}", folder=published)
     values = parsed(next(words for words in commands if words[0] == "distill-fgd" and words[-1].endswith("/fgd-42")))
     expected = {"learning_rate": 3e-6, "batch_queries": 64, "hard_negatives": 8, "epochs": 20, "warmup_steps": 1000, "weight_decay": 0.01, "max_document_tokens": 512, "max_query_tokens": 32,
-                "passage_tokens": 128, "sentence_tokens": 64, "levels": "passage,sentence", "spans": "attention", "optimizer": "adamw"}
+                "passage_tokens": None, "sentence_tokens": None, "levels": "passage,sentence", "spans": None, "optimizer": "adamw"}
     assert {name: values[name] for name in expected} == expected
+    assert PieceFlags().settled({}) == PieceFlags(passage_tokens=128, sentence_tokens=64, least_piece_tokens=16)
 
 
 def test_what_was_made_elsewhere_is_taken(beir, tmp_path):

@@ -146,6 +146,12 @@ def test_the_graph_is_trained_and_the_document_is_the_encoders_own(families):  #
     assert all(parameter.grad.abs().max() > 0 for parameter in student.graph.parameters())
 
 
+def test_the_graph_is_drawn_by_the_seed(families):  # noqa: F811
+    encoder = encoder_of(families["bert"])
+    graphs = [SpanStudent(encoder, PASSAGES, SENTENCES, "rgat", seed).graph.weights for seed in (1, 1, 2)]
+    assert torch.equal(graphs[0], graphs[1]) and not torch.equal(graphs[0], graphs[2])
+
+
 def test_a_body_or_pooling_without_spans_is_refused(families):  # noqa: F811
     with pytest.raises(UserError, match="found a distilbert body"):
         Spans(load_encoder(families["distilbert"], pooling="cls"), 1, 1)

@@ -59,8 +59,9 @@ def test_pieces_are_stored_once(toy, encoded):
     assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 <= ones < 60
 
 
-def test_killed_it_ends_in_the_same_bytes(toy, encoded, environment, tmp_path):
-    _, folder, arguments = encoded
+def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, environment, tmp_path):
+    _, _, arguments = encoded
+    assert drtools(*arguments, "--chunk", "7", "-o", tmp_path / "whole").status == 0
     again = [*arguments, "--chunk", "7", "-o", str(tmp_path / "again")]
     code = ("import os, sys\nfrom drtools.output import Work\nsave, seen = Work.save, []\n"
             "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
@@ -68,28 +69,34 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, environment, tmp_path):
     for status in (9, 0):
         done = subprocess.run([sys.executable, "-c", code, *map(str, again)], env=environment, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
-    for name in ("vectors.npy", "pieces.npy"):
-        np.testing.assert_allclose(np.load(tmp_path / "again" / name), np.load(folder / name), atol=1e-5)
-    assert np.array_equal(np.load(tmp_path / "again/piece_starts.npy"), np.load(folder / "piece_starts.npy"))
+    for name in ("vectors.npy", "pieces.npy", "piece_starts.npy", "ids.txt"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_search_by_a_loop_and_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
+@pytest.mark.parametrize(("rescore", "considered"), [(["--rescore", "5"], 12), (["--rescore", "20"], 20), (["--rescore", "0"], 60), ([], 60)])
+def test_search_by_a_loop(toy, encoded, drtools, tmp_path, rescore, considered):
     model, folder, _ = encoded
     encoder, expected = rows_of(toy, model)
     queries = {record["_id"]: record["text"] for record in map(json.loads, Path(toy.queries).read_text().splitlines())}
     vectors, _ = encode_texts(encoder, list(queries.values()), "query", Computing("cpu", "fp32", 512))
     search = ["search", "--vectors", folder, "--model", model, "--queries", toy.queries, "--precision", "fp32", "--multi-vector", *LENGTHS[2:]]
-    outcome = drtools(*search, "--gamma", "0.7", "--depth", "12", "-o", tmp_path / "run")
+    outcome = drtools(*search, "--gamma", "0.7", "--depth", "12", *rescore, "-o", tmp_path / "run")
     assert outcome.status == 0, outcome.err
     run = read_run(tmp_path / "run")
     for query_id, query in zip(queries, vectors, strict=True):
         scores = {f"d{at}": float(document @ query) for at, document in enumerate(np.load(folder / "vectors.npy"))}
-        top = sorted(scores, key=scores.get)[-12:]
-        for document in top:
+        scores = {document: scores[document] for document in sorted(scores, key=scores.get)[-considered:]}
+        for document in scores:
             _, passages, sentences = expected[int(document[1:])]
             scores[document] += 0.7 * float(max(passages @ query) + max(sentences @ query))
+        top = sorted(scores, key=scores.get)[-12:]
         assert sorted(run[query_id]) == sorted(top)
         np.testing.assert_allclose([run[query_id][document] for document in top], [scores[document] for document in top], rtol=1e-4)
+
+
+def test_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
+    model, folder, _ = encoded
+    search = ["search", "--vectors", folder, "--model", model, "--queries", toy.queries, "--precision", "fp32", "--multi-vector", *LENGTHS[2:]]
     outcome = drtools(*search, "--tune", toy.qrels, "--tune-measure", "RR@10", "-o", tmp_path / "tuned")
     assert outcome.status == 0 and "dev queries" in outcome.err, outcome.err
     made = json.loads((tmp_path / "tuned.manifest.json").read_text())
@@ -129,7 +136,24 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
     model, folder, _ = encoded
     assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "plain").status == 0
     search = ["search", "--queries", toy.queries, "-o", tmp_path / "run"]
-    for words, more in (("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]), ("without --rerank", ["--vectors", folder, "--tune", toy.qrels]),
-                        ("say --pooling cls, or --spans mean", None), ("queries have none", [])):
+    for words, more in (("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]), ("--gamma and --tune: for pieces, which --multi-vector scores", ["--vectors", folder, "--tune", toy.qrels, "--gamma", "1"]),
+                        ("without --rerank", ["--rerank", toy.corpus, "--vectors", folder, "--multi-vector"]), ("--tune-queries: the queries of --tune", ["--vectors", folder, "--multi-vector", "--tune-queries", toy.queries]),
+                        ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]), ("say --pooling cls, or --spans mean", None), ("queries have none", [])):
         outcome = drtools(*search, *more) if more else drtools("encode", "--model", encoder_folder, *(["--documents", toy.corpus] if more is None else ["--queries", toy.queries]), "--pieces", "-o", tmp_path / "x")
         assert outcome.status == 2 and words in outcome.err, outcome.err
+
+
+def test_a_question_is_searched_by_pieces_but_nothing_is_tuned_on_it(toy, encoded, drtools):
+    model, folder, _ = encoded
+    search = ["search", "fox hound", "--vectors", folder, "--model", model, "--multi-vector"]
+    outcome = drtools(*search, "--tune", toy.qrels, "--tune-queries", toy.queries)
+    assert outcome.status == 2 and "--tune chooses gamma before a run is written" in outcome.err, outcome.err
+    assert drtools(*search, "--gamma", "0").out != drtools(*search, "--gamma", "9").out
+
+
+def test_pieces_are_durable_when_finish_returns(tmp_path, monkeypatch):
+    writer, synced = PieceWriter(tmp_path, 1, 5, "float16"), []
+    writer.add(np.ones((3, 5), np.float16), np.array([1]), np.array([2]))
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(np.load(tmp_path / "pieces.npy", mmap_mode="r").shape))
+    writer.finish()
+    assert synced == [(3, 5)], "the header that names 3 rows was in the file when it was synced"

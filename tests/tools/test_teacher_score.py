@@ -100,6 +100,28 @@ def test_several_teachers_are_averaged(toy, rankers, drtools):  # noqa: F811
     assert drtools(*command(toy, "--teacher", rankers["bert"], "--teacher", rankers["bert"], "--examples", toy.examples)).status == 2
 
 
+def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path):  # noqa: F811
+    def score(ranker, examples, out, *more):
+        done = drtools(*command(toy, "--teacher", rankers[ranker], "--examples", examples, "-o", tmp_path / out, *more))
+        assert done.status == 0, done.err
+        return records(tmp_path / out), done.err
+
+    with_pieces, _ = score("bert", toy.examples, "first.jsonl", "--pieces", rankers["bert"], "--pieces-max-document-tokens", "64")
+    same, said = score("bert", tmp_path / "first.jsonl", "same.jsonl")
+    assert same == with_pieces and "pieces" in same[0] and "another teacher" not in said
+    other, said = score("roberta", tmp_path / "first.jsonl", "other.jsonl")
+    assert f"{len(other)} examples had pieces that another teacher scored" in said
+    assert not any(key.startswith("piece") for record in other for key in record) and other[0]["scored_by"] != same[0]["scored_by"]
+    anew, said = score("roberta", tmp_path / "first.jsonl", "anew.jsonl", "--pieces", rankers["bert"], "--pieces-max-document-tokens", "64")
+    assert anew[0]["pieces"] == same[0]["pieces"] and anew[0]["piece_scores"] != same[0]["piece_scores"] and "another teacher" not in said
+
+
+def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):  # noqa: F811
+    for more in (["--passage-tokens", "9"], ["--pieces-max-document-tokens", "60"], ["--pieces-document-prompt", "x"]):
+        done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *more, "-o", tmp_path / "x"))
+        assert done.status == 2 and f"{more[0]}: for pieces, which are scored by --pieces MODEL" in done.err, done.err
+
+
 def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):  # noqa: F811
     lines = [{"query_id": "q1", "positives": ["d1"], "negatives": ["gone", "d5"], "kept": 1}, {"query_id": "nobody", "positives": ["d1"], "negatives": ["d2"]}]
     done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-"), stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
