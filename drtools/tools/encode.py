@@ -47,6 +47,8 @@ def main(
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
+        if texts.side == "document":
+            encoding.check_title_separator(encoder, title_separator)
         with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, work.path, len(texts), dtype, work.state) if pieces else None
         counts = encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces)
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
