@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from drtools.errors import UserError
 from drtools.formats.jsonl import read_articles
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
     import numpy as np
 
+# those that sentencex has rules for; it splits any other as one of them, or as English, and says nothing
+LANGUAGES = "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk zh".split()
 DECAY = 1.2  # [code] what a passage's place in its article is multiplied by
 # scripts without spaces between words, in which each character stands for one
 CHARACTERS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -24,6 +27,12 @@ class Sampled(NamedTuple):
     document: str
     sentences: list[tuple[int, str]]
     split: int  # sentences that the document has
+
+
+def check_language(language: str) -> None:
+    """Refuse a language whose sentences nobody knows to split."""
+    if language not in LANGUAGES:
+        raise UserError(f"--language {language}: no rules for its sentences; say the nearest of those that have: {', '.join(LANGUAGES)}")
 
 
 def split_sentences(text: str, language: str) -> list[str]:

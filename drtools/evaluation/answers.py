@@ -10,10 +10,12 @@ from drtools import console
 from drtools.errors import UserError
 
 if TYPE_CHECKING:
+    from drtools.evaluation.measures import Measure
     from drtools.formats.store import Store
     from drtools.formats.trec import Qrels
 
 Matching = Literal["string", "regex"]
+ANSWERED = ("success", "rr", "mrr", "p")  # measures that need no relevant document beyond those listed
 
 
 def words_of(text: str) -> list[str]:
@@ -44,6 +46,15 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
     except regex.error as error:
         raise UserError(f"answers {answers}: not a regular expression ({error}); mend it, or leave --answer-match at string") from None
     return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
+
+
+def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
+    """Refuse measures that need relevant documents which nobody listed, and grades above the one that a held answer gives."""
+    for measure in measures:
+        if measure.k is None or measure.name.lower().partition("@")[0] not in ANSWERED:
+            raise UserError(f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected Success@k, RR@k or P@k")
+    if min_rel > 1:
+        raise UserError(f"--min-rel {min_rel} with --answers: a document that holds one has the grade 1; leave --min-rel out")
 
 
 MATCHERS = {"string": string_matcher, "regex": regex_matcher}

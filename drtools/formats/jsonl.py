@@ -80,11 +80,13 @@ def _looks_like_json(first_line: bytes) -> bool:
 def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
     """Yield (line number, document) of a corpus: BEIR, Pyserini or Tevatron JSONL, MS MARCO or DPR TSV."""
     is_json: bool | None = None
+    quoted = False
     for number, line in read_lines(path):
         if is_json is None:
             is_json = _looks_like_json(line)
             if not is_json and line.split(b"\t")[0] == b"id":
-                continue  # DPR's psgs_w100.tsv begins with `id text title`
+                quoted = True  # DPR's psgs_w100.tsv begins with `id text title`, and is quoted as CSV is
+                continue
         if is_json:
             record = parse_object(line, path, number)
             yield number, Document(
@@ -93,7 +95,8 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
                 _text(_field(record, DOCUMENT_TEXT_KEYS, path, number), "text", path, number),
             )
         else:
-            yield number, _document_of_columns(decode(line, path, number).split("\t"), path, number)
+            columns = decode(line, path, number).split("\t")
+            yield number, _document_of_columns([_unquoted(column) for column in columns] if quoted else columns, path, number)
 
 
 def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document, str]]:
@@ -106,6 +109,12 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
         if key not in record:
             raise UserError(f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say another --article-key")
         yield document, "" if record[key] is None else str(record[key])
+
+
+def _unquoted(column: str) -> str:
+    """Return what a column of CSV holds: quotes around it go, doubled ones within are single. Others are as they are."""
+    inner = column[1:-1].replace('""', "")
+    return column[1:-1].replace('""', '"') if len(column) > 1 and column[0] == column[-1] == '"' and '"' not in inner else column
 
 
 def _document_of_columns(columns: list[str], path: str | Path, number: int) -> Document:

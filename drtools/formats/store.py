@@ -14,7 +14,7 @@ from drtools.formats.lines import local, shown
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
-VERSION = 1  # of the tables; another version is another file
+VERSION = 2  # of the tables and of what is read into them; another version is another file
 
 
 class Store:

@@ -114,14 +114,14 @@ def open_vectors(folder: str | Path) -> Vectors:
 
 
 def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> None:
-    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie."""
-    named = [{"folder": os.path.relpath(part.path, target), "fingerprint": part.manifest["fingerprint"]} for part in parts]
+    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie. No link is part of them."""
+    named = [{"folder": os.path.relpath(part.path.resolve(), target.resolve()), "fingerprint": part.manifest["fingerprint"]} for part in parts]
     manifest.write_json(folder / PARTS, {"how": how, "parts": named})
 
 
 def _open_parts(folder: Path) -> JoinedArray:
     named = manifest.read_json(folder / PARTS)
-    parts = [open_vectors(os.path.normpath(folder / part["folder"])) for part in named["parts"]]
+    parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
     for part, known in zip(parts, named["parts"], strict=True):
         if part.manifest["fingerprint"] != known["fingerprint"]:
             raise UserError(f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar")

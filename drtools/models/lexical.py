@@ -41,6 +41,7 @@ class LexicalSettings:
     documents: int
     mean_length: float
     seed: int
+    title_separator: str  # of the texts that were counted
 
 
 def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # int64 [U] -> float32 [U, D]

@@ -13,6 +13,7 @@ from drtools.errors import UserError
 from drtools.flags import Role
 
 if TYPE_CHECKING:
+    from drtools.batches.usable import Usable
     from drtools.batches.visits import Source
     from drtools.formats.store import Store
     from drtools.formats.vectors import Ids
@@ -66,14 +67,28 @@ def dev_measure_on_examples(flags: ExampleDevFlags, queries_path: str, source: S
     from drtools.randomness import generator
 
     examples = usable_examples(flags.dev_examples, flags.dev_queries or queries_path, source.store)
-    labels = [int(positives[0]) for positives in examples.positives]
-    drawn = [int(generator(seed, "dev", query_id).choice(negatives)) for query_id, negatives in zip(examples.query_ids, examples.negatives, strict=True) if len(negatives)]
+    found = _with_the_first(flags.dev_examples, examples, source.store)
+    query_ids, texts, labels = [examples.query_ids[at] for at in found], [examples.queries[at] for at in found], [int(examples.positives[at][0]) for at in found]
+    drawn = [int(generator(seed, "dev", examples.query_ids[at]).choice(examples.negatives[at])) for at in found if len(examples.negatives[at])]
     rows = np.union1d(labels, drawn).astype(np.int64).tolist()
     names = dict(zip(rows, source.store.ids_at(rows), strict=True))
-    qrels = {query_id: {names[label]: 1} for query_id, label in zip(examples.query_ids, labels, strict=True)}
-    queries = tokenize(encoder.of("query"), examples.queries, "query")
+    qrels = {query_id: {names[label]: 1} for query_id, label in zip(query_ids, labels, strict=True)}
+    queries = tokenize(encoder.of("query"), texts, "query")
     documents = tokenize(encoder.of("document"), [source.text(row) for row in rows], "document")
-    return lambda: _measure(encoder, computing, (examples.query_ids, queries), (list(names.values()), documents), qrels, [parse_measure("RR")], depth=len(rows))
+    return lambda: _measure(encoder, computing, (query_ids, queries), (list(names.values()), documents), qrels, [parse_measure("RR")], depth=len(rows))
+
+
+def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
+    """Return the places of the examples whose first positive in the file is in the corpus: else the teacher's rank 2 would pass for its rank 1."""
+    from drtools.formats.examples import read_examples
+
+    first = {example.query_id: example.positives[0] for example in read_examples(path) if example.positives}
+    names = store.ids_at([int(positives[0]) for positives in examples.positives])
+    kept = [at for at, (query_id, name) in enumerate(zip(examples.query_ids, names, strict=True)) if name == first[query_id]]
+    console.notice(len(names) - len(kept), f"{len(names) - len(kept):,} of the {len(names):,} dev examples have a first positive that is not in the corpus; not measured on")
+    if not kept:
+        raise UserError(f"{path}: no dev example has its first positive in the corpus; do the two belong together?")
+    return kept
 
 
 def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder | EncoderPair, computing: Computing, seed: int,

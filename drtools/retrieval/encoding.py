@@ -73,6 +73,13 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
     return encoder
 
 
+def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: str) -> None:
+    """Refuse to give a lexical encoder other texts of documents than those that were counted for it."""
+    if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
+        made = encoder.terms.title_separator
+        raise UserError(f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say --title-separator {made!r}, or make the encoder again")
+
+
 def _load_lexical(folder: Path, flags: EncoderFlags, computing: Computing, side: str | None) -> LexicalEncoder | EncoderPair:
     """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
     from drtools.batches.terms import TermKeys

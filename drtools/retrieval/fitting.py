@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from drtools.retrieval.terms import CorpusTerms
 
 
-def fit_to_corpus(corpus: CorpusTerms, queries: CountedTerms | None, dimension: int, bm25: tuple[float, float], most_terms: int, seed: int,
+def fit_to_corpus(corpus: CorpusTerms, queries: Sequence[CountedTerms] | None, dimension: int, bm25: tuple[float, float], most_terms: int, seed: int,
                   on_pass: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Return `row_keys` [R], `query_rows` and `document_rows` float16 [R, D] of the terms that the sampled documents hold.
 
     `bm25` is (k1, b). If there are more than `most_terms`, those that add most to the scores that are expected have rows.
     """
     if not corpus.sample:
-        raise UserError("no document has a term, so there is nothing to fit to; is --language that of the corpus?")
+        raise UserError("no document of those to fit to has a term; say more --fit-documents")
     counts, lengths = _matrix(corpus.sample, corpus.keys)
     counts.data = document_weights(counts.data, np.repeat(lengths, np.diff(counts.indptr)), corpus.mean_length, *bm25)
     idf = inverse_document_frequency(corpus.frequencies, corpus.documents)
-    asked = None if queries is None else _matrix([queries], corpus.keys)[0]
+    asked = None if queries is None else _matrix(queries, corpus.keys)[0]
     energy = np.asarray(counts.multiply(counts).sum(axis=0)).ravel()
     worth = expected_demand(corpus.frequencies, asked).alone * idf**2 * energy
     chosen = np.sort(np.argsort(-worth, kind="stable")[: min(most_terms, int((energy > 0).sum()))])
@@ -38,7 +38,7 @@ def fit_to_corpus(corpus: CorpusTerms, queries: CountedTerms | None, dimension: 
     return {"row_keys": corpus.keys[chosen], "query_rows": query_rows.astype(np.float16), "document_rows": document_rows.astype(np.float16)}
 
 
-def _matrix(parts: list[CountedTerms], keys: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
+def _matrix(parts: Sequence[CountedTerms], keys: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
     """Return the counts of texts [N, T] in the columns of sorted keys, other terms left out, and the texts' lengths [N]."""
     from scipy.sparse import csr_matrix
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from drtools import manifest
 from drtools.errors import UserError
-from drtools.flags import Role, names_of
+from drtools.flags import EncoderFlags, Role, names_of
 from drtools.formats.joined import join
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.retrieval.searching import QueryEncoder
@@ -22,7 +23,7 @@ from drtools.retrieval.searching import QueryEncoder
 if TYPE_CHECKING:
     import numpy as np
 
-    from drtools.flags import ComputeFlags, EncoderFlags
+    from drtools.flags import ComputeFlags
     from drtools.formats.vectors import Vectors
 
 PANEL = "Joined vectors (concat-spar)"
@@ -37,10 +38,22 @@ class JoiningFlags:
     mu_by_query: Annotated[str | None, Option(help="TSV `query-id<TAB>mu`: a weight for each query", rich_help_panel=PANEL), Role.INPUT] = None
     second_model: Annotated[str | None, Option(help="the second encoder, as --model is the first; default: as joined", rich_help_panel=PANEL), Role.MODEL] = None
 
+    def __post_init__(self) -> None:
+        if self.mu is not None and self.mu_by_query is not None:
+            raise UserError("--mu and --mu-by-query both say how queries are weighed; leave one of the two out")
+        if self.mu is not None:
+            check_weight(self.mu)
+
     @property
     def said(self) -> list[str]:
         """The flags that were said."""
         return names_of(dataclasses.asdict(self))
+
+
+def check_weight(mu: float) -> None:
+    """Refuse a --mu that no score can be weighed by."""
+    if not 0 <= mu < math.inf:
+        raise UserError(f"--mu {mu:g}: expected a number from 0 on, as concat-spar's tuning finds one")
 
 
 def read_weights(path: str) -> dict[str, float]:
@@ -52,8 +65,8 @@ def read_weights(path: str) -> dict[str, float]:
             query_id, mu = columns[0].strip(), float(columns[1])
         except (IndexError, ValueError):
             mu = math.nan
-        if not math.isfinite(mu) or len(columns) != 2:
-            raise UserError(f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a number")
+        if not 0 <= mu < math.inf or len(columns) != 2:
+            raise UserError(f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a number from 0 on")
         if query_id in weights:
             raise UserError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")
         weights[query_id] = mu
@@ -79,8 +92,8 @@ class JoinedQueries:
         self.record, self.noted = record, Counter()
         self.how, self.mu = record["joined"]["how"], record["joined"]["mu"] if joining.mu is None else joining.mu
         self.by_query = read_weights(joining.mu_by_query) if joining.mu_by_query else None
-        self.parts = [open_queries(part, what, dataclasses.replace(encoder_flags, model=model), compute)
-                      for part, model in zip(record["joined"]["parts"], (encoder_flags.model, joining.second_model), strict=True)]
+        self.parts = [open_queries(part, what, part_flags, compute)
+                      for part, part_flags in zip(record["joined"]["parts"], flags_of_parts(encoder_flags, joining.second_model), strict=True)]
 
     @cached_property
     def computing(self):
@@ -105,6 +118,23 @@ class JoinedQueries:
         return self.by_query[query_id]
 
 
+def flags_of_parts(encoder_flags: EncoderFlags, second_model: str | None = None) -> tuple[EncoderFlags, EncoderFlags]:
+    """Return what is set about both encoders: flags are the first's; whether code may run is said for both."""
+    return encoder_flags, EncoderFlags(model=second_model, trust_remote_code=encoder_flags.trust_remote_code)
+
+
 def part_record(vectors: Vectors) -> dict:
     """Return what joined vectors keep of a part's manifest: what encodes its queries."""
     return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
+
+
+def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict:
+    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
+    records = [part_record(part) for part in parts]
+    base = records[0]
+    prints = {side: manifest.digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")}
+    return {
+        "side": base["side"], "normalized": False, "model": " + ".join(record["model"] for record in records), "corpus": base["corpus"],
+        "title_separator": base["title_separator"], "max_tokens": base["max_tokens"], "joined": {"how": how, "mu": mu, "parts": records},
+        **{f"{side}_fingerprint": value for side, value in prints.items()},
+    }

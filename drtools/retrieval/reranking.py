@@ -14,7 +14,7 @@ from drtools.retrieval.searching import DenseSource, Found
 if TYPE_CHECKING:
     from drtools.flags import ComputeFlags, EncoderFlags
 
-QUERIES_A_BLOCK = 256
+QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
 
 
 class VectorsReranker:
@@ -42,11 +42,12 @@ class CorpusReranker:
 
     def __init__(self, run: str, corpus: str, encoder_flags: EncoderFlags, compute: ComputeFlags, title_separator: str) -> None:
         from drtools.formats.store import open_store
-        from drtools.retrieval.encoding import choose_computing, load_for_encoding
+        from drtools.retrieval.encoding import check_title_separator, choose_computing, load_for_encoding
 
         self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
         self.computing = choose_computing(compute)
         self.encoder = load_for_encoding(encoder_flags, self.computing)
+        check_title_separator(self.encoder.of("document"), title_separator)
         self.record = {"corpus": corpus}
         self.noted: Counter = Counter()
 
@@ -67,9 +68,11 @@ class CorpusReranker:
         row_of = {document: row for row, document in enumerate(known)}
         texts = (self.store.get(document) for document in known)
         vectors, _ = encode_texts(self.encoder.of("document"), [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
-        query_vectors, tokens = encode_texts(self.encoder.of("query"), [text for _, text in queries], "query", self.computing)
-        self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
-        for (query_id, _), vector in zip(queries, query_vectors, strict=True):
-            documents = [document for document in candidates[query_id] if document in row_of]
-            scores = vectors[np.array([row_of[document] for document in documents], np.int64)] @ vector
-            yield Found(query_id, rank(dict(zip(documents, scores.tolist(), strict=True))), {})
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = queries[start : start + QUERIES_A_BLOCK]
+            query_vectors, tokens = encode_texts(self.encoder.of("query"), [text for _, text in block], "query", self.computing)
+            self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
+            for (query_id, _), vector in zip(block, query_vectors, strict=True):
+                documents = [document for document in candidates[query_id] if document in row_of]
+                scores = vectors[np.array([row_of[document] for document in documents], np.int64)] @ vector
+                yield Found(query_id, rank(dict(zip(documents, scores.tolist(), strict=True))), {})

@@ -7,7 +7,7 @@
 
 The result is a vectors folder that index and search take; queries are encoded by both encoders and weighed by mu, which the
 documents know nothing of. mu is said (--mu), or tuned on dev: 19 values from .1 to 10, further if the best stands at an end, by both
-exact scores of each encoder's top 100. --no-copy names both folders and copies no vector. Vectors of queries are joined with --mu.
+exact scores of each encoder's top 100 (the first encodes --dev-queries as --model and its like say). --no-copy names both folders and copies no vector. Vectors of queries are joined with --mu.
 """
 
 from __future__ import annotations
@@ -37,15 +37,30 @@ def main(
     measure: Annotated[str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)] = None,
     no_copy: Annotated[bool, Option("--no-copy", help="name both folders, copy no vector")] = False,
     dtype: Annotated[Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")] = None,
+    encoder_flags: flags.EncoderFlags = flags.EncoderFlags(),
     compute: flags.ComputeFlags = flags.ComputeFlags(),
 ) -> None:
     """Compose: two folders into one, mu tuned if it was not said."""
+    from drtools.evaluation.answers import check_measures
+    from drtools.evaluation.measures import parse_measure
+    from drtools.retrieval.joining import check_weight, joined_record
+
     if (mu is None) == (dev_qrels is None and dev_answers is None) or dev_qrels and dev_answers:
         raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
+    if mu is not None:
+        check_weight(mu)
+        of_tuning = {"--dev-queries": dev_queries, "--dev-query-vectors": dev_query_vectors, "--measure": measure, "--corpus": corpus}
+        if needless := [name for name, value in of_tuning.items() if value]:
+            raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
     if mu is None and bool(dev_queries) == bool(dev_query_vectors) or dev_query_vectors and len(dev_query_vectors) != 2:
         raise UserError("mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by the second")
     if dev_answers and not corpus:
         raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
+    if not dev_queries and encoder_flags != flags.EncoderFlags():
+        raise UserError("what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out")
+    asked = parse_measure(measure or ("Success@100" if dev_answers else "RR@10"))
+    if dev_answers:
+        check_measures([asked])
     if no_copy and dtype:
         raise UserError("--dtype with --no-copy: no vector is written; leave one of the two out")
     with output.folder(folder) as work:
@@ -55,9 +70,9 @@ def main(
             raise UserError(f"{first}: vectors of queries are joined with the --mu that was tuned on documents, and copied")
         tried = []
         if mu is None:
-            mu, tried = tuned(parts, joined, dev_qrels, dev_answers, corpus, dev_queries, dev_query_vectors, measure or ("RR@10" if dev_qrels else "Success@100"), compute)
+            mu, tried = tuned(parts, joined, dev_qrels, dev_answers, corpus, dev_queries, dev_query_vectors, asked.name, encoder_flags, compute)
         write_vectors(parts, joined, dtype or joined.dtype.name, mu if side == "query" else 1.0, no_copy, work)
-        work.finish(kind="vectors", count=len(joined), dimension=joined.shape[1], dtype=dtype or joined.dtype.name, tried=tried, **facts(parts, how, mu))
+        work.finish(kind="vectors", count=len(joined), dimension=joined.shape[1], dtype=dtype or joined.dtype.name, tried=tried, **joined_record(parts, how, mu))
     console.say(f"{folder.output}: {len(joined):,} vectors of {joined.shape[1]} dimensions, mu {mu:g}")
 
 
@@ -75,17 +90,18 @@ def open_parts(first: str, second: str, how: str):
     return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
 
 
-def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure, compute) -> tuple[float, list[dict]]:
+def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure, encoder_flags, compute) -> tuple[float, list[dict]]:
     """Return the best mu on dev and everything that was tried."""
     from drtools.evaluation.answers import judge
     from drtools.formats.answers import read_answers
     from drtools.formats.store import open_store
     from drtools.formats.trec import read_qrels
-    from drtools.retrieval.joining import open_queries
+    from drtools.retrieval.joining import flags_of_parts, open_queries
     from drtools.retrieval.tuning import candidates, texts_to_tune_on, tune
 
     wanted = read_answers(answers) if answers else read_qrels(qrels)
-    sources = [open_queries(part.manifest, part.path, flags.EncoderFlags(), compute, path) for part, path in zip(parts, query_vectors or (None, None), strict=True)]
+    sources = [open_queries(part.manifest, part.path, part_flags, compute, path)
+               for part, part_flags, path in zip(parts, flags_of_parts(encoder_flags), query_vectors or (None, None), strict=True)]
     texts = texts_to_tune_on(queries, sources[0], wanted, answers or qrels)
     found = candidates(joined, [query_id for query_id, _ in texts], tuple(source.encode(texts) for source in sources), device=sources[0].computing.device)
     if answers:
@@ -123,18 +139,3 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
             del array
             work.save(done=rows.stop)
             progress.advance(rows.stop - start)
-
-
-def facts(parts, how: str, mu: float) -> dict:
-    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
-    from drtools import manifest
-    from drtools.retrieval.joining import part_record
-
-    records = [part_record(part) for part in parts]
-    base = records[0]
-    prints = {side: manifest.digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")}
-    return {
-        "side": base["side"], "normalized": False, "model": " + ".join(record["model"] for record in records), "corpus": base["corpus"],
-        "title_separator": base["title_separator"], "max_tokens": base["max_tokens"], "joined": {"how": how, "mu": mu, "parts": records},
-        **{f"{side}_fingerprint": value for side, value in prints.items()},
-    }

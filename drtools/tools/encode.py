@@ -50,6 +50,8 @@ def main(
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
+        if texts.side == "document":
+            encoding.check_title_separator(encoder, title_separator)
         with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, dtype) if pieces else None
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)

@@ -21,7 +21,6 @@ from drtools import console, flags
 from drtools.errors import GateRefused, UserError
 
 ANSWERS = "Answers"
-ANSWERED = ("success", "rr", "mrr", "p")  # measures that need no relevant document beyond those listed
 
 
 def main(
@@ -53,7 +52,7 @@ def main(
     if gate_name and gate_name.lower() not in [word.lower() for word in words]:
         words.append(gate_name)
     parsed = [parse_measure(word) for word in words]
-    judged = judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed) if answers else read_qrels(qrels)
+    judged = judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed, min_rel) if answers else read_qrels(qrels)
     if only:
         kept = read_qrels(only)
         judged = {query_id: grades for query_id, grades in judged.items() if query_id in kept}
@@ -71,16 +70,14 @@ def main(
         check_gate(gate_name, gate_least, words, results)
 
 
-def judged_by_answers(answers: str, corpus: str, matching: str, runs: list[str], rank_order: bool, parsed: list) -> dict[str, dict[str, int]]:
+def judged_by_answers(answers: str, corpus: str, matching: str, runs: list[str], rank_order: bool, parsed: list, min_rel: int) -> dict[str, dict[str, int]]:
     """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
-    from drtools.evaluation.answers import judge
+    from drtools.evaluation.answers import check_measures, judge
     from drtools.formats.answers import read_answers
     from drtools.formats.store import open_store
     from drtools.formats.trec import read_run
 
-    for measure in parsed:
-        if measure.k is None or measure.name.lower().partition("@")[0] not in ANSWERED:
-            raise UserError(f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected Success@k, RR@k or P@k")
+    check_measures(parsed, min_rel)
     deepest = max(measure.k for measure in parsed)
     given = read_answers(answers)
     listed: dict[str, dict[str, None]] = {query_id: {} for query_id in given}

@@ -33,6 +33,7 @@ def main(
     depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000,
 ) -> None:
     """Compose: read, tune if asked, fuse, write."""
+    from drtools.evaluation.answers import check_measures
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.trec import read_run, write_run
     from drtools.retrieval.fuse import fuse_runs, linear, reciprocal_rank, tune_weight
@@ -48,6 +49,12 @@ def main(
         raise UserError("--tune chooses the weight, --weights says it; expected one of them")
     if tune_runs and len(tune_runs) != len(runs):
         raise UserError(f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order")
+    for name, value in {"--tune-runs": tune_runs, "--tune-measure": tune_measure}.items():
+        if value and not tuned:
+            raise UserError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
+    measure = parse_measure(tune_measure or ("Success@100" if tune_answers else "nDCG@10"))
+    if tune_answers:
+        check_measures([measure])
     factors = parse_weights(weights, len(runs))
 
     def fuse_with(*factors: float):
@@ -59,10 +66,11 @@ def main(
         tried: list[tuple[float, float]] = []
         if tuned:
             tuned_on = [read_run(path) for path in tune_runs or runs]
-            measure = tune_measure or ("nDCG@10" if tune else "Success@100")
-            best, tried = tune_weight(tuned_on, judgements(tune, tune_answers, corpus, tuned_on), parse_measure(measure), lambda weight: fuse_with(1.0, weight), depth)
+            judged = judgements(tune, tune_answers, corpus, tuned_on)
+            check_judged(tuned, judged, tune_runs or runs, tuned_on)
+            best, tried = tune_weight(tuned_on, judged, measure, lambda weight: fuse_with(1.0, weight), depth)
             factors = [1.0, best]
-            console.say(f"weight of {runs[1]}: {best:g} ({measure} {dict(tried)[best]:.4f} on {tuned})")
+            console.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
         inputs = [read_run(path) for path in runs]
         note_lacking(runs, inputs)
         fused = fuse_runs(inputs, fuse_with(*factors), depth)
@@ -81,6 +89,15 @@ def judgements(qrels: str | None, answers: str | None, corpus: str | None, runs:
         return read_qrels(qrels)
     given = read_answers(answers)
     return judge({query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given}, given, open_store(corpus))
+
+
+def check_judged(name: str, judged: dict, paths: list[str], runs: list[dict]) -> None:
+    """Refuse judgements of other queries than the runs', on which every weight is as good, and count those that both runs lack."""
+    union = set().union(*runs)
+    lacking = len(judged.keys() - union)
+    if lacking == len(judged):
+        raise UserError(f"{name}: judges none of the queries of {' and '.join(paths)}; say the dev queries' runs by --tune-runs, one for each run")
+    console.notice(lacking, f"{lacking:,} of the {len(judged):,} queries that {name} judges are in neither run; they count 0 at each weight")
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:

@@ -20,6 +20,7 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 
 BM25, FIT = "BM25", "Fit (static)"
+QUERIES_A_PART = 4096
 
 
 def main(
@@ -61,11 +62,13 @@ def main(
         analyzer, known = Analyzer(language), TermKeys()
         with console.progress("counting terms", len(texts), "documents") as progress:
             counted = count_corpus(texts, analyzer, known, sampled_rows(len(texts), fit_documents if encoder == "static" else 0, seed), progress.advance)
+        if not counted.documents:
+            raise UserError(f"{shown(corpus)}: no document has a term, so there is nothing to make an encoder of; is --language that of the corpus?")
         statistics = {"keys": counted.keys, "frequencies": counted.frequencies}
         if encoder == "static":
             asked = query_terms(queries, only, analyzer, known) if queries else None
             statistics |= fit(counted, asked, dimension, (k1, b), fit_terms, seed)
-        settings = LexicalSettings(encoder, language, dimension, k1, b, counted.documents, counted.mean_length, seed)
+        settings = LexicalSettings(encoder, language, dimension, k1, b, counted.documents, counted.mean_length, seed, title_separator)
         fingerprints = save_lexical(work.path, settings, statistics)
         empty = len(texts) - counted.documents
         console.notice(empty, f"{empty:,} of {len(texts):,} documents have no term")
@@ -86,11 +89,12 @@ def sampled_rows(count: int, wanted: int, seed: int):
 
 
 def query_terms(queries, only, analyzer, known):
-    """Return the counted terms of the queries to fit to."""
+    """Return the counted terms of the queries to fit to, part by part: there may be as many as a corpus has sentences."""
     from drtools.batches.terms import count_terms
     from drtools.retrieval.texts import judged_queries
 
-    return count_terms(analyzer(list(judged_queries(queries, only).values())), known)
+    texts = list(judged_queries(queries, only).values())
+    return [count_terms(analyzer(texts[start : start + QUERIES_A_PART]), known) for start in range(0, len(texts), QUERIES_A_PART)]
 
 
 def fit(counted, asked, dimension, bm25, most_terms, seed) -> dict:

@@ -38,6 +38,10 @@ def main(
         raise UserError("say either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle")
     if queries and not (shuffle and count is None and article_key is None):
         raise UserError("--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key")
+    if corpus:
+        from drtools.batches.sentences import check_language
+
+        check_language(language)
     with output.file(file) as work:
         counts = write_shuffled(queries, seed, work) if queries else write_sentences(corpus, article_key, language, count, shuffle, seed, work)
         console.say(f"{counts['queries']:,} queries" + (f" of {counts['documents']:,} documents, which have {counts['sentences']:,} sentences" if corpus else ""))

@@ -21,10 +21,11 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.joining import JoiningFlags
 from drtools.retrieval.multi_vector import MultiVectorFlags, open_multi_vector
+from drtools.retrieval.searching import QUERIES_A_BLOCK
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
-QUERIES_A_SAVE = 1024
+QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
 
 
 def main(

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from drtools.errors import UserError
 from drtools.formats.vectors import open_document_vectors, open_vectors
+from drtools.training.optimizers import Quick
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
 
-# [ours] mu is exp(MU_RATE * a weight): in an AdamW step at 2e-5 it changes by .2%, where the weights of the body would leave it as it is
+# [ours] mu is exp(a weight) at MU_RATE times the learning rate: in an AdamW step at 2e-5 it changes by .2%, where the rate of the body would leave it as it is
 MU_RATE = 100.0
 
 
@@ -48,12 +49,12 @@ class JointModel(nn.Module):
     def __init__(self, encoder: Encoder | EncoderPair, other_dimension: int, mu: float) -> None:
         super().__init__()
         self.encoder, self.other_dimension, self.start = encoder, other_dimension, mu
-        self.weight = nn.Parameter(torch.zeros(1))
+        self.logarithm = Quick(MU_RATE)
 
     @property
     def mu(self) -> Tensor:
         """What the other encoder's scores are weighed by, [1]."""
-        return self.start * torch.exp(MU_RATE * self.weight)
+        return self.start * torch.exp(self.logarithm.value)
 
     @property
     def dimension(self) -> int:

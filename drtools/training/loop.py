@@ -70,6 +70,8 @@ class Run:
         self.model, self.plan, self.flags, self.work, self.world = model, plan, flags, work, world
         self.gradients = Gradients(model, computing, world, flags.gradient_caching, parallel)
         self.optimizer = OPTIMIZERS[flags.optimizer](model, flags.weight_decay)
+        quick = {parameter for group in self.optimizer.param_groups if group["rate"] != 1 for parameter in group["params"]}
+        self.clipped = [parameter for parameter in self.gradients.parameters if parameter not in quick]
         self.start_counts = start_counts  # whether the weights of the start may be the best
         self.step = 0
         self.seconds_before = 0.0
@@ -113,7 +115,7 @@ class Run:
         norm = self._clip()
         rate = self.plan.rate(self.step, seconds)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self._check(loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -121,8 +123,8 @@ class Run:
         self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
 
     def _clip(self) -> float:
-        """Scale gradients down to the largest norm that is allowed, and return the norm that they had."""
-        found = [parameter.grad for parameter in self.gradients.parameters if parameter.grad is not None]
+        """Scale gradients down to the largest norm that is allowed, and return the norm that they had; a Quick number's is left out."""
+        found = [parameter.grad for parameter in self.clipped if parameter.grad is not None]
         norm = float(torch.stack(torch._foreach_norm(found)).norm()) if found else 0.0
         if self.flags.clip and norm > self.flags.clip:  # else a pass over all of them would change nothing
             torch._foreach_mul_(found, self.flags.clip / (norm + 1e-6))

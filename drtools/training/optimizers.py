@@ -8,12 +8,26 @@ EPSILON = 1e-8
 LARGEST_NORM = 10.0  # [code] a weight's norm counts up to here in LAMB's trust
 
 
+class Quick(nn.Module):
+    """A number [1], 0 at the start, that learns at `rate` times the learning rate; gradients are clipped without it."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate, self.value = rate, nn.Parameter(torch.zeros(1))
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not. A Quick number is a group of its own.
+
+    A group's `rate` is how many times the learning rate it learns at.
+    """
+    quick = [module for module in model.modules() if isinstance(module, Quick)]
+    own = {module.value for module in quick}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter not in own]
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay, "rate": 1.0},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0, "rate": 1.0},
+        *({"params": [module.value], "weight_decay": 0.0, "rate": module.rate} for module in quick),
     ]
 
 

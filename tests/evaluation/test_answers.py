@@ -106,3 +106,24 @@ def test_a_fusion_is_tuned_on_answers_as_on_judgements(asked, drtools):
     tried = [json.loads((asked / f"{out}.manifest.json").read_text())["tried"] for out in ("answers", "qrels")]
     assert tried[0] == tried[1] and len({value for _, value in tried[0]}) > 1
     assert "say either --tune" in drtools(*runs, "--tune-answers", asked / "answers.jsonl").err
+
+
+def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
+    runs = ["fuse", asked / "a.run", asked / "b.run", "--method", "linear", "-o", asked / "fused.run"]
+    (asked / "qrels.tsv").write_text("x1\td2\t1\n")
+    done = drtools(*runs, "--tune", asked / "qrels.tsv")
+    assert done.status == 2 and "judges none of the queries of" in done.err and not (asked / "fused.run").exists()
+    (asked / "qrels.tsv").write_text("x1\td2\t1\nq1\td2\t1\n")
+    done = drtools(*runs, "--tune", asked / "qrels.tsv")
+    assert done.status == 0 and "1 of the 2 queries that" in done.err and "in neither run" in done.err
+    for flag, value in {"--tune-measure": "RR@10", "--tune-runs": asked / "a.run"}.items():
+        done = drtools(*runs, *([flag, value] * 2), "--overwrite")
+        assert done.status == 2 and f"{flag}: nothing is tuned" in done.err
+
+
+def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
+    answered = [asked / "answers.jsonl", "--corpus", asked / "corpus.jsonl"]
+    done = drtools("eval", asked / "a.run", "--answers", *answered, "--min-rel", 2)
+    assert done.status == 2 and "--min-rel 2 with --answers" in done.err
+    done = drtools("fuse", asked / "a.run", asked / "b.run", "--method", "linear", "--tune-answers", *answered, "--tune-measure", "R@100", "-o", asked / "fused.run")
+    assert done.status == 2 and "measure R@100 with --answers" in done.err

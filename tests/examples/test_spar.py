@@ -74,6 +74,15 @@ def test_other_kinds_of_lambda_are_made_without_training(beir):
     assert any(value["output"].endswith("spar-projection-1536+bm25.run") for tool, value in values if tool == "fuse")
 
 
+@pytest.mark.parametrize("where", ["NQ", "MSMARCO"])
+def test_static_rows_are_fitted_to_sentences_that_are_made_before(published, where):
+    commands = printed("table", f"{where}={published}", "LAMBDAS=static-768", folder=published)
+    values = [(words[0], parsed(words)) for words in commands]
+    made = [value["output"] for _, value in values if "output" in value]
+    (lexical,) = [value for tool, value in values if tool == "make-lexical"]
+    assert lexical["queries"] in made and made.index(lexical["queries"]) < made.index(lexical["output"])
+
+
 def test_what_cannot_be_meant_is_said(tmp_path):
     assert "say NQ=folder or MSMARCO=folder" in make(folder=tmp_path).stderr
 

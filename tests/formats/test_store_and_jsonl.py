@@ -80,3 +80,17 @@ def test_ids_by_row_and_row_by_id(tmp_path):
     assert [ids.row_of(name) for name in names] == list(range(1000)) and ids.row_of("none") is None
     (tmp_path / "none.txt").write_text("")
     assert len(Ids(tmp_path / "none.txt")) == 0
+
+
+def test_quotes_of_csv_go_where_dprs_header_says_that_it_is_csv(tmp_path):
+    import csv
+
+    rows = [("1", 'Aaron ( or ; ""Aharon"") is "a prophet"', "Aaron"), ("2", '"a" and "b"', '"Heroes"'), ("3", "plain", "it's"), ("4", "", "x")]
+    with open(tmp_path / "psgs_w100.tsv", "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([("id", "text", "title"), *rows])
+    assert '"""Heroes"""' in (tmp_path / "psgs_w100.tsv").read_text()
+    assert documents(tmp_path / "psgs_w100.tsv") == [Document(name, title, text) for name, text, title in rows]
+    (tmp_path / "bare.tsv").write_text('id\ttext\ttitle\n1\t"a" and "b"\t"\n')
+    assert documents(tmp_path / "bare.tsv") == [Document("1", '"', '"a" and "b"')], "no CSV: quotes within are not doubled"
+    (tmp_path / "marco.tsv").write_text('7\t"a passage"\n')
+    assert documents(tmp_path / "marco.tsv") == [Document("7", "", '"a passage"')]

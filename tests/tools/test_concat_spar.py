@@ -274,3 +274,80 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     record = manifest_of(other)
     (other / "manifest.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
     assert "has changed since" in drtools(*search, "--overwrite").err
+
+
+def test_flags_of_an_encoder_are_the_first_ones(made, drtools):
+    """A query prompt of unknown letters changes the first part's vectors and leaves the second's."""
+    folder = made.folder
+    assert drtools("encode", "--model", manifest_of(folder / "base-queries")["model"], "--queries", made.queries, "--query-prompt", "fox hound: ", "--precision", "fp32", "--dtype", "float32", "-o", folder / "prompted-queries").status == 0
+    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "-o", folder / "joined").status == 0
+    run = made.search("a.run", "--vectors", folder / "joined", "--queries", made.queries, "--query-prompt", "fox hound: ")
+    one, two = made.of("prompted", "queries").astype(np.float64), made.of("16", "queries").astype(np.float64)
+    assert np.abs(one - made.of("base", "queries")).max() > 1e-3
+    same(run, one @ made.of("base", "documents").T + 0.3 * two @ made.of("16", "documents").T)
+    tried = {}
+    for out, words in {"told": ["--dev-queries", made.queries, "--query-prompt", "fox hound: "],
+                       "vectors": ["--dev-query-vectors", folder / "prompted-queries", "--dev-query-vectors", folder / "16-queries"]}.items():
+        done = made.spar(folder / "base-documents", folder / "16-documents", "--dev-qrels", made.qrels, *words, "--precision", "fp32", "-o", folder / out)
+        assert done.status == 0, done.err
+        tried[out] = manifest_of(folder / out)["tried"]
+    assert tried["told"] == tried["vectors"]
+
+
+def test_a_named_folder_is_found_through_a_link(made, tmp_path):
+    (tmp_path / "deep/er").mkdir(parents=True)
+    assert made.spar(made.folder / "base-documents", made.folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", tmp_path / "deep/named").status == 0
+    (tmp_path / "deep/er/link").symlink_to(tmp_path / "deep/named")
+    assert open_vectors(tmp_path / "deep/er/link").array.shape == (60, 48)
+    (tmp_path / "shortcut").symlink_to(tmp_path / "deep/er")
+    assert made.spar(made.folder / "base-documents", made.folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", tmp_path / "shortcut/named").status == 0
+    assert open_vectors(tmp_path / "shortcut/named").array.shape == (60, 48)
+
+
+def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
+    folder = made.folder
+    pair = [folder / "base-documents", folder / "16-documents"]
+    assert made.spar(*pair, "--mu", 0.3, "-o", folder / "joined").status == 0
+    (folder / "mu.tsv").write_text("".join(f"q{n}\t1\n" for n in range(20)))
+    search = ["search", "--vectors", folder / "joined", "--queries", made.queries, "-o", folder / "x.run"]
+    for bad in ("nan", "inf", "-1"):
+        for words in (["concat-spar", *pair, "-o", folder / "bad"], search):
+            done = drtools(*words, f"--mu={bad}")
+            assert done.status == 2 and f"--mu {bad}: expected a number" in done.err, done.err
+    done = drtools(*search, "--mu", 1, "--mu-by-query", folder / "mu.tsv")
+    assert done.status == 2 and "--mu and --mu-by-query" in done.err
+    for flag, value in {"--dev-queries": made.queries, "--measure": "RR@10", "--corpus": made.corpus, "--dev-query-vectors": folder / "base-queries"}.items():
+        done = made.spar(*pair, "--mu", 1, flag, value, "-o", folder / "bad")
+        assert done.status == 2 and f"{flag}: to tune mu with" in done.err, done.err
+    done = made.spar(*pair, "--mu", 1, "--query-prompt", "x", "-o", folder / "bad")
+    assert done.status == 2 and "for --dev-queries" in done.err
+    done = made.spar(*pair, "--dev-answers", made.qrels, "--corpus", made.corpus, "--dev-queries", made.queries, "--measure", "R@100", "-o", folder / "bad")
+    assert done.status == 2 and "measure R@100 with --answers" in done.err
+
+
+@pytest.mark.parametrize("source", ["vectors", "texts"])
+def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_folder, monkeypatch, source):
+    from drtools.formats import trec
+    from drtools.retrieval import reranking, searching
+    from drtools.tools import search
+
+    assert reranking.QUERIES_A_BLOCK <= search.QUERIES_A_SAVE and search.QUERIES_A_SAVE % reranking.QUERIES_A_BLOCK == 0 and search.QUERIES_A_SAVE % searching.QUERIES_A_BLOCK == 0
+    for module, name, size in ((searching, "QUERIES_A_BLOCK", 8), (reranking, "QUERIES_A_BLOCK", 4), (search, "QUERIES_A_SAVE", 8)):
+        monkeypatch.setattr(module, name, size)
+    (made.folder / "a.run").write_text("".join(f"q{n} Q0 d{n} 1 1.0 a\n" for n in range(20)))
+    words = ["search", "--queries", made.queries, "--precision", "fp32", "--max-query-tokens", 3]
+    words += ["--vectors", made.folder / "base-documents"] if source == "vectors" else ["--model", encoder_folder, "--rerank", made.folder / "a.run", "--corpus", made.corpus]
+    assert drtools(*words, "-o", made.folder / "whole.run").status == 0
+    real, calls = trec.write_run, []
+
+    def stopped(*arguments):
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(trec, "write_run", stopped)
+    assert drtools(*words, "-o", made.folder / "parts.run").status == 130
+    assert drtools(*words, "-o", made.folder / "parts.run").status == 0 and len(calls) == 12 + 12
+    whole, parts = (json.loads((made.folder / f"{name}.run.manifest.json").read_text())["counts"] for name in ("whole", "parts"))
+    assert whole == parts and whole["truncated"] == 20

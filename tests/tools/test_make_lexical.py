@@ -100,9 +100,6 @@ def test_texts_without_a_word_are_counted_and_have_no_vector(drtools, tmp_path, 
     done = drtools("encode", "--model", tmp_path / "lexical", "--documents", corpus, "-o", tmp_path / "vectors")
     assert "2 of 62 texts were empty" in done.err
     assert not np.load(tmp_path / "vectors" / "vectors.npy")[60:].any()
-    nothing = write_jsonl(tmp_path / "nothing.jsonl", [{"_id": "d", "title": "", "text": "the"}])
-    done = drtools("make-lexical", "--corpus", nothing, "-o", tmp_path / "none")
-    assert done.status == 2 and "no document has a term" in done.err and not (tmp_path / "none").exists()
 
 
 def test_refusals_say_the_next_move(drtools, tmp_path, toy):
@@ -131,3 +128,36 @@ def test_queries_and_limits_of_the_fit(drtools, tmp_path, toy):
     tensors = load_file(tmp_path / "m" / "lexical.safetensors")
     assert tensors["query_rows"].shape == (30, 24) and set(tensors["row_keys"]) <= set(tensors["keys"]) and tensors["frequencies"].max() <= 60
     assert drtools("make-lexical", "--corpus", toy.corpus, "--dry-run", "-o", tmp_path / "dry").status == 0 and not (tmp_path / "dry").exists()
+
+
+def test_queries_are_analyzed_part_by_part_into_the_same_rows(drtools, tmp_path, toy, monkeypatch):
+    from drtools.retrieval.terms import Analyzer
+    from drtools.tools import make_lexical
+
+    words = ["make-lexical", "--corpus", toy.corpus, "--queries", toy.queries, "--dimension", 24, "-o"]
+    assert drtools(*words, tmp_path / "whole").status == 0
+    sizes, real = [], Analyzer.__call__
+    monkeypatch.setattr(make_lexical, "QUERIES_A_PART", 7)
+    monkeypatch.setattr(Analyzer, "__call__", lambda self, texts: sizes.append(len(texts)) or real(self, texts))
+    assert drtools(*words, tmp_path / "parts").status == 0
+    assert sizes == [60, 7, 7, 6]
+    assert (tmp_path / "whole/lexical.safetensors").read_bytes() == (tmp_path / "parts/lexical.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["static", "projection"])
+def test_a_corpus_without_any_term_makes_no_encoder(drtools, tmp_path, kind):
+    nothing = write_jsonl(tmp_path / "nothing.jsonl", [{"_id": "d", "title": "", "text": "the"}])
+    done = drtools("make-lexical", "--corpus", nothing, "--encoder", kind, "-o", tmp_path / "none")
+    assert done.status == 2 and "no document has a term" in done.err and not (tmp_path / "none").exists()
+
+
+def test_documents_are_given_as_they_were_counted(drtools, tmp_path, toy):
+    assert drtools("make-lexical", "--corpus", toy.corpus, "--encoder", "projection", "--dimension", 16, "--title-separator", " | ", "-o", tmp_path / "m").status == 0
+    encode = ["encode", "--model", tmp_path / "m", "-o", tmp_path / "v"]
+    done = drtools(*encode, "--documents", toy.corpus)
+    assert done.status == 2 and "say --title-separator ' | '" in done.err
+    assert drtools(*encode, "--documents", toy.corpus, "--title-separator", " | ").status == 0
+    assert drtools("encode", "--model", tmp_path / "m", "--queries", toy.queries, "-o", tmp_path / "q").status == 0
+    (tmp_path / "a.run").write_text("q1 Q0 d1 1 1.0 a\n")
+    done = drtools("search", "--rerank", tmp_path / "a.run", "--corpus", toy.corpus, "--model", tmp_path / "m", "--queries", toy.queries, "-o", tmp_path / "b.run")
+    assert done.status == 2 and "--title-separator" in done.err

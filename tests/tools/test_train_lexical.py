@@ -132,3 +132,19 @@ def test_processes_equal_one(taught, bert, drtools, environment):
         tables.append(scores - scores.mean(1, keepdims=True))  # what is added to all of a query's scores has no gradient but rounding, of which Adam makes whole steps
     np.testing.assert_allclose(tables[1], tables[0], atol=2e-5)
     assert np.abs(tables[2] - tables[0]).max() > 1e-3, "other batches make another twin"
+
+
+def test_a_dev_example_without_its_first_positive_is_left_out(taught, bert, drtools):
+    """The teacher's rank 2 must not pass for its rank 1."""
+    lines = (taught.folder / "dev.jsonl").read_text().splitlines()
+    lost = json.loads(lines[0])
+    lost["positives"][0] = "gone"
+    (taught.folder / "lost.jsonl").write_text("\n".join([json.dumps(lost), *lines[1:]]) + "\n")
+    (taught.folder / "rest.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    found = {}
+    for name in ("lost", "rest"):
+        done = drtools(*command(taught, bert, taught.folder / name, "--steps", 2, "--dev-examples", taught.folder / f"{name}.jsonl"))
+        assert done.status == 0, done.err
+        assert ("1 of the 10 dev examples" in done.err) == (name == "lost")
+        found[name] = json.loads((taught.folder / name / "manifest.json").read_text())["evaluations"]
+    assert found["lost"] == found["rest"]

@@ -57,12 +57,12 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
         model.zero_grad()
         inputs = {side: [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in tokens.inputs(np.arange(len(tokens.lengths)), 0)] for side, tokens in batch.tokens.items()}
         one, two = (model.encoder(*inputs[side][:3]) for side in ("query", "document"))
-        scores = 2.0 * (one @ two.T + 0.7 * torch.exp(100 * model.weight) * (inputs["query"][3] @ inputs["document"][3].T))
+        scores = 2.0 * (one @ two.T + 0.7 * torch.exp(model.logarithm.value) * (inputs["query"][3] @ inputs["document"][3].T))
         kept = scores.masked_fill(torch.from_numpy(batch.relevant) & ~torch.eye(6, 12, dtype=torch.bool), -torch.inf)
         expected = -(kept.log_softmax(1).diagonal()).mean()
         expected.backward()
         assert loss == pytest.approx(expected.item(), abs=1e-5)
-        assert "weight" in found and found["weight"].abs().item() > 0.1
+        assert found["logarithm.value"].abs().item() > 0.001
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 np.testing.assert_allclose(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
@@ -75,10 +75,10 @@ def command(toy, encoder_folder, out, *more):
 
 def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder_folder, drtools):
     out = other.folder / "joint"
-    done = drtools(*command(other, encoder_folder, out, "--mu", 0.5, "--steps", 20, "--evaluate-every-steps", 10, "--dev-qrels", other.qrels, "--dev-documents", 0))
+    done = drtools(*command(other, encoder_folder, out, "--mu", 0.5, "--steps", 60, "--evaluate-every-steps", 20, "--dev-qrels", other.qrels, "--dev-documents", 0))
     assert done.status == 0, done.err
     made = json.loads((out / "manifest.json").read_text())
-    assert made["mu"] > 0 and made["mu"] != 0.5
+    assert made["mu"] > 0 and made["mu"] != 0.5, made["evaluations"]
     assert load_file(out / "model.safetensors").keys() == load_file(Path(encoder_folder) / "model.safetensors").keys()
     assert drtools("encode", "--model", out, "--documents", other.corpus, "--precision", "fp32", "--dtype", "float32", "-o", other.folder / "v").status == 0
     assert drtools("concat-spar", other.folder / "v", other.folder / "other-documents", "--mu", made["mu"], "-o", other.folder / "joined").status == 0
@@ -113,6 +113,12 @@ def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, d
 def test_both_folders_are_needed(other, encoder_folder, drtools):
     done = drtools(*[word for word in command(other, encoder_folder, other.folder / "x") if word != "--beside-queries" and word != other.folder / "other-queries"])
     assert done.status == 2 and "expected --beside-documents" in done.err
+    for bad in ("nan", "inf", "0", "-1"):
+        done = drtools(*command(other, encoder_folder, other.folder / "x", f"--mu={bad}"))
+        assert done.status == 2 and "a --mu above 0" in done.err
+    other.beside = []
+    done = drtools(*command(other, encoder_folder, other.folder / "x", "--mu", 2))
+    assert done.status == 2 and "with them alone" in done.err
 
 
 def test_processes_equal_one(other, encoder_folder, drtools, environment):
@@ -123,3 +129,30 @@ def test_processes_equal_one(other, encoder_folder, drtools, environment):
     several(2, [str(word) for word in command(other, encoder_folder, other.folder / "two", *words)], environment)
     one, two = (json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-4) and abs(one - 1) > 1e-3
+
+
+def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(other, encoder_folder):
+    """Gradients by hand: whatever mu's is, the encoder's are scaled by their own norm alone, and mu's stays."""
+    from types import SimpleNamespace
+
+    from drtools.training.loop import Run
+    from drtools.training.processes import World
+
+    model = JointModel(load_encoder(encoder_folder, dropout=0.0), 16, 0.5)
+    parameters = list(model.parameters())
+    before = [parameter.detach().clone() for parameter in parameters]
+    work = SimpleNamespace(state={}, path=other.folder, working=other.folder)
+    flags = SimpleNamespace(optimizer="adamw", weight_decay=0.01, gradient_caching=False, clip=1.0, tensorboard=False)
+    run = Run(model, None, flags, work, Computing("cpu", "fp32", 64), World())
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 0.25)
+    model.logarithm.value.grad.fill_(300.0)
+    encoders = [parameter for parameter in parameters if parameter is not model.logarithm.value]
+    norm = sum(parameter.numel() for parameter in encoders) ** 0.5 * 0.25
+    assert run._clip() == pytest.approx(norm, rel=1e-4)
+    assert encoders[0].grad.flatten()[0].item() == pytest.approx(0.25 / norm, rel=1e-4) and model.logarithm.value.grad.item() == 300
+    for group in run.optimizer.param_groups:
+        group["lr"] = 1e-5 * group["rate"]
+    run.optimizer.step()
+    assert model.mu.item() == pytest.approx(0.5 * np.exp(-1e-3), rel=1e-5), "AdamW's first step is the rate itself, whatever the gradient"
+    assert max(float((parameter.detach() - old).abs().max()) for parameter, old in zip(parameters, before, strict=True) if parameter is not model.logarithm.value) < 1.5e-5
