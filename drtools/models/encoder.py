@@ -142,9 +142,10 @@ def _set_dropout(config: object, dropout: float, folder: Path) -> dict[str, floa
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:
-    """Write a Hugging Face model as `load_weights` made it, with its own dropout in place of what a training asked for."""
-    asked = {name: getattr(model.config, name) for name in model.own_dropout}
-    _set_all(model.config, model.own_dropout)
+    """Write a Hugging Face model, with its own dropout in place of what `load_weights` was asked for."""
+    own = getattr(model, "own_dropout", {})  # a model made elsewhere has none
+    asked = {name: getattr(model.config, name) for name in own}
+    _set_all(model.config, own)
     model.save_pretrained(folder)
     _set_all(model.config, asked)
 

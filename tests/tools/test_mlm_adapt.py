@@ -155,3 +155,11 @@ def test_a_damaged_head_is_one_line(toy, encoder_folder, drtools, tmp_path):
         (head / name).unlink() if damaged is None else (head / name).write_bytes(damaged)
         outcome = drtools(*command(toy, tmp_path / "dam", tmp_path / "next", "--steps", "1", "--overwrite"))
         assert outcome.status == 2 and f"{head}: the masked-language head could not be loaded" in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
+
+
+def test_measuring_the_device_takes_no_minutes_from_the_training(toy, encoder_folder, drtools, tmp_path, monkeypatch):
+    monkeypatch.setattr("drtools.training.meter.matmul_rate", lambda *what: time.sleep(1) or 1e9)
+    words = command(toy, encoder_folder, tmp_path / "dam", "--minutes", "0.015", "--head-steps", "0")
+    words[words.index("--dev-documents") + 1] = "0"
+    assert drtools(*words).status == 0
+    assert json.loads((tmp_path / "dam/manifest.json").read_text())["steps"] > 0
