@@ -78,13 +78,14 @@ def _fields_as_parameters(kind: type, given: object) -> list[inspect.Parameter]:
 
 def command_of(name: str, function: Callable, help_text: str) -> Callable[[], None]:
     """Return a function with the flat signature of a tool, which fills the dataclasses and calls it."""
-    from drtools.flags import checked_request
+    from drtools.flags import checked_request, pinned_values
 
     flat, groups = _flat_parameters(function)
 
     @functools.wraps(function)
     def call(**values: object) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
+        values = pinned_values(flat, values)
         request = checked_request(name, flat, values)
         arguments = {}
         for parameter in inspect.signature(function).parameters:

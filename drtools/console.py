@@ -32,7 +32,7 @@ def _write(line: str) -> None:
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-    except (BrokenPipeError, ValueError):  # nobody reads the words any more; the work goes on
+    except (OSError, ValueError):  # nobody reads the words any more, or their disk is full; the work goes on
         pass
 
 

@@ -11,6 +11,7 @@ from typer import Option
 from drtools import manifest
 from drtools.errors import UserError
 from drtools.formats.lines import local
+from drtools.releases import pinned
 
 
 class Role(Enum):
@@ -118,12 +119,29 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
     return value
 
 
+def _role(parameter: Parameter) -> Role | None:
+    roles = [item for item in get_args(parameter.annotation)[1:] if isinstance(item, Role)]
+    return roles[0] if roles else None
+
+
+def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
+    """Return the flags' values with each input behind a published link named by the version that the link names now."""
+    seen: dict[Path, Path] = {}
+
+    def pin(value: object) -> object:
+        if isinstance(value, list | tuple):
+            return type(value)(pin(item) for item in value)
+        return pinned(value, seen) if isinstance(value, str) else value
+
+    inputs = {parameter.name for parameter in parameters if _role(parameter) in (Role.INPUT, Role.MODEL)}
+    return {name: pin(value) if name in inputs else value for name, value in values.items()}
+
+
 def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> dict:
     """Return what identifies a command: the tool, every flag that can change its result, and its inputs' fingerprints."""
     arguments = {}
     for parameter in parameters:
-        roles = [item for item in get_args(parameter.annotation)[1:] if isinstance(item, Role)]
-        role = roles[0] if roles else None
+        role = _role(parameter)
         if role is not Role.UNRECORDED:
             arguments[parameter.name] = _recorded(parameter.name, values[parameter.name], role)
     return {"tool": tool, "arguments": arguments}

@@ -14,10 +14,15 @@ from drtools.errors import UserError
 NAME = "manifest.json"
 
 
-def cache_directory() -> Path:
-    """Return the folder for what can be made again: $DRTOOLS_CACHE, else drtools under $XDG_CACHE_HOME or ~/.cache."""
+def cache_path() -> Path:
+    """Return where what can be made again is kept: $DRTOOLS_CACHE, else drtools under $XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get("DRTOOLS_CACHE")
-    folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drtools"
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drtools"
+
+
+def cache_directory() -> Path:
+    """Return that folder, made if it is not there."""
+    folder = cache_path()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -66,7 +66,7 @@ class Work:
     def _finish_folder(self, record: dict) -> None:
         content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
         for path in content:
-            _flush_to_disk(path)
+            flush_to_disk(path)
         manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.content_fingerprint(self.path, content)})
         self.give_name()
 
@@ -92,7 +92,7 @@ class Work:
             with open(data, "rb") as plain, open_for_writing(packed) as stream:
                 shutil.copyfileobj(plain, stream, 1 << 20)
             data = packed
-        _flush_to_disk(data)
+        flush_to_disk(data)
         record["fingerprint"] = manifest.file_fingerprint(data)
         beside = manifest.beside(self.target)
         beside.unlink(missing_ok=True)
@@ -101,7 +101,8 @@ class Work:
         shutil.rmtree(self.path)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Return once a file's bytes, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -39,6 +39,16 @@ def test_json_lines_hold_what_words_say(capsys, monkeypatch):
     assert records[1]["done"] == 1 and records[2]["text"] == "two lines" and all(record["tool"] == "test" for record in records)
 
 
+def test_words_that_find_no_room_do_not_stop_the_work(monkeypatch):
+    class Full:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    console.configure("test", log_json=True)
+    monkeypatch.setattr(sys, "stderr", Full())
+    console.say("hello")
+
+
 def test_quiet_keeps_errors(capsys):
     console.configure("test", quiet=True)
     console.say("hello")

@@ -1,0 +1,87 @@
+"""Where an artefact came from: the inputs that its manifest's request names, theirs, and so on back to files that nobody here made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from drtools import console, manifest
+from drtools.formats.lines import shown
+
+CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
+
+
+class Ancestor(NamedTuple):
+    """An input of an artefact, or of one of its inputs: `depth` 1 are its own. `place` is None where it is not there any more."""
+
+    depth: int
+    flag: str
+    path: str
+    place: Path | None
+    state: str
+
+
+def manifest_of(path: Path) -> dict | None:
+    """Return an artefact's manifest, None for what no tool here made."""
+    beside = manifest.beside(path)
+    return manifest.read_json(beside) if beside.exists() else None
+
+
+def ancestors(artefact: Path) -> Iterator[Ancestor]:
+    """Yield all that an artefact was made from, each below what was made of it; what stood before is not gone into again."""
+    yield from _ancestors(artefact, 1, {artefact.resolve()})
+
+
+def _ancestors(artefact: Path, depth: int, met: set[Path]) -> Iterator[Ancestor]:
+    record = manifest_of(artefact)
+    for flag, value in (record or {}).get("request", {}).get("arguments", {}).items():
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, dict) or "path" not in item:
+                continue
+            ancestor = _found(depth, flag, item, artefact)
+            if ancestor.place and ancestor.place.resolve() in met and manifest_of(ancestor.place):
+                yield ancestor._replace(state=", ".join(filter(None, [ancestor.state, "see above"])))
+                continue
+            yield ancestor
+            if ancestor.place:
+                met.add(ancestor.place.resolve())
+                yield from _ancestors(ancestor.place, depth + 1, met)
+
+
+def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
+    """Look for an input where its name leads from here, and from each folder above the artefact: manifests keep names as they were typed."""
+    path, fingerprint = item["path"], item.get("fingerprint")
+    if shown(path) == "standard input":
+        return Ancestor(depth, flag, "standard input", None, "")
+    places = [place for place in (Path(path), *(folder / path for folder in artefact.absolute().parents)) if place.exists()]
+    if fingerprint is None:
+        return Ancestor(depth, flag, path, None, "by its name on the hub")
+    for place in places:
+        if manifest.fingerprint(place) == fingerprint:
+            return Ancestor(depth, flag, path, place, "")
+    return Ancestor(depth, flag, path, places[0] if places else None, "has changed since" if places else "not there any more")
+
+
+def source(artefact: Path, flags: tuple[str, ...]) -> str | None:
+    """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries."""
+    nearest = sorted(ancestors(artefact), key=lambda ancestor: ancestor.depth)
+    return next((str(ancestor.place) for ancestor in nearest if ancestor.flag in flags and ancestor.place and "changed" not in ancestor.state), None)
+
+
+def made_by(record: dict) -> str:
+    """Say in a few words what made an artefact: `train-star, 2026-11-20 16:25, 5.6 s`."""
+    words = [record["tool"], record["created"][:16].replace("T", " ")]
+    return ", ".join([*words, console.seconds_as_words(record["seconds"])] if "seconds" in record else words)
+
+
+def lineage_lines(artefact: Path) -> Iterator[str]:
+    """Yield an artefact's inputs as a tree, an input a line."""
+    for ancestor in ancestors(artefact):
+        record = manifest_of(ancestor.place) if ancestor.place else None
+        if record:
+            what = f"{record.get('kind', 'made')} by {made_by(record)}"
+        elif ancestor.place and ancestor.place.is_file():
+            what = f"a file of {console.bytes_as_words(ancestor.place.stat().st_size)}"
+        else:
+            what = "a folder" if ancestor.place else ""
+        said = "; ".join(filter(None, [what, ancestor.state]))
+        yield f"{'  ' * ancestor.depth}--{ancestor.flag.replace('_', '-')} {ancestor.path}{': ' + said if said else ''}"

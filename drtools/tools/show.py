@@ -1,0 +1,89 @@
+"""Show any artefact to a person: what it is, some of what is in it with texts, and where it came from.
+
+    drtools show examples.jsonl
+    drtools show star.run --query 132 --depth 3
+    drtools show index
+
+A file (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a REM, a cross-encoder, a lexical encoder), a
+published link, or a manifest. Texts come from the corpus and the queries that it was made from, as manifests tell, or from --corpus and --queries.
+The tree at the end names every input, theirs, and so on back to the corpus, and says which of them have changed or are gone.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from drtools import console, flags, manifest
+
+
+def main(
+    what: Annotated[str, Argument(help="file or folder")],
+    corpus: Annotated[str | None, Option(help="texts of the documents; default: what it was made from"), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="texts of the queries; default: what it was made from"), flags.Role.INPUT] = None,
+    query: Annotated[str | None, Option(help="id of one query to show, in place of the first")] = None,
+    count: Annotated[int, Option(min=0, help="queries, rows or documents to show")] = 3,
+    depth: Annotated[int, Option(min=1, help="documents of each query to show")] = 5,
+) -> None:
+    """Compose: what it is, what is in it, where it came from."""
+    from drtools.showing.folders import release_lines, size_of
+    from drtools.showing.kinds import kind_of
+    from drtools.showing.lineage import lineage_lines, made_by, manifest_of
+
+    path = described(Path(what))
+    kind = kind_of(path)
+    record = manifest_of(path) or {}
+    print(f"{path}: {kind}, {console.bytes_as_words(size_of(path))}" + (f", made by {made_by(record)}" if record else ""))
+    for line in release_lines(path):
+        print(line)
+    for name, value in (record.get("counts") or {}).items():
+        print(f"{name}: {value:,}")
+    for text in record.get("notices", ()):
+        print(f"note: {text}")
+    for line in content(path, kind, corpus, queries, query, count, depth):
+        print(line)
+    arguments = record.get("request", {}).get("arguments", {})
+    said = {name: value for name, value in arguments.items() if value not in (None, False, [], "") and not is_input(value)}
+    if said:
+        print("with " + ", ".join(f"{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in said.items()))
+    tree = list(lineage_lines(path))
+    if tree:
+        print("made from")
+    for line in tree:
+        print(line)
+
+
+def described(path: Path) -> Path:
+    """Return the artefact that a manifest tells of, or the path itself."""
+    if path.name == manifest.NAME:
+        return path.parent
+    return path.with_name(path.name.removesuffix(f".{manifest.NAME}")) if path.name.endswith(f".{manifest.NAME}") else path
+
+
+def is_input(value: object) -> bool:
+    """Whether an argument of a request is a file or folder, which the tree tells of."""
+    return isinstance(value, dict) or isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+def content(path: Path, kind: str, corpus: str | None, queries: str | None, query: str | None, count: int, depth: int) -> Iterator[str]:
+    """Return the lines that show what is in an artefact."""
+    from drtools.showing import folders, texts
+    from drtools.showing.kinds import MODELS
+
+    of_queries = {"examples": texts.example_lines, "run": texts.run_lines, "judgements": texts.judgement_lines}
+    if kind in of_queries:
+        return of_queries[kind](path, texts.texts_behind(path, corpus, queries), query, count, depth)
+    if kind in ("vectors", "faiss", "lucene"):
+        show = folders.vector_lines if kind == "vectors" else folders.index_lines
+        return show(path, texts.texts_behind(path, corpus, queries), count)
+    if kind in MODELS:
+        return folders.model_lines(path)
+    if kind == "release":
+        return folders.part_lines(path)
+    if kind == "texts":
+        return texts.text_lines(path, count)
+    return texts.raw_lines(path, count) if path.is_file() else iter(f"  {file.name}" for file in sorted(path.iterdir()))

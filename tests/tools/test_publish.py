@@ -1,0 +1,209 @@
+"""publish: readers of the link see one whole version at every moment, whoever publishes or dies."""
+
+import itertools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from drtools import manifest, output
+from drtools.flags import FolderOutput
+from drtools.releases import current_version, pinned, publish, versions_of
+
+PUBLISH = [sys.executable, "-m", "drtools", "publish"]
+FILES = 6
+OPERATIONS = ("open", "os.link", "os.mkdir", "os.rename", "os.remove", "os.symlink", "os.rmdir")
+
+
+def finished(folder: Path, content: str, kind: str = "vectors") -> Path:
+    """Make a finished output whose files all hold the same words."""
+    asked = FolderOutput(str(folder), overwrite=True)
+    asked.request = {"tool": "encode", "arguments": {"content": content}}
+    with output.folder(asked) as work:
+        for number in range(FILES):
+            place = work.path / f"part{number % 2}" / f"{number}.txt"
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(content)
+        work.finish(kind=kind)
+    return folder
+
+
+def read(version: Path) -> set[str]:
+    """Return what a version's files hold."""
+    return {(version / f"part{number % 2}" / f"{number}.txt").read_text() for number in range(FILES)}
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return finished(Path("a"), "old"), finished(Path("b"), "new")
+
+
+def test_a_version_is_named_once_and_an_earlier_one_is_gone_back_to(two, drtools):
+    for folder, place, said in [("a", "00001", "now"), ("b", "00002", "now"), ("b", "00002", "already"), ("a", "00001", "now")]:
+        outcome = drtools("publish", folder, "live")
+        assert outcome.status == 0 and said in outcome.err and place in outcome.err
+    assert not os.path.isabs(os.readlink("live")) and read(Path("live")) == {"old"}
+    assert drtools("publish", versions_of(Path("live"))[1], "live").status == 0
+    assert read(Path("live")) == {"new"} and manifest.read("live") == manifest.read("b")
+    assert os.stat("live/part0/0.txt").st_ino == os.stat("b/part0/0.txt").st_ino  # no disk
+    finished(Path("b"), "newer")
+    assert read(Path("live")) == {"new"}, "an output that is replaced must leave what was published of it"
+    assert drtools("publish", "--quiet", "b", "live").err == ""
+
+
+def test_the_current_and_the_latest_others_are_kept(tmp_path, monkeypatch, drtools):
+    monkeypatch.chdir(tmp_path)
+    for number in range(5):
+        drtools("publish", finished(Path("a"), str(number)), "live", "--keep", "3")
+    assert [path.name[:5] for path in versions_of(Path("live"))] == ["00003", "00004", "00005"]
+    first = versions_of(Path("live"))[0]
+    drtools("publish", first, "live")
+    drtools("publish", finished(Path("c"), "x"), "live", "--keep", "2")
+    assert [path.name[:5] for path in versions_of(Path("live"))] == ["00005", "00006"]
+    assert drtools("publish", "c", "live", "--keep", "1").status == 2
+
+
+def test_several_folders_are_one_version(two, drtools):
+    assert drtools("publish", "a", "b", "live").status == 0
+    assert (read(Path("live/a")), read(Path("live/b"))) == ({"old"}, {"new"})
+    parts = manifest.read("live")["request"]["arguments"]["folders"]
+    assert [part["fingerprint"] for part in parts] == [manifest.fingerprint("a"), manifest.fingerprint("b")]
+    assert "already" in drtools("publish", "a", "b", "live").err
+    release = current_version(Path("live"))
+    drtools("publish", "a", "live")
+    drtools("publish", release, "live")
+    assert current_version(Path("live")) == release
+    finished(Path("c/a"), "other")
+    assert "two of the folders are called a" in drtools("publish", "a", "c/a", "live").err
+
+
+def test_what_is_not_whole_is_refused_and_the_link_stays(two, drtools):
+    drtools("publish", "a", "live")
+    (two[1] / "part0/0.txt").unlink()
+    (two[1] / "part0/0.txt").write_text("changed")
+    Path("bare").mkdir()
+    Path("joined").mkdir()
+    Path("joined/parts.json").write_text("{}")
+    Path("b.partial").mkdir()
+    Path("taken").mkdir()
+    for words, said in {("b", "live"): "not those that its manifest tells of", ("bare", "live"): "no manifest.json", ("joined", "live"): "--no-copy",
+                        ("b.partial", "live"): "under way", ("nowhere", "live"): "no such folder", ("a", "taken"): "a link is to be switched"}.items():
+        outcome = drtools("publish", *words)
+        assert outcome.status == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
+    assert read(Path("live")) == {"old"} and len(versions_of(Path("live"))) == 1
+    assert not list(Path("live.versions").glob("*.partial"))
+
+
+def test_a_copy_where_there_are_no_hard_links_and_a_full_disk(two, drtools, monkeypatch):
+    def no_link(source, target):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    assert drtools("publish", "a", "live").status == 0
+    assert read(Path("live")) == {"old"} and os.stat("live/part0/0.txt").st_ino != os.stat("a/part0/0.txt").st_ino
+
+    def full(source, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("shutil.copy2", full)
+    outcome = drtools("publish", "b", "live")
+    assert outcome.status == 1 and "No space left" in outcome.err and len(outcome.err.splitlines()) == 1
+    assert read(Path("live")) == {"old"} and not list(Path("live.versions").glob("*.partial"))
+
+
+def changes(seen: list[str]) -> int:
+    return sum(before != after for before, after in itertools.pairwise(seen))
+
+
+def test_readers_never_see_a_half(two, environment):
+    """Readers go round while two publishers switch the link against each other and are killed at random."""
+    subprocess.run([*PUBLISH, "a", "live"], env=environment, check=True, capture_output=True)
+    stop, seen, problems = threading.Event(), [], []
+
+    def go_round():
+        while not stop.is_set():
+            try:
+                assert json.loads(Path("live/manifest.json").read_bytes())["kind"] == "vectors"  # the link always leads somewhere whole
+                words = read(Path(os.path.realpath("live")))
+                assert len(words) == 1
+                seen.append(words.pop())
+            except (OSError, AssertionError) as problem:
+                problems.append(repr(problem))
+
+    readers = [threading.Thread(target=go_round) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    code = "import sys\nfrom pathlib import Path\nfrom drtools.releases import publish\nwhile True:\n for name in 'ab': publish([Path(name)], Path('live'), 2)"
+    generator = random.Random()
+    try:
+        while changes(seen) < 10 and not problems:
+            publishers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+            time.sleep(0.5 + generator.random() / 2)
+            for publisher in publishers:
+                assert publisher.poll() is None
+                publisher.kill()
+                publisher.wait()
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert not problems, problems[:3]
+    last = subprocess.run([*PUBLISH, "b", "live"], env=environment, capture_output=True, text=True)
+    assert last.returncode == 0 and read(Path("live")) == {"new"}
+    assert len(versions_of(Path("live"))) == 2 and not list(Path("live.versions").glob("*.partial"))
+
+
+def dies_at(event: int) -> bool:
+    """Publish b in a process that dies just before its file operation of this number; return whether it died."""
+    child = os.fork()
+    if not child:
+        counted = itertools.count(1)
+        sys.addaudithook(lambda name, _: os._exit(9) if name in OPERATIONS and next(counted) == event else None)
+        publish([Path("b")], Path("live"), 2)
+        os._exit(0)
+    return bool(os.waitpid(child, 0)[1])
+
+
+def test_killed_before_any_file_operation_the_link_leads_to_a_whole_version(two, drtools):
+    publish([two[0]], Path("live"), 2)
+    start = current_version(Path("live"))
+    for event in itertools.count(1):
+        died = dies_at(event)
+        assert read(Path("live")) in ({"old"}, {"new"}), event
+        assert all(len(read(version)) == 1 for version in versions_of(Path("live"))), event
+        publish([two[1]], Path("live"), 2)
+        assert read(Path("live")) == {"new"} and len(versions_of(Path("live"))) == 2, event
+        assert not list(Path("live.versions").glob("*.partial")), event
+        if not died:
+            break
+        publish([two[0]], Path("live"), 2)
+        shutil.rmtree(versions_of(Path("live"))[1])  # so that it is made anew
+        assert current_version(Path("live")) == start
+    assert event > 20
+
+
+def test_inputs_of_one_command_are_of_one_version(two, drtools):
+    drtools("publish", "a", "b", "live")
+    seen: dict = {}
+    first = pinned("live/a", seen)
+    drtools("publish", "b", "live")
+    assert Path(first).parent == Path(pinned("live/b", seen)).parent == versions_of(Path("live"))[0]
+    assert Path(pinned("live", {})) == versions_of(Path("live"))[1]
+    Path("own").symlink_to("a")
+    assert pinned("own", {}) == "own" and pinned("a/part0", {}) == "a/part0"
+
+
+def test_a_tool_records_the_version_that_it_read(toy, encoder_folder, drtools, monkeypatch):
+    monkeypatch.chdir(toy.folder)
+    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", "vectors").status == 0
+    drtools("publish", "vectors", "live")
+    assert drtools("search", "--vectors", "live", "--queries", toy.queries, "-o", "a.run").status == 0
+    assert manifest.read("a.run")["request"]["arguments"]["vectors"]["path"] == str(versions_of(Path("live"))[0])
