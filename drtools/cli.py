@@ -159,7 +159,7 @@ def _status_of(error: BaseException) -> int:
         console.error(str(error))
         return 1
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
-        console.error(f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try smaller batches, for instance --batch-tokens")
+        console.error(f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller --batch-tokens, in a training --gradient-caching")
         return 1
     raise error
 

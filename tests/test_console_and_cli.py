@@ -115,3 +115,11 @@ def test_rm3_and_chinese_from_the_command_line(toy, drtools):
     chinese.write_text('{"_id": "a", "text": "感冒了应该多喝水"}\n{"_id": "b", "text": "头痛可以吃什么药"}\n', encoding="utf-8")
     assert drtools("index", "--lucene", chinese, "--language", "zh", "-o", toy.folder / "zh").status == 0
     assert drtools("search", "--index", toy.folder / "zh", "--depth", "1", "我头痛").out.split()[2] == "b"
+
+
+def test_out_of_memory_names_what_helps(capsys):
+    from drtools.cli import _status_of
+
+    assert _status_of(MemoryError("no room")) == 1
+    said = capsys.readouterr().err
+    assert "--batch-tokens" in said and "--gradient-caching" in said and len(said.splitlines()) == 1

@@ -95,10 +95,12 @@ class Masker:
         self.decoder_share, self.stride = decoder_share, stride
         if self.tokenizer.mask_token_id is None:
             raise UserError(f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language modelling; name an encoder such as BERT's")
+        self.crop_tokens = crop_tokens
         longest = positions(encoder.body.config.to_dict())
         if longest and crop_tokens > longest:
             raise UserError(f"--crop-tokens {crop_tokens}: this body has {longest} positions; say {longest} or less")
         self.before, self.after = self._special_tokens()
+        self.special = sorted({*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id})  # a text may spell them out; unknown is a word
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
             raise UserError(f"--crop-tokens {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say more")
@@ -133,7 +135,7 @@ class Masker:
             start = min(spare, self.stride * int(random.integers(-(-spare // self.stride) + 1))) if spare else 0
             crop = np.array(ids[start : start + self.room], np.int32)
             chance = np.ones(len(self.before) + len(crop) + len(self.after), np.float32)  # a special token is never asked for
-            chance[len(self.before) : len(self.before) + len(crop)] = random.random(len(crop), np.float32)
+            chance[len(self.before) : len(self.before) + len(crop)] = np.where(np.isin(crop, self.special), np.float32(1), random.random(len(crop), np.float32))
             parts += [self.before, crop, self.after]
             chances.append(chance)
             swaps.append(random.integers(len(self.tokenizer), size=int(_replaced(chance, share).sum()), dtype=np.int32))

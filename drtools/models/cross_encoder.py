@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from drtools import manifest
 from drtools.errors import UserError
-from drtools.models.encoder import as_new, load_weights, refuse_missing
+from drtools.models.encoder import as_new, load_weights, refuse_missing, save_weights
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, optional_json, positions, weights_fingerprint
 from drtools.models.source import resolve
 
@@ -155,7 +155,7 @@ def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
     """Write a folder that Hugging Face, sentence-transformers' CrossEncoder and this program load with the same logits; return its fingerprint."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder.model.config.sentence_transformers = RAW_LOGITS
-    encoder.model.save_pretrained(folder)
+    save_weights(encoder.model, folder)
     tokenizer = as_new(encoder.tokenizer)
     tokenizer.model_max_length = encoder.max_pair_tokens
     tokenizer.save_pretrained(folder)

@@ -89,7 +89,9 @@ def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | No
     """Load a body and its tokenizer; safetensors alone are read."""
     from transformers import AutoModel, AutoModelForTextEncoding
 
-    body, tokenizer, missing = load_weights(folder, lambda config: AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel, trust_remote_code, dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a pooler that the checkpoint lacks is drawn: nothing reads it, but it is saved and fingerprinted
+        body, tokenizer, missing = load_weights(folder, lambda config: AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel, trust_remote_code, dropout)
     refuse_missing([name for name in missing if "pooler" not in name], body, folder)
     return body, tokenizer
 
@@ -108,8 +110,7 @@ def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote
         raise UserError(f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to safetensors first")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
-        if dropout is not None:
-            _set_dropout(config, dropout, folder)
+        own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
         model, loading = loader_of(config).from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True,
@@ -117,6 +118,7 @@ def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
+    model.own_dropout = own_dropout
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json")
@@ -130,13 +132,27 @@ def refuse_missing(missing: list[str], model: nn.Module, folder: Path) -> None:
         raise UserError(f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: {missing[0]}); it is not this body's checkpoint")
 
 
-def _set_dropout(config: object, dropout: float, folder: Path) -> None:
-    """Set every dropout of a configuration that is a number; the names differ between families."""
-    names = [name for name, value in config.to_dict().items() if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)]
-    if not names:
+def _set_dropout(config: object, dropout: float, folder: Path) -> dict[str, float]:
+    """Set every dropout of a configuration that is a number (the names differ between families); return what they were."""
+    own = {name: value for name, value in config.to_dict().items() if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)}
+    if not own:
         raise UserError(f"--dropout: {folder} has no dropout in its configuration; leave the flag out")
-    for name in names:
-        setattr(config, name, dropout)
+    _set_all(config, dict.fromkeys(own, dropout))
+    return own
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write a Hugging Face model, with its own dropout in place of what `load_weights` was asked for."""
+    own = getattr(model, "own_dropout", {})  # a model made elsewhere has none
+    asked = {name: getattr(model.config, name) for name in own}
+    _set_all(model.config, own)
+    model.save_pretrained(folder)
+    _set_all(model.config, asked)
+
+
+def _set_all(config: object, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        setattr(config, name, value)
 
 
 def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]:
@@ -149,7 +165,7 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
     assert not has_lora(encoder) and not (encoder.rem and encoder.rem.adapter_size), "merge_lora or fold_rem comes first"
     folder.mkdir(parents=True, exist_ok=True)
     settings = encoder.settings
-    encoder.body.save_pretrained(folder)
+    save_weights(encoder.body, folder)
     as_new(encoder.tokenizer).save_pretrained(folder)
     _write(folder / "1_Pooling" / "config.json", {
         "word_embedding_dimension": encoder.body.config.hidden_size, "include_prompt": settings.include_prompt,

@@ -28,7 +28,7 @@ def add_lora(encoder: Encoder, rank: int, alpha: float | None = None, seed: int 
                         target_modules=targets, exclude_modules=unread)
     encoder.body.requires_grad_(False)
     training = encoder.body.training
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             inject_adapter_in_model(config, encoder.body)

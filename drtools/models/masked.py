@@ -79,8 +79,7 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
     """Load the masked-language head that an encoder's folder holds, or return None."""
     left = encoder.folder / MASKED_HEAD
     if left.is_dir():
-        config = manifest.read_json(left / "config.json")
-        return _made_of(encoder, _tensors([left / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), config["activation"])
+        return _left_head(encoder, left)
     tensors = _tensors(sorted(encoder.folder.glob("*.safetensors")))
     for style in STYLES:
         dense, norm, biases, decoder, activation = style
@@ -89,6 +88,18 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
                 tensors.pop(decoder, None)
             return _made_of(encoder, tensors, style, getattr(encoder.body.config, activation) if activation else "gelu")
     return None
+
+
+def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
+    """Load the head that `save_head` wrote."""
+    from safetensors import SafetensorError
+
+    try:
+        activation = manifest.read_json(folder / "config.json")["activation"]
+        return _made_of(encoder, _tensors([folder / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), activation)
+    except (OSError, SafetensorError, KeyError, RuntimeError, StopIteration) as error:
+        raise UserError(f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+                        "the files were damaged, adapt again, or remove the folder for a new head") from None
 
 
 def _tensors(files: list[Path]) -> dict[str, Tensor]:

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 WEIGHTS = "rem.safetensors"
 # gelu(STEEP z) / STEEP is relu(z) to 0.17 / STEEP; a power of two is exact, and float16 holds STEEP z up to z = 16
 STEEP = 4096.0
+PROMPTS = ("query_prompt", "document_prompt")
 GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+
+
+FITTING = {  # what must be the same of two bodies, in words
+    "type": "a body of type {}", "layers": "{} layers", "dimension": "{} dimensions", "tokenizer": "the tokenizer {}", "pooling": "{} pooling",
+    "head": "{} head", "case": "texts in {} case",
+}
 
 
 @dataclass
@@ -130,7 +137,7 @@ def add_rem(encoder: Encoder, settings: RemSettings, seed: int) -> None:
                 layer.attn.Wqkv = SplitProjection(layer.attn.Wqkv)
         add_lora(encoder, settings.lora_rank, seed=seed, targets=rf"{re.escape(family.layers)}\.\d+\.({re.escape(family.query)}|{re.escape(family.value)})")
     if settings.adapter_size:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for layer in _layers(encoder):
                 _put_adapter(layer.get_submodule(family.block), family, ParallelAdapter(encoder.body.config.hidden_size, settings.adapter_size, settings.adapter_scale))
@@ -213,7 +220,9 @@ def _fits(encoder: Encoder) -> dict[str, object]:
     """Return what must be the same of the body a REM was trained on and the one that it is put on."""
     config = encoder.body.config
     return {"type": config.model_type, "layers": config.num_hidden_layers, "dimension": config.hidden_size,
-            "tokenizer": tokenizer_fingerprint(encoder.tokenizer), "pooling": "+".join([*encoder.settings.pooling, *["normalize"] * encoder.settings.normalized])}
+            "tokenizer": tokenizer_fingerprint(encoder.tokenizer), "pooling": "+".join([*encoder.settings.pooling, *["normalize"] * encoder.settings.normalized]),
+            "head": "+".join(f"{layer['kind']} of {layer['out']}" if "out" in layer else layer["kind"] for layer in encoder.settings.head) or "no",
+            "case": "lower" if encoder.settings.lower_case else "plain"}
 
 
 def save_rem(encoder: Encoder, folder: Path) -> str:
@@ -221,7 +230,8 @@ def save_rem(encoder: Encoder, folder: Path) -> str:
     from safetensors.torch import save_file
 
     save_file({name: parameter.detach().cpu().contiguous() for name, parameter in rem_parameters(encoder).items()}, folder / WEIGHTS)
-    record = {"kind": "rem", **dataclasses.asdict(encoder.rem), "body": {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)}}
+    prompts = {name: getattr(encoder.settings, name) for name in PROMPTS}
+    record = {"kind": "rem", **dataclasses.asdict(encoder.rem), **prompts, "body": {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)}}
     (folder / OURS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return _fingerprint(folder)
 
@@ -230,20 +240,34 @@ def _fingerprint(folder: Path) -> str:
     return manifest.digest([manifest.file_fingerprint(folder / name) for name in (WEIGHTS, OURS)])
 
 
-def load_rem(encoder: Encoder, folder: Path) -> None:
-    """Put a REM on an encoder's body; one of another family, depth, tokenizer or pooling is refused."""
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM again") from None
+
+
+def load_rem(encoder: Encoder, folder: Path) -> None:
+    """Put a REM on an encoder's body, with the prompts that it learnt behind; one of another family, depth, tokenizer, pooling or head is refused."""
     record = manifest.read_json(folder / OURS) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
         raise UserError(f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`")
-    theirs, ours = record["body"], _fits(encoder)
-    for name, words in (("type", "a body of type {}"), ("layers", "{} layers"), ("dimension", "{} dimensions"), ("tokenizer", "the tokenizer {}"), ("pooling", "{} pooling")):
-        if theirs[name] != ours[name]:
+    sizes = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
+    theirs, ours = record.get("body"), _fits(encoder)
+    if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
+        raise UserError(f"{folder / OURS}: the REM's sizes or its body are not there; the file was damaged, train the REM again")
+    for name, words in FITTING.items():
+        if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
             raise UserError(f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has {words.format(ours[name])}; "
                             "put it on a body adapted from the one that it was trained on")
-    add_rem(encoder, RemSettings(*(record[field.name] for field in dataclasses.fields(RemSettings))), seed=0)
-    tensors, parameters = load_file(folder / WEIGHTS), rem_parameters(encoder)
+    for name in PROMPTS:
+        setattr(encoder.settings, name, record.get(name, getattr(encoder.settings, name)))
+    tensors = _tensors(folder)
+    add_rem(encoder, RemSettings(*sizes), seed=0)
+    parameters = rem_parameters(encoder)
     if {name: tensor.shape for name, tensor in tensors.items()} != {name: parameter.shape for name, parameter in parameters.items()}:
         raise UserError(f"{folder}: its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again")
     with torch.no_grad():

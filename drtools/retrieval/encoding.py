@@ -63,7 +63,7 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
     folder = resolve(name)
     if is_lexical(folder):
         return _load_lexical(folder, flags, computing, side)
-    encoder = load_encoder(str(side_folder(folder, side) if side else folder), flags.pooling, flags.trust_remote_code, rem=flags.rem)
+    encoder = load_encoder(str(side_folder(folder, side) if side and not flags.rem else folder), flags.pooling, flags.trust_remote_code, rem=flags.rem)
     for needed in (side,) if side else SIDES:
         check_side(encoder.of(needed).settings, needed, name)
     apply_flags(encoder, flags)

@@ -16,11 +16,12 @@ document (FGD's pre-training): windows of 384 tokens that begin at multiples of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from typer import Option
 
 from drtools import flags, output
+from drtools.errors import UserError
 from drtools.training.settings import PANEL, TrainingFlags
 from drtools.training.snapshots import Snapshots, parse_times
 
@@ -28,11 +29,27 @@ PAPER_WARMUP = 1000  # Zhan et al., DDR
 MASKED, SNAPSHOTS = "Masking", "Snapshots"
 
 
+class Usual(NamedTuple):
+    """What an objective trains with where the flags are silent."""
+
+    mask_share: float
+    stride: int
+    learning_rate: float
+    epochs: float
+
+
+PLAIN = Usual(0.15, 1, 2e-5, 1)  # Devlin et al. 2019; Zhan et al., DDR
+ENHANCED = Usual(0.3, 64, 1e-4, 3)  # Zhou et al., FGD; the share is [code]'s
+DECODER_SHARE, DECODER_LAYERS = 0.5, 2  # [code]
+
+
 @dataclass
 class AdaptationFlags(TrainingFlags):
     """How long and how fast; the paper's rate of 2e-5 for a target, constant after the warm-up."""
 
     batch_queries: Annotated[int, Option("--batch-documents", min=1, help="documents in a batch", rich_help_panel=PANEL)] = 32
+    learning_rate: Annotated[float | None, Option(help="peak learning rate; default: 2e-5, ed-mlm 1e-4", rich_help_panel=PANEL)] = None
+    epochs: Annotated[float | None, Option(help="passes over the documents; default, if neither steps nor minutes are said: 1, ed-mlm 3", rich_help_panel=PANEL)] = None
     schedule: TrainingFlags.__annotations__["schedule"] = "constant"
 
 
@@ -47,27 +64,36 @@ def main(
     crop_tokens: Annotated[int | None, Option(min=3, help="tokens of a crop, special ones included; default: 128, ed-mlm 384, or the body's positions if fewer", rich_help_panel=MASKED)] = None,
     mask_share: Annotated[float | None, Option(min=0.001, max=0.9, help="of the tokens that are to be predicted; default: .15, ed-mlm .3", rich_help_panel=MASKED)] = None,
     stride: Annotated[int | None, Option(min=1, help="crops begin at multiples of so many tokens; default: 1, ed-mlm 64", rich_help_panel=MASKED)] = None,
-    decoder_mask_share: Annotated[float, Option(min=0.001, max=0.9, help="ed-mlm: of the decoder's tokens", rich_help_panel=MASKED)] = 0.5,
-    decoder_layers: Annotated[int, Option(min=1, help="ed-mlm: layers of the decoder", rich_help_panel=MASKED)] = 2,
+    decoder_mask_share: Annotated[float | None, Option(min=0.001, max=0.9, help="ed-mlm: of the decoder's tokens, the encoder's or more; default: .5", rich_help_panel=MASKED)] = None,
+    decoder_layers: Annotated[int | None, Option(min=1, help="ed-mlm: layers of the decoder; default: 2", rich_help_panel=MASKED)] = None,
     head_steps: Annotated[int, Option(min=0, help="steps for a new head alone, before all others; none for a checkpoint's own", rich_help_panel=MASKED)] = 300,
     head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3,
     dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None,
     dev_documents: Annotated[int | None, Option(min=0, help="documents held out, whose perplexity decides what is best; default: 1%, 1,000 at most; 0: none", rich_help_panel="Dev evaluation")] = None,
-    snapshot_steps: Annotated[str | None, Option(help="write OUT/snapshots/STEP after these steps, for instance 100,200", rich_help_panel=SNAPSHOTS)] = None,
+    snapshot_steps: Annotated[str | None, Option(help="write OUT/snapshots/STEP after these steps, --head-steps counted, for instance 100,200", rich_help_panel=SNAPSHOTS)] = None,
     snapshot_minutes: Annotated[str | None, Option(help="the same after these minutes of training, for instance 5,10,20", rich_help_panel=SNAPSHOTS)] = None,
 ) -> None:
     """Compose: random crops with masked tokens, the loss over them, the one loop, an encoder folder."""
-    times = parse_times("--snapshot-steps", snapshot_steps), parse_times("--snapshot-minutes", snapshot_minutes)
+    enhanced = objective == "ed-mlm"
+    usual = ENHANCED if enhanced else PLAIN
+    share = mask_share or usual.mask_share
+    if training.learning_rate is None:
+        training.learning_rate = usual.learning_rate
+    if not enhanced and (decoder_layers or decoder_mask_share):
+        raise UserError("--decoder-layers or --decoder-mask-share with --objective mlm: there is no decoder; say --objective ed-mlm, or leave them out")
+    decoder_share = decoder_mask_share or DECODER_SHARE
+    if enhanced and decoder_share < share:
+        raise UserError(f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must see less of the text; say {share:g} or more")
+    times = parse_times("--snapshot-steps", snapshot_steps, whole=True), parse_times("--snapshot-minutes", snapshot_minutes)
     with output.folder(folder) as work:
         from drtools.training.adaptation import MaskedTraining, masked_loss
 
-        enhanced = objective == "ed-mlm"
-        usual_share, usual_stride = (0.3, 64) if enhanced else (0.15, 1)  # Zhou et al., FGD [code]; Devlin et al. 2019
-        task = MaskedTraining(work, encoder_flags, training, compute, dropout, head_steps, decoder_layers if enhanced else 0)
-        task.on_corpus(corpus, title_separator, crop_tokens, mask_share or usual_share, dev_documents, stride=stride or usual_stride,
-                       decoder_share=decoder_mask_share if enhanced else None)
-        snapshots = Snapshots(work, *times, task.write) if task.world.is_first else None
+        task = MaskedTraining(work, encoder_flags, training, compute, dropout, head_steps, (decoder_layers or DECODER_LAYERS) if enhanced else 0)
+        task.on_corpus(corpus, title_separator, crop_tokens, share, dev_documents, stride=stride or usual.stride, decoder_share=decoder_share if enhanced else None)
+        snapshots = Snapshots(work, *times, task.write_snapshot) if task.world.is_first else None
         batches = task.batches()
-        task.fit(batches, task.enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=1, paper_warmup=PAPER_WARMUP,
+        task.fit(batches, task.enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=usual.epochs, paper_warmup=PAPER_WARMUP,
                  opening=(task.head_steps, head_learning_rate), after_step=snapshots)
+        if snapshots:
+            snapshots.say_missed(task.run.step, task.run.seconds())
         task.finish(snapshots=snapshots.facts if snapshots else [])

@@ -13,6 +13,7 @@ from torch import Tensor
 from drtools import console, manifest
 from drtools.batches.masked import MaskedBatch, MaskedBatches, Masker, hold_out, texts_of
 from drtools.errors import UserError
+from drtools.formats.lines import local, shown
 from drtools.formats.store import open_store
 from drtools.losses import masked_language
 from drtools.models.dropout import use_own_dropout
@@ -25,6 +26,7 @@ from drtools.randomness import generator
 from drtools.retrieval.encoding import apply_flags, encode_tokens
 from drtools.training.card import write_card
 from drtools.training.encoders import vectors_record
+from drtools.training.snapshots import FACTS
 from drtools.training.task import Task
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class MaskedTraining(Task):
         for side in SIDES:
             check_side(self.encoder.settings, side, name)
         apply_flags(self.encoder, encoder_flags)
+        pooling = "+".join(self.encoder.settings.pooling)
+        console.notice(bool(decoder_layers) and pooling != "cls", f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token the vector")
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
         head = head or new_head(self.encoder, training.seed)
@@ -72,6 +76,8 @@ class MaskedTraining(Task):
         longest = positions(self.encoder.body.config.to_dict()) or usual
         self.masker = Masker(self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride)
         self.held_out = hold_out(self.store, dev_documents, self.training.seed)
+        if self.store.empty == len(self.store):
+            raise UserError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
         console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
 
     def batches(self) -> MaskedBatches:
@@ -97,8 +103,10 @@ class MaskedTraining(Task):
         def measured() -> dict[str, float]:
             found = np.empty((len(rows), self.model.dimension), np.float32)
             encode_tokens(self.model, tokens, self.computing.in_training, found)
-            likelihood = -float(found[:, 0].sum(dtype=np.float64) / found[:, 1].sum(dtype=np.float64))
-            return {"log-likelihood": likelihood, "perplexity": math.exp(min(-likelihood, 700.0))}  # the first is the loop's: more is better
+            losses, counts = found.sum(axis=0, dtype=np.float64).reshape(-1, 2).T  # the encoder's, with a decoder its too
+            perplexities = [math.exp(min(loss / count, 700.0)) for loss, count in zip(losses, counts, strict=True)]
+            named = dict(zip(("perplexity", "decoder perplexity"), perplexities, strict=False))
+            return {"log-likelihood": -float(losses[0] / counts[0]), **named}  # the first is the loop's: more is better
 
         return measured
 
@@ -108,16 +116,32 @@ class MaskedTraining(Task):
         save_head(self.model.head, folder)
         return fingerprints
 
+    def write_snapshot(self, folder: Path) -> dict[str, object]:
+        """Write the same after a step; return what the snapshot says of its past."""
+        self.write(folder)
+        return {"adapted_on": self._adapted_on(self.run.step)}
+
+    def _adapted_on(self, kept_step: int) -> list[dict]:
+        """Return the adaptations that made these weights, this one last: its corpus, and how many steps the body and a new head took."""
+        start = Path(self.encoder_flags.start())
+        known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
+        before = manifest.read_json(known).get("adapted_on", []) if known else []
+        head_steps = min(self.run.step, self.head_steps)
+        return [*before, {"corpus": shown(self.store.corpus), "corpus_fingerprint": manifest.file_fingerprint(Path(local(self.store.corpus))), "documents": len(self.store),
+                          "steps": self.run.step - head_steps, "head_steps": head_steps, "kept_step": kept_step}]
+
     def finish(self, **facts: object) -> None:
         """Write the folder, its card and manifest, and say how it went."""
         self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:
         fingerprints = self.write(self.work.path)
-        start = self.encoder_flags.start()
-        before = manifest.read(start).get("adapted_on", []) if (Path(start) / manifest.NAME).exists() else []
-        record = {"base": start, "head": "the start's own" if self.has_own_head else "new", "head_steps": self.head_steps, **self.record(),
-                  "adapted_on": [*before, {"corpus": self.store.corpus, "documents": len(self.store), "steps": self.run.step}],
+        run, masker = self.run, self.masker
+        console.notice(0 < self.head_steps >= run.step, f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head alone: "
+                       "the body is as it was; train longer, or with fewer --head-steps")
+        record = {"base": self.encoder_flags.start(), "head": "the start's own" if self.has_own_head else "new", "head_steps": self.head_steps, **self.record(),
+                  "adapted_on": self._adapted_on(run.best["step"] if run.best else run.step), "learning_rate": self.training.learning_rate,
+                  "mask_share": masker.share, "decoder_mask_share": masker.decoder_share, "stride": masker.stride, "crop_tokens": masker.crop_tokens,
                   "documents": len(self.store), "held_out": len(self.held_out), **facts}
         write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"})
         self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})

@@ -5,12 +5,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from drtools.errors import UserError
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    """Return the names of parameters that do not learn, which the start still holds."""
+    return {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+
 
 def save_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Write the model's trained parameters and buffers, and the optimizer's state if it is given."""
+    """Write the model's parameters that learn and its buffers, and the optimizer's state if it is given."""
     from safetensors.torch import save_file
 
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    frozen = _frozen(model)
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if name not in frozen}
     if optimizer is not None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
@@ -23,7 +31,10 @@ def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     from safetensors.torch import load_file
 
     tensors = load_file(path)
-    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    found = model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}, strict=False)
+    lacking = [name for name in found.missing_keys if name not in _frozen(model)]
+    if lacking or found.unexpected_keys:
+        raise UserError(f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh with --overwrite")
     if optimizer is None:
         return
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -52,7 +52,7 @@ class EncoderTraining(Task):
         start = flags.start()
         if flags.rem and self.student.lora_rank:
             raise UserError("--lora-rank with --rem: the REM has LoRA of its own; --train rem trains it alone")
-        name = str(side_folder(resolve(start), self.side)) if self.side else start
+        name = str(side_folder(resolve(start), self.side)) if self.side and not flags.rem else start  # a pair with a REM is refused
         model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout, flags.rem)
         if flags.rem:
             check_folds(model)

@@ -82,9 +82,9 @@ class Run:
         self.refreshed: str | None = None
         if work.state:
             self._restore()
-        self.started = self.saved = time.monotonic()
         self.log = Log(work.path / LOG, work.state.get("log_bytes", 0), flags.tensorboard, self.step + 1 if work.state else 0) if world.is_first else None
         self.meter = Meter(model, computing, world)
+        self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
 
     def seconds(self) -> float:
         """Return seconds of training, those before a stop included."""

@@ -110,13 +110,14 @@ class Plan:
 
     steps: int
     minutes: float | None
-    warmup_steps: int | None  # None: a tenth of the training, however many steps that will be
+    warmup_steps: int | None  # None: a tenth of the training, however many steps that will be, or the paper's if that is less
     learning_rate: float
     evaluate_every_steps: int
     schedule_steps: int | None = None  # None: the same as steps
     constant: bool = False
     opening_steps: int = 0
     opening_rate: float = 0.0
+    paper_warmup: int = UNKNOWN_STEPS  # the most steps of a warm-up that is a tenth of the training
 
     def rate(self, step: int, seconds: float) -> float:
         """Return the learning rate of a step (from 0), after so many seconds of training."""
@@ -127,7 +128,8 @@ class Plan:
         if self.minutes:
             done = max(done, seconds / (60 * self.minutes))
         if self.warmup_steps is None:
-            warmed, share = done / WARMUP_SHARE, WARMUP_SHARE
+            warmed = max(done / WARMUP_SHARE, (step + 1) / max(1, self.paper_warmup))
+            share = WARMUP_SHARE if self.paper_warmup else 0.0
         else:
             warmed, share = (step + 1) / max(1, self.warmup_steps), self.warmup_steps / (self.schedule_steps or self.steps)
         left = 1.0 if self.constant else max(0.0, 1.0 - done) / max(1e-9, 1.0 - share)
@@ -159,4 +161,4 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
         warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
     evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
-    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every, flags.schedule_steps, flags.schedule == "constant")
+    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every, flags.schedule_steps, flags.schedule == "constant", paper_warmup=paper_warmup)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drtools import console
 from drtools.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,31 +18,31 @@ if TYPE_CHECKING:
 FOLDER, FACTS = "snapshots", "snapshot.json"
 
 
-def parse_times(flag: str, words: str | None) -> list[float]:
-    """Read `1,2.5,10`: rising numbers above 0."""
+def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float]:
+    """Read `1,2.5,10`: rising numbers above 0, `whole` ones if so asked."""
     try:
         times = [float(word) for word in words.split(",")] if words else []
     except ValueError:
         times = [-1.0]
-    if any(later <= earlier for earlier, later in zip([0.0, *times], times, strict=False)):
-        raise UserError(f"{flag} {words}: expected rising numbers above 0, for instance 5,10,20")
+    if not all(earlier < later < math.inf and not (whole and later % 1) for earlier, later in zip([0.0, *times], times, strict=False)):
+        raise UserError(f"{flag} {words}: expected rising {'whole ' if whole else ''}numbers above 0, for instance 5,10,20")
     return times
 
 
 class Snapshots:
     """Writes OUT/snapshots/STEP when a step or a minute has come; the loop tells it of each step.
 
-    `write(folder)` writes the model. What a stopped training made after the point from where it goes on is made again.
+    `write(folder)` writes the model and returns what snapshot.json says besides. What a stopped training made after the point from where it goes on is made again.
     """
 
-    def __init__(self, work: Work, steps: list[float], minutes: list[float], write: Callable[[Path], object]) -> None:
+    def __init__(self, work: Work, steps: list[float], minutes: list[float], write: Callable[[Path], dict]) -> None:
         self.folder, self.partial, self.steps, self.minutes, self.write = work.path / FOLDER, work.working / "snapshot", steps, minutes, write
         self.facts: list[dict] = []  # {"step", "seconds"} of each
         for facts in (json.loads(path.read_bytes()) for path in self.folder.glob(f"*/{FACTS}")):
             if facts["step"] > work.state["step"]:
                 shutil.rmtree(self.folder / str(facts["step"]))
             else:
-                self.facts.append(facts)
+                self.facts.append({name: facts[name] for name in ("step", "seconds")})
 
     def __call__(self, step: int, seconds: float) -> None:
         """Write a snapshot if one is due after this step."""
@@ -48,8 +50,14 @@ class Snapshots:
         if step in self.steps or any(last < 60 * minute <= seconds for minute in self.minutes):
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir()
-            self.write(self.partial)
+            told = self.write(self.partial)
             self.facts.append({"step": step, "seconds": seconds})
-            (self.partial / FACTS).write_text(json.dumps(self.facts[-1]) + "\n")
+            (self.partial / FACTS).write_text(json.dumps({**self.facts[-1], **told}) + "\n")
             self.folder.mkdir(exist_ok=True)
             self.partial.replace(self.folder / str(step))
+
+    def say_missed(self, steps: int, seconds: float) -> None:
+        """Count the snapshots that were asked for and did not come before a training ended after so many steps and seconds."""
+        last = max((facts["seconds"] for facts in self.facts), default=0.0)
+        missed = [f"step {step:,.0f}" for step in self.steps if step > steps] + [f"minute {minute:g}" for minute in self.minutes if 60 * minute > last]
+        console.notice(len(missed), f"training ended after {steps:,} steps, {seconds / 60:.1f} minutes: no snapshot of {', '.join(missed)}")

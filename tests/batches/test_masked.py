@@ -108,3 +108,12 @@ def test_what_cannot_be_meant_is_refused(toy, encoder):
     with pytest.raises(UserError, match="half of them"):
         hold_out(open_store(toy.corpus), 31, 1)
     assert len(hold_out(open_store(write_jsonl(toy.folder / "c.jsonl", [{"_id": str(n), "text": "fox"} for n in range(250)])), None, 1)) == 2
+
+
+def test_a_special_token_that_a_text_spells_out_is_never_asked_for_but_unknown_is(encoder):
+    texts = ["fox [SEP] otter [CLS] \u4e2d [MASK]"] * 200
+    found = Masker(encoder, 64, 0.5)(texts, [generator(3, n) for n in range(200)])
+    asked = Counter(found.labels.tolist())
+    assert not {CLS, SEP, MASK} & asked.keys() and asked[1] > 50, "unknown stands for a word"
+    kept = found.tokens.flat.reshape(200, -1)
+    assert (kept[:, 2] == SEP).all() and (kept[:, 4] == CLS).all()

@@ -67,12 +67,12 @@ def test_the_papers_settings(beir, targets, tmp_path):
     def holds(value, **expected):
         assert {name: value[name] for name in expected} == expected
 
-    common = {"schedule": "constant", "weight_decay": 0.01, "warmup_steps": 1000, "mask_share": 0.15}
+    common = {"schedule": "constant", "weight_decay": 0.01, "warmup_steps": 1000, "mask_share": None, "objective": "mlm", "gradient_caching": True}
     adapted = outputs(english, "mlm-adapt")
     holds(adapted["ddr/source-dam"], learning_rate=5e-5, batch_queries=1024, crop_tokens=100, steps=100_000, pooling="mean", **common)
     holds(adapted["ddr/first/dam"], learning_rate=2e-5, batch_queries=1024, crop_tokens=100, steps=50_000, **common)
     holds(adapted["ddr/second/dam"], learning_rate=2e-5, batch_queries=512, crop_tokens=190, steps=20_000, **common)
-    trained = {"batch_queries": 128, "epochs": 5, "hard_negatives": 3, "schedule": "constant", "warmup_steps": 0, "weight_decay": 0, "clip": 1, "max_query_tokens": 24, "max_document_tokens": 128}
+    trained = {"batch_queries": 128, "epochs": 5, "hard_negatives": 3, "schedule": "constant", "warmup_steps": 0, "weight_decay": 0, "clip": 1, "gradient_caching": True, "max_query_tokens": 24, "max_document_tokens": 128}
     holds(outputs(english, "train-rem")["ddr/rem"], learning_rate=2e-5, lora_rank=192, adapter_size=192, adapter_scale=4, loss="contrast", **trained)
     holds(outputs(english, "train-contrastive")["ddr/dr"], learning_rate=1e-5, **trained)
     for commands in (english, chinese):

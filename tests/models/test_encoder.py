@@ -126,3 +126,17 @@ def test_a_bare_body_can_be_given_vectors_of_length_1(bert, tmp_path):
     assert len(load_encoder(str(tmp_path / "saved"), "mean+normalize").settings.head) == 1, "once is enough"
     with pytest.raises(UserError, match="normalize at the end"):
         load_encoder(bert, "normalize")
+
+
+def test_a_checkpoint_without_a_pooler_is_the_same_encoder_every_time(bert, tmp_path):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    AutoModelForMaskedLM.from_pretrained(bert).save_pretrained(tmp_path / "masked")
+    AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "masked")
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    first = save_encoder(load_encoder(str(tmp_path / "masked"), "mean"), tmp_path / "a")
+    assert torch.equal(torch.get_rng_state(), before), "nobody else's random numbers are used"
+    torch.manual_seed(12)
+    assert save_encoder(load_encoder(str(tmp_path / "masked"), "mean"), tmp_path / "b") == first
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()

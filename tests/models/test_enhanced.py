@@ -96,3 +96,13 @@ def test_a_body_without_such_layers_is_refused(families):  # noqa: F811
     encoder = load_encoder(families["distilbert"], pooling="cls")
     with pytest.raises(UserError, match="found a distilbert body"):
         EnhancedModel(encoder, new_head(encoder, 3), 2, 5)
+
+
+def test_its_own_defaults_and_what_it_says(toy, encoder_folder, bert, drtools, tmp_path):
+    words = ["mlm-adapt", "--objective", "ed-mlm", "--corpus", toy.corpus, "--batch-documents", "50", "--head-steps", "1", "--dev-documents", "10", "--precision", "fp32", "--threads", "1"]
+    outcome = drtools(*words, "--gradient-caching", "--model", encoder_folder, "-o", tmp_path / "mean")
+    made = json.loads((tmp_path / "mean/manifest.json").read_text())
+    assert (made["learning_rate"], made["steps"], made["mask_share"], made["decoder_mask_share"], made["stride"], made["crop_tokens"]) == (1e-4, 3 + 1, 0.3, 0.5, 64, 64)
+    assert all(50 < evaluation["decoder perplexity"] < 500 for evaluation in made["evaluations"]) and "trains the first token alone" in outcome.err
+    outcome = drtools(*words, "--model", bert, "--pooling", "cls", "-o", tmp_path / "cls")
+    assert outcome.status == 0 and "first token alone" not in outcome.err, outcome.err

@@ -1,5 +1,7 @@
 """A REM against its definition: its size, its formula in each family, what folding it keeps, and the bodies that it is refused on."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -196,3 +198,37 @@ def test_a_body_that_does_not_fit_is_refused(families, bert, tmp_path):  # noqa:
     save_file(dict(list(tensors.items())[1:]), Path(tmp_path) / "rem.safetensors")
     with pytest.raises(UserError, match="its tensors are not those"):
         load_encoder(bert, "mean", rem=str(tmp_path))
+
+
+def test_it_brings_its_prompts_and_minds_case_and_head(bert, tmp_path):
+    encoder = load_encoder(bert, "mean")
+    encoder.settings.query_prompt, encoder.settings.document_prompt = "fox: ", "hill: "
+    add_rem(encoder, ALL, 3)
+    save_rem(encoder, tmp_path)
+    found = load_encoder(bert, "mean", rem=str(tmp_path))
+    assert (found.settings.query_prompt, found.settings.document_prompt) == ("fox: ", "hill: ")
+    lower, dense = load_encoder(bert, "mean"), load_encoder(bert, "mean")
+    lower.settings.lower_case = True
+    dense.settings.head = [{"kind": "dense", "in": 32, "out": 16}, {"kind": "normalize"}]
+    dense.settings.pooling = ("mean",)
+    for other, wanted in ((lower, "texts in lower case"), (dense, "has mean.normalize pooling")):
+        with pytest.raises(UserError, match=wanted):
+            load_rem(other, tmp_path)
+    dense.settings.head.pop()
+    with pytest.raises(UserError, match="trained on no head, .* has dense of 16 head"):
+        load_rem(dense, tmp_path)
+
+
+def test_damaged_files_are_one_line_that_names_them(bert, tmp_path):
+    encoder = load_encoder(bert, "mean")
+    add_rem(encoder, ALL, 3)
+    save_rem(encoder, tmp_path)
+    record, weights = json.loads((tmp_path / "drtools.json").read_text()), (tmp_path / "rem.safetensors").read_bytes()
+    for name, damaged in (("rem.safetensors", weights[:50]), ("rem.safetensors", weights[:-50]), ("rem.safetensors", None), ("drtools.json", b"{"),
+                          *(("drtools.json", json.dumps({key: value for key, value in record.items() if key != gone}).encode()) for gone in ("lora_rank", "adapter_size", "body"))):
+        (tmp_path / "drtools.json").write_text(json.dumps(record))
+        (tmp_path / "rem.safetensors").write_bytes(weights)
+        (tmp_path / name).unlink() if damaged is None else (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=re.escape(str(tmp_path / name))) as caught:
+            load_encoder(bert, "mean", rem=str(tmp_path))
+        assert "\n" not in str(caught.value)

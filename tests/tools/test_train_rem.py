@@ -144,3 +144,26 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
     ):
         outcome = drtools(*words)
         assert outcome.status == 2 and wanted in outcome.err and len(outcome.err.strip().splitlines()) == 1, outcome.err
+
+
+def test_a_checkpoint_holds_what_learns(toy, encoder_folder, drtools, tmp_path, monkeypatch):
+    from drtools.training import loop
+
+    seen = []
+    plain = loop.save_tensors
+    monkeypatch.setattr(loop, "save_tensors", lambda path, *what: (plain(path, *what), seen.append(set(load_file(path)))))
+    assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4", "--dev-qrels", toy.qrels)).status == 0
+    parameters = {name for names in seen for name in names if name.startswith("model.")}
+    assert len(seen) > 2 and parameters and all("lora_" in name or ".adapter." in name for name in parameters), "not the body, which the start still holds"
+
+
+def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_path):
+    assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "1")).status == 0
+    done = drtools("train-contrastive", "--untied", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--steps", "1", "-o", tmp_path / "pair")
+    assert done.status == 0, done.err
+    both = ["--body", tmp_path / "pair", "--rem", tmp_path / "rem"]
+    encode(drtools, toy, tmp_path / "vectors", "--model", tmp_path / "pair")
+    for words in (["encode", *both, "--documents", toy.corpus], ["encode", *both, "--queries", toy.queries],
+                  ["train-adore", *both, "--vectors", tmp_path / "vectors", "--queries", toy.queries, "--qrels", toy.qrels, "--steps", "1"]):
+        refused = drtools(*words, "-o", tmp_path / "x")
+        assert refused.status == 2 and "a pair of encoders, on which no REM can be put" in refused.err, refused.err

@@ -32,14 +32,23 @@ def test_training_may_end_before_its_schedule():
 
 def test_the_rate_rises_and_falls_by_time_however_few_the_steps():
     by_time = made(minutes=1)
-    assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 33, 60)] == pytest.approx([0.2, 0.5, 1, 0.5, 0])
+
+
+def test_under_minutes_the_warmup_is_the_papers_where_that_is_shorter():
+    by_steps = made(minutes=1)
+    assert [by_steps.rate(step, 0.6) for step in (0, 1, 4, 400)] == pytest.approx([0.2, 0.4, 1, 1]), "the paper's 5 steps come before the 6 seconds"
+    none = plan(TrainingFlags(minutes=1, learning_rate=1.0), 320, default_epochs=2, paper_warmup=0)
+    assert [none.rate(0, seconds) for seconds in (0, 3, 30, 60)] == pytest.approx([1, 0.95, 0.5, 0]), "a paper without one has none"
+    constant = plan(TrainingFlags(minutes=1, learning_rate=1.0, schedule="constant"), 320, default_epochs=2, paper_warmup=0)
+    assert [constant.rate(0, seconds) for seconds in (0, 3, 59)] == [1, 1, 1]
 
 
 def test_a_constant_rate_stays_after_its_warmup():
     constant = made(steps=100, schedule="constant")
     assert [constant.rate(step, 0.0) for step in (0, 4, 5, 60, 99)] == pytest.approx([0.2, 1, 1, 1, 1])
     by_time = made(minutes=1, schedule="constant")
-    assert [by_time.rate(0, seconds) for seconds in (3, 6, 59)] == pytest.approx([0.5, 1, 1])
+    assert [by_time.rate(0, seconds) for seconds in (0, 3, 6, 59)] == pytest.approx([0.2, 0.5, 1, 1])
 
 
 def test_an_opening_goes_before_and_does_not_count():
