@@ -104,8 +104,11 @@ def kl_of_lists(teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool 
 
 
 def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
-    """Log of the teacher's softmax at the positive, which stands first, against the original negatives (Tao et al., ADAM)."""
-    return -contrastive_of_lists(teacher.float(), listed)
+    """Log of the teacher's softmax at the positive, which stands first, against the original negatives (Tao et al., ADAM).
+
+    A query without negatives says nothing about the teacher: -inf, so that it never takes another's place.
+    """
+    return (-contrastive_of_lists(teacher.float(), listed)).masked_fill(listed.sum(dim=1) < 2, -math.inf)
 
 
 def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool [B]

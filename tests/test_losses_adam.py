@@ -135,3 +135,9 @@ def test_the_other_paces():
     assert share_of_step("none", TrainingFlags(minutes=1), 100, 3)(99) == 1
     with pytest.raises(UserError, match="--minutes 1 alone does not say"):
         share_of_step("epochs", TrainingFlags(minutes=1), 100, 3)
+
+
+def test_a_query_without_negatives_never_takes_anothers_place():
+    teacher = torch.tensor([[1.0, 0.5], [3.0, 0.0], [0.0, 2.0]])
+    listed = torch.tensor([[True, True], [True, False], [True, True]])
+    assert most_confident(confidence(teacher, listed), 2 / 3).tolist() == [True, False, True]

@@ -35,19 +35,25 @@ class Special(NamedTuple):
     room: int = 0
 
 
-def special_of(tokenizer: object, max_document_tokens: int, kinds: Collection[str], name: str, prompt: str = "") -> Special:
+def separator_of(tokenizer: object) -> str | None:
+    """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
+    return tokenizer.sep_token or tokenizer.eos_token
+
+
+def special_of(tokenizer: object, max_document_tokens: int, kinds: Collection[str], name: str, prompt: str = "", most: int | None = None) -> Special:
     """Return what a tokenizer writes dark items of some kinds with.
 
-    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs. Raises UserError if the
-    tokenizer lacks a token that is needed; `name` is its model's.
+    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more than `most` tokens
+    besides the special ones. Raises UserError if the tokenizer lacks a token that is needed; `name` is its model's.
     """
-    separator, mask = tokenizer.sep_token or tokenizer.eos_token, tokenizer.mask_token
+    separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:
         raise UserError(f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave them out")
     if "noisy" in kinds and mask is None:
         raise UserError(f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model that has one")
     taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
-    return Special(separator or "", mask or "", tokenizer, 2 * max_document_tokens - taken)
+    room = 2 * max_document_tokens - taken
+    return Special(separator or "", mask or "", tokenizer, room if most is None else min(room, most - 1))
 
 
 def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str) -> Special:

@@ -36,6 +36,13 @@ class MaskedTokens(NamedTuple):
     labels: np.ndarray
     body_learns: bool = True
 
+    truncated = 0  # crops are drawn, not cut
+
+    @property
+    def empty(self) -> int:
+        """How many texts hold nothing."""
+        return self.tokens.empty
+
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each text [N]."""
@@ -52,6 +59,13 @@ class TwiceMasked(NamedTuple):
 
     tokens: MaskedTokens
     heavier: MaskedTokens
+
+    truncated = 0
+
+    @property
+    def empty(self) -> int:
+        """How many texts hold nothing."""
+        return self.tokens.empty
 
     @property
     def lengths(self) -> np.ndarray:

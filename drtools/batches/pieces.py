@@ -89,6 +89,16 @@ class PieceTokens(NamedTuple):
         """Which documents have no text, bool [N]."""
         return self.tokens.blank
 
+    @property
+    def truncated(self) -> int:
+        """Documents that were cut at the end."""
+        return self.tokens.truncated
+
+    @property
+    def empty(self) -> int:
+        """Documents without text."""
+        return self.tokens.empty
+
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `Spans` takes of some rows: token ids, mask, spans."""
         return *self.tokens.padded(rows, padding), self.spans[rows].astype(np.int64)

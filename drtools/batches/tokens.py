@@ -60,6 +60,16 @@ class Accompanied(NamedTuple):
         """Tokens of each text [N]."""
         return self.tokens.lengths
 
+    @property
+    def truncated(self) -> int:
+        """How many texts were cut."""
+        return self.tokens.truncated
+
+    @property
+    def empty(self) -> int:
+        """How many texts hold nothing."""
+        return self.tokens.empty
+
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
         return *self.tokens.inputs(rows, padding), self.vectors[rows]

@@ -12,7 +12,7 @@ def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], r
     """Return an example of at most `negatives` drawn negatives (0: all as they are) with its dark items, all of one positive.
 
     Reinforced negatives stand in the order of the negatives, then noisy positives in that of the ratios. Scores of the negatives stay with
-    them; dark items that were there, and their scores, go.
+    them; dark items that were there, their scores and texts, go.
     """
     random = generator(seed, "dark", example.query_id)
     order = range(len(example.negatives)) if not negatives else random.permutation(len(example.negatives))[:negatives].tolist()
@@ -23,4 +23,4 @@ def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], r
         items += [Noisy(positive, ratio, seed) for ratio in ratios]
     scores = example.negative_scores
     return replace(example, negatives=[example.negatives[at] for at in order], negative_scores=None if scores is None else [scores[at] for at in order],
-                   dark=items, dark_scores=None)
+                   dark=items, dark_scores=None, others={key: value for key, value in example.others.items() if key != "dark_texts"})

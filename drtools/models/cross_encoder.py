@@ -64,6 +64,7 @@ class CrossEncoder(nn.Module):
         self.template = template_of(tokenizer)
         self.max_query_tokens = (longest_pair - self.template.special) // 2  # [ours] so that neither text loses its place to the other
         self.max_document_tokens: int | None = None
+        self.head_is_new = False  # drawn at random, so that nothing that it says means anything yet
         self.typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in inspect.signature(model.forward).parameters
         for part in model.children():
             if part is not self.body:
@@ -135,6 +136,7 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     known = [length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7]
     encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))
     encoder.set_lengths(ours.get("max_query_tokens"), ours.get("max_document_tokens"))
+    encoder.head_is_new = not has_head
     return encoder.eval()
 
 

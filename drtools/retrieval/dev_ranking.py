@@ -25,7 +25,7 @@ class RankerDevFlags(QueryDevFlags):
     """The same, with what is ranked: the first documents of a run, or the positives and negatives of examples."""
 
     dev_run: Annotated[str | None, Option(help="run that is ranked anew (BM25's, for instance), by --dev-qrels", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_depth: Annotated[int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)] = 50
+    dev_depth: Annotated[int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)] = 100
     dev_examples: Annotated[str | None, Option(help="examples whose documents are ranked, in place of --dev-run and --dev-qrels", rich_help_panel=PANEL), Role.INPUT] = None
     dev_corpus: Annotated[str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT] = None
 

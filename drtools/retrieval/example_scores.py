@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from drtools.batches.dark import asked_text, special_of
+from drtools.batches.dark import asked_text
 from drtools.formats.dark import documents_of
 from drtools.formats.jsonl import document_text
 
@@ -52,7 +52,7 @@ def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
 
 
 def _dark_asked(example: Example, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
-    special = special_of(teacher.tokenizer, teacher.max_document_tokens, {item.kind for item in example.dark or ()}, teacher.name)
+    special = teacher.special({item.kind for item in example.dark or ()})
     for item in example.dark or ():
         lacks = any(found[document] is None for document in documents_of(item))
         yield Asked("dark_scores", *((None,) if lacks else asked_text(item, example.query_id, found.get, special)))

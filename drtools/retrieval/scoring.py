@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from drtools.batches.by_length import batches_by_length
+from drtools.batches.dark import Special, separator_of, special_of
 from drtools.batches.pair_tokens import PairTokens, tokenize_pairs
 from drtools.errors import UserError
 from drtools.formats.score_cache import ScoreCache, pair_key
 from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
+from drtools.models.encoder import as_new
 from drtools.retrieval.encoding import KEPT_SHAPES, encode_tokens, place
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class CachedScorer:
         keys = [pair_key(query, document, limit) for (query, document), limit in zip(pairs, limits, strict=True)]
         row_of = {key: row for row, key in enumerate(keys)}
         known = self.cache.known(list(row_of))
-        new = [key for key in row_of if key not in known.keys() | under_way]
+        seen = {*known, *under_way}
+        new = [key for key in row_of if key not in seen]
         rows = [row_of[key] for key in new]
         return Window(keys, known, new, tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows]))
 
@@ -87,11 +90,19 @@ class Teacher:
         encoders = [scorer.encoder for scorer in scorers]
         self.tokenizer = encoders[0].tokenizer
         self.max_document_tokens = min(encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders)
+        self.longest_document = min(encoder.longest_pair - encoder.template.special - encoder.max_query_tokens for encoder in encoders)
+        self._rendering = as_new(self.tokenizer)  # texts are rendered in a thread, while the tokenizer itself is set to cut
 
     @property
     def counts(self) -> Counter:
         """What was computed so far, by all of them."""
         return sum((scorer.counts for scorer in self.scorers), Counter())
+
+    def special(self, kinds: Collection[str]) -> Special:
+        """Return what dark items of some kinds are written with: the words of the first, and what each of them can read of a long one."""
+        for scorer in self.scorers[1:]:
+            special_of(scorer.encoder.tokenizer, self.max_document_tokens, kinds, scorer.name)
+        return special_of(self._rendering, self.max_document_tokens, kinds, self.scorers[0].name, most=self.longest_document)
 
     def scores(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None = None, on_batch: Callable[[int], None] = lambda count: None) -> np.ndarray:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
@@ -123,7 +134,7 @@ class Teacher:
     def _in_words_of(self, scorer: CachedScorer, pairs: Sequence[Pair]) -> Sequence[Pair]:
         """Write the first teacher's separator and mask as another's."""
         first, own = self.tokenizer, scorer.encoder.tokenizer
-        words = {(getattr(first, kind), getattr(own, kind)) for kind in ("sep_token", "mask_token")}
+        words = {(separator_of(first), separator_of(own)), (first.mask_token, own.mask_token)}
         for theirs, ours in words:
             if theirs and ours and theirs != ours:
                 pairs = [(query, document.replace(theirs, ours)) for query, document in pairs]

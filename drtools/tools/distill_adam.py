@@ -97,11 +97,10 @@ def check_examples(sources, form, paths, scored: bool) -> None:
 
 def open_teacher(names: list[str], task, form):
     """Return the teacher, which reads texts as long as it does in teacher-score, and what it writes dark items with."""
-    from drtools.batches.dark import special_of
     from drtools.retrieval.scoring import load_teacher
 
     teacher = load_teacher(names, task.computing, trust_remote_code=task.encoder_flags.trust_remote_code)
-    return teacher, special_of(teacher.tokenizer, teacher.max_document_tokens, form.kinds, names[0])
+    return teacher, teacher.special(form.kinds)
 
 
 def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher=None):

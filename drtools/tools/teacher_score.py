@@ -15,7 +15,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
+from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
@@ -35,6 +35,7 @@ def main(
     teacher: Annotated[list[str], Option(help="cross-encoder: a folder or a name on the hub; several times to average several", rich_help_panel=TEACHER), flags.Role.MODEL],
     corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), flags.Role.INPUT],
     queries: flags.Queries,
+    given: Annotated[str | None, Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"), flags.Role.INPUT] = None,
     examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), flags.Role.INPUT] = None,
     run: Annotated[str | None, Option(help="run to rank anew"), flags.Role.INPUT] = None,
     depth: Annotated[int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")] = 100,
@@ -50,8 +51,9 @@ def main(
     sizes: flags.PieceFlags = flags.PieceFlags(),
 ) -> None:
     """Compose: windows of pairs out of examples or a run, their scores through the cache, the same written in its order."""
-    if (examples is None) == (run is None):
+    if sum(source is not None for source in (given, examples, run)) != 1:
         raise UserError("say either --examples EXAMPLES or --run RUN")
+    examples = examples or given
     if pieces and run:
         raise UserError("--pieces scores the pieces of --examples; a run has none")
     with output.file(file) as work:

@@ -81,8 +81,8 @@ class AdoreLoss:
         if retrieved is not None:
             self._tell(batch, retrieved, used)
         lists = [candidates_of(rows, self.judged[query_id], self.depth, self.append_missing) for rows, query_id in zip(used, batch.query_ids, strict=True)]
-        documents = self._documents(lists, vectors.device)
-        losses = [self._of_query(vector, matrix, candidates, query_id) for vector, matrix, candidates, query_id in zip(vectors, documents, lists, batch.query_ids, strict=True)]
+        losses = [self._of_query(scores, candidates, query_id)
+                  for scores, candidates, query_id in zip(self._scores(vectors.float(), lists), lists, batch.query_ids, strict=True)]
         return torch.stack(losses).mean()
 
     def _ranked(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
@@ -103,19 +103,19 @@ class AdoreLoss:
             overlap.append(len(np.intersect1d(live, rows)) / self.depth)
         self.note(**{f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))})
 
-    def _documents(self, lists: list[Candidates], device: torch.device) -> list[Tensor]:
-        """Read each row once, [R, D] a query."""
+    def _scores(self, queries: Tensor, lists: list[Candidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
+        """Score each list; a row that stands in many is read, and multiplied with all queries, once."""
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
-        vectors = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(device)
-        return [vectors[part] for part in torch.from_numpy(places).to(device).split([len(candidates.rows) for candidates in lists])]
+        documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
+        table = self.scale * (queries @ documents.T)
+        return [own[part] for own, part in zip(table, torch.from_numpy(places).to(queries.device).split([len(candidates.rows) for candidates in lists]), strict=True)]
 
-    def _of_query(self, vector: Tensor, documents: Tensor, candidates: Candidates, query_id: str) -> Tensor:
-        gains = torch.from_numpy(candidates.gains).to(vector.device)
+    def _of_query(self, scores: Tensor, candidates: Candidates, query_id: str) -> Tensor:
+        gains = torch.from_numpy(candidates.gains).to(scores.device)
         relevant = gains > 0
-        scores = self.scale * (documents @ vector.float())
         if not relevant.any() or relevant.all():
             return scores.sum() * 0
-        ranks = torch.from_numpy(candidates.ranks).to(vector.device)
+        ranks = torch.from_numpy(candidates.ranks).to(scores.device)
         return adore(scores, relevant, lambda_weights(self.metric.name, self.metric.cut, ranks, relevant, gains, self._ideal(query_id)))
 
     def _ideal(self, query_id: str) -> float:

@@ -66,10 +66,11 @@ class Run:
     """One training run: what must survive a stop, and the steps between."""
 
     def __init__(self, model: Encoder | EncoderPair, plan: Plan, flags: TrainingFlags, work: Work, computing: Computing, world: World,
-                 parallel: bool = False) -> None:
+                 parallel: bool = False, start_counts: bool = True) -> None:
         self.model, self.plan, self.flags, self.work, self.world = model, plan, flags, work, world
         self.gradients = Gradients(model, computing, world, flags.gradient_caching, parallel)
         self.optimizer = OPTIMIZERS[flags.optimizer](model, flags.weight_decay)
+        self.start_counts = start_counts  # whether the weights of the start may be the best
         self.step = 0
         self.seconds_before = 0.0
         self.best: dict | None = None  # {"step", "value"} of the best dev evaluation
@@ -109,7 +110,7 @@ class Run:
     def take_step(self, batch: Batch, loss_of: Loss, seconds: float) -> None:
         """Take one optimizer step at the learning rate of this step and these seconds."""
         loss = self.gradients.of(batch, loss_of, self.flags.seed, "dropout", self.step)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.gradients.parameters, self.flags.clip or math.inf))
+        norm = self._clip()
         rate = self.plan.rate(self.step, seconds)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -118,6 +119,14 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
+
+    def _clip(self) -> float:
+        """Scale gradients down to the largest norm that is allowed, and return the norm that they had."""
+        found = [parameter.grad for parameter in self.gradients.parameters if parameter.grad is not None]
+        norm = float(torch.stack(torch._foreach_norm(found)).norm()) if found else 0.0
+        if self.flags.clip and norm > self.flags.clip:  # else a pass over all of them would change nothing
+            torch._foreach_mul_(found, self.flags.clip / (norm + 1e-6))
+        return norm
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -135,7 +144,7 @@ class Run:
         self.model.train()
         name, value = next(iter(values.items()))
         self.evaluations.append({"step": self.step, **values})
-        is_best = self.best is None or value > self.best["value"]
+        is_best = (self.step > 0 or self.start_counts) and (self.best is None or value > self.best["value"])
         if is_best:
             self.best = {"step": self.step, "value": value, "measure": name}
             if self.world.is_first:
@@ -148,7 +157,7 @@ class Run:
         if self.log:
             self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
         self.meter.started += time.monotonic() - begun
-        since_best = [evaluation for evaluation in self.evaluations if evaluation["step"] > self.best["step"]]
+        since_best = [evaluation for evaluation in self.evaluations if self.best and evaluation["step"] > self.best["step"]]
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
     def renew(self, refresh: Refresh) -> None:

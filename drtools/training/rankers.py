@@ -30,6 +30,7 @@ class RankerTraining(Task):
         self.ranker = ranker
         model = new_cross_encoder(ranker.model, training.seed, ranker.trust_remote_code, ranker.dropout)
         model.set_lengths(ranker.max_query_tokens, ranker.max_document_tokens)
+        self.start_counts = not model.head_is_new
         self.adopt(model, [model.model])  # the head's dropout too is drawn by thread
 
     def ranked_batches(self, sources: list[Source], negatives: int) -> RankedBatches:

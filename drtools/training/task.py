@@ -50,6 +50,8 @@ class Task:
             use_own_dropout(body)
         return all([use_sliced_attention(body) for body in bodies])
 
+    start_counts = True  # whether the weights of the start may be the best
+
     def fit(self, batches: Callable[[int], Batch], loss_of: Loss, visits: int, measure: Callable[[], dict[str, float]] | None, *,
             default_epochs: float, paper_warmup: int, refresh: Refresh | None = None, opening: tuple[int, float] = (0, 0.0),
             after_step: Callable[[int, float], None] | None = None, learner: nn.Module | None = None) -> None:
@@ -60,7 +62,7 @@ class Task:
         """
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening
-        self.run = Run(learner or self.model, steps, self.training, self.work, self.computing, self.world, self.parallel)
+        self.run = Run(learner or self.model, steps, self.training, self.work, self.computing, self.world, self.parallel, self.start_counts)
         fit(self.run, batches, loss_of, measure, refresh, after_step)
 
     def record(self) -> dict[str, object]:
@@ -74,6 +76,9 @@ class Task:
 
     def close(self, write: Callable[[], None]) -> None:
         """Let the first process write the folder and its manifest, part from the others, and say how it went."""
+        read = self.run.meter.read_at_all
+        for name, words in (("truncated", "longer than their limit and were cut"), ("empty", "empty")):
+            console.notice(read[name], f"{read[name]:,} of the {read['texts']:,} texts trained on since the start were {words}")
         if self.world.is_first:
             write()
         self.world.wait()
@@ -81,3 +86,5 @@ class Task:
         self.work.done = True
         best = self.run.best
         console.say(f"{self.work.target}: trained for {self.run.step:,} steps" + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else ""))
+        if best and best["step"] == 0:
+            console.say("no evaluation on dev was better than the start: these are the weights that it began with")

@@ -43,7 +43,7 @@ def test_pieces_are_the_texts_own_tokens(encoder_folder, prompt):
     layout = layout_of(encoder, SIZES)
     made, plain = tokenize_pieces(encoder, TEXTS, layout), tokenize(encoder, TEXTS, "document")
     assert np.array_equal(made.tokens.flat, plain.flat) and np.array_equal(made.tokens.starts, plain.starts)
-    assert (made.tokens.truncated, made.tokens.empty) == (plain.truncated, plain.empty) == (1, 1)
+    assert (made.truncated, made.empty) == (plain.truncated, plain.empty) == (1, 1)
     before = len(encoder.tokenizer(prompt, add_special_tokens=False)["input_ids"])
     for at, text in enumerate(TEXTS):
         ids = plain.flat[plain.starts[at] : plain.starts[at + 1]].tolist()

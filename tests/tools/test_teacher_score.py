@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drtools.batches.dark import asked_text
+from drtools.batches.pair_tokens import tokenize_pairs
+from drtools.formats.dark import Reinforced
 from drtools.formats.score_cache import ScoreCache, pair_key
+from drtools.retrieval.encoding import Computing
+from drtools.retrieval.scoring import load_teacher
 from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
 from tests.models.tiny_bodies import families  # noqa: F401  a fixture
 
@@ -116,7 +121,7 @@ def test_bad_usage_has_one_line(toy, rankers, bert, drtools):  # noqa: F811
 
 def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  # noqa: F811
     mined = drtools("mine-negatives", "--random", "--corpus", toy.corpus, "--queries", toy.queries, "--qrels", toy.qrels, "--negatives", 3)
-    scored = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode())
+    scored = drtools(*command(toy, "--teacher", rankers["bert"], "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode())
     assert scored.status == 0 and len(records(tmp_path / "scored.jsonl")) == 20
 
 
@@ -198,3 +203,15 @@ def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens
     assert again.counts["computed"] == 0
     with pytest.raises(ValueError, match="zip"):
         again.scores(pairs, [None])
+
+
+def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers):  # noqa: F811
+    """Twice 40 tokens do not fit into the pair's 64: what is cut is the halves, not the negative alone."""
+    teacher = load_teacher([rankers["bert"]], Computing("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40)
+    special = teacher.special({"reinforced"})
+    text, limit = asked_text(Reinforced("p", "n"), "q", {"p": "fox " * 60, "n": "owl " * 60}.get, special)
+    read = tokenize_pairs(teacher.scorers[0].encoder, [("hound " * 20, text)], [limit])
+    words = teacher.tokenizer.convert_ids_to_tokens(read.flat.tolist())
+    ends = [at for at, word in enumerate(words) if word == teacher.tokenizer.sep_token]
+    first, second = ends[1] - ends[0] - 1, ends[2] - ends[1] - 1
+    assert len(ends) == 3 and read.truncated == 0 and abs(first - second) <= 1 and first + second == teacher.longest_document - 1

@@ -162,3 +162,13 @@ def test_losses_of_lists_equal_naive_loops():
     points = [softplus(-one[0]) for one in values] + [softplus(other) for one in values for other in one[1:]]
     for form, expected in ((contrastive, listwise), (ranknet, np.mean(pairs)), (pointwise, np.mean(points))):
         assert abs(float(list_loss(form)(logits, Batch)) - expected) < 1e-6
+
+
+def test_a_head_drawn_at_random_is_never_the_best(toy, bert, drtools, tmp_path):  # noqa: F811
+    """At a rate that changes next to nothing no evaluation beats the start, and yet what is written was trained."""
+    done = drtools("train-ranker", "--model", bert, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--dev-examples", toy.examples,
+                   "--steps", 2, "--evaluate-every-steps", 1, "--learning-rate", "1e-12", "--batch-queries", 4, "--max-document-tokens", 8, "-o", tmp_path / "ranker")
+    manifest = json.loads((tmp_path / "ranker" / "manifest.json").read_text())
+    assert done.status == 0, done.err
+    assert [entry["step"] for entry in manifest["evaluations"]] == [0, 1, 2] and manifest["best"]["step"] > 0
+    assert "texts trained on since the start were longer than their limit and were cut" in done.err
