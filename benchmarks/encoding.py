@@ -21,8 +21,8 @@ from drtools.formats.store import open_store
 from drtools.models.encoder import load_encoder
 from drtools.models.source import resolve
 from drtools.retrieval.encoding import BATCH_TOKENS, Computing, place
+from drtools.retrieval.encoding_folder import FolderEncoding
 from drtools.retrieval.texts import DocumentTexts
-from drtools.tools.encode import encode_chunks
 from drtools.training.counting import matmul_rate
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -63,7 +63,7 @@ def ours(encoder, texts, computing) -> float:
         flags.request = {"tool": "encode", "arguments": {}}
         started = time.perf_counter()
         with output.folder(flags) as work:
-            encode_chunks(encoder, texts, computing, "float16", 16384, work)
+            FolderEncoding(encoder, texts, computing, "float16", 16384, work).run()
             seconds = time.perf_counter() - started
             work.finish()
     return seconds

@@ -144,7 +144,8 @@ class Masker:
         labels = np.where(chance < share, flat, np.int32(IGNORED))
         flat[chance < HIDDEN * share] = self.tokenizer.mask_token_id
         flat[_replaced(chance, share)] = np.concatenate(swaps)
-        return MaskedTokens(Tokens(flat, starts, 0, 0, 0), labels, body_learns)
+        none = np.zeros(len(lists), bool)
+        return MaskedTokens(Tokens(flat, starts, none, none, 0), labels, body_learns)
 
 
 def _replaced(chance: np.ndarray, share: float) -> np.ndarray:

@@ -92,6 +92,16 @@ class PieceTokens(NamedTuple):
         return self.tokens.lengths
 
     @property
+    def cut(self) -> np.ndarray:
+        """Which documents were cut at the end, bool [N]."""
+        return self.tokens.cut
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Which documents have no text, bool [N]."""
+        return self.tokens.blank
+
+    @property
     def truncated(self) -> int:
         """Documents that were cut at the end."""
         return self.tokens.truncated
@@ -130,7 +140,7 @@ def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> P
     starts = np.zeros(len(encodings) + 1, np.int64)
     np.cumsum([len(encoding.ids) for encoding in encodings], out=starts[1:])
     flat = np.fromiter((token for encoding in encodings for token in encoding.ids), np.int32, int(starts[-1]))
-    tokens = Tokens(flat, starts, sum(bool(encoding.overflowing) for encoding in encodings), sum(not text for text in stripped), 0)
+    tokens = Tokens(flat, starts, np.array([bool(encoding.overflowing) for encoding in encodings], bool), np.array([not text for text in stripped], bool), 0)
     spans = np.zeros((len(encodings), layout.places, 2), np.int32)
     characters = np.zeros_like(spans)
     for at, encoding in enumerate(encodings):

@@ -39,13 +39,27 @@ class WeightedTerms(NamedTuple):
     flat: np.ndarray
     weights: np.ndarray
     starts: np.ndarray
-    empty: int
-    truncated: int = 0  # no text is ever cut
+    blank: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
         """Distinct terms of each text [N]."""
         return np.diff(self.starts)
+
+    @property
+    def cut(self) -> np.ndarray:
+        """No text is ever cut."""
+        return np.zeros(len(self.blank), bool)
+
+    @property
+    def truncated(self) -> int:
+        """How many were cut."""
+        return 0
+
+    @property
+    def empty(self) -> int:
+        """How many have no term."""
+        return int(self.blank.sum())
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
@@ -67,4 +81,4 @@ def weigh_terms(encoder: LexicalEncoder, texts: Sequence[str]) -> WeightedTerms:
     """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
     terms = count_terms(encoder.tokenizer(texts), encoder.known)
     return WeightedTerms(terms.keys, encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),
-                         terms.starts, int((terms.lengths == 0).sum()))
+                         terms.starts, terms.lengths == 0)

@@ -15,18 +15,28 @@ if TYPE_CHECKING:
 
 
 class Tokens(NamedTuple):
-    """Token ids of N texts: `flat` int32 [total], text i is flat[starts[i]:starts[i + 1]]."""
+    """Token ids of N texts: `flat` int32 [total], text i is flat[starts[i]:starts[i + 1]]; bool [N]: which were `cut`, which are `blank`."""
 
     flat: np.ndarray
     starts: np.ndarray
-    truncated: int
-    empty: int
+    cut: np.ndarray
+    blank: np.ndarray
     prompt_tokens: int  # how many tokens at the start are read but not pooled
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each text [N]."""
         return np.diff(self.starts)
+
+    @property
+    def truncated(self) -> int:
+        """How many were cut."""
+        return int(self.cut.sum())
+
+    @property
+    def empty(self) -> int:
+        """How many are blank."""
+        return int(self.blank.sum())
 
     def padded(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids int64 [B, T], mask int64 [B, T]) of some rows, padded to the longest of them."""
@@ -91,26 +101,26 @@ def prepare(text: str, encoder: Encoder) -> str:
 def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest: int) -> Tokens:
     """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
     prompt = encoder.settings.prompt(side)
-    empty = sum(not text for text in texts)
-    lists, truncated = token_lists(encoder.tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
+    blank = np.array([not text for text in texts], bool)
+    lists, cut = token_lists(encoder.tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
     unpooled = 0
     if prompt and not encoder.settings.include_prompt:
         unpooled = len(token_lists(encoder.tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
-    return Tokens(flat, starts, truncated, empty, unpooled)
+    return Tokens(flat, starts, cut, blank, unpooled)
 
 
-def token_lists(tokenizer: object, texts: list[str], longest: int, special: bool = True) -> tuple[list[list[int]], int]:
-    """Return the token ids of texts, cut at `longest`, and how many were cut; with special tokens around them or without."""
+def token_lists(tokenizer: object, texts: list[str], longest: int, special: bool = True) -> tuple[list[list[int]], np.ndarray]:
+    """Return the token ids of texts, cut at `longest`, and which were cut, bool [N]; with special tokens around them or without."""
     if not tokenizer.is_fast:
         whole = [tokenizer(text, truncation=False, verbose=False, add_special_tokens=special)["input_ids"] for text in texts]
         cut = [ids if len(ids) <= longest else tokenizer(text, truncation=True, max_length=longest, add_special_tokens=special)["input_ids"]
                for text, ids in zip(texts, whole, strict=True)]
-        return cut, sum(len(ids) > longest for ids in whole)
+        return cut, np.array([len(ids) > longest for ids in whole], bool)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(longest)
     encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
-    return [encoding.ids for encoding in encodings], sum(bool(encoding.overflowing) for encoding in encodings)
+    return [encoding.ids for encoding in encodings], np.array([bool(encoding.overflowing) for encoding in encodings], bool)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from drtools.errors import UserError
 from drtools.manifest import digest
-from drtools.models.heads import make_head, save_head
+from drtools.models.heads import apply_head, make_head, save_head
 from drtools.models.lora import has_lora
 from drtools.models.pair import EncoderPair, halves, router_files
 from drtools.models.pooling import pool
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
             mask = mask.clone()
             mask[:, :prompt_tokens] = 0
         with torch.autocast(states.device.type, enabled=False):
-            return self.head(pool(states, mask, self.settings.pooling))
+            return apply_head(self.head, pool(states, mask, self.settings.pooling))
 
 
 def _quietly() -> None:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
 MODULES = {"dense": "Dense", "layer-norm": "LayerNorm", "normalize": "Normalize"}  # our word: sentence-transformers' module
+LEAST_ROWS = 4  # torch multiplies 1 to 3 float32 rows by another kernel, whose sums differ in their last bits
 DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
+
+
+def apply_head(head: nn.Module, pooled: Tensor) -> Tensor:  # [B, D] -> [B, D']
+    """Return the vectors of pooled states, each the same bits whatever else is in the batch."""
+    missing = max(0, LEAST_ROWS - len(pooled))
+    return head(torch.cat([pooled, pooled[-1:].expand(missing, -1)]))[: len(pooled)] if missing else head(pooled)
 
 
 class Normalize(nn.Module):

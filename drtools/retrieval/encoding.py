@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from drtools.batches.by_length import batches_by_length
+from drtools.batches.by_length import batches_by_length, batches_of_one_length
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BATCH_TOKENS = {"cpu": 4096, "cuda": 131072, "mps": 16384}
 # oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
 KEPT_SHAPES = "16"
+# torch multiplies 1 to 3 float32 rows by another kernel than 4 and more, whose sums differ in their last bits; 16 to be sure [ours]
+LEAST_TOKENS = 16
 
 
 class Computing(NamedTuple):
@@ -116,15 +118,17 @@ def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
             use_sliced_attention(half.body)
 
 
-def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None] | None = None) -> None:
+def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None] | None = None,
+                  one_length: bool = False) -> None:
     """Encode tokenized texts into rows of `into` [N, D]; `on_batch(texts, tokens)` is told of each batch.
 
     On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product, and
-    vectors do not depend on the number of cores.
+    vectors do not depend on the number of cores. With `one_length` a batch there has texts of one length: then a text's vector
+    is the same, bit for bit, whatever else is encoded, for products over 4 rows and more add up each row alike.
     """
     lengths = tokens.lengths
-    batches = list(batches_by_length(lengths, computing.batch_tokens))
     on_processor = computing.device == "cpu"
+    batches = list((batches_of_one_length if one_length and on_processor else batches_by_length)(lengths, computing.batch_tokens))
     threads = torch.get_num_threads()
     if on_processor:
         torch.set_num_threads(1)
@@ -144,13 +148,15 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
 
 @torch.inference_mode()
 def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray) -> None:
+    missing = LEAST_TOKENS - len(rows) * int(tokens.lengths[rows].max(initial=1))
+    filled = np.resize(rows, len(rows) + max(0, missing))  # by the same texts again
     inputs = [torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
-              for part in tokens.inputs(rows, encoder.tokenizer.pad_token_id)]
+              for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)]
     with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.autocast):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise UserError(f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32")
-    into[rows] = vectors
+    into[rows] = vectors[: len(rows)]
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], side: str, computing: Computing) -> tuple[np.ndarray, Tokens]:

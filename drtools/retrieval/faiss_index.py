@@ -69,14 +69,13 @@ def build(
     points = training_points(index, factory, len(vectors), train_sample)
     with always_blas(), refusals(factory):
         if points:
-            index.train(_read_rows(vectors, _sample(len(vectors), points, seed)))
+            index.train(read_rows(vectors, _sample(len(vectors), points, seed)))
         for start in range(0, len(vectors), ADD_ROWS):
             rows = range(start, min(start + ADD_ROWS, len(vectors)))
-            index.add(_read_rows(vectors, rows))
+            index.add(read_rows(vectors, rows))
             if on_progress:
                 on_progress(rows.stop)
-    with open(path, "wb") as stream:  # faiss.write_index(path) does not notice a disk that is full at the last bytes
-        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+    write(index, path)
     centroids = max((clustering.centroids for clustering in clusterings(index)), default=0)
     if points < WANTED_POINTS_A_CENTROID * centroids:
         return (f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted for its {centroids:,} centroids;"
@@ -107,6 +106,14 @@ def estimate(factory: str, count: int, dimension: int, threads: int | None = Non
     if graphs and not _of_type(index, faiss.IndexIVF):  # the graph over the lists of an IVF is small
         seconds += seconds_to_insert(graphs[0].d, graphs[0].hnsw.nb_neighbors(1), EF_CONSTRUCTION, count)
     return size, seconds
+
+
+def write(index: faiss.Index, path: str | os.PathLike) -> None:
+    """Write an index to a file."""
+    import faiss
+
+    with open(path, "wb") as stream:  # faiss.write_index(path) does not notice a disk that is full at the last bytes
+        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
 
 
 def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
@@ -210,7 +217,7 @@ def _sample(count: int, size: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))
 
 
-def _read_rows(vectors: np.ndarray, rows: range | np.ndarray) -> np.ndarray:
+def read_rows(vectors: np.ndarray, rows: range | np.ndarray) -> np.ndarray:
     """Return rows in float32, refusing values that are not finite."""
     import numpy as np
 

@@ -3,11 +3,15 @@
 Any Hugging Face or sentence-transformers encoder: its pooling, normalization, prompts, head and length are read from its
 files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was. --pieces also
 stores the vectors of each document's passages and sentences, pieces.npy [T, D] and piece_starts.npy, for search --multi-vector.
+
+    drtools encode --model star --documents today.jsonl.gz --update vectors-of-yesterday -o vectors
+
+--update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy, and encodes the others alone. On a
+processor the result is that of encoding everything, bit for bit: texts go in batches of one length, without padding.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Literal
 
 from typer import Option
@@ -27,6 +31,7 @@ def main(
     batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
     chunk: Annotated[int, Option(min=1, help="texts that are sorted by length together and made durable together", rich_help_panel="Computing")] = 16384,
     title_separator: flags.TitleSeparator = " ",
+    update: Annotated[str | None, Option(help="vectors folder of the same encoder and settings: take over what has not changed"), flags.Role.INPUT] = None,
     pieces: Annotated[bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")] = False,
     spans: Annotated[Literal["attention", "mean"] | None, Option(help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else attention", rich_help_panel="Pieces")] = None,
     sizes: flags.PieceFlags = flags.PieceFlags(),
@@ -40,13 +45,16 @@ def main(
     of_pieces = flags.names_of({"spans": spans}) + sizes.said
     if of_pieces and not pieces:
         raise UserError(f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out")
+    if pieces and update:
+        raise UserError("--update takes over vectors of whole texts; with --pieces encode everything, without --update")
     from drtools.retrieval import encoding
+    from drtools.retrieval.encoding_folder import FolderEncoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
     from drtools.retrieval.texts import texts_of
 
     texts = texts_of(documents, queries, only, title_separator)
     if dry_run:
-        return say_plan(texts, encoder_flags, compute, dtype, batch_tokens, (sizes, spans) if pieces else None)
+        return say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator, update, (sizes, spans) if pieces else None)
     with output.folder(folder) as work:
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
@@ -55,68 +63,35 @@ def main(
         with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, dtype) if pieces else None
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
-        counts = encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces)
+        now = settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags)
+        counts = FolderEncoding(encoder, texts, computing, dtype, chunk, work, with_pieces, open_old(update, now)).run()
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         work.finish(
-            kind="vectors", side=texts.side, count=len(texts), dimension=encoder.dimension, dtype=dtype, normalized=encoder.settings.normalized,
-            model=encoder_flags.start(), rem=encoder_flags.rem, corpus=texts.path, title_separator=title_separator, max_tokens=encoder.settings.max_tokens(texts.side),
-            precision=computing.precision, counts=counts, pieces={"count": with_pieces.writer.written, **with_pieces.facts()} if pieces else None,
-            **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+            kind="vectors", **now, count=len(texts), counts=counts, updated=update,
+            pieces={"count": with_pieces.writer.written, **with_pieces.facts()} if pieces else None,
         )
-    console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions")
+    taken = f", {counts['taken']:,} of them taken over from {update}, {len(texts) - counts['taken']:,} encoded" if update else ""
+    console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
 
 
-def encode_chunks(encoder, texts, computing, dtype, chunk, work, with_pieces=None) -> dict[str, int]:
-    """Encode chunk by chunk, `with_pieces` documents and their pieces; a chunk counts as done once it is on the disk."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from drtools.batches.tokens import tokenize
-    from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
-    from drtools.retrieval.encoding import encode_tokens
-
-    counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0})
-    done = work.state.get("done", 0)
-    if not done:
-        create_array(work.path, len(texts), encoder.dimension, dtype)
-
-    def prepare(start: int):
-        ids, wanted = texts.slice(start, start + chunk)
-        return ids, with_pieces.tokenize(wanted) if with_pieces else tokenize(encoder, wanted, texts.side)
-
-    with console.progress("encoding", len(texts), f"{texts.side}s", done) as progress, ThreadPoolExecutor(1) as ahead, \
-            open(work.path / IDS, "r+b" if done else "wb") as id_file:
-        id_file.truncate(work.state.get("id_bytes", 0))
-        id_file.seek(0, 2)
-
-        def told(count: int, token_count: int) -> None:
-            counts["tokens"] += token_count
-            progress.advance(count, tokens=counts["tokens"])
-
-        prepared = ahead.submit(prepare, done)
-        for start in range(done, len(texts), chunk):
-            ids, tokens = prepared.result()
-            if start + chunk < len(texts):
-                prepared = ahead.submit(prepare, start + chunk)
-            array = open_array(work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
-            if with_pieces:
-                with_pieces.encode(tokens, computing, array[start : start + chunk], told)
-            else:
-                encode_tokens(encoder, tokens, computing, array[start : start + chunk], told)
-            counts["truncated"] += tokens.truncated
-            counts["empty"] += tokens.empty
-            id_file.write("".join(f"{text_id}\n" for text_id in ids).encode())
-            array.flush()
-            del array
-            id_file.flush()
-            os.fsync(id_file.fileno())
-            work.save(done=min(start + chunk, len(texts)), counts=counts, id_bytes=id_file.tell(), pieces=with_pieces.writer.written if with_pieces else 0)
-    if with_pieces:
-        with_pieces.writer.finish()
-    return counts
+def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags) -> dict[str, object]:
+    """Return what a manifest says of how its vectors were made."""
+    return {
+        "side": texts.side, "dimension": encoder.dimension, "dtype": dtype, "normalized": encoder.settings.normalized, "model": encoder_flags.start(),
+        "rem": encoder_flags.rem, "corpus": texts.path, "title_separator": title_separator, "max_tokens": encoder.settings.max_tokens(texts.side),
+        "precision": computing.precision, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+    }
 
 
-def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, pieces) -> None:
+def open_old(update, now):
+    """Open the folder that vectors are taken over from, if one is named."""
+    from drtools.retrieval.encoding_update import OldVectors
+
+    return OldVectors(update, now) if update else None
+
+
+def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator, update, pieces) -> None:
     """Say what the work would be: texts, disk, and time by encoding a sample; `pieces` is their sizes and spans, if they are encoded too."""
     import time
 
@@ -125,14 +100,17 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, pieces) -> None
 
     computing = choose_computing(compute, batch_tokens)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)
+    old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags))
+    count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, 256)
     with_pieces = PieceEncoding(encoder.of("document"), *pieces, dtype) if pieces else None
     run = with_pieces.try_out if with_pieces else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
     run(sample[:8], computing)
     started = time.perf_counter()
     tokens = run(sample, computing)
-    seconds = (time.perf_counter() - started) * len(texts) / len(sample)
-    count = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
-    size = (len(texts) + count) * encoder.dimension * (2 if dtype == "float16" else 4)
-    console.say(f"{len(texts):,} {texts.side}s{f' and about {count:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+    seconds = (time.perf_counter() - started) * count / len(sample)
+    cut = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
+    size = (len(texts) + cut) * encoder.dimension * (2 if dtype == "float16" else 4)
+    console.say(f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+                f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
                 f"about {console.seconds_as_words(seconds)} on {computing.device} in {computing.precision} (by the first {len(sample)})")

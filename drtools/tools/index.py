@@ -2,8 +2,11 @@
 
     drtools index --lucene corpus.jsonl.gz -o bm25
     drtools index --vectors vectors --factory HNSW32 --check -o index
+    drtools index --vectors vectors --update index-of-yesterday -o index
 
-FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the score.
+FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the score. --update
+takes rows that are gone or changed out of an earlier index and puts new ones in, without training: Flat, IVF, PQ, SQ, also behind OPQ
+or PCA. HNSW and fast-scan codes can take rows at the end alone, else they say so.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ def main(
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en",
     document_vectors: Annotated[bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)] = False,
     title_separator: flags.TitleSeparator = " ",
-    factory: Annotated[str, Option(help="FAISS index factory string", rich_help_panel=FAISS)] = "Flat",
+    factory: Annotated[str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)] = None,
+    update: Annotated[str | None, Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS), flags.Role.INPUT] = None,
     train_sample: Annotated[int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)] = None,
     ef_construction: Annotated[int | None, Option(min=1, help="HNSW: candidates while building", rich_help_panel=FAISS)] = None,
     check: Annotated[bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)] = False,
@@ -39,10 +43,13 @@ def main(
     """Compose: one of two builders into one folder."""
     if (lucene is None) == (vectors is None):
         raise UserError("say either --lucene CORPUS or --vectors VECTORS")
+    if update and (lucene or train_sample or ef_construction):
+        raise UserError("--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction out, or leave --update out")
     if lucene:
         build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
     else:
-        build_faiss(folder, vectors, factory, train_sample, ef_construction, (check or bool(check_queries), check_queries, check_depth), seed, threads, dry_run)
+        check = (check or bool(check_queries), check_queries, check_depth)
+        build_faiss(folder, vectors, factory, update, {"train_sample": train_sample, "seed": seed, "ef_construction": ef_construction}, check, seed, threads, dry_run)
 
 
 def build_lucene(folder, corpus, language, document_vectors, title_separator, threads, dry_run) -> None:
@@ -77,31 +84,43 @@ def pairs(texts, progress):
         progress.advance(len(ids))
 
 
-def build_faiss(folder, vectors, factory, train_sample, ef_construction, check, seed, threads, dry_run) -> None:
+def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry_run) -> None:
     """Index vectors with FAISS."""
+    import shutil
+
     from drtools.formats.vectors import IDS, open_vectors
     from drtools.models.device import all_threads
-    from drtools.retrieval import faiss_index
+    from drtools.retrieval import faiss_index, faiss_update
 
     opened = open_vectors(vectors)
     count, dimension = opened.array.shape
-    size, seconds = faiss_index.estimate(factory, count, dimension, threads or all_threads())
-    console.say(f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, roughly {console.seconds_as_words(seconds)}")
+    threads = threads or all_threads()
+    old = faiss_update.check_old(update, opened, factory) if update else {}
+    factory = old.get("factory") or factory or "Flat"
+    change = faiss_update.changes(update, opened) if update else None
+    if update:
+        console.say(f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of {count:,} vectors are new")
+    else:
+        size, seconds = faiss_index.estimate(factory, count, dimension, threads)
+        console.say(f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, roughly {console.seconds_as_words(seconds)}")
     if dry_run:
         return
     with output.folder(folder) as work:
-        import shutil
-
-        with console.progress("indexing", count, "vectors") as progress:
-            note = faiss_index.build(opened.array, factory, work.path / "index.faiss", train_sample=train_sample, seed=seed, ef_construction=ef_construction,
-                                     threads=threads or all_threads(), on_progress=lambda done: progress.advance(done - progress.done))
+        with console.progress("indexing", len(change.new) if update else count, "vectors") as progress:
+            told = {"threads": threads, "on_progress": lambda done: progress.advance(done - progress.done)}
+            if update:
+                note = faiss_update.update(update, opened.array, change, work.path / "index.faiss", **told)
+            else:
+                note = faiss_index.build(opened.array, factory, work.path / "index.faiss", **how, **told)
         if note:
             console.say(f"note: {note}")
+        faiss_update.write_digests(opened, work.path)
         shutil.copyfile(opened.path / IDS, work.path / IDS)
         recall = measured_recall(work.path, opened, check[1], check[2], seed) if check[0] else None
         kept = ("side", "dimension", "normalized", "model", "corpus", "title_separator", "max_tokens", "query_fingerprint", "document_fingerprint")
         more = {name: opened.manifest[name] for name in ("joined", "rem") if name in opened.manifest}
-        work.finish(kind="faiss", count=count, factory=factory, recall=recall, vectors=vectors, **{name: opened.manifest[name] for name in kept}, **more)
+        work.finish(kind="faiss", count=count, factory=factory, recall=recall, vectors=vectors, new_since_training=change.new_since_training if update else 0,
+                    **{name: opened.manifest[name] for name in kept}, **more)
     bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
     console.say(f"{folder.output}: {count:,} vectors, {console.bytes_as_words(bytes_written)}")
 

@@ -1,0 +1,106 @@
+"""What each row was made of, so that a later run knows which rows it can take over: digests beside ids, 16 bytes a row.
+
+A vectors folder has texts.npy [N]: of each row's text its digest, its tokens, whether it was cut, whether it was empty. An index has
+digests.npy [N, 16]: of each row's id and vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TEXTS, DIGESTS = "texts.npy", "digests.npy"
+DIGEST_BYTES = 16
+TEXT = [("digest", "u1", (DIGEST_BYTES,)), ("tokens", "<u4"), ("cut", "?"), ("empty", "?")]
+
+
+def digests_of_texts(texts: Sequence[str]) -> np.ndarray:
+    """Return BLAKE2b of texts as an encoder is given them, uint8 [N, 16]; the prompt and the encoder are not in it."""
+    return _as_rows(text.encode("utf-8", "surrogatepass") for text in texts)
+
+
+def digests_of_rows(ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    """Return BLAKE2b of ids with their vectors [N, D] in their own numbers, uint8 [N, 16]; unique, because ids are."""
+    import numpy as np
+
+    return _as_rows(row_id.encode() + b"\n" + vector.tobytes() for row_id, vector in zip(ids, np.ascontiguousarray(vectors), strict=True))
+
+
+def _as_rows(contents: object) -> np.ndarray:
+    import numpy as np
+
+    joined = b"".join(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() for content in contents)
+    return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def create_texts(folder: Path, count: int) -> None:
+    """Create texts.npy for `count` rows, to be filled through a memory map."""
+    import numpy as np
+
+    np.lib.format.open_memmap(folder / TEXTS, mode="w+", dtype=np.dtype(TEXT), shape=(count,))
+
+
+def open_texts(folder: Path, mode: str = "r") -> np.ndarray:
+    """Open texts.npy as a memory map."""
+    return _open(folder / TEXTS, mode)
+
+
+def open_digests(folder: Path, count: int) -> np.ndarray:
+    """Open an index's digests uint8 [count, 16] as a memory map."""
+    array = _open(folder / DIGESTS, "r")
+    if array.shape != (count, DIGEST_BYTES):
+        raise UserError(f"{folder / DIGESTS}: {len(array):,} digests for {count:,} rows; the folder was damaged, make it again")
+    return array
+
+
+def _open(path: Path, mode: str) -> np.ndarray:
+    import numpy as np
+
+    if not path.exists():
+        raise UserError(f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); make the folder once without --update, then update that one")
+    try:
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a whole .npy file ({error}); the folder was damaged, make it again") from None
+
+
+class RowsByDigest:
+    """Finds rows by their digests uint8 [N, 16], which may stand in a file. Costs 16 bytes a row."""
+
+    def __init__(self, digests: np.ndarray) -> None:
+        import numpy as np
+
+        self.digests = digests
+        keys = _keys(digests)
+        self.order = np.argsort(keys, kind="stable")
+        self.keys = keys[self.order]
+
+    def find(self, digests: np.ndarray) -> np.ndarray:  # uint8 [M, 16] -> int64 [M]
+        """Return the first row of each digest, -1 where there is none."""
+        import numpy as np
+
+        keys, found = _keys(digests), np.full(len(digests), -1, np.int64)
+        at, left = np.searchsorted(self.keys, keys), np.arange(len(digests))
+        while len(left):  # once round but where two digests begin with the same 8 bytes
+            left = left[at[left] < len(self.keys)]
+            left = left[self.keys[at[left]] == keys[left]]
+            rows = self.order[at[left]]
+            same = (self.digests[rows] == digests[left]).all(axis=1)
+            found[left[same]] = rows[same]
+            left = left[~same]
+            at[left] += 1
+        return found
+
+
+def _keys(digests: np.ndarray) -> np.ndarray:
+    """Return the first 8 bytes of each digest as a number."""
+    import numpy as np
+
+    return np.ascontiguousarray(digests[:, :8]).view("<u8").ravel()

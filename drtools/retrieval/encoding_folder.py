@@ -1,0 +1,119 @@
+"""Texts -> a vectors folder, chunk by chunk: tokenized ahead in a thread, written through the memory map, durable after each."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools import console
+from drtools.batches.tokens import Tokens, tokenize
+from drtools.formats.digests import TEXT, create_texts, digests_of_texts, open_texts
+from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
+from drtools.retrieval.encoding import encode_tokens
+
+if TYPE_CHECKING:
+    from drtools.batches.pieces import PieceTokens
+    from drtools.models.encoder import Encoder
+    from drtools.output import Work
+    from drtools.retrieval.encoding import Computing
+    from drtools.retrieval.encoding_pieces import PieceEncoding
+    from drtools.retrieval.encoding_update import OldVectors
+    from drtools.retrieval.texts import DocumentTexts, QueryTexts
+
+
+class Prepared(NamedTuple):
+    """A chunk of N texts before it is encoded.
+
+    `tokens` are those of the texts at `places`; `rows` [N] says where OLD has a text's vector, -1 where it has none;
+    `tried` lists places of texts that OLD has and that are encoded again.
+    """
+
+    ids: list[str]
+    texts: np.ndarray
+    tokens: Tokens | PieceTokens
+    places: np.ndarray
+    rows: np.ndarray
+    tried: np.ndarray
+
+
+class FolderEncoding:
+    """Encodes texts into the folder of `work`; documents and their pieces with `pieces`; what `old` has is taken over.
+
+    `counts`: truncated and empty texts, tokens, and how many vectors were taken over.
+    """
+
+    def __init__(self, encoder: Encoder, texts: DocumentTexts | QueryTexts, computing: Computing, dtype: str, chunk: int, work: Work,
+                 pieces: PieceEncoding | None = None, old: OldVectors | None = None) -> None:
+        self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
+        self.chunk, self.work, self.pieces, self.old = chunk, work, pieces, old
+        self.counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0})
+        self.done, self.encoded_tokens = work.state.get("done", 0), 0
+        if not self.done:
+            create_array(work.path, len(texts), encoder.dimension, dtype)
+            create_texts(work.path, len(texts))
+
+    def run(self) -> dict[str, int]:
+        """Encode what is left to do; return the counts."""
+        starts = range(self.done, len(self.texts), self.chunk)
+        with console.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress, ThreadPoolExecutor(1) as ahead, \
+                open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file:
+            id_file.truncate(self.work.state.get("id_bytes", 0))
+            id_file.seek(0, 2)
+            prepared = ahead.submit(self._prepare, self.done)
+            for start in starts:
+                part = prepared.result()
+                if start + self.chunk < len(self.texts):
+                    prepared = ahead.submit(self._prepare, start + self.chunk)
+                self._encode(part, start, progress)
+                id_file.write("".join(f"{text_id}\n" for text_id in part.ids).encode())
+                id_file.flush()
+                os.fsync(id_file.fileno())
+                self.work.save(done=start + len(part.ids), counts=self.counts, id_bytes=id_file.tell(), pieces=self.pieces.writer.written if self.pieces else 0)
+        if self.pieces:
+            self.pieces.writer.finish()
+        return self.counts
+
+    def _prepare(self, start: int) -> Prepared:
+        ids, wanted = self.texts.slice(start, start + self.chunk)
+        texts = np.zeros(len(ids), np.dtype(TEXT))
+        rows, tried = np.full(len(ids), -1, np.int64), np.empty(0, np.int64)
+        if self.old:
+            texts["digest"], rows = self.old.find(wanted)
+            tried = self.old.choose(rows)
+            texts[rows >= 0] = self.old.texts[rows[rows >= 0]]
+        else:
+            texts["digest"] = digests_of_texts(wanted)
+        places = np.concatenate([np.flatnonzero(rows < 0), tried])
+        chosen = [wanted[place] for place in places]
+        tokens = self.pieces.tokenize(chosen) if self.pieces else tokenize(self.encoder, chosen, self.texts.side)
+        texts["tokens"][places], texts["cut"][places], texts["empty"][places] = tokens.lengths, tokens.cut, tokens.blank
+        return Prepared(ids, texts, tokens, places, rows, tried)
+
+    def _encode(self, part: Prepared, start: int, progress: console.Progress) -> None:
+        def told(count: int, tokens: int) -> None:
+            self.encoded_tokens += tokens
+            progress.advance(count, tokens=self.encoded_tokens)
+
+        stop, taken = start + len(part.ids), part.rows >= 0
+        array = open_array(self.work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
+        texts = open_texts(self.work.path, "r+")
+        if self.pieces:
+            self.pieces.encode(part.tokens, self.computing, array[start:stop], told)
+        elif not self.old:
+            encode_tokens(self.encoder, part.tokens, self.computing, array[start:stop], told, one_length=True)
+        else:
+            made = np.empty((len(part.places), self.encoder.dimension), self.dtype)
+            encode_tokens(self.encoder, part.tokens, self.computing, made, told, one_length=True)
+            new = len(part.places) - len(part.tried)
+            self.old.compare(part.rows[part.tried], made[new:])
+            array[start + part.places[:new]] = made[:new]
+            array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
+            progress.advance(int(taken.sum()) - len(part.tried))
+        texts[start:stop] = part.texts
+        for count, value in {"truncated": part.texts["cut"], "empty": part.texts["empty"], "tokens": part.texts["tokens"], "taken": taken}.items():
+            self.counts[count] += int(value.sum())
+        array.flush()
+        texts.flush()

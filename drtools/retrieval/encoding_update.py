@@ -1,0 +1,80 @@
+"""Vectors that an earlier encoding made, taken over where a text is the same.
+
+On a processor this gives what encoding everything gives, bit for bit: `encode_tokens` in batches of one length makes a text's vector
+the same whatever is encoded beside it. It holds where the same machine and the same torch made both; whether it does is tried on
+some of the texts that are taken over, by encoding them again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.digests import TEXT, RowsByDigest, digests_of_texts, open_texts
+from drtools.formats.vectors import PARTS, open_vectors
+
+if TYPE_CHECKING:
+    from drtools.retrieval.texts import DocumentTexts, QueryTexts
+
+TRIED = 16  # [ours] texts that are encoded again
+# [ours] of a vector's length; bfloat16 and float32 differ by .013 and less (cosine .99992), another encoder by 1
+LARGEST_DIFFERENCE = 0.05
+SETTINGS = {"side": "--documents or --queries", "title_separator": "--title-separator", "max_tokens": "--max-{side}-tokens", "precision": "--precision", "dtype": "--dtype"}
+
+
+class OldVectors:
+    """A finished vectors folder whose rows are taken over by their texts. `now` says of the new folder what its manifest will."""
+
+    def __init__(self, folder: str, now: dict) -> None:
+        opened = open_vectors(folder)
+        if (opened.path / PARTS).exists():
+            raise UserError(f"{folder}: vectors joined of two folders; update each of the two, then join them again with concat-spar")
+        self.path, self.array, self.manifest = opened.path, opened.array, opened.manifest
+        self.texts = open_texts(opened.path)
+        self._refuse_others(now)
+        if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
+            raise UserError(f"{folder}: texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it again without --update")
+        self.rows = RowsByDigest(self.texts["digest"])
+        self.to_try = TRIED
+
+    def _refuse_others(self, now: dict) -> None:
+        then, side = self.manifest, now["side"]
+        if then.get("pieces"):
+            raise UserError(f"{self.path}: holds vectors of pieces, which --update does not know; encode everything with --pieces, without --update")
+        for name, flag in SETTINGS.items():
+            if then[name] != now[name]:
+                raise UserError(f"{self.path}: made with another {flag.format(side=side)} ({then[name]!r} then, {now[name]!r} now); use what it was made with, or encode everything without --update")
+        if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
+            raise UserError(f"{self.path}: made by another encoder ({then['model']}) than {now['model']}; use the one that made it, or encode everything without --update")
+
+    def find(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the digests uint8 [N, 16] of texts and the row of each, -1 for a text that is new."""
+        digests = digests_of_texts(texts)
+        return digests, self.rows.find(digests)
+
+    def choose(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of `rows` [N], where found, are to be tried: places in it, spread evenly, until enough were."""
+        found = np.flatnonzero(rows >= 0)
+        chosen = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
+        self.to_try -= len(chosen)
+        return chosen
+
+    def compare(self, rows: np.ndarray, again: np.ndarray) -> None:
+        """Compare the vectors of rows [N] with what they are now [N, D]: other bits are noted, another encoder's are refused."""
+        if not len(rows):
+            return
+        then = np.asarray(self.array[rows])
+        others = int((then != again).any(axis=1).sum())
+        apart = np.abs(then.astype(np.float32) - again.astype(np.float32))
+        relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)
+        if relative.max() > LARGEST_DIFFERENCE:
+            raise UserError(f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they differ by {relative.max():.2f} of its length); encode everything without --update")
+        console.notice(others, f"{others} of {len(rows)} texts of {self.path} that were encoded again got other bits, by {apart.max():.2g} at most: another machine or "
+                               "version, or a GPU, made one of them; the result equals a full encoding to that, not bit for bit")
+
+    def count_new(self, texts: DocumentTexts | QueryTexts, chunk: int) -> int:
+        """Return how many of the texts would have to be encoded."""
+        return sum(int((self.find(texts.slice(start, start + chunk)[1])[1] < 0).sum()) for start in range(0, len(texts), chunk))

@@ -1,0 +1,196 @@
+"""encode --update against encoding everything: the same bytes; and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import WORDS, write_jsonl
+
+from drtools.batches.by_length import batches_of_one_length
+from drtools.batches.tokens import tokenize
+from drtools.formats.digests import RowsByDigest
+from drtools.models.encoder import Encoder, load_body, save_encoder
+from drtools.models.heads import make_head
+from drtools.models.settings import EncoderSettings
+from drtools.retrieval.encoding import Computing, encode_tokens, place
+
+RESULTS = ("vectors.npy", "ids.txt", "texts.npy")
+
+
+def test_batches_of_one_length_are_those_of_a_loop():
+    lengths = np.random.default_rng(3).integers(1, 9, 100)
+    batches = list(batches_of_one_length(lengths, 20))
+    expected = []
+    for length in range(8, 0, -1):
+        same = [row for row in range(100) if lengths[row] == length]
+        expected += [same[start : start + max(1, 20 // length)] for start in range(0, len(same), max(1, 20 // length))]
+    assert [batch.tolist() for batch in batches] == expected
+    assert list(batches_of_one_length(np.array([], np.int64), 20)) == []
+
+
+def test_rows_are_found_by_whole_digests():
+    generator = np.random.default_rng(1)
+    digests = generator.integers(0, 3, (200, 16), dtype=np.uint8)
+    digests[:, :8] = digests[:, :8] // 2 * (np.arange(8) > 5)  # many begin alike
+    asked = np.concatenate([digests[::3], generator.integers(0, 3, (50, 16), dtype=np.uint8), digests[:1] + 100])
+    rows = [row.tobytes() for row in digests]
+    assert RowsByDigest(digests).find(asked).tolist() == [rows.index(one.tobytes()) if one.tobytes() in rows else -1 for one in asked]
+
+
+def encoder_with(bert, kind) -> Encoder:
+    heads = {"normalized": [{"kind": "normalize"}], "bare": [],
+             "projection": [{"kind": "dense", "in": 32, "out": 48, "bias": True, "activation": "Identity"}, {"kind": "layer-norm", "dimension": 48}]}
+    settings = EncoderSettings(pooling=("cls",) if kind == "projection" else ("mean", "max"), head=heads[kind], max_query_tokens=64, max_document_tokens=64)
+    torch.manual_seed(1)
+    return Encoder(*load_body(bert), settings, make_head(settings, None)).eval()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["normalized", "projection"])
+def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kind, precision):
+    from pathlib import Path
+
+    encoder = encoder_with(Path(bert), kind)
+    computing = Computing("cpu", precision, 512)
+    place(encoder, computing)
+    generator = np.random.default_rng(0)
+    texts = ["", "fox", "fox otter", *(" ".join(generator.choice(WORDS, generator.integers(1, 70))) for _ in range(150))]
+    tokens = tokenize(encoder, texts, "document")
+
+    def encoded(rows, batch_tokens):
+        made = np.empty((len(rows), encoder.dimension), np.float32)
+        encode_tokens(encoder, tokenize(encoder, [texts[row] for row in rows], "document"), computing._replace(batch_tokens=batch_tokens), made, one_length=True)
+        return made
+
+    together = encoded(range(len(texts)), 512)
+    assert np.isfinite(together).all() and len(set(tokens.lengths)) > 30
+    for rows in ([0], [1], [2], list(range(len(texts)))[::-1], [*range(0, 150, 7), 5, 5], *([row] for row in range(3, 40))):
+        for batch_tokens in (64, 4096):
+            assert (encoded(rows, batch_tokens) == together[rows]).all()
+
+
+@pytest.fixture
+def changed(toy):
+    """The toy corpus a day later: two texts changed, three new, two gone, one under another id, one text twice, another order."""
+    documents = [dict(document) for document in toy.documents[4:]] + toy.documents[:2]
+    documents[3]["text"] += " heron"
+    documents[9]["title"] = "stoat"
+    documents[20]["_id"] = "renamed"
+    documents[30:30] = [{"_id": f"new{n}", "title": "", "text": text} for n, text in enumerate(["lynx runs", "", " ".join(WORDS * 3)])]
+    documents.append({**documents[40], "_id": "twice"})
+    return write_jsonl(toy.folder / "changed.jsonl", documents)
+
+
+def files(folder) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in RESULTS]
+
+
+@pytest.mark.parametrize("words", [("--precision", "fp32", "--dtype", "float32"), ("--precision", "bf16"), ("--precision", "fp32", "--max-document-tokens", "12")])
+def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_folder, drtools, monkeypatch, words):
+    from drtools.retrieval import encoding_folder
+
+    command = ["encode", "--model", encoder_folder, *words]
+    assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
+    full = drtools(*command, "--documents", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
+    encoded, real = [], encoding_folder.encode_tokens
+    monkeypatch.setattr(encoding_folder, "encode_tokens", lambda encoder, tokens, *rest, **more: (encoded.append(len(tokens.lengths)), real(encoder, tokens, *rest, **more)))
+    outcome = drtools(*command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated")
+    assert outcome.status == 0 and full.status == 0, outcome.err
+    assert files(toy.folder / "updated") == files(toy.folder / "full")
+    assert sum(encoded) == 5 + 16 and "57 of them taken over" in outcome.err and "5 encoded" in outcome.err
+    records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
+    assert records[0]["notices"] == records[1]["notices"] and len(records[0]["notices"]) == 2  # cut, empty; nothing of other bits
+    assert {**records[0]["counts"], "taken": 57} == records[1]["counts"]
+
+
+def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drtools):
+    command = ["encode", "--model", encoder_folder, "--queries", toy.queries]
+    assert drtools(*command, "-o", toy.folder / "old").status == 0
+    outcome = drtools(*command, "--update", toy.folder / "old", "-o", toy.folder / "new")
+    assert "20 of them taken over" in outcome.err and files(toy.folder / "old") == files(toy.folder / "new")
+    assert "0 to encode" in drtools(*command, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none").err
+    # in its own place, as a cron job might
+    assert drtools(*command, "--update", toy.folder / "old", "--overwrite", "-o", toy.folder / "old").status == 0
+    assert files(toy.folder / "old") == files(toy.folder / "new")
+
+
+def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_folder, drtools, monkeypatch):
+    from drtools.retrieval.encoding_folder import FolderEncoding
+
+    command = ["encode", "--model", encoder_folder, "--chunk", "16"]
+    drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old")
+    drtools(*command, "--documents", changed, "-o", toy.folder / "full")
+    update = [*command, "--documents", changed, "--update", toy.folder / "old", "-o", toy.folder / "updated"]
+    real, calls = FolderEncoding._encode, []
+
+    def stopped(self, *rest):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(self, *rest)
+
+    monkeypatch.setattr(FolderEncoding, "_encode", stopped)
+    assert drtools(*update).status == 130
+    monkeypatch.setattr(FolderEncoding, "_encode", real)
+    outcome = drtools(*update)
+    assert outcome.status == 0 and "continuing" in outcome.err and "57 of them taken over" in outcome.err
+    assert files(toy.folder / "updated") == files(toy.folder / "full")
+
+
+def test_vectors_of_another_machine_are_noted_and_those_of_another_text_refused(toy, encoder_folder, drtools):
+    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
+    drtools(*command, "-o", toy.folder / "old")
+    array = np.load(toy.folder / "old" / "vectors.npy", mmap_mode="r+")
+    array.view(np.uint16)[:] ^= 1  # the last bit
+    array.flush()
+    update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
+    strict = drtools(*update, "--strict")
+    assert strict.status == 2 and "got other bits" in strict.err
+    outcome = drtools(*update, "--overwrite")
+    assert outcome.status == 0 and "16 of 16 texts" in outcome.err and "not bit for bit" in outcome.err
+    array[:] = array[::-1].copy()
+    array.flush()
+    outcome = drtools(*update, "--overwrite")
+    assert outcome.status == 2 and "is not what the encoder makes of its text now" in outcome.err
+
+
+REFUSALS = {
+    "another encoder": (["--model", "other"], "another encoder"),
+    "title rule": (["--title-separator", " | "], "--title-separator (' ' then, ' | ' now)"),
+    "length": (["--max-document-tokens", "9"], "--max-document-tokens (64 then, 9 now)"),
+    "precision": (["--precision", "bf16"], "--precision ('fp32' then, 'bf16' now)"),
+    "dtype": (["--dtype", "float32"], "--dtype ('float16' then, 'float32' now)"),
+    "side": (["--queries"], "--documents or --queries"),
+    "pieces": (["--pieces"], "with --pieces encode everything"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_an_update_of_other_vectors_is_refused_by_name(name, toy, bert, encoder_folder, drtools):
+    from pathlib import Path
+
+    words, expected = REFUSALS[name]
+    if name == "another encoder":
+        words = ["--model", toy.folder / "other"]
+        save_encoder(encoder_with(Path(bert), "bare"), toy.folder / "other")
+    made = ["encode", "--precision", "fp32", "--model", encoder_folder]
+    assert drtools(*made, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
+    source = ["--queries", toy.queries] if name == "side" else ["--documents", toy.corpus, *words]
+    outcome = drtools(*made, *source, "--update", toy.folder / "old", "-o", toy.folder / "new")
+    assert outcome.status == 2 and expected in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
+
+
+def test_folders_that_do_not_know_their_texts_are_refused(toy, encoder_folder, drtools):
+    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
+    drtools(*command, "-o", toy.folder / "old")
+    update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
+    whole = (toy.folder / "old" / "texts.npy").read_bytes()
+    for content, expected in ((whole[:200], "not a whole .npy file"), (None, "make the folder once without --update")):
+        (toy.folder / "old" / "texts.npy").unlink()
+        if content:
+            (toy.folder / "old" / "texts.npy").write_bytes(content)
+        outcome = drtools(*update)
+        assert outcome.status == 2 and expected in outcome.err
+    (toy.folder / "old" / "manifest.json").unlink()
+    assert "not a finished output" in drtools(*update).err
