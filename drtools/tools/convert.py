@@ -102,7 +102,7 @@ def adopt_vectors(file, vectors: str, ids: str, model: str, pooling: str | None,
         if settings.normalized:
             console.notice(count - of_length_one, f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {model} ends in normalization; is it the encoder that made them?")
         work.finish(
-            kind="vectors", side=side, count=count, dimension=dimension, dtype=kept, normalized=of_length_one == count, model=model, rem=None,
+            kind="vectors", side=side, count=count, dimension=dimension, dtype=kept, normalized=of_length_one == count, model=model, rem=None, updated=None, pieces=None,
             corpus=shown(corpus) if corpus else None, title_separator=None, max_tokens=None, precision=None, counts={},
             **{f"{name}_fingerprint": fingerprints(where, read_settings(where, pooling))[name] for name, where in folders.items()},
         )

@@ -149,11 +149,13 @@ def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  #
 
 # dies in the middle of the third batch of pairs, as a machine does
 DYING = """
-import os, sys, drtools.cli, drtools.retrieval.encoding as encoding
+import os, sys, time, drtools.cli, drtools.retrieval.encoding as encoding
 plain, batches = encoding._encode_batch, []
 def encode(*inputs):
     batches.append(len(inputs[2]))
-    if len(batches) == 4: os.kill(os.getpid(), 9)
+    if len(batches) == 4:
+        time.sleep(2)  # what is done is kept by another thread
+        os.kill(os.getpid(), 9)
     plain(*inputs)
 encoding._encode_batch = encode
 drtools.cli.main(sys.argv[1:])
