@@ -131,6 +131,25 @@ def drtools(capsysbinary, monkeypatch):
 
 
 @pytest.fixture
+def interrupt_at(monkeypatch):
+    """Return a function that lets one of a module's or class's raise KeyboardInterrupt at a call (from 1); it returns the list that grows by each call."""
+
+    def replace(owner: object, name: str, call: int) -> list[int]:
+        real, calls = getattr(owner, name), []
+
+        def interrupted(*arguments):
+            calls.append(1)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, interrupted)
+        return calls
+
+    return replace
+
+
+@pytest.fixture
 def environment(cache) -> dict[str, str]:
     """The environment for commands that are run as processes."""
     return {**os.environ, "DRTOOLS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import Tokens
+from drtools.batches.tokens import Enriched, Tokens
 from drtools.errors import UserError
 from drtools.formats.jsonl import document_text
 from drtools.models.masked import IGNORED
@@ -29,24 +30,12 @@ BLOCK = 1024  # documents that lie side by side on the disk
 BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
 
 
-class MaskedTokens(NamedTuple):
+@dataclass(frozen=True)
+class MaskedTokens(Enriched):
     """Token ids of N texts as the model sees them, and their labels: `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked."""
 
-    tokens: Tokens
     labels: np.ndarray
     body_learns: bool = True
-
-    truncated = 0  # crops are drawn, not cut
-
-    @property
-    def empty(self) -> int:
-        """How many texts hold nothing."""
-        return self.tokens.empty
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text [N]."""
-        return self.tokens.lengths
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
         """Return what a masked language model takes of some rows: token ids, mask, labels, whether the body learns."""
@@ -54,23 +43,12 @@ class MaskedTokens(NamedTuple):
         return *self.tokens.padded(rows, padding), labels, self.body_learns
 
 
-class TwiceMasked(NamedTuple):
+@dataclass(frozen=True)
+class TwiceMasked(Enriched):
     """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
 
     tokens: MaskedTokens
     heavier: MaskedTokens
-
-    truncated = 0
-
-    @property
-    def empty(self) -> int:
-        """How many texts hold nothing."""
-        return self.tokens.empty
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text [N]."""
-        return self.tokens.lengths
 
     @property
     def labels(self) -> np.ndarray:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import Tokens
+from drtools.batches.tokens import Enriched, Tokens
 from drtools.errors import UserError
 from drtools.manifest import digest
 
@@ -75,41 +76,16 @@ def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, 
             "tokenizer": digest([parts[name] for name in ("normalizer", "pre_tokenizer", "model")])}
 
 
-class PieceTokens(NamedTuple):
+@dataclass(frozen=True)
+class PieceTokens(Enriched):
     """Tokens of N documents with their pieces: `spans` int32 [N, K, 2] in tokens, the whole first, (0, 0) for a piece that is not there.
 
     `characters` int32 [N, K, 2]: the same in characters of the text.
     """
 
-    tokens: Tokens
     spans: np.ndarray
     characters: np.ndarray
     layout: Layout
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each document [N]."""
-        return self.tokens.lengths
-
-    @property
-    def cut(self) -> np.ndarray:
-        """Which documents were cut at the end, bool [N]."""
-        return self.tokens.cut
-
-    @property
-    def blank(self) -> np.ndarray:
-        """Which documents have no text, bool [N]."""
-        return self.tokens.blank
-
-    @property
-    def truncated(self) -> int:
-        """Documents that were cut at the end."""
-        return self.tokens.truncated
-
-    @property
-    def empty(self) -> int:
-        """Documents without text."""
-        return self.tokens.empty
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `Spans` takes of some rows: token ids, mask, spans."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -49,16 +50,26 @@ class Tokens(NamedTuple):
         return *self.padded(rows, padding), self.prompt_tokens
 
 
-class Accompanied(NamedTuple):
-    """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
+@dataclass(frozen=True)
+class Enriched:
+    """Tokens of N texts with something beside them that their model takes too."""
 
     tokens: Tokens
-    vectors: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each text [N]."""
         return self.tokens.lengths
+
+    @property
+    def cut(self) -> np.ndarray:
+        """Which texts were cut, bool [N]."""
+        return self.tokens.cut
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Which texts hold nothing, bool [N]."""
+        return self.tokens.blank
 
     @property
     def truncated(self) -> int:
@@ -69,6 +80,13 @@ class Accompanied(NamedTuple):
     def empty(self) -> int:
         """How many texts hold nothing."""
         return self.tokens.empty
+
+
+@dataclass(frozen=True)
+class Accompanied(Enriched):
+    """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
+
+    vectors: np.ndarray
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""

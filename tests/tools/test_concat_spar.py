@@ -222,22 +222,14 @@ def test_mu_is_tuned_on_answers(made):
     assert manifest_of(made.folder / "joined")["tried"] == manifest_of(made.folder / "other")["tried"], "each answer stands in the relevant document alone"
 
 
-def test_a_stopped_join_continues(made, monkeypatch):
+def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
     from drtools.formats import joined
     from drtools.tools import concat_spar
 
     words = [made.folder / "base-documents", made.folder / "16-documents", "--mu", 1]
     assert made.spar(*words, "-o", made.folder / "whole").status == 0
     monkeypatch.setattr(concat_spar, "ROWS_A_BLOCK", 7)
-    real, calls = joined.join, []
-
-    def stopped(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(joined, "join", stopped)
+    calls = interrupt_at(joined, "join", 4)
     assert made.spar(*words, "-o", made.folder / "parts").status == 130
     done = made.spar(*words, "-o", made.folder / "parts")
     assert done.status == 0 and "continuing" in done.err and len(calls) == 4 + 6
@@ -326,7 +318,7 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
 
 
 @pytest.mark.parametrize("source", ["vectors", "texts"])
-def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_folder, monkeypatch, source):
+def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_folder, monkeypatch, interrupt_at, source):
     from drtools.formats import trec
     from drtools.retrieval import reranking, searching
     from drtools.tools import search
@@ -338,15 +330,7 @@ def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_fold
     words = ["search", "--queries", made.queries, "--precision", "fp32", "--max-query-tokens", 3]
     words += ["--vectors", made.folder / "base-documents"] if source == "vectors" else ["--model", encoder_folder, "--rerank", made.folder / "a.run", "--corpus", made.corpus]
     assert drtools(*words, "-o", made.folder / "whole.run").status == 0
-    real, calls = trec.write_run, []
-
-    def stopped(*arguments):
-        calls.append(1)
-        if len(calls) == 12:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(trec, "write_run", stopped)
+    calls = interrupt_at(trec, "write_run", 12)
     assert drtools(*words, "-o", made.folder / "parts.run").status == 130
     assert drtools(*words, "-o", made.folder / "parts.run").status == 0 and len(calls) == 12 + 12
     whole, parts = (json.loads((made.folder / f"{name}.run.manifest.json").read_text())["counts"] for name in ("whole", "parts"))

@@ -115,24 +115,15 @@ def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drto
     assert files(toy.folder / "old") == files(toy.folder / "new")
 
 
-def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_folder, drtools, monkeypatch):
+def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_folder, drtools, interrupt_at):
     from drtools.retrieval.encoding_folder import FolderEncoding
 
     command = ["encode", "--model", encoder_folder, "--chunk", "16"]
     drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old")
     drtools(*command, "--documents", changed, "-o", toy.folder / "full")
     update = [*command, "--documents", changed, "--update", toy.folder / "old", "-o", toy.folder / "updated"]
-    real, calls = FolderEncoding._encode, []
-
-    def stopped(self, *rest):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        real(self, *rest)
-
-    monkeypatch.setattr(FolderEncoding, "_encode", stopped)
+    interrupt_at(FolderEncoding, "_encode", 3)
     assert drtools(*update).status == 130
-    monkeypatch.setattr(FolderEncoding, "_encode", real)
     outcome = drtools(*update)
     assert outcome.status == 0 and "continuing" in outcome.err and "57 of them taken over" in outcome.err
     assert files(toy.folder / "updated") == files(toy.folder / "full")

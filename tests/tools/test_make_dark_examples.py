@@ -79,22 +79,14 @@ def test_text_for_a_person(mined, drtools):
     assert json.loads(lacking.out)["dark_texts"][0] is None and "1 dark items have a document that is not in the corpus" in lacking.err
 
 
-def test_a_stopped_work_is_continued_to_the_same_bytes(mined, drtools, monkeypatch):
+def test_a_stopped_work_is_continued_to_the_same_bytes(mined, drtools, monkeypatch, interrupt_at):
     from drtools.formats import darken
     from drtools.tools import make_dark_examples
 
     words = ["make-dark-examples", mined.examples, "--negatives", "3"]
     drtools(*words, "-o", mined.folder / "whole")
     monkeypatch.setattr(make_dark_examples, "EXAMPLES_A_SAVE", 5)
-    original, calls = darken.with_dark_items, []
-
-    def dies(*arguments):
-        calls.append(1)
-        if len(calls) == 13:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(darken, "with_dark_items", dies)
+    calls = interrupt_at(darken, "with_dark_items", 13)
     assert drtools(*words, "-o", mined.folder / "stopped").status == 130
     calls += [1] * 100
     assert drtools(*words, "-o", mined.folder / "stopped").status == 0

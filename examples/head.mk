@@ -1,0 +1,18 @@
+# What the papers' Makefiles begin with: one shell that fails loudly, targets that are whole or gone, and where things are.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+
+THIS := $(lastword $(filter-out %head.mk,$(MAKEFILE_LIST)))
+HERE := $(patsubst %/,%,$(dir $(THIS)))
+ROOT := $(if $(filter examples/,$(dir $(HERE))),.,$(HERE)/../..)
+DRTOOLS ?= $(patsubst ./%,%,$(ROOT)/bin/drtools)
+TRAIN ?= $(DRTOOLS)
+
+# MS MARCO's files by their published names, a collection's in BEIR form, plain or .gz; lengths of queries and documents as flags
+published = $(firstword $(wildcard $(MSMARCO)/$(1) $(MSMARCO)/$(1).gz) $(MSMARCO)/$(1))
+beir = $(firstword $(wildcard $(DATA)/$(1).gz $(DATA)/$(1)) $(DATA)/$(1).gz)
+tokens = $(strip $(if $(1),--max-query-tokens $(1)) $(if $(2),--max-document-tokens $(2)))
