@@ -17,7 +17,7 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 
 from drtools import console
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
@@ -105,10 +105,14 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     return call
 
 
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"drtools.tools.{name.replace('-', '_')}")
+
+
 def _invoke(name: str, arguments: list[str]) -> None:
     import typer
 
-    module = importlib.import_module(f"drtools.tools.{name.replace('-', '_')}")
+    module = _module(name)
     application = typer.Typer(add_completion=False, rich_markup_mode="rich" if sys.stdout.isatty() else None,
                               context_settings={"help_option_names": ["-h", "--help"]})
     application.command()(command_of(name, module.main, module.__doc__))
@@ -167,6 +171,11 @@ def _status_of(error: BaseException) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Run one tool, named by the first argument, and exit with its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if "DRTOOLS_COMPLETE" in os.environ:
+        from drtools import completion
+
+        print(completion.answer(arguments, {name: first_line(name) for name in tool_names()}, lambda name: _flat_parameters(_module(name).main)[0]))
+        return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_list_tools())
         return

@@ -1,0 +1,95 @@
+"""What the Tab key offers: names of tools, flags, the values of those that have choices; for all else the shell's own file names.
+
+A shell's script (`drtools completion SHELL` prints it) runs the command line as it stands, up to the word at the cursor, with
+DRTOOLS_COMPLETE set. The answer is the line `files`, or the line `words` and then a candidate a line, with a tab and its help after it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from inspect import Parameter
+from types import NoneType
+from typing import Literal, NamedTuple, get_args, get_origin
+
+from typer.models import ArgumentInfo, OptionInfo
+
+VARIABLE = "DRTOOLS_COMPLETE"
+
+
+class Flag(NamedTuple):
+    """A flag or, without `names`, an argument of a tool. `kind` is bool for a flag without a value; `choices` are all its values, if they are named."""
+
+    names: tuple[str, ...]
+    kind: type
+    choices: tuple[str, ...]
+    many: bool
+    help: str
+
+
+HELP = Flag(("-h", "--help"), bool, (), False, "show the flags")
+
+
+def flags_of(parameters: list[Parameter]) -> list[Flag]:
+    """Return a tool's flags and arguments by its flat parameters, whose annotations are those that typer reads."""
+    flags = []
+    for parameter in parameters:
+        annotated, *notes = get_args(parameter.annotation)
+        info = next(note for note in notes if isinstance(note, OptionInfo | ArgumentInfo))
+        kinds = [kind for kind in get_args(annotated) if kind is not NoneType] if NoneType in get_args(annotated) else [annotated]
+        many = get_origin(kinds[0]) is list
+        kind = get_args(kinds[0])[0] if many else kinds[0]
+        said = [name for name in (info.default, *(info.param_decls or ())) if isinstance(name, str)]  # typer keeps the first name as a default
+        names = () if isinstance(info, ArgumentInfo) else tuple(said or [f"--{parameter.name.replace('_', '-')}"])
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        flags.append(Flag(names, str if choices else kind, choices, many, info.help or ""))
+    return flags
+
+
+def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[str], list[Parameter]]) -> str:
+    """Return the answer to a Tab.
+
+    `words` are those after the command, the last up to the cursor (empty after a space); `tools` the tools' names with their first
+    lines; `parameters_of` gives a tool's flat parameters, and is asked for one tool at most.
+    """
+    current = words[-1] if words else ""
+    if len(words) < 2:
+        flags = {"--help": "list the tools", "--version": "print the version"} if current.startswith("-") else {}
+        return _lines((name, said) for name, said in {**tools, **flags}.items() if name.startswith(current))
+    if words[0] not in tools:
+        return _lines(())
+    flags = [*flags_of(parameters_of(words[0])), HELP]
+    given, waiting, only_arguments = _read([word for word in words[1:-1] if word != "="], flags)  # bash makes three words of --flag=value
+    name, is_joined, value = current.partition("=")
+    if waiting is None and is_joined and name.startswith("--"):
+        joined = next((flag for flag in flags if name in flag.names), HELP)
+        return _values(joined, value, f"{name}=")
+    if waiting is not None:
+        return _values(waiting, current, "")
+    argument = next((flag for flag in flags if not flag.names), None)
+    if only_arguments or argument and not current.startswith("-"):
+        return _values(argument, current, "") if argument else _lines(())
+    offered = [flag for flag in flags if flag.names and (flag.many or flag not in given)]
+    return _lines((name, flag.help) for flag in offered for name in flag.names if name.startswith(current) and (name.startswith("--") or current == name))
+
+
+def _read(words: list[str], flags: list[Flag]) -> tuple[list[Flag], Flag | None, bool]:
+    """Return the flags that were said, the one that waits for its value, and whether `--` stood among the words."""
+    by_name = {name: flag for flag in flags for name in flag.names}
+    given, waiting = [], None
+    for word in words:
+        if waiting is not None:
+            waiting = None
+        elif word == "--":
+            return given, None, True
+        elif word.split("=")[0] in by_name:
+            given.append(by_name[word.split("=")[0]])
+            waiting = given[-1] if given[-1].kind is not bool and "=" not in word else None
+    return given, waiting, False
+
+
+def _values(flag: Flag, beginning: str, before: str) -> str:
+    if flag.choices:
+        return _lines((before + choice, "") for choice in flag.choices if choice.startswith(beginning))
+    return "files" if flag.kind is str else _lines(())
+
+
+def _lines(candidates: Iterator[tuple[str, str]] | tuple) -> str:
+    return "\n".join(["words", *(f"{name}\t{said}".rstrip() for name, said in candidates)])
