@@ -1,5 +1,6 @@
 # make quickstart   a retriever trained, indexed, searched and measured on this machine's own docstrings
 # make test         the test suite
+# make examples     every example end to end on a small collection, a few steps each
 # Each sets up .venv if it is missing. PYTHON=python3.12 chooses the interpreter (3.11 or later).
 
 SHELL := bash
@@ -10,7 +11,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: help quickstart test benchmark clean
+.PHONY: help quickstart test examples clean
 help:
 	@grep '^# ' Makefile | cut -c3-
 
@@ -25,6 +26,9 @@ quickstart: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest
+
+examples: $(VENV)/ready
+	@$(MAKE) --no-print-directory -f examples/Makefile
 
 clean:
 	rm -rf $(VENV) build quickstart *.egg-info
