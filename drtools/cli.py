@@ -10,7 +10,6 @@ import functools
 import importlib
 import inspect
 import os
-import re
 import signal
 import sqlite3
 import sys
@@ -21,6 +20,7 @@ from types import FrameType, ModuleType
 
 from drtools import console
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
+from drtools.layout import terminal_width, wrapped
 
 TOOLS = Path(__file__).parent / "tools"
 
@@ -38,8 +38,8 @@ def first_line(name: str) -> str:
 
 def _list_tools() -> str:
     rows = [(f"  {name}", first_line(name)) for name in tool_names()]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name.ljust(width)}  {line}" for name, line in rows]
+    first, width = max(len(name) for name, _ in rows), terminal_width(sys.stdout)
+    lines = [wrapped(f"{name.ljust(first)}  {line}", width, later=" " * (first + 2)) for name, line in rows]
     return "\n".join(["usage: drtools TOOL [FLAGS ...]      drtools TOOL --help", "", *lines])
 
 
@@ -100,7 +100,8 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
 
     call.__signature__ = inspect.Signature(flat)
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
-    call.__doc__ = re.sub(r"(?m)(?<=\n\n)(?=    )", "\b\n", help_text)  # keeps the lines of an example apart
+    paragraphs = inspect.cleandoc(help_text).split("\n\n")
+    call.__doc__ = "\n\n".join("\b\n" + part if part.startswith("    ") else " ".join(part.split("\n")) for part in paragraphs)  # \b keeps the lines of an example apart
     del call.__wrapped__
     return call
 

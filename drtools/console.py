@@ -5,22 +5,31 @@ Data never pass here. `configure` is called once by the command line; every othe
 
 import json
 import os
+import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.errors import UserError
+from drtools.layout import progress_line
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_OF_RATE = 60.0
 
-_settings = {"tool": "drtools", "quiet": False, "log_json": False, "strict": False}
+_settings = {"tool": "drtools", "quiet": False, "log_json": False, "strict": False, "data_on_stdout": False}
 _notices: list[str] = []
 
 
 def configure(tool: str, quiet: bool = False, log_json: bool = False, strict: bool = False) -> None:
     """Set how this process speaks, and forget the notices of an earlier tool."""
-    _settings.update(tool=tool, quiet=quiet, log_json=log_json, strict=strict)
+    _settings.update(tool=tool, quiet=quiet, log_json=log_json, strict=strict, data_on_stdout=False)
     _notices.clear()
 
 
@@ -86,62 +95,121 @@ def say_notices() -> None:
         say(f"note: {text}")
 
 
+class Moment(NamedTuple):
+    """How far work was at a time (seconds of the monotonic clock)."""
+
+    time: float
+    done: int
+    tokens: int
+
+
 class Progress:
-    """Counts work done and shows it: a live bar on a terminal, elsewhere a plain line every 30 s."""
+    """Counts work done and shows it: a live line on a terminal, elsewhere a plain line every 30 s."""
 
     def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.done = self.start_done = done
+        self.description, self.total, self.unit, self.done = description, total, unit, done
         self.numbers: dict[str, object] = {}
-        self.started = self.last_line = time.monotonic()
-        self.bar = None
+        self.begin = self.latest = Moment(time.monotonic(), done, 0)
+        self.past: deque[Moment] = deque()  # the last of each second of the last minute in which something was done
+        self.second = self.last_line = self.begin.time
 
     def advance(self, count: int = 1, **numbers: object) -> None:
-        """Count `count` more, with the numbers of the moment (loss, tokens/s ...)."""
+        """Count `count` more, with the numbers of the moment (loss ...); `tokens` are all so far, and are told as a rate."""
         self.done += count
         self.numbers.update(numbers)
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, words=self._words())
-        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.last_line = time.monotonic()
+        self.latest = Moment(time.monotonic(), self.done, self.numbers.get("tokens", 0))
+        if self.past and self.latest.time - self.second < 1:
+            self.past.pop()
+        else:
+            self.second = self.latest.time
+        self.past.append(self.latest)
+        while len(self.past) > 2 and self.latest.time - self.past[1].time > SECONDS_OF_RATE:
+            self.past.popleft()
+        if self not in _shown and self.latest.time - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = self.latest.time
             self._line()
 
-    def rate(self) -> float:
-        """Return units a second in this process."""
-        return (self.done - self.start_done) / max(time.monotonic() - self.started, 1e-9)
+    def is_settled(self) -> bool:
+        """Whether there is a rate that the start (loading, a first evaluation) has no part in."""
+        return len(self.past) > 1
 
-    def _words(self) -> str:
-        shown = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in self.numbers.items()]
-        return "  ".join([f"{self.rate():,.1f} {self.unit}/s", *shown])
+    def rate(self, what: str = "done") -> float:
+        """Return units (or tokens) a second in this process, of the last minute or so."""
+        since = self.past[0] if self.is_settled() else self.begin
+        return (getattr(self.latest, what) - getattr(since, what)) / max(self.latest.time - since.time, 1e-9)
+
+    def _details(self) -> list[str]:
+        """Return time left, rate and numbers in words, the most important first."""
+        rate = self.rate()
+        left = [f"{seconds_as_words((self.total - self.done) / rate)} left"] if self.total and rate > 0 else []
+        numbers = {name: value for name, value in self.numbers.items() if name != "tokens"}
+        tokens = [f"{rate_as_words(self.rate('tokens'))} tokens/s"] if "tokens" in self.numbers else []
+        return [*left, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *(f"{name.replace('_', ' ')} {_as_word(value)}" for name, value in numbers.items())]
+
+    def live_line(self, width: int, ascii_only: bool) -> str:
+        """Return the line for a terminal of `width` columns; no rate and no time left before there is news of both."""
+        count = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,} {self.unit}"
+        return progress_line(width, self.description, count, self.done / self.total if self.total else None, self._details() if self.is_settled() else [], ascii_only)
 
     def _line(self) -> None:
         if _settings["log_json"]:
             event("progress", what=self.description, done=self.done, total=self.total, unit=self.unit,
                   per_second=round(self.rate(), 3), **self.numbers)
             return
-        left = ""
-        if self.total and self.rate() > 0:
-            left = f"  {100 * self.done / self.total:.0f}%  {seconds_as_words((self.total - self.done) / self.rate())} left"
-        of = f" of {self.total:,}" if self.total else ""
-        say(f"{self.description}: {self.done:,}{of} {self.unit}{left}  {self._words()}")
+        of, share = (f" of {self.total:,}", [f"{100 * self.done / self.total:.0f}%"]) if self.total else ("", [])
+        say("  ".join([f"{self.description}: {self.done:,}{of} {self.unit}", *share, *self._details()]))
+
+
+class _Lines:
+    """What rich draws again and again: a line for each work under way, the outer first."""
+
+    def __rich_console__(self, screen: "Console", options: "ConsoleOptions") -> "Iterator[Text]":
+        from rich.text import Text
+
+        lines = [counter.live_line(options.max_width - 1, options.ascii_only) for counter in list(_shown)]
+        yield Text("\n".join(lines), no_wrap=True, overflow="crop")
+
+
+_shown: list[Progress] = []
+
+
+def _can_live() -> bool:
+    """Whether a person watches a terminal that lines can be drawn anew on, and no data go to it or into a pipe of the same terminal."""
+    quiet = _settings["quiet"] or _settings["log_json"] or _settings["data_on_stdout"] or not _is_first_rank()
+    return not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def leave_terminal_to_data() -> None:
+    """Draw no live line from now on: data go to standard output, to the same terminal or through a pipe to a tool that draws its own."""
+    _settings["data_on_stdout"] = os.isatty(1) or stat.S_ISFIFO(os.fstat(1).st_mode)
 
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Progress]:
     """Show the progress of a stretch of work; `done` units were done by an earlier process."""
     counter = Progress(description, total, unit, done)
-    live = sys.stderr.isatty() and not _settings["quiet"] and not _settings["log_json"] and _is_first_rank()
-    if not live:
+    if not _can_live():
         yield counter
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+    from rich.live import Live
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[words]}"))
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as counter.bar:
-        counter.task = counter.bar.add_task(description, total=total, completed=done, words="")
-        yield counter
+    _shown.append(counter)
+    outer = len(_shown) == 1
+    try:
+        with Live(_Lines(), console=Console(stderr=True), transient=True, redirect_stdout=False) if outer else nullcontext():
+            yield counter
+    finally:
+        _shown.remove(counter)
+
+
+def rate_as_words(rate: float) -> str:
+    """Write a rate with three digits: `1,234`, `56.7`, `0.123`."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _as_word(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def seconds_as_words(seconds: float) -> str:
@@ -161,13 +229,3 @@ def bytes_as_words(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows of words in columns: the first to the left, the others to the right, two spaces between."""
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

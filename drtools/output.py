@@ -280,6 +280,7 @@ class _Stdout(Work):
 
     def __init__(self, request: dict) -> None:
         super().__init__(Path("-"), request)
+        console.leave_terminal_to_data()
         self.stream = sys.stdout.buffer
 
     def save(self, **state: object) -> None:

@@ -12,7 +12,7 @@ from drtools.cli import first_line, tool_names
 
 PACKAGE = Path(drtools.__file__).parent
 # from the top; a room imports itself and what stands below it
-FLOORS = ["tools", "showing", "training", "retrieval", "evaluation", "batches", "models", "losses", "releases", "output", "formats", "manifest", "console", "errors"]
+FLOORS = ["tools", "showing", "training", "retrieval", "evaluation", "batches", "models", "losses", "releases", "output", "formats", "manifest", "console", "layout", "errors"]
 ANYWHERE = {"errors", "randomness", "flags", "__init__"}  # flags: names and types alone
 HEAVY = {"numpy", "torch", "transformers", "faiss", "pyserini", "jnius", "pytrec_eval", "scipy", "peft", "matplotlib", "pandas"}
 # rooms that are only ever imported inside a function, and may therefore import numpy and torch at their top

@@ -2,7 +2,7 @@
 
 import sys
 
-from drtools import console
+from drtools import layout
 from drtools.evaluation.measures import mean
 from drtools.evaluation.significance import holm, paired_t_test
 
@@ -26,12 +26,13 @@ def print_table(runs: list[str], results: list[dict], compared: list[dict], quer
         rows.append([run, *(f"{mean(result[name]):.4f}{mark}" for name, mark in zip(names, marks, strict=True))])
         if against:
             rows.append(["  p against the first", *(f"{against[name][1]:.4f} " for name in names)])
-    print(console.aligned(rows))
+    width = layout.terminal_width(sys.stdout)
+    print(layout.aligned(rows, width))
     words = f"{queries:,} judged queries"
     if len(runs) > 1:
         holm_words = f", Holm-corrected over {len(runs) - 1} runs" if len(runs) > 2 else ""
         words += f"; * differs from {runs[0]}, p < {alpha:g} (two-tailed paired t-test{holm_words})"
-    print(words)
+    print(layout.wrapped(words, width))
 
 
 def print_per_query(runs: list[str], results: list[dict]) -> None:

@@ -1,13 +1,15 @@
 """Hits for a person: rank, score, title, and the passage of the text that holds most of the words."""
 
+import os
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 from drtools import console
+from drtools.layout import terminal_width, wrapped
 
 SNIPPET_CHARACTERS = 240
+WIDEST = 100  # columns of a text that is easily read
 
 
 def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
@@ -37,9 +39,15 @@ def show_hits(words: str, hits: dict[str, float], corpus: str | None) -> None:
         console.say(f"note: no titles and texts, since the corpus {corpus or ''} is not at hand; say --corpus")
     if not hits:
         print("nothing was found")
-    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    terminal = terminal_width(sys.stdout)
+    width = min(terminal or WIDEST, WIDEST)
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else ("", "")
     for place, (document_id, score) in enumerate(hits.items(), start=1):
         document = store.get(document_id) if store else None
-        print(f"{place:>3}  {score:8.4f}  {bold}{(document.title if document else '') or document_id}{plain}" + (f"  [{document_id}]" if document and document.title else ""))
+        before, title = f"{place:>3}  {score:8.4f}  ", (document.title if document else "") or document_id
+        name = f"  [{document_id}]" if title != document_id else ""
+        head = wrapped(" " * len(before) + title + name, width if terminal else None, later=" " * 15)[len(before) :]
+        titled = head[: len(head) - len(name.strip())].rstrip()
+        print(before + bold + titled + plain + head[len(titled) :])
         if document:
-            print(textwrap.fill(snippet(document.text, words), width=100, initial_indent=" " * 15, subsequent_indent=" " * 15))
+            print(wrapped(" " * 15 + snippet(document.text, words), width, later=" " * 15))

@@ -18,12 +18,13 @@ runs and --agreement: KL divergence and Kendall's tau of the students' scores an
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console, flags, output
+from drtools import flags, layout, output
 from drtools.errors import UserError
 
 SCORE_BINS = 50
@@ -87,7 +88,7 @@ def main(
         content = {"depth": depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
         work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
-    print("\n\n".join(f"{analysis.title}\n{console.aligned(analysis.table)}" for analysis in made))
+    print("\n\n".join(f"{analysis.title}\n{layout.aligned(analysis.table, layout.terminal_width(sys.stdout))}" for analysis in made))
 
 
 def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:

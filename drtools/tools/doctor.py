@@ -5,21 +5,20 @@ Lines begin with `ok`, `note` (some tools miss it, or it is not as it should be)
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 
 from drtools.errors import WorldError
+from drtools.layout import terminal_width, wrapped
 
 
 def main() -> None:
     """Compose: look, print, and fail if something that every tool needs is missing."""
     from drtools.showing.machine import findings
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    width = terminal_width(sys.stdout)
     missing = []
     for finding in findings():
-        print(textwrap.fill(f"{finding.state.ljust(4)}  {finding.name.ljust(11)}  {finding.found}", width, subsequent_indent=" " * 19, break_long_words=False, break_on_hyphens=False))
+        print(wrapped(f"{finding.state.ljust(4)}  {finding.name.ljust(11)}  {finding.found}", width, later=" " * 19))
         sys.stdout.flush()
         if finding.state == "bad":
             missing.append(finding.name)

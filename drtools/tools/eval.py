@@ -29,7 +29,7 @@ def main(
     answers: Annotated[str | None, Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS), flags.Role.INPUT] = None,
     corpus: Annotated[str | None, Option(help="--answers: the texts to find them in", rich_help_panel=ANSWERS), flags.Role.INPUT] = None,
     answer_match: Annotated[Literal["string", "regex"], Option(help="string: words in their order, whatever their case; regex: regular expressions", rich_help_panel=ANSWERS)] = "string",
-    measures: Annotated[str | None, Option(help="measures with commas between; default nDCG@10,RR@10,R@100, with --answers Success@20,Success@100")] = None,
+    measures: Annotated[str | None, Option(help="measures with commas between; default nDCG@10, RR@10, R@100, with --answers Success@20, Success@100")] = None,
     min_rel: flags.MinRel = 1,
     only: flags.Only = None,
     rank_order: Annotated[bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")] = False,

@@ -12,6 +12,7 @@ The tree at the end names every input, theirs, and so on back to the corpus, and
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import console, flags, manifest
+from drtools.layout import terminal_width, wrapped
 
 
 def main(
@@ -34,27 +36,32 @@ def main(
     from drtools.showing.kinds import kind_of
     from drtools.showing.lineage import lineage_lines, made_by, manifest_of
 
+    width = terminal_width(sys.stdout)
+
+    def say(line: str) -> None:
+        print(wrapped(line, width, later=" " * (len(line) - len(line.lstrip()) + 4)))
+
     path = described(Path(what))
     kind = kind_of(path)
     record = manifest_of(path) or {}
-    print(f"{path}: {kind}, {console.bytes_as_words(size_of(path))}" + (f", made by {made_by(record)}" if record else ""))
+    say(f"{path}: {kind}, {console.bytes_as_words(size_of(path))}" + (f", made by {made_by(record)}" if record else ""))
     for line in release_lines(path):
-        print(line)
+        say(line)
     for name, value in (record.get("counts") or {}).items():
-        print(f"{name}: {value:,}")
+        say(f"{name}: {value:,}")
     for text in record.get("notices", ()):
-        print(f"note: {text}")
+        say(f"note: {text}")
     for line in content(path, kind, corpus, queries, query, count, depth):
-        print(line)
+        say(line)
     arguments = record.get("request", {}).get("arguments", {})
     said = {name: value for name, value in arguments.items() if value not in (None, False, [], "") and not is_input(value)}
     if said:
-        print("with " + ", ".join(f"{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in said.items()))
+        say("with " + ", ".join(f"{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in said.items()))
     tree = list(lineage_lines(path))
     if tree:
-        print("made from")
+        say("made from")
     for line in tree:
-        print(line)
+        say(line)
 
 
 def described(path: Path) -> Path:
