@@ -23,6 +23,7 @@ from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, Worl
 from drtools.layout import terminal_width, wrapped
 
 TOOLS = Path(__file__).parent / "tools"
+LEAST_PANELS = 90  # columns: in fewer, the boxes of --help cut long flags
 
 
 def tool_names() -> list[str]:
@@ -114,7 +115,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
     import typer
 
     module = _module(name)
-    application = typer.Typer(add_completion=False, rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    application = typer.Typer(add_completion=False, rich_markup_mode="rich" if (terminal_width(sys.stdout) or 0) >= LEAST_PANELS else None,
                               context_settings={"help_option_names": ["-h", "--help"]})
     application.command()(command_of(name, module.main, module.__doc__))
     command = typer.main.get_command(application)
@@ -124,8 +125,8 @@ def _invoke(name: str, arguments: list[str]) -> None:
         raise UserError(f"{error.format_message()} (drtools {name} --help lists the flags)") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
-    if isinstance(status, int) and status:
-        raise SystemExit(status)
+    if status == 130:  # typer takes an interrupt for an exit, in silence
+        raise KeyboardInterrupt
     console.check_strict()
     console.say_notices()
     sys.stdout.flush()
