@@ -6,6 +6,7 @@ A parameter whose type is a dataclass is expanded into that dataclass's fields, 
 
 import ast
 import dataclasses
+import difflib
 import functools
 import importlib
 import inspect
@@ -122,7 +123,8 @@ def _invoke(name: str, arguments: list[str]) -> None:
     try:
         status = command.main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
     except typer.TyperException as error:
-        raise UserError(f"{error.format_message()} (drtools {name} --help lists the flags)") from None
+        quotes = "; what has spaces, as a question has, goes into quotes" if "extra argument" in error.format_message() else ""
+        raise UserError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     if status == 130:  # typer takes an interrupt for an exit, in silence
@@ -188,7 +190,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     console.configure("drtools")
     if arguments[0] not in tool_names():
-        console.error(f"no tool is named {arguments[0]!r}; the tools are: {', '.join(tool_names())}")
+        near = difflib.get_close_matches(arguments[0].lower().replace("_", "-"), tool_names(), n=3)
+        console.error(f"no tool is named {arguments[0]!r}; " + (f"did you mean {' or '.join(near)}? drtools by itself lists all" if near else f"the tools are: {', '.join(tool_names())}"))
         raise SystemExit(2)
     console.configure(arguments[0])
     signal.signal(signal.SIGTERM, _terminate)

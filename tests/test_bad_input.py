@@ -97,7 +97,7 @@ MALFORMED = {
     "Latin-1": (lambda w: encode(w, text(w, "c.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "b", "text": "caf\xe9"}\n'.encode("latin-1"))), ["c.jsonl:2", "UTF-8", "0xe9"]),
     "UTF-16": (lambda w: encode(w, text(w, "c.jsonl", '{"_id": "a", "text": "x"}\n'.encode("utf-16"))), ["c.jsonl:1"]),
     "truncated gzip": (lambda w: encode(w, text(w, "c.jsonl.gz", gzip.compress(Path(w.corpus).read_bytes())[:-20])), ["c.jsonl.gz:", "cut short or damaged"]),
-    "not gzip at all": (lambda w: encode(w, text(w, "c.jsonl.gz", '{"_id": "a", "text": "x"}\n')), ["c.jsonl.gz:1", "damaged"]),
+    "not gzip at all": (lambda w: encode(w, text(w, "c.jsonl.gz", '{"_id": "a", "text": "x"}\n')), ["c.jsonl.gz:1", "not gzip"]),
     "an empty corpus": (lambda w: encode(w, text(w, "c.jsonl", "")), ["c.jsonl", "no documents"]),
     "an empty gzip corpus": (lambda w: encode(w, text(w, "c.jsonl.gz", gzip.compress(b""))), ["no documents"]),
     "no queries": (lambda w: ["search", "--vectors", w.folder / "vectors", "--queries", text(w, "q.jsonl", "\n")], ["no queries"]),
@@ -150,7 +150,14 @@ MALFORMED = {
     "weights for other runs": (lambda w: ["fuse", w.run, w.run, "--weights", "1,2,3"], ["3 weights for 2 runs"]),
     "a question and queries": (lambda w: ["search", "--vectors", w.folder / "vectors", "--queries", w.queries, "fox"], ["either"]),
     "an output that is not ours": (lambda w: (os.mkdir(w.folder / "out"), encode(w, w.corpus))[1], ["not a finished output"]),
-    "an unknown tool": (lambda w: ["encodes"], ["no tool is named 'encodes'"]),
+    "an unknown tool": (lambda w: ["encodes"], ["no tool is named 'encodes'", "did you mean encode"]),
+    "a tool that is like none": (lambda w: ["xyzzy"], ["no tool is named 'xyzzy'", "train-star"]),
+    "a question without quotes": (lambda w: ["search", "--index", w.folder / "bm25", "the", "fox"], ["fox", "quotes"]),
+    "queries with a header": (lambda w: ["search", "--index", w.folder / "bm25", "--queries", text(w, "q.tsv", "qid\ttext\n1\tfox\n")], ["q.tsv:1", "header", "tail"]),
+    "judgements with another header": (lambda w: ["eval", "--qrels", text(w, "x.tsv", "qid\tpid\trel\nq1\td1\t1\n"), w.run], ["x.tsv:1", "query-id"]),
+    "gzip without its name": (lambda w: encode(w, text(w, "c.jsonl", gzip.compress(b'{"_id": "a", "text": "b"}'))), ["c.jsonl:1", "add .gz"]),
+    "a file for an index": (lambda w: ["search", "--index", w.corpus, "fox"], ["a file was found where an index folder was expected"]),
+    "nothing to show": (lambda w: ["show", text(w, "x", "")], ["no line"]),
 }
 
 

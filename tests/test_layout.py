@@ -58,11 +58,11 @@ def test_a_narrow_table():
         "                        0.1234*  0.2345*",
         "  p against the first   0.0062   0.0072",
         "",
-        "                         R@100   Success@5",
-        "bm25.run                0.9697      0.9091",
+        "                        R@100   Success@5",
+        "bm25.run               0.9697      0.9091",
         "runs/of/a/long/experiment/with-many-settings.run",
-        "                        0.3456*     0.4567*",
-        "  p against the first   0.0096      1.0000"])
+        "                       0.3456*     0.4567*",
+        "  p against the first  0.0096      1.0000"])
 
 
 def test_no_number_is_ever_cut():

@@ -14,6 +14,7 @@ DOCUMENT_ID_KEYS = ("_id", "id", "docid")
 DOCUMENT_TEXT_KEYS = ("text", "contents")
 QUERY_ID_KEYS = ("_id", "id", "query_id", "qid")
 QUERY_TEXT_KEYS = ("text", "query", "contents")
+QUERY_HEADER = {"id", "_id", "qid", "query-id", "query_id", "text", "query", "question"}  # of a TSV, where none is read
 
 
 class Document(NamedTuple):
@@ -145,6 +146,8 @@ def read_queries(path: str | Path) -> dict[str, str]:
             columns = decode(line, path, number).split("\t")
             if len(columns) != 2:
                 raise UserError(f"{shown(path)}:{number}: {len(columns)} columns, expected `qid<TAB>text`")
+            if number == 1 and columns[0].lower() in QUERY_HEADER and columns[1].lower() in QUERY_HEADER:
+                raise UserError(f"{shown(path)}:1: found a header ({columns[0]}, {columns[1]}), expected `qid<TAB>text` from the first line on; take it out (tail -n +2)")
             query_id, text = checked_id(columns[0], path, number), columns[1]
         if query_id in queries:
             raise UserError(f"{shown(path)}:{number}: the query id {query_id!r} stands on line {lines[query_id]} too; ids must be unique")

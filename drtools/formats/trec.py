@@ -106,6 +106,8 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
             width = len(split(text))
             if [name.lower().replace("_", "-") for name in split(text)] == BEIR_HEADER:
                 continue
+            if width in (3, 4) and not any(sign.isdigit() for sign in text):
+                raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, score; write that header, or take the line out")
         columns = split(text)
         if len(columns) != width or width not in (3, 4) or "" in columns:
             forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"

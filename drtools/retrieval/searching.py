@@ -227,6 +227,8 @@ def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFla
 
 def index_kind(folder: str) -> str:
     """Return `lucene` or `faiss`; UserError for a folder that is no finished index."""
+    if Path(folder).is_file():
+        raise UserError(f"{folder}: a file was found where an index folder was expected; build one with `drtools index`")
     kind = manifest.read(folder).get("kind")
     if kind not in ("lucene", "faiss"):
         advice = "search it with --vectors" if kind == "vectors" else "build one with `drtools index`"

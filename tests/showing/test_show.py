@@ -111,7 +111,7 @@ def test_files_that_nobody_here_made_manifests_and_releases(made, drtools):
     assert "index: faiss by index" in out and "--documents corpus.jsonl" in out and "see above" in out
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), ("", "found ''"), ("one two\n", "found 'one two'"), ('{"a": \n', "not one JSON object a line")])
+@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), ("", "found no line"), ("one two\n", "found 'one two'"), ('{"a": \n', "not one JSON object a line")])
 def test_what_cannot_be_shown_is_one_line(tmp_path, drtools, content, said):
     path = tmp_path / "x"
     if content is not None:
