@@ -16,7 +16,7 @@ myst_heading_anchors = 3
 smartquotes = False  # `--model` has two dashes
 html_theme = "furo"
 html_title = f"drtools {__version__}"
-html_copy_source = False
+html_copy_source = html_show_copyright = html_show_sphinx = False
 html_static_path = ["static"]
 html_css_files = ["drtools.css"]
 html_math_renderer = "mathml"

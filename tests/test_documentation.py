@@ -39,7 +39,6 @@ NOT_RUN = {
     "make": "sets up an environment; the examples' Makefiles have tests of their own",
     "pip": "installs",
     "torchrun": "starts several processes; two of them are compared with one in tests/training/test_processes.py",
-    "python": "a benchmark",
 }
 
 
@@ -123,6 +122,26 @@ def test_there_is_a_page_with_every_flag_of_every_tool():
         assert page.count("```{option} ") == len(command(name).params)
     assert "[mine-negatives](mine-negatives.md)" in made["tools/train-star"]
     assert re.search(r"```{option} --schedule <linear\|constant>\n.*`linear`\)\n```", made["tools/train-star"])
+
+
+OTHERS_FLAGS = {"--help", "--nproc-per-node", "-c"}  # every tool's, torchrun's, trec_eval's
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_flags_and_defaults_in_sentences_are_those_of_tools(name):
+    """What stands as `--flag` is a tool's, and `--flag` (number) is the default of one, or what its help calls so."""
+    known: dict[str, list[str]] = {}
+    for tool in tool_names():
+        for parameter in command(tool).params:
+            for option in parameter.opts:
+                known.setdefault(option, []).append(f"{parameter.default} {parameter.help}")
+    text = re.sub(r"(?s)```.*?```", "", PAGES[name])
+    said = re.findall(r"(?<![\w-])--?[a-z][a-z-]+", " ".join(re.findall(r"`([^`]*)`", text)))
+    assert set(said) - set(known) - OTHERS_FLAGS == set()
+    for flag, number in re.findall(r"`(--[a-z-]+)` \((\.?\d[\d.,]*\d|\d)\b", text):
+        value = float(number.replace(",", ""))
+        numbers = [float(found) for told in known[flag] for found in re.findall(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)", told)]
+        assert value in numbers, f"{flag} ({number}): {known[flag]}"
 
 
 def anchors(page: str) -> set[str]:
