@@ -1,5 +1,6 @@
 # make quickstart   a retriever trained, indexed, searched and measured on this machine's own docstrings
 # make test         the test suite
+# make examples     every example end to end on a small collection, a few steps each
 # make docs         the documentation as a site: build/docs/index.html
 # Each sets up .venv if it is missing. PYTHON=python3.12 chooses the interpreter (3.11 or later).
 
@@ -11,7 +12,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: help quickstart test docs clean
+.PHONY: help quickstart test examples docs clean
 help:
 	@grep '^# ' Makefile | cut -c3-
 
@@ -26,6 +27,9 @@ quickstart: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest
+
+examples: $(VENV)/ready
+	@$(MAKE) --no-print-directory -f examples/Makefile
 
 $(VENV)/docs-ready: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,docs]'

@@ -26,7 +26,7 @@ def printed(example: str, *words: object, folder: Path) -> list[list[str]]:
     done = make(example, "-n", *words, folder=folder)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
-    return [shlex.split(line)[1:] for line in done.stdout.splitlines() if line.startswith("drtools ")]
+    return [shlex.split(line)[1:] for line in done.stdout.replace("\\\n", " ").splitlines() if line.startswith("drtools ")]
 
 
 def arguments_of(words: list[str]) -> list[str]:
