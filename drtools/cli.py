@@ -18,10 +18,14 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, ModuleType
+from typing import TYPE_CHECKING
 
 from drtools import console
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
 from drtools.layout import terminal_width, wrapped
+
+if TYPE_CHECKING:
+    from typer.core import TyperCommand
 
 TOOLS = Path(__file__).parent / "tools"
 LEAST_PANELS = 90  # columns: in fewer, the boxes of --help cut long flags
@@ -112,16 +116,22 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"drtools.tools.{name.replace('-', '_')}")
 
 
-def _invoke(name: str, arguments: list[str]) -> None:
+def command(name: str) -> "TyperCommand":
+    """Return a tool as a command: its parameters, which `--help` and the documentation list, and what parses and runs it."""
     import typer
 
     module = _module(name)
     application = typer.Typer(add_completion=False, rich_markup_mode="rich" if (terminal_width(sys.stdout) or 0) >= LEAST_PANELS else None,
                               context_settings={"help_option_names": ["-h", "--help"]})
     application.command()(command_of(name, module.main, module.__doc__))
-    command = typer.main.get_command(application)
+    return typer.main.get_command(application)
+
+
+def _invoke(name: str, arguments: list[str]) -> None:
+    import typer
+
     try:
-        status = command.main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
+        status = command(name).main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
     except typer.TyperException as error:
         quotes = "; what has spaces, as a question has, goes into quotes" if "extra argument" in error.format_message() else ""
         raise UserError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
