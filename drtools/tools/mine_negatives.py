@@ -125,7 +125,7 @@ def mine(source, queries, positives, mining, by_rank, work) -> Counter:
                 work.stream.write(example.line())
             progress.advance(1)
             if counts["queries"] % QUERIES_A_SAVE == 0:
-                work.save(done=done + progress.done - progress.start_done, counts=dict(counts))
+                work.save(done=done + progress.done - progress.begin.done, counts=dict(counts))
     return counts
 
 
