@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -103,12 +102,12 @@ def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_
         assert words in outcome.err
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, environment):
+def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, program, environment):
     arguments = ("--steps", "60", "--evaluate-every-steps", "7", "--save-every-minutes", "0", "--threads", "2",
                  "--refresh-every-steps", "17", "--refresh-ranks", "1-20", "--refresh-negatives", "3")
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *arguments)).status == 0
     whole = load_file(tmp_path / "whole/model.safetensors")
-    words = [sys.executable, "-m", "drtools", *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
+    words = [program, *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
     for kill, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM), (1.3, signal.SIGKILL)):
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
