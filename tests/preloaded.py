@@ -59,6 +59,7 @@ def program(folder: Path):
                     os.close(shared[1])
                 needed.connect(address)
             needed.sendall(b"\n")
+        needed.recv(16)  # it has loaded everything
         yield str(script)
 
 
@@ -86,7 +87,8 @@ def serve(listening: socket.socket, lock: int) -> tuple[dict, list[int]]:
             if connection in ready and ended not in ready:  # its client was killed
                 os.kill(child, signal.SIGKILL)
             if connection in ready or ended in ready:
-                end(connection, child)
+                tell(connection, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                connection.close()
                 os.close(ended)
                 del commands[connection]
         needing = [connection for connection in needing if connection not in ready]  # nothing comes from them but their end
@@ -95,13 +97,14 @@ def serve(listening: socket.socket, lock: int) -> tuple[dict, list[int]]:
             text, files = order_of(connection)
             if text == b"\n":
                 needing.append(connection)
+                tell(connection, 0)
             elif text.endswith(b"\n"):  # else it was killed before it had said all
                 child = os.fork()
                 if not child:
                     for other in (listening, connection, *needing, *commands):
                         other.close()
                     return json.loads(text), files
-                connection.sendall(f"{child}\n".encode())
+                tell(connection, child)
                 commands[connection] = child, os.pidfd_open(child)
             for file in files:
                 os.close(file)
@@ -121,11 +124,10 @@ def order_of(connection: socket.socket) -> tuple[bytes, list[int]]:
     return text, files
 
 
-def end(connection: socket.socket, child: int) -> None:
-    """Wait for a command's end and tell its status to its client, if that lives."""
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        connection.sendall(f"{status}\n".encode())
+def tell(connection: socket.socket, number: int) -> None:
+    """Tell a client a number, if it lives."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(f"{number}\n".encode())
 
 
 def become(order: dict, files: list[int]) -> None:

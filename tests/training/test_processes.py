@@ -34,10 +34,10 @@ def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several, si
         assert "already done" in several(size, command(toy, encoder_folder, tmp_path / "more", *words))
 
 
-def test_stopped_under_torchrun_it_ends_in_the_same_weights(toy, encoder_folder, tmp_path, several, environment):
+def test_stopped_under_torchrun_it_ends_in_the_same_weights(toy, encoder_folder, tmp_path, several, program, environment):
     words = ["--steps", "120", "--save-every-minutes", "0.005"]
     several(2, command(toy, encoder_folder, tmp_path / "whole", *words))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "-m", "drtools"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "--no-python", program]
     process = subprocess.Popen([*torchrun, *command(toy, encoder_folder, tmp_path / "stopped", *words)], env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list((tmp_path / "stopped.partial/working").glob("checkpoint-*")):
