@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import WORDS, write_jsonl
+from preloaded import kill
 
 
 def bytes_of(path: Path) -> dict[str, str]:
@@ -56,8 +57,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(larger, drtools, pro
     for moment in moments:
         process = subprocess.Popen([program, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL)
         time.sleep(moment)
-        process.kill()
-        process.wait()
+        kill(process)
     last = subprocess.run([program, *words, "-o", larger.folder / "killed"], env=environment, capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     assert bytes_of(larger.folder / "whole") == bytes_of(larger.folder / "killed"), moments
@@ -148,8 +148,7 @@ def test_a_killed_hnsw_index_ends_with_the_same_recall(larger, drtools, program,
     process = subprocess.Popen([program, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL)
     while not (larger.folder / "killed.partial").exists():
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    kill(process)
     assert not (larger.folder / "killed").exists()
     assert drtools(*words, "-o", larger.folder / "killed").status == 0
     recalls = [json.loads((larger.folder / name / "manifest.json").read_text())["recall"]["value"] for name in ("whole", "killed")]

@@ -1,7 +1,6 @@
 """distill-fgd from end to end on the toy collection: it learns, every ablation runs, it continues, processes equal one."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pieces_of import SIZE_FLAGS, cls_of, score_pieces
+from preloaded import kill
 from safetensors.numpy import load_file
 
 from tests.models.test_cross_encoder import rankers  # noqa: F401: a fixture
@@ -76,9 +76,7 @@ def test_killed_it_ends_in_the_same_weights(toy, start, drtools, tmp_path, progr
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
         time.sleep(0.01)
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert kill(process) == -signal.SIGKILL
     assert drtools(*command(toy, start, tmp_path / "killed", *arguments)).status == 0
     whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(whole[name], again[name]) for name in whole)

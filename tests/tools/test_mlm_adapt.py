@@ -1,7 +1,6 @@
 """mlm-adapt from end to end on the toy corpus: it learns the corpus, keeps the head, continues bit for bit."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from conftest import write_jsonl
+from preloaded import kill
 from safetensors.numpy import load_file
 
 
@@ -76,9 +76,7 @@ def test_killed_it_ends_in_the_same_weights_and_snapshots(toy, encoder_folder, d
         while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
             time.sleep(0.02)
         time.sleep(pause)
-        if process.poll() is None:
-            os.kill(process.pid, number)
-        assert process.wait() in (-number, 143, 0)
+        assert kill(process, number) in (-number, 143, 0)
         process.stderr.close()
     assert subprocess.run(line, env=environment, capture_output=True).returncode == 0
     for part in (".", "snapshots/25", "snapshots/70"):

@@ -1,9 +1,7 @@
 """train-ranker: it learns, continues bit for bit, trains as one in several processes, and its folder ranks elsewhere alike."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from preloaded import kill
 from safetensors.numpy import load_file
 
 from drtools.losses import contrastive, pointwise, ranknet
@@ -89,8 +88,7 @@ def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (tmp_path / "killed.partial/state.json").exists():
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert not (tmp_path / "killed").exists()
     done = drtools(*command(toy, body, tmp_path / "killed", *words))
     assert done.status == 0 and "continuing the work" in done.err
