@@ -21,7 +21,7 @@ from drtools.formats.jsonl import read_queries
 from drtools.formats.vectors import Ids, open_vectors
 from drtools.models.device import set_threads
 from drtools.retrieval import faiss_index
-from drtools.retrieval.fuse import linear
+from drtools.retrieval.fuse import scores_of, weigh
 from drtools.retrieval.joining import open_queries
 from drtools.retrieval.searching import LuceneSource
 
@@ -84,7 +84,7 @@ def main() -> None:
                 taken = milliseconds(dense, len(queries), arguments.rounds)
                 print(f"| {factory} | {name}, {opened.array.shape[1]} dimensions (encoding {encoding:.1f} ms) | {size_of(file) / 1e6:.1f} | {taken:.2f} |")
                 if name == "base":
-                    both = milliseconds(lambda query: linear([dense(query), by_words(query)], [1.0, 0.1], "none", "lowest"), len(queries), arguments.rounds)
+                    both = milliseconds(lambda query: weigh(scores_of([dense(query), by_words(query)], "none", "lowest"), [1.0, 0.1], DEPTH), len(queries), arguments.rounds)
                     print(f"| {factory} + Lucene | base + BM25 | {(size_of(file) + lucene_size) / 1e6:.1f} | {both:.2f} |")
 
 

@@ -18,9 +18,13 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from drtools import console
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
+
+if TYPE_CHECKING:
+    from typer.core import TyperCommand
 
 TOOLS = Path(__file__).parent / "tools"
 
@@ -105,16 +109,22 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     return call
 
 
-def _invoke(name: str, arguments: list[str]) -> None:
+def command(name: str) -> "TyperCommand":
+    """Return a tool as a command: its parameters, which `--help` and the documentation list, and what parses and runs it."""
     import typer
 
     module = importlib.import_module(f"drtools.tools.{name.replace('-', '_')}")
     application = typer.Typer(add_completion=False, rich_markup_mode="rich" if sys.stdout.isatty() else None,
                               context_settings={"help_option_names": ["-h", "--help"]})
     application.command()(command_of(name, module.main, module.__doc__))
-    command = typer.main.get_command(application)
+    return typer.main.get_command(application)
+
+
+def _invoke(name: str, arguments: list[str]) -> None:
+    import typer
+
     try:
-        status = command.main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
+        status = command(name).main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
     except typer.TyperException as error:
         raise UserError(f"{error.format_message()} (drtools {name} --help lists the flags)") from None
     except typer.Abort:

@@ -64,7 +64,7 @@ def bert(tmp_path_factory) -> str:
     return make_bert(tmp_path_factory.mktemp("bert") / "bert")
 
 
-def make_bert(folder: Path, seed: int = 0, hidden: int = 32) -> str:
+def make_bert(folder: Path, seed: int = 0, hidden: int = 32, positions: int = 64) -> str:
     """Write a small random BERT with its tokenizer."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
@@ -73,10 +73,10 @@ def make_bert(folder: Path, seed: int = 0, hidden: int = 32) -> str:
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=64)
+    tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=positions)
     torch.manual_seed(seed)
     body = BertModel(BertConfig(vocab_size=len(vocabulary), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4,
-                                intermediate_size=2 * hidden, max_position_embeddings=64))
+                                intermediate_size=2 * hidden, max_position_embeddings=positions))
     body.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -85,14 +85,18 @@ def make_bert(folder: Path, seed: int = 0, hidden: int = 32) -> str:
 @pytest.fixture(scope="session")
 def encoder_folder(bert, tmp_path_factory) -> str:
     """Make an encoder that sentence-transformers knows: the toy BERT, mean pooling, normalized."""
+    return make_encoder(tmp_path_factory.mktemp("encoder") / "encoder", bert)
+
+
+def make_encoder(folder: Path, bert: str, longest: int = 64) -> str:
+    """Write an encoder that sentence-transformers knows: a body, mean pooling, normalized."""
     from drtools.models.encoder import Encoder, load_body, save_encoder
     from drtools.models.heads import Normalize
     from drtools.models.settings import EncoderSettings
     import torch
 
     body, tokenizer = load_body(Path(bert))
-    settings = EncoderSettings(pooling=("mean",), head=[{"kind": "normalize"}], max_query_tokens=64, max_document_tokens=64)
-    folder = tmp_path_factory.mktemp("encoder") / "encoder"
+    settings = EncoderSettings(pooling=("mean",), head=[{"kind": "normalize"}], max_query_tokens=longest, max_document_tokens=longest)
     save_encoder(Encoder(body, tokenizer, settings, torch.nn.Sequential(Normalize())), folder)
     return str(folder)
 

@@ -1,25 +1,46 @@
-"""Several runs into one: reciprocal rank, or a weighted sum of scores; normalization and missing scores said explicitly."""
+"""Several runs into one: reciprocal rank, or a weighted sum of scores; normalization and missing scores said explicitly.
+
+What a weight multiplies does not depend on the weight: each query's lists become a matrix once, [lists, documents], and a fusion of
+either kind is a row of weights times that matrix.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-from drtools.formats.trec import rank
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.evaluation.measures import Measure
     from drtools.formats.trec import Qrels, Run
 
 GRID = [0.0, *(round(mantissa * 10.0**exponent, 6) for exponent in (-3, -2, -1, 0, 1) for mantissa in (1, 2, 3, 5, 7)), 100.0]
 
 
-def reciprocal_rank(lists: Sequence[dict[str, float]], weights: Sequence[float], k: float = 60.0) -> dict[str, float]:
-    """Fuse one query's ranked lists: the sum of weight / (k + rank) over the lists that hold a document (Cormack et al. 2009)."""
-    fused: dict[str, float] = {}
-    for scores, weight in zip(lists, weights, strict=True):
-        for place, document in enumerate(scores, start=1):
-            fused[document] = fused.get(document, 0.0) + weight / (k + place)
-    return fused
+class Parts(NamedTuple):
+    """One query's lists: the documents of any of them, ids descending, and what each list gives to each document, [lists, documents] float64."""
+
+    documents: list[str]
+    given: np.ndarray
+
+
+def reciprocal_ranks(lists: Sequence[dict[str, float]], k: float = 60.0) -> Parts:
+    """Give 1 / (k + rank), ranks from 1, and 0 to a document that a ranked list lacks (Cormack et al. 2009)."""
+    return _parts([{document: 1 / (k + place) for place, document in enumerate(scores, start=1)} for scores in lists], [0.0] * len(lists))
+
+
+def scores_of(lists: Sequence[dict[str, float]], normalization: str, missing: str) -> Parts:
+    """Give normalized scores; to a document that a list lacks its lowest one (`missing` lowest) or 0 (`zero`); an empty list gives 0."""
+    normalized = [normalize(scores, normalization) for scores in lists]
+    return _parts(normalized, [min(scores.values()) if scores and missing == "lowest" else 0.0 for scores in normalized])
+
+
+def _parts(lists: Sequence[dict[str, float]], floors: Sequence[float]) -> Parts:
+    import numpy as np
+
+    documents = sorted(dict.fromkeys(document for scores in lists for document in scores), reverse=True)
+    return Parts(documents, np.array([[scores.get(document, floor) for document in documents] for scores, floor in zip(lists, floors, strict=True)], dtype=np.float64))
 
 
 def normalize(scores: dict[str, float], how: str) -> dict[str, float]:
@@ -35,34 +56,34 @@ def normalize(scores: dict[str, float], how: str) -> dict[str, float]:
     return {document: (score - mean) / deviation if deviation else 0.0 for document, score in scores.items()}
 
 
-def linear(lists: Sequence[dict[str, float]], weights: Sequence[float], normalization: str, missing: str) -> dict[str, float]:
-    """Fuse one query's lists: the weighted sum of normalized scores over the union of the lists.
+def weigh(parts: Parts, weights: Sequence[float], depth: int) -> dict[str, float]:
+    """Return one query's best `depth` documents by the weighted sum, in formats/trec's ranked order (documents stand by their ids, descending)."""
+    import numpy as np
 
-    A list that lacks a document gives its lowest score (`missing` lowest) or 0 (`zero`); an empty list gives 0.
-    """
-    normalized = [normalize(scores, normalization) for scores in lists]
-    floors = [min(scores.values()) if scores and missing == "lowest" else 0.0 for scores in normalized]
-    union = dict.fromkeys(document for scores in normalized for document in scores)
-    return {
-        document: sum(weight * scores.get(document, floor) for scores, weight, floor in zip(normalized, weights, floors, strict=True))
-        for document in union
-    }
+    fused = (np.asarray(weights, dtype=np.float64)[:, None] * parts.given).sum(axis=0)
+    best = np.argsort(-fused.astype(np.float32), kind="stable")[:depth]
+    return {parts.documents[place]: score for place, score in zip(best.tolist(), fused[best].tolist(), strict=True)}
 
 
-def fuse_runs(runs: Sequence[Run], one_query: Callable[[Sequence[dict[str, float]]], dict[str, float]], depth: int) -> Run:
-    """Fuse query by query, ranked and cut at `depth`; a query that one run lacks takes part with an empty list there."""
+def parts_of_runs(runs: Sequence[Run], one_query: Callable[[Sequence[dict[str, float]]], Parts]) -> dict[str, Parts]:
+    """Return each query's parts; a query that one run lacks takes part with an empty list there."""
     queries = dict.fromkeys(query_id for run in runs for query_id in run)
-    fused = {query_id: rank(one_query([run.get(query_id, {}) for run in runs])) for query_id in queries}
-    return {query_id: dict(list(scores.items())[:depth]) for query_id, scores in fused.items()}
+    return {query_id: one_query([run.get(query_id, {}) for run in runs]) for query_id in queries}
 
 
-def tune_weight(runs: Sequence[Run], qrels: Qrels, measure: object, fuse_with: Callable[[float], Callable], depth: int) -> tuple[float, list[tuple[float, float]]]:
-    """Try each weight of the grid for the second run; return the best (the smallest of equals) and every (weight, value)."""
+def fuse(parts: dict[str, Parts], weights: Sequence[float], depth: int) -> Run:
+    """Fuse query by query, ranked and cut at `depth`."""
+    return {query_id: weigh(each, weights, depth) for query_id, each in parts.items()}
+
+
+def tune_weight(parts: dict[str, Parts], qrels: Qrels, measure: Measure, depth: int) -> tuple[float, list[tuple[float, float]]]:
+    """Try each weight of the grid for the second of two runs; return the best (the smallest of equals) and every (weight, value)."""
     from drtools.evaluation.measures import evaluate, mean
 
-    judged = [{query_id: scores for query_id, scores in run.items() if query_id in qrels} for run in runs]
+    judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}
+    seen = min(depth, measure.k or depth)  # what a measure does not look at need not be ranked
     tried = []
     for weight in GRID:
-        (by_query,) = evaluate(qrels, fuse_runs(judged, fuse_with(weight), depth), [measure]).values()
+        (by_query,) = evaluate(qrels, fuse(judged, [1.0, weight], seen), [measure]).values()
         tried.append((weight, mean(by_query)))
     return max(tried, key=lambda pair: (pair[1], -pair[0]))[0], tried

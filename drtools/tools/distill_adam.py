@@ -61,7 +61,7 @@ def main(
         check_examples(sources, form, example_flags.examples, scored=not teacher)
         queries = sum(round(source.weight * len(source.examples)) for source in sources)
         asked = open_teacher(teacher, task, form) if teacher else None
-        batches = AdamBatches(sources, task.model, form, name=encoder_flags.model, batch_queries=training.batch_queries, seed=training.seed,
+        batches = AdamBatches(sources, task.model, form, name=encoder_flags.start(), batch_queries=training.batch_queries, seed=training.seed,
                               share_of=share_of_step(pacing or ("none" if baseline else "epochs"), training, queries, EPOCHS),
                               teacher=asked and asked[1], shares=task.world.shares, rank=task.world.rank)
         loss = adam_loss(task.scale, weight=supervised_weight, with_positive=with_positive or bool(baseline), reverse=kl == "reverse", reduction=reduction,

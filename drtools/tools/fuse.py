@@ -36,7 +36,7 @@ def main(
     from drtools.evaluation.answers import check_measures
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.trec import read_run, write_run
-    from drtools.retrieval.fuse import fuse_runs, linear, reciprocal_rank, tune_weight
+    from drtools.retrieval.fuse import fuse, parts_of_runs, reciprocal_ranks, scores_of, tune_weight
 
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run was given; fusion takes two or more")
@@ -57,10 +57,8 @@ def main(
         check_measures([measure])
     factors = parse_weights(weights, len(runs))
 
-    def fuse_with(*factors: float):
-        if method == "rrf":
-            return lambda lists: reciprocal_rank(lists, factors, k)
-        return lambda lists: linear(lists, factors, normalization, missing)
+    def one_query(lists: list[dict[str, float]]):
+        return reciprocal_ranks(lists, k) if method == "rrf" else scores_of(lists, normalization, missing)
 
     with output.file(file) as work:
         tried: list[tuple[float, float]] = []
@@ -68,12 +66,12 @@ def main(
             tuned_on = [read_run(path) for path in tune_runs or runs]
             judged = judgements(tune, tune_answers, corpus, tuned_on)
             check_judged(tuned, judged, tune_runs or runs, tuned_on)
-            best, tried = tune_weight(tuned_on, judged, measure, lambda weight: fuse_with(1.0, weight), depth)
+            best, tried = tune_weight(parts_of_runs(tuned_on, one_query), judged, measure, depth)
             factors = [1.0, best]
             console.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
         inputs = [read_run(path) for path in runs]
         note_lacking(runs, inputs)
-        fused = fuse_runs(inputs, fuse_with(*factors), depth)
+        fused = fuse(parts_of_runs(inputs, one_query), factors, depth)
         write_run(work.stream, fused.items(), "fused")
         work.finish(kind="run", queries=len(fused), weights=factors, tried=tried)
 

@@ -16,7 +16,7 @@ from drtools.models.encoder import Encoder, load_encoder, save_encoder
 from drtools.models.heads import add_projection, drop_head
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
-from drtools.models.rem import check_folds, fold_rem, train_parts
+from drtools.models.rem import check_folds, fold_rem, save_rem, train_parts
 from drtools.models.settings import SIDES, check_side, side_folder
 from drtools.models.source import resolve
 from drtools.retrieval.dev import dev_measure
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from drtools.output import Work
     from drtools.retrieval.dev import DevFlags
     from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
+
+REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for other bodies
 
 
 class EncoderTraining(Task):
@@ -94,6 +96,9 @@ class EncoderTraining(Task):
     def _write(self, facts: dict[str, object]) -> None:
         for half in halves(self.model):
             if half.rem:
+                if self.student.train == "rem" and not self.side:
+                    (self.work.path / REM_FOLDER).mkdir(exist_ok=True)
+                    save_rem(half, self.work.path / REM_FOLDER)
                 fold_rem(half)
             elif self.student.lora_rank:
                 merge_lora(half)

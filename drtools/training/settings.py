@@ -45,7 +45,7 @@ class StudentFlags:
 
     lora_rank: Annotated[int, Option(min=0, help="train LoRA of this rank in every linear layer, merged at the end; 0: all weights", rich_help_panel="Encoder")] = 0
     lora_alpha: Annotated[float | None, Option(help="LoRA's scale is alpha / rank; default: the rank", rich_help_panel="Encoder")] = None
-    train: Annotated[Literal["rem", "all"], Option(help="with --rem: the REM alone, or all weights; the result has it folded in", rich_help_panel="Encoder")] = "rem"
+    train: Annotated[Literal["rem", "all"], Option(help="with --rem: the REM alone, which -o has folded in and, for other bodies, in its folder rem; or all weights", rich_help_panel="Encoder")] = "rem"
     dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None
     scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
 

@@ -1,15 +1,12 @@
 """What the tests of the papers' Makefiles share: what make would run, whether the tools take it, and its run in this process."""
 
-import importlib
 import os
 import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import typer
-
-from drtools.cli import command_of
+from drtools.cli import command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PASSAGES = ("collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
@@ -29,7 +26,7 @@ def printed(example: str, *words: object, folder: Path) -> list[list[str]]:
     done = make(example, "-n", *words, folder=folder)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
-    return [shlex.split(line)[1:] for line in done.stdout.splitlines() if line.startswith("drtools ")]
+    return [shlex.split(line)[1:] for line in done.stdout.replace("\\\n", " ").splitlines() if line.startswith("drtools ")]
 
 
 def arguments_of(words: list[str]) -> list[str]:
@@ -40,10 +37,7 @@ def arguments_of(words: list[str]) -> list[str]:
 def parsed(words: list[str]) -> dict[str, object]:
     """Return the values that a tool would get; typer raises for a flag or a value that it does not know."""
     tool, *arguments = arguments_of(words)
-    module = importlib.import_module(f"drtools.tools.{tool.replace('-', '_')}")
-    application = typer.Typer(add_completion=False)
-    application.command()(command_of(tool, module.main, ""))
-    return typer.main.get_command(application).make_context(tool, list(arguments)).params
+    return command(tool).make_context(tool, arguments).params
 
 
 def run_all(commands: list[list[str]], drtools: Callable) -> None:

@@ -30,10 +30,10 @@ def dam(toy, encoder_folder, drtools, tmp_path):
     return tmp_path / "dam"
 
 
-def scored(toy, by="toy@1"):
+def scored(toy, by="toy@1", missing=None):
     examples = [json.loads(line) for line in Path(toy.examples).read_text().splitlines()]
     for number, example in enumerate(examples):
-        example |= {"positive_scores": [4.0], "negative_scores": [0.0, -1.0, None if number == 0 else -2.0], **({"scored_by": by} if by else {})}
+        example |= {"positive_scores": [4.0], "negative_scores": [0.0, -1.0, missing if number == 0 else -2.0], **({"scored_by": by} if by else {})}
     Path(toy.examples).write_text("".join(json.dumps(example) + "\n" for example in examples))
 
 
@@ -91,6 +91,24 @@ def test_adore_tunes_an_encoder_with_a_rem(toy, encoder_folder, dam, drtools, tm
     before, after = load_file(dam / "model.safetensors"), load_file(tmp_path / "adore/model.safetensors")
     key = "encoder.layer.0.attention.self.key.weight"  # no part of a REM
     assert np.array_equal(before[key], after[key]) is (part == "rem")
+
+
+def test_a_rem_that_a_distillation_trains_goes_on_other_bodies_too(toy, encoder_folder, dam, drtools, tmp_path):
+    assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4")).status == 0
+    scored(toy, missing=-2.0)
+    both = ["--body", dam, "--rem", tmp_path / "rem"]
+    words = ["--examples", toy.examples, "--corpus", toy.corpus, "--queries", toy.queries, "--baseline", "hard-kd", "--learning-rate", "3e-3", "--batch-queries", "8", "--max-document-tokens", "60", "--steps", "6"]
+    done = drtools("distill-adam", *both, *words, "-o", tmp_path / "student")
+    assert done.status == 0, done.err
+    folded = encode(drtools, toy, tmp_path / "folded", "--model", tmp_path / "student")
+    apart = encode(drtools, toy, tmp_path / "apart", "--body", dam, "--rem", tmp_path / "student/rem")
+    before = encode(drtools, toy, tmp_path / "before", *both)
+    np.testing.assert_allclose(folded, apart, atol=1e-5)
+    assert np.abs(apart - before).max() > 1e-3
+    other = encode(drtools, toy, tmp_path / "other", "--body", encoder_folder, "--rem", tmp_path / "student/rem")
+    assert np.abs(other - apart).max() > 1e-3
+    assert drtools("distill-adam", *both, "--train", "all", *words, "-o", tmp_path / "all").status == 0
+    assert not (tmp_path / "all/rem").exists(), "its body changed with it"
 
 
 def test_margins_of_a_teacher(toy, encoder_folder, drtools, tmp_path):
