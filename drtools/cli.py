@@ -109,6 +109,7 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     return call
 
 
+@functools.cache
 def command(name: str) -> "TyperCommand":
     """Return a tool as a command: its parameters, which `--help` and the documentation list, and what parses and runs it."""
     import typer
