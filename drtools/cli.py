@@ -116,6 +116,7 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"drtools.tools.{name.replace('-', '_')}")
 
 
+@functools.cache
 def command(name: str) -> "TyperCommand":
     """Return a tool as a command: its parameters, which `--help` and the documentation list, and what parses and runs it."""
     import typer

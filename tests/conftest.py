@@ -3,8 +3,12 @@
 import json
 import os
 import random
+import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import preloaded
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
@@ -151,6 +155,38 @@ def interrupt_at(monkeypatch):
         return calls
 
     return replace
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory) -> Iterator[str]:
+    """Give the path of a program that is `drtools`, or with -c `python -c`, as a process of its own that has its libraries from the start."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "program"
+    folder.mkdir(exist_ok=True)
+    with preloaded.program(folder) as path:
+        yield path
+
+
+def free_port() -> str:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+@pytest.fixture
+def several(program, environment):
+    """Return a function that runs a command as several processes that train as one, as torchrun starts them; it returns what they said."""
+
+    def run(size: int, words: list[object]) -> str:
+        together = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        processes = [subprocess.Popen([program, *map(str, words)], env={**environment, **together, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+                     for rank in range(size)]
+        said = [process.communicate()[1] for process in processes]
+        assert not any(process.returncode for process in processes), said
+        return "".join(said)
+
+    return run
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import makefiles
-import preloaded
 import pytest
 from conftest import Toy
 
@@ -28,23 +27,15 @@ STEPS = "--steps 4 --batch-queries 4 --learning-rate 1e-3 --precision fp32 --thr
 KILLS = 6
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    server, client = preloaded.start(tmp_path_factory.mktemp("server"))
-    yield client
-    server.kill()
-    server.wait()
-
-
 class Setting:
     """A folder with the toy collection where runs of retraining are started."""
 
-    def __init__(self, folder: Path, client: Path, model: str) -> None:
-        self.folder, self.client, self.model = folder, client, model
+    def __init__(self, folder: Path, program: str, model: str) -> None:
+        self.folder, self.program, self.model = folder, program, model
 
     def start(self, *words: str, work: str = "work", **keywords) -> subprocess.Popen:
         """Start make with a small training, and with variables of one's own."""
-        command = ["make", "-s", "-f", EXAMPLE / "Makefile", f"DRTOOLS={self.client}", f"PYTHON={sys.executable}", "DATA=.", f"WORK={work}", f"MODEL={self.model}",
+        command = ["make", "-s", "-f", EXAMPLE / "Makefile", f"DRTOOLS={self.program}", f"PYTHON={sys.executable}", "DATA=.", f"WORK={work}", f"MODEL={self.model}",
                    "ADAPTING=--steps 3 --head-steps 2 --dev-documents 0 --batch-documents 8 --threads 1 --precision fp32", f"TRAINING={STEPS}", "ENCODING=--precision fp32 --threads 1",
                    "GATE=nDCG@10>=-1", "FACTORY=Flat", *words]
         return subprocess.Popen([str(word) for word in command], cwd=self.folder, env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
@@ -56,11 +47,11 @@ class Setting:
 
 
 @pytest.fixture(scope="module")
-def first_night(tmp_path_factory, client, encoder_folder):
+def first_night(tmp_path_factory, program, encoder_folder):
     """A collection whose first run is over."""
     folder = makefiles.beir_of(Toy(tmp_path_factory.mktemp("first")))
     (folder / "qrels/dev.tsv").unlink()  # what is trained is then the last step's and not the first's
-    setting = Setting(folder, client, encoder_folder)
+    setting = Setting(folder, program, encoder_folder)
     assert setting.run() == (0, "")
     return setting
 
@@ -69,7 +60,7 @@ def first_night(tmp_path_factory, client, encoder_folder):
 def setting(first_night, tmp_path):
     """The same with times as they were, for one test."""
     shutil.copytree(first_night.folder, tmp_path / "own", symlinks=True)
-    return Setting(tmp_path / "own", first_night.client, first_night.model)
+    return Setting(tmp_path / "own", first_night.program, first_night.model)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:

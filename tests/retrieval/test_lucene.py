@@ -254,9 +254,9 @@ lucene.WRITE_BUFFER_MEGABYTES = float(sys.argv[2])
 lucene.analyze("start Java")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-words = [f"word{i}" for i in range(100_000)]
+words = [f"word{i}" for i in range(11_000)]
 try:
-    lucene.build_index(Path(sys.argv[1]), ((f"d{i}", " ".join(words[i:i + 50])) for i in range(40_000)))
+    lucene.build_index(Path(sys.argv[1]), ((f"d{i}", " ".join(words[i:i + 50])) for i in range(10_000)))
 except WorldError as error:
     print(error)
 """

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def test_pieces_are_stored_once(toy, encoded):
     assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 <= ones < 60
 
 
-def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, environment, tmp_path):
+def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, environment, tmp_path):
     _, _, arguments = encoded
     assert drtools(*arguments, "--chunk", "7", "-o", tmp_path / "whole").status == 0
     again = [*arguments, "--chunk", "7", "-o", str(tmp_path / "again")]
@@ -67,7 +66,7 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, environment, tm
             "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
             "Work.save = counted\nimport drtools.cli\ndrtools.cli.main(sys.argv[1:])")
     for status in (9, 0):
-        done = subprocess.run([sys.executable, "-c", code, *map(str, again)], env=environment, capture_output=True, text=True)
+        done = subprocess.run([program, "-c", code, *map(str, again)], env=environment, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
     for name in ("vectors.npy", "pieces.npy", "piece_starts.npy", "ids.txt"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -13,7 +13,6 @@ from drtools.batches.dark import dark_text, special_of
 from drtools.formats.dark import Noisy, Reinforced
 from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
 from tests.models.tiny_bodies import families  # noqa: F401  a fixture
-from tests.training.test_processes import several
 
 TOKENS = 24
 
@@ -187,10 +186,10 @@ def test_a_stopped_training_ends_in_the_same_weights(scored, encoder_folder, drt
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_two_processes_equal_one(scored, encoder_folder, drtools, tmp_path, environment):
+def test_two_processes_equal_one(scored, encoder_folder, drtools, tmp_path, several):
     words = ["--steps", "4", "--dropout", "0", "--batch-queries", "7", "--pacing", "steps", "--dev-qrels", scored.qrels]
     assert drtools(*command(scored, encoder_folder, tmp_path / "one", *words)).status == 0
-    several(2, command(scored, encoder_folder, tmp_path / "two", *words), environment)
+    several(2, command(scored, encoder_folder, tmp_path / "two", *words))
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     start = load_file(Path(encoder_folder) / "model.safetensors")
     for name, value in one.items():

@@ -1,21 +1,19 @@
 """distill-fgd from end to end on the toy collection: it learns, every ablation runs, it continues, processes equal one."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pieces_of import SIZE_FLAGS, cls_of, score_pieces
+from preloaded import kill
 from safetensors.numpy import load_file
 
 from tests.models.test_cross_encoder import rankers  # noqa: F401: a fixture
 from tests.models.tiny_bodies import families  # noqa: F401: a fixture
-from tests.training.test_processes import several
 
 
 @pytest.fixture
@@ -61,26 +59,24 @@ def test_every_ablation_runs_and_differs(toy, start, drtools, tmp_path):
     assert all(not np.array_equal(weights[one], weights[other]) for at, one in enumerate(names) for other in names[at + 1 :])
 
 
-def test_processes_equal_one(toy, start, drtools, tmp_path, environment):
+def test_processes_equal_one(toy, start, drtools, tmp_path, several):
     words = ["--steps", "3", "--dropout", "0", "--spans", "rgat", "--levels", "document,passage,sentence"]
     assert drtools(*command(toy, start, tmp_path / "one", *words)).status == 0
-    several(2, command(toy, start, tmp_path / "more", *words), environment)
+    several(2, command(toy, start, tmp_path / "more", *words))
     one, more = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "more"))
     for name, value in one.items():
         np.testing.assert_allclose(more[name], value, atol=1e-5)
 
 
-def test_killed_it_ends_in_the_same_weights(toy, start, drtools, tmp_path, environment):
+def test_killed_it_ends_in_the_same_weights(toy, start, drtools, tmp_path, program, environment):
     arguments = ("--steps", "16", "--save-every-minutes", "0", "--threads", "2", "--spans", "rgat")
     assert drtools(*command(toy, start, tmp_path / "whole", *arguments)).status == 0
-    words = [sys.executable, "-m", "drtools", *command(toy, start, tmp_path / "killed", *arguments)]
+    words = [program, *command(toy, start, tmp_path / "killed", *arguments)]
     process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
         time.sleep(0.01)
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert kill(process) == -signal.SIGKILL
     assert drtools(*command(toy, start, tmp_path / "killed", *arguments)).status == 0
     whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(np.array_equal(whole[name], again[name]) for name in whole)

@@ -1,15 +1,14 @@
 """mlm-adapt from end to end on the toy corpus: it learns the corpus, keeps the head, continues bit for bit."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from conftest import write_jsonl
+from preloaded import kill
 from safetensors.numpy import load_file
 
 
@@ -67,19 +66,17 @@ def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, 
     np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "target"), device="cpu").encode(texts), other[:5].astype(np.float32), atol=2e-3)
 
 
-def test_killed_it_ends_in_the_same_weights_and_snapshots(toy, encoder_folder, drtools, tmp_path, environment):
+def test_killed_it_ends_in_the_same_weights_and_snapshots(toy, encoder_folder, drtools, tmp_path, program, environment):
     words = ("--head-steps", "30", "--steps", "60", "--evaluate-every-steps", "11", "--save-every-minutes", "0", "--snapshot-steps", "25,70")
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *words)).status == 0
-    line = [sys.executable, "-m", "drtools", *command(toy, encoder_folder, tmp_path / "killed", *words)]
+    line = [program, *command(toy, encoder_folder, tmp_path / "killed", *words)]
     for pause, number in ((0.25, signal.SIGKILL), (0.1, signal.SIGTERM)):
         process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
             time.sleep(0.02)
         time.sleep(pause)
-        if process.poll() is None:
-            os.kill(process.pid, number)
-        assert process.wait() in (-number, 143, 0)
+        assert kill(process, number) in (-number, 143, 0)
         process.stderr.close()
     assert subprocess.run(line, env=environment, capture_output=True).returncode == 0
     for part in (".", "snapshots/25", "snapshots/70"):

@@ -162,9 +162,9 @@ drtools.cli.main(sys.argv[1:])
 """
 
 
-def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, environment, cache):  # noqa: F811
+def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, program, environment, cache):  # noqa: F811
     words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 1, "-o", tmp_path / "scored.jsonl")
-    assert subprocess.run([sys.executable, "-c", DYING, *words], env=environment).returncode == -signal.SIGKILL
+    assert subprocess.run([program, "-c", DYING, *map(str, words)], env=environment).returncode == -signal.SIGKILL
     kept = cached(cache)
     assert 0 < kept < 80
     done = drtools(*words)

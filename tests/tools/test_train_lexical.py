@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +14,6 @@ from drtools.formats.examples import read_examples
 from drtools.formats.trec import rank
 from drtools.randomness import generator
 from drtools.tools.train_lexical import lexical_loss
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 
 @pytest.mark.parametrize("mask_positives", [False, True])
@@ -118,12 +115,10 @@ def test_a_head_can_be_left_behind(taught, encoder_folder, drtools):
     assert lengths["kept"] == pytest.approx(1, abs=1e-5) and abs(lengths["bare"] - 1).min() > 0.1
 
 
-def test_processes_equal_one(taught, bert, drtools, environment):
-    from test_processes import several
-
+def test_processes_equal_one(taught, bert, drtools, several):
     words = ["--steps", 3, "--dropout", 0, "--batch-queries", 7]
     assert drtools(*command(taught, bert, taught.folder / "one", *words)).status == 0
-    several(2, [str(word) for word in command(taught, bert, taught.folder / "two", *words)], environment)
+    several(2, command(taught, bert, taught.folder / "two", *words))
     assert drtools(*command(taught, bert, taught.folder / "other", *words, "--seed", 7)).status == 0
     tables = []
     for name in ("one", "two", "other"):

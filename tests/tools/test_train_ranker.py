@@ -1,22 +1,19 @@
 """train-ranker: it learns, continues bit for bit, trains as one in several processes, and its folder ranks elsewhere alike."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from preloaded import kill
 from safetensors.numpy import load_file
 
 from drtools.losses import contrastive, pointwise, ranknet
 from drtools.training.rankers import list_loss
-from tests.training.test_processes import several
 
 
 def command(toy, model, out, *more):
@@ -84,15 +81,14 @@ def test_examples_without_negatives_are_refused(toy, body, drtools, tmp_path):
     assert done.status == 2 and "no example has a negative" in done.err
 
 
-def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp_path, environment):
+def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp_path, program, environment):
     words = ["--steps", "40", "--save-every-minutes", "0.001", "--dev-examples", toy.examples, "--evaluate-every-steps", "20"]
     assert drtools(*command(toy, body, tmp_path / "whole", *words)).status == 0
-    process = subprocess.Popen([sys.executable, "-m", "drtools", *command(toy, body, tmp_path / "killed", *words)], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([program, *command(toy, body, tmp_path / "killed", *words)], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (tmp_path / "killed.partial/state.json").exists():
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert not (tmp_path / "killed").exists()
     done = drtools(*command(toy, body, tmp_path / "killed", *words))
     assert done.status == 0 and "continuing the work" in done.err
@@ -100,11 +96,11 @@ def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp
     assert all(np.array_equal(one[name], more[name]) for name in one)
 
 
-def test_two_processes_equal_one(toy, body, drtools, tmp_path, environment):
+def test_two_processes_equal_one(toy, body, drtools, tmp_path, several):
     # pointwise, as lists leave the head's bias without a gradient but rounding's, which Lamb makes as large as any
     words = ["--steps", "4", "--dropout", "0", "--optimizer", "lamb", "--loss", "pointwise"]
     assert drtools(*command(toy, body, tmp_path / "one", *words)).status == 0
-    several(2, command(toy, body, tmp_path / "more", *words), environment)
+    several(2, command(toy, body, tmp_path / "more", *words))
     one, more = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "more"))
     start = load_file(Path(body) / "model.safetensors")
     for name, value in one.items():

@@ -1,15 +1,13 @@
 """train-rem and what takes a REM, from end to end: one REM on several bodies, encode, search, train-adore, merge."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from preloaded import kill
 from safetensors.numpy import load_file
 
 
@@ -129,18 +127,16 @@ def test_margins_of_a_teacher(toy, encoder_folder, drtools, tmp_path):
     assert (tmp_path / "any/rem.safetensors").read_bytes() == (tmp_path / "rem/rem.safetensors").read_bytes()
 
 
-def test_killed_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, environment):
+def test_killed_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, program, environment):
     words = ("--steps", "60", "--save-every-minutes", "0", "--dev-qrels", toy.qrels)
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *words)).status == 0
-    line = [sys.executable, "-m", "drtools", *command(toy, encoder_folder, tmp_path / "killed", *words)]
+    line = [program, *command(toy, encoder_folder, tmp_path / "killed", *words)]
     process = subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
         time.sleep(0.02)
     time.sleep(0.1)
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert drtools(*command(toy, encoder_folder, tmp_path / "killed", *words)).status == 0
     assert (tmp_path / "whole/rem.safetensors").read_bytes() == (tmp_path / "killed/rem.safetensors").read_bytes()
 

@@ -1,14 +1,13 @@
 """train-star from end to end on the toy collection: it learns, continues bit for bit, and its folder loads everywhere."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from preloaded import kill
 from safetensors.numpy import load_file
 
 
@@ -103,21 +102,19 @@ def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_
         assert words in outcome.err
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, environment):
+def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, program, environment):
     arguments = ("--steps", "60", "--evaluate-every-steps", "7", "--save-every-minutes", "0", "--threads", "2",
                  "--refresh-every-steps", "17", "--refresh-ranks", "1-20", "--refresh-negatives", "3")
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *arguments)).status == 0
     whole = load_file(tmp_path / "whole/model.safetensors")
-    words = [sys.executable, "-m", "drtools", *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
-    for kill, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM), (1.3, signal.SIGKILL)):
+    words = [program, *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
+    for pause, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM), (1.3, signal.SIGKILL)):
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
             time.sleep(0.02)
-        time.sleep(kill / 10)
-        if process.poll() is None:
-            os.kill(process.pid, number)
-        status = process.wait()
+        time.sleep(pause / 10)
+        status = kill(process, number)
         process.stderr.close()
         assert status in (-number, 143, 0)
     assert subprocess.run(words, env=environment, capture_output=True).returncode == 0

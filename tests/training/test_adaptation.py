@@ -2,7 +2,6 @@
 
 import numpy as np
 from safetensors.numpy import load_file
-from test_processes import several
 
 
 def command(toy, start, out, *more):
@@ -14,21 +13,21 @@ def weights(folder):
     return load_file(folder / "model.safetensors"), load_file(folder / "masked-head/model.safetensors")
 
 
-def test_two_processes_equal_one(toy, encoder_folder, drtools, tmp_path, environment):
+def test_two_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several):
     words = ["--head-steps", "2", "--steps", "3", "--dropout", "0", "--mask-share", "0.05"]
     assert drtools(*command(toy, encoder_folder, tmp_path / "one", *words)).status == 0
-    several(2, command(toy, encoder_folder, tmp_path / "two", *words), environment)
+    several(2, command(toy, encoder_folder, tmp_path / "two", *words))
     for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
         assert one.keys() == two.keys()
         for name, value in one.items():
             np.testing.assert_allclose(two[name], value, atol=1e-5)
 
 
-def test_two_processes_train_the_same_rem(toy, encoder_folder, drtools, tmp_path, environment):
+def test_two_processes_train_the_same_rem(toy, encoder_folder, drtools, tmp_path, several):
     words = ["train-rem", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--batch-queries", "7", "--learning-rate", "1e-2",
              "--lora-rank", "4", "--adapter-size", "8", "--precision", "fp32", "--threads", "1", "--steps", "3", "--dropout", "0"]
     assert drtools(*words, "-o", tmp_path / "one").status == 0
-    several(2, [*words, "-o", str(tmp_path / "two")], environment)
+    several(2, [*words, "-o", tmp_path / "two"])
     one, two = (load_file(tmp_path / name / "rem.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys() and all(np.allclose(one[name], two[name], atol=1e-5) for name in one)
     assert any(np.abs(value).max() > 1e-3 for name, value in one.items() if "lora_B" in name or ".up." in name), "they did learn"

@@ -161,14 +161,12 @@ def test_what_cannot_be_trained_on_is_counted(served, toy, tmp_path):
         assert words in outcome.err
 
 
-def test_several_processes_equal_one(served, toy, encoder_folder, environment, tmp_path):
-    from test_processes import several
-
+def test_several_processes_equal_one(served, toy, encoder_folder, several, tmp_path):
     for name, more in (("exact", []), ("ivf", ["--index", str(tmp_path / "ivf")])):
         words = ["--vectors", str(tmp_path / "vectors"), "--steps", "4", "--dropout", "0", *more]
         assert served(tmp_path / f"one-{name}", *words).status == 0
         several(2, ["train-adore", "--model", encoder_folder, "--queries", toy.queries, "--qrels", toy.qrels, "--learning-rate", "1e-3", "--batch-queries", "8",
-                    "--dev-qrels", toy.qrels, "--evaluate-every-steps", "10", "-o", str(tmp_path / f"two-{name}"), *words], environment)
+                    "--dev-qrels", toy.qrels, "--evaluate-every-steps", "10", "-o", tmp_path / f"two-{name}", *words])
         one, two = (load_file(tmp_path / f"{count}-{name}/model.safetensors") for count in ("one", "two"))
         for key, value in one.items():
             np.testing.assert_allclose(two[key], value, atol=1e-5)

@@ -121,12 +121,10 @@ def test_both_folders_are_needed(other, encoder_folder, drtools):
     assert done.status == 2 and "with them alone" in done.err
 
 
-def test_processes_equal_one(other, encoder_folder, drtools, environment):
-    from test_processes import several
-
+def test_processes_equal_one(other, encoder_folder, drtools, several):
     words = ["--steps", 3, "--dropout", 0, "--batch-queries", 7]
     assert drtools(*command(other, encoder_folder, other.folder / "one", *words)).status == 0
-    several(2, [str(word) for word in command(other, encoder_folder, other.folder / "two", *words)], environment)
+    several(2, command(other, encoder_folder, other.folder / "two", *words))
     one, two = (json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-4) and abs(one - 1) > 1e-3
 
