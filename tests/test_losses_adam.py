@@ -67,7 +67,7 @@ def test_the_joined_loss_equals_naive_loops(change, share):
     settings = {"scale": 1.0, "weight": 0.01, "with_positive": False, "reverse": False, "reduction": "mean"} | change
     lists, parts = random_lists(), vectors()
     noted = {}
-    batch = AdamBatch({}, {"query": [B]}, *lists, share)
+    batch = AdamBatch({}, {"query": [B]}, *lists, share, 0)
     value = adam_loss(**settings, gather=lambda own, counts: own, note=lambda **numbers: noted.update(numbers))(*parts, batch)
     plain = [part.tolist() for part in parts]
     assert value.item() == pytest.approx(naive_adam(*plain, lists, share, **settings), rel=1e-5)

@@ -60,7 +60,7 @@ class AdamBatch(NamedTuple):
     noisy positives) and, where there are any, `reinforced`. `columns` int64 [B, K] says where each query's items stand among the documents followed
     by the reinforced: its positive, its negatives, its dark items; `is_own` bool [B, K] marks the positive and the negatives, `is_dark` the dark
     items, and neither what pads. `teacher` float32 [b, K]: the examples' scores of this process's queries; or `asked`: the pairs to ask a
-    teacher for, in the order of the lists. `share` of the queries is distilled on.
+    teacher for, in the order of the lists. `share` of the queries is distilled on at this `step`.
     """
 
     tokens: dict[str, Tokens]
@@ -70,6 +70,7 @@ class AdamBatch(NamedTuple):
     is_dark: np.ndarray
     teacher: np.ndarray
     share: float
+    step: int
     asked: list[Pairs] | None = None
 
 
@@ -122,7 +123,7 @@ class AdamBatches:
                    for side in texts if side in shares}
         counts = {side: [part.stop - part.start for part in parts] for side, parts in shares.items()}
         return AdamBatch(tokens, counts, *_lists(every, places, len(texts["document"])), padded([listed.scores for _, listed in mine], max(map(len, places))),
-                         self.share_of(step), [self._asked(*one) for one in mine] if self.teacher else None)
+                         self.share_of(step), step, [self._asked(*one) for one in mine] if self.teacher else None)
 
     def _place(self, texts: dict[str, list], visit: Visit, item: int | DarkRow) -> tuple[str, int]:
         side = "reinforced" if not isinstance(item, int) and item.kind == "reinforced" else "document"

@@ -107,9 +107,9 @@ class CrossEncoder(nn.Module):
         return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
 
 
-def load_cross_encoder(name: str, trust_remote_code: bool = False) -> CrossEncoder:
-    """Load a finished cross-encoder in float32, in eval mode, from a folder or a hub's name: one output, or two."""
-    return _load(name, trust_remote_code, None)
+def load_cross_encoder(name: str, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:
+    """Load a finished cross-encoder in float32, in eval mode, from a folder or a hub's name: one output, or two; `dropout` replaces its own."""
+    return _load(name, trust_remote_code, dropout)
 
 
 def new_cross_encoder(name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:

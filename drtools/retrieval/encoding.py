@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.device import choose_device, choose_precision, set_threads
+from drtools.models.dropout import seeded
 from drtools.models.encoder import Encoder, load_encoder
 from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
@@ -119,12 +121,13 @@ def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
 
 
 def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None] | None = None,
-                  one_length: bool = False) -> None:
+                  one_length: bool = False, seed_of: Callable[[int], int] | None = None) -> None:
     """Encode tokenized texts into rows of `into` [N, D]; `on_batch(texts, tokens)` is told of each batch.
 
     On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product, and
     vectors do not depend on the number of cores. With `one_length` a batch there has texts of one length: then a text's vector
-    is the same, bit for bit, whatever else is encoded, for products over 4 rows and more add up each row alike.
+    is the same, bit for bit, whatever else is encoded, for products over 4 rows and more add up each row alike. `seed_of` says what the
+    dropout of the batch of a number is drawn by, for an encoder in training mode with dropout of our own.
     """
     lengths = tokens.lengths
     on_processor = computing.device == "cpu"
@@ -134,7 +137,7 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
         torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads if on_processor else 1) as pool:
-            under_way = [pool.submit(_encode_batch, encoder, tokens, rows, computing, into) for rows in batches]
+            under_way = [pool.submit(_encode_batch, encoder, tokens, rows, computing, into, seed_of(number) if seed_of else None) for number, rows in enumerate(batches)]
             try:
                 for rows, batch in zip(batches, under_way, strict=True):
                     batch.result()
@@ -147,12 +150,14 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
 
 
 @torch.inference_mode()
-def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray) -> None:
+def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray, seed: int | None) -> None:
     missing = LEAST_TOKENS - len(rows) * int(tokens.lengths[rows].max(initial=1))
     filled = np.resize(rows, len(rows) + max(0, missing))  # by the same texts again
     inputs = [torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
               for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)]
-    with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.autocast):
+    if seed is not None and computing.device != "cpu":
+        torch.manual_seed(seed)
+    with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.autocast), nullcontext() if seed is None else seeded(seed):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise UserError(f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32")

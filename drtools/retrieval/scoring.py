@@ -120,7 +120,7 @@ class Teacher:
 
         def prepare_next(before: list[Window] | None) -> tuple[Any, list[Window]] | None:
             for pairs, limits, thing in source:
-                return thing, [scorer.prepare(self._in_words_of(scorer, pairs), limits, before[at].new if before else ())
+                return thing, [scorer.prepare(self.in_words_of(scorer, pairs), limits, before[at].new if before else ())
                                for at, scorer in enumerate(self.scorers)]
             return None
 
@@ -131,7 +131,7 @@ class Teacher:
                 prepared = ahead.submit(prepare_next, window)
                 yield thing, self._finish(window, on_batch)
 
-    def _in_words_of(self, scorer: CachedScorer, pairs: Sequence[Pair]) -> Sequence[Pair]:
+    def in_words_of(self, scorer: CachedScorer, pairs: Sequence[Pair]) -> Sequence[Pair]:
         """Write the first teacher's separator and mask as another's."""
         first, own = self.tokenizer, scorer.encoder.tokenizer
         words = {(separator_of(first), separator_of(own)), (first.mask_token, own.mask_token)}
@@ -146,8 +146,8 @@ class Teacher:
 
 
 def load_teacher(names: Sequence[str], computing: Computing, *, max_query_tokens: int | None = None, max_document_tokens: int | None = None,
-                 trust_remote_code: bool = False) -> Teacher:
-    """Load cross-encoders by folder or hub name, as one teacher; lengths that are not said are each model's own."""
+                 trust_remote_code: bool = False, dropout: float | None = None) -> Teacher:
+    """Load cross-encoders by folder or hub name, as one teacher; lengths and dropout that are not said are each model's own."""
     if not names:
         raise UserError("no teacher was named; say --teacher FOLDER or a hub name")
     if len(set(names)) < len(names):
@@ -156,7 +156,7 @@ def load_teacher(names: Sequence[str], computing: Computing, *, max_query_tokens
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     scorers = []
     for name in names:
-        encoder = load_cross_encoder(name, trust_remote_code)
+        encoder = load_cross_encoder(name, trust_remote_code, dropout)
         encoder.set_lengths(max_query_tokens, max_document_tokens)
         place(encoder, computing)
         scorers.append(CachedScorer(encoder, Path(name).resolve().name if Path(name).is_dir() else name, computing))

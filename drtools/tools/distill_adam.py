@@ -31,6 +31,7 @@ def main(
     dev: DevFlags,
     compute: flags.ComputeFlags,
     teacher: Annotated[list[str] | None, Option(help="score with this cross-encoder while training, through the cache; several are averaged", rich_help_panel=METHOD), flags.Role.MODEL] = None,
+    teacher_dropout: Annotated[float | None, Option(min=0, max=0.9, help="--teacher: score with this share of its activations dropped, anew at each step and past the cache (the paper: 0.1); default: none", rich_help_panel=METHOD)] = None,
     accept_scores: Annotated[bool, Option("--accept-scores", help="learn from the examples' scores whoever gave them", rich_help_panel=METHOD)] = False,
     baseline: Annotated[Literal["hard-kd", "rand-kd"] | None, Option(
         help="the positive and the listed negatives alone, or the positive and random documents (--teacher scores them)", rich_help_panel=METHOD)] = None,
@@ -46,7 +47,7 @@ def main(
     training: TrainingFlags = TrainingFlags(learning_rate=5e-5, batch_queries=128),
 ) -> None:
     """Compose: scored examples into lists, ADAM's loss, the one loop, a model folder."""
-    check(baseline, without, pacing, teacher, accept_scores)
+    check(baseline, without, pacing, teacher, teacher_dropout, accept_scores)
     with output.folder(folder) as work:
         from drtools.batches.adam import AdamBatches, Form
         from drtools.batches.usable import Scores
@@ -60,17 +61,17 @@ def main(
         form = Form(() if baseline else tuple(kind for kind in KINDS if kind not in (without or ())), negatives or (PAPER_NEGATIVES if is_random else None), is_random)
         check_examples(sources, form, example_flags.examples, scored=not teacher)
         queries = sum(round(source.weight * len(source.examples)) for source in sources)
-        asked = open_teacher(teacher, task, form) if teacher else None
+        asked = open_teacher(teacher, teacher_dropout, task, form) if teacher else None
         batches = AdamBatches(sources, task.model, form, name=encoder_flags.start(), batch_queries=training.batch_queries, seed=training.seed,
                               share_of=share_of_step(pacing or ("none" if baseline else "epochs"), training, queries, EPOCHS),
                               teacher=asked and asked[1], shares=task.world.shares, rank=task.world.rank)
         loss = adam_loss(task.scale, weight=supervised_weight, with_positive=with_positive or bool(baseline), reverse=kl == "reverse", reduction=reduction,
-                         gather=task.world.gather, note=lambda **numbers: task.run.meter.note(**numbers), teacher=asked and asked[0])
+                         gather=task.world.gather, note=lambda **numbers: task.run.meter.note(**numbers), teacher_at=asked and asked[2])
         task.fit(batches, loss, batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]), default_epochs=EPOCHS, paper_warmup=PAPER_WARMUP)
         task.finish(queries=sum(len(source.examples) for source in sources), teacher=asked[0].name if asked else sources[0].examples.scored_by)
 
 
-def check(baseline, without, pacing, teacher, accept_scores) -> None:
+def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores) -> None:
     """Raise UserError for what cannot be meant together."""
     unknown = set(without or ()) - {"reinforced", "noisy"}
     if unknown:
@@ -79,6 +80,8 @@ def check(baseline, without, pacing, teacher, accept_scores) -> None:
         raise UserError(f"--baseline {baseline} with --without {without[0]}: a baseline has no dark examples; leave one of the two out")
     if baseline == "rand-kd" and not teacher:
         raise UserError("--baseline rand-kd draws documents that the examples have no scores of; say --teacher, or mine the examples by --random, score them and say --baseline hard-kd")
+    if teacher_dropout and not teacher:
+        raise UserError(f"--teacher-dropout {teacher_dropout:g}: the examples' scores stand as they are; say --teacher to score while training, or leave it out")
     if teacher and accept_scores:
         raise UserError("--teacher with --accept-scores: the teacher's scores or the examples'; leave one of the two out")
 
@@ -95,18 +98,23 @@ def check_examples(sources, form, paths, scored: bool) -> None:
             raise UserError(f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or say --teacher to score while training")
 
 
-def open_teacher(names: list[str], task, form):
-    """Return the teacher, which reads texts as long as it does in teacher-score, and what it writes dark items with."""
+def open_teacher(names: list[str], dropout: float | None, task, form):
+    """Return the teacher, which reads texts as long as it does in teacher-score, what it writes dark items with, and who scores at a step."""
+    from drtools.retrieval.dropping import Dropping, keep_dropout
     from drtools.retrieval.scoring import load_teacher
 
-    teacher = load_teacher(names, task.computing, trust_remote_code=task.encoder_flags.trust_remote_code)
-    return teacher, teacher.special(form.kinds)
+    teacher = load_teacher(names, task.computing, trust_remote_code=task.encoder_flags.trust_remote_code, dropout=dropout or None)
+    special = teacher.special(form.kinds)
+    if not dropout:
+        return teacher, special, lambda step: teacher
+    keep_dropout(teacher)
+    return teacher, special, lambda step: Dropping(teacher, (task.training.seed, "teacher", step, task.world.rank))
 
 
-def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher=None):
+def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher_at=None):
     """Return ADAM's loss of a batch; `gather` brings the processes' scores together, `note` takes numbers for the log.
 
-    A `teacher` is asked here and not in the thread that prepares batches: two that set torch's threads at once would not repeat each other.
+    The teacher of a step, `teacher_at`, is asked here and not in the thread that prepares batches: two that set torch's threads at once would not repeat each other.
     """
     import torch
 
@@ -118,7 +126,7 @@ def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool
         reinforced_vectors, batch = rest[:-1], rest[-1]
         device = query_vectors.device
         columns, own, dark = (torch.from_numpy(part).to(device) for part in (batch.columns, batch.is_own, batch.is_dark))
-        scored = ask(teacher, batch) if teacher else batch.teacher
+        scored = ask(teacher_at(batch.step), batch) if teacher_at else batch.teacher
         told = gather(torch.from_numpy(scored).to(device), batch.counts["query"])
         student = scores(query_vectors, torch.cat([document_vectors, *reinforced_vectors]), scale).gather(1, columns)
         listed = own | dark

@@ -150,6 +150,36 @@ def test_scores_computed_before_and_during_training_agree(scored, encoder_folder
     assert drtools(*command(scored, encoder_folder, tmp_path / "random", *live, "--baseline", "rand-kd", examples=scored.dark)).status == 0
 
 
+def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):  # noqa: F811
+    from drtools.retrieval.dropping import Dropping, keep_dropout
+    from drtools.retrieval.encoding import Computing
+    from drtools.retrieval.scoring import load_teacher
+
+    pairs = [(f"fox {n}", "otter river " * (1 + n % 9)) for n in range(30)]
+    computing = Computing("cpu", "fp32", 64)
+    plain = load_teacher([rankers["bert"], rankers["roberta"]], computing).scores(pairs)
+    teacher = load_teacher([rankers["bert"], rankers["roberta"]], computing, dropout=0.1)
+    keep_dropout(teacher)
+    first, again, other = (Dropping(teacher, ("seed", step)).scores(pairs) for step in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    drawn = np.array([Dropping(teacher, ("many", step)).scores(pairs) for step in range(200)])
+    assert drawn.std(axis=0).min() > 0
+    assert np.abs(drawn.mean(axis=0) - plain).max() < 6 * drawn.std(axis=0).max() / 200**0.5 + 0.1 * np.abs(plain).max(), "around the scores without"
+    assert not teacher.counts, "past the cache"
+
+
+def test_teacher_dropout_continues_to_the_same_weights(scored, encoder_folder, rankers, drtools, tmp_path, interrupt_at):  # noqa: F811
+    words = ["--teacher", rankers["bert"], "--teacher-dropout", "0.1", "--steps", "6", "--save-every-minutes", "0"]
+    assert drtools(*command(scored, encoder_folder, tmp_path / "whole", *words, examples=scored.dark)).status == 0
+    interrupt_at(AdamBatches, "__call__", 5)
+    assert drtools(*command(scored, encoder_folder, tmp_path / "stopped", *words, examples=scored.dark)).status == 130
+    assert drtools(*command(scored, encoder_folder, tmp_path / "stopped", *words, examples=scored.dark)).status == 0
+    assert drtools(*command(scored, encoder_folder, tmp_path / "without", "--teacher", rankers["bert"], "--steps", "6", examples=scored.dark)).status == 0
+    whole, stopped, without = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped", "without"))
+    assert all(np.array_equal(whole[name], stopped[name]) for name in whole)
+    assert any(not np.array_equal(whole[name], without[name]) for name in whole)
+
+
 def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers, drtools, tmp_path):  # noqa: F811
     from sentence_transformers import CrossEncoder
     from transformers import AutoTokenizer
@@ -224,6 +254,7 @@ BAD = {
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
     "a baseline without a kind": (lambda t: ["--baseline", "hard-kd", "--without", "noisy"], None, "a baseline has no dark examples"),
     "random without a teacher": (lambda t: ["--baseline", "rand-kd"], None, "say --teacher, or mine"),
+    "dropout without a teacher": (lambda t: ["--teacher-dropout", "0.1"], None, "say --teacher to score while training"),
     "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
     "minutes alone": (lambda t: ["--minutes", "1"], None, "--minutes 1 alone does not say"),
     "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "say 32 or less, or --without reinforced"),
