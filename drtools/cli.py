@@ -205,6 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.error(f"no tool is named {arguments[0]!r}; " + (f"did you mean {' or '.join(near)}? drtools by itself lists all" if near else f"the tools are: {', '.join(tool_names())}"))
         raise SystemExit(2)
     console.configure(arguments[0])
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait do not spin: on a shared machine they would take its cores from those that work
     signal.signal(signal.SIGTERM, _terminate)
     debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
     if not debugging:

@@ -1,6 +1,7 @@
 """How tools speak and end: messages, progress, JSON lines, exit statuses, standard input and output."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -123,3 +124,12 @@ def test_out_of_memory_names_what_helps(capsys):
     assert _status_of(MemoryError("no room")) == 1
     said = capsys.readouterr().err
     assert "--batch-tokens" in said and "--gradient-caching" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("said", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_do_not_spin_unless_the_environment_says_so(drtools, monkeypatch, said, kept):
+    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
+    if not said:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert drtools("eval", "--help").status == 0
+    assert os.environ["OMP_WAIT_POLICY"] == kept
