@@ -14,5 +14,6 @@ TRAIN ?= $(DRTOOLS)
 
 # MS MARCO's files by their published names, a collection's in BEIR form, plain or .gz; lengths of queries and documents as flags
 published = $(firstword $(wildcard $(MSMARCO)/$(1) $(MSMARCO)/$(1).gz) $(MSMARCO)/$(1))
-beir = $(firstword $(wildcard $(DATA)/$(1).gz $(DATA)/$(1)) $(DATA)/$(1).gz)
+file_of = $(firstword $(wildcard $(1)/$(2).gz $(1)/$(2)) $(1)/$(2).gz)
+beir = $(call file_of,$(DATA),$(1))
 tokens = $(strip $(if $(1),--max-query-tokens $(1)) $(if $(2),--max-document-tokens $(2)))

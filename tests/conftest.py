@@ -58,6 +58,21 @@ def toy(tmp_path) -> Toy:
     return Toy(tmp_path)
 
 
+def beir_of(toy: Toy) -> Path:
+    """Deal the toy collection's judgements out to train, dev and test, as BEIR does; return its folder."""
+    header, *lines = Path(toy.qrels).read_text().splitlines()
+    (toy.folder / "qrels").mkdir()
+    for split, part in {"train": lines[:12], "dev": lines[12:16], "test": lines[16:]}.items():
+        (toy.folder / "qrels" / f"{split}.tsv").write_text("\n".join([header, *part]) + "\n")
+    return toy.folder
+
+
+@pytest.fixture
+def beir(toy) -> Path:
+    """Write the toy collection as BEIR does into this test's folder."""
+    return beir_of(toy)
+
+
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory) -> str:
     """Make a bare BERT body of 2 layers and 32 dimensions with a WordPiece vocabulary of the toy words."""

@@ -55,12 +55,3 @@ def published_in(folder: Path) -> Path:
     for name in (*PASSAGES, *DOCUMENTS):
         (folder / name).touch()
     return folder
-
-
-def beir_of(toy) -> Path:
-    """Deal the toy collection's judgements out to train, dev and test, as BEIR does; return its folder."""
-    header, *lines = Path(toy.qrels).read_text().splitlines()
-    (toy.folder / "qrels").mkdir()
-    for split, part in {"train": lines[:12], "dev": lines[12:16], "test": lines[16:]}.items():
-        (toy.folder / "qrels" / f"{split}.tsv").write_text("\n".join([header, *part]) + "\n")
-    return toy.folder

@@ -19,11 +19,6 @@ def published(tmp_path):
     return makefiles.published_in(tmp_path / "msmarco")
 
 
-@pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
 @pytest.mark.parametrize("collection", ["passages", "own"])
 @pytest.mark.parametrize(("target", "arms"), [("table", TABLE), ("ablation", ABLATION), ("reranked", ABLATION), ("pictures", TABLE), ("teacher", set())])
 def test_every_command_is_one_that_the_tools_take(published, beir, collection, target, arms):

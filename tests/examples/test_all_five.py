@@ -13,11 +13,6 @@ make, printed = partial(makefiles.make, "all-five"), partial(makefiles.printed, 
 
 
 @pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
-@pytest.fixture
 def other(beir):
     """The labelled collection, of which only the names count."""
     (beir / "other/qrels").mkdir(parents=True)

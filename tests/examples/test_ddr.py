@@ -13,11 +13,6 @@ make, printed = partial(makefiles.make, "ddr"), partial(makefiles.printed, "ddr"
 
 
 @pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
-@pytest.fixture
 def targets(beir):
     """Two targets, the collection under other names."""
     for name in ("first", "second"):

@@ -6,8 +6,7 @@ from makefiles import parsed
 FOLDERS = {path.parent.name for path in makefiles.EXAMPLES.glob("*/Makefile")}
 
 
-def test_each_example_runs_small_by_commands_that_the_tools_take(toy):
-    beir = makefiles.beir_of(toy)
+def test_each_example_runs_small_by_commands_that_the_tools_take(beir):
     commands = makefiles.printed("", f"DATA={beir}", "OUT=small", *(FOLDERS - {"retrain"}), folder=beir)  # retrain's second make reads what its first wrote
     values = [parsed(words) for words in commands]
     made = [value["output"] for value in values if "output" in value]

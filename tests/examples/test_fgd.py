@@ -18,11 +18,6 @@ def published(tmp_path):
     return makefiles.published_in(tmp_path / "msmarco")
 
 
-@pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
 @pytest.mark.parametrize("collection", ["documents", "own"])
 def test_every_command_is_one_that_the_tools_take(published, beir, collection):
     where = [f"DATA={beir}"] if collection == "own" else [f"MSMARCO={published}"]

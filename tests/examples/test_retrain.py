@@ -17,7 +17,7 @@ from pathlib import Path
 
 import makefiles
 import pytest
-from conftest import Toy
+from conftest import Toy, beir_of
 
 from drtools import manifest
 from drtools.releases import current_version, versions_of
@@ -49,7 +49,7 @@ class Setting:
 @pytest.fixture(scope="module")
 def first_night(tmp_path_factory, program, encoder_folder):
     """A collection whose first run is over."""
-    folder = makefiles.beir_of(Toy(tmp_path_factory.mktemp("first")))
+    folder = beir_of(Toy(tmp_path_factory.mktemp("first")))
     (folder / "qrels/dev.tsv").unlink()  # what is trained is then the last step's and not the first's
     setting = Setting(folder, program, encoder_folder)
     assert setting.run() == (0, "")

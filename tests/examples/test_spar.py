@@ -27,11 +27,6 @@ def published(tmp_path):
     return folder
 
 
-@pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
 @pytest.mark.parametrize("where", ["NQ", "MSMARCO", "DATA"])
 def test_every_command_is_one_that_the_tools_take(published, beir, where):
     commands = printed(*TARGETS, f"{where}={beir if where == 'DATA' else published}", folder=beir)

@@ -23,11 +23,6 @@ def published(tmp_path):
     return makefiles.published_in(tmp_path / "msmarco")
 
 
-@pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
 @pytest.mark.parametrize("collection", ["passages", "documents", "own"])
 @pytest.mark.parametrize("target", ["table", "baselines"])
 def test_every_command_is_one_that_the_tools_take(published, beir, collection, target):

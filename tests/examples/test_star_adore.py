@@ -19,11 +19,6 @@ def published(tmp_path):
     return makefiles.published_in(tmp_path / "msmarco")
 
 
-@pytest.fixture
-def beir(toy):
-    return makefiles.beir_of(toy)
-
-
 def tuned(commands: list[list[str]]) -> dict[str, dict[str, object]]:
     """Return what each train-adore gets, by the name of its output."""
     values = [parsed(words) for words in commands if words[0] == "train-adore"]
