@@ -51,6 +51,11 @@ class Toy:
         self.examples = write_jsonl(folder / "examples.jsonl", [
             {"query_id": f"q{n}", "positives": [f"d{n}"], "negatives": [f"d{(n + step) % 60}" for step in (1, 7, 31)]} for n in range(20)])
 
+    def repeat_words(self) -> None:
+        """Write other documents, of one of four words each, twenty times: where it is masked the others tell it."""
+        self.documents = [{"_id": f"d{n}", "title": "", "text": " ".join([WORDS[n % 4]] * 20)} for n in range(60)]
+        write_jsonl(self.folder / "corpus.jsonl", self.documents)
+
 
 @pytest.fixture
 def toy(tmp_path) -> Toy:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
 BLOCK = 1024  # documents that lie side by side on the disk
 BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
+COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matter: a million tokens
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,14 @@ class Masker:
         flat[_replaced(chance, share)] = np.concatenate(swaps)
         none = np.zeros(len(lists), bool)
         return MaskedTokens(Tokens(flat, starts, none, none, 0), labels, body_learns)
+
+
+    def token_shares(self, store: Store, title_separator: str) -> np.ndarray:  # -> [V]
+        """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
+        rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()
+        lists = self._token_lists(texts_of(store, rows, title_separator))
+        counts = np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
+        return counts / counts.sum()
 
 
 def _replaced(chance: np.ndarray, share: float) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +43,12 @@ class MaskedHead(nn.Module):
     def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:  # [M, D], [V, E] -> [M, V]
         """Return logits of states."""
         return nn.functional.linear(self.norm(self.activate(self.dense(states))), embeddings if self.decoder is None else self.decoder, self.bias)
+
+    @torch.no_grad()
+    def begin_with(self, shares: np.ndarray) -> None:  # [V]
+        """Let a new head begin with each token's share of the corpus, in place of finding that out step by step: its bias is their logarithm."""
+        self.bias[: len(shares)] = torch.from_numpy(np.log(shares)).to(self.bias)
+        self.bias[len(shares) :] = self.bias[: len(shares)].min()  # rows that the tokenizer has no token for
 
 
 class MaskedModel(nn.Module):

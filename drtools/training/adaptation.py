@@ -79,6 +79,8 @@ class MaskedTraining(Task):
         if self.store.empty == len(self.store):
             raise UserError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
         console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
+        if not self.has_own_head:
+            self.model.head.begin_with(self.masker.token_shares(self.store, title_separator))
 
     def batches(self) -> MaskedBatches:
         """Return batches of the documents that are not held out."""

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 
-def operations(body: nn.Module, lengths: np.ndarray) -> float:  # [N] tokens of each text
-    """Return the multiplications and additions of a body's matrix products, forward and backward, padding left out.
+def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> float:  # [N] tokens of each text
+    """Return the multiplications and additions of a body's matrix products, forward and (if it learns) backward, padding left out.
 
     The backward pass costs twice the forward: a product for the inputs' gradient, one for the weights'; frozen weights need
     only the first. Attention is counted as if every token saw every token of its text, heads together as wide as a state.
@@ -18,9 +18,10 @@ def operations(body: nn.Module, lengths: np.ndarray) -> float:  # [N] tokens of 
     products = 0
     for name, module in body.named_modules():
         if isinstance(module, nn.Linear) and "pooler" not in name:  # a pooler reads one token a text, and nothing reads it
-            products += (3 if module.weight.requires_grad else 2) * module.weight.numel()
+            passes = 1 + backward + (backward and module.weight.requires_grad)
+            products += passes * module.weight.numel()
     lengths = lengths.astype(np.float64)
-    attention = 3 * 4 * body.config.hidden_size * body.config.num_hidden_layers * np.square(lengths).sum()
+    attention = (3 if backward else 1) * 4 * body.config.hidden_size * body.config.num_hidden_layers * np.square(lengths).sum()
     return float(2 * products * lengths.sum() + attention)
 
 

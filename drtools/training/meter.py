@@ -52,7 +52,7 @@ class Meter:
         for side, tokens in batch.tokens.items():
             self.tokens += int(tokens.lengths.sum())
             self.read_at_all.update(texts=len(tokens.lengths), truncated=tokens.truncated, empty=tokens.empty)
-            self.operations += operations(self.model.of(side).body, tokens.lengths)
+            self.operations += operations(self.model.of(side).body, tokens.lengths, backward=tokens.body_learns)
 
     def read(self) -> dict[str, float]:
         """Return the numbers since the last reading: the mean loss, the last rate and norm, speeds, padding, share of the matmul rate."""

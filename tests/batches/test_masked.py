@@ -47,6 +47,16 @@ def test_the_shares_over_100000_tokens(encoder):
     assert len(starts) == 19 and max(starts.values()) < 2 * min(starts.values()), "every crop is as likely as another"
 
 
+def test_shares_of_tokens_are_counted_over_the_whole_corpus(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(masked, "COUNTED_DOCUMENTS", 3)
+    texts = ["fox fox otter", "hill", "otter", "never counted", "fox"]  # rows 0, 2 and 4 of 5
+    write_jsonl(tmp_path / "corpus.jsonl", [{"_id": str(n), "text": text} for n, text in enumerate(texts)])
+    found = Masker(encoder, 12, 0.15).token_shares(open_store(str(tmp_path / "corpus.jsonl")), " ")
+    counts = Counter({"fox": 3, "otter": 2})
+    names = encoder.tokenizer.convert_ids_to_tokens(range(len(encoder.tokenizer)))
+    assert found.tolist() == pytest.approx([(1 + counts[name]) / (5 + len(names)) for name in names])
+
+
 def test_a_text_is_masked_by_its_own_generator_alone(encoder):
     masker = Masker(encoder, 12, 0.3)
     texts = ["fox runs over the hill", "", "otter " * 40]
@@ -56,6 +66,7 @@ def test_a_text_is_masked_by_its_own_generator_alone(encoder):
         alone = masker([text], [generator(1, n)])
         part = slice(together.tokens.starts[n], together.tokens.starts[n + 1])
         assert np.array_equal(alone.tokens.flat, together.tokens.flat[part]) and np.array_equal(alone.labels, together.labels[part])
+    assert together.body_learns and not masker(texts, [generator(1, n) for n in range(3)], body_learns=False).body_learns
     ids, mask, labels, learns = together.inputs([1, 2], 0)
     assert ids.shape == mask.shape == labels.shape == (2, 12) and learns is True
     assert (labels[0] == IGNORED).all() and mask.sum(axis=1).tolist() == [2, 12] and ids.dtype == labels.dtype == np.int64

@@ -77,6 +77,7 @@ def command(toy, start, out, *more):
 
 
 def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drtools, tmp_path):
+    toy.repeat_words()
     for name in ("one", "other"):
         outcome = drtools(*command(toy, encoder_folder, tmp_path / name, "--steps", "25", "--threads", "2"))
         assert outcome.status == 0, outcome.err

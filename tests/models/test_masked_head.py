@@ -1,5 +1,6 @@
 """The masked-language head of each family beside transformers' own; a new head; what an adaptation leaves for the next."""
 
+import numpy as np
 import pytest
 import torch
 from tiny_bodies import families, make_body, make_tokenizer  # noqa: F401  (a fixture)
@@ -92,6 +93,18 @@ def test_a_body_without_a_head_gets_one_that_learns_alone(encoder_folder):
         torch.testing.assert_close(parameter.grad, alone[name])
     assert encoder.body.get_input_embeddings().weight.grad.abs().sum() > 0
     assert torch.equal(new_head(encoder, 1).dense.weight, model.head.dense.weight)
+
+
+def test_a_new_head_begins_with_the_shares_of_tokens(encoder_folder):
+    encoder = load_encoder(encoder_folder)
+    head, size = new_head(encoder, 1), len(encoder.body.get_input_embeddings().weight)
+    shares = np.random.default_rng(1).dirichlet(np.ones(size - 2))
+    head.begin_with(shares)
+    torch.nn.init.zeros_(head.norm.weight)  # so that states say nothing
+    found = head(torch.randn(3, encoder.body.config.hidden_size), encoder.body.get_input_embeddings().weight).softmax(-1).detach().numpy()
+    known = found[:, : size - 2]
+    np.testing.assert_allclose(known / known.sum(axis=1, keepdims=True), np.stack([shares] * 3), rtol=1e-4)
+    assert (found[:, size - 2 :] <= known.min() * 1.0001).all(), "rows of the embeddings that no token has"
 
 
 def test_a_decoder_has_no_mask_token(families):  # noqa: F811

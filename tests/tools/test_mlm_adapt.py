@@ -22,13 +22,14 @@ def weights(folder):
 
 
 def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, encoder_folder, drtools, tmp_path):
+    toy.repeat_words()
     words = ["--head-steps", "20", "--steps", "40", "--evaluate-every-steps", "20", "--snapshot-steps", "20,30"]
     outcome = drtools(*command(toy, encoder_folder, tmp_path / "dam", *words))
     assert outcome.status == 0, outcome.err
     manifest = json.loads((tmp_path / "dam/manifest.json").read_text())
     perplexity = [evaluation["perplexity"] for evaluation in manifest["evaluations"]]
     assert [evaluation["step"] for evaluation in manifest["evaluations"]] == [0, 20, 40, 60]
-    assert perplexity[0] > 100 and min(perplexity) < 0.7 * perplexity[0], "126 tokens in the vocabulary, some 60 in the corpus"
+    assert 4 < perplexity[0] < 5 and perplexity[3] < 0.8 * perplexity[0], "of 126 tokens a new head expects the four of the corpus at once; the body learns to look around"
     best = min(manifest["evaluations"], key=lambda evaluation: evaluation["perplexity"])
     assert manifest["best"]["step"] == best["step"] and manifest["best"]["value"] == best["log-likelihood"]
     assert np.isclose(np.exp(-best["log-likelihood"]), best["perplexity"])
@@ -45,11 +46,12 @@ def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, enco
 
 
 def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, drtools, tmp_path):
+    toy.repeat_words()
     assert drtools(*command(toy, encoder_folder, tmp_path / "source", "--head-steps", "5", "--steps", "5")).status == 0
-    assert drtools(*command(toy, tmp_path / "source", tmp_path / "target", "--steps", "5")).status == 0
+    assert drtools(*command(toy, tmp_path / "source", tmp_path / "target", "--steps", "30")).status == 0
     manifest = json.loads((tmp_path / "target/manifest.json").read_text())
     assert manifest["head"] == "the start's own" and manifest["head_steps"] == 0
-    assert [(adapted["head_steps"], adapted["steps"]) for adapted in manifest["adapted_on"]] == [(5, 5), (0, 5)]
+    assert [(adapted["head_steps"], adapted["steps"]) for adapted in manifest["adapted_on"]] == [(5, 5), (0, 30)]
     assert len({adapted["corpus_fingerprint"] for adapted in manifest["adapted_on"]}) == 1 and manifest["adapted_on"][1]["kept_step"] == manifest["best"]["step"]
     from drtools.models.encoder import load_encoder
 
@@ -62,7 +64,7 @@ def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, 
     assert one.shape == other.shape and not np.array_equal(one, other)
     from sentence_transformers import SentenceTransformer
 
-    texts = [f"{document['title']} {document['text']}" for document in toy.documents[:5]]
+    texts = [document["text"] for document in toy.documents[:5]]
     np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "target"), device="cpu").encode(texts), other[:5].astype(np.float32), atol=2e-3)
 
 

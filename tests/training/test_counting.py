@@ -16,6 +16,7 @@ def test_a_toy_bert_by_hand(bert):
     assert operations(body, np.array([5])) == 3 * one_text
     another = 2 * weights * 7 + 2 * 4 * 32 * 7 * 7
     assert operations(body, np.array([5, 7, 7], np.int32)) == 3 * (one_text + 2 * another)
+    assert operations(body, np.array([5, 7, 7], np.int32), backward=False) == one_text + 2 * another
     for weight in body.parameters():
         weight.requires_grad = False
     attention = 2 * 4 * 32 * 5 * 5
