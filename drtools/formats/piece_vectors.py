@@ -7,6 +7,7 @@ starts[2i] to starts[2i + 1], its sentences starts[2i + 1] to starts[2i + 2]; a 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,15 @@ class PieceVectors(NamedTuple):
     array: np.ndarray
     starts: np.ndarray
 
+    def take(self, rows: np.ndarray) -> PieceVectors:  # int [C]
+        """Return the pieces of some documents in that order, read into memory."""
+        import numpy as np
+
+        first, middle, end = (self.starts[2 * rows + step] for step in range(3))
+        starts = np.concatenate([[0], np.cumsum(np.stack([middle - first, end - middle], axis=1))])
+        at = np.repeat(first - starts[:-1:2], end - first) + np.arange(starts[-1])
+        return PieceVectors(np.asarray(self.array[at]), starts)
+
     def best(self, rows: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the best passage's and the best sentence's score of each document, [C] each, and which documents have pieces, bool [C].
 
@@ -32,18 +42,24 @@ class PieceVectors(NamedTuple):
         """
         import numpy as np
 
-        first, middle, end = (self.starts[2 * rows + step] for step in range(3))
+        array, starts = self.take(rows)
+        first, middle, end = starts[:-1:2], starts[1::2], starts[2::2]
         there = end > first
         best = np.zeros((2, len(rows)), np.float32)
-        counts = (end - first)[there]
-        if len(counts):
-            offsets = np.cumsum(counts) - counts
-            at = np.repeat(first[there] - offsets, counts) + np.arange(counts.sum())
-            scores = np.asarray(self.array[at], np.float32) @ query
-            sentences = np.where(middle < end, middle - first, 0)[there]  # one that has none takes its passage
-            best[0, there] = np.maximum.reduceat(np.where(np.arange(len(at)) < np.repeat(offsets + (middle - first)[there], counts), scores, -np.inf), offsets)
-            best[1, there] = np.maximum.reduceat(np.where(np.arange(len(at)) >= np.repeat(offsets + sentences, counts), scores, -np.inf), offsets)
+        if there.any():
+            scores, counts, at = np.asarray(array, np.float32) @ query, end - first, np.arange(len(array))
+            sentences = np.where(middle < end, middle, first)  # one that has none takes its passage
+            best[0, there] = np.maximum.reduceat(np.where(at < np.repeat(middle, counts), scores, -np.inf), first[there])
+            best[1, there] = np.maximum.reduceat(np.where(at >= np.repeat(sentences, counts), scores, -np.inf), first[there])
         return best[0], best[1], there
+
+
+def joined(parts: Sequence[PieceVectors]) -> PieceVectors:
+    """Return the pieces of the documents of each part, one part after the other."""
+    import numpy as np
+
+    ends = np.cumsum([0, *(len(part.array) for part in parts)])
+    return PieceVectors(np.concatenate([part.array for part in parts]), np.concatenate([[0], *(part.starts[1:] + end for part, end in zip(parts, ends, strict=False))]))
 
 
 def open_pieces(folder: Path, count: int) -> PieceVectors:
@@ -81,19 +97,19 @@ class PieceWriter:
 
         np.lib.format.write_array_header_1_0(stream, {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.written, self.dimension)})
 
-    def add(self, vectors: np.ndarray, passages: np.ndarray, sentences: np.ndarray) -> None:
-        """Append the pieces [T, D] of documents, and how many passages and sentences each has [N]; durable on return."""
+    def add(self, pieces: PieceVectors) -> None:
+        """Append the pieces of documents; durable on return."""
         import numpy as np
 
-        assert len(vectors) == passages.sum() + sentences.sum()
-        ends = self.written + np.cumsum(np.stack([passages, sentences], axis=1).ravel())
-        self.starts[2 * self.done + 1 : 2 * (self.done + len(passages)) + 1] = ends
+        assert len(pieces.array) == pieces.starts[-1]
+        documents = len(pieces.starts) // 2
+        self.starts[2 * self.done + 1 : 2 * (self.done + documents) + 1] = self.written + pieces.starts[1:]
         self.starts.flush()
-        self.stream.write(np.ascontiguousarray(vectors, self.dtype).tobytes())
+        self.stream.write(np.ascontiguousarray(pieces.array, self.dtype).tobytes())
         self.stream.flush()
         os.fsync(self.stream.fileno())
-        self.done += len(passages)
-        self.written += len(vectors)
+        self.done += documents
+        self.written += len(pieces.array)
 
     def finish(self) -> None:
         """Write how many there are; durable on return."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.models.heads import LEAST_ROWS, apply_head
 from drtools.models.pooling import pool
 from drtools.models.rgat import Rgat, edges
 
@@ -48,7 +49,7 @@ class Spans:
         states = attended(last, hidden, spans) if self.kind == "attention" else last(hidden, seen)
         with torch.autocast(states.device.type, enabled=False):
             vectors = states.float() if self.kind == "attention" else self._averaged(states.float(), mask, spans)
-            return self.encoder.head(vectors).flatten(1)
+            return apply_head(self.encoder.head, vectors.flatten(0, 1)).view(len(vectors), -1)
 
     def _averaged(self, states: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T, D] -> [B, K, D]
         vectors = averaged(states, spans)
@@ -110,19 +111,22 @@ def inside(spans: Tensor, tokens: int) -> Tensor:  # int [B, K, 2] -> bool [B, K
 def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
     """Return what the last layer makes of the first token if it sees each span alone (Eq. 7).
 
-    The scores of its query are the same for all spans, and are made once.
+    The scores of its query are the same for all spans, and are made once. Products are over `LEAST_ROWS` rows and more, so that a document's
+    numbers are the same bits whatever is in the batch.
     """
+    count = spans.shape[1]
+    spans = torch.cat([spans, spans[:, :1].expand(-1, max(0, LEAST_ROWS - count), -1)], dim=1)
     attention = layer.attention.self
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
-    query = attention.query(first).unflatten(-1, (heads, size)).transpose(1, 2) * attention.scaling
+    query = attention.query(hidden[:, :LEAST_ROWS])[:, :1].unflatten(-1, (heads, size)).transpose(1, 2) * attention.scaling
     key, value = (projection(hidden).unflatten(-1, (heads, size)).transpose(1, 2) for projection in (attention.key, attention.value))
     scores = (query @ key.transpose(2, 3)).float()  # [B, H, 1, T]
     # the least number, not -inf: a span that is not there sees nothing, and NaN would spread from it
     scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)
     shares = attention.dropout(scores.softmax(dim=-1)).to(value.dtype)  # [B, H, K, T]
     context = (shares @ value).transpose(1, 2).flatten(2)
-    return layer.feed_forward_chunk(layer.attention.output(context, first))
+    return layer.feed_forward_chunk(layer.attention.output(context, first))[:, :count]
 
 
 def averaged(states: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]

@@ -11,6 +11,7 @@ import numpy as np
 from drtools import console
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.formats.digests import TEXT, create_texts, digests_of_texts, open_texts
+from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
 from drtools.retrieval.encoding import encode_tokens
 
@@ -37,6 +38,11 @@ class Prepared(NamedTuple):
     places: np.ndarray
     rows: np.ndarray
     tried: np.ndarray
+
+    @property
+    def new(self) -> np.ndarray:
+        """Places of texts that OLD does not have."""
+        return self.places[: len(self.places) - len(self.tried)]
 
 
 class FolderEncoding:
@@ -100,20 +106,31 @@ class FolderEncoding:
         stop, taken = start + len(part.ids), part.rows >= 0
         array = open_array(self.work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
         texts = open_texts(self.work.path, "r+")
-        if self.pieces:
-            self.pieces.encode(part.tokens, self.computing, array[start:stop], told)
-        elif not self.old:
+        pieces = None
+        if not self.pieces and not self.old:
             encode_tokens(self.encoder, part.tokens, self.computing, array[start:stop], told, one_length=True)
         else:
-            made = np.empty((len(part.places), self.encoder.dimension), self.dtype)
-            encode_tokens(self.encoder, part.tokens, self.computing, made, told, one_length=True)
-            new = len(part.places) - len(part.tried)
-            self.old.compare(part.rows[part.tried], made[new:])
-            array[start + part.places[:new]] = made[:new]
+            if self.pieces:
+                made, pieces = self.pieces.encode(part.tokens, self.computing, told)
+            else:
+                made = np.empty((len(part.places), self.encoder.dimension), self.dtype)
+                encode_tokens(self.encoder, part.tokens, self.computing, made, told, one_length=True)
+            array[start + part.new] = made[: len(part.new)]
+        if self.old:
+            self.old.compare(part.rows[part.tried], made[len(part.new) :], pieces.take(np.arange(len(part.new), len(part.places))) if pieces else None)
             array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
             progress.advance(int(taken.sum()) - len(part.tried))
+        if pieces:
+            self.pieces.writer.add(self._in_order(part, pieces) if self.old else pieces)
         texts[start:stop] = part.texts
         for count, value in {"truncated": part.texts["cut"], "empty": part.texts["empty"], "tokens": part.texts["tokens"], "taken": taken}.items():
             self.counts[count] += int(value.sum())
         array.flush()
         texts.flush()
+
+    def _in_order(self, part: Prepared, made: PieceVectors) -> PieceVectors:
+        """Return the pieces of all texts of a chunk: those that are taken over, and those that were made."""
+        taken = part.rows >= 0
+        order = np.empty(len(part.rows), np.int64)
+        order[part.new], order[taken] = np.arange(len(part.new)), len(part.places) + np.arange(taken.sum())
+        return joined([made, self.old.pieces.take(part.rows[taken])]).take(order)

@@ -11,7 +11,7 @@ import numpy as np
 from drtools import console
 from drtools.batches.pieces import PieceTokens, layout_of, tokenize_pieces
 from drtools.errors import UserError
-from drtools.formats.piece_vectors import PieceWriter
+from drtools.formats.piece_vectors import PieceVectors, PieceWriter
 from drtools.models.lexical import LexicalEncoder
 from drtools.models.spans import Spans
 from drtools.retrieval.encoding import Computing, encode_tokens
@@ -62,13 +62,12 @@ class PieceEncoding:
         encode_tokens(self.spans, tokens, computing, np.empty((len(texts), self.spans.dimension), self.dtype))
         return tokens
 
-    def encode(self, tokens: PieceTokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None]) -> None:
-        """Encode documents into rows of `into` [N, D] and append their pieces to the file."""
+    def encode(self, tokens: PieceTokens, computing: Computing, on_batch: Callable[[int, int], None]) -> tuple[np.ndarray, PieceVectors]:
+        """Encode documents; return their vectors [N, D] and those of their pieces."""
         rows = np.empty((len(tokens.lengths), self.spans.dimension), self.dtype)
-        encode_tokens(self.spans, tokens, computing, rows, on_batch)
-        vectors = rows.reshape(len(rows), self.layout.places, -1)
-        into[:] = vectors[:, 0]
+        encode_tokens(self.spans, tokens, computing, rows, on_batch, one_length=True)
+        vectors = rows.reshape(len(rows), self.layout.places, self.encoder.dimension)
         passages, sentences = tokens.counts()
         places = np.arange(self.layout.places - 1)
         there = np.where(places < self.layout.passages, places < passages[:, None], places - self.layout.passages < sentences[:, None])
-        self.writer.add(vectors[:, 1:][there], passages, sentences)
+        return vectors[:, 0], PieceVectors(vectors[:, 1:][there], np.concatenate([[0], np.cumsum(np.stack([passages, sentences], axis=1))]))

@@ -14,6 +14,7 @@ import numpy as np
 from drtools import console
 from drtools.errors import UserError
 from drtools.formats.digests import TEXT, RowsByDigest, digests_of_texts, open_texts
+from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.vectors import PARTS, open_vectors
 
 if TYPE_CHECKING:
@@ -37,16 +38,20 @@ class OldVectors:
         self._refuse_others(now)
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
             raise UserError(f"{folder}: texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it again without --update")
+        self.pieces = open_pieces(self.path, len(self.array)) if now["pieces"] else None
         self.rows = RowsByDigest(self.texts["digest"])
         self.to_try = TRIED
 
     def _refuse_others(self, now: dict) -> None:
         then, side = self.manifest, now["side"]
-        if then.get("pieces"):
-            raise UserError(f"{self.path}: holds vectors of pieces, which --update does not know; encode everything with --pieces, without --update")
-        for name, flag in SETTINGS.items():
-            if then[name] != now[name]:
-                raise UserError(f"{self.path}: made with another {flag.format(side=side)} ({then[name]!r} then, {now[name]!r} now); use what it was made with, or encode everything without --update")
+        cut_then, cut_now = then.get("pieces") or {}, now["pieces"] or {}
+        if bool(cut_then) != bool(cut_now):
+            raise UserError(f"{self.path}: made {'with --pieces; say it too' if cut_then else 'without --pieces; leave the flag out'}, or encode everything without --update")
+        found = [(flag.format(side=side), then[name], now[name]) for name, flag in SETTINGS.items()]
+        found += [(f"--{name.replace('_', '-')}", cut_then[name], value) for name, value in cut_now.items()]
+        for flag, value_then, value_now in found:
+            if value_then != value_now:
+                raise UserError(f"{self.path}: made with another {flag} ({value_then!r} then, {value_now!r} now); use what it was made with, or encode everything without --update")
         if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
             raise UserError(f"{self.path}: made by another encoder ({then['model']}) than {now['model']}; use the one that made it, or encode everything without --update")
 
@@ -62,17 +67,23 @@ class OldVectors:
         self.to_try -= len(chosen)
         return chosen
 
-    def compare(self, rows: np.ndarray, again: np.ndarray) -> None:
-        """Compare the vectors of rows [N] with what they are now [N, D]: other bits are noted, another encoder's are refused."""
+    def compare(self, rows: np.ndarray, again: np.ndarray, pieces: PieceVectors | None = None) -> None:
+        """Compare the vectors of rows [N], and those of their pieces, with what they are now [N, D]: other bits are noted, another encoder's are refused."""
         if not len(rows):
             return
         then = np.asarray(self.array[rows])
+        if pieces:
+            before = self.pieces.take(rows)
+            owners = np.repeat(np.arange(len(rows)), np.diff(before.starts[::2]))
+            if not np.array_equal(before.starts, pieces.starts):
+                raise UserError(f"{self.path}: its documents were cut into other pieces than the same texts are now; the folder was damaged, encode everything without --update")
+            rows, then, again = np.concatenate([rows, rows[owners]]), np.concatenate([then, before.array]), np.concatenate([again, pieces.array])
         others = int((then != again).any(axis=1).sum())
         apart = np.abs(then.astype(np.float32) - again.astype(np.float32))
         relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)
         if relative.max() > LARGEST_DIFFERENCE:
             raise UserError(f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they differ by {relative.max():.2f} of its length); encode everything without --update")
-        console.notice(others, f"{others} of {len(rows)} texts of {self.path} that were encoded again got other bits, by {apart.max():.2g} at most: another machine or "
+        console.notice(others, f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were encoded again got other bits, by {apart.max():.2g} at most: another machine or "
                                "version, or a GPU, made one of them; the result equals a full encoding to that, not bit for bit")
 
     def count_new(self, texts: DocumentTexts | QueryTexts, chunk: int) -> int:

@@ -6,8 +6,8 @@ stores the vectors of each document's passages and sentences, pieces.npy [T, D] 
 
     drtools encode --model star --documents today.jsonl.gz --update vectors-of-yesterday -o vectors
 
---update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy, and encodes the others alone. On a
-processor the result is that of encoding everything, bit for bit: texts go in batches of one length, without padding.
+--update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy (with --pieces those of their pieces
+too), and encodes the others alone. On a processor the result is that of encoding everything, bit for bit: texts go in batches of one length, without padding.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ def main(
     of_pieces = flags.names_of({"spans": spans}) + sizes.said
     if of_pieces and not pieces:
         raise UserError(f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out")
-    if pieces and update:
-        raise UserError("--update takes over vectors of whole texts; with --pieces encode everything, without --update")
     from drtools.retrieval import encoding
     from drtools.retrieval.encoding_folder import FolderEncoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
@@ -63,24 +61,23 @@ def main(
         with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, dtype) if pieces else None
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
-        now = settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags)
+        now = settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces)
         counts = FolderEncoding(encoder, texts, computing, dtype, chunk, work, with_pieces, open_old(update, now)).run()
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
-        work.finish(
-            kind="vectors", **now, count=len(texts), counts=counts, updated=update,
-            pieces={"count": with_pieces.writer.written, **with_pieces.facts()} if pieces else None,
-        )
+        if with_pieces:
+            now["pieces"] = {"count": with_pieces.writer.written, **now["pieces"]}
+        work.finish(kind="vectors", **now, count=len(texts), counts=counts, updated=update)
     taken = f", {counts['taken']:,} of them taken over from {update}, {len(texts) - counts['taken']:,} encoded" if update else ""
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
 
 
-def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags) -> dict[str, object]:
+def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces) -> dict[str, object]:
     """Return what a manifest says of how its vectors were made."""
     return {
         "side": texts.side, "dimension": encoder.dimension, "dtype": dtype, "normalized": encoder.settings.normalized, "model": encoder_flags.start(),
         "rem": encoder_flags.rem, "corpus": texts.path, "title_separator": title_separator, "max_tokens": encoder.settings.max_tokens(texts.side),
-        "precision": computing.precision, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+        "precision": computing.precision, "pieces": with_pieces.facts() if with_pieces else None, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
     }
 
 
@@ -100,10 +97,10 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
 
     computing = choose_computing(compute, batch_tokens)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)
-    old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags))
+    with_pieces = PieceEncoding(encoder.of("document"), *pieces, dtype) if pieces else None
+    old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces))
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, 256)
-    with_pieces = PieceEncoding(encoder.of("document"), *pieces, dtype) if pieces else None
     run = with_pieces.try_out if with_pieces else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
     run(sample[:8], computing)
     started = time.perf_counter()

@@ -9,7 +9,7 @@ import pytest
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
 from drtools.batches.pieces import layout_of, tokenize_pieces
-from drtools.formats.piece_vectors import PieceVectors, PieceWriter, open_pieces
+from drtools.formats.piece_vectors import PieceVectors, PieceWriter, joined, open_pieces
 from drtools.formats.trec import read_qrels, read_run
 from drtools.models.encoder import load_encoder
 from drtools.models.spans import Spans
@@ -114,12 +114,13 @@ def test_the_best_of_each_level_by_a_loop(tmp_path):
     shape = [(2, 4), (0, 0), (1, 0), (3, 3), (0, 0), (1, 2)]
     writer = PieceWriter(tmp_path, len(shape), 5, "float16")
     vectors = random.normal(size=(sum(map(sum, shape)), 5)).astype(np.float16)
-    writer.add(vectors[:7], *np.array(shape[:3]).T)
+    starts = np.concatenate([[0], np.cumsum(shape)])
+    writer.add(PieceVectors(vectors[:7], starts[:7]))
     writer = PieceWriter(tmp_path, len(shape), 5, "float16", writer.done, writer.written)
-    writer.add(vectors[7:], *np.array(shape[3:]).T)
+    writer.add(PieceVectors(vectors[7:], starts[6:] - 7))
     writer.finish()
     pieces = open_pieces(tmp_path, len(shape))
-    assert np.array_equal(pieces.array, vectors)
+    assert np.array_equal(pieces.array, vectors) and np.array_equal(pieces.starts, starts)
     rows, query = np.array([5, 1, 0, 2, 3, 0]), random.normal(size=5).astype(np.float32)
     passage, sentence, there = pieces.best(rows, query)
     first = np.concatenate([[0], np.cumsum(np.array(shape).sum(1))])
@@ -128,6 +129,10 @@ def test_the_best_of_each_level_by_a_loop(tmp_path):
         assert there[at] == bool(passages)
         if passages:
             assert passage[at] == pytest.approx(max(own[:passages]), abs=1e-5) and sentence[at] == pytest.approx(max(own[passages:] if sentences else own), abs=1e-5)
+    taken = joined([pieces.take(rows[:2]), pieces.take(rows[2:])])
+    assert np.array_equal(taken.array, np.concatenate([vectors[first[row] : first[row + 1]] for row in rows]))
+    assert np.array_equal(taken.starts, np.concatenate([[0], np.cumsum([shape[row] for row in rows])]))
+    assert len(pieces.take(np.array([], np.int64)).array) == 0
     assert PieceVectors(pieces.array, pieces.starts).best(np.array([1, 4]), query)[2].tolist() == [False, False]
 
 
@@ -152,7 +157,7 @@ def test_a_question_is_searched_by_pieces_but_nothing_is_tuned_on_it(toy, encode
 
 def test_pieces_are_durable_when_finish_returns(tmp_path, monkeypatch):
     writer, synced = PieceWriter(tmp_path, 1, 5, "float16"), []
-    writer.add(np.ones((3, 5), np.float16), np.array([1]), np.array([2]))
+    writer.add(PieceVectors(np.ones((3, 5), np.float16), np.array([0, 1, 3])))
     monkeypatch.setattr("os.fsync", lambda number: synced.append(np.load(tmp_path / "pieces.npy", mmap_mode="r").shape))
     writer.finish()
     assert synced == [(3, 5)], "the header that names 3 rows was in the file when it was synced"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, write_jsonl
+from pieces_of import SIZE_FLAGS, cls_of
 
 from drtools.batches.by_length import batches_of_one_length
 from drtools.batches.tokens import tokenize
@@ -15,7 +16,7 @@ from drtools.models.heads import make_head
 from drtools.models.settings import EncoderSettings
 from drtools.retrieval.encoding import Computing, encode_tokens, place
 
-RESULTS = ("vectors.npy", "ids.txt", "texts.npy")
+RESULTS, PIECES = ("vectors.npy", "ids.txt", "texts.npy"), ("pieces.npy", "piece_starts.npy")
 
 
 def test_batches_of_one_length_are_those_of_a_loop():
@@ -82,8 +83,8 @@ def changed(toy):
     return write_jsonl(toy.folder / "changed.jsonl", documents)
 
 
-def files(folder) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in RESULTS]
+def files(folder, pieces=False) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in (*RESULTS, *(PIECES if pieces else ()))]
 
 
 @pytest.mark.parametrize("words", [("--precision", "fp32", "--dtype", "float32"), ("--precision", "bf16"), ("--precision", "fp32", "--max-document-tokens", "12")])
@@ -102,6 +103,49 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
     assert records[0]["notices"] == records[1]["notices"] and len(records[0]["notices"]) == 2  # cut, empty; nothing of other bits
     assert {**records[0]["counts"], "taken": 57} == records[1]["counts"]
+
+
+@pytest.mark.parametrize("words", [("--precision", "fp32", "--dtype", "float32"), ("--precision", "bf16"), ("--precision", "fp32", "--max-document-tokens", "12"),
+                                   ("--precision", "fp32", "--spans", "mean")])
+def test_an_update_with_pieces_equals_a_full_encoding_bit_for_bit(toy, bert, changed, drtools, words):
+    command = ["encode", "--model", cls_of(bert, toy.folder / "cls", stronger=10), "--pieces", *SIZE_FLAGS, *words]
+    assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
+    full = drtools(*command, "--documents", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
+    outcome = drtools(*command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated")
+    assert outcome.status == 0 and full.status == 0, outcome.err
+    assert files(toy.folder / "updated", pieces=True) == files(toy.folder / "full", pieces=True)
+    assert "57 of them taken over" in outcome.err and "other bits" not in outcome.err
+    records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
+    assert records[0]["pieces"] == records[1]["pieces"] and records[0]["pieces"]["count"] == len(np.load(toy.folder / "full/pieces.npy"))
+
+
+def test_pieces_that_are_not_those_of_the_texts_are_refused(toy, bert, drtools):
+    command = ["encode", "--model", cls_of(bert, toy.folder / "cls", stronger=10), "--pieces", *SIZE_FLAGS, "--documents", toy.corpus]
+    assert drtools(*command, "-o", toy.folder / "old").status == 0
+    update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
+    array = np.load(toy.folder / "old/pieces.npy", mmap_mode="r+")
+    array.view(np.uint16)[:] ^= 1  # the last bit
+    array.flush()
+    outcome = drtools(*update)
+    assert outcome.status == 0 and "texts and pieces" in outcome.err and "not bit for bit" in outcome.err
+    array[:] = array[::-1].copy()
+    array.flush()
+    outcome = drtools(*update, "--overwrite")
+    assert outcome.status == 2 and "is not what the encoder makes of its text now" in outcome.err
+    starts = np.load(toy.folder / "old/piece_starts.npy", mmap_mode="r+")
+    starts[1:-1:2] -= 1
+    starts.flush()
+    outcome = drtools(*update, "--overwrite")
+    assert outcome.status == 2 and "cut into other pieces" in outcome.err and len(outcome.err.splitlines()) == 1
+
+
+def test_an_update_with_other_pieces_is_refused_by_name(toy, bert, drtools):
+    command = ["encode", "--model", cls_of(bert, toy.folder / "cls"), "--documents", toy.corpus]
+    assert drtools(*command, "--pieces", *SIZE_FLAGS, "-o", toy.folder / "old").status == 0
+    for words, expected in (([], "made with --pieces; say it too"), (["--pieces", *SIZE_FLAGS[:2], "--sentence-tokens", "4", *SIZE_FLAGS[4:]], "--sentence-tokens (8 then, 4 now)"),
+                            (["--pieces", *SIZE_FLAGS, "--spans", "mean"], "--spans ('attention' then, 'mean' now)")):
+        outcome = drtools(*command, *words, "--update", toy.folder / "old", "-o", toy.folder / "new")
+        assert outcome.status == 2 and expected in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
 
 
 def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drtools):
@@ -153,7 +197,7 @@ REFUSALS = {
     "precision": (["--precision", "bf16"], "--precision ('fp32' then, 'bf16' now)"),
     "dtype": (["--dtype", "float32"], "--dtype ('float16' then, 'float32' now)"),
     "side": (["--queries"], "--documents or --queries"),
-    "pieces": (["--pieces"], "with --pieces encode everything"),
+    "pieces": (["--pieces", "--spans", "mean"], "made without --pieces; leave the flag out"),
 }
 
 
