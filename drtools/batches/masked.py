@@ -56,6 +56,11 @@ class TwiceMasked(Enriched):
         """The encoder's labels."""
         return self.tokens.labels
 
+    @property
+    def body_learns(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return self.tokens.body_learns
+
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
         """Return what an `EnhancedModel` takes of some rows: a masked model's inputs, then the decoder's token ids and labels."""
         ids, _, labels, _ = self.heavier.inputs(rows, padding)

@@ -23,7 +23,6 @@ class Tokens(NamedTuple):
     cut: np.ndarray
     blank: np.ndarray
     prompt_tokens: int  # how many tokens at the start are read but not pooled
-    body_learns = True  # not a field: of plain tokens always
 
     @property
     def lengths(self) -> np.ndarray:
@@ -56,11 +55,6 @@ class Enriched:
     """Tokens of N texts with something beside them that their model takes too."""
 
     tokens: Tokens
-
-    @property
-    def body_learns(self) -> bool:
-        """Whether a step over them goes back through the body."""
-        return self.tokens.body_learns
 
     @property
     def lengths(self) -> np.ndarray:

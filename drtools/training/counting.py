@@ -25,14 +25,27 @@ def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> f
     return float(2 * products * lengths.sum() + attention)
 
 
+SMALL = 128  # rows of a product that no device takes long for
+
+
 @cache
 def matmul_rate(device: str, dtype: torch.dtype) -> float:
-    """Return the operations a second of a large square product: the median of 5, after 2 to warm up."""
+    """Return the operations a second of a large square product: the median of 5, after 2 to warm up.
+
+    Of a small one where a large one would take a second: bfloat16 on a processor that does not multiply it natively is hundreds of times slower.
+    """
     size = 2048 if torch.device(device).type == "cpu" else 4096  # a GPU is done with 2048 before it has well begun
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a product would be over before other threads have woken
+    about = max(_rate_of_products(device, dtype, SMALL, 5))
+    torch.set_num_threads(threads)
+    return statistics.median(_rate_of_products(device, dtype, size if 2 * size**3 / about < 1 else SMALL, 7)[2:])
+
+
+def _rate_of_products(device: str, dtype: torch.dtype, size: int, count: int) -> list[float]:
     own = torch.Generator(device).manual_seed(0)  # the training's random numbers stay as they were
     left, right = (torch.randn(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
-    seconds = [_seconds_of_product(left, right) for _ in range(7)]
-    return 2 * size**3 / statistics.median(seconds[2:])
+    return [2 * size**3 / _seconds_of_product(left, right) for _ in range(count)]
 
 
 def _seconds_of_product(left: torch.Tensor, right: torch.Tensor) -> float:

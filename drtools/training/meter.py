@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from drtools.batches.masked import MaskedTokens, TwiceMasked
 from drtools.training.counting import matmul_rate, operations
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Meter:
         for side, tokens in batch.tokens.items():
             self.tokens += int(tokens.lengths.sum())
             self.read_at_all.update(texts=len(tokens.lengths), truncated=tokens.truncated, empty=tokens.empty)
-            self.operations += operations(self.model.of(side).body, tokens.lengths, backward=tokens.body_learns)
+            backward = not isinstance(tokens, MaskedTokens | TwiceMasked) or tokens.body_learns
+            self.operations += operations(self.model.of(side).body, tokens.lengths, backward)
 
     def read(self) -> dict[str, float]:
         """Return the numbers since the last reading: the mean loss, the last rate and norm, speeds, padding, share of the matmul rate."""

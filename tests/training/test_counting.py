@@ -37,8 +37,10 @@ def test_torch_counts_the_same(family, bert):
 
 
 def test_the_rate_is_that_of_the_product(monkeypatch):
-    seconds = iter([9.0, 8.0, 1.0, 2.0, 3.0, 4.0, 50.0])
+    seconds = iter([9.0, 1e-4, 1.0, 1.0, 1.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0, 50.0])
     monkeypatch.setattr("drtools.training.counting._seconds_of_product", lambda left, right: next(seconds))
     before = torch.get_rng_state()
     assert matmul_rate.__wrapped__("cpu", torch.bfloat16) == 2 * 2048**3 / 3.0
+    seconds = iter([9.0, 1e-2, 1.0, 1.0, 1.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0, 50.0])  # so slow that a large product would take 40 seconds
+    assert matmul_rate.__wrapped__("cpu", torch.bfloat16) == 2 * 128**3 / 3.0
     assert torch.equal(torch.get_rng_state(), before), "only the first process measures, and all must draw the same"
