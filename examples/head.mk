@@ -17,3 +17,6 @@ published = $(firstword $(wildcard $(MSMARCO)/$(1) $(MSMARCO)/$(1).gz) $(MSMARCO
 file_of = $(firstword $(wildcard $(1)/$(2).gz $(1)/$(2)) $(1)/$(2).gz)
 beir = $(call file_of,$(DATA),$(1))
 tokens = $(strip $(if $(1),--max-query-tokens $(1)) $(if $(2),--max-document-tokens $(2)))
+
+# prerequisites: what is made under OUT; of folders that were made elsewhere the manifest, so that one that was made again is noticed
+made = $(foreach each,$(1),$(if $(filter $(OUT)/%,$(each)),$(each),$(wildcard $(each)/manifest.json)))

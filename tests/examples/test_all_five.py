@@ -1,5 +1,6 @@
 """The five methods together: each line starts from the one before, on the collection's own labels or another's; the chain runs on a toy collection."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -54,6 +55,20 @@ def test_what_was_made_elsewhere_is_not_made_again(beir, other):
     assert (made["ddr-vectors"][1]["body"], made["ddr-vectors"][1]["rem"], made["adam-scored.jsonl"][1]["teacher"]) == ("b", "c", ["d"])
     made = outputs(printed(f"DATA={beir}", *words, "DISTILLED=e", folder=beir))
     assert "adam" not in made and "adam-scored.jsonl" not in made and made["adore"][1]["rem"] == "e"
+
+
+def test_what_was_made_again_elsewhere_is_noticed(beir, other):
+    words = ["five/ddr-vectors", f"DATA={beir}", f"SOURCE={other}", "SOURCE_DAM=a", "DAM=b", "REM=c/rem", "TEACHER=some/name-on-the-hub"]
+    for folder in ("b", "c/rem", "five/ddr-vectors"):
+        (beir / folder).mkdir(parents=True)
+    for name, time in (("b/manifest.json", 1), ("c/rem/manifest.json", 1), ("five/ddr-vectors", 1000), ("corpus.jsonl", 1)):
+        (beir / name).touch()
+        os.utime(beir / name, (time, time))
+    assert printed(*words, folder=beir) == []
+    for again in ("b", "c/rem"):
+        os.utime(beir / again / "manifest.json", (2000, 2000))
+        assert outputs(printed(*words, folder=beir)).keys() == {"ddr-vectors"}, again
+        os.utime(beir / again / "manifest.json", (1, 1))
 
 
 def test_what_cannot_be_meant_is_said(beir):
