@@ -39,7 +39,12 @@ class Work:
         self.state: dict = {}
         self.stream: BinaryIO | None = None
         self.started = time.time()
+        self.seconds_before = 0.0  # of earlier processes, up to what they last saved
         self.done = False
+
+    def seconds(self) -> float:
+        """Return how long the work has taken so far, that of earlier processes included."""
+        return round(self.seconds_before + time.time() - self.started, 1)
 
     def save(self, **state: object) -> None:
         """Make what was written so far durable: a later process starts from `state` and loses nothing before it."""
@@ -48,14 +53,14 @@ class Work:
             os.fsync(self.stream.fileno())
             state["offset"] = self.stream.tell()
         self.state = state
-        manifest.write_json(self.path / STATE, state)
+        manifest.write_json(self.path / STATE, {**state, "worked_seconds": self.seconds()})
 
     def finish(self, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
         console.check_strict()
         record = {
             "tool": self.request["tool"], "version": __version__, "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self.started, 1), "request": self.request, **fields, "notices": console.notices(),
+            "seconds": self.seconds(), "request": self.request, **fields, "notices": console.notices(),
         }
         if self.stream is None:
             self._finish_folder(record)
@@ -195,6 +200,7 @@ def _open_partial(work: Work) -> None:
             raise UserError(f"{work.path}: begun by another request ({_differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
         if same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
+            work.seconds_before = work.state.pop("worked_seconds", 0.0)
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
         for path in work.path.iterdir():

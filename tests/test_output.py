@@ -94,6 +94,18 @@ def test_saved_work_is_continued_and_the_rest_forgotten(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["x", "x.manifest.json"]
 
 
+def test_the_seconds_are_those_of_all_processes(tmp_path, monkeypatch):
+    clock = iter([100.0, 130.0, 500.0, 507.0, 900.0, 901.0])  # begun, saved; begun, saved; begun, finished
+    monkeypatch.setattr("drtools.output.time.time", lambda: next(clock))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "x")) as work:
+            work.save(lines=1)
+            raise KeyboardInterrupt
+    with output.folder(flags_for(FolderOutput, tmp_path / "x")) as work:
+        work.finish()
+    assert manifest.read(tmp_path / "x")["seconds"] == 38
+
+
 def test_work_without_progress_leaves_nothing(tmp_path):
     with pytest.raises(UserError), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
         (work.path / "data.txt").write_text("a")
