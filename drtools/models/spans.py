@@ -119,8 +119,9 @@ def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
     attention = layer.attention.self
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
-    query = attention.query(hidden[:, :LEAST_ROWS])[:, :1].unflatten(-1, (heads, size)).transpose(1, 2) * attention.scaling
-    key, value = (projection(hidden).unflatten(-1, (heads, size)).transpose(1, 2) for projection in (attention.key, attention.value))
+    # contiguous, for torch computes a batch of one text from where it lies, one of several from a copy, and their last bits differ
+    query = attention.query(hidden[:, :LEAST_ROWS].contiguous())[:, :1].unflatten(-1, (heads, size)).transpose(1, 2) * attention.scaling
+    key, value = (projection(hidden).unflatten(-1, (heads, size)).transpose(1, 2).contiguous() for projection in (attention.key, attention.value))
     scores = (query @ key.transpose(2, 3)).float()  # [B, H, 1, T]
     # the least number, not -inf: a span that is not there sees nothing, and NaN would spread from it
     scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)

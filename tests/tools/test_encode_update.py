@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS, write_jsonl
-from pieces_of import SIZE_FLAGS, cls_of
+from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
 from drtools.batches.by_length import batches_of_one_length
+from drtools.batches.pieces import layout_of, tokenize_pieces
 from drtools.batches.tokens import tokenize
 from drtools.formats.digests import RowsByDigest
 from drtools.models.encoder import Encoder, load_body, save_encoder
 from drtools.models.heads import make_head
 from drtools.models.settings import EncoderSettings
+from drtools.models.spans import Spans
 from drtools.retrieval.encoding import Computing, encode_tokens, place
 
 RESULTS, PIECES = ("vectors.npy", "ids.txt", "texts.npy"), ("pieces.npy", "piece_starts.npy")
@@ -44,7 +46,11 @@ def encoder_with(bert, kind) -> Encoder:
              "projection": [{"kind": "dense", "in": 32, "out": 48, "bias": True, "activation": "Identity"}, {"kind": "layer-norm", "dimension": 48}]}
     settings = EncoderSettings(pooling=("cls",) if kind == "projection" else ("mean", "max"), head=heads[kind], max_query_tokens=64, max_document_tokens=64)
     torch.manual_seed(1)
-    return Encoder(*load_body(bert), settings, make_head(settings, None)).eval()
+    encoder = Encoder(*load_body(bert), settings, make_head(settings, None)).eval()
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, 0, 0.1)  # a new body's are 0, and hide how they are added
+    return encoder
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -69,6 +75,29 @@ def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kin
     for rows in ([0], [1], [2], list(range(len(texts)))[::-1], [*range(0, 150, 7), 5, 5], *([row] for row in range(3, 40))):
         for batch_tokens in (64, 4096):
             assert (encoded(rows, batch_tokens) == together[rows]).all()
+
+
+@pytest.mark.parametrize("kind", ["attention", "mean"])
+@pytest.mark.parametrize("longest", [12, 64])
+def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert, kind, longest):
+    from pathlib import Path
+
+    encoder = encoder_with(Path(bert), "projection")
+    encoder.settings.max_document_tokens = longest
+    generator = np.random.default_rng(0)
+    texts = ["", "fox", "fox otter", *(" ".join(generator.choice(WORDS, length)) for length in [*range(3, 80), *range(3, 80)])]
+    layout = layout_of(encoder, SIZES)
+    spans = Spans(encoder, layout.passages, layout.sentences, kind)
+
+    def encoded(rows):
+        made = np.empty((len(rows), spans.dimension), np.float32)
+        encode_tokens(spans, tokenize_pieces(encoder, [texts[row] for row in rows], layout), Computing("cpu", "fp32", 4096), made, one_length=True)
+        return made
+
+    together = encoded(range(len(texts)))
+    assert np.isfinite(together).all()
+    for rows in ([0, 1, 2], *([row] for row in range(len(texts))), list(range(len(texts)))[::-1]):
+        assert (encoded(rows) == together[rows]).all(), rows
 
 
 @pytest.fixture
