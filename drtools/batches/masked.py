@@ -131,7 +131,6 @@ class Masker:
         none = np.zeros(len(lists), bool)
         return MaskedTokens(Tokens(flat, starts, none, none, 0), labels, body_learns)
 
-
     def token_shares(self, store: Store, title_separator: str) -> np.ndarray:  # -> [V]
         """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
         rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()

@@ -31,7 +31,7 @@ class PieceVectors(NamedTuple):
         import numpy as np
 
         first, middle, end = (self.starts[2 * rows + step] for step in range(3))
-        starts = np.concatenate([[0], np.cumsum(np.stack([middle - first, end - middle], axis=1))])
+        starts = starts_of(middle - first, end - middle)
         at = np.repeat(first - starts[:-1:2], end - first) + np.arange(starts[-1])
         return PieceVectors(np.asarray(self.array[at]), starts)
 
@@ -52,6 +52,13 @@ class PieceVectors(NamedTuple):
             best[0, there] = np.maximum.reduceat(np.where(at < np.repeat(middle, counts), scores, -np.inf), first[there])
             best[1, there] = np.maximum.reduceat(np.where(at >= np.repeat(sentences, counts), scores, -np.inf), first[there])
         return best[0], best[1], there
+
+
+def starts_of(passages: np.ndarray, sentences: np.ndarray) -> np.ndarray:  # [N] twice -> int64 [2N + 1]
+    """Return where the pieces of documents begin, by how many passages and sentences each has."""
+    import numpy as np
+
+    return np.concatenate([[0], np.cumsum(np.stack([passages, sentences], axis=1))])
 
 
 def joined(parts: Sequence[PieceVectors]) -> PieceVectors:

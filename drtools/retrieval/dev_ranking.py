@@ -88,7 +88,7 @@ def _measure(candidates, texts, qrels, measures, store, encoder, computing, titl
     console.notice(len(missing), f"{len(missing):,} documents that are ranked on dev are not in the corpus; left out")
     wanted = [(query_id, document) for query_id, documents in candidates.items() for document in documents if document not in missing]
     found = ((query_id, store.get(document)) for query_id, document in wanted)
-    console.say(f"dev: {len(wanted):,} pairs are scored at each evaluation; a smaller --dev-depth, or fewer evaluations, take less time")
+    console.say(f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is")
     tokens = tokenize_pairs(encoder, [(texts[query_id], document_text(document.title, document.text, title_separator)) for query_id, document in found])
 
     def measure() -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,27 +107,31 @@ class FolderEncoding:
         stop, taken = start + len(part.ids), part.rows >= 0
         array = open_array(self.work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
         texts = open_texts(self.work.path, "r+")
-        pieces = None
         if not self.pieces and not self.old:
             encode_tokens(self.encoder, part.tokens, self.computing, array[start:stop], told, one_length=True)
         else:
-            if self.pieces:
-                made, pieces = self.pieces.encode(part.tokens, self.computing, told)
-            else:
-                made = np.empty((len(part.places), self.encoder.dimension), self.dtype)
-                encode_tokens(self.encoder, part.tokens, self.computing, made, told, one_length=True)
-            array[start + part.new] = made[: len(part.new)]
-        if self.old:
-            self.old.compare(part.rows[part.tried], made[len(part.new) :], pieces.take(np.arange(len(part.new), len(part.places))) if pieces else None)
-            array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
-            progress.advance(int(taken.sum()) - len(part.tried))
-        if pieces:
-            self.pieces.writer.add(self._in_order(part, pieces) if self.old else pieces)
+            made, pieces = self._made(part.tokens, told)
+            new = len(part.new)
+            array[start + part.new] = made[:new]
+            if self.old:
+                self.old.compare(part.rows[part.tried], made[new:], pieces.take(np.arange(new, len(made))) if pieces else None)
+                array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
+                progress.advance(int(taken.sum()) - len(part.tried))
+            if pieces:
+                self.pieces.writer.add(self._in_order(part, pieces) if self.old else pieces)
         texts[start:stop] = part.texts
         for count, value in {"truncated": part.texts["cut"], "empty": part.texts["empty"], "tokens": part.texts["tokens"], "taken": taken}.items():
             self.counts[count] += int(value.sum())
         array.flush()
         texts.flush()
+
+    def _made(self, tokens: Tokens | PieceTokens, told: Callable[[int, int], None]) -> tuple[np.ndarray, PieceVectors | None]:
+        """Return the vectors of texts [N, D], and those of their pieces if they are wanted."""
+        if self.pieces:
+            return self.pieces.encode(tokens, self.computing, told)
+        made = np.empty((len(tokens.lengths), self.encoder.dimension), self.dtype)
+        encode_tokens(self.encoder, tokens, self.computing, made, told, one_length=True)
+        return made, None
 
     def _in_order(self, part: Prepared, made: PieceVectors) -> PieceVectors:
         """Return the pieces of all texts of a chunk: those that are taken over, and those that were made."""

@@ -11,7 +11,7 @@ import numpy as np
 from drtools import console
 from drtools.batches.pieces import PieceTokens, layout_of, tokenize_pieces
 from drtools.errors import UserError
-from drtools.formats.piece_vectors import PieceVectors, PieceWriter
+from drtools.formats.piece_vectors import PieceVectors, PieceWriter, starts_of
 from drtools.models.lexical import LexicalEncoder
 from drtools.models.spans import Spans
 from drtools.retrieval.encoding import Computing, encode_tokens
@@ -70,4 +70,4 @@ class PieceEncoding:
         passages, sentences = tokens.counts()
         places = np.arange(self.layout.places - 1)
         there = np.where(places < self.layout.passages, places < passages[:, None], places - self.layout.passages < sentences[:, None])
-        return vectors[:, 0], PieceVectors(vectors[:, 1:][there], np.concatenate([[0], np.cumsum(np.stack([passages, sentences], axis=1))]))
+        return vectors[:, 0], PieceVectors(vectors[:, 1:][there], starts_of(passages, sentences))

@@ -74,10 +74,10 @@ class OldVectors:
         then = np.asarray(self.array[rows])
         if pieces:
             before = self.pieces.take(rows)
-            owners = np.repeat(np.arange(len(rows)), np.diff(before.starts[::2]))
             if not np.array_equal(before.starts, pieces.starts):
                 raise UserError(f"{self.path}: its documents were cut into other pieces than the same texts are now; the folder was damaged, encode everything without --update")
-            rows, then, again = np.concatenate([rows, rows[owners]]), np.concatenate([then, before.array]), np.concatenate([again, pieces.array])
+            rows = np.concatenate([rows, np.repeat(rows, np.diff(before.starts[::2]))])
+            then, again = np.concatenate([then, before.array]), np.concatenate([again, pieces.array])
         others = int((then != again).any(axis=1).sum())
         apart = np.abs(then.astype(np.float32) - again.astype(np.float32))
         relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)

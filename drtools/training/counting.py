@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 
+SMALL = 128  # rows of a product that no device takes long for
+
+
 def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> float:  # [N] tokens of each text
     """Return the multiplications and additions of a body's matrix products, forward and (if it learns) backward, padding left out.
 
@@ -25,9 +28,6 @@ def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> f
     return float(2 * products * lengths.sum() + attention)
 
 
-SMALL = 128  # rows of a product that no device takes long for
-
-
 @cache
 def matmul_rate(device: str, dtype: torch.dtype) -> float:
     """Return the operations a second of a large square product: the median of 5, after 2 to warm up.
@@ -37,12 +37,12 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
     size = 2048 if torch.device(device).type == "cpu" else 4096  # a GPU is done with 2048 before it has well begun
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a product would be over before other threads have woken
-    about = max(_rate_of_products(device, dtype, SMALL, 5))
+    about = max(_rates_of_products(device, dtype, SMALL, 5))
     torch.set_num_threads(threads)
-    return statistics.median(_rate_of_products(device, dtype, size if 2 * size**3 / about < 1 else SMALL, 7)[2:])
+    return statistics.median(_rates_of_products(device, dtype, size if 2 * size**3 / about < 1 else SMALL, 7)[2:])
 
 
-def _rate_of_products(device: str, dtype: torch.dtype, size: int, count: int) -> list[float]:
+def _rates_of_products(device: str, dtype: torch.dtype, size: int, count: int) -> list[float]:
     own = torch.Generator(device).manual_seed(0)  # the training's random numbers stay as they were
     left, right = (torch.randn(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
     return [2 * size**3 / _seconds_of_product(left, right) for _ in range(count)]

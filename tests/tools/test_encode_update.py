@@ -144,6 +144,7 @@ def test_an_update_with_pieces_equals_a_full_encoding_bit_for_bit(toy, bert, cha
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated", pieces=True) == files(toy.folder / "full", pieces=True)
     assert "57 of them taken over" in outcome.err and "other bits" not in outcome.err
+    assert "5 to encode" in drtools(*command, "--documents", changed, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none").err
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
     assert records[0]["pieces"] == records[1]["pieces"] and records[0]["pieces"]["count"] == len(np.load(toy.folder / "full/pieces.npy"))
 
