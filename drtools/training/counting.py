@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 
-SMALL = 128  # rows of a product that no device takes long for
+SMALL = 128  # rows of a product that no processor takes long for
 
 
 def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> float:  # [N] tokens of each text
@@ -32,14 +32,15 @@ def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> f
 def matmul_rate(device: str, dtype: torch.dtype) -> float:
     """Return the operations a second of a large square product: the median of 5, after 2 to warm up.
 
-    Of a small one where a large one would take a second: bfloat16 on a processor that does not multiply it natively is hundreds of times slower.
+    On a processor of a small one where a large one would take a second: bfloat16 that is not multiplied natively is hundreds of times slower.
     """
-    size = 2048 if torch.device(device).type == "cpu" else 4096  # a GPU is done with 2048 before it has well begun
+    if torch.device(device).type != "cpu":  # small products would measure how long a GPU takes to begin
+        return statistics.median(_rates_of_products(device, dtype, 4096, 7)[2:])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a product would be over before other threads have woken
     about = max(_rates_of_products(device, dtype, SMALL, 5))
     torch.set_num_threads(threads)
-    return statistics.median(_rates_of_products(device, dtype, size if 2 * size**3 / about < 1 else SMALL, 7)[2:])
+    return statistics.median(_rates_of_products(device, dtype, 2048 if 2 * 2048**3 / about < 1 else SMALL, 7)[2:])
 
 
 def _rates_of_products(device: str, dtype: torch.dtype, size: int, count: int) -> list[float]:
