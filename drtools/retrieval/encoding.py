@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from drtools import console
 from drtools.batches.by_length import batches_by_length, batches_of_one_length
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import UserError
@@ -54,7 +55,10 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None) -> Co
     """Settle the device, the precision, the processor threads and the tokens in a batch."""
     set_threads(flags.threads)
     device = choose_device(flags.device)
-    return Computing(device, choose_precision(flags.precision, device), batch_tokens or BATCH_TOKENS[device.split(":")[0]])
+    precision = choose_precision(flags.precision, device)
+    if precision == "bf16" and choose_precision("auto", device) != "bf16":
+        console.say(f"note: --precision bf16: this device ({device}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")
+    return Computing(device, precision, batch_tokens or BATCH_TOKENS[device.split(":")[0]])
 
 
 def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | None = None) -> Encoder | EncoderPair:

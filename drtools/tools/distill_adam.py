@@ -37,7 +37,7 @@ def main(
         help="the positive and the listed negatives alone, or the positive and random documents (--teacher scores them)", rich_help_panel=METHOD)] = None,
     without: Annotated[list[str] | None, Option(help="reinforced, noisy: leave this kind of dark example out", rich_help_panel=METHOD)] = None,
     negatives: Annotated[int | None, Option(min=1, help="at most so many of the listed negatives; default: all (rand-kd: 10)", rich_help_panel=METHOD)] = None,
-    with_positive: Annotated[bool, Option("--with-positive", help="list the positive itself among what is distilled (the baselines always do)", rich_help_panel=METHOD)] = False,
+    with_positive: Annotated[bool, Option("--with-positive", help="list the positive itself among what is distilled, as the paper's text has it and its Eq. 9 has not (the baselines always do); wanted on a small collection", rich_help_panel=METHOD)] = False,
     pacing: Annotated[Literal["epochs", "steps", "none"] | None, Option(
         help="share of the queries distilled on, from 1 to 1/2: by epoch as in the paper (default), by step, or all (default of the baselines)", rich_help_panel=METHOD)] = None,
     supervised_weight: Annotated[float, Option("--lambda", min=0, help="weight of the cross-entropy beside the divergence", rich_help_panel=METHOD)] = 0.01,

@@ -47,6 +47,14 @@ def test_the_papers_settings(published):
     assert (dark["negatives"], dark["ratios"]) == (10, "0.15,0.25,0.35,0.45,0.55")
 
 
+def test_a_collection_of_ones_own_is_distilled_with_the_positive(beir):
+    arms = ["adam", "no-pacing", "no-reinforced", "no-noisy", "no-dark", "no-supervised", "with-positive", "without-positive"]
+    for more, expected in ([], True), (["POSITIVE="], False):
+        commands = printed("table", f"DATA={beir}", f"ARMS={' '.join(arms)}", *more, folder=beir)
+        has = {Path(parsed(words)["output"]).name[:-2]: parsed(words)["with_positive"] for words in commands if words[0] == "distill-adam"}
+        assert has == {arm: expected for arm in arms} | {"with-positive": True, "without-positive": False}
+
+
 def test_arms_of_equal_tokens(beir):
     commands = printed("table", f"DATA={beir}", "M=4", "STEPS=50", folder=beir)
     steps = {Path(parsed(words)["output"]).name: parsed(words)["steps"] for words in commands if words[0] == "distill-adam"}
