@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from drtools import console
-from drtools.batches.by_length import batches_by_length
 from drtools.batches.pairs import PairBatches
+from drtools.batches.tokens import Tokens
 from drtools.batches.usable import usable_examples
 from drtools.batches.visits import Source
 from drtools.formats.store import open_store
@@ -33,7 +34,7 @@ from training import write_examples
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOCUMENTS, QUERIES, ALLOWED = 1000, 64, 2e-4
-BATCH_TOKENS = (131072, 65536, 32768, 16384, 8192)
+SIZES = (131072, 65536, 32768, 16384, 8192)
 TEXTS, ROUNDS = 1024, 3
 
 
@@ -53,24 +54,19 @@ def step_on(device: str, source: Source, caching: bool) -> tuple[float, torch.Te
 
 
 def rate_by_batches(device: str, batch_tokens: int) -> tuple[float, float]:
-    """Return (tokens a second, share of padding) of forward and backward passes over texts of 12 to 512 tokens, half of them under 148."""
+    """Return (tokens a second, share of padding) of the gradient over texts of 12 to 512 tokens, half of them under 148."""
     random = np.random.default_rng(1)
     lengths = np.clip(random.lognormal(5.0, 0.6, TEXTS), 12, 512).astype(np.int64)
-    ids = random.integers(1000, 30000, (TEXTS, 512))
-    model = load_encoder(MODEL).to(device).train()
-    batches = list(batches_by_length(lengths, batch_tokens))
+    starts = np.append(0, lengths.cumsum())
+    tokens = Tokens(random.integers(1000, 30000, starts[-1], dtype=np.int32), starts, np.zeros(TEXTS, bool), np.zeros(TEXTS, bool), 0)
+    batch = SimpleNamespace(tokens={"document": tokens}, counts={"document": [TEXTS]})
+    gradients = Gradients(load_encoder(MODEL).to(device).train(), Computing(device, "bf16", batch_tokens), World(), False, False)
     for turn in range(1 + ROUNDS):  # the first warms up
         if turn == 1:
             started = time.perf_counter()
-        for rows in batches:
-            longest = int(lengths[rows].max())
-            inputs = (ids[rows, :longest], (np.arange(longest) < lengths[rows][:, None]).astype(np.int64))
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                vectors = model(*(torch.from_numpy(part).to(device) for part in inputs))
-            vectors.sum().backward()
-        float(next(model.parameters()).grad.sum())  # wait for it
-    seconds = time.perf_counter() - started
-    return ROUNDS * lengths.sum() / seconds, 1 - lengths.sum() / sum(len(rows) * lengths[rows].max() for rows in batches)
+        gradients.of(batch, lambda vectors, batch: vectors.sum(), turn)
+        float(gradients.parameters[0].grad.sum())  # wait for it
+    return ROUNDS * lengths.sum() / (time.perf_counter() - started), 1 - lengths.sum() / gradients.slots
 
 
 def main() -> None:
@@ -79,7 +75,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     data = parser.parse_args().data
     console.configure("benchmark", quiet=True)
-    for tokens in BATCH_TOKENS:
+    for tokens in SIZES:
         rate, padding = rate_by_batches("cuda", tokens)
         print(f"{f'batches of {tokens:,} tokens':<36} {rate:,.0f} tokens/s  padding {padding:.0%}")
     store = open_store(str(data / "corpus.jsonl.gz"))

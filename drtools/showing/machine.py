@@ -40,14 +40,12 @@ def findings() -> Iterator[Finding]:
     """Yield all that is looked at, from the ground up; devices are looked for only if torch is there."""
     yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[1]}")
     yield Finding("ok" if sys.version_info >= (3, 11) else "bad", "Python", f"{platform.python_version()} ({sys.executable}), 3.11 or later is needed; {platform.platform()}")
-    libraries = list(_libraries())
-    yield from libraries
-    missing = {finding.name for finding in libraries if finding.state != "ok" and "not installed" in finding.found}
-    if "torch" not in missing:
+    yield from _libraries()
+    if _version("torch"):
         yield from _devices()
-    if missing.isdisjoint(SPARED):
+    if all(_version(name) for name in SPARED):
         yield _java()
-    if "transformers" not in missing:
+    if _version("transformers"):
         yield _hub()
         yield _hub_cache()
     yield from _room()
@@ -75,9 +73,8 @@ def _libraries() -> Iterator[Finding]:
 
     kept = []
     for name, bounds in required().items():
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        version = _version(name)
+        if version is None:
             needed = f"{bounds} is needed{' for BM25 and Lucene indexes' if name in SPARED else ''}"
             yield Finding("note" if name in SPARED else "bad", name, f"not installed, {needed}; pip install '{name}{bounds}'")
             continue
@@ -85,15 +82,19 @@ def _libraries() -> Iterator[Finding]:
             yield Finding("note", name, f"{version}, outside {bounds}, with which it was tested; pip install '{name}{bounds}'")
         kept.append(f"{name} {version}")
     yield Finding("ok", "libraries", ", ".join(kept))
-    versions = {name: importlib.metadata.version(name) for name in FAISS if importlib.util.find_spec("faiss") and _installed(name)}
+    versions = {name: _version(name) for name in FAISS if importlib.util.find_spec("faiss") and _version(name)}
     if versions:
         yield Finding("ok", "FAISS", ", ".join(f"{name} {version}" for name, version in versions.items()))
     else:
         yield Finding("note", "FAISS", "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a GPU")
 
 
-def _installed(name: str) -> bool:
-    return any(True for _ in importlib.metadata.distributions(name=name))
+def _version(name: str) -> str | None:
+    """Return a distribution's version, or None if it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _devices() -> Iterator[Finding]:
