@@ -17,10 +17,10 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import console, signals
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
 from drtools.layout import terminal_width, wrapped
 
@@ -145,10 +145,6 @@ def _invoke(name: str, arguments: list[str]) -> None:
     sys.stdout.flush()
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
 def _say_internal_error(kind: type[BaseException], error: BaseException, traceback: object) -> None:
     console.error(f"internal error, a bug of drtools: {kind.__name__}: {error} (DRTOOLS_DEBUG=1 shows where)")
 
@@ -206,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2)
     console.configure(arguments[0])
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait do not spin: on a shared machine they would take its cores from those that work
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.listen()
     debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
     if not debugging:
         sys.excepthook = _say_internal_error
@@ -217,4 +213,4 @@ def main(arguments: list[str] | None = None) -> None:
             import traceback
 
             traceback.print_exc()
-        raise SystemExit(_status_of(error)) from None
+        raise SystemExit(_status_of(signals.behind(error))) from None

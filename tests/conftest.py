@@ -141,7 +141,7 @@ def drtools(capsysbinary, monkeypatch):
         import io
 
         local.cache_clear()
-        before, hook = signal.getsignal(signal.SIGTERM), sys.excepthook
+        before, hooks = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}, (sys.excepthook, sys.unraisablehook)
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         try:
@@ -150,8 +150,9 @@ def drtools(capsysbinary, monkeypatch):
         except SystemExit as exit:
             status = exit.code or 0
         finally:
-            signal.signal(signal.SIGTERM, before)
-            sys.excepthook = hook
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            sys.excepthook, sys.unraisablehook = hooks
         captured = capsysbinary.readouterr()
         return Outcome(status, captured.out.decode(), captured.err.decode())
 

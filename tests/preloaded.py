@@ -30,10 +30,17 @@ order = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.e
 server.sendmsg([json.dumps(order).encode() + b"\\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
 answers = server.makefile()
 tool = int(answers.readline() or sys.exit(70))
+def send_on(number, frame):
+    try:
+        os.kill(tool, number)
+    except ProcessLookupError:  # it has just ended, which its status will say
+        pass
 for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, frame: os.kill(tool, number))
+    signal.signal(number, send_on)
 status = int(answers.readline() or 70)
 if status < 0:
+    if -status in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """

@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from drtools import console
-from drtools.errors import Terminated, UserError
+from drtools import console, signals
+from drtools.errors import UserError
 from drtools.training.checkpoint import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
 from drtools.training.log import Log
@@ -48,18 +47,6 @@ class Refresh(Protocol):
 
     def load(self, path: Path) -> None:
         """Train with it from here on."""
-
-
-@contextmanager
-def _stop_at_a_step() -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into a note that the loop reads between two steps."""
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, frame: asked.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Run:
@@ -218,7 +205,7 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
     total = run.plan.steps + run.plan.opening_steps if run.plan.steps < UNKNOWN_STEPS else None
     if refresh and run.refreshed:
         refresh.load(run.work.working / run.refreshed)
-    with _stop_at_a_step() as asked, ahead.thread, console.progress("training", total, "steps", run.step) as progress:
+    with signals.noted() as asked, ahead.thread, console.progress("training", total, "steps", run.step) as progress:
         if measure and not run.evaluations:
             run.evaluate(measure)
             run.started = time.monotonic()  # --minutes are of training; what the start was worth is measured before
@@ -240,7 +227,7 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
             if stop or time.monotonic() - run.saved > 60 * run.flags.save_every_minutes:
                 run.save()
             if stop:
-                raise KeyboardInterrupt if signal.SIGINT in asked else Terminated
+                raise signals.error_of(asked[0] if asked else signal.SIGTERM)  # another process may be the one that was asked
             if out_of_patience:
                 break
         if measure and run.evaluations[-1]["step"] != run.step:

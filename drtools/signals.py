@@ -1,0 +1,82 @@
+"""SIGINT and SIGTERM: an error where the tool stands, or, in a training, a note that is read between two steps.
+
+That one came is remembered: a library may make another error of the one that a signal raises inside it. Where the
+interpreter drops it (in a finalizer, or as a weak reference's callback runs) it is raised once more.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from drtools.errors import Terminated
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+SECONDS_TO_THE_NEXT = 0.05
+_came: list[int] = []
+
+
+def listen() -> None:
+    """Let the signals that stop a tool raise KeyboardInterrupt and Terminated; one that its parent has it ignore stays ignored."""
+    _came.clear()
+    _handle(_raise)
+    signal.signal(signal.SIGALRM, _raise_again)
+    sys.unraisablehook = _raising_later(sys.unraisablehook)
+
+
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """Let signals only be noted, in the list that this gives; one that came and was dropped is noted."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    asked = [*_came]
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = _handle(note)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def error_of(number: int) -> BaseException:
+    """Return what a tool that this signal stops ends with."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+
+
+def behind(error: BaseException) -> BaseException:
+    """Return the signal's own error where a library has made another of it; the system's (disk full) stay what they are."""
+    if not _came or isinstance(error, OSError) and error.errno is not None:
+        return error
+    return error_of(_came[0])
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
+    """Set a handler for each signal that is not ignored; return those before."""
+    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    _came.append(number)
+    raise error_of(number)
+
+
+def _raise_again(number: int, frame: FrameType | None) -> None:
+    if _came:
+        raise error_of(_came[0])
+
+
+def _raising_later(otherwise: Callable) -> Callable:
+    """Return a hook for what the interpreter drops: a signal's error is raised a little later, all else is left to the hook before."""
+
+    def dropped(what: "sys.UnraisableHookArgs") -> None:
+        if _came and isinstance(what.exc_value, type(error_of(_came[0]))):
+            signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_THE_NEXT)
+        else:
+            otherwise(what)
+
+    return dropped

@@ -1,0 +1,89 @@
+"""SIGINT and SIGTERM in a tool: what it ends with, whatever a library makes of the error that a signal raises inside it."""
+
+import errno
+import os
+import signal
+import time
+
+import pytest
+
+from drtools import cli, signals
+
+
+def signalled(number: int, error: BaseException):
+    """Return a tool that gets a signal in a library, which answers with an error of its own."""
+
+    def tool(name: str, arguments: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            raise error from None
+
+    return tool
+
+
+@pytest.mark.parametrize("error", [ValueError("could not determine the shape"), MemoryError(), OSError("cannot load the model")])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_tool_as_such_whatever_error_a_library_makes_of_it(drtools, monkeypatch, number, status, error):
+    monkeypatch.setattr(cli, "_invoke", signalled(number, error))
+    outcome = drtools("eval")
+    assert (outcome.status, outcome.err) == (status, "drtools eval: stopped; the same command again continues what can be continued\n")
+
+
+def test_a_full_disk_is_said_after_a_signal_too(drtools, monkeypatch):
+    monkeypatch.setattr(cli, "_invoke", signalled(signal.SIGTERM, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vectors")))
+    outcome = drtools("eval")
+    assert outcome.status == 1 and "vectors: No space left" in outcome.err
+
+
+def test_a_signal_that_the_interpreter_drops_ends_the_tool_a_little_later(drtools, monkeypatch):
+    class Finalized:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # here its error is raised, and dropped
+
+    def tool(name: str, arguments: list[str]) -> None:
+        Finalized()
+        time.sleep(20)
+        raise AssertionError("nothing stopped it")
+
+    monkeypatch.setattr(cli, "_invoke", tool)
+    outcome = drtools("eval")
+    assert (outcome.status, outcome.err) == (143, "drtools eval: stopped; the same command again continues what can be continued\n")
+
+
+def test_a_training_notes_a_signal_that_was_dropped_before_it(drtools, monkeypatch):
+    noted = []
+
+    def tool(name: str, arguments: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            pass
+        with signals.noted() as asked:
+            noted.extend(asked)
+
+    monkeypatch.setattr(cli, "_invoke", tool)
+    drtools("eval")
+    assert noted == [signal.SIGTERM]
+
+
+def test_a_signal_of_an_earlier_command_is_forgotten(drtools, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_invoke", signalled(signal.SIGTERM, ValueError()))
+        assert drtools("eval").status == 143
+    assert drtools("eval", "--no-such-flag").status == 2
+
+
+def test_what_a_parent_has_ignored_stays_ignored():
+    before = {number: signal.getsignal(number) for number in signals.STOPS}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell gives it to a script's background jobs
+        signals.listen()
+        with signals.noted() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert asked == [signal.SIGTERM] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
