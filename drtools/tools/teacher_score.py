@@ -75,7 +75,7 @@ def main(
         counts = score_examples(scorer, examples, texts, window, work) if examples else rank_run(scorer, run, depth, texts, window, tag, work)
         counts.update(scorer.counts)
         report(counts)
-        work.finish(kind="examples" if examples else "run", scored_by=scorer.name, precision=computing.precision, counts=dict(counts))
+        work.finish(kind="examples" if examples else "run", scored_by=scorer.name, max_document_tokens=scorer.max_document_tokens, precision=computing.precision, counts=dict(counts))
 
 
 def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Counter:

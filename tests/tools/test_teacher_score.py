@@ -15,6 +15,7 @@ from drtools.batches.dark import asked_text
 from drtools.batches.pair_tokens import tokenize_pairs
 from drtools.formats.dark import Reinforced
 from drtools.formats.score_cache import ScoreCache, pair_key
+from drtools.models.cross_encoder import load_cross_encoder
 from drtools.retrieval.encoding import Computing
 from drtools.retrieval.scoring import load_teacher
 from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
@@ -59,6 +60,13 @@ def test_examples_get_the_logits_that_the_peer_gives_in_their_order(toy, rankers
         np.testing.assert_allclose(other["positive_scores"] + other["negative_scores"], expected, rtol=1e-5, atol=1e-5)
     made = json.loads((tmp_path / "scored.jsonl.manifest.json").read_text())
     assert {record["scored_by"] for record in after} == {made["scored_by"]} and made["scored_by"].startswith("bert@") and made["counts"]["computed"] == 80 == cached(cache)
+
+
+def test_the_manifest_says_how_much_of_a_document_the_teacher_read(toy, rankers, drtools, tmp_path):  # noqa: F811
+    room = load_cross_encoder(rankers["bert"]).longest_pair - 3
+    for words, expected in (([], room - room // 2), (["--max-document-tokens", "5"], 5)):
+        drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *words, "--overwrite", "-o", tmp_path / "scored.jsonl"))
+        assert json.loads((tmp_path / "scored.jsonl.manifest.json").read_text())["max_document_tokens"] == expected
 
 
 def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):  # noqa: F811
