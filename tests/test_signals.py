@@ -22,6 +22,17 @@ def signalled(number: int, error: BaseException):
     return tool
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Let both signals be heard, which a shell's background jobs ignore, and put back what was there."""
+    before = {number: signal.getsignal(number) for number in signals.STOPS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("error", [ValueError("could not determine the shape"), MemoryError(), OSError("cannot load the model")])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_tool_as_such_whatever_error_a_library_makes_of_it(drtools, monkeypatch, number, status, error):
@@ -76,14 +87,9 @@ def test_a_signal_of_an_earlier_command_is_forgotten(drtools, monkeypatch):
 
 
 def test_what_a_parent_has_ignored_stays_ignored():
-    before = {number: signal.getsignal(number) for number in signals.STOPS}
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell gives it to a script's background jobs
-        signals.listen()
-        with signals.noted() as asked:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert asked == [signal.SIGTERM] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell gives it to a script's background jobs
+    signals.listen()
+    with signals.noted() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert asked == [signal.SIGTERM] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
