@@ -80,6 +80,20 @@ def test_sigterm_saves_and_the_next_process_continues(larger, program, environme
     assert ("continuing" in again.stderr) == (process.returncode != 0)
 
 
+def test_an_encoding_goes_on_with_chunks_of_another_size(toy, encoder_folder, drtools, interrupt_at):
+    from drtools.retrieval.encoding_folder import FolderEncoding
+
+    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
+    assert drtools(*words, "-o", toy.folder / "whole").status == 0
+    interrupt_at(FolderEncoding, "_encode", 3)
+    assert drtools(*words, "--chunk", "16", "-o", toy.folder / "out").status == 130
+    assert json.loads((toy.folder / "out.partial/state.json").read_text())["done"] == 32
+    again = drtools(*words, "--chunk", "7", "-o", toy.folder / "out")
+    assert again.status == 0 and "continuing" in again.err
+    assert (toy.folder / "whole/vectors.npy").read_bytes() == (toy.folder / "out/vectors.npy").read_bytes()
+    assert "already done" in drtools(*words, "-o", toy.folder / "out").err
+
+
 def test_two_processes_on_one_output(larger, program, environment):
     words = [program, *map(str, COMMANDS["encode"](larger)), "-o", str(larger.folder / "out")]
     both = [subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05 in twice as large ones, more of them padding
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
+CHUNK = {"cpu": 2048, "cuda": 16384, "mps": 16384}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
 # oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
 KEPT_SHAPES = "16"
 # torch multiplies 1 to 3 float32 rows by another kernel than 4 and more, whose sums differ in their last bits; 16 to be sure [ours]
@@ -44,6 +45,11 @@ class Computing(NamedTuple):
     precision: str
     batch_tokens: int
     autocast: bool = False  # for float32 weights that are being trained
+
+    @property
+    def kind(self) -> str:
+        """The device without its number: cpu, cuda or mps."""
+        return self.device.split(":")[0]
 
     @property
     def in_training(self) -> Computing:
@@ -162,7 +168,7 @@ def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing:
               for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)]
     if seed is not None and computing.device != "cpu":
         torch.manual_seed(seed)
-    with torch.autocast(computing.device.split(":")[0], torch.bfloat16, enabled=computing.autocast), nullcontext() if seed is None else seeded(seed):
+    with torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast), nullcontext() if seed is None else seeded(seed):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise UserError(f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32")

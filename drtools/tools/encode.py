@@ -29,7 +29,7 @@ def main(
     only: flags.Only = None,
     dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
     batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
-    chunk: Annotated[int, Option(min=1, help="texts that are sorted by length together and made durable together", rich_help_panel="Computing")] = 16384,
+    chunk: Annotated[int | None, Option(min=1, help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a processor, else 16384", rich_help_panel="Computing"), flags.Role.UNRECORDED] = None,
     title_separator: flags.TitleSeparator = " ",
     update: Annotated[str | None, Option(help="vectors folder of the same encoder and settings: take over what has not changed"), flags.Role.INPUT] = None,
     pieces: Annotated[bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")] = False,
@@ -62,7 +62,7 @@ def main(
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
         now = settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces)
-        counts = FolderEncoding(encoder, texts, computing, dtype, chunk, work, with_pieces, open_old(update, now)).run()
+        counts = FolderEncoding(encoder, texts, computing, dtype, chunk or encoding.CHUNK[computing.kind], work, with_pieces, open_old(update, now)).run()
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         if with_pieces:

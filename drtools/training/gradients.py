@@ -115,7 +115,7 @@ class Gradients:
                   for part in tokens.inputs(chunk.rows, half.tokenizer.pad_token_id)]
         if self.cores == 1:
             torch.manual_seed(chunk.seed)
-        autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.computing.precision == "bf16")
+        autocast = torch.autocast(self.computing.kind, torch.bfloat16, enabled=self.computing.precision == "bf16")
         with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
             return half(*inputs)
 
