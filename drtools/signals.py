@@ -21,7 +21,6 @@ def listen() -> None:
     """Let the signals that stop a tool raise KeyboardInterrupt and Terminated; one that its parent has it ignore stays ignored."""
     _came.clear()
     _handle(_raise)
-    signal.signal(signal.SIGALRM, _raise_again)
     sys.unraisablehook = _raising_later(sys.unraisablehook)
 
 
@@ -66,8 +65,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_again(number: int, frame: FrameType | None) -> None:
-    if _came:
-        raise error_of(_came[0])
+    raise error_of(_came[0])
 
 
 def _raising_later(otherwise: Callable) -> Callable:
@@ -75,6 +73,7 @@ def _raising_later(otherwise: Callable) -> Callable:
 
     def dropped(what: "sys.UnraisableHookArgs") -> None:
         if _came and isinstance(what.exc_value, type(error_of(_came[0]))):
+            signal.signal(signal.SIGALRM, _raise_again)
             signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_THE_NEXT)
         else:
             otherwise(what)

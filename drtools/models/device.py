@@ -16,12 +16,17 @@ def choose_device(name: str) -> str:
         return f"cuda:{own}" if own >= 0 else "cuda"
     if name == "auto":
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
+    kind = kind_of(name)
     if kind not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda" and not torch.cuda.is_available() or kind == "mps" and not torch.backends.mps.is_available():
         raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
     return name
+
+
+def kind_of(device: str) -> str:
+    """Return a device without its number: cpu, cuda or mps."""
+    return device.split(":")[0]
 
 
 def choose_precision(asked: str, device: str) -> str:

@@ -17,7 +17,7 @@ from drtools.batches.by_length import batches_by_length, batches_of_one_length
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
-from drtools.models.device import choose_device, choose_precision, set_threads
+from drtools.models.device import choose_device, choose_precision, kind_of, set_threads
 from drtools.models.dropout import seeded
 from drtools.models.encoder import Encoder, load_encoder
 from drtools.models.lexical import LexicalEncoder, load_lexical
@@ -49,7 +49,7 @@ class Computing(NamedTuple):
     @property
     def kind(self) -> str:
         """The device without its number: cpu, cuda or mps."""
-        return self.device.split(":")[0]
+        return kind_of(self.device)
 
     @property
     def in_training(self) -> Computing:
@@ -64,7 +64,7 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None) -> Co
     precision = choose_precision(flags.precision, device)
     if precision == "bf16" and choose_precision("auto", device) != "bf16":
         console.say(f"note: --precision bf16: this device ({device}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")
-    return Computing(device, precision, batch_tokens or BATCH_TOKENS[device.split(":")[0]])
+    return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)])
 
 
 def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | None = None) -> Encoder | EncoderPair:
