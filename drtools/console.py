@@ -110,19 +110,17 @@ class Progress:
         self.description, self.total, self.unit, self.done = description, total, unit, done
         self.numbers: dict[str, object] = {}
         self.begin = self.latest = Moment(time.monotonic(), done, 0)
-        self.past: deque[Moment] = deque()  # the last of each second of the last minute in which something was done
-        self.second = self.last_line = self.begin.time
+        self.past: deque[Moment] = deque()  # for each second with news of the last minute when its first came, and what was done before it
+        self.last_line = self.begin.time
 
     def advance(self, count: int = 1, **numbers: object) -> None:
         """Count `count` more, with the numbers of the moment (loss ...); `tokens` are all so far, and are told as a rate."""
+        before = self.latest
         self.done += count
         self.numbers.update(numbers)
         self.latest = Moment(time.monotonic(), self.done, self.numbers.get("tokens", 0))
-        if self.past and self.latest.time - self.second < 1:
-            self.past.pop()
-        else:
-            self.second = self.latest.time
-        self.past.append(self.latest)
+        if not self.past or self.latest.time - self.past[-1].time >= 1:
+            self.past.append(before._replace(time=self.latest.time))
         while len(self.past) > 2 and self.latest.time - self.past[1].time > SECONDS_OF_RATE:
             self.past.popleft()
         if self not in _shown and self.latest.time - self.last_line >= SECONDS_BETWEEN_LINES:
@@ -134,9 +132,9 @@ class Progress:
         return len(self.past) > 1
 
     def rate(self, what: str = "done") -> float:
-        """Return units (or tokens) a second in this process, of the last minute or so."""
-        since = self.past[0] if self.is_settled() else self.begin
-        return (getattr(self.latest, what) - getattr(since, what)) / max(self.latest.time - since.time, 1e-9)
+        """Return units (or tokens) a second in this process, of the last minute or so; from wait to wait, for news may come in bursts."""
+        since, until = (self.past[0], self.past[-1]) if self.is_settled() else (self.begin, self.latest)
+        return (getattr(until, what) - getattr(since, what)) / max(until.time - since.time, 1e-9)
 
     def _details(self) -> list[str]:
         """Return time left, rate and numbers in words, the most important first."""
