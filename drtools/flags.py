@@ -28,7 +28,7 @@ Qrels = Annotated[str, Option(help="judgements: BEIR TSV or TREC"), Role.INPUT]
 MinRel = Annotated[int, Option(min=0, help="lowest grade that counts as relevant")]
 Only = Annotated[str | None, Option(help="qrels: keep the queries that they judge"), Role.INPUT]
 Seed = Annotated[int, Option(help="seed of every random choice")]
-Threads = Annotated[int, Option(min=0, help="processor threads; 0: all"), Role.UNRECORDED]
+Threads = Annotated[int, Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS"), Role.UNRECORDED]
 TitleSeparator = Annotated[str, Option(help="between a document's title and its text")]
 DryRun = Annotated[bool, Option("--dry-run", help="say counts, memory and time, and do nothing"), Role.UNRECORDED]
 
@@ -68,7 +68,7 @@ class ComputeFlags:
 
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps", rich_help_panel="Computing"), Role.UNRECORDED] = "auto"
     precision: Annotated[Literal["auto", "bf16", "fp32"], Option(help="auto: bf16 where the device multiplies it natively", rich_help_panel="Computing")] = "auto"
-    threads: Annotated[int, Option(min=0, help="processor threads; 0: all", rich_help_panel="Computing"), Role.UNRECORDED] = 0
+    threads: Annotated[int, Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS", rich_help_panel="Computing"), Role.UNRECORDED] = 0
 
 
 @dataclass

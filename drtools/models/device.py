@@ -44,13 +44,17 @@ def choose_precision(asked: str, device: str) -> str:
 
 
 def all_threads() -> int:
-    """Return the processor threads that this process may use; processes that torchrun started share them."""
+    """Return the processor threads that this process may use: its cores, or fewer by OMP_NUM_THREADS; processes that torchrun started share them."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if sharing > 1:  # OMP_NUM_THREADS=1 is then torchrun's word, not the user's
+        return max(1, count // sharing)
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(count, int(said)) if said.isdigit() and int(said) else count
 
 
 def set_threads(count: int) -> None:
-    """Use `count` processor threads, or all for 0 (torchrun leaves OMP_NUM_THREADS=1)."""
+    """Use `count` processor threads, or for 0 all that this process may use."""
     import torch
 
     torch.set_num_threads(count or all_threads())

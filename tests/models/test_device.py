@@ -1,10 +1,13 @@
 """What is chosen to compute on, and what is said about a choice that the device is not made for."""
 
+import os
+
 import pytest
 import torch
 
 from drtools import console
 from drtools.flags import ComputeFlags
+from drtools.models.device import all_threads
 from drtools.retrieval.encoding import choose_computing
 
 
@@ -15,3 +18,15 @@ def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, 
     console.configure("test")
     assert choose_computing(ComputeFlags(device="cpu", precision=asked)).precision == precision
     assert ("may take hundreds of times as long" in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(("environment", "threads"), [
+    ({}, 6), ({"OMP_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "3,1"}, 3), ({"OMP_NUM_THREADS": "16"}, 6), ({"OMP_NUM_THREADS": "0"}, 6), ({"OMP_NUM_THREADS": "many"}, 6),
+    ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 3), ({"LOCAL_WORLD_SIZE": "8", "OMP_NUM_THREADS": "1"}, 1)], ids=str)
+def test_threads_are_the_cores_the_environment_leaves(monkeypatch, environment, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert all_threads() == threads
