@@ -63,10 +63,10 @@ def tuning(paths: dict[str, str], folder: Path) -> Analysis:
     curves, measures = {}, set()
     for label, path in paths.items():
         record = manifest.read(path)
-        if not record.get("tried"):
+        if not (record.get("tried") and record.get("tuned_for")):
             raise UserError(f"{path}: its manifest holds no weights that were tried; expected a run that `search --multi-vector --tune` or `fuse --tune` wrote")
         curves[label] = sorted(map(tuple, record["tried"]))
-        measures.add(record["request"]["arguments"]["tune_measure"])
+        measures.add(record["tuned_for"])
     measure = " or ".join(sorted(measures))
     best = {label: max(curve, key=lambda pair: (pair[1], -pair[0])) for label, curve in curves.items()}
     title = f"{measure} is highest at {', '.join(dict.fromkeys(f'{weight:g}' for weight, _ in best.values()))}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PIECES, STARTS = "pieces.npy", "piece_starts.npy"
+DOCUMENTS_AT_ONCE = 4096  # whose pieces are in memory together
 
 
 class PieceVectors(NamedTuple):
@@ -42,6 +43,9 @@ class PieceVectors(NamedTuple):
         """
         import numpy as np
 
+        if len(rows) > DOCUMENTS_AT_ONCE:
+            parts = [self.best(rows[start : start + DOCUMENTS_AT_ONCE], query) for start in range(0, len(rows), DOCUMENTS_AT_ONCE)]
+            return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
         array, starts = self.take(rows)
         first, middle, end = starts[:-1:2], starts[1::2], starts[2::2]
         there = end > first

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PANEL = "Pieces"
 USUAL_GAMMA = 0.4
 USUAL_RESCORED = 1000  # [ours]
+USUAL_MEASURE = "nDCG@10"
+PAIRS_A_BLOCK = 2**24  # of queries and documents searched at once, of some 40 bytes each
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # [ours]
 
 
@@ -30,15 +32,15 @@ class MultiVectorFlags:
     """Whether and how pieces are scored besides documents."""
 
     multi_vector: Annotated[bool, Option("--multi-vector", help="--vectors: score the top documents by their pieces too", rich_help_panel=PANEL)] = False
-    rescore: Annotated[int | None, Option(min=0, help="by how many of a query's top documents to do so, --depth at the least; 0: all; default: 1000", rich_help_panel=PANEL)] = None
+    rescore: Annotated[int | None, Option(min=0, help="by how many of a query's top documents to do so, --depth at the least; 0: all, of a small collection; default: 1000", rich_help_panel=PANEL)] = None
     gamma: Annotated[float | None, Option(min=0, help="weight of the best passage and the best sentence; default: 0.4", rich_help_panel=PANEL)] = None
     tune: Annotated[str | None, Option(help="qrels (dev): choose gamma on them", rich_help_panel=PANEL), Role.INPUT] = None
     tune_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
-    tune_measure: Annotated[str, Option(help="what to tune for", rich_help_panel=PANEL)] = "nDCG@10"
+    tune_measure: Annotated[str | None, Option(help="what to tune for; default: nDCG@10", rich_help_panel=PANEL)] = None
 
     def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
-        """Raise UserError for flags that mean nothing together."""
-        said = names_of({"rescore": self.rescore, "gamma": self.gamma, "tune": self.tune, "tune_queries": self.tune_queries})
+        """Raise UserError for flags that mean nothing together, or for no measure."""
+        said = names_of({"rescore": self.rescore, "gamma": self.gamma, "tune": self.tune, "tune_queries": self.tune_queries, "tune_measure": self.tune_measure})
         if said and not self.multi_vector:
             raise UserError(f"{' and '.join(said)}: for pieces, which --multi-vector scores; say it too, or leave these out")
         if self.multi_vector and (not vectors or rerank):
@@ -47,6 +49,14 @@ class MultiVectorFlags:
             raise UserError("--tune chooses gamma before a run is written; for a question say the --gamma that it chose")
         if self.tune_queries and not self.tune:
             raise UserError("--tune-queries: the queries of --tune, which was not said")
+        if self.tune and self.gamma is not None:
+            raise UserError("--tune chooses gamma, --gamma says it; expected one of them")
+        if self.tune_measure:
+            from drtools.evaluation.measures import parse_measure
+
+            if not self.tune:
+                raise UserError("--tune-measure: nothing is tuned; say --tune QRELS too")
+            parse_measure(self.tune_measure)
         if self.tune and not (queries or self.tune_queries):
             raise UserError("--tune needs the texts of the queries that it judges; say --queries or --tune-queries")
 
@@ -57,8 +67,11 @@ class MultiVectorFlags:
 
         if not self.multi_vector:
             return {}
-        tried = source.tune(list(judged_queries(self.tune_queries or queries, self.tune).items()), depth, read_qrels(self.tune), self.tune_measure) if self.tune else []
-        return {"gamma": source.gamma, "tried": tried}
+        if not self.tune:
+            return {"gamma": source.gamma, "tried": []}
+        measure = self.tune_measure or USUAL_MEASURE
+        tried = source.tune(list(judged_queries(self.tune_queries or queries, self.tune).items()), depth, read_qrels(self.tune), measure)
+        return {"gamma": source.gamma, "tried": tried, "tuned_for": measure}
 
 
 class Scored(NamedTuple):
@@ -85,10 +98,14 @@ class MultiVectorSource:
         """Yield each query's top `rescored` documents (`depth` at the least; 0: all); one without pieces counts as its own passage and sentence."""
         import numpy as np
 
-        for start in range(0, len(queries), QUERIES_A_BLOCK):
-            block = queries[start : start + QUERIES_A_BLOCK]
+        count = max(depth, self.rescored or len(self.dense.ids))
+        step = QUERIES_A_BLOCK  # halved it still ends where a run is saved
+        while step > 1 and step * min(count, len(self.dense.ids)) > PAIRS_A_BLOCK:
+            step //= 2
+        for start in range(0, len(queries), step):
+            block = queries[start : start + step]
             vectors = self.dense.queries.encode(block)
-            scores, rows = self.dense.nearest(vectors, max(depth, self.rescored or len(self.dense.ids)))
+            scores, rows = self.dense.nearest(vectors, count)
             for at, (query_id, _) in enumerate(block):
                 passage, sentence, there = self.pieces.best(rows[at], vectors[at])
                 yield Scored(query_id, [self.dense.ids[row] for row in rows[at].tolist()], scores[at], np.where(there, passage + sentence, 2 * scores[at]))
@@ -103,12 +120,17 @@ class MultiVectorSource:
         """Take the gamma that is best on judged queries, the smallest of equals; return every (gamma, value)."""
         from drtools.evaluation.measures import evaluate, mean, parse_measure
 
-        found = list(self.scored(queries, depth))
+        found, tried = [], []
+        with console.progress("scoring pieces for dev", len(queries), "queries") as progress:
+            for one in self.scored(queries, depth):
+                found.append(one)
+                progress.advance(1)
         judged, parsed = {one.query_id: qrels[one.query_id] for one in found}, [parse_measure(measure)]
-        tried = []
-        for gamma in GRID:
-            (by_query,) = evaluate(judged, {one.query_id: one.hits(gamma, depth) for one in found}, parsed).values()
-            tried.append((gamma, mean(by_query)))
+        with console.progress("tuning gamma", len(GRID), "weights") as progress:
+            for gamma in GRID:
+                (by_query,) = evaluate(judged, {one.query_id: one.hits(gamma, depth) for one in found}, parsed).values()
+                tried.append((gamma, mean(by_query)))
+                progress.advance(1)
         self.gamma, value = max(tried, key=lambda pair: (pair[1], -pair[0]))
         console.say(f"gamma {self.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without pieces)")
         self.noted.clear()  # what was odd about the dev queries

@@ -73,7 +73,7 @@ def main(
         note_lacking(runs, inputs)
         fused = fuse(parts_of_runs(inputs, one_query), factors, depth)
         write_run(work.stream, fused.items(), "fused")
-        work.finish(kind="run", queries=len(fused), weights=factors, tried=tried)
+        work.finish(kind="run", queries=len(fused), weights=factors, tried=tried, **({"tuned_for": measure.name} if tuned else {}))
 
 
 def judgements(qrels: str | None, answers: str | None, corpus: str | None, runs: list[dict]) -> dict[str, dict[str, int]]:

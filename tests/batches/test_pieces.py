@@ -65,6 +65,29 @@ def test_pieces_are_the_texts_own_tokens(encoder_folder, prompt):
                 assert encoder.tokenizer(text.strip()[first:last], add_special_tokens=False)["input_ids"] == ids[start:end]
 
 
+def test_pieces_of_a_byte_level_tokenizer_are_its_tokens_and_read_as_they_do(encoder_folder):
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import RobertaTokenizer
+
+    vocabulary = {token: at for at, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())])}
+    encoder = load_encoder(encoder_folder)
+    encoder.tokenizer, encoder.settings.max_document_tokens = RobertaTokenizer(vocab=vocabulary, merges=[]), 64
+    layout, whole = layout_of(encoder, SIZES), 0
+    made, plain = tokenize_pieces(encoder, TEXTS, layout), tokenize(encoder, TEXTS, "document")
+    assert np.array_equal(made.tokens.flat, plain.flat) and made.truncated == plain.truncated == 2
+    for at, text in enumerate(TEXTS):
+        ids = plain.flat[plain.starts[at] : plain.starts[at + 1]].tolist()
+        for first, places in ((1, layout.passages), (1 + layout.passages, layout.sentences)):
+            there = [number for number in range(first, first + places) if made.spans[at, number, 1]]
+            assert [token for number in there for token in ids[slice(*made.spans[at, number])]] == ids[1:-1]
+            for number in there:
+                read, (begin, end) = encoder.tokenizer.decode(ids[slice(*made.spans[at, number])]), made.characters[at, number]
+                if "\ufffd" not in read:  # no letter of several bytes is cut in two
+                    assert text.strip()[begin:end].strip() == read.strip()
+                    whole += 1
+    assert whole > 20
+
+
 def test_a_document_of_one_piece_holds_it_once(encoder_folder):
     encoder = load_encoder(encoder_folder)
     tokens = tokenize_pieces(encoder, ["fox hound", "fox hound otter heron badger salmon falcon marten lynx beaver adder", ""], layout_of(encoder, SIZES))

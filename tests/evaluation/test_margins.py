@@ -47,16 +47,17 @@ def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
     assert outcome.status == 2 and "belong together" in outcome.err, outcome.err
 
 
-def test_the_curve_of_a_tuned_weight(drtools, toy, tmp_path):
+@pytest.mark.parametrize(("said", "measure"), [(["--tune-measure", "RR@10"], "RR@10"), ([], "nDCG@10")])
+def test_the_curve_of_a_tuned_weight(drtools, toy, tmp_path, said, measure):
     (tmp_path / "qrels").write_text("q1 0 d1 1\nq2 0 d1 1\n")
     first, second = write_run(tmp_path / "a.run", 1), write_run(tmp_path / "b.run", 2)
-    assert drtools("fuse", first, second, "--method", "linear", "--tune", tmp_path / "qrels", "--tune-measure", "RR@10", "-o", tmp_path / "fused.run").status == 0
+    assert drtools("fuse", first, second, "--method", "linear", "--tune", tmp_path / "qrels", *said, "-o", tmp_path / "fused.run").status == 0
     outcome = drtools("analyze", "--tuned", tmp_path / "fused.run", "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     found = json.loads((tmp_path / "out/analysis.json").read_text())["tuning"]["fused"]
     made = json.loads((tmp_path / "fused.run.manifest.json").read_text())
     assert found["tried"] == sorted(made["tried"]) and found["best"] == made["weights"][1]
-    assert "RR@10" in outcome.out and (tmp_path / "out/tuning.png").read_bytes().startswith(b"\x89PNG")
+    assert measure in outcome.out and (tmp_path / "out/tuning.png").read_bytes().startswith(b"\x89PNG")
     assert drtools("fuse", first, second, "-o", tmp_path / "plain.run").status == 0
     outcome = drtools("analyze", "--tuned", tmp_path / "plain.run", "-o", tmp_path / "refused")
     assert outcome.status == 2 and "no weights that were tried" in outcome.err

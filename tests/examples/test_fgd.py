@@ -39,6 +39,22 @@ def test_distillation_has_the_papers_settings(published):
     assert PieceFlags().settled({}) == PieceFlags(passage_tokens=128, sentence_tokens=64, least_piece_tokens=16)
 
 
+def test_each_arm_is_what_its_name_says(published):
+    arms = {"document": {"levels": "document"}, "document-too": {"levels": "document,passage,sentence"}, "no-passages": {"levels": "sentence"}, "no-sentences": {"levels": "passage"},
+            "mean": {"spans": "mean"}, "rgat": {"spans": "rgat"}, "reverse": {"kl": "student-teacher"}, "fgd": {}}
+    usual = {"levels": "passage,sentence", "spans": None, "kl": "teacher-student"}
+    commands = printed(f"MSMARCO={published}", f"ARMS={' '.join(arms)}", folder=published)
+    found = {words[-1].rsplit("/", 1)[1].removesuffix("-42"): parsed(words) for words in commands if words[0] == "distill-fgd"}
+    assert {name: {flag: values[flag] for flag in usual} for name, values in found.items()} == {name: usual | more for name, more in arms.items()}
+
+
+def test_the_curve_of_gamma_is_drawn_on_dev(published, beir):
+    for where, folder in ((f"MSMARCO={published}", published), (f"DATA={beir}", beir)):
+        commands = printed("analysis", where, folder=folder)
+        curve = next(parsed(words) for words in commands if words[0] == "analyze" and "--tuned" in words)
+        assert [words[words.index("--tune") + 1] for words in commands if words[-1] in curve["tuned"]] == [f"{published}/msmarco-docdev-qrels.tsv" if folder == published else f"{beir}/qrels/dev.tsv"]
+
+
 def test_what_was_made_elsewhere_is_taken(beir, tmp_path):
     (tmp_path / "runs").mkdir()
     for name in ("train", "test"):

@@ -9,10 +9,12 @@ import pytest
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
 from drtools.batches.pieces import layout_of, tokenize_pieces
+from drtools.formats import piece_vectors
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, joined, open_pieces
 from drtools.formats.trec import read_qrels, read_run
 from drtools.models.encoder import load_encoder
 from drtools.models.spans import Spans
+from drtools.retrieval import multi_vector
 from drtools.retrieval.encoding import Computing, encode_texts, encode_tokens
 
 LENGTHS = ["--max-document-tokens", "64", "--max-query-tokens", "64"]
@@ -55,7 +57,7 @@ def test_pieces_are_stored_once(toy, encoded):
         ones += len(sentences) == 1
         np.testing.assert_allclose(pieces.array[middle:end], sentences if len(sentences) > 1 else sentences[:0], atol=1e-5)
     made = json.loads((folder / "manifest.json").read_text())["pieces"]
-    assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 <= ones < 60
+    assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 < ones < 60
 
 
 def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, environment, tmp_path):
@@ -72,9 +74,13 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, enviro
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-@pytest.mark.parametrize(("rescore", "considered"), [(["--rescore", "5"], 12), (["--rescore", "20"], 20), (["--rescore", "0"], 60), ([], 60)])
-def test_search_by_a_loop(toy, encoded, drtools, tmp_path, rescore, considered):
+@pytest.mark.parametrize(("rescore", "considered", "at_once"), [(["--rescore", "5"], 12, None), (["--rescore", "20"], 20, None), (["--rescore", "0"], 60, None), ([], 60, None),
+                                                                 (["--rescore", "0"], 60, 7)])
+def test_search_by_a_loop(toy, encoded, drtools, tmp_path, monkeypatch, rescore, considered, at_once):
     model, folder, _ = encoded
+    if at_once:  # several blocks of queries, and of documents whose pieces are read together
+        monkeypatch.setattr(multi_vector, "PAIRS_A_BLOCK", at_once * 60)
+        monkeypatch.setattr(piece_vectors, "DOCUMENTS_AT_ONCE", at_once)
     encoder, expected = rows_of(toy, model)
     queries = {record["_id"]: record["text"] for record in map(json.loads, Path(toy.queries).read_text().splitlines())}
     vectors, _ = encode_texts(encoder, list(queries.values()), "query", Computing("cpu", "fp32", 512))
@@ -106,6 +112,7 @@ def test_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
         firsts = [next((place for place, document in enumerate(list(ranked[query])[:10], 1) if document in judged), np.inf) for query, judged in read_qrels(toy.qrels).items()]
         values[gamma] = np.mean(1 / np.array(firsts))
     np.testing.assert_allclose([value for _, value in made["tried"]], [values[gamma] for gamma, _ in made["tried"]], atol=1e-9)
+    assert made["tuned_for"] == "RR@10"
     assert made["gamma"] == max(values, key=lambda gamma: (values[gamma], -gamma)) and read_run(tmp_path / "tuned") == read_run(tmp_path / f"run-{made['gamma']}")
 
 
@@ -142,7 +149,9 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
     search = ["search", "--queries", toy.queries, "-o", tmp_path / "run"]
     for words, more in (("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]), ("--gamma and --tune: for pieces, which --multi-vector scores", ["--vectors", folder, "--tune", toy.qrels, "--gamma", "1"]),
                         ("without --rerank", ["--rerank", toy.corpus, "--vectors", folder, "--multi-vector"]), ("--tune-queries: the queries of --tune", ["--vectors", folder, "--multi-vector", "--tune-queries", toy.queries]),
-                        ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]), ("say --pooling cls, or --spans mean", None), ("queries have none", [])):
+                        ("--tune chooses gamma, --gamma says it", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--gamma", "1"]),
+                        ("--tune-measure: nothing is tuned", ["--vectors", folder, "--multi-vector", "--tune-measure", "RR@10"]), ("--tune-measure: for pieces", ["--vectors", folder, "--tune-measure", "RR@10"]),
+                        ("nDCG@ten", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--tune-measure", "nDCG@ten"]), ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]), ("say --pooling cls, or --spans mean", None), ("queries have none", [])):
         outcome = drtools(*search, *more) if more else drtools("encode", "--model", encoder_folder, *(["--documents", toy.corpus] if more is None else ["--queries", toy.queries]), "--pieces", "-o", tmp_path / "x")
         assert outcome.status == 2 and words in outcome.err, outcome.err
 
