@@ -173,6 +173,11 @@ def _status_of(error: BaseException) -> int:
     if isinstance(error, WorldError | sqlite3.OperationalError):
         console.error(str(error))
         return 1
+    if isinstance(error, sqlite3.DatabaseError):
+        from drtools.manifest import cache_path
+
+        console.error(f"a file of the cache is damaged ({error}); remove {cache_path()}, what it holds is made again")
+        return 1
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
         console.error(f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller --batch-tokens, in a training --gradient-caching")
         return 1

@@ -66,9 +66,8 @@ def fingerprint(path: str | Path) -> str:
     path = Path(path)
     if not path.is_dir():
         return file_fingerprint(path)
-    if (path / NAME).exists():
-        return read(path)["fingerprint"]
-    return content_fingerprint(path, [file for file in path.rglob("*") if file.is_file()])
+    known = read_json(path / NAME).get("fingerprint") if (path / NAME).exists() else None
+    return known or content_fingerprint(path, [file for file in path.rglob("*") if file.is_file()])
 
 
 def beside(path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from drtools.batches.dark import Special, asked_text, dark_text_for, reinforced_tokens, special_of_encoder
+from drtools.batches.dark import Special, asked_text, dark_text_for, is_cut, reinforced_tokens, special_of_encoder
 from drtools.batches.tokens import Tokens, prepare, tokenize, tokenize_prepared
 from drtools.batches.visits import Source, Visit, Visits, draw
 from drtools.formats.dark import KINDS
@@ -97,17 +97,17 @@ def list_visit(visit: Visit, form: Form) -> Listed:
 class AdamBatches:
     """The endless sequence of batches; a pure function of (seed, step).
 
-    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with, batches hold the
-    pairs to ask it for. `name` is the student's, for messages.
+    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with beside a query's text,
+    batches hold the pairs to ask it for. `name` is the student's, for messages.
     """
 
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, form: Form, *, name: str, batch_queries: int, seed: int,
-                 share_of: Callable[[int], float], teacher: Special | None = None,
+                 share_of: Callable[[int], float], teacher: Callable[[str], Special] | None = None,
                  shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
         self.visits, self.model, self.form = Visits(sources, batch_queries, seed), model, form
         self.share_of, self.teacher, self.shares, self.rank = share_of, teacher, shares, rank
         self.epoch_queries = self.visits.epoch_queries
-        self.special = special_of_encoder(model.of("document"), form.kinds, name)
+        self.special = special_of_encoder(model.of("document"), form.kinds, name, ", or --without reinforced")
 
     def __call__(self, step: int) -> AdamBatch:
         """Draw the batch of a step, look up, tokenize and score this process's share of it."""
@@ -119,8 +119,10 @@ class AdamBatches:
         longest = {"document": document.settings.max_document_tokens, "reinforced": reinforced_tokens(document)}
         mine = every[shares["query"][self.rank]]
         tokens = {"query": tokenize(self.model.of("query"), [visit.query for visit, _ in mine], "query")}
-        tokens |= {side: tokenize_prepared(document, [self._text(*item) for item in texts[side][shares[side][self.rank]]], side, longest[side])
-                   for side in texts if side in shares}
+        for side in (side for side in texts if side in shares):
+            written = [self._text(*item) for item in texts[side][shares[side][self.rank]]]
+            tokens[side] = tokenize_prepared(document, [text for text, _ in written], side, longest[side])
+            tokens[side].cut[:] |= np.array([cut for _, cut in written], bool)
         counts = {side: [part.stop - part.start for part in parts] for side, parts in shares.items()}
         return AdamBatch(tokens, counts, *_lists(every, places, len(texts["document"])), padded([listed.scores for _, listed in mine], max(map(len, places))),
                          self.share_of(step), step, [self._asked(*one) for one in mine] if self.teacher else None)
@@ -130,16 +132,19 @@ class AdamBatches:
         texts[side].append((visit, item))
         return side, len(texts[side]) - 1
 
-    def _text(self, visit: Visit, item: int | DarkRow) -> str:
+    def _text(self, visit: Visit, row: int | DarkRow) -> tuple[str, bool]:
+        """Return a text, and whether it was cut when it was written."""
         source, document = visit.source, self.model.of("document")
-        if isinstance(item, int):
-            return prepare(source.text(item), document)
-        return dark_text_for(document, item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.special)
+        if isinstance(row, int):
+            return prepare(source.text(row), document), False
+        item = row.item(source.store.ids_at)
+        return dark_text_for(document, item, source.examples.query_ids[visit.at], source.text_of, self.special), is_cut(item, lambda each: prepare(source.text_of(each), document), self.special)
 
     def _asked(self, visit: Visit, listed: Listed) -> Pairs:
         source = visit.source
         plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
-        dark = [asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, self.teacher) for item in listed.dark]
+        special = self.teacher(visit.query)
+        dark = [asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special) for item in listed.dark]
         return Pairs([(visit.query, text) for text, _ in plain + dark], [limit for _, limit in plain + dark])
 
 

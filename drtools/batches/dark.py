@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.batches.tokens import prepare
 from drtools.errors import UserError
-from drtools.formats.dark import Noisy, Reinforced
+from drtools.formats.dark import Noisy, Reinforced, documents_of
 from drtools.models.settings import positions
 from drtools.randomness import generator
 
@@ -56,12 +56,12 @@ def special_of(tokenizer: object, max_document_tokens: int, kinds: Collection[st
     return Special(separator or "", mask or "", tokenizer, room if most is None else min(room, most - 1))
 
 
-def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str) -> Special:
-    """Return the same for a student, whose positions must be enough for reinforced texts."""
+def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, otherwise: str = "") -> Special:
+    """Return the same for a student, whose positions must be enough for reinforced texts; `otherwise` is what else can be done where they are not."""
     longest = positions(encoder.body.config.to_dict())
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise UserError(f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and {name} has {longest} positions; "
-                        f"say {longest // 2} or less, or --without reinforced")
+                        f"say {longest // 2} or less{otherwise}")
     return special_of(encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt)
 
 
@@ -80,6 +80,13 @@ def dark_text(item: Dark, query_id: str, text_of: Callable[[str], str], special:
 def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
     """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
     return dark_text(item, query_id, lambda document: prepare(text_of(document), encoder), special)
+
+
+def is_cut(item: Dark, text_of: Callable[[str], str], special: Special) -> bool:
+    """Return whether a dark item's text loses the end of a half or of both: a reinforced one that does not fit in its room."""
+    if isinstance(item, Noisy) or special.tokenizer is None:
+        return False
+    return sum(count_tokens(special.tokenizer, text_of(document)) for document in documents_of(item)) > special.room
 
 
 def asked_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> tuple[str, int | None]:
@@ -123,6 +130,11 @@ def reinforced_text(positive: str, negative: str, special: Special) -> str:
 
 def _cut(text: str, ends: list[int], tokens: int) -> str:
     return text if len(ends) <= tokens else text[: ends[tokens - 1]] if tokens > 0 else ""
+
+
+def count_tokens(tokenizer: object, text: str) -> int:
+    """Return how many tokens a text has, without special ones."""
+    return len(_token_ends(tokenizer, text))
 
 
 @lru_cache(maxsize=64)  # a positive is read again with each negative

@@ -156,10 +156,11 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
     rows = [["", "list", "mean KL(teacher || student)", "Kendall's tau", "queries"]]
     rows += [[student, kind, f"{one['divergence']:.4f}", f"{one['tau']:.4f}", f"{one['queries']:,}"] for student, kinds in told.items() for kind, one in kinds.items()]
     kind = [kind for kind in next(iter(told.values())) if all(kind in kinds for kinds in told.values())][-1]  # the longest lists that all have
-    drawn = {student: [max(0.0, tau) for _, tau in kinds[kind] if tau == tau] for student, kinds in found.items()}
+    drawn = {student: taus for student, kinds in found.items() if (taus := [tau for _, tau in kinds[kind] if tau == tau])}
     best = max(told, key=lambda student: told[student][kind]["tau"])
-    pictures.draw_shares(folder / "agreement.png", {student: taus for student, taus in drawn.items() if taus}, 20, f"{_short(best)}: Kendall's tau with the teacher {told[best][kind]['tau']:.2f}",
-                         f"order of a query's list ({kind}) by student and teacher: 1 the same, 0 unrelated or worse", "Kendall's tau of a query's list")
+    if drawn:
+        pictures.draw_shares(folder / "agreement.png", drawn, 40, f"{_short(best)}: Kendall's tau with the teacher {told[best][kind]['tau']:.2f}",
+                             f"order of a query's list ({kind}) by student and teacher: 1 the same, 0 unrelated, -1 the reverse", "Kendall's tau of a query's list", low=-1.0)
     return Analysis("agreement", "Students and their teacher, mean over queries", rows, told)
 
 

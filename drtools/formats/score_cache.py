@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import sqlite3
+import threading
 from collections.abc import Iterable, Sequence
 
 from drtools import manifest
@@ -30,6 +31,7 @@ class ScoreCache:
         folder.mkdir(exist_ok=True)
         self.path = folder / f"{fingerprint}.sqlite"
         self.connection = sqlite3.connect(self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
+        self._one = threading.Lock()  # while one thread's reading is open SQLite gives up another's writing at once, without its patience
         with open(self.path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite's own patience does not hold while a new file is given its journal
             # a power cut may lose the last batches, never the file
@@ -44,11 +46,17 @@ class ScoreCache:
         found: dict[bytes, float] = {}
         for first in range(0, len(keys), KEYS_A_READ):
             part = keys[first : first + KEYS_A_READ]
-            found.update(self.connection.execute(f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part))
+            with self._one:
+                found.update(self.connection.execute(f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part))
         return found
 
     def keep(self, scores: Iterable[tuple[bytes, float]]) -> None:
         """Keep scores by key, in one transaction."""
-        self.connection.execute("begin immediate")
-        self.connection.executemany("insert or replace into scores values (?, ?)", scores)
-        self.connection.execute("commit")
+        with self._one:
+            self.connection.execute("begin immediate")
+            try:
+                self.connection.executemany("insert or replace into scores values (?, ?)", scores)
+                self.connection.execute("commit")
+            except BaseException:  # a stop too, after which the batches that had ended are kept
+                self.connection.execute("rollback")
+                raise

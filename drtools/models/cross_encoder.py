@@ -113,7 +113,7 @@ def load_cross_encoder(name: str, trust_remote_code: bool = False, dropout: floa
 
 
 def new_cross_encoder(name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:
-    """Load what a ranker's training starts from: a cross-encoder, or any body or encoder, whose head of one output begins at random by `seed`."""
+    """Load what a ranker's training starts from: a cross-encoder, two outputs made one, or any body or encoder, whose head of one output begins at random by `seed`."""
     return _load(name, trust_remote_code, dropout, seed)
 
 
@@ -132,12 +132,25 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
         raise UserError(f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with two of which the second is for relevant")
     model.config.pad_token_id = tokenizer.pad_token_id
     ours = optional_json(folder / OURS)
+    if seed is not None and model.config.num_labels == 2:
+        _make_one_of_two(model, name)
     ours = ours if ours.get("kind") == KIND else {}
     known = [length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7]
     encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))
     encoder.set_lengths(ours.get("max_query_tokens"), ours.get("max_document_tokens"))
     encoder.head_is_new = not has_head
     return encoder.eval()
+
+
+def _make_one_of_two(model: nn.Module, name: str) -> None:
+    """Let a head of two outputs give their difference, so that every program reads the trained folder's one logit alike."""
+    below = set(model.base_model.modules())
+    last = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == 2 and part not in below]
+    if len(last) != 1:
+        raise UserError(f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder with one output, or a body")
+    for key, parameter in list(last[0].named_parameters()):
+        setattr(last[0], key, nn.Parameter(parameter.detach()[1:] - parameter.detach()[:1]))
+    last[0].out_features = model.num_labels = model.config.num_labels = 1
 
 
 def _check(folder: Path, name: str, finished: bool) -> bool:

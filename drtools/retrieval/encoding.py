@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +15,7 @@ import torch
 from drtools import console
 from drtools.batches.by_length import batches_by_length, batches_of_one_length
 from drtools.batches.tokens import Tokens, tokenize
-from drtools.errors import UserError
+from drtools.errors import Terminated, UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.device import choose_device, choose_precision, kind_of, set_threads
 from drtools.models.dropout import seeded
@@ -131,9 +131,9 @@ def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
             use_sliced_attention(half.body)
 
 
-def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[int, int], None] | None = None,
+def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[np.ndarray, int], None] | None = None,
                   one_length: bool = False, seed_of: Callable[[int], int] | None = None) -> None:
-    """Encode tokenized texts into rows of `into` [N, D]; `on_batch(texts, tokens)` is told of each batch.
+    """Encode tokenized texts into rows of `into` [N, D]; `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
 
     On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product, and
     vectors do not depend on the number of cores. With `one_length` a batch there has texts of one length: then a text's vector
@@ -148,12 +148,22 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
         torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads if on_processor else 1) as pool:
-            under_way = [pool.submit(_encode_batch, encoder, tokens, rows, computing, into, seed_of(number) if seed_of else None) for number, rows in enumerate(batches)]
+            under_way = {pool.submit(_encode_batch, encoder, tokens, rows, computing, into, seed_of(number) if seed_of else None): rows for number, rows in enumerate(batches)}
+
+            def tell(batch: Future) -> None:
+                batch.result()
+                if on_batch:
+                    on_batch(under_way[batch], int(lengths[under_way[batch]].sum()))
+                del under_way[batch]
+
             try:
-                for rows, batch in zip(batches, under_way, strict=True):
-                    batch.result()
-                    if on_batch:
-                        on_batch(len(rows), int(lengths[rows].sum()))
+                for batch in as_completed(under_way):
+                    tell(batch)
+            except (KeyboardInterrupt, Terminated):
+                pool.shutdown(cancel_futures=True)
+                for batch in [batch for batch in under_way if not batch.cancelled() and not batch.exception()]:
+                    tell(batch)
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
     finally:

@@ -100,9 +100,9 @@ class FolderEncoding:
         return Prepared(ids, texts, tokens, places, rows, tried)
 
     def _encode(self, part: Prepared, start: int, progress: console.Progress) -> None:
-        def told(count: int, tokens: int) -> None:
+        def told(rows: np.ndarray, tokens: int) -> None:
             self.encoded_tokens += tokens
-            progress.advance(count, tokens=self.encoded_tokens)
+            progress.advance(len(rows), tokens=self.encoded_tokens)
 
         stop, taken = start + len(part.ids), part.rows >= 0
         array = open_array(self.work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
@@ -125,7 +125,7 @@ class FolderEncoding:
         array.flush()
         texts.flush()
 
-    def _made(self, tokens: Tokens | PieceTokens, told: Callable[[int, int], None]) -> tuple[np.ndarray, PieceVectors | None]:
+    def _made(self, tokens: Tokens | PieceTokens, told: Callable[[np.ndarray, int], None]) -> tuple[np.ndarray, PieceVectors | None]:
         """Return the vectors of texts [N, D], and those of their pieces if they are wanted."""
         if self.pieces:
             return self.pieces.encode(tokens, self.computing, told)

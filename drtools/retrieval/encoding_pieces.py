@@ -62,7 +62,7 @@ class PieceEncoding:
         encode_tokens(self.spans, tokens, computing, np.empty((len(texts), self.spans.dimension), self.dtype))
         return tokens
 
-    def encode(self, tokens: PieceTokens, computing: Computing, on_batch: Callable[[int, int], None]) -> tuple[np.ndarray, PieceVectors]:
+    def encode(self, tokens: PieceTokens, computing: Computing, on_batch: Callable[[np.ndarray, int], None]) -> tuple[np.ndarray, PieceVectors]:
         """Encode documents; return their vectors [N, D] and those of their pieces."""
         rows = np.empty((len(tokens.lengths), self.spans.dimension), self.dtype)
         encode_tokens(self.spans, tokens, computing, rows, on_batch, one_length=True)

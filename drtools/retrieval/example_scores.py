@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from drtools.batches.dark import asked_text
+from drtools.batches.dark import asked_text, is_cut
 from drtools.formats.dark import documents_of
 from drtools.formats.jsonl import document_text
 
@@ -22,12 +22,14 @@ Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
 class Asked(NamedTuple):
     """Something of an example that is to be scored: `key` is the list of scores it goes to, `text` is None if there is none to score.
 
-    `limit` is how many tokens the text may have, None: as many as the teacher gives any document.
+    `limit` is how many tokens the text may have, None: as many as the teacher gives any document. Of a text that was written for the teacher
+    `cut` says whether its ends are not there any more.
     """
 
     key: str
     text: str | None
     limit: int | None = None
+    cut: bool = False
 
 
 class Texts(NamedTuple):
@@ -48,15 +50,15 @@ def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
     """List all of an example that is to be scored, list by list, each in its order."""
     found = {document: texts.document(document) for document in (*example.positives, *example.negatives, *(part for item in example.dark or () for part in documents_of(item)))}
     asked = [*(Asked("positive_scores", found[document]) for document in example.positives), *(Asked("negative_scores", found[document]) for document in example.negatives),
-             *_dark_asked(example, found, teacher)]
+             *_dark_asked(example, texts.queries.get(example.query_id, ""), found, teacher)]
     return [*asked, *texts.cutter.asked(example, texts)] if texts.cutter else asked
 
 
-def _dark_asked(example: Example, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
-    special = teacher.special({item.kind for item in example.dark or ()})
+def _dark_asked(example: Example, query: str, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
+    special = teacher.special({item.kind for item in example.dark or ()}, query)
     for item in example.dark or ():
         lacks = any(found[document] is None for document in documents_of(item))
-        yield Asked("dark_scores", *((None,) if lacks else asked_text(item, example.query_id, found.get, special)))
+        yield Asked("dark_scores", None) if lacks else Asked("dark_scores", *asked_text(item, example.query_id, found.get, special), is_cut(item, found.get, special))
 
 
 def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:

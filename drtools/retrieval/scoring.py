@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from drtools.batches.by_length import batches_by_length
-from drtools.batches.dark import Special, separator_of, special_of
+from drtools import console
+from drtools.batches.dark import Special, count_tokens, separator_of, special_of
 from drtools.batches.pair_tokens import PairTokens, tokenize_pairs
 from drtools.errors import UserError
 from drtools.formats.score_cache import ScoreCache, pair_key
@@ -61,13 +61,11 @@ class CachedScorer:
     def finish(self, window: Window, on_batch: Callable[[int], None]) -> np.ndarray:  # -> float32 [N]
         """Compute what is new, keeping each batch at once, and return all scores of a window."""
         computed = np.empty((len(window.new), 1), np.float32)
-        batches = batches_by_length(window.tokens.lengths, self.computing.batch_tokens)
 
-        def keep(count: int, tokens: int) -> None:
-            rows = next(batches).tolist()  # batches come back in this order
-            self.cache.keep((window.new[row], float(computed[row, 0])) for row in rows)
-            self.counts.update(computed=count, tokens=tokens)
-            on_batch(count)
+        def keep(rows: np.ndarray, tokens: int) -> None:
+            self.cache.keep((window.new[row], float(computed[row, 0])) for row in rows.tolist())
+            self.counts.update(computed=len(rows), tokens=tokens)
+            on_batch(len(rows))
 
         encode_tokens(self.encoder, window.tokens, self.computing, computed, keep)
         self.counts.update(truncated=window.tokens.truncated, truncated_queries=window.tokens.truncated_queries, empty=window.tokens.empty)
@@ -90,19 +88,18 @@ class Teacher:
         encoders = [scorer.encoder for scorer in scorers]
         self.tokenizer = encoders[0].tokenizer
         self.max_document_tokens = min(encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders)
-        self.longest_document = min(encoder.longest_pair - encoder.template.special - encoder.max_query_tokens for encoder in encoders)
-        self._rendering = as_new(self.tokenizer)  # texts are rendered in a thread, while the tokenizer itself is set to cut
+        self._rendering = [as_new(encoder.tokenizer) for encoder in encoders]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
 
     @property
     def counts(self) -> Counter:
         """What was computed so far, by all of them."""
         return sum((scorer.counts for scorer in self.scorers), Counter())
 
-    def special(self, kinds: Collection[str]) -> Special:
-        """Return what dark items of some kinds are written with: the words of the first, and what each of them can read of a long one."""
-        for scorer in self.scorers[1:]:
-            special_of(scorer.encoder.tokenizer, self.max_document_tokens, kinds, scorer.name)
-        return special_of(self._rendering, self.max_document_tokens, kinds, self.scorers[0].name, most=self.longest_document)
+    def special(self, kinds: Collection[str], query: str) -> Special:
+        """Return what dark items of some kinds are written with beside a query: the words of the first, and what each of them can read of a long one."""
+        encoders = zip((scorer.encoder for scorer in self.scorers), self._rendering, strict=True)
+        left = min(encoder.longest_pair - encoder.template.special - min(count_tokens(tokenizer, query), encoder.max_query_tokens) for encoder, tokenizer in encoders)
+        return [special_of(tokenizer, self.max_document_tokens, kinds, scorer.name, most=left) for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)][0]
 
     def scores(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None = None, on_batch: Callable[[int], None] = lambda count: None) -> np.ndarray:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
@@ -143,6 +140,12 @@ class Teacher:
     def _finish(self, windows: list[Window], on_batch: Callable[[int], None]) -> np.ndarray:
         found = [scorer.finish(window, on_batch) for scorer, window in zip(self.scorers, windows, strict=True)]
         return found[0] if len(found) == 1 else np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def note_cuts(counts: Counter) -> None:
+    """Count as odd what was cut or empty among the pairs that were computed."""
+    for name, words in (("truncated", "had a document that was cut"), ("truncated_queries", "had a query that was cut"), ("empty", "have an empty query or document")):
+        console.notice(counts[name], f"{counts[name]:,} of the pairs computed now {words}")
 
 
 def load_teacher(names: Sequence[str], computing: Computing, *, max_query_tokens: int | None = None, max_document_tokens: int | None = None,

@@ -47,7 +47,7 @@ def beside_teacher(path: str, runs: dict[str, Run], students: dict[str, str], co
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
         raise UserError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
-    found = {label: lists_by_run(scored, run, 1.0 if scale is None else scale) for label, run in runs.items()}
+    found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
         from drtools.flags import EncoderFlags
         from drtools.formats.jsonl import read_queries
@@ -57,18 +57,33 @@ def beside_teacher(path: str, runs: dict[str, Run], students: dict[str, str], co
 
         texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), choose_computing(compute)
         for label, name in students.items():
-            found[label] = lists_by_encoder(scored, texts, load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing), name, computing, scale)
+            encoder = load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing)
+            found[label] = lists_by_encoder(scored, texts, encoder, name, computing, trained_scale(name) if scale is None else scale)
     return found
 
 
-def lists_by_run(examples: Iterable[Example], run: Run, scale: float) -> Lists:
+def trained_scale(name: str) -> float | None:
+    """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
+    from pathlib import Path
+
+    from drtools import manifest
+
+    known = Path(name) / manifest.NAME
+    return manifest.read_json(known).get("scale") if known.exists() else None
+
+
+def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
     """Return the lists of two documents or more that both the teacher and a run have scored: (teacher's scores, the run's, scale)."""
     lists: Lists = {PLAIN: []}
+    items = lacking = 0
     for example in examples:
         hits = run.get(example.query_id, {})
-        both = [(one.score, hits[one.item]) for one in scored_items(example) if isinstance(one.item, str) and one.item in hits]
+        asked = [one for one in scored_items(example) if isinstance(one.item, str)]
+        both = [(one.score, hits[one.item]) for one in asked if one.item in hits]
+        items, lacking = items + len(asked), lacking + len(asked) - len(both)
         if len(both) > 1:
             lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
+    console.notice(lacking, f"{label}: {lacking:,} of the {items:,} documents that the teacher scored are not among their query's hits; left out")
     if not lists[PLAIN]:
         raise UserError("no query has two documents that both the teacher and the run have scored; make the run by search --rerank of a run that holds the examples' documents")
     return lists
@@ -77,7 +92,7 @@ def lists_by_run(examples: Iterable[Example], run: Run, scale: float) -> Lists:
 def lists_by_encoder(examples: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, name: str, computing: Computing, scale: float | None) -> Lists:
     """Return the lists that a teacher has scored with an encoder's scores beside: documents alone, and with dark items where there are any.
 
-    `scale` multiplies the encoder's scores; None: as in training. What the corpus lacks is left out.
+    `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left out, and counted.
     """
     from drtools.batches.dark import special_of_encoder
 
@@ -88,16 +103,20 @@ def lists_by_encoder(examples: Sequence[Example], texts: Texts, encoder: Encoder
     lists: Lists = {PLAIN: [], DARK: []} if kinds else {PLAIN: []}
     known = [example for example in examples if example.query_id in texts.queries]
     console.notice(len(examples) - len(known), f"{len(examples) - len(known):,} examples have a query without a text; left out")
+    items = sum(len(scored_items(example)) for example in known)
+    seen = 0
     with console.progress(f"encoding by {name}", len(known), "examples") as progress:
         for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
-            for items, scores in _scores_of(window, texts, encoder, special, computing):
+            for found, scores in _scores_of(window, texts, encoder, special, computing):
+                seen += len(found)
                 for kind in lists:
-                    kept = [at for at, one in enumerate(items) if kind == DARK or isinstance(one.item, str)]
+                    kept = [at for at, one in enumerate(found) if kind == DARK or isinstance(one.item, str)]
                     if len(kept) > 1:
-                        lists[kind].append(([items[at].score for at in kept], [scores[at] for at in kept], factor))
+                        lists[kind].append(([found[at].score for at in kept], [scores[at] for at in kept], factor))
             progress.advance(len(window))
+    console.notice(items - seen, f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {shown(texts.store.corpus)} lacks; left out")
     if not lists[PLAIN]:
-        raise UserError("no example has two documents with a teacher's score; run teacher-score on the examples")
+        raise UserError(f"no example has two documents that {shown(texts.store.corpus)} holds and a teacher has scored; do the examples and the corpus belong together? Else run teacher-score on the examples")
     return {kind: kept for kind, kept in lists.items() if kept}
 
 

@@ -50,7 +50,7 @@ def main(
     query: Annotated[str | None, Option(help="id of the query", rich_help_panel=VECTORS)] = None,
     student: Annotated[list[str] | None, Option(help="encoder to compare with the examples' teacher, for instance before and after", rich_help_panel=STUDENTS), flags.Role.MODEL] = None,
     agreement: Annotated[bool, Option("--agreement", help="compare the runs' scores with the examples' teacher", rich_help_panel=STUDENTS)] = False,
-    scale: Annotated[float | None, Option(help="factor on students' scores in the divergence; default: as in training, of runs 1", rich_help_panel=STUDENTS)] = None,
+    scale: Annotated[float | None, Option(help="factor on students' scores in the divergence; default: as in their training, of runs 1", rich_help_panel=STUDENTS)] = None,
     corpus: Annotated[str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
     queries: Annotated[str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
     max_document_tokens: Annotated[int | None, Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS)] = None,

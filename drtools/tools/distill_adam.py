@@ -9,6 +9,7 @@ tool here, Hugging Face and sentence-transformers load.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from typer import Option
@@ -68,6 +69,10 @@ def main(
         loss = adam_loss(task.scale, weight=supervised_weight, with_positive=with_positive or bool(baseline), reverse=kl == "reverse", reduction=reduction,
                          gather=task.world.gather, note=lambda **numbers: task.run.meter.note(**numbers), teacher_at=asked and asked[2])
         task.fit(batches, loss, batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]), default_epochs=EPOCHS, paper_warmup=PAPER_WARMUP)
+        if asked:
+            from drtools.retrieval.scoring import note_cuts
+
+            note_cuts(asked[0].counts)
         task.finish(queries=sum(len(source.examples) for source in sources), teacher=asked[0].name if asked else sources[0].examples.scored_by)
 
 
@@ -87,28 +92,36 @@ def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores) ->
 
 
 def check_examples(sources, form, paths, scored: bool) -> None:
-    """Raise UserError if the examples lack the dark items that are asked for, or scores."""
+    """Raise UserError if the examples lack the dark items that are asked for, or scores; count examples without any."""
+    from drtools import console
     from drtools.batches.adam import count_unscored
 
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
             raise UserError(f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say --baseline hard-kd")
+        if form.kinds:
+            kinds = [{item.kind for item in source.examples.dark[at]} for at in range(len(source.examples))]
+            for kind in form.kinds:
+                if not any(kind in found for found in kinds):
+                    raise UserError(f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, or say --without {kind}")
+            bare = sum(not found.intersection(form.kinds) for found in kinds)
+            console.notice(bare, f"{path}: {bare:,} of {len(kinds):,} examples have no dark item of those asked for")
         unscored, items = count_unscored([source], form) if scored else (0, 0)
         if unscored:
             raise UserError(f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or say --teacher to score while training")
 
 
 def open_teacher(names: list[str], dropout: float | None, task, form):
-    """Return the teacher, which reads texts as long as it does in teacher-score, what it writes dark items with, and who scores at a step."""
+    """Return the teacher, which reads texts as long as it does in teacher-score, what it writes dark items with beside a query, and who scores at a step."""
     from drtools.retrieval.dropping import Dropping, keep_dropout
     from drtools.retrieval.scoring import load_teacher
 
     teacher = load_teacher(names, task.computing, trust_remote_code=task.encoder_flags.trust_remote_code, dropout=dropout or None)
-    special = teacher.special(form.kinds)
+    special_beside = partial(teacher.special, form.kinds)
     if not dropout:
-        return teacher, special, lambda step: teacher
+        return teacher, special_beside, lambda step: teacher
     keep_dropout(teacher)
-    return teacher, special, lambda step: Dropping(teacher, (task.training.seed, "teacher", step, task.world.rank))
+    return teacher, special_beside, lambda step: Dropping(teacher, (task.training.seed, "teacher", step, task.world.rank))
 
 
 def adam_loss(scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher_at=None):

@@ -88,7 +88,8 @@ def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Count
         with_text = sum(item.text is not None for item in asked)
         known = example.query_id in texts.queries
         dropped = texts.cutter is None and drop_pieces(example, teacher.name)
-        counts.update({"examples": 1, "lacking queries": not known, "lacking documents": (len(asked) - with_text) * known, "dropped": dropped})
+        counts.update({"examples": 1, "lacking queries": not known, "lacking documents": (len(asked) - with_text) * known, "dropped": dropped,
+                       "cut reinforced": sum(item.text is not None and item.cut for item in asked)})
         work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
 
     examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
@@ -124,9 +125,11 @@ def write_windows(teacher, windows, write: Callable[[Any, Iterator[float], Count
 
 def report(counts: Counter) -> None:
     """Say what was scored, and count what was odd."""
+    from drtools.retrieval.scoring import note_cuts
+
     console.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
     for name, words in (("lacking queries", "queries have no text; what belongs to them has no score"), ("lacking documents", "documents are not in the corpus; they have no score"),
                         ("dropped", "examples had pieces that another teacher scored; left out, --pieces MODEL scores them anew"),
-                        ("truncated", "of the pairs computed now had a document that was cut"), ("truncated_queries", "of the pairs computed now had a query that was cut"),
-                        ("empty", "of the pairs computed now have an empty query or document")):
+                        ("cut reinforced", "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of both")):
         console.notice(counts[name], f"{counts[name]:,} {words}")
+    note_cuts(counts)

@@ -127,6 +127,10 @@ def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[So
     sources = []
     for path, corpus, query_path, separator, weight in zip(flags.examples, corpora, queries, separators, weights, strict=True):
         sources.append(Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight))
+    for path, source in zip(flags.examples, sources, strict=True):
+        one, other = sources[0].examples.scored_by, source.examples.scored_by
+        if one != other:
+            raise UserError(f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores of several teachers do not mix, run teacher-score on both with one")
     return sources
 
 

@@ -69,7 +69,7 @@ class MinedAnew:
             for start in range(own.start, own.stop, CHUNK):
                 stop = min(start + CHUNK, own.stop)
                 tokens = tokenize(encoder, texts.slice(start, stop)[1], "document")
-                encode_tokens(encoder, tokens, self.computing, array[start:stop], lambda count, _: progress.advance(count))
+                encode_tokens(encoder, tokens, self.computing, array[start:stop], lambda rows, _: progress.advance(len(rows)))
         array.flush()
         self.world.wait()
         return array

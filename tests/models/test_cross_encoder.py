@@ -117,6 +117,19 @@ def test_a_new_head_is_drawn_by_the_seed_and_a_finished_one_is_kept(bert, ranker
     assert torch.equal(new_cross_encoder(rankers["bert"], 1).model.classifier.weight, load_cross_encoder(rankers["bert"]).model.classifier.weight)
 
 
+def test_what_is_trained_on_from_two_outputs_has_one_with_the_same_logits(rankers, tmp_path):
+    from sentence_transformers import CrossEncoder
+
+    before = logits_of(load_cross_encoder(rankers["two"]), PAIRS)
+    start = new_cross_encoder(rankers["two"], 1)
+    assert not start.head_is_new and before.std() > 0.01
+    np.testing.assert_allclose(logits_of(start, PAIRS), before, rtol=1e-4, atol=1e-4)
+    save_cross_encoder(start, tmp_path / "one")
+    predicted = CrossEncoder(str(tmp_path / "one"), device="cpu").predict(PAIRS)
+    assert predicted.shape == (len(PAIRS),)
+    np.testing.assert_allclose(predicted, before, rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -131,7 +131,38 @@ def test_a_run_beside_the_teacher(taught, drtools, tmp_path):
         both = [document for document, score in told.items() if score is not None and document in scores[record["query_id"]]]
         pairs.append(([told[document] for document in both], [scores[record["query_id"]][document] for document in both]))
     divergence, tau = expected_agreement(pairs, 2)
+    items = sum(score is not None for record in taught.records for key in ("positive", "negative") for score in record[f"{key}_scores"])
+    lacking = items - sum(len(told) for told, _ in pairs)
+    assert lacking > 0 and f"student: {lacking} of the {items} documents that the teacher scored are not among their query's hits" in outcome.err, outcome.err
     found = json.loads((tmp_path / "out" / "analysis.json").read_text())["agreement"]["student"]
     assert found == {"positive, negatives": {"divergence": pytest.approx(divergence, rel=1e-4), "tau": pytest.approx(tau, abs=1e-6), "queries": 19, "tied": 0}}
     (tmp_path / "other.run").write_text("q0 Q0 d59 1 1 t\n")
     assert "no query has two documents" in drtools("analyze", tmp_path / "other.run", "--examples", taught.taught, "--agreement", "-o", tmp_path / "none").err
+
+
+def test_a_students_own_scale_and_what_its_corpus_lacks(taught, encoder_folder, drtools, tmp_path):
+    import shutil
+
+    shutil.copytree(encoder_folder, tmp_path / "student")
+    (tmp_path / "student" / "manifest.json").write_text('{"scale": 3.0}')
+    part = write_jsonl(tmp_path / "part.jsonl", [document for document in taught.documents if document["_id"] not in ("d41", "d59")])
+    divergences = []
+    for out, more in (("own", []), ("said", ["--scale", "3"]), ("other", ["--scale", "20"])):
+        outcome = drtools("analyze", "--examples", taught.taught, "--student", tmp_path / "student", "--corpus", part, "--queries", taught.queries, "--precision", "fp32", "--max-document-tokens", "32", *more, "-o", tmp_path / out)
+        assert outcome.status == 0 and "have a document that" in outcome.err and "part.jsonl lacks" in outcome.err, outcome.err
+        divergences.append(json.loads((tmp_path / out / "analysis.json").read_text())["agreement"]["student"]["positive, negatives"]["divergence"])
+    assert divergences[0] == divergences[1] != divergences[2]
+    foreign = write_jsonl(tmp_path / "foreign.jsonl", [{"_id": "x", "title": "", "text": "fox"}])
+    outcome = drtools("analyze", "--examples", taught.taught, "--student", encoder_folder, "--corpus", foreign, "--queries", taught.queries, "--max-document-tokens", "32", "-o", tmp_path / "none")
+    assert outcome.status == 2 and "do the examples and the corpus belong together?" in outcome.err, outcome.err
+
+
+def test_taus_below_zero_and_none_at_all(tmp_path, monkeypatch):
+    from drtools.evaluation import analyses, pictures
+
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_shares", lambda path, series, *others, **named: drawn.append((series, named["low"])))
+    analyses.agreement({"student": {"plain": [([1.0, 2.0], [2.0, 1.0], 1.0), ([1.0, 2.0], [1.0, 2.0], 1.0)]}}, tmp_path)
+    assert drawn == [({"student": [-1.0, 1.0]}, -1.0)], "as they are, so that the picture's mean is the table's"
+    analyses.agreement({"student": {"plain": [([1.0, 1.0], [2.0, 1.0], 1.0)]}}, tmp_path)
+    assert len(drawn) == 1, "nothing to draw where all are tied"

@@ -1,6 +1,7 @@
 """distill-adam on the toy collection: what its lists hold, scores from the file and from a teacher, forms, stops, refusals."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):  
     drawn = np.array([Dropping(teacher, ("many", step)).scores(pairs) for step in range(200)])
     assert drawn.std(axis=0).min() > 0
     assert np.abs(drawn.mean(axis=0) - plain).max() < 6 * drawn.std(axis=0).max() / 200**0.5 + 0.1 * np.abs(plain).max(), "around the scores without"
-    assert not teacher.counts, "past the cache"
+    assert [len(scorer.cache) for scorer in teacher.scorers] == [30, 30] and teacher.counts["computed"] == 2 * 203 * 30, "past the cache"
 
 
 def test_teacher_dropout_continues_to_the_same_weights(scored, encoder_folder, rankers, drtools, tmp_path, interrupt_at):  # noqa: F811
@@ -246,11 +247,20 @@ def by_retriever(toy):
     return write_jsonl(toy.folder / "bm25.jsonl", [{key: value for key, value in record.items() if key != "scored_by"} for record in toy.records])
 
 
+def of_kind(toy, kind):
+    kept = []
+    for record in toy.records:
+        at = [place for place, item in enumerate(record["dark"]) if item["kind"] == kind]
+        kept.append(record | {key: [record[key][place] for place in at] for key in ("dark", "dark_scores")})
+    return write_jsonl(toy.folder / f"{kind}.jsonl", kept)
+
+
 BAD = {
     "items without scores": (lambda t: [], unscored, "3 of 180 items to distil have no score; run teacher-score on the file, or say --teacher"),
     "nothing scored": (lambda t: ["--accept-scores"], lambda t: t.dark, "180 of 180 items"),
     "scores of a retriever": (lambda t: [], by_retriever, "scores are no teacher's"),
     "no dark items": (lambda t: ["--accept-scores"], lambda t: write_jsonl(t.folder / "plain.jsonl", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}]), "no example has dark items"),
+    "no items of a kind": (lambda t: [], lambda t: of_kind(t, "noisy"), "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or say --without reinforced"),
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
     "a baseline without a kind": (lambda t: ["--baseline", "hard-kd", "--without", "noisy"], None, "a baseline has no dark examples"),
     "random without a teacher": (lambda t: ["--baseline", "rand-kd"], None, "say --teacher, or mine"),
@@ -267,6 +277,37 @@ def test_what_cannot_be_meant_is_refused_in_one_line(scored, encoder_folder, drt
     outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", *words(scored), examples=examples and examples(scored)))
     assert outcome.status == 2 and expected in outcome.err, outcome.err
     assert len([line for line in outcome.err.splitlines() if "note:" not in line]) == 1 and not (tmp_path / "out").exists()
+
+
+def test_examples_without_dark_items_are_counted(scored, encoder_folder, drtools, tmp_path):
+    bare = write_jsonl(tmp_path / "bare.jsonl", [record | {"dark": [], "dark_scores": []} if at < 3 else record for at, record in enumerate(scored.records)])
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "1", examples=bare))
+    assert outcome.status == 0 and "3 of 20 examples have no dark item of those asked for" in outcome.err, outcome.err
+
+
+def test_two_teachers_do_not_mix(scored, encoder_folder, drtools, tmp_path):
+    other = write_jsonl(tmp_path / "other.jsonl", [record | {"scored_by": "other@1"} for record in scored.records])
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--examples", other, "--steps", "1"))
+    assert outcome.status == 2 and "other.jsonl by other@1; scores of several teachers do not mix" in outcome.err, outcome.err
+
+
+def test_what_a_live_teacher_cuts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):  # noqa: F811
+    write_jsonl(Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * 9)} for document in scored.documents])
+    for dropout in ([], ["--teacher-dropout", "0.1"]):
+        outcome = drtools(*command(scored, encoder_folder, tmp_path / f"out{len(dropout)}", "--teacher", rankers["bert"], "--steps", "1", *dropout))
+        assert outcome.status == 0 and re.search(r"note: \d+ of the pairs computed now had a document that was cut", outcome.err), outcome.err
+
+
+def test_reinforced_texts_that_lose_the_end_of_a_half_count_as_cut(scored, encoder_folder):
+    write_jsonl(Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * (1 + at % 3))} for at, document in enumerate(scored.documents)])
+    model, batches = batches_of(scored, encoder_folder, Form(("reinforced",)))
+    batch, ids = batches(0), {}
+    for document in map(json.loads, open(scored.corpus)):
+        ids[document["_id"]] = model.tokenizer(f"{document['title']} {document['text']}", add_special_tokens=False)["input_ids"]
+    visits = [list_visit(visit, Form(("reinforced",))) for visit in batches.visits(0)]
+    items = [row.item(batches.visits(0)[0].source.store.ids_at) for listed in visits for row in listed.dark]
+    whole = [len(ids[item.positive]) + len(ids[item.negative]) + 3 <= 2 * TOKENS for item in items]
+    assert batch.tokens["reinforced"].cut.tolist() == [not each for each in whole] and 0 < sum(whole) < len(whole)
 
 
 def test_a_retrievers_scores_are_learnt_from_if_that_was_said(scored, encoder_folder, drtools, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 import subprocess
 import sys
 from pathlib import Path
@@ -155,13 +156,14 @@ def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  #
     assert scored.status == 0 and len(records(tmp_path / "scored.jsonl")) == 20
 
 
-# dies in the middle of the third batch of pairs, as a machine does
+# dies in its fourth batch of pairs, as a machine does, and prints how many pairs were in the three before
 DYING = """
 import os, sys, time, drtools.cli, drtools.retrieval.encoding as encoding
 plain, batches = encoding._encode_batch, []
 def encode(*inputs):
     batches.append(len(inputs[2]))
     if len(batches) == 4:
+        print(sum(batches[:3]), flush=True)
         time.sleep(2)  # what is done is kept by another thread
         os.kill(os.getpid(), 9)
     plain(*inputs)
@@ -172,9 +174,9 @@ drtools.cli.main(sys.argv[1:])
 
 def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, program, environment, cache):  # noqa: F811
     words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 1, "-o", tmp_path / "scored.jsonl")
-    assert subprocess.run([program, "-c", DYING, *map(str, words)], env=environment).returncode == -signal.SIGKILL
+    died = subprocess.run([program, "-c", DYING, *map(str, words)], env=environment, stdout=subprocess.PIPE, text=True)
     kept = cached(cache)
-    assert 0 < kept < 80
+    assert died.returncode == -signal.SIGKILL and 0 < kept == int(died.stdout) < 80
     done = drtools(*words)
     assert done.status == 0 and f"{80 - kept} scores were computed now" in done.err, done.err
     assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
@@ -202,9 +204,62 @@ def test_stopped_between_windows_it_continues_behind_what_is_written(toy, ranker
     assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
 
 
-def test_several_processes_write_one_cache(cache):
-    code = ("import sys; from drtools.formats.score_cache import ScoreCache\ncache = ScoreCache('f')\n"
-            "for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in range(50))")
+def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, rankers, drtools, monkeypatch, cache):  # noqa: F811
+    from drtools.errors import Terminated
+    from drtools.retrieval import encoding
+
+    plain, first, ended, told = encoding._encode_batch, threading.Lock(), threading.Event(), []
+
+    def slow(*inputs):
+        if first.acquire(blocking=False):
+            ended.wait(60)  # the first batch of all ends last
+        plain(*inputs)
+        told.append(len(inputs[2]))
+        if len(told) == 3:
+            ended.set()
+
+    wait = encoding.as_completed
+
+    def stopped(batches):
+        yield next(wait(batches))
+        ended.wait(60)
+        raise Terminated
+
+    monkeypatch.setattr(encoding, "_encode_batch", slow)
+    monkeypatch.setattr(encoding, "as_completed", stopped)
+    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 2)
+    assert drtools(*words).status == 143
+    assert cached(cache) == sum(told) and len(told) >= 3
+
+
+def test_a_stop_within_keeping_leaves_the_cache_usable(cache):
+    kept = ScoreCache("f")
+
+    def stopping():
+        yield b"a", 1.0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept.keep(stopping())
+    kept.keep([(b"b", 2.0)])
+    assert ScoreCache("f").known([b"a", b"b"]) == {b"b": 2.0}
+
+
+def test_a_damaged_cache_is_said_in_one_line(toy, rankers, drtools, cache):  # noqa: F811
+    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)
+    assert drtools(*words).status == 0
+    for path in (cache / "scores").glob("*.sqlite*"):
+        path.write_bytes(b"no database " * 2000)
+    done = drtools(*words)
+    assert done.status == 1 and "a file of the cache is damaged" in done.err and str(cache) in done.err and done.err.count("\n") == 1
+
+
+def test_several_processes_write_one_cache_and_read_it_meanwhile_in_a_thread(cache):
+    code = ("import sys, threading; from drtools.formats.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), threading.Event()\n"
+            "def read():\n    while not ended.is_set(): cache.known([f'{part} {at}'.encode() for part in range(40) for at in range(50)])\n"
+            "reader = threading.Thread(target=read)\nreader.start()\n"
+            "try:\n    for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in range(50))\nfinally: ended.set()\n"
+            "reader.join()")
     processes = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "DRTOOLS_CACHE": str(cache)}) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     kept = ScoreCache("f")
@@ -240,10 +295,11 @@ def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens
 def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers):  # noqa: F811
     """Twice 40 tokens do not fit into the pair's 64: what is cut is the halves, not the negative alone."""
     teacher = load_teacher([rankers["bert"]], Computing("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40)
-    special = teacher.special({"reinforced"})
+    special = teacher.special({"reinforced"}, "hound " * 20)
     text, limit = asked_text(Reinforced("p", "n"), "q", {"p": "fox " * 60, "n": "owl " * 60}.get, special)
     read = tokenize_pairs(teacher.scorers[0].encoder, [("hound " * 20, text)], [limit])
     words = teacher.tokenizer.convert_ids_to_tokens(read.flat.tolist())
     ends = [at for at, word in enumerate(words) if word == teacher.tokenizer.sep_token]
     first, second = ends[1] - ends[0] - 1, ends[2] - ends[1] - 1
-    assert len(ends) == 3 and read.truncated == 0 and abs(first - second) <= 1 and first + second == teacher.longest_document - 1
+    assert len(ends) == 3 and read.truncated == 0 and abs(first - second) <= 1 and first + second == 64 - 4 - 8
+    assert teacher.special({"reinforced"}, "hound fox").room == 64 - 4 - 2, "what a short query leaves is the document's"
