@@ -9,6 +9,7 @@ tool here, Hugging Face and sentence-transformers load.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import Annotated, Literal
 
@@ -100,12 +101,14 @@ def check_examples(sources, form, paths, scored: bool) -> None:
         if form.kinds and source.examples.dark is None:
             raise UserError(f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say --baseline hard-kd")
         if form.kinds:
-            kinds = [{item.kind for item in source.examples.dark[at]} for at in range(len(source.examples))]
+            of_kind = Counter()
+            for at in range(len(source.examples)):
+                found = {item.kind for item in source.examples.dark[at]}.intersection(form.kinds)
+                of_kind.update(found or ["none"])
             for kind in form.kinds:
-                if not any(kind in found for found in kinds):
+                if not of_kind[kind]:
                     raise UserError(f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, or say --without {kind}")
-            bare = sum(not found.intersection(form.kinds) for found in kinds)
-            console.notice(bare, f"{path}: {bare:,} of {len(kinds):,} examples have no dark item of those asked for")
+            console.notice(of_kind["none"], f"{path}: {of_kind['none']:,} of {len(source.examples):,} examples have no dark item of those asked for")
         unscored, items = count_unscored([source], form) if scored else (0, 0)
         if unscored:
             raise UserError(f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or say --teacher to score while training")
