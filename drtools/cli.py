@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -91,6 +91,8 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     @functools.wraps(function)
     def call(**values: object) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "save_every_minutes" not in values:
+            raise UserError(f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take several, start this without torchrun")
         values = pinned_values(flat, values)
         request = checked_request(name, flat, values)
         arguments = {}
@@ -149,7 +151,7 @@ def _say_internal_error(kind: type[BaseException], error: BaseException, traceba
     console.error(f"internal error, a bug of drtools: {kind.__name__}: {error} (DRTOOLS_DEBUG=1 shows where)")
 
 
-def _status_of(error: BaseException) -> int:
+def _status_of(error: BaseException, arguments: Sequence[str] = ()) -> int:
     """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
     if isinstance(error, AlreadyDone):
         console.say(str(error))
@@ -161,7 +163,8 @@ def _status_of(error: BaseException) -> int:
         console.error(str(error))
         return 3
     if isinstance(error, KeyboardInterrupt | Terminated):
-        console.error("stopped; the same command again continues what can be continued")
+        again = "the same command with --renew in place of --overwrite" if "--overwrite" in arguments else "the same command again"
+        console.error(f"stopped; {again} continues what can be continued")
         return 130 if isinstance(error, KeyboardInterrupt) else 143
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output once more at its end
@@ -218,4 +221,4 @@ def main(arguments: list[str] | None = None) -> None:
             import traceback
 
             traceback.print_exc()
-        raise SystemExit(_status_of(signals.behind(error))) from None
+        raise SystemExit(_status_of(signals.behind(error), arguments)) from None

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import orjson
+
 from drtools import __version__, console, manifest
 from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.formats.lines import open_for_writing, shown
@@ -23,7 +25,7 @@ from drtools.formats.lines import open_for_writing, shown
 if TYPE_CHECKING:
     from drtools.flags import FileOutput, FolderOutput
 
-STATE, REQUEST, LOCK, DATA, WORKING = "state.json", "request.json", "lock", "data", "working"
+STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
 
 
 class Work:
@@ -33,8 +35,9 @@ class Work:
     """
 
     def __init__(self, target: Path, request: dict, overwrite: bool = False, renew: bool = False) -> None:
-        self.target, self.request, self.overwrite, self.renew = target, request, overwrite, renew
-        self.path = target.with_name(target.name + ".partial")
+        self.target = target.resolve() if target.is_symlink() else target  # what a link names is replaced, not the link
+        self.request, self.overwrite, self.renew = request, overwrite, renew
+        self.path = self.target.with_name(self.target.name + ".partial")
         self.working = self.path / WORKING
         self.state: dict = {}
         self.stream: BinaryIO | None = None
@@ -84,6 +87,9 @@ class Work:
         for name in (STATE, REQUEST, LOCK):
             (self.path / name).unlink(missing_ok=True)
         replaced = self.target.with_name(f"{self.target.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)  # a process died here, or a reader held a file open
+        if replaced.exists() or replaced.is_symlink():
+            replaced = self.target.with_name(f"{self.target.name}.replaced-{os.getpid()}")
         if self.target.exists():
             os.rename(self.target, replaced)
         os.rename(self.path, self.target)
@@ -93,16 +99,22 @@ class Work:
         self.stream.close()
         data = self.path / DATA
         if self.target.name.endswith(".gz"):
-            packed = self.path / "data.gz"
+            packed = self.path / PACKED
             with open(data, "rb") as plain, open_for_writing(packed) as stream:
                 shutil.copyfileobj(plain, stream, 1 << 20)
             data = packed
         flush_to_disk(data)
-        record["fingerprint"] = manifest.file_fingerprint(data)
-        beside = manifest.beside(self.target)
-        beside.unlink(missing_ok=True)
-        os.replace(data, self.target)
-        manifest.write_json(beside, record)
+        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.file_fingerprint(data)})
+        self.give_file_its_name()
+
+    def give_file_its_name(self) -> None:
+        """Rename a file and the manifest that is written beside it; a process that died within this is finished by the next."""
+        beside = self.target.with_name(f"{self.target.name}.{manifest.NAME}")
+        data = self.path / (PACKED if self.target.name.endswith(".gz") else DATA)
+        if data.exists():
+            beside.unlink(missing_ok=True)
+            os.replace(data, self.target)
+        os.replace(self.path / manifest.NAME, beside)
         shutil.rmtree(self.path)
 
 
@@ -145,19 +157,29 @@ def _content(value: object) -> object:
     return [_content(item) for item in value] if isinstance(value, list) else value
 
 
+def _request_in(path: Path) -> dict | None:
+    """Return the request that a manifest of ours tells of; None for another program's file of that name."""
+    try:
+        record = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        return None
+    request = record.get("request") if isinstance(record, dict) and "fingerprint" in record else None
+    return request if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request else None
+
+
 def _check_finished(work: Work) -> None:
     """Raise AlreadyDone if the target is this request's output, UserError if it is anything else that may not be replaced."""
     if not work.target.exists():
         return
     beside = manifest.beside(work.target)
-    if not beside.exists():
+    then = _request_in(beside) if beside.exists() else None
+    if then is None:
         if work.target.is_dir() or not work.overwrite:
             advice = "move it away, or choose another -o" if work.target.is_dir() else "move it away, or --overwrite"
             raise UserError(f"{work.target}: exists and is not a finished output of drtools; {advice}")
         return
     if work.overwrite:
         return
-    then = manifest.read_json(beside)["request"]
     if not _same(then, work.request):
         if work.renew:
             return
@@ -183,7 +205,8 @@ def _take_lock(work: Work) -> int:
 def _lacks_only_its_name(work: Work) -> bool:
     """Return whether an earlier process finished this very request and died before it could rename the folder."""
     complete = work.path / manifest.NAME
-    return complete.exists() and not work.overwrite and _same(manifest.read_json(complete)["request"], work.request)
+    then = _request_in(complete) if complete.exists() else None
+    return then is not None and not work.overwrite and _same(then, work.request)
 
 
 def _open_partial(work: Work) -> None:
@@ -203,9 +226,11 @@ def _open_partial(work: Work) -> None:
             work.seconds_before = work.state.pop("worked_seconds", 0.0)
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
-        for path in work.path.iterdir():
-            if path.name != LOCK:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        others, complete = [path for path in work.path.iterdir() if path.name != LOCK], work.path / manifest.NAME
+        if others and not written.exists() and not (complete.exists() and _request_in(complete)):
+            raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
+        for path in others:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     manifest.write_json(written, work.request)
     work.working.mkdir(exist_ok=True)
 
@@ -230,6 +255,7 @@ def file(output: "FileOutput") -> Iterator[Work]:
     work = Work(Path(output.output), output.request, output.overwrite, output.renew)
     if work.target.is_dir():
         raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
+    _finish_naming(work)
     with _under_way(work):
         work.stream = open(work.path / DATA, "r+b" if work.state else "wb")
         work.stream.seek(work.state.get("offset", 0))
@@ -241,6 +267,18 @@ def file(output: "FileOutput") -> Iterator[Work]:
                 work.stream.close()
 
 
+def _finish_naming(work: Work) -> None:
+    """Give a file its name that an earlier process had finished but for that, whoever asked for it."""
+    complete = work.path / manifest.NAME
+    if complete.exists():
+        lock = _take_lock(work)
+        try:
+            if complete.exists():
+                work.give_file_its_name()
+        finally:
+            os.close(lock)
+
+
 @contextmanager
 def _under_way(work: Work) -> Iterator[None]:
     _check_finished(work)
@@ -250,16 +288,20 @@ def _under_way(work: Work) -> Iterator[None]:
         _open_partial(work)
         yield
     finally:
-        if not work.done and not work.state and not (work.path / STATE).exists() and not _belongs_to_another_request(work):
+        if not work.done and not work.state and not (work.path / STATE).exists() and _may_be_dropped(work):
             shutil.rmtree(work.path, ignore_errors=True)
         os.close(lock)
     assert work.done, "a tool left its output without finish()"
 
 
-def _belongs_to_another_request(work: Work) -> bool:
-    """Return whether a refused request stands before another's unfinished work, which must stay."""
+def _may_be_dropped(work: Work) -> bool:
+    """Return whether nothing is lost with the folder: not another request's unfinished work, nothing that lacks only its name, nothing of others."""
     written = work.path / REQUEST
-    return written.exists() and not _same(manifest.read_json(written), work.request)
+    if not work.path.exists() or (work.path / manifest.NAME).exists():
+        return False
+    if written.exists():
+        return _same(manifest.read_json(written), work.request)
+    return all(path.name == LOCK for path in work.path.iterdir())
 
 
 def _follow(output: "FolderOutput") -> Work:

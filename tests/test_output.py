@@ -3,12 +3,14 @@
 import fcntl
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from drtools import console, manifest, output
 from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.flags import FileOutput, FolderOutput
+from drtools.formats.trec import read_run
 
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):
@@ -206,3 +208,67 @@ def test_a_following_process_sees_what_lacks_only_its_name(tmp_path, monkeypatch
     with pytest.raises(AlreadyDone):
         make_folder(tmp_path / "out", depth=1)
     assert (tmp_path / "out/data.txt").exists() and not (tmp_path / "out.partial").exists()
+
+
+def test_another_programs_manifest_is_no_leave_to_replace_a_folder(toy, encoder_folder, drtools, tmp_path):
+    out = tmp_path / "web"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", out]
+    for record in ('{"name": "an app"}', '{"request": {}, "fingerprint": "x"}', "no json"):
+        (out / "manifest.json").write_text(record)
+        for more in ([], ["--overwrite"], ["--renew"]):
+            outcome = drtools(*words, *more)
+            assert outcome.status == 2 and "exists and is not a finished output of drtools" in outcome.err, outcome.err
+    assert (out / "thesis.tex").read_text() == "years of work"
+    other = tmp_path / "other.partial"
+    other.mkdir()
+    (other / "notes").write_text("mine")
+    outcome = drtools(*words[:-1], tmp_path / "other")
+    assert outcome.status == 2 and "is not the work of drtools" in outcome.err and (other / "notes").read_text() == "mine", outcome.err
+
+
+def test_a_leftover_and_a_link_do_not_stand_in_the_way_of_a_name(toy, encoder_folder, drtools, tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/v").symlink_to(tmp_path / "big/v")
+    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "small/v"]
+    assert drtools(*words).status == 0
+    for seed in range(2):
+        left = tmp_path / "big/v.replaced"
+        left.mkdir(exist_ok=True)
+        (left / "x").write_text("left by a process that died")
+        outcome = drtools(*words, "--max-document-tokens", 20 + seed, "--renew")
+        assert outcome.status == 0, outcome.err
+        assert (tmp_path / "small/v").is_symlink() and not left.exists() and json.loads((tmp_path / "big/v/manifest.json").read_text())["request"]["arguments"]["max_document_tokens"] == 20 + seed
+
+
+@pytest.mark.parametrize("died", ["before the data", "before the manifest"])
+def test_a_file_that_lacks_only_its_name_gets_it(tmp_path, drtools, monkeypatch, died):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.run").write_text("q1 Q0 d1 1 2 x\nq1 Q0 d2 2 1 x\n")
+    words = ["fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "out.run.gz", "--renew"]
+    assert drtools(*words, "--depth", 1).status == 0
+    plain, calls = os.replace, []
+
+    def failing(source, target):
+        if Path(source).parent.name == "out.run.gz.partial" and not str(target).endswith(("request.json", "state.json", "out.run.gz.partial/manifest.json")):
+            calls.append(target)
+            if len(calls) == (1 if died == "before the data" else 2):
+                raise OSError(28, "No space left on device")
+        plain(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    assert drtools(*words).status == 1
+    monkeypatch.setattr(os, "replace", plain)
+    outcome = drtools(*words)
+    assert outcome.status == 0 and "already done" in outcome.err, outcome.err
+    assert not (tmp_path / "out.run.gz.partial").exists() and len(read_run(tmp_path / "out.run.gz")["q1"]) == 2
+
+
+@pytest.mark.parametrize("words", [["encode"], ["eval"], ["index"]])
+def test_what_is_one_processs_work_is_refused_to_several(toy, encoder_folder, drtools, monkeypatch, tmp_path, words):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    more = {"encode": ["--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "v"], "eval": ["--qrels", toy.qrels, "x.run"], "index": ["--lucene", toy.corpus, "-o", tmp_path / "v"]}
+    outcome = drtools(*words, *more[words[0]])
+    assert outcome.status == 2 and f"{words[0]} is one process's work, and 2 were started" in outcome.err and not (tmp_path / "v").exists(), outcome.err

@@ -154,11 +154,11 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
     found = {student: {kind: [soft_labels.agreement(*one) for one in kept] for kind, kept in kinds.items()} for student, kinds in lists.items()}
     told = {student: {kind: _agreed(pairs) for kind, pairs in kinds.items()} for student, kinds in found.items()}
     rows = [["", "list", "mean KL(teacher || student)", "Kendall's tau", "queries"]]
-    rows += [[student, kind, f"{one['divergence']:.4f}", f"{one['tau']:.4f}", f"{one['queries']:,}"] for student, kinds in told.items() for kind, one in kinds.items()]
+    rows += [[student, kind, f"{one['divergence']:.4f}", "" if one["tau"] is None else f"{one['tau']:.4f}", f"{one['queries']:,}"] for student, kinds in told.items() for kind, one in kinds.items()]
     kind = [kind for kind in next(iter(told.values())) if all(kind in kinds for kinds in told.values())][-1]  # the longest lists that all have
     drawn = {student: taus for student, kinds in found.items() if (taus := [tau for _, tau in kinds[kind] if tau == tau])}
-    best = max(told, key=lambda student: told[student][kind]["tau"])
     if drawn:
+        best = max(drawn, key=lambda student: told[student][kind]["tau"])
         pictures.draw_shares(folder / "agreement.png", drawn, 40, f"{_short(best)}: Kendall's tau with the teacher {told[best][kind]['tau']:.2f}",
                              f"order of a query's list ({kind}) by student and teacher: 1 the same, 0 unrelated, -1 the reverse", "Kendall's tau of a query's list", low=-1.0)
     return Analysis("agreement", "Students and their teacher, mean over queries", rows, told)
@@ -166,7 +166,7 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
 
 def _agreed(pairs: list[tuple[float, float]]) -> dict[str, float]:
     taus = [tau for _, tau in pairs if tau == tau]  # nan where all scores are equal
-    return {"divergence": fmean(divergence for divergence, _ in pairs), "tau": fmean(taus) if taus else 0.0, "queries": len(pairs), "tied": len(pairs) - len(taus)}
+    return {"divergence": fmean(divergence for divergence, _ in pairs), "tau": fmean(taus) if taus else None, "queries": len(pairs), "tied": len(pairs) - len(taus)}
 
 
 def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder: Path) -> Analysis:

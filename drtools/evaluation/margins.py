@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import isfinite
 from pathlib import Path
 
 from drtools import console, manifest
@@ -40,6 +41,8 @@ def margins(runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, folder
     values: dict[str, dict[str, float]] = {}
     for label, run in runs.items():
         whole = score_range(run, depth)
+        if not isfinite(whole):
+            raise UserError(f"{label}: has an infinite score, of which no margin is a share; write the run again")
         found = {query: margin(run.get(query, {}), documents, depth) for query, documents in relevant.items()}
         if not whole and any(value is not None for value in found.values()):
             raise UserError(f"{label}: all scores in its top {depth:,} are equal, so that there is no range of scores to take margins as shares of; expected a run whose scores differ")

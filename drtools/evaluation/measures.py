@@ -33,7 +33,7 @@ class Measure(NamedTuple):
 
 def parse_measure(text: str) -> Measure:
     """Read a measure such as `nDCG@10` or `AP`, in any case; raises UserError for one that is not known."""
-    match = re.fullmatch(r"([a-z]+)(?:@([1-9][0-9]*))?", text.lower())
+    match = re.fullmatch(r"([a-z]+)(?:@([1-9][0-9]{0,8}))?", text.lower())
     theirs = KNOWN.get(match[1], (None, None))[match[2] is not None] if match else None
     if theirs is None:
         raise UserError(

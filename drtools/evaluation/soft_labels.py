@@ -37,7 +37,7 @@ def evenness(shares: Sequence[float]) -> float:
 
 
 def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
-    """Return {kind of list: shares, for each example} of the examples whose positive, negatives and dark items all have scores.
+    """Return {kind of list: shares, for each example} of the examples with a scored positive, a scored negative and a scored dark item.
 
     Without dark items in any of them, of lists without those.
     """

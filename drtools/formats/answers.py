@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import checked_id, parse_object
+from drtools.formats.jsonl import checked_id, parse_object, unquoted
 from drtools.formats.lines import decode, read_lines, shown
 
 EXPECTED = """expected {"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
@@ -35,6 +35,6 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
 def _of_columns(line: str) -> object:
     columns = line.split("\t")
     try:
-        return ast.literal_eval(columns[1]) if len(columns) == 2 else None
-    except (ValueError, SyntaxError):
+        return ast.literal_eval(unquoted(columns[1])) if len(columns) == 2 else None  # csv quotes a column that has quotes in it
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None

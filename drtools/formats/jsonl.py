@@ -85,7 +85,7 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
     for number, line in read_lines(path):
         if is_json is None:
             is_json = _looks_like_json(line)
-            if not is_json and line.split(b"\t")[0] == b"id":
+            if not is_json and line.removeprefix(b"\xef\xbb\xbf").split(b"\t")[0] == b"id":
                 quoted = True  # DPR's psgs_w100.tsv begins with `id text title`, and is quoted as CSV is
                 continue
         if is_json:
@@ -97,7 +97,7 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
             )
         else:
             columns = decode(line, path, number).split("\t")
-            yield number, _document_of_columns([_unquoted(column) for column in columns] if quoted else columns, path, number)
+            yield number, _document_of_columns([unquoted(column) for column in columns] if quoted else columns, path, number)
 
 
 def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document, str]]:
@@ -112,7 +112,7 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
         yield document, "" if record[key] is None else str(record[key])
 
 
-def _unquoted(column: str) -> str:
+def unquoted(column: str) -> str:
     """Return what a column of CSV holds: quotes around it go, doubled ones within are single. Others are as they are."""
     inner = column[1:-1].replace('""', "")
     return column[1:-1].replace('""', '"') if len(column) > 1 and column[0] == column[-1] == '"' and '"' not in inner else column

@@ -25,7 +25,9 @@ Qrels = dict[str, dict[str, int]]  # query id -> {document id: grade}
 
 BEIR_HEADER = ["query-id", "corpus-id", "score"]
 BLOCK_BYTES = 1 << 18  # measured: its columns stay in the processor's cache; 1 << 23 takes 1.6 times as long
+HIGHEST_GRADE = 10_000  # trec_eval counts every grade up to the highest, for each query
 LONGEST_HEAD = 1000  # a query id of a megabyte would make a table of a megabyte for each line
+WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 COLUMN = re.compile(r"[^ \t\r\v\f]+")
 TAB_SEPARATED = re.compile(r"\S([^\t\r\n]*\S)?")  # an id that a TSV column can hold
 
@@ -115,7 +117,10 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
             raise UserError(
                 f"{shown(path)}:{number}: found {len(columns)} columns, expected {expected}; is this a file of judgements?"
             )
-        yield number, columns[0], columns[-2], _whole(columns[-1], "a grade", path, number)
+        grade = _whole(columns[-1], "a grade", path, number)
+        if grade > HIGHEST_GRADE:
+            raise UserError(f"{shown(path)}:{number}: found grade {columns[-1]}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?")
+        yield number, columns[0], columns[-2], grade
 
 
 def _split_tabs(text: str) -> list[str]:
@@ -123,10 +128,9 @@ def _split_tabs(text: str) -> list[str]:
 
 
 def _whole(text: str, what: str, path: str, number: int) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UserError(f"{shown(path)}:{number}: found {text!r}, expected {what}, a whole number; mend the line") from None
+    if not WHOLE.fullmatch(text):
+        raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}, expected {what}, a whole number; mend the line")
+    return int(text)
 
 
 def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:

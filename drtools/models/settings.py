@@ -219,7 +219,9 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         words += [] if last == "normalize" else [last]
         if not words or any(word not in POOLINGS for word in words):
             raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length 1")
-        settings.pooling = tuple(words)
+        settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
+        if len(settings.pooling) < len(words):
+            raise UserError(f"--pooling {pooling}: a kind stands twice; say each once")
         if last == "normalize" and not settings.normalized:
             settings.head.append({"kind": "normalize"})
     if not settings.pooling:

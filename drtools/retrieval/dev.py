@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drtools.retrieval.encoding import Computing
 
 PANEL = "Dev evaluation"
-DEPTH = 100
+DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at the least; for measures without a cutoff
 
 
 @dataclass
@@ -111,7 +111,7 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     document_tokens = tokenize(encoder.of("document"), [document_text(document.title, document.text, title_separator) for document in documents], "document")
     if beside:
         query_tokens, document_tokens = Accompanied(query_tokens, beside("query", list(texts))), Accompanied(document_tokens, beside("document", pool))
-    return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures)
+    return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures))
 
 
 def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callable, ids: Ids, encoder: Encoder, computing: Computing) -> Callable[[], dict[str, float]] | None:
@@ -132,10 +132,15 @@ def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callab
     def measure() -> dict[str, float]:
         vectors = np.empty((len(texts), encoder.dimension), np.float32)
         encode_tokens(encoder, tokens, computing.in_training, vectors)
-        scores, rows = search(vectors, DEPTH)
+        scores, rows = search(vectors, depth_for(measures))
         return _values(list(texts), scores, rows, ids, qrels, measures)
 
     return measure
+
+
+def depth_for(measures) -> int:
+    """Return how many documents a query's list needs for these measures."""
+    return max(DEPTH, *(measure.k or UNCUT_DEPTH for measure in measures))
 
 
 def judged(flags: QueryDevFlags, queries_path: str):
@@ -146,7 +151,7 @@ def judged(flags: QueryDevFlags, queries_path: str):
 
     qrels = read_qrels(flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
-    return [parse_measure(word) for word in flags.dev_measures.split(",")], {query_id: qrels[query_id] for query_id in texts}, texts
+    return [parse_measure(word.strip()) for word in flags.dev_measures.split(",")], {query_id: qrels[query_id] for query_id in texts}, texts
 
 
 def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
@@ -160,19 +165,19 @@ def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
 def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
     import numpy as np
 
-    if not size or size >= len(store):
-        return [document.id for document in store.rows()]
     judged = sorted({document_id for grades in qrels.values() for document_id in grades})
     missing = set(store.missing(judged))
     console.notice(len(missing), f"{len(missing):,} documents of the dev qrels are not in the corpus")
     judged = [document_id for document_id in judged if document_id not in missing]
     if not judged:
         raise UserError("none of the documents that the dev qrels judge is in the corpus; do the two belong together?")
-    rows = np.random.default_rng(seed).choice(len(store), size, replace=False)
-    return list(dict.fromkeys([*judged, *store.ids_at(np.sort(rows))]))[: max(size, len(judged))]
+    if not size or size >= len(store):
+        return [document.id for document in store.rows()]
+    drawn = np.random.default_rng(seed).choice(len(store), size, replace=False)
+    return list(dict.fromkeys([*judged, *store.ids_at(drawn)]))[: max(size, len(judged))]
 
 
-def _measure(encoder, computing, queries, documents, qrels, measures, depth=DEPTH) -> dict[str, float]:
+def _measure(encoder, computing, queries, documents, qrels, measures, depth) -> dict[str, float]:
     import numpy as np
 
     from drtools.models.settings import SIDES

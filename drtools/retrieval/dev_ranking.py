@@ -52,7 +52,7 @@ def dev_ranking(flags: RankerDevFlags, queries_path: str, store: Store, encoder:
         run = read_run(flags.dev_run)
         candidates = {query_id: list(run.get(query_id, {}))[: flags.dev_depth] for query_id in texts}
     else:
-        measures = [parse_measure(word) for word in flags.dev_measures.split(",")]
+        measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
         qrels, candidates, texts = _of_examples(flags.dev_examples, flags.dev_queries or queries_path)
     if not any(candidates.values()):
         raise UserError(f"{shown(flags.dev_run or flags.dev_examples)}: no document to rank for the dev queries; do the files belong together?")

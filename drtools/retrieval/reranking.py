@@ -67,7 +67,9 @@ class CorpusReranker:
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
         texts = (self.store.get(document) for document in known)
-        vectors, _ = encode_texts(self.encoder.of("document"), [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
+        vectors, tokens = encode_texts(self.encoder.of("document"), [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
+        console.notice(tokens.truncated, f"{tokens.truncated:,} of the {len(known):,} documents encoded were longer than their limit and were cut")
+        console.notice(tokens.empty, f"{tokens.empty:,} of the {len(known):,} documents encoded are empty")
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             query_vectors, tokens = encode_texts(self.encoder.of("query"), [text for _, text in block], "query", self.computing)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drtools import console, manifest
+from drtools.errors import UserError
 from drtools.formats.vectors import Ids, open_vectors
 from drtools.models.settings import OURS, SIDES, is_lexical, is_pair, optional_json, read_settings, side_folder, vector_dimension
 from drtools.releases import current_version, versions_of
@@ -85,8 +86,11 @@ def _encoder(folder: Path) -> Iterator[str]:
 
 def _parameters(file: Path) -> int:
     """Return the numbers in a safetensors file, of which only the header is read."""
-    with open(file, "rb") as stream:
-        header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+    try:
+        with open(file, "rb") as stream:
+            header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+    except (struct.error, ValueError, MemoryError, OverflowError):
+        raise UserError(f"{file}: not a whole safetensors file; it was cut short or damaged, fetch or make it again") from None
     total = 0
     for name, tensor in header.items():
         if name != "__metadata__":

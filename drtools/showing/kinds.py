@@ -38,6 +38,7 @@ def _kind_of_lines(path: Path) -> str:
     number, line = next(read_lines(path), (1, b""))
     if not line:
         raise UserError(f"{path}: found no line in it; show takes JSONL, TSV, TREC's forms, and what a tool here made")
+    line = line.removeprefix(b"\xef\xbb\xbf")
     if line.startswith(b"{"):
         try:
             keys = orjson.loads(line).keys()
@@ -51,7 +52,8 @@ def _kind_of_lines(path: Path) -> str:
     columns = len(text.split())
     if columns == 6 and text.split()[1] in ("Q0", "0"):
         return "run"
-    if columns in (3, 4) and text.split()[-1].lstrip("-").isdigit() or text.split()[-1:] == ["score"]:
+    tabs = text.count("\t")  # none, or one between each two columns: else `q1<TAB>windows 10` would be judgements
+    if columns in (3, 4) and tabs in (0, columns - 1) and text.split()[-1].lstrip("-").isdigit() or text.split()[-1:] == ["score"]:
         return "judgements"
     if "\t" in text:
         return "texts"

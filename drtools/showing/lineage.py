@@ -69,7 +69,8 @@ def source(artefact: Path, flags: tuple[str, ...]) -> str | None:
 
 def made_by(record: dict) -> str:
     """Say in a few words what made an artefact: `train-star, 2026-11-20 16:25, 5.6 s`."""
-    words = [record["tool"], record["created"][:16].replace("T", " ")]
+    words = [str(record.get("tool", "another program")), str(record.get("created", ""))[:16].replace("T", " ")]
+    words = [word for word in words if word]
     return ", ".join([*words, console.seconds_as_words(record["seconds"])] if "seconds" in record else words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import importlib.util
 import os
@@ -132,7 +133,7 @@ def _hub() -> Finding:
             return Finding("ok", "hub", f"{constants.ENDPOINT} is reached")
     except urllib.error.HTTPError as error:
         return Finding("note", "hub", f"{constants.ENDPOINT} answers {error.code}: only models that are folders or in its cache can be named")
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # also an endpoint that is no address, an answer that is none
         reason = getattr(error, "reason", error)
         return Finding("note", "hub", f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be named; HF_HUB_OFFLINE=1 saves the tries")
 

@@ -23,9 +23,9 @@ from drtools.models.settings import SIDES, check_side, fingerprints, read_settin
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
-    "--vectors": (("--ids", "--model"), ("--pooling", "--corpus", "--dtype")),
+    "--vectors": (("--ids", "--model"), ("--pooling", "--corpus", "--dtype", "--side")),
     "--from": (("FILE",), ()),
-    "--to": (("--examples", "--corpus", "--queries"), ()),
+    "--to": (("--examples", "--corpus", "--queries"), ("--title-separator",)),
 }
 
 
@@ -37,27 +37,27 @@ def main(
     examples: Annotated[str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), flags.Role.INPUT] = None,
     corpus: Annotated[str | None, Option(help="with --to: their documents; with --vectors: the corpus that was encoded"), flags.Role.INPUT] = None,
     queries: Annotated[str | None, Option(help="with --to: their queries"), flags.Role.INPUT] = None,
-    title_separator: flags.TitleSeparator = " ",
+    title_separator: Annotated[str | None, Option(help="with --to: between a document's title and its text; default: a space")] = None,
     vectors: Annotated[str | None, Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"), flags.Role.INPUT] = None,
     ids: Annotated[str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), flags.Role.INPUT] = None,
     model: Annotated[str | None, Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"), flags.Role.MODEL] = None,
     pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")] = None,
-    side: Annotated[Literal["document", "query"], Option(help="what was encoded", rich_help_panel="Vectors")] = "document",
+    side: Annotated[Literal["document", "query"] | None, Option(help="what was encoded; default: document", rich_help_panel="Vectors")] = None,
     dtype: Annotated[Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: as they are, float64 as float32", rich_help_panel="Vectors")] = None,
 ) -> None:
     """Compose: one of the three, by the flag that was given."""
     mode = checked_mode({
         "--vectors": vectors, "--from": from_format, "--to": to_format, "FILE": source, "--examples": examples, "--corpus": corpus,
-        "--queries": queries, "--ids": ids, "--model": model, "--pooling": pooling, "--dtype": dtype,
+        "--queries": queries, "--ids": ids, "--model": model, "--pooling": pooling, "--dtype": dtype, "--side": side, "--title-separator": title_separator,
     })
     if mode != "--to" and file.output == "-":
         raise UserError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
     if mode == "--vectors":
-        adopt_vectors(file, vectors, ids, model, pooling, side, corpus, dtype)
+        adopt_vectors(file, vectors, ids, model, pooling, side or "document", corpus, dtype)
     elif mode == "--from":
         read_training_file(file, source, from_format)
     else:
-        write_training_file(file, to_format, examples, corpus, queries, title_separator)
+        write_training_file(file, to_format, examples, corpus, queries, " " if title_separator is None else title_separator)
 
 
 def checked_mode(given: dict[str, str | None]) -> str:

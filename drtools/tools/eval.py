@@ -36,7 +36,7 @@ def main(
     per_query: Annotated[bool, Option("--per-query", help="one line each: run, measure, query, value")] = False,
     json: Annotated[bool, Option("--json", help="everything as one JSON object")] = False,
     gate: Annotated[str | None, Option(help='exit 3 unless the last run holds against the first: "RR@10>=-0.005"')] = None,
-    alpha: Annotated[float, Option(help="significance level of the stars in the table")] = 0.05,
+    alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
     from drtools.evaluation.measures import parse_measure
@@ -45,10 +45,16 @@ def main(
 
     if (qrels is None) == (answers is None) or answers and not corpus:
         raise UserError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
+    for name, said in (("--corpus", corpus), ("--answer-match", answer_match != "string")):
+        if said and not answers:
+            raise UserError(f"{name}: for --answers, which was not said; say it, or leave {name} out")
     gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
     if gate and len(runs) < 2:
         raise UserError("--gate compares the last run with the first; two runs are needed")
     words = [word.strip() for word in (measures or ("Success@20,Success@100" if answers else "nDCG@10,RR@10,R@100")).split(",") if word.strip()]
+    words = list(dict.fromkeys(words))
+    if not words:
+        raise UserError(f"--measures {measures!r}: names no measure; expected some with commas between, for instance nDCG@10,R@100")
     if gate_name and gate_name.lower() not in [word.lower() for word in words]:
         words.append(gate_name)
     parsed = [parse_measure(word) for word in words]
@@ -58,6 +64,8 @@ def main(
         judged = {query_id: grades for query_id, grades in judged.items() if query_id in kept}
         if not judged:
             raise UserError(f"{only}: names none of the queries that {qrels or answers} judges")
+        without = len(kept) - len(judged)
+        console.notice(without, f"{without:,} of the {len(kept):,} queries of {only} are not judged by {qrels or answers}; left out")
     results = [measured(name, read_run(name, rank_order), judged, parsed, min_rel) for name in runs]
     compared = comparisons(results)
     if json:
@@ -114,7 +122,7 @@ def check_gate(name: str, least: float, words: list[str], results: list[dict]) -
     """Raise GateRefused if the last run is worse than the first by more than the gate allows."""
     from drtools.evaluation.measures import mean
 
-    key = list(results[0])[[word.lower() for word in words].index(name.lower())]
+    key = next(word for word in words if word.lower() == name.lower())
     first, last = mean(results[0][key]), mean(results[-1][key])
     if last - first < least:
         raise GateRefused(f"gate {name}>={least:g}: the last run has {last:.4f}, the first {first:.4f}, a difference of {last - first:+.4f}")

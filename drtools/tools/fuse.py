@@ -9,6 +9,7 @@ there (--missing zero: 0).
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Literal
 
 from typer import Argument, Option
@@ -16,15 +17,17 @@ from typer import Argument, Option
 from drtools import console, flags, output
 from drtools.errors import UserError
 
+USUAL_K = 60.0
+
 
 def main(
     runs: Annotated[list[str], Argument(help="two runs or more"), flags.Role.INPUT],
     file: flags.FileOutput,
     method: Annotated[Literal["rrf", "linear"], Option(help="rrf: reciprocal rank; linear: weighted sum of scores")] = "rrf",
-    k: Annotated[float, Option(min=0, help="rrf: the constant added to each rank")] = 60.0,
+    k: Annotated[float | None, Option(min=0, help="rrf: the constant added to each rank; default: 60")] = None,
     weights: Annotated[str | None, Option(help="a weight for each run, `1,0.3`; default: 1 each")] = None,
-    normalization: Annotated[Literal["none", "min-max", "z-score"], Option(help="linear: of each list, before the sum")] = "none",
-    missing: Annotated[Literal["lowest", "zero"], Option(help="linear: score of a document that a list lacks")] = "lowest",
+    normalization: Annotated[Literal["none", "min-max", "z-score"] | None, Option(help="linear: of each list, before the sum; default: none")] = None,
+    missing: Annotated[Literal["lowest", "zero"] | None, Option(help="linear: score of a document that a list lacks; default: lowest")] = None,
     tune: Annotated[str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), flags.Role.INPUT] = None,
     tune_answers: Annotated[str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), flags.Role.INPUT] = None,
     corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), flags.Role.INPUT] = None,
@@ -35,7 +38,7 @@ def main(
     """Compose: read, tune if asked, fuse, write."""
     from drtools.evaluation.answers import check_measures
     from drtools.evaluation.measures import parse_measure
-    from drtools.formats.trec import read_run, write_run
+    from drtools.formats.trec import write_run
     from drtools.retrieval.fuse import fuse, parts_of_runs, reciprocal_ranks, scores_of, tune_weight
 
     if len(runs) < 2:
@@ -52,28 +55,42 @@ def main(
     for name, value in {"--tune-runs": tune_runs, "--tune-measure": tune_measure}.items():
         if value and not tuned:
             raise UserError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
+    for name, value, of in (("--k", k, "rrf"), ("--normalization", normalization, "linear"), ("--missing", missing, "linear")):
+        if value is not None and method != of:
+            raise UserError(f"{name} is for --method {of}; say it too, or leave {name} out")
     measure = parse_measure(tune_measure or ("Success@100" if tune_answers else "nDCG@10"))
     if tune_answers:
         check_measures([measure])
     factors = parse_weights(weights, len(runs))
 
     def one_query(lists: list[dict[str, float]]):
-        return reciprocal_ranks(lists, k) if method == "rrf" else scores_of(lists, normalization, missing)
+        return reciprocal_ranks(lists, USUAL_K if k is None else k) if method == "rrf" else scores_of(lists, normalization or "none", missing or "lowest")
 
     with output.file(file) as work:
         tried: list[tuple[float, float]] = []
         if tuned:
-            tuned_on = [read_run(path) for path in tune_runs or runs]
+            tuned_on = [read_scores(path, method) for path in tune_runs or runs]
             judged = judgements(tune, tune_answers, corpus, tuned_on)
             check_judged(tuned, judged, tune_runs or runs, tuned_on)
             best, tried = tune_weight(parts_of_runs(tuned_on, one_query), judged, measure, depth)
             factors = [1.0, best]
             console.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
-        inputs = [read_run(path) for path in runs]
+        inputs = [read_scores(path, method) for path in runs]
         note_lacking(runs, inputs)
         fused = fuse(parts_of_runs(inputs, one_query), factors, depth)
         write_run(work.stream, fused.items(), "fused")
         work.finish(kind="run", queries=len(fused), weights=factors, tried=tried, **({"tuned_for": measure.name} if tuned else {}))
+
+
+def read_scores(path: str, method: str) -> dict[str, dict[str, float]]:
+    """Read a run; infinite scores have no sum."""
+    from drtools.formats.trec import read_run
+
+    run = read_run(path)
+    for query_id, hits in run.items() if method == "linear" else ():
+        if not isfinite(sum(hits.values())):
+            raise UserError(f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by --method rrf, or write the run again")
+    return run
 
 
 def judgements(qrels: str | None, answers: str | None, corpus: str | None, runs: list[dict]) -> dict[str, dict[str, int]]:
@@ -106,6 +123,8 @@ def parse_weights(text: str | None, count: int) -> list[float]:
         factors = [float(word) for word in text.split(",")]
     except ValueError:
         raise UserError(f"--weights {text}: expected numbers with commas between, for instance 1,0.3") from None
+    if not all(map(isfinite, factors)):
+        raise UserError(f"--weights {text}: expected finite numbers")
     if len(factors) != count:
         raise UserError(f"--weights {text}: {len(factors)} weights for {count} runs")
     return factors

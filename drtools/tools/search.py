@@ -21,10 +21,11 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.joining import JoiningFlags
 from drtools.retrieval.multi_vector import MultiVectorFlags, open_multi_vector
-from drtools.retrieval.searching import QUERIES_A_BLOCK
+from drtools.retrieval.searching import QUERIES_A_BLOCK, index_kind
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
+BM25_K1, BM25_B = 0.9, 0.4
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
 
 
@@ -41,8 +42,8 @@ def main(
     query_vectors: Annotated[str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT] = None,
     depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None,
     corpus: Annotated[str | None, Option(help="corpus, for snippets and --rerank; default: the one the index names"), flags.Role.INPUT] = None,
-    k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
-    b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
+    k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1,
+    b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B,
     rm3: Annotated[bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)] = False,
     rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = 10,
     rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = 10,
@@ -57,6 +58,10 @@ def main(
     """Compose: a source of hits; a run, or hits for a person."""
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
+    if words is not None and only:
+        raise UserError("--only keeps queries of --queries; a question is one")
+    if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
+        raise UserError("--k1 and --b are BM25's, for a Lucene index; leave them out")
     pieces.check(vectors, rerank, queries, words)
     source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
                          rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)
@@ -79,13 +84,15 @@ def main(
 def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, *, bm25, rm3, nprobe, ef_search):
     """Open what is searched."""
     from drtools.models.device import all_threads
-    from drtools.retrieval.searching import LuceneSource, index_kind, open_dense
+    from drtools.retrieval.searching import LuceneSource, open_dense
     from drtools.retrieval.reranking import CorpusReranker, VectorsReranker
 
     if bool(index) + bool(vectors) + bool(rerank and corpus and not vectors) != 1:
         raise UserError("say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus")
     if rerank and index:
         raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
+    if query_vectors and (rerank and not vectors or index and index_kind(index) == "lucene"):
+        raise UserError("--query-vectors: for vectors or a FAISS index; words are searched for and texts ranked anew by --queries")
     if joining.said and (rerank and not vectors or index and index_kind(index) == "lucene"):
         raise UserError(f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither")
     if rerank and not vectors:

@@ -28,9 +28,13 @@ def save_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
 
 def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Read back what `save_tensors` wrote."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise UserError(f"{path}: the checkpoint is damaged or gone ({error}); start afresh with --overwrite") from None
     found = model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}, strict=False)
     lacking = [name for name in found.missing_keys if name not in _frozen(model)]
     if lacking or found.unexpected_keys:

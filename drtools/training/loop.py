@@ -17,6 +17,7 @@ import torch
 
 from drtools import console, signals
 from drtools.errors import UserError
+from drtools.output import flush_to_disk
 from drtools.training.checkpoint import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
 from drtools.training.log import Log
@@ -90,6 +91,8 @@ class Run:
             return
         name = f"checkpoint-{self.step}.safetensors"
         save_tensors(self.work.working / name, self.model, self.optimizer)
+        flush_to_disk(self.work.working / name)
+        flush_to_disk(self.work.working)
         self.work.save(step=self.step, checkpoint=name, seconds=self.seconds(), best=self.best, evaluations=self.evaluations,
                        start_loss=self.start_loss, refreshed=self.refreshed, log_bytes=self.log.position())
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
@@ -139,6 +142,7 @@ class Run:
             if self.world.is_first:
                 temporary = self.work.working / (BEST + ".new")
                 save_tensors(temporary, self.model)
+                flush_to_disk(temporary)
                 temporary.replace(self.work.working / BEST)
         words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         console.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}")

@@ -162,3 +162,24 @@ def test_dry_runs_do_nothing(made, drtools):
                   ["encode", "--model", made.model, "--documents", made.corpus]):
         outcome = drtools(*words, "--dry-run", "-o", made.folder / "none")
         assert outcome.status == 0 and "about" in outcome.err and not list(made.folder.glob("none*"))
+
+
+def test_vectors_of_queries_do_not_stand_for_their_words(made, drtools):
+    (made.folder / "first.run").write_text("q0 Q0 d0 1 1 x\n")
+    for source in (["--rerank", made.folder / "first.run", "--corpus", made.corpus, "--model", made.model], ["--index", made.folder / "lucene"]):
+        if source[0] == "--index":
+            assert drtools("index", "--lucene", made.corpus, "-o", made.folder / "lucene").status == 0
+        outcome = drtools("search", *source, "--query-vectors", made.folder / "documents", "-o", made.folder / "none")
+        assert outcome.status == 2 and "--query-vectors: for vectors or a FAISS index" in outcome.err, outcome.err
+
+
+def test_a_search_refuses_what_it_would_not_use(made, drtools):
+    for words, said in ((["fox", "--only", made.qrels], "--only keeps queries"), (["fox", "--k1", "1.2"], "--k1 and --b are BM25's")):
+        outcome = drtools("search", *words, "--vectors", made.folder / "documents", "--model", made.model)
+        assert outcome.status == 2 and said in outcome.err, outcome.err
+
+
+def test_documents_that_are_cut_while_a_run_is_ranked_anew_are_counted(made, drtools):
+    (made.folder / "few.run").write_text("q0 Q0 d0 1 1 x\nq0 Q0 d1 2 .5 x\n")
+    outcome = drtools("search", "--rerank", made.folder / "few.run", "--corpus", made.corpus, "--model", made.model, "--max-document-tokens", "5", "--queries", made.queries, "--only", made.qrels, "-o", made.folder / "again.run")
+    assert outcome.status == 0 and "2 of the 2 documents encoded were longer than their limit and were cut" in outcome.err, outcome.err
