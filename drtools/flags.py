@@ -85,6 +85,11 @@ class EncoderFlags:
     document_prompt: Annotated[str | None, Option(help="text before each document", rich_help_panel="Encoder")] = None
     trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")] = False
 
+    @property
+    def said(self) -> list[str]:
+        """The flags that were said."""
+        return names_of(asdict(self))
+
     def start(self) -> str:
         """Return the name of the encoder, or of the body that `rem` is put on; UserError if none is named, or too many."""
         if self.model and (self.body or self.rem):

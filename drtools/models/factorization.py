@@ -18,6 +18,7 @@ import torch
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+QUERIES_AT_ONCE = 65536
 PASSES = 8  # [ours] of subspace iteration
 LEAST_SHARE = 1e-3  # of a term's column that the vectors hold; below it there is nothing to lift
 LEAST_LENGTH = 1e-5  # beside the longest: below it float32 holds nothing but noise
@@ -61,7 +62,10 @@ def fit_rows(weights: csr_matrix, idf: np.ndarray, demand: Demand, dimension: in
     basis = np.random.default_rng(seed).standard_normal((documents, rank), dtype=np.float32)
     for _ in range(PASSES):
         held = columns @ torch.linalg.qr(torch.from_numpy(basis))[0].numpy()  # [T, K]
-        wanted = alone * held if joint is None else alone * held + joint.T @ (joint @ held)
+        wanted = alone * held
+        for first in range(0, 0 if joint is None else joint.shape[0], QUERIES_AT_ONCE):  # [Q, K] of all queries at once would not fit
+            some = joint[first : first + QUERIES_AT_ONCE]
+            wanted += some.T @ (some @ held)
         basis = weights @ wanted
         on_pass(1)
     document_rows = (torch.from_numpy(wanted) @ _whitening(torch.from_numpy(basis))).numpy()

@@ -8,7 +8,7 @@ The same build with the same threads gives the same bytes, but for HNSW, whose i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
@@ -163,10 +163,32 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
     import faiss
     import numpy as np
 
-    for part in _of_type(index, faiss.IndexIVF):
-        if part.direct_map.type == faiss.DirectMap.NoMap:
-            part.make_direct_map()
-    return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64)) if len(rows) else np.empty((0, index.d), np.float32)
+    if not len(rows):
+        return np.empty((0, index.d), np.float32)
+    keeps_none = f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves (--vectors), or an index without fs"
+    if _of_type(index, faiss.IndexIVFFastScan) and not isinstance(faiss.downcast_index(index), faiss.IndexRefine):
+        raise UserError(keeps_none)  # FAISS would end the process
+    try:
+        for part in _of_type(index, faiss.IndexIVF):
+            if part.direct_map.type == faiss.DirectMap.NoMap:
+                part.make_direct_map()
+        return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+    except RuntimeError:
+        raise UserError(keeps_none) from None
+
+
+def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search by the index counts them."""
+    import faiss
+    import numpy as np
+
+    index = faiss.downcast_index(index)
+    queries = np.ascontiguousarray(queries, np.float32)
+    if isinstance(index, faiss.IndexPreTransform):  # PCA, L2norm ...: it compares what these make of queries and documents
+        for number in range(index.chain.size()):
+            queries = faiss.downcast_VectorTransform(index.chain.at(number)).apply(queries)
+        index = faiss.downcast_index(index.index)
+    return [reconstruct(index, wanted) @ query for wanted, query in zip(rows, queries, strict=True)]
 
 
 def recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None) -> float:

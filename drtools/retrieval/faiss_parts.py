@@ -65,7 +65,10 @@ def create(factory: str, dimension: int) -> faiss.Index:
     import faiss
 
     with refusals(factory):
-        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UserError(f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of inner products, for instance HNSW32,Flat or IVF1024,PQ48")
+    return index
 
 
 def parts(index: faiss.Index) -> Iterator[faiss.Index]:

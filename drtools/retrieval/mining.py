@@ -5,12 +5,13 @@ stays if s <= max score, s >= min score, s <= p - absolute margin and s <= p - |
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from typer import Option
 
 from drtools.errors import UserError
+from drtools.flags import names_of
 from drtools.formats.examples import Example
 from drtools.randomness import generator
 
@@ -34,6 +35,16 @@ class MiningFlags:
     def needs_positive_scores(self) -> bool:
         """Whether a filter compares with the positives."""
         return self.absolute_margin is not None or self.relative_margin is not None
+
+    @property
+    def by_score(self) -> list[str]:
+        """The filters by score that were said, as flags."""
+        return names_of({name: getattr(self, name) for name in ("absolute_margin", "relative_margin", "max_score", "min_score")})
+
+    @property
+    def said(self) -> list[str]:
+        """What is not as it usually is, but for the seed, as flags."""
+        return names_of({each.name: getattr(self, each.name) if getattr(self, each.name) != each.default else None for each in fields(self) if each.name != "seed"})
 
     def check(self) -> None:
         """Raise UserError for what cannot be meant."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from drtools import console
-from drtools.errors import UserError
 from drtools.formats.trec import rank, read_run
 from drtools.retrieval.searching import DenseSource, Found
 
@@ -60,8 +59,6 @@ class CorpusReranker:
 
         candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in queries}
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
-        if not union:
-            raise UserError("the run holds none of these queries; do they belong together?")
         missing = set(self.store.missing(union))
         console.notice(len(missing), f"{len(missing):,} documents of the run are not in the corpus; left out")
         known = [document for document in union if document not in missing]

@@ -196,7 +196,7 @@ class DenseSource:
         if self.index is not None:
             from drtools.retrieval import faiss_index
 
-            found = [faiss_index.reconstruct(self.index, wanted) @ vector for wanted, vector in zip(rows, vectors, strict=True)]
+            found = faiss_index.scores_of(self.index, vectors, rows)
         else:
             from drtools.retrieval import exact
 
@@ -221,6 +221,8 @@ def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFla
 
     folder = Path(index)
     record = manifest.read(folder)
+    if record.get("side") == "query":
+        raise UserError(f"{folder}: an index of queries' vectors, expected one of documents'; index what encode --documents made")
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     return DenseSource(queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
 

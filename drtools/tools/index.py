@@ -45,6 +45,10 @@ def main(
         raise UserError("say either --lucene CORPUS or --vectors VECTORS")
     if update and (lucene or train_sample or ef_construction):
         raise UserError("--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction out, or leave --update out")
+    of_faiss = flags.names_of({"factory": factory, "train_sample": train_sample, "ef_construction": ef_construction, "check": check, "check_queries": check_queries})
+    of_lucene = flags.names_of({"document_vectors": document_vectors, "language": language if language != "en" else None})
+    if needless := of_faiss if lucene else of_lucene:
+        raise UserError(f"{' and '.join(needless)}: for {'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out")
     if lucene:
         build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
     else:
@@ -88,11 +92,13 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     """Index vectors with FAISS."""
     import shutil
 
-    from drtools.formats.vectors import IDS, open_vectors
+    from drtools.formats.vectors import IDS, open_document_vectors
     from drtools.models.device import all_threads
     from drtools.retrieval import faiss_index, faiss_update
 
-    opened = open_vectors(vectors)
+    opened = open_document_vectors(vectors)
+    if check[1]:
+        check_queries(check[1], opened)
     count, dimension = opened.array.shape
     threads = threads or all_threads()
     old = faiss_update.check_old(update, opened, factory) if update else {}
@@ -123,6 +129,18 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
                     **{name: opened.manifest[name] for name in kept}, **more)
     bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
     console.say(f"{folder.output}: {count:,} vectors, {console.bytes_as_words(bytes_written)}")
+
+
+def check_queries(queries, opened) -> None:
+    """Refuse query vectors that these documents' are not to be searched with, before hours of building."""
+    from drtools.formats.vectors import open_vectors
+    from drtools.retrieval.searching import refuse_another_encoder
+
+    theirs = open_vectors(queries).manifest
+    if theirs["side"] != "query":
+        raise UserError(f"--check-queries {queries}: vectors of documents, expected vectors of queries (encode --queries)")
+    if not opened.manifest.get("joined"):
+        refuse_another_encoder(opened.manifest, opened.path, theirs["document_fingerprint"], theirs["dimension"], f"--check-queries {queries}", "encode the queries with the encoder that made them", "encode the queries with the encoder that made them")
 
 
 def measured_recall(path, opened, queries, depth, seed) -> dict:

@@ -15,9 +15,10 @@ from typer import Option
 from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.mining import MiningFlags
+from drtools.retrieval.searching import QUERIES_A_BLOCK
 
 SOURCE, BM25 = "Source (one)", "BM25"
-QUERIES_A_SAVE = 1024
+QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
 
 
 def main(
@@ -48,6 +49,12 @@ def main(
         raise UserError("say either --qrels QRELS or --by-rank P:N1-N2")
     if random and (corpus is None or by_rank):
         raise UserError("--random draws from --corpus CORPUS, for the queries of --qrels")
+    if random and mining.by_score:
+        raise UserError(f"{' and '.join(mining.by_score)}: random documents have no score; leave it out")
+    if by_rank and mining.said:
+        raise UserError(f"{' and '.join(mining.said)}: --by-rank {by_rank} says what is taken; leave it out")
+    if (run or random) and encoder_flags.said:
+        raise UserError(f"{' and '.join(encoder_flags.said)}: {'a run' if run else '--random'} needs no encoder; leave it out")
     with output.file(file) as work:
         from drtools.formats.jsonl import read_queries
 
@@ -86,6 +93,8 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
     if run:
         return RunSource(run)
     if index and index_kind(index) == "lucene":
+        if query_vectors or encoder_flags.said:
+            raise UserError(f"{index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave {' and '.join([*encoder_flags.said, *(['--query-vectors'] if query_vectors else [])])} out")
         return LuceneSource(index, *bm25, threads=compute.threads or all_threads())
     return open_dense(vectors, index, encoder_flags, compute, query_vectors)
 
@@ -125,8 +134,8 @@ def mine(source, queries, positives, mining, by_rank, work) -> Counter:
                 work.stream.write(example.line())
             progress.advance(1)
             if counts["queries"] % QUERIES_A_SAVE == 0:
-                work.save(done=done + progress.done - progress.begin.done, counts=dict(counts))
-    return counts
+                work.save(done=done + progress.done - progress.begin.done, counts=dict(counts + source.noted))
+    return counts + source.noted
 
 
 RELAX = {"--max-score": "raise it", "--min-score": "lower it", "--absolute-margin": "lower it", "--relative-margin": "lower it"}
@@ -135,6 +144,8 @@ RELAX = {"--max-score": "raise it", "--min-score": "lower it", "--absolute-margi
 def report(counts: Counter, mining, by_rank: str | None) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
     console.say(f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries")
+    for name, words in (("truncated", "cut"), ("empty", "empty")):
+        console.notice(counts[name], f"{counts[name]:,} of {counts['queries']:,} queries were {words}")
     if by_rank:
         console.notice(counts["too few hits"], f"{counts['too few hits']:,} queries have too few hits for --by-rank {by_rank}; left out")
         return

@@ -58,8 +58,10 @@ def main(
     """Compose: a source of hits; a run, or hits for a person."""
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
-    if words is not None and only:
-        raise UserError("--only keeps queries of --queries; a question is one")
+    if words is not None and (only or rerank or file.output != "-"):
+        raise UserError(f"{'--only keeps queries' if only else '--rerank ranks the lists of queries' if rerank else f'-o {file.output} takes the run'} of --queries; a question is one, and its hits are shown")
+    if (nprobe or ef_search) and not index:
+        raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
         raise UserError("--k1 and --b are BM25's, for a Lucene index; leave them out")
     pieces.check(vectors, rerank, queries, words)
@@ -74,6 +76,8 @@ def main(
         return show_hits(words, found.hits, corpus or source.record.get("corpus"))
     with output.file(file) as work:
         texts = query_texts(queries, query_vectors, only)
+        if rerank and not any(query_id in source.run for query_id, _ in texts):
+            raise UserError(f"{rerank}: holds none of these queries; do they belong together?")
         gamma = pieces.settle(source, queries, depth or RUN_DEPTH)
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
         for name, say in (("truncated", "queries were cut"), ("empty", "queries were empty"), ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"), ("none", "queries have no hits")):
@@ -91,6 +95,8 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
         raise UserError("say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus")
     if rerank and index:
         raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
+    if index and index_kind(index) == "lucene" and encoder_flags.said:
+        raise UserError(f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave it out")
     if query_vectors and (rerank and not vectors or index and index_kind(index) == "lucene"):
         raise UserError("--query-vectors: for vectors or a FAISS index; words are searched for and texts ranked anew by --queries")
     if joining.said and (rerank and not vectors or index and index_kind(index) == "lucene"):

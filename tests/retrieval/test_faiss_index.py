@@ -248,3 +248,22 @@ def test_a_full_disk_is_noticed_to_the_last_byte(vectors):
 ])
 def test_describe(factory, words, built):
     assert faiss_index.describe(faiss_index.load(built(factory))) == words
+
+
+@pytest.mark.parametrize("factory", ["Flat", "PCA8,Flat", "PCAR8,Flat", "L2norm,Flat", "OPQ4,PQ4x4", "IVF4,Flat", "SQ8"])
+def test_a_document_asked_for_by_name_has_the_score_of_a_hit(vectors, tmp_path, factory):
+    some = np.asarray(vectors[:600], np.float32)
+    queries = some[:5] * 1.7 + 0.1
+    faiss_index.build(some, factory, tmp_path / "index", threads=1)
+    index = faiss_index.load(tmp_path / "index")
+    scores, rows = faiss_index.search(index, queries, 8)
+    for expected, found in zip(scores, faiss_index.scores_of(index, queries, list(rows)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factory", ["IVF4,PQ4x4fs"])
+def test_an_index_that_gives_no_vectors_back_is_refused(vectors, tmp_path, factory):
+    some = np.asarray(vectors[:600], np.float32)
+    faiss_index.build(some, factory, tmp_path / "index", threads=1)
+    with pytest.raises(UserError, match="does not give single vectors back"):
+        faiss_index.reconstruct(faiss_index.load(tmp_path / "index"), np.array([1, 2]))

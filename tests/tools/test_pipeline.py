@@ -174,7 +174,7 @@ def test_vectors_of_queries_do_not_stand_for_their_words(made, drtools):
 
 
 def test_a_search_refuses_what_it_would_not_use(made, drtools):
-    for words, said in ((["fox", "--only", made.qrels], "--only keeps queries"), (["fox", "--k1", "1.2"], "--k1 and --b are BM25's")):
+    for words, said in ((["fox", "--only", made.qrels], "--only keeps queries of --queries"), (["fox", "--k1", "1.2"], "--k1 and --b are BM25's")):
         outcome = drtools("search", *words, "--vectors", made.folder / "documents", "--model", made.model)
         assert outcome.status == 2 and said in outcome.err, outcome.err
 
@@ -183,3 +183,56 @@ def test_documents_that_are_cut_while_a_run_is_ranked_anew_are_counted(made, drt
     (made.folder / "few.run").write_text("q0 Q0 d0 1 1 x\nq0 Q0 d1 2 .5 x\n")
     outcome = drtools("search", "--rerank", made.folder / "few.run", "--corpus", made.corpus, "--model", made.model, "--max-document-tokens", "5", "--queries", made.queries, "--only", made.qrels, "-o", made.folder / "again.run")
     assert outcome.status == 0 and "2 of the 2 documents encoded were longer than their limit and were cut" in outcome.err, outcome.err
+
+
+def test_an_index_and_its_check_take_the_vectors_that_they_are_for(made, drtools, encoder_folder, bert, tmp_path):
+    drtools("encode", "--model", made.model, "--queries", made.queries, "--precision", "fp32", "-o", made.folder / "queries")
+    other = tmp_path / "other"
+    assert drtools("encode", "--model", bert, "--pooling", "mean", "--queries", made.queries, "-o", other).status == 0
+    for words, said in ((["--vectors", made.folder / "queries"], "vectors of queries, expected vectors of documents"),
+                        (["--vectors", made.folder / "documents", "--check-queries", made.folder / "documents"], "vectors of documents, expected vectors of queries"),
+                        (["--vectors", made.folder / "documents", "--check-queries", other], "--check-queries"),
+                        (["--vectors", made.folder / "documents", "--factory", "HNSW8_PQ4x4"], "FAISS makes an index of distances of it"),
+                        (["--vectors", made.folder / "documents", "--document-vectors"], "--document-vectors: for --lucene"),
+                        (["--lucene", made.corpus, "--factory", "Flat"], "--factory: for --vectors")):
+        outcome = drtools("index", *words, "-o", made.folder / "no-index")
+        assert outcome.status == 2 and said in outcome.err and not (made.folder / "no-index").exists(), outcome.err
+    outcome = drtools("index", "--vectors", made.folder / "documents", "--check-queries", made.folder / "queries", "-o", made.folder / "checked")
+    assert outcome.status == 0 and "recall of the exact top" in outcome.err and "20 queries" in outcome.err, outcome.err
+
+
+def test_a_lucene_index_is_searched_by_no_encoder(made, drtools):
+    assert drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25").status == 0
+    for words in (["search", "--queries", made.queries, "--query-prompt", "x"], ["mine-negatives", "--queries", made.queries, "--qrels", made.qrels, "--query-prompt", "x"]):
+        outcome = drtools(*words, "--index", made.folder / "bm25", "--model", made.model, "-o", made.folder / "none")
+        assert outcome.status == 2 and "Lucene index, which no encoder searches" in outcome.err, outcome.err
+
+
+def test_a_run_ranked_anew_may_lack_the_last_queries(made, drtools, monkeypatch):
+    from drtools.tools import search
+
+    (made.folder / "part.run").write_text("q0 Q0 d0 1 1 x\n")
+    outcome = drtools("search", "--rerank", made.folder / "part.run", "--corpus", made.corpus, "--model", made.model, "--queries", made.queries, "-o", made.folder / "again.run")
+    assert outcome.status == 0 and "19 of 20 queries have no hits" in outcome.err, outcome.err
+    (made.folder / "other.run").write_text("z Q0 d0 1 1 x\n")
+    outcome = drtools("search", "--rerank", made.folder / "other.run", "--corpus", made.corpus, "--model", made.model, "--queries", made.queries, "-o", made.folder / "none.run")
+    assert outcome.status == 2 and "holds none of these queries" in outcome.err
+    source = search.open_source(None, None, str(made.folder / "part.run"), str(made.corpus), *encoder_of(made), None, search.JoiningFlags(), " ", bm25=(0.9, 0.4), rm3=None, nprobe=None, ef_search=None)
+    assert [found.hits for found in source.search([("q7", "fox"), ("q8", "owl")], 10, {})] == [{}, {}], "as after a stop behind the last query that has a list"
+
+
+def encoder_of(made):
+    from drtools.flags import ComputeFlags, EncoderFlags
+
+    return EncoderFlags(model=str(made.model)), ComputeFlags(precision="fp32")
+
+
+def test_what_mining_would_not_use_is_refused_and_what_it_cuts_is_said(made, drtools):
+    base = ["mine-negatives", "--queries", made.queries, "-o", made.folder / "mined"]
+    for words, said in ((["--qrels", made.qrels, "--random", "--corpus", made.corpus, "--max-score", "5"], "--max-score: random documents have no score"),
+                        (["--by-rank", "2:5-9", "--vectors", made.folder / "documents", "--max-score", "0.1", "--negatives", "2"], "--negatives and --max-score: --by-rank 2:5-9 says what is taken"),
+                        (["--qrels", made.qrels, "--run", made.qrels, "--model", made.model], "--model: a run needs no encoder")):
+        outcome = drtools(*base, *words)
+        assert outcome.status == 2 and said in outcome.err, outcome.err
+    outcome = drtools(*base, "--qrels", made.qrels, "--vectors", made.folder / "documents", "--max-query-tokens", "3", "--precision", "fp32")
+    assert outcome.status == 0 and "20 of 20 queries were cut" in outcome.err, outcome.err
