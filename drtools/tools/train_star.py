@@ -16,6 +16,7 @@ from typer import Option
 from drtools import flags, output
 from drtools.errors import UserError
 from drtools.retrieval.dev import DevFlags
+from drtools.retrieval.mining import MiningFlags, parse_ranks
 from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 1000  # Zhan et al. 2021, passages
@@ -39,8 +40,14 @@ def main(
     refresh_every_steps: Annotated[int | None, Option(min=1, help="encode the corpus and mine the negatives anew so often", rich_help_panel=REFRESH)] = None,
     refresh_ranks: Annotated[str, Option(help="raw ranks that refreshed negatives come from", rich_help_panel=REFRESH)] = "1-200",
     refresh_negatives: Annotated[int, Option(min=1, help="refreshed negatives kept for each query", rich_help_panel=REFRESH)] = 30,
+    refresh_draw: Annotated[Literal["random", "top"], Option(help="which of these ranks: any, drawn anew at each refresh (ANCE's program), or the best", rich_help_panel=REFRESH)] = "random",
 ) -> None:
     """Compose: examples and texts into batches, STAR's loss, the one loop, a model folder."""
+    parse_ranks(refresh_ranks, "--refresh-ranks")
+    if alpha is not None and not 0 < alpha < float("inf"):
+        raise UserError(f"--alpha {alpha:g}: expected a weight above 0")
+    if refresh_every_steps and not hard_negatives:
+        raise UserError("--refresh-every-steps with --hard-negatives 0: none of what is mined would be trained on; leave one of the two out")
     if alpha is not None and negatives != "static":
         raise UserError(f"--alpha {alpha:g} with --negatives {negatives}: only static negatives have the two parts that it weighs")
     if refresh_every_steps and negatives in ("in-batch", "random"):
@@ -54,7 +61,8 @@ def main(
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
         batches = task.pair_batches(sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random")
-        refresh = MinedAnew(sources, task.model, task.computing, task.world, refresh_every_steps, refresh_ranks, refresh_negatives) if refresh_every_steps else None
+        mining = MiningFlags(ranks=refresh_ranks, negatives=refresh_negatives, draw=refresh_draw, seed=training.seed)
+        refresh = MinedAnew(sources, task.model, task.computing, task.world, refresh_every_steps, mining) if refresh_every_steps else None
         task.fit(batches, star_loss(task.scale, negatives, alpha), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
                  default_epochs=2, paper_warmup=PAPER_WARMUP, refresh=refresh)
         task.finish(queries=sum(len(source.examples) for source in sources))

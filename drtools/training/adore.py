@@ -132,7 +132,7 @@ class StaticLists:
         self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
         self.computing = computing.in_training
 
-    def make(self, path: Path) -> None:
+    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
         """Write rows int64 [Q, depth] in the order of the queries; every process searches, the first one writes."""
         vectors, _ = encode_texts(self.encoder, list(self.texts.values()), "query", self.computing)
         rows = self.loss.live.search(vectors, self.loss.depth)[1]

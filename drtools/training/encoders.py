@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from drtools import console
 from drtools.batches.pairs import PairBatches
 from drtools.batches.visits import Source
@@ -77,6 +79,9 @@ class EncoderTraining(Task):
 
     def pair_batches(self, sources: list[Source], **settings: object) -> PairBatches:
         """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
+        wanted = 0 if settings.get("random_negatives") else settings.get("negatives", 0)
+        short = sum(int(((0 < (counts := np.diff(source.examples.negatives.starts))) & (counts < wanted)).sum()) for source in sources)
+        console.notice(short, f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with those")
         return PairBatches(sources, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
                            shares=self.world.shares, rank=self.world.rank, **settings)
 
@@ -121,13 +126,16 @@ def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[So
     corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
     separators = _for_each("--title-separator", flags.title_separator or [" "], count)
     weights = _for_each("--weight", flags.weight or [1.0], count)
-    if min(weights) <= 0:
-        raise UserError(f"--weight {min(weights):g}: expected more than 0; leave an --examples out instead")
+    odd = next((weight for weight in weights if not 0 < weight < float("inf")), None)
+    if odd is not None:
+        raise UserError(f"--weight {odd:g}: expected more than 0, and a number; leave an --examples out instead")
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
     sources = []
     for path, corpus, query_path, separator, weight in zip(flags.examples, corpora, queries, separators, weights, strict=True):
         sources.append(Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight))
     for path, source in zip(flags.examples, sources, strict=True):
+        if not round(source.weight * len(source.examples)):
+            raise UserError(f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit none; say more")
         one, other = sources[0].examples.scored_by, source.examples.scored_by
         if one != other:
             raise UserError(f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores of several teachers do not mix, run teacher-score on both with one")

@@ -43,7 +43,7 @@ class Refresh(Protocol):
     every_steps: int
     at_start: bool
 
-    def make(self, path: Path) -> None:
+    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
         """Write it; called in every process."""
 
     def load(self, path: Path) -> None:
@@ -68,10 +68,13 @@ class Run:
         self.start_loss: float | None = None
         self.steps_without_gradient = 0
         self.refreshed: str | None = None
+        read_before: dict[str, int] = {}
         if work.state:
             self._restore()
+            read_before = work.state.get("read_at_all", {})
         self.log = Log(work.path / LOG, work.state.get("log_bytes", 0), flags.tensorboard, self.step + 1 if work.state else 0) if world.is_first else None
         self.meter = Meter(model, computing, world)
+        self.meter.read_at_all.update(read_before)
         self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
 
     def seconds(self) -> float:
@@ -94,7 +97,7 @@ class Run:
         flush_to_disk(self.work.working / name)
         flush_to_disk(self.work.working)
         self.work.save(step=self.step, checkpoint=name, seconds=self.seconds(), best=self.best, evaluations=self.evaluations,
-                       start_loss=self.start_loss, refreshed=self.refreshed, log_bytes=self.log.position())
+                       start_loss=self.start_loss, refreshed=self.refreshed, log_bytes=self.log.position(), read_at_all=dict(self.meter.read_at_all))
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
             if old.name not in (name, self.refreshed):
                 old.unlink()
@@ -124,7 +127,7 @@ class Run:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise UserError(f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower --learning-rate, or --precision fp32")
         self.start_loss = loss if self.start_loss is None else self.start_loss
-        self.steps_without_gradient = self.steps_without_gradient + 1 if norm == 0 and loss == self.start_loss else 0
+        self.steps_without_gradient = self.steps_without_gradient + 1 if norm == 0 and loss in (0, self.start_loss) else 0
         if self.steps_without_gradient >= LOG_EVERY_STEPS:
             raise UserError(f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; are there negatives, and different texts?")
 
@@ -153,11 +156,17 @@ class Run:
         since_best = [evaluation for evaluation in self.evaluations if self.best and evaluation["step"] > self.best["step"]]
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
-    def renew(self, refresh: Refresh) -> None:
-        """Make the refreshed part anew from the model as it stands, and keep it for continuing."""
+    def renew(self, refresh: Refresh, asked: list[int]) -> None:
+        """Make the refreshed part anew from the model as it stands, and keep it for continuing; the signals `asked` of one process stop it."""
+        self.save()  # to encode a corpus takes long, and whoever is stopped in it goes on from here
+
+        def heed() -> None:
+            if asked and self.world.size == 1:
+                raise signals.error_of(asked[0])
+
         self.refreshed = f"refreshed-{self.step}"
         self.model.eval()
-        refresh.make(self.work.working / self.refreshed)
+        refresh.make(self.work.working / self.refreshed, self.step, heed)
         self.model.train()
         self.world.wait()
         refresh.load(self.work.working / self.refreshed)
@@ -216,7 +225,7 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
         stop, seconds = run.world.agree(bool(asked), run.seconds())
         while not run.plan.is_over(run.step, seconds):
             if ahead.renews_at(run.step) and run.refreshed != f"refreshed-{run.step}":
-                run.renew(refresh)
+                run.renew(refresh, asked)
             run.take_step(ahead.take(run.step), loss_of, seconds)
             progress.advance(1, **run.meter.latest)
             if after_step:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from drtools import console
 from drtools.batches.tokens import tokenize
 from drtools.batches.usable import Lists
+from drtools.errors import UserError
 from drtools.retrieval.encoding import encode_texts, encode_tokens
 from drtools.retrieval.exact import search
 from drtools.retrieval.mining import MiningFlags, choose_negatives, parse_ranks
@@ -33,19 +35,18 @@ class MinedAnew:
     at_start = False  # the examples' own negatives are those of the start
 
     def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, computing: Computing, world: World,
-                 every_steps: int, ranks: str, negatives: int) -> None:
-        self.sources, self.model, self.world, self.every_steps = sources, model, world, every_steps
+                 every_steps: int, flags: MiningFlags) -> None:
+        self.sources, self.model, self.world, self.every_steps, self.flags = sources, model, world, every_steps, flags
         self.computing = computing.in_training
-        self.flags = MiningFlags(ranks=ranks, negatives=negatives)
-        self.depth = parse_ranks(ranks)[1]
+        self.depth = parse_ranks(flags.ranks)[1]
 
-    def make(self, path: Path) -> None:
-        """Write each source's negatives: rows of its corpus, and where each example's begin. Called in every process."""
+    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
+        """Write each source's negatives: rows of its corpus, and where each example's begin. Called in every process; `heed` raises at a stop."""
         found = {}
         for number, source in enumerate(self.sources):
-            vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"))
+            vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"), heed)
             if self.world.is_first:
-                negatives = self._negatives(source, vectors)
+                negatives = self._negatives(source, vectors, step)
                 found |= {f"flat-{number}": negatives.flat, f"starts-{number}": negatives.starts}
         if self.world.is_first:
             with open(path, "wb") as stream:
@@ -57,7 +58,7 @@ class MinedAnew:
             for number, source in enumerate(self.sources):
                 source.examples.negatives = Lists(found[f"flat-{number}"], found[f"starts-{number}"])
 
-    def _document_vectors(self, source: Source, path: Path) -> np.ndarray:
+    def _document_vectors(self, source: Source, path: Path, heed: Callable[[], None]) -> np.ndarray:
         """Encode the corpus, each process its share of the rows, into one file; return it [N, D]."""
         encoder, texts = self.model.of("document"), DocumentTexts(source.store, source.title_separator)
         if self.world.is_first:
@@ -67,6 +68,7 @@ class MinedAnew:
         own = self.world.shares(len(texts))[self.world.rank]
         with console.progress("refreshing negatives", own.stop - own.start, "documents") as progress:
             for start in range(own.start, own.stop, CHUNK):
+                heed()
                 stop = min(start + CHUNK, own.stop)
                 tokens = tokenize(encoder, texts.slice(start, stop)[1], "document")
                 encode_tokens(encoder, tokens, self.computing, array[start:stop], lambda rows, _: progress.advance(len(rows)))
@@ -74,10 +76,16 @@ class MinedAnew:
         self.world.wait()
         return array
 
-    def _negatives(self, source: Source, vectors: np.ndarray) -> Lists:
+    def _negatives(self, source: Source, vectors: np.ndarray, step: int) -> Lists:
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
-        return Lists.of(
-            list(choose_negatives(query_id, dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)), set(positives.tolist()), None, self.flags, Counter()))
+        flags, removed = replace(self.flags, seed=self.flags.seed + step), Counter()  # drawn anew each time
+        mined = Lists.of(
+            list(choose_negatives(query_id, dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)), set(positives.tolist()), None, flags, removed))
             for query_id, positives, row_scores, row_numbers in zip(examples.query_ids, examples.positives, scores, rows, strict=True))
+        without = int((np.diff(mined.starts) == 0).sum())
+        if without == len(mined):
+            raise UserError(f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} documents; say others")
+        console.notice(without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}")
+        return mined

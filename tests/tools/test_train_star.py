@@ -1,12 +1,14 @@
 """train-star from end to end on the toy collection: it learns, continues bit for bit, and its folder loads everywhere."""
 
 import json
+import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from preloaded import kill
 from safetensors.numpy import load_file
 
@@ -52,18 +54,26 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     from drtools.models.encoder import load_encoder
     from drtools.retrieval.encoding import Computing, encode_texts
     from drtools.training.processes import World
+    from drtools.retrieval.mining import MiningFlags
     from drtools.training.refresh import MinedAnew
 
     store = open_store(toy.corpus)
     source = Source(usable_examples(toy.examples, toy.queries, store), store)
     model, computing = load_encoder(encoder_folder), Computing("cpu", "fp32", 256)
-    refresh = MinedAnew([source], model, computing, World(), 5, "2-9", 4)
-    refresh.make(tmp_path / "refreshed-5")
+    refresh = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="2-9", negatives=4))
+    refresh.make(tmp_path / "refreshed-5", 5, lambda: None)
     refresh.load(tmp_path / "refreshed-5")
     documents = encode_texts(model, [source.text(row) for row in range(60)], "document", computing)[0].astype(np.float16).astype(np.float32)
     for text, positives, negatives in zip(source.examples.queries, source.examples.positives, source.examples.negatives, strict=True):
         ranked = np.argsort(-(documents @ encode_texts(model, [text], "query", computing)[0][0]), kind="stable")
         assert negatives.tolist() == [row for row in ranked[1:9].tolist() if row not in positives][:4]
+    drawn = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="1-40", negatives=4, draw="random"))
+    lists = []
+    for step in (5, 10):
+        drawn.make(tmp_path / f"refreshed-{step}", step, lambda: None)
+        drawn.load(tmp_path / f"refreshed-{step}")
+        lists.append([each.tolist() for each in source.examples.negatives])
+    assert lists[0] != lists[1] and all(len(each) == 4 for each in lists[0]), "of all these ranks, anew each time"
 
 
 def test_a_refresh_changes_what_is_learnt_from(toy, encoder_folder, drtools, tmp_path):
@@ -120,3 +130,50 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folde
     assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
     again = load_file(tmp_path / "killed/model.safetensors")
     assert whole.keys() == again.keys() and all(np.array_equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(toy, encoder_folder, drtools, tmp_path, monkeypatch):
+    import signal
+
+    from drtools.training import refresh
+
+    words = command(toy, encoder_folder, tmp_path / "out", "--steps", "8", "--refresh-every-steps", "4")
+    plain, chunks = refresh.encode_tokens, []
+
+    def stopped(*inputs):
+        chunks.append(inputs)
+        if len(chunks) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        plain(*inputs)
+
+    monkeypatch.setattr(refresh, "CHUNK", 10)
+    monkeypatch.setattr(refresh, "encode_tokens", stopped)
+    assert drtools(*words).status == 143 and len(chunks) == 2
+    assert json.loads((tmp_path / "out.partial/state.json").read_text())["step"] == 4
+    monkeypatch.setattr(refresh, "encode_tokens", plain)
+    again = drtools(*words)
+    assert again.status == 0 and "continuing" in again.err
+    assert drtools(*command(toy, encoder_folder, tmp_path / "whole", "--steps", "8", "--refresh-every-steps", "4")).status == 0
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "whole"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_strict_is_not_passed_by_saying_it_again(toy, encoder_folder, drtools, tmp_path):
+    words = command(toy, encoder_folder, tmp_path / "out", "--steps", "5", "--max-query-tokens", "3", "--strict", "--dev-qrels", toy.qrels)
+    for _ in range(2):
+        outcome = drtools(*words)
+        assert outcome.status == 2 and "longer than their limit and were cut" in outcome.err, outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--alpha", "-3"], "--alpha -3: expected a weight above 0"), (["--refresh-every-steps", "2", "--hard-negatives", "0"], "none of what is mined"), (["--refresh-ranks", "5-2"], "--refresh-ranks 5-2"),
+    (["--weight", "0.001"], "an epoch would visit none"), (["--weight", "nan"], "--weight nan: expected"), (["--negatives", "own", "--refresh-every-steps", "2", "--refresh-ranks", "300-400"], "no query has a negative among these ranks")])
+def test_what_nothing_can_be_learnt_from_is_refused(toy, encoder_folder, drtools, tmp_path, words, said):
+    outcome = drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "30", *words))
+    assert outcome.status == 2 and said in outcome.err and "internal" not in outcome.err, outcome.err
+
+
+def test_fewer_negatives_than_are_drawn_are_counted(toy, encoder_folder, drtools, tmp_path):
+    outcome = drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "1", "--hard-negatives", "9"))
+    assert outcome.status == 0 and "20 examples have fewer negatives of their own than the 9 to draw" in outcome.err, outcome.err
