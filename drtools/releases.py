@@ -60,7 +60,7 @@ def pinned(name: str, seen: dict[Path, Path]) -> str:
 
 
 def publish(folders: list[Path], link: Path, keep: int) -> Published:
-    """Make a version of finished folders and let `link` name it; keep it and the latest `keep` - 1 others.
+    """Make a version of finished folders and let `link` name it; keep it, the one that it named before, and the latest others, `keep` in all.
 
     The same folders again are the version that is there. Files are hard links where the file system allows, else copies. UserError for
     a folder that is not finished or was changed since, and for a `link` that is something else.
@@ -71,10 +71,11 @@ def publish(folders: list[Path], link: Path, keep: int) -> Published:
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
             shutil.rmtree(rest)  # of a process that died
         version = _own_version(folders, link) or _version_of(folders, link)
-        was_current = current_version(link) == version
+        before = current_version(link)
+        was_current = before == version
         if not was_current:
             _switch(link, version)
-        return Published(version, was_current, _remove_old(link, version, keep))
+        return Published(version, was_current, _remove_old(link, version, before, keep))
 
 
 def _own_version(folders: list[Path], link: Path) -> Path | None:
@@ -93,7 +94,11 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     identity = [[folder.name if len(folders) > 1 else "", {key: value for key, value in record.items() if key not in OF_THE_MAKING}] for folder, record in records.items()]
     fingerprint = manifest.digest(identity)
     known = [version for version in versions_of(link) if version.name.endswith(f"-{fingerprint[:12]}")]
-    return known[-1] if known else _add(records, link, fingerprint)
+    if not known:
+        return _add(records, link, fingerprint)
+    for folder, record in records.items():
+        _check_unchanged(folder, folder, record)
+    return known[-1]
 
 
 def _finished(folder: Path) -> dict:
@@ -155,8 +160,13 @@ def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
 def _take(folder: Path, record: dict, target: Path) -> None:
     """Bring a folder into a version, and check there that it is what its manifest says."""
     shutil.copytree(folder, target, copy_function=_link_or_copy)
-    content = [path for path in target.rglob("*") if path.is_file() and path != target / manifest.NAME]
-    if manifest.content_fingerprint(target, content) != record["fingerprint"]:
+    _check_unchanged(folder, target, record)
+
+
+def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
+    """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
+    content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
+    if manifest.content_fingerprint(where, content) != record["fingerprint"]:
         raise UserError(f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being replaced just now; make it again, then publish it")
 
 
@@ -178,10 +188,10 @@ def _switch(link: Path, version: Path) -> None:
     flush_to_disk(link.parent)
 
 
-def _remove_old(link: Path, current: Path, keep: int) -> list[Path]:
-    """Remove all versions but the current one and the latest others."""
-    others = [path for path in versions_of(link) if path != current]
-    removed = others[: max(0, len(others) - (keep - 1))]
+def _remove_old(link: Path, current: Path, before: Path | None, keep: int) -> list[Path]:
+    """Remove all versions but the current one, what was current `before`, which readers may still open, and the latest others."""
+    others = [path for path in versions_of(link) if path not in (current, before)]
+    removed = others[: max(0, len(others) - (keep - len({current, before} - {None})))]
     for path in removed:
         unfinished = path.with_name(path.name + UNFINISHED)  # half removed it is no version any more
         os.rename(path, unfinished)

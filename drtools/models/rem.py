@@ -171,6 +171,7 @@ def fold_rem(encoder: Encoder) -> None:
     ModernBERT's gated block has no room for that; there the adapter stays beside it.
     """
     family, settings = _family(encoder), encoder.rem
+    encoder.settings.folded_rem = encoder.rem_fingerprint
     if settings.lora_rank:
         merge_lora(encoder)
         for layer in _layers(encoder):
@@ -274,3 +275,5 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     encoder.rem_fingerprint = _fingerprint(folder)
+    if encoder.settings.folded_rem == encoder.rem_fingerprint:
+        raise UserError(f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say --model {encoder.folder} alone")

@@ -14,7 +14,7 @@ from drtools.errors import UserError
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"
-NO_VECTORS = (MASKED_HEAD, "working")  # folders of weights that make no vectors: that head, and a training's checkpoints while it writes its output
+NO_VECTORS = (MASKED_HEAD, "rem", "working")  # folders of weights that make no vectors: that head, a REM for other bodies, and a training's checkpoints while it writes its output
 SIDES = ("query", "document")
 LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -48,6 +48,7 @@ class EncoderSettings:
     lower_case: bool = False
     similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
     inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
+    folded_rem: str | None = None  # the fingerprint of a REM that is in the weights already
     pieces: dict[str, object] = field(default_factory=dict)  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
 
     @property
@@ -211,7 +212,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     ours = optional_json(folder / OURS)
     if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
         ours = {}
-    for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited", "pieces"):
+    for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited", "folded_rem", "pieces"):
         if name in ours:
             setattr(settings, name, ours[name])
     if pooling is not None:
@@ -258,4 +259,4 @@ def ours_as_json(settings: EncoderSettings) -> dict:
     """Return what drtools.json holds."""
     kept = dataclasses.asdict(settings)
     return {"kind": "encoder", **{name: kept[name] for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")},
-            **({"pieces": settings.pieces} if settings.pieces else {})}
+            **{name: kept[name] for name in ("folded_rem", "pieces") if kept[name]}}

@@ -78,7 +78,7 @@ class FolderEncoding:
                 id_file.write("".join(f"{text_id}\n" for text_id in part.ids).encode())
                 id_file.flush()
                 os.fsync(id_file.fileno())
-                self.work.save(done=start + len(part.ids), counts=self.counts, id_bytes=id_file.tell(), pieces=self.pieces.writer.written if self.pieces else 0)
+                self.work.save(done=start + len(part.ids), counts=self.counts, id_bytes=id_file.tell(), precision=self.computing.precision, pieces=self.pieces.writer.written if self.pieces else 0)
         if self.pieces:
             self.pieces.writer.finish()
         return self.counts

@@ -12,6 +12,7 @@ too), and encodes the others alone. On a processor the result is that of encodin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from typer import Option
@@ -40,6 +41,8 @@ def main(
     """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
     if (documents is None) == (queries is None):
         raise UserError("say either --documents CORPUS or --queries QUERIES")
+    if only and queries is None:
+        raise UserError("--only keeps queries of --queries; documents are all encoded")
     if pieces and documents is None:
         raise UserError("--pieces cuts --documents; queries have none")
     of_pieces = flags.names_of({"spans": spans}) + sizes.said
@@ -54,6 +57,8 @@ def main(
     if dry_run:
         return say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator, update, (sizes, spans) if pieces else None)
     with output.folder(folder) as work:
+        if "precision" in work.state:  # as it was begun, also on another device
+            compute = replace(compute, precision=work.state["precision"])
         computing = encoding.choose_computing(compute, batch_tokens)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
         if texts.side == "document":

@@ -72,6 +72,7 @@ class MaskedTraining(Task):
                   stride: int = 1) -> None:
         """Open the corpus and hold out its dev documents."""
         self.store, self.title_separator = open_store(corpus), title_separator
+        self.corpus_fingerprint = manifest.file_fingerprint(Path(local(self.store.corpus)))  # of what is read, whatever lies there when training ends
         usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
         longest = positions(self.encoder.body.config.to_dict()) or usual
         self.masker = Masker(self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride)
@@ -129,7 +130,7 @@ class MaskedTraining(Task):
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
         before = manifest.read_json(known).get("adapted_on", []) if known else []
         head_steps = min(self.run.step, self.head_steps)
-        return [*before, {"corpus": shown(self.store.corpus), "corpus_fingerprint": manifest.file_fingerprint(Path(local(self.store.corpus))), "documents": len(self.store),
+        return [*before, {"corpus": shown(self.store.corpus), "corpus_fingerprint": self.corpus_fingerprint, "documents": len(self.store),
                           "steps": self.run.step - head_steps, "head_steps": head_steps, "kept_step": kept_step}]
 
     def finish(self, **facts: object) -> None:

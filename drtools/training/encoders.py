@@ -103,7 +103,7 @@ class EncoderTraining(Task):
             if half.rem:
                 if self.student.train == "rem" and not self.side:
                     (self.work.path / REM_FOLDER).mkdir(exist_ok=True)
-                    save_rem(half, self.work.path / REM_FOLDER)
+                    half.rem_fingerprint = save_rem(half, self.work.path / REM_FOLDER)
                 fold_rem(half)
             elif self.student.lora_rank:
                 merge_lora(half)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drtools import __version__, console
+from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.dropout import use_own_dropout
 from drtools.retrieval.encoding import choose_computing
@@ -60,6 +61,8 @@ class Task:
         An `opening` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in place of the model: a
         module that holds it, and what else serves training alone.
         """
+        if measure is None and self.training.patience:
+            raise UserError(f"--patience {self.training.patience}: nothing is measured that it could wait for; say what to measure on (--dev-...), or leave it out")
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening
         self.run = Run(learner or self.model, steps, self.training, self.work, self.computing, self.world, self.parallel, self.start_counts)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import read_qrels, read_run
@@ -236,3 +237,30 @@ def test_what_mining_would_not_use_is_refused_and_what_it_cuts_is_said(made, drt
         assert outcome.status == 2 and said in outcome.err, outcome.err
     outcome = drtools(*base, "--qrels", made.qrels, "--vectors", made.folder / "documents", "--max-query-tokens", "3", "--precision", "fp32")
     assert outcome.status == 0 and "20 of 20 queries were cut" in outcome.err, outcome.err
+
+
+def test_an_encoding_goes_on_in_the_precision_that_it_was_begun_in(made, drtools, monkeypatch, tmp_path):
+    from drtools.output import Work
+
+    words = ["encode", "--model", made.model, "--documents", made.corpus, "--dtype", "float32", "--chunk", "20", "-o", tmp_path / "vectors"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    save, calls = Work.save, []
+
+    def stopping(self, **state):
+        save(self, **state)
+        calls.append(state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Work, "save", stopping)
+    assert drtools(*words).status == 130 and calls[0]["precision"] == "fp32"
+    monkeypatch.setattr(Work, "save", save)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    again = drtools(*words)
+    assert again.status == 0 and "continuing" in again.err and json.loads((tmp_path / "vectors/manifest.json").read_text())["precision"] == "fp32", again.err
+    assert drtools("encode", "--model", made.model, "--documents", made.corpus, "--precision", "fp32", "--dtype", "float32", "-o", tmp_path / "whole").status == 0
+    assert (tmp_path / "vectors/vectors.npy").read_bytes() == (tmp_path / "whole/vectors.npy").read_bytes()
+
+
+def test_documents_are_not_chosen_by_judgements(made, drtools):
+    outcome = drtools("encode", "--model", made.model, "--documents", made.corpus, "--only", made.qrels, "-o", made.folder / "some")
+    assert outcome.status == 2 and "--only keeps queries" in outcome.err, outcome.err

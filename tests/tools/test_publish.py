@@ -67,7 +67,7 @@ def test_the_current_and_the_latest_others_are_kept(tmp_path, monkeypatch, drtoo
     first = versions_of(Path("live"))[0]
     drtools("publish", first, "live")
     drtools("publish", finished(Path("c"), "x"), "live", "--keep", "2")
-    assert [path.name[:5] for path in versions_of(Path("live"))] == ["00005", "00006"]
+    assert [path.name[:5] for path in versions_of(Path("live"))] == ["00003", "00006"], "what was live a moment before stays for its readers"
     assert drtools("publish", "c", "live", "--keep", "1").status == 2
 
 
@@ -207,3 +207,12 @@ def test_a_tool_records_the_version_that_it_read(toy, encoder_folder, drtools, m
     drtools("publish", "vectors", "live")
     assert drtools("search", "--vectors", "live", "--queries", toy.queries, "-o", "a.run").status == 0
     assert manifest.read("a.run")["request"]["arguments"]["vectors"]["path"] == str(versions_of(Path("live"))[0])
+
+
+def test_a_folder_that_was_changed_since_it_was_published_is_refused(two, drtools):
+    assert drtools("publish", "a", "live").status == 0
+    place = next(path for path in Path("a").rglob("*.txt"))
+    place.unlink()  # the version's file of that name is a link to the same bytes
+    place.write_text("changed")
+    outcome = drtools("publish", "a", "live")
+    assert outcome.status == 2 and "its files are not those that its manifest tells of" in outcome.err, outcome.err

@@ -181,3 +181,17 @@ def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_pa
                   ["train-adore", *both, "--vectors", tmp_path / "vectors", "--queries", toy.queries, "--qrels", toy.qrels, "--steps", "1"]):
         refused = drtools(*words, "-o", tmp_path / "x")
         assert refused.status == 2 and "a pair of encoders, on which no REM can be put" in refused.err, refused.err
+
+
+def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_folder, dam, drtools, tmp_path):
+    assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "2")).status == 0
+    assert drtools("merge", "--body", dam, "--rem", tmp_path / "rem", "-o", tmp_path / "merged").status == 0
+    done = drtools("encode", "--body", tmp_path / "merged", "--rem", tmp_path / "rem", "--documents", toy.corpus, "-o", tmp_path / "twice")
+    assert done.status == 2 and "in its weights already, and would have it twice" in done.err, done.err
+    assert drtools(*command(toy, tmp_path / "merged", tmp_path / "second", "--steps", "2")).status == 0
+    assert drtools("encode", "--body", tmp_path / "merged", "--rem", tmp_path / "second", "--documents", toy.corpus, "-o", tmp_path / "vectors").status == 0, "another REM may go on top"
+
+
+def test_patience_needs_something_to_wait_for(toy, encoder_folder, drtools, tmp_path):
+    done = drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "2", "--patience", "2"))
+    assert done.status == 2 and "--patience 2: nothing is measured" in done.err, done.err
