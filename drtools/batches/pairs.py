@@ -57,6 +57,7 @@ class PairBatches:
         self.negatives, self.random_negatives = negatives, random_negatives
         self.shares, self.rank, self.beside = shares, rank, beside
         self.epoch_queries = self.visits.epoch_queries
+        self.same_queries = same_queries(sources)
 
     def __call__(self, step: int) -> PairBatch:
         """Draw the batch of a step, look up and tokenize this process's share of its texts."""
@@ -66,7 +67,7 @@ class PairBatches:
         return PairBatch(
             {"query": self._queries(visits[shares["query"][self.rank]]), "document": self.document_tokens(documents[shares["document"][self.rank]])},
             {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
-            relevant_among(visits, documents), owner,
+            relevant_among(visits, documents, self.same_queries), owner,
             np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(np.float32) if scored else None,
         )
 
@@ -89,13 +90,26 @@ class PairBatches:
         return Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents])) if self.beside else tokens
 
 
-def relevant_among(visits: Sequence[Visit], documents: Sequence[tuple[Source, int]]) -> np.ndarray:  # -> bool [B, C]
-    """Return which of the documents are positives of which visit's query."""
+def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[np.ndarray]]:
+    """Return the positives of each query that several sources over one corpus have, by (corpus, query id, text)."""
+    found: dict[tuple[int, str, str], list[np.ndarray]] = {}
+    stores = [id(source.store) for source in sources]
+    for source in sources:
+        if stores.count(id(source.store)) > 1:
+            for at, key in enumerate(zip(source.examples.query_ids, source.examples.queries, strict=True)):
+                found.setdefault((id(source.store), *key), []).append(source.examples.positives[at])
+    return {key: lists for key, lists in found.items() if len(lists) > 1}
+
+
+def relevant_among(visits: Sequence[Visit], documents: Sequence[tuple[Source, int]], same: dict[tuple[int, str, str], list[np.ndarray]]) -> np.ndarray:  # -> bool [B, C]
+    """Return which of the documents are positives of which visit's query; `same` are those of queries that stand in several sources."""
     columns: dict[tuple[int, int], list[int]] = {}
     for column, (source, document) in enumerate(documents):
         columns.setdefault((id(source.store), document), []).append(column)
     relevant = np.zeros((len(visits), len(documents)), bool)
     for row, (source, at, _) in enumerate(visits):
-        for document in source.examples.positives[at].tolist():
-            relevant[row, columns.get((id(source.store), document), [])] = True
+        key = (id(source.store), source.examples.query_ids[at], source.examples.queries[at])
+        for positives in same.get(key, [source.examples.positives[at]]):
+            for document in positives.tolist():
+                relevant[row, columns.get((id(source.store), document), [])] = True
     return relevant

@@ -54,6 +54,8 @@ def main(
             raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
     if mu is None and bool(dev_queries) == bool(dev_query_vectors) or dev_query_vectors and len(dev_query_vectors) != 2:
         raise UserError("mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by the second")
+    if corpus and not dev_answers:
+        raise UserError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
     if dev_answers and not corpus:
         raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
     if not dev_queries and encoder_flags != flags.EncoderFlags():
@@ -104,6 +106,9 @@ def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure
                for part, part_flags, path in zip(parts, flags_of_parts(encoder_flags), query_vectors or (None, None), strict=True)]
     texts = texts_to_tune_on(queries, sources[0], wanted, answers or qrels)
     found = candidates(joined, [query_id for query_id, _ in texts], tuple(source.encode(texts) for source in sources), device=sources[0].computing.device)
+    for name, words in (("truncated", "cut"), ("empty", "empty")):
+        count = max(source.noted[name] for source in sources)
+        console.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
     if answers:
         lists = {each.query_id: [parts[0].ids[row] for row in each.rows.tolist()] for each in found}
         wanted = judge(lists, wanted, open_store(corpus))

@@ -47,6 +47,8 @@ def main(
         raise UserError("--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or --loss-vectors decoded")
     if loss_vectors == "decoded" and not index:
         raise UserError("--loss-vectors decoded: an index is needed; say --index INDEX, or --loss-vectors exact")
+    if (nprobe or ef_search) and not index:
+        raise UserError("--nprobe and --ef-search are for a FAISS index; say --index INDEX, or leave them out: vectors are searched exactly")
     if refresh_every_steps and negatives != "static":
         raise UserError(f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of the two out")
     with output.folder(folder) as work:

@@ -153,3 +153,19 @@ def test_scores_that_nobody_should_learn_from_are_refused(toy, tmp_path, teacher
 def test_scores_of_a_retriever_are_accepted_if_said(toy, tmp_path):
     accepted = usable_examples(scored(toy, tmp_path, [None]), toy.queries, open_store(toy.corpus), Scores.ANY)
     assert accepted.scored_by is None and len(accepted.positive_scores.flat) == len(accepted.positives.flat)
+
+
+def test_what_is_relevant_to_a_query_in_another_file_is_no_negative_of_it(toy, encoder_folder):
+    from conftest import write_jsonl
+
+    store = open_store(toy.corpus)
+    one, other = (Source(usable_examples(write_jsonl(toy.folder / f"{name}.jsonl", examples), toy.queries, store), store) for name, examples in (
+        ("one", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}, {"query_id": "q5", "positives": ["d5"], "negatives": ["d6"]}]),
+        ("other", [{"query_id": "q1", "positives": ["d2"], "negatives": ["d7"]}, {"query_id": "q8", "positives": ["d8"], "negatives": ["d9"]}])))
+    made = batches([one, other], encoder_folder, batch_queries=4, negatives=1)
+    for step in range(3):
+        visits, drawn, documents, _ = made.draw(step)
+        relevant = made(step).relevant
+        for row, visit in enumerate(visits):
+            known = {"q1": {1, 2}, "q5": {5}, "q8": {8}}[visit.source.examples.query_ids[visit.at]]
+            assert relevant[row].tolist() == [document in known for _, document in documents]
