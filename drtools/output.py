@@ -16,11 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import orjson
-
 from drtools import __version__, console, manifest
 from drtools.errors import AlreadyDone, UserError, WorldError
-from drtools.formats.lines import open_for_writing, shown
+from drtools.formats.lines import open_for_writing
+from drtools.request import differences, request_in, same
 
 if TYPE_CHECKING:
     from drtools.flags import FileOutput, FolderOutput
@@ -127,52 +126,12 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _differences(then: dict, now: dict) -> str:
-    if then.get("tool") != now["tool"]:
-        return f"it is the work of {then.get('tool')}, this is {now['tool']}"
-    words = []
-    for name in sorted({*then["arguments"], *now["arguments"]}):
-        before, after = then["arguments"].get(name), now["arguments"].get(name)
-        if before == after:
-            continue
-        if isinstance(before, dict) and isinstance(after, dict) and before.get("path") == after.get("path"):
-            words.append(f"--{name.replace('_', '-')}: the content of {before.get('path')} has changed")
-        else:
-            words.append(f"--{name.replace('_', '-')}: {_word(before)} then, {_word(after)} now")
-    return "; ".join(words)
-
-
-def _word(value: object) -> str:
-    return shown(value["path"]) if isinstance(value, dict) and "path" in value else str(value)
-
-
-def _same(then: dict, now: dict) -> bool:
-    return _content(then) == _content(now)
-
-
-def _content(value: object) -> object:
-    """Return a request with each input reduced to its fingerprint, so that a moved file is still the same file."""
-    if isinstance(value, dict):
-        return value["fingerprint"] if value.get("fingerprint") else {key: _content(item) for key, item in value.items()}
-    return [_content(item) for item in value] if isinstance(value, list) else value
-
-
-def _request_in(path: Path) -> dict | None:
-    """Return the request that a manifest of ours tells of; None for another program's file of that name."""
-    try:
-        record = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError:
-        return None
-    request = record.get("request") if isinstance(record, dict) and "fingerprint" in record else None
-    return request if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request else None
-
-
 def _check_finished(work: Work) -> None:
     """Raise AlreadyDone if the target is this request's output, UserError if it is anything else that may not be replaced."""
     if not work.target.exists():
         return
     beside = manifest.beside(work.target)
-    then = _request_in(beside) if beside.exists() else None
+    then = request_in(beside) if beside.exists() else None
     if then is None:
         if work.target.is_dir() or not work.overwrite:
             advice = "move it away, or choose another -o" if work.target.is_dir() else "move it away, or --overwrite"
@@ -180,10 +139,10 @@ def _check_finished(work: Work) -> None:
         return
     if work.overwrite:
         return
-    if not _same(then, work.request):
+    if not same(then, work.request):
         if work.renew:
             return
-        raise UserError(f"{work.target}: made by another request ({_differences(then, work.request)}); choose another -o, or --overwrite")
+        raise UserError(f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or --overwrite")
     os.utime(work.target)  # Make compares times: this output is as new as the question
     raise AlreadyDone(f"{work.target}: already done, by this same request")
 
@@ -205,8 +164,8 @@ def _take_lock(work: Work) -> int:
 def _lacks_only_its_name(work: Work) -> bool:
     """Return whether an earlier process finished this very request and died before it could rename the folder."""
     complete = work.path / manifest.NAME
-    then = _request_in(complete) if complete.exists() else None
-    return then is not None and not work.overwrite and _same(then, work.request)
+    then = request_in(complete) if complete.exists() else None
+    return then is not None and not work.overwrite and same(then, work.request)
 
 
 def _open_partial(work: Work) -> None:
@@ -218,16 +177,16 @@ def _open_partial(work: Work) -> None:
         raise AlreadyDone(f"{work.target}: already done, by this same request")
     if written.exists() and not work.overwrite:
         then = manifest.read_json(written)
-        same = _same(then, work.request)
-        if not same and not work.renew:
-            raise UserError(f"{work.path}: begun by another request ({_differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
-        if same and (work.path / STATE).exists():
+        is_same = same(then, work.request)
+        if not is_same and not work.renew:
+            raise UserError(f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
+        if is_same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
             work.seconds_before = work.state.pop("worked_seconds", 0.0)
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
         others, complete = [path for path in work.path.iterdir() if path.name != LOCK], work.path / manifest.NAME
-        if others and not written.exists() and not (complete.exists() and _request_in(complete)):
+        if others and not written.exists() and not (complete.exists() and request_in(complete)):
             raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -300,7 +259,7 @@ def _may_be_dropped(work: Work) -> bool:
     if not work.path.exists() or (work.path / manifest.NAME).exists():
         return False
     if written.exists():
-        return _same(manifest.read_json(written), work.request)
+        return same(manifest.read_json(written), work.request)
     return all(path.name == LOCK for path in work.path.iterdir())
 
 

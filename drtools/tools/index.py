@@ -155,6 +155,6 @@ def measured_recall(path, opened, queries, depth, seed) -> dict:
     else:
         array = opened.array[np.sort(np.random.default_rng(seed).choice(len(opened.array), min(1000, len(opened.array)), replace=False))]
     depth = min(depth, len(opened.array))
-    value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.asarray(array, np.float32), depth)
+    value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.array(array, np.float32), depth)
     console.say(f"recall of the exact top {depth}: {value:.4f} ({len(array):,} {'queries' if queries else 'documents as queries'})")
     return {"depth": depth, "queries": len(array), "value": value}
