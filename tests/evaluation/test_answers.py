@@ -127,3 +127,11 @@ def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
     assert done.status == 2 and "--min-rel 2 with --answers" in done.err
     done = drtools("fuse", asked / "a.run", asked / "b.run", "--method", "linear", "--tune-answers", *answered, "--tune-measure", "R@100", "-o", asked / "fused.run")
     assert done.status == 2 and "measure R@100 with --answers" in done.err
+
+
+def test_dprs_answers_as_csv_writes_them(tmp_path):
+    (tmp_path / "qas.csv").write_text('who guards gold\t"[""Smaug\'s""]"\nwhere\t[\'Erebor\']\n')
+    assert read_answers(tmp_path / "qas.csv") == {"0": ["Smaug's"], "1": ["Erebor"]}
+    (tmp_path / "deep.csv").write_text("who\t" + "-" * 100_000 + "1\n")
+    with pytest.raises(UserError, match="deep.csv:1: no list of answers"):
+        read_answers(tmp_path / "deep.csv")

@@ -94,3 +94,8 @@ def test_quotes_of_csv_go_where_dprs_header_says_that_it_is_csv(tmp_path):
     assert documents(tmp_path / "bare.tsv") == [Document("1", '"', '"a" and "b"')], "no CSV: quotes within are not doubled"
     (tmp_path / "marco.tsv").write_text('7\t"a passage"\n')
     assert documents(tmp_path / "marco.tsv") == [Document("7", "", '"a passage"')]
+
+
+def test_a_mark_of_byte_order_before_dprs_header(tmp_path):
+    (tmp_path / "psgs.tsv").write_bytes(b'\xef\xbb\xbfid\ttext\ttitle\n1\t"he said ""yes"""\tA\n')
+    assert documents(tmp_path / "psgs.tsv") == [Document("1", "A", 'he said "yes"')]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from drtools.errors import UserError
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.heads import add_projection
 from drtools.retrieval.encoding import Computing, encode_texts
@@ -62,3 +63,20 @@ def test_the_seed_decides_the_weights(bert):
         add_projection(encoder, seed=seed)
     first, again, other = (encoder.head[0].weight for encoder in encoders)
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("asked", ["mean+cls", "cls+mean", "max+mean+cls+normalize"])
+def test_several_poolings_behind_a_head_are_read_back_in_their_order(bert, tmp_path, asked):
+    encoder = load_encoder(bert, pooling=asked)
+    add_projection(encoder)
+    save_encoder(encoder, tmp_path / "saved")
+    again = load_encoder(str(tmp_path / "saved"))
+    assert again.settings.pooling == encoder.settings.pooling
+    texts = ["fox hound", "otter heron badger salmon"]
+    before, after = (encode_texts(each.eval(), texts, "document", Computing("cpu", "fp32", 64))[0] for each in (encoder, again))
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_a_pooling_said_twice_is_refused(bert):
+    with pytest.raises(UserError, match="a kind stands twice"):
+        load_encoder(bert, pooling="cls+cls")

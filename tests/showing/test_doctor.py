@@ -104,3 +104,12 @@ def test_the_hub_is_asked_unless_it_is_set_offline(monkeypatch):
 def test_little_room_is_a_note(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "LITTLE_ROOM", 1e18)
     assert machine._room_in("here", tmp_path, "").state == "note"
+
+
+def test_an_address_that_is_none_is_a_note(drtools, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "mirror-without-scheme")
+    outcome = drtools("doctor")
+    assert said(outcome.out)["hub"][0] == "note" and "internal error" not in outcome.err, outcome.err

@@ -120,3 +120,17 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, drtools, content, said):
     assert outcome.status == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1
     (tmp_path / "empty").mkdir()
     assert "neither a manifest.json" in drtools("show", tmp_path / "empty").err
+
+
+def test_what_looks_like_another_kind_or_is_damaged_is_said(toy, encoder_folder, drtools, tmp_path):
+    (tmp_path / "queries.tsv").write_text("q1\twindows 10\nq2\tfox\n")
+    assert drtools("show", tmp_path / "queries.tsv").status == 0
+    (tmp_path / "mark.jsonl").write_bytes(b'\xef\xbb\xbf{"_id": "d1", "text": "fox"}\n')
+    assert drtools("show", tmp_path / "mark.jsonl").status == 0
+    shutil.copytree(encoder_folder, tmp_path / "foreign")
+    (tmp_path / "foreign/manifest.json").write_text('{"name": "x"}')
+    shutil.copytree(encoder_folder, tmp_path / "cut")
+    (tmp_path / "cut/model.safetensors").write_bytes(b"abc")
+    for name in ("foreign", "cut"):
+        outcome = drtools("show", tmp_path / name)
+        assert "internal error" not in outcome.err and (name == "foreign" or outcome.status == 2 and "not a whole safetensors file" in outcome.err), outcome.err

@@ -177,3 +177,25 @@ def test_what_nothing_can_be_learnt_from_is_refused(toy, encoder_folder, drtools
 def test_fewer_negatives_than_are_drawn_are_counted(toy, encoder_folder, drtools, tmp_path):
     outcome = drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "1", "--hard-negatives", "9"))
     assert outcome.status == 0 and "20 examples have fewer negatives of their own than the 9 to draw" in outcome.err, outcome.err
+
+
+def test_a_damaged_checkpoint_is_said_in_one_line(toy, encoder_folder, drtools, tmp_path, monkeypatch):
+    from drtools.training.gradients import Gradients
+
+    plain, steps = Gradients.of, []
+
+    def stopping(self, *inputs):
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return plain(self, *inputs)
+
+    words = command(toy, encoder_folder, tmp_path / "out", "--steps", "6", "--save-every-minutes", "0")
+    monkeypatch.setattr(Gradients, "of", stopping)
+    assert drtools(*words).status == 130
+    monkeypatch.setattr(Gradients, "of", plain)
+    next((tmp_path / "out.partial/working").glob("checkpoint-*")).write_bytes(b"")
+    outcome = drtools(*words)
+    assert outcome.status == 2 and "the checkpoint is damaged or gone" in outcome.err and "internal" not in outcome.err, outcome.err
+    overwritten = drtools(*words, "--overwrite")
+    assert overwritten.status == 0, overwritten.err
