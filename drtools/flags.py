@@ -11,7 +11,7 @@ from typer import Option
 from drtools import manifest
 from drtools.errors import UserError
 from drtools.formats.lines import local
-from drtools.releases import pinned
+from drtools.releases import current_version, pinned
 
 
 class Role(Enum):
@@ -145,7 +145,12 @@ def _role(parameter: Parameter) -> Role | None:
 
 
 def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
-    """Return the flags' values with each input behind a published link named by the version that the link names now."""
+    """Return the flags' values with each input behind a published link named by the version that the link names now.
+
+    Raises UserError for an output that is such a link: versions never change.
+    """
+    if current_version(Path(str(values.get("output")))):
+        raise UserError(f"{values['output']}: a published link; write to another -o, then publish that")
     seen: dict[Path, Path] = {}
 
     def pin(value: object) -> object:

@@ -108,7 +108,7 @@ class Work:
 
     def give_file_its_name(self) -> None:
         """Rename a file and the manifest that is written beside it; a process that died within this is finished by the next."""
-        beside = self.target.with_name(f"{self.target.name}.{manifest.NAME}")
+        beside = manifest.beside(self.target)
         data = self.path / (PACKED if self.target.name.endswith(".gz") else DATA)
         if data.exists():
             beside.unlink(missing_ok=True)
@@ -130,8 +130,7 @@ def _check_finished(work: Work) -> None:
     """Raise AlreadyDone if the target is this request's output, UserError if it is anything else that may not be replaced."""
     if not work.target.exists():
         return
-    beside = manifest.beside(work.target)
-    then = request_in(beside) if beside.exists() else None
+    then = request_in(manifest.beside(work.target))
     if then is None:
         if work.target.is_dir() or not work.overwrite:
             advice = "move it away, or choose another -o" if work.target.is_dir() else "move it away, or --overwrite"
@@ -163,8 +162,7 @@ def _take_lock(work: Work) -> int:
 
 def _lacks_only_its_name(work: Work) -> bool:
     """Return whether an earlier process finished this very request and died before it could rename the folder."""
-    complete = work.path / manifest.NAME
-    then = request_in(complete) if complete.exists() else None
+    then = request_in(work.path / manifest.NAME)
     return then is not None and not work.overwrite and same(then, work.request)
 
 
@@ -185,8 +183,8 @@ def _open_partial(work: Work) -> None:
             work.seconds_before = work.state.pop("worked_seconds", 0.0)
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
-        others, complete = [path for path in work.path.iterdir() if path.name != LOCK], work.path / manifest.NAME
-        if others and not written.exists() and not (complete.exists() and request_in(complete)):
+        others = [path for path in work.path.iterdir() if path.name != LOCK]
+        if others and not written.exists() and not request_in(work.path / manifest.NAME):
             raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -228,14 +226,18 @@ def file(output: "FileOutput") -> Iterator[Work]:
 
 def _finish_naming(work: Work) -> None:
     """Give a file its name that an earlier process had finished but for that, whoever asked for it."""
-    complete = work.path / manifest.NAME
-    if complete.exists():
+    if _is_a_finished_file(work.path):
         lock = _take_lock(work)
         try:
-            if complete.exists():
+            if _is_a_finished_file(work.path):
                 work.give_file_its_name()
         finally:
             os.close(lock)
+
+
+def _is_a_finished_file(partial: Path) -> bool:
+    """Return whether a folder holds a file's work, done and its manifest written: not a folder's, nor anything of others."""
+    return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
 
 
 @contextmanager

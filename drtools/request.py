@@ -40,10 +40,10 @@ def _content(value: object) -> object:
 
 
 def request_in(path: Path) -> dict | None:
-    """Return the request that a manifest of ours tells of; None for another program's file of that name."""
+    """Return the request that a manifest of ours tells of; None for another program's file of that name, or none."""
     try:
         record = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError:
+    except (FileNotFoundError, orjson.JSONDecodeError):
         return None
     request = record.get("request") if isinstance(record, dict) and "fingerprint" in record else None
     return request if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request else None

@@ -272,3 +272,27 @@ def test_what_is_one_processs_work_is_refused_to_several(toy, encoder_folder, dr
     more = {"encode": ["--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "v"], "eval": ["--qrels", toy.qrels, "x.run"], "index": ["--lucene", toy.corpus, "-o", tmp_path / "v"]}
     outcome = drtools(*words, *more[words[0]])
     assert outcome.status == 2 and f"{words[0]} is one process's work, and 2 were started" in outcome.err and not (tmp_path / "v").exists(), outcome.err
+
+
+def test_a_file_takes_no_folders_work_and_nothing_of_others_for_its_own(tmp_path, drtools):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.run").write_text("q1 Q0 d1 1 2 x\n")
+    ours = '{"request": {"tool": "encode", "arguments": {}}, "fingerprint": "x"}'
+    for name, record in (("folder", ours), ("foreign", '{"name": "an app"}')):
+        partial = tmp_path / f"{name}.partial"
+        partial.mkdir()
+        (partial / "manifest.json").write_text(record)
+        (partial / "vectors.npy").write_text("hours of work")
+    outcome = drtools("fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "foreign")
+    assert outcome.status == 2 and (tmp_path / "foreign.partial/vectors.npy").read_text() == "hours of work", outcome.err
+    assert drtools("fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "folder").status == 0
+    assert read_run(tmp_path / "folder") and json.loads((tmp_path / "folder.manifest.json").read_text())["tool"] == "fuse", "not the manifest of vectors"
+
+
+def test_what_was_published_is_not_written_to(toy, encoder_folder, drtools, tmp_path):
+    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o"]
+    assert drtools(*words, tmp_path / "v").status == 0 and drtools("publish", tmp_path / "v", tmp_path / "live").status == 0
+    before = (tmp_path / "live/manifest.json").read_bytes()
+    outcome = drtools(*words, tmp_path / "live", "--max-document-tokens", 9, "--overwrite")
+    assert outcome.status == 2 and "a published link" in outcome.err, outcome.err
+    assert (tmp_path / "live").is_symlink() and (tmp_path / "live/manifest.json").read_bytes() == before

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from drtools.batches.dark import Special, asked_text, dark_text_for, is_cut, reinforced_tokens, special_of_encoder
+from drtools.batches.dark import Special, asked_text, dark_text, is_cut, reinforced_tokens, special_of_encoder
 from drtools.batches.tokens import Tokens, prepare, tokenize, tokenize_prepared
 from drtools.batches.visits import Source, Visit, Visits, draw
-from drtools.formats.dark import KINDS
+from drtools.formats.dark import KINDS, documents_of
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class AdamBatches:
         if isinstance(row, int):
             return prepare(source.text(row), document), False
         item = row.item(source.store.ids_at)
-        return dark_text_for(document, item, source.examples.query_ids[visit.at], source.text_of, self.special), is_cut(item, lambda each: prepare(source.text_of(each), document), self.special)
+        texts = {each: prepare(source.text_of(each), document) for each in documents_of(item)}
+        return dark_text(item, source.examples.query_ids[visit.at], texts.get, self.special), is_cut(item, texts.get, self.special)
 
     def _asked(self, visit: Visit, listed: Listed) -> Pairs:
         source = visit.source

@@ -55,6 +55,11 @@ class Lists:
         dtype = np.dtype(kind)
         return cls(np.frombuffer(flat, dtype) if flat else np.empty(0, dtype), np.frombuffer(starts, np.int64))
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many each list holds [N]."""
+        return np.diff(self.starts)
+
     def __getitem__(self, at: int) -> np.ndarray:
         return self.flat[self.starts[at] : self.starts[at + 1]]
 

@@ -40,7 +40,7 @@ def parse_object(line: bytes, path: str | Path, number: int) -> dict:
     """Parse one line as a JSON object."""
     decode(line, path, number)
     try:
-        record = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise UserError(f"{shown(path)}:{number}: not JSON ({error}); expected one object a line") from None
     if not isinstance(record, dict):
@@ -75,7 +75,7 @@ def _text(value: object, key: str, path: str | Path, number: int) -> str:
 
 def _looks_like_json(first_line: bytes) -> bool:
     """Tell JSONL from TSV by the first line; one that is neither is reported as JSON."""
-    return first_line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b'"') or b"\t" not in first_line
+    return first_line.lstrip()[:1] in (b"{", b"[", b'"') or b"\t" not in first_line
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
@@ -85,7 +85,7 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
     for number, line in read_lines(path):
         if is_json is None:
             is_json = _looks_like_json(line)
-            if not is_json and line.removeprefix(b"\xef\xbb\xbf").split(b"\t")[0] == b"id":
+            if not is_json and line.split(b"\t")[0] == b"id":
                 quoted = True  # DPR's psgs_w100.tsv begins with `id text title`, and is quoted as CSV is
                 continue
         if is_json:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ def open_bytes(path: str | Path) -> BinaryIO:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line without its end); lines of white space alone are left out.
+    """Yield (line number from 1, line without its end); lines of white space alone, and a byte-order mark before the first, are left out.
 
     Raises UserError with file:line for a gzip file that is cut short or damaged.
     """
@@ -61,6 +62,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             for line in stream:
                 number += 1
                 line = line.rstrip(b"\r\n")
+                if number == 1:
+                    line = line.removeprefix(BOM_UTF8)
                 if line and not line.isspace():
                     yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:

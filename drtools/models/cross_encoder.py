@@ -131,9 +131,9 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     if model.config.num_labels > 2:
         raise UserError(f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with two of which the second is for relevant")
     model.config.pad_token_id = tokenizer.pad_token_id
-    ours = optional_json(folder / OURS)
     if seed is not None and model.config.num_labels == 2:
         _make_one_of_two(model, name)
+    ours = optional_json(folder / OURS)
     ours = ours if ours.get("kind") == KIND else {}
     known = [length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7]
     encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))

@@ -165,16 +165,15 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
 
     if not len(rows):
         return np.empty((0, index.d), np.float32)
-    keeps_none = f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves (--vectors), or an index without fs"
-    if _of_type(index, faiss.IndexIVFFastScan) and not isinstance(faiss.downcast_index(index), faiss.IndexRefine):
-        raise UserError(keeps_none)  # FAISS would end the process
     try:
+        if _of_type(index, faiss.IndexIVFFastScan) and not isinstance(faiss.downcast_index(index), faiss.IndexRefine):
+            raise RuntimeError  # FAISS would end the process
         for part in _of_type(index, faiss.IndexIVF):
             if part.direct_map.type == faiss.DirectMap.NoMap:
                 part.make_direct_map()
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
-        raise UserError(keeps_none) from None
+        raise UserError(f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves (--vectors), or an index without fs") from None
 
 
 def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:

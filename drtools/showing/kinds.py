@@ -38,7 +38,6 @@ def _kind_of_lines(path: Path) -> str:
     number, line = next(read_lines(path), (1, b""))
     if not line:
         raise UserError(f"{path}: found no line in it; show takes JSONL, TSV, TREC's forms, and what a tool here made")
-    line = line.removeprefix(b"\xef\xbb\xbf")
     if line.startswith(b"{"):
         try:
             keys = orjson.loads(line).keys()

@@ -80,7 +80,8 @@ class EncoderTraining(Task):
     def pair_batches(self, sources: list[Source], **settings: object) -> PairBatches:
         """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
         wanted = 0 if settings.get("random_negatives") else settings.get("negatives", 0)
-        short = sum(int(((0 < (counts := np.diff(source.examples.negatives.starts))) & (counts < wanted)).sum()) for source in sources)
+        counts = np.concatenate([source.examples.negatives.lengths for source in sources])
+        short = int(((counts > 0) & (counts < wanted)).sum())
         console.notice(short, f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with those")
         return PairBatches(sources, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
                            shares=self.world.shares, rank=self.world.rank, **settings)

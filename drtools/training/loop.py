@@ -68,13 +68,11 @@ class Run:
         self.start_loss: float | None = None
         self.steps_without_gradient = 0
         self.refreshed: str | None = None
-        read_before: dict[str, int] = {}
         if work.state:
             self._restore()
-            read_before = work.state.get("read_at_all", {})
         self.log = Log(work.path / LOG, work.state.get("log_bytes", 0), flags.tensorboard, self.step + 1 if work.state else 0) if world.is_first else None
         self.meter = Meter(model, computing, world)
-        self.meter.read_at_all.update(read_before)
+        self.meter.read_at_all.update(work.state.get("read_at_all", {}))
         self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
 
     def seconds(self) -> float:

@@ -84,7 +84,7 @@ class MinedAnew:
         mined = Lists.of(
             list(choose_negatives(query_id, dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)), set(positives.tolist()), None, flags, removed))
             for query_id, positives, row_scores, row_numbers in zip(examples.query_ids, examples.positives, scores, rows, strict=True))
-        without = int((np.diff(mined.starts) == 0).sum())
+        without = int((mined.lengths == 0).sum())
         if without == len(mined):
             raise UserError(f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} documents; say others")
         console.notice(without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}")
