@@ -21,7 +21,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
     Lines are read one by one; an array is read whole, which takes one to five times the file's size in memory.
     """
     _, first = next(read_lines(path), (0, b""))
-    yield from _array_items(path) if first.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"[") else read_json_lines(path)
+    yield from _array_items(path) if first.lstrip().startswith(b"[") else read_json_lines(path)
 
 
 def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
