@@ -52,7 +52,7 @@ def test_what_was_made_elsewhere_is_not_made_again(beir, other):
     words = [f"SOURCE={other}", "SOURCE_DAM=a", "DAM=b", "REM=c", "TEACHER=d"]
     made = outputs(printed(f"DATA={beir}", *words, folder=beir))
     assert not {"source-dam", "dam", "ddr", "teacher"} & set(made)
-    assert (made["ddr-vectors"][1]["body"], made["ddr-vectors"][1]["rem"], made["adam-scored.jsonl"][1]["teacher"]) == ("b", "c", ["d"])
+    assert (made["ddr-vectors"][1]["body"], made["ddr-vectors"][1]["rem"], *made["adam-scored.jsonl"][1]["teacher"]) == ("b", "c", "d")
     made = outputs(printed(f"DATA={beir}", *words, "DISTILLED=e", folder=beir))
     assert "adam" not in made and "adam-scored.jsonl" not in made and made["adore"][1]["rem"] == "e"
 

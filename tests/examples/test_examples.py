@@ -11,7 +11,7 @@ def test_each_example_runs_small_by_commands_that_the_tools_take(beir):
     values = [parsed(words) for words in commands]
     made = [value["output"] for value in values if "output" in value]
     assert {path.split("/")[1] for path in made} == FOLDERS - {"retrain", "star-adore"}, "star-adore works in star's folder"
-    assert not [value for words, value in zip(commands, values, strict=True) if value.get("teacher") and value["teacher"] != ["small/teacher/ranker"]]
+    assert not [value for words, value in zip(commands, values, strict=True) if value.get("teacher") and list(value["teacher"]) != ["small/teacher/ranker"]]
     assert max(value["steps"] or 0 for value in values if "steps" in value) <= 24, "minutes"
 
 

@@ -46,8 +46,10 @@ def test_any_lists_give_what_a_naive_loop_gives_in_its_order(seed):
     weights = [1.0, generator.choice([0.0, 0.3, 100.0]), generator.random()]
     everything, by_rank = {}, {}
     for name in {name for scores in lists for name in scores}:
-        everything[name] = sum(weight * scores.get(name, min(scores.values(), default=0.0)) for weight, scores in zip(weights, lists, strict=True))
-        by_rank[name] = sum(weight * (1 / (60 + list(scores).index(name) + 1)) for weight, scores in zip(weights, lists, strict=True) if name in scores)
+        everything[name] = by_rank[name] = 0.0
+        for weight, scores in zip(weights, lists, strict=True):  # not sum(), which Python 3.12 and later round otherwise
+            everything[name] += weight * scores.get(name, min(scores.values(), default=0.0))
+            by_rank[name] += weight * (1 / (60 + list(scores).index(name) + 1)) if name in scores else 0.0
     for parts, expected in ((scores_of(lists, "none", "lowest"), everything), (reciprocal_ranks(lists), by_rank)):
         for depth in (5, 99):
             assert list(weigh(parts, weights, depth).items()) == list(rank(expected).items())[:depth]
