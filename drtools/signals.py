@@ -4,6 +4,7 @@ That one came is remembered: a library may make another error of the one that a 
 interpreter drops it (in a finalizer, or as a weak reference's callback runs) it is raised once more.
 """
 
+import atexit
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,13 +22,14 @@ def listen() -> None:
     """Let the signals that stop a tool raise KeyboardInterrupt and Terminated; one that its parent has it ignore stays ignored."""
     _came.clear()
     _handle(_raise)
+    atexit.register(_raise_no_more)
     sys.unraisablehook = _raising_later(sys.unraisablehook)
 
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
     """Let signals only be noted, in the list that this gives; one that came and was dropped is noted."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _raise_no_more()
     asked = [*_came]
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -68,11 +70,18 @@ def _raise_again(number: int, frame: FrameType | None) -> None:
     raise error_of(_came[0])
 
 
+def _raise_no_more() -> None:
+    """Forget what was to be raised again; as the interpreter ends, its handler is gone and SIGALRM would kill the process."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _raising_later(otherwise: Callable) -> Callable:
     """Return a hook for what the interpreter drops: a signal's error is raised a little later, all else is left to the hook before."""
 
     def dropped(what: "sys.UnraisableHookArgs") -> None:
         if _came and isinstance(what.exc_value, type(error_of(_came[0]))):
+            if sys.is_finalizing():
+                return
             signal.signal(signal.SIGALRM, _raise_again)
             signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_THE_NEXT)
         else:

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -93,3 +95,23 @@ def test_what_a_parent_has_ignored_stays_ignored():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert asked == [signal.SIGTERM] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_signal_that_is_dropped_as_the_tool_ends_leaves_its_status():
+    words = """
+import os, signal, sys, time
+from drtools import signals
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+signals.listen()
+Finalized()
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.2)
+slow = Slow()
+sys.exit(143)
+"""
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "")
