@@ -15,22 +15,27 @@ def last(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
     return states[torch.arange(len(states), device=states.device), mask.shape[1] - 1 - from_the_end]
 
 
+def summed(states: Tensor, weights: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
+    """Sum over the tokens by weight; not as a product of matrices, which for one text alone has other last bits on some processors."""
+    return (states * weights.unsqueeze(-1)).sum(dim=1)
+
+
 def mean(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
     """Average over the tokens that count."""
     weights = mask.to(states.dtype)
-    return torch.einsum("btd,bt->bd", states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    return summed(states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
 
 
 def mean_sqrt(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
     """Sum over the tokens that count, divided by the square root of their number."""
     weights = mask.to(states.dtype)
-    return torch.einsum("btd,bt->bd", states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9).sqrt()
+    return summed(states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9).sqrt()
 
 
 def weighted_mean(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
     """Average with each token's position, from 1, as its weight."""
     weights = mask.to(states.dtype) * torch.arange(1, mask.shape[1] + 1, device=states.device, dtype=states.dtype)
-    return torch.einsum("btd,bt->bd", states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    return summed(states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
 
 
 def maximum(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]

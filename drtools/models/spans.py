@@ -42,6 +42,13 @@ class Spans:
         """The length of a row."""
         return (1 + self.passages + self.sentences) * self.encoder.dimension
 
+    def to(self, device: str) -> Spans:
+        """Move the encoder and the graph to a device."""
+        for module in (self.encoder, self.graph):
+            if module is not None:
+                module.to(device)
+        return self
+
     def __call__(self, token_ids: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
         """Return float32 rows; a span is (first token, token after the last), the first of a text the whole of it."""
         hidden, seen = states_before_last(self.body, token_ids, mask)
@@ -114,8 +121,9 @@ def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
     The scores of its query are the same for all spans, and are made once. Products are over `LEAST_ROWS` rows and more, so that a document's
     numbers are the same bits whatever is in the batch.
     """
-    count = spans.shape[1]
-    spans = torch.cat([spans, spans[:, :1].expand(-1, max(0, LEAST_ROWS - count), -1)], dim=1)
+    missing = -(-LEAST_ROWS // spans.shape[1]) - len(spans)
+    if missing > 0:  # by the last document again
+        return attended(layer, *(torch.cat([part, part[-1:].expand(missing, -1, -1)]) for part in (hidden, spans)))[:-missing]
     attention = layer.attention.self
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
@@ -127,7 +135,7 @@ def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
     scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)
     shares = attention.dropout(scores.softmax(dim=-1)).to(value.dtype)  # [B, H, K, T]
     context = (shares @ value).transpose(1, 2).flatten(2)
-    return layer.feed_forward_chunk(layer.attention.output(context, first))[:, :count]
+    return layer.feed_forward_chunk(layer.attention.output(context, first))
 
 
 def averaged(states: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
