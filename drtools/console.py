@@ -137,17 +137,19 @@ class Progress:
         return (getattr(until, what) - getattr(since, what)) / max(until.time - since.time, 1e-9)
 
     def _details(self) -> list[str]:
-        """Return time left, rate and numbers in words, the most important first."""
+        """Return time left, rate and numbers in words, the most important first; no rate and no time left before there is news of both."""
+        numbers = [f"{name.replace('_', ' ')} {_as_word(value)}" for name, value in self.numbers.items() if name != "tokens"]
+        if not self.is_settled():
+            return numbers
         rate = self.rate()
         left = [f"{seconds_as_words((self.total - self.done) / rate)} left"] if self.total and rate > 0 else []
-        numbers = {name: value for name, value in self.numbers.items() if name != "tokens"}
         tokens = [f"{rate_as_words(self.rate('tokens'))} tokens/s"] if "tokens" in self.numbers else []
-        return [*left, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *(f"{name.replace('_', ' ')} {_as_word(value)}" for name, value in numbers.items())]
+        return [*left, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *numbers]
 
     def live_line(self, width: int, ascii_only: bool) -> str:
-        """Return the line for a terminal of `width` columns; no rate and no time left before there is news of both."""
+        """Return the line for a terminal of `width` columns."""
         count = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,} {self.unit}"
-        return progress_line(width, self.description, count, self.done / self.total if self.total else None, self._details() if self.is_settled() else [], ascii_only)
+        return progress_line(width, self.description, count, self.done / self.total if self.total else None, self._details(), ascii_only)
 
     def _line(self) -> None:
         if _settings["log_json"]:

@@ -1,8 +1,7 @@
 """Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
 
 The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or with
-`--renew` replaced.
-A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
+`--renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
 """
 
 import datetime
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from drtools.flags import FileOutput, FolderOutput
 
 STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
+BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves
 
 
 class Work:
@@ -184,7 +184,7 @@ def _open_partial(work: Work) -> None:
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
         others = [path for path in work.path.iterdir() if path.name != LOCK]
-        if others and not written.exists() and not request_in(work.path / manifest.NAME):
+        if {path.name for path in others} - BEGUN and not written.exists() and not request_in(work.path / manifest.NAME):
             raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -262,7 +262,7 @@ def _may_be_dropped(work: Work) -> bool:
         return False
     if written.exists():
         return same(manifest.read_json(written), work.request)
-    return all(path.name == LOCK for path in work.path.iterdir())
+    return {path.name for path in work.path.iterdir()} <= BEGUN
 
 
 def _follow(output: "FolderOutput") -> Work:

@@ -21,11 +21,15 @@ def said(capsys) -> list[str]:
 def test_progress_is_a_plain_line_now_and_then(capsys, monkeypatch):
     console.configure("test")
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with console.progress("encoding", 200, "documents", done=50) as progress:
+        now[0] = 40.0  # most of them before the first text was begun: no rate of that is told
         progress.advance(50, loss=0.5)
         assert progress.done == 100
-    (line,) = said(capsys)
-    assert re.fullmatch(r"encoding: 100 of 200 documents  50%  \S+ s left  [\d,.]+ documents/s  loss 0.5", line)
+        now[0] = 42.0
+        progress.advance(25, loss=0.25)
+    assert said(capsys) == ["encoding: 100 of 200 documents  50%  loss 0.5", "encoding: 125 of 200 documents  62%  3 s left  25 documents/s  loss 0.25"]
 
 
 def test_json_lines_hold_what_words_say(capsys, monkeypatch):

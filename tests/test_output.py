@@ -274,6 +274,18 @@ def test_what_is_one_processs_work_is_refused_to_several(toy, encoder_folder, dr
     assert outcome.status == 2 and f"{words[0]} is one process's work, and 2 were started" in outcome.err and not (tmp_path / "v").exists(), outcome.err
 
 
+@pytest.mark.parametrize("left", [[], ["lock"], ["lock", "request.json.new"]], ids=["nothing", "lock", "half a request"])
+def test_what_a_process_left_that_died_at_once_is_begun_again(tmp_path, left):
+    for name in ("done", "failed"):
+        (tmp_path / f"{name}.partial").mkdir()
+        for part in left:
+            (tmp_path / f"{name}.partial" / part).write_text("{")
+    make_folder(tmp_path / "done")
+    with pytest.raises(UserError, match="wrong"), output.folder(flags_for(FolderOutput, tmp_path / "failed")):
+        raise UserError("wrong")
+    assert os.listdir(tmp_path) == ["done"] and sorted(os.listdir(tmp_path / "done")) == ["data.txt", "manifest.json"]
+
+
 def test_a_file_takes_no_folders_work_and_nothing_of_others_for_its_own(tmp_path, drtools):
     for name in ("a", "b"):
         (tmp_path / f"{name}.run").write_text("q1 Q0 d1 1 2 x\n")
