@@ -18,10 +18,26 @@ def choose_device(name: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = kind_of(name)
     if kind not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
+        raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or cuda:0,cuda:1")
     if kind == "cuda" and not torch.cuda.is_available() or kind == "mps" and not torch.backends.mps.is_available():
         raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
+    number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
+    if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):
+        raise UserError(f"--device {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; say one of them")
     return name
+
+
+def choose_devices(name: str) -> list[str]:
+    """Return the devices that `name` lists by commas; `cuda:all` lists every GPU. UserError where several are not different GPUs."""
+    import torch
+
+    if name == "cuda:all":
+        choose_device("cuda")
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    names = [part.strip() for part in name.split(",")]
+    if len(names) > 1 and (len(set(names)) < len(names) or not all(part.startswith("cuda:") for part in names)):
+        raise UserError(f"--device {name}: several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is all of them")
+    return [choose_device(part) for part in names]
 
 
 def kind_of(device: str) -> str:

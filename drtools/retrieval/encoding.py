@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,9 +18,11 @@ from drtools.batches.by_length import batches_by_length, batches_of_one_length
 from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import Terminated, UserError
 from drtools.models.attention import use_sliced_attention
-from drtools.models.device import choose_device, choose_precision, kind_of, set_threads
+from drtools.models.copies import Copies
+from drtools.models.device import choose_devices, choose_precision, kind_of, set_threads
 from drtools.models.dropout import seeded
 from drtools.models.encoder import Encoder, load_encoder
+from drtools.models.heads import LEAST_ROWS
 from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import fold_rem
@@ -34,8 +37,7 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
 CHUNK = {"cpu": 2048, "cuda": 16384, "mps": 16384}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
 # oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
 KEPT_SHAPES = "16"
-# torch multiplies 1 to 3 float32 rows by another kernel than 4 and more, whose sums differ in their last bits; 16 to be sure [ours]
-LEAST_TOKENS = 16
+LEAST_TOKENS = LEAST_ROWS  # a text's tokens are rows of the body's products
 
 
 class Computing(NamedTuple):
@@ -45,6 +47,7 @@ class Computing(NamedTuple):
     precision: str
     batch_tokens: int
     autocast: bool = False  # for float32 weights that are being trained
+    copies: Copies = Copies(())  # on further devices
 
     @property
     def kind(self) -> str:
@@ -52,19 +55,26 @@ class Computing(NamedTuple):
         return kind_of(self.device)
 
     @property
+    def count(self) -> int:
+        """How many devices there are."""
+        return 1 + len(self.copies.devices)
+
+    @property
     def in_training(self) -> Computing:
         """The same, for a model that is being trained."""
         return self._replace(autocast=self.precision == "bf16")
 
 
-def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None) -> Computing:
-    """Settle the device, the precision, the processor threads and the tokens in a batch."""
+def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, several: bool = False) -> Computing:
+    """Settle the device, the precision, the processor threads and the tokens in a batch; `several` devices are refused unless said."""
     set_threads(flags.threads)
-    device = choose_device(flags.device)
+    device, *others = choose_devices(flags.device)
+    if others and not several:
+        raise UserError(f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here")
     precision = choose_precision(flags.precision, device)
     if precision == "bf16" and choose_precision("auto", device) != "bf16":
         console.say(f"note: --precision bf16: this device ({device}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")
-    return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)])
+    return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
 
 
 def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | None = None) -> Encoder | EncoderPair:
@@ -77,6 +87,8 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     folder = resolve(name)
     if is_lexical(folder):
+        if computing.copies.devices:
+            raise UserError(f"{name}: a lexical encoder computes on one device; say --device cpu, or one GPU")
         return _load_lexical(folder, flags, computing, side)
     encoder = load_encoder(str(side_folder(folder, side) if side and not flags.rem else folder), flags.pooling, flags.trust_remote_code, rem=flags.rem)
     for needed in (side,) if side else SIDES:
@@ -136,19 +148,33 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
     """Encode tokenized texts into rows of `into` [N, D]; `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
 
     On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product, and
-    vectors do not depend on the number of cores. With `one_length` a batch there has texts of one length: then a text's vector
-    is the same, bit for bit, whatever else is encoded, for products over 4 rows and more add up each row alike. `seed_of` says what the
-    dropout of the batch of a number is drawn by, for an encoder in training mode with dropout of our own.
+    vectors do not depend on the number of cores. Of several GPUs each takes the next batch with its own copy of the encoder.
+    With `one_length` a processor's batch has texts of one length: then a text's vector is the same, bit for bit, whatever else is
+    encoded, for products of `LEAST_ROWS` rows and more add up each row alike (but bfloat16 by AMX, in an order that the number of
+    rows decides). `seed_of` says what the dropout of the batch of a number is drawn by, for an encoder in training mode with dropout of our own.
     """
     lengths = tokens.lengths
     on_processor = computing.device == "cpu"
     batches = list((batches_of_one_length if one_length and on_processor else batches_by_length)(lengths, computing.batch_tokens))
     threads = torch.get_num_threads()
+    workers = [(encoder, computing)] * (threads if on_processor else 1)
+    workers += [(own, computing._replace(device=device)) for own, device in zip(computing.copies.of(encoder), computing.copies.devices, strict=True)]
+    free = SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def encode(number: int, rows: np.ndarray) -> None:
+        own, where = free.get()
+        try:
+            _encode_batch(own, tokens, rows, where, into, seed_of(number) if seed_of else None)
+        finally:
+            free.put((own, where))
+
     if on_processor:
         torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads if on_processor else 1) as pool:
-            under_way = {pool.submit(_encode_batch, encoder, tokens, rows, computing, into, seed_of(number) if seed_of else None): rows for number, rows in enumerate(batches)}
+        with ThreadPoolExecutor(len(workers)) as pool:
+            under_way = {pool.submit(encode, number, rows): rows for number, rows in enumerate(batches)}
 
             def tell(batch: Future) -> None:
                 batch.result()
@@ -178,7 +204,8 @@ def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing:
               for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)]
     if seed is not None and computing.device != "cpu":
         torch.manual_seed(seed)
-    with torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast), nullcontext() if seed is None else seeded(seed):
+    current = torch.cuda.device(computing.device) if computing.device.startswith("cuda:") else nullcontext()  # which some kernels are launched on
+    with current, torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast), nullcontext() if seed is None else seeded(seed):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise UserError(f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32")

@@ -1,7 +1,7 @@
 """Vectors that an earlier encoding made, taken over where a text is the same.
 
-On a processor this gives what encoding everything gives, bit for bit: `encode_tokens` in batches of one length makes a text's vector
-the same whatever is encoded beside it. It holds where the same machine and the same torch made both; whether it does is tried on
+On a processor this gives what encoding everything gives, bit for bit (in bfloat16 not with AMX): `encode_tokens` in batches
+of one length makes a text's vector the same whatever is encoded beside it. It holds where the same machine and the same torch made both; whether it does is tried on
 some of the texts that are taken over, by encoding them again.
 """
 
@@ -84,7 +84,7 @@ class OldVectors:
         if relative.max() > LARGEST_DIFFERENCE:
             raise UserError(f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they differ by {relative.max():.2f} of its length); encode everything without --update")
         console.notice(others, f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were encoded again got other bits, by {apart.max():.2g} at most: another machine or "
-                               "version, or a GPU, made one of them; the result equals a full encoding to that, not bit for bit")
+                               "version, a GPU, or bfloat16 by AMX, made one of them; the result equals a full encoding to that, not bit for bit")
 
     def count_new(self, texts: DocumentTexts | QueryTexts, chunk: int) -> int:
         """Return how many of the texts would have to be encoded."""

@@ -7,7 +7,8 @@ stores the vectors of each document's passages and sentences, pieces.npy [T, D] 
     drtools encode --model star --documents today.jsonl.gz --update vectors-of-yesterday -o vectors
 
 --update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy (with --pieces those of their pieces
-too), and encodes the others alone. On a processor the result is that of encoding everything, bit for bit: texts go in batches of one length, without padding.
+too), and encodes the others alone. On a processor the result is that of encoding everything, bit for bit (in bfloat16 where it has no
+AMX): texts go in batches of one length, without padding. --device cuda:all encodes on every GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(
     only: flags.Only = None,
     dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
     batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
-    chunk: Annotated[int | None, Option(min=1, help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a processor, else 16384", rich_help_panel="Computing"), flags.Role.UNRECORDED] = None,
+    chunk: Annotated[int | None, Option(min=1, help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a processor, else 16384 for each device", rich_help_panel="Computing"), flags.Role.UNRECORDED] = None,
     title_separator: flags.TitleSeparator = " ",
     update: Annotated[str | None, Option(help="vectors folder of the same encoder and settings: take over what has not changed"), flags.Role.INPUT] = None,
     pieces: Annotated[bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")] = False,
@@ -59,7 +60,7 @@ def main(
     with output.folder(folder) as work:
         if "precision" in work.state:  # as it was begun, also on another device
             compute = replace(compute, precision=work.state["precision"])
-        computing = encoding.choose_computing(compute, batch_tokens)
+        computing = encoding.choose_computing(compute, batch_tokens, several=True)
         encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
         if texts.side == "document":
             encoding.check_title_separator(encoder, title_separator)
@@ -67,7 +68,7 @@ def main(
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
         now = settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces)
-        counts = FolderEncoding(encoder, texts, computing, dtype, chunk or encoding.CHUNK[computing.kind], work, with_pieces, open_old(update, now)).run()
+        counts = FolderEncoding(encoder, texts, computing, dtype, chunk or encoding.CHUNK[computing.kind] * computing.count, work, with_pieces, open_old(update, now)).run()
         console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         if with_pieces:
@@ -100,19 +101,20 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
 
-    computing = choose_computing(compute, batch_tokens)
+    computing = choose_computing(compute, batch_tokens, several=True)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)
     with_pieces = PieceEncoding(encoder.of("document"), *pieces, dtype) if pieces else None
     old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces))
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, 256)
     run = with_pieces.try_out if with_pieces else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
-    run(sample[:8], computing)
+    one = choose_computing(replace(compute, device=computing.device), batch_tokens)  # a sample is too little for several
+    run(sample[:8], one)
     started = time.perf_counter()
-    tokens = run(sample, computing)
-    seconds = (time.perf_counter() - started) * count / len(sample)
+    tokens = run(sample, one)
+    seconds = (time.perf_counter() - started) * count / len(sample) / computing.count
     cut = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
     size = (len(texts) + cut) * encoder.dimension * (2 if dtype == "float16" else 4)
     console.say(f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
                 f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
-                f"about {console.seconds_as_words(seconds)} on {computing.device} in {computing.precision} (by the first {len(sample)})")
+                f"about {console.seconds_as_words(seconds)} on {' '.join((computing.device, *computing.copies.devices))} in {computing.precision} (by the first {len(sample)}{' on one' if computing.count > 1 else ''})")

@@ -43,7 +43,7 @@ def main(
     max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here, special tokens not counted; default: the model's", rich_help_panel=TEACHER)] = None,
     trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel=TEACHER)] = False,
     batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
-    window: Annotated[int, Option(min=1, help="pairs that are sorted by length and written together", rich_help_panel="Computing"), flags.Role.UNRECORDED] = 10_000,
+    window: Annotated[int | None, Option(min=1, help="pairs that are sorted by length and written together; default: 10000 for each device", rich_help_panel="Computing"), flags.Role.UNRECORDED] = None,
     title_separator: flags.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
     pieces: Annotated[str | None, Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES), flags.Role.MODEL] = None,
@@ -66,11 +66,12 @@ def main(
         from drtools.retrieval.encoding import choose_computing
         from drtools.retrieval.example_scores import Texts
         from drtools.retrieval.piece_scoring import load_cutter
-        from drtools.retrieval.scoring import load_teacher
+        from drtools.retrieval.scoring import WINDOW_PAIRS, load_teacher
 
         cutter = load_cutter(pieces, pieces_max_document_tokens, sizes, pieces_document_prompt, trust_remote_code) if pieces else None
         texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter)
-        computing = choose_computing(compute, batch_tokens)
+        computing = choose_computing(compute, batch_tokens, several=True)
+        window = window or WINDOW_PAIRS * computing.count
         scorer = load_teacher(teacher, computing, max_query_tokens=max_query_tokens, max_document_tokens=max_document_tokens, trust_remote_code=trust_remote_code)
         counts = score_examples(scorer, examples, texts, window, work) if examples else rank_run(scorer, run, depth, texts, window, tag, work)
         counts.update(scorer.counts)

@@ -1,0 +1,105 @@
+"""encode and teacher-score on several devices: the processor twice, for which there are copies as for GPUs."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drtools.errors import UserError
+from drtools.formats.score_cache import ScoreCache
+from drtools.models.device import choose_devices
+from drtools.retrieval import encoding, scoring
+from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
+from tests.models.tiny_bodies import families  # noqa: F401  a fixture
+
+
+@pytest.fixture
+def twice(monkeypatch):
+    """Let `--device cuda:all` be the processor twice; give the models that worked, of which the first two batches have one each."""
+    worked, both = [], threading.Barrier(2, timeout=60)
+    plain_devices, plain_batch = encoding.choose_devices, encoding._encode_batch
+
+    def watched(model, *more):
+        worked.append(model)
+        if more[2].copies.devices and len(worked) <= 2:
+            both.wait()
+        plain_batch(model, *more)
+
+    monkeypatch.setattr(encoding, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name))
+    monkeypatch.setattr(encoding, "_encode_batch", watched)
+    return worked
+
+
+def both_ways(drtools, twice, tmp_path, *words):
+    """Return what a command writes on one device and on two."""
+    made = []
+    for number, device in enumerate(("cuda:all", "cpu")):
+        out = tmp_path / str(number)
+        done = drtools(*words, "--threads", 1, "--precision", "fp32", "--device", device, "-o", out)
+        assert done.status == 0, done.err
+        made.append(out)
+        if not number:
+            assert len({id(model) for model in twice}) == 2
+    return made
+
+
+@pytest.mark.parametrize("pieces", [[], ["--pieces", "--pooling", "cls", "--passage-tokens", 16, "--sentence-tokens", 8, "--least-piece-tokens", 2]], ids=["texts", "pieces"])
+def test_vectors_are_those_of_one(toy, encoder_folder, drtools, twice, tmp_path, pieces):
+    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--batch-tokens", 64, *pieces]
+    several, one = both_ways(drtools, twice, tmp_path, *words)
+    for name in ("vectors.npy", "texts.npy", *(["pieces.npy", "piece_starts.npy"] if pieces else [])):
+        assert np.load(several / name).tobytes() == np.load(one / name).tobytes(), name
+    assert (several / "ids.txt").read_text() == (one / "ids.txt").read_text()
+
+
+def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeypatch):  # noqa: F811
+    words = ["teacher-score", "--teacher", rankers["bert"], "--examples", toy.examples, "--corpus", toy.corpus, "--queries", toy.queries, "--batch-tokens", 64]
+    caches = iter(("first", "second"))
+    monkeypatch.setattr(scoring, "ScoreCache", lambda key: ScoreCache(f"{key}-{next(caches)}"))  # the second knows nothing of the first
+    several, one = both_ways(drtools, twice, tmp_path, *words)
+    assert Path(several).read_text() == Path(one).read_text()
+
+
+def test_a_plan_counts_all_of_them(toy, encoder_folder, drtools, twice, tmp_path):
+    done = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--threads", 2, "--precision", "fp32", "--device", "cuda:all", "--dry-run", "-o", tmp_path / "vectors")
+    assert done.status == 0 and "on cpu cpu in fp32 (by the first 60 on one)" in done.err, done.err
+
+
+def test_an_error_on_one_ends_the_work(toy, encoder_folder, drtools, twice, monkeypatch, tmp_path):
+    plain = encoding._encode_batch
+
+    def failing(model, *more):
+        plain(model, *more)
+        if len(twice) == 5:
+            raise UserError("broken")
+
+    monkeypatch.setattr(encoding, "_encode_batch", failing)
+    done = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--batch-tokens", 64, "--threads", 1, "--device", "cuda:all", "-o", tmp_path / "vectors")
+    assert done.status == 2 and done.err.endswith("broken\n") and not (tmp_path / "vectors").exists()
+
+
+def test_the_other_tools_take_one(toy, encoder_folder, drtools, twice, tmp_path):
+    done = drtools("train-contrastive", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
+                   "--device", "cuda:all", "--steps", 1, "-o", tmp_path / "model")
+    assert done.status == 2 and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here" in done.err, done.err
+
+
+def test_which_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert choose_devices("cuda:all") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert choose_devices("cuda:2,cuda:0") == choose_devices("cuda:2, cuda:0") == ["cuda:2", "cuda:0"]
+    assert choose_devices("auto") == ["cuda"] and choose_devices("cpu") == ["cpu"] and choose_devices("cuda:1") == ["cuda:1"]
+    for wrong, words in {"cuda:0,cuda:0": "several are different GPUs", "cpu,cuda:0": "several are different GPUs", "cuda,cuda:1": "several are different GPUs", "cuda:3": "GPUs are cuda:0 to cuda:2",
+                         "cuda:0,cuda:7": "GPUs are cuda:0 to cuda:2", "cuda:x": "GPUs are cuda:0 to cuda:2", "gpu": "expected auto"}.items():
+        with pytest.raises(UserError, match=words):
+            choose_devices(wrong)
+
+
+def test_all_of_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Exception, match="this machine has no such device"):
+        choose_devices("cuda:all")
