@@ -28,6 +28,7 @@ from drtools import flags, layout, output
 from drtools.errors import UserError
 
 SCORE_BINS = 50
+RBO = 0.9
 VECTORS, STUDENTS = "One query before and after", "Students and their teacher"
 
 
@@ -38,7 +39,7 @@ def main(
     min_rel: flags.MinRel = 1,
     corpus_size: Annotated[int | None, Option(min=1, help="--qrels: documents of the corpus, to estimate errors in all where runs are cut")] = None,
     against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), flags.Role.INPUT] = None,
-    rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = 0.9,
+    rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO,
     examples: Annotated[list[str] | None, Option(help="examples: their scores; with runs: which negatives are still hard"), flags.Role.INPUT] = None,
     margins: Annotated[bool, Option("--margins", help="--qrels: s(q, p) - s(q, n) as a share of the run's range of scores")] = False,
     tuned: Annotated[list[str] | None, Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"), flags.Role.INPUT] = None,
@@ -64,8 +65,8 @@ def main(
     from drtools.evaluation import margins as of_fgd
     from drtools.formats.trec import read_qrels, read_run
 
-    check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
-    check_students(student, agreement, examples, runs, corpus, queries)
+    check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
+    check_students(student, agreement, scale, examples, runs, corpus, queries)
     with output.folder(folder) as work:
         judged = read_qrels(qrels) if qrels else {}
         lists = {label: read_run(path) for label, path in labels_of(runs or []).items()}
@@ -91,7 +92,7 @@ def main(
     print("\n\n".join(f"{analysis.title}\n{layout.aligned(analysis.table, layout.terminal_width(sys.stdout))}" for analysis in made))
 
 
-def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:
+def check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:
     """Raise UserError for inputs that make no analysis together."""
     if not (examples or logs or vectors or runs or tuned):
         raise UserError("nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors")
@@ -105,6 +106,10 @@ def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vecto
         raise UserError("--qrels judges runs; name the runs")
     if not 0 < rbo < 1:
         raise UserError(f"--rbo {rbo:g}: p is above 0 and below 1")
+    if rbo != RBO and not against:
+        raise UserError("--rbo is of the overlap with --against; name that run too, or leave it out")
+    if min_rel != 1 and not qrels:
+        raise UserError("--min-rel is a grade of --qrels; name them too, or leave it out")
     if curve and not logs:
         raise UserError("--curve chooses among the numbers of --logs; name the logs")
     given = [bool(vectors), bool(query), bool(query_vectors)]
@@ -112,8 +117,10 @@ def check(runs, qrels, against, rbo, examples, logs, curve, vectors, query_vecto
         raise UserError("a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after")
 
 
-def check_students(student, agreement: bool, examples, runs, corpus, queries) -> None:
+def check_students(student, agreement: bool, scale, examples, runs, corpus, queries) -> None:
     """Raise UserError for what does not say whom to compare with which teacher."""
+    if scale is not None and not (student or agreement):
+        raise UserError("--scale is for --student and --agreement; say one of them too, or leave it out")
     if agreement and not runs:
         raise UserError("--agreement compares runs with a teacher; name the runs")
     if (student or agreement) and len(examples or []) != 1:

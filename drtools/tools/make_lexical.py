@@ -20,6 +20,7 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 
 BM25, FIT = "BM25", "Fit (static)"
+FIT_DOCUMENTS, FIT_TERMS = 50_000, 200_000
 QUERIES_A_PART = 4096
 
 
@@ -34,8 +35,8 @@ def main(
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
     queries: Annotated[str | None, Option(help="queries like those to come; default: a rule by document frequency", rich_help_panel=FIT), flags.Role.INPUT] = None,
     only: flags.Only = None,
-    fit_documents: Annotated[int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)] = 50_000,
-    fit_terms: Annotated[int, Option(min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT)] = 200_000,
+    fit_documents: Annotated[int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)] = FIT_DOCUMENTS,
+    fit_terms: Annotated[int, Option(min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT)] = FIT_TERMS,
     seed: flags.Seed = 42,
     threads: flags.Threads = 0,
     dry_run: flags.DryRun = False,
@@ -48,6 +49,8 @@ def main(
         raise UserError("--only keeps queries that it judges; say which by --queries QUERIES")
     if encoder == "projection" and queries:
         raise UserError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
+    if encoder == "projection" and (fit_documents, fit_terms) != (FIT_DOCUMENTS, FIT_TERMS):
+        raise UserError("--fit-documents and --fit-terms: a projection is fitted to nothing; leave them out, or --encoder static")
     texts = DocumentTexts(open_store(corpus), title_separator)
     if dry_run:
         return say_plan(len(texts), encoder, dimension, fit_documents, fit_terms)

@@ -26,6 +26,7 @@ from drtools.retrieval.searching import QUERIES_A_BLOCK, index_kind
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
 BM25_K1, BM25_B = 0.9, 0.4
+RM3 = (10, 10, 0.5)
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
 
 
@@ -45,9 +46,9 @@ def main(
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B,
     rm3: Annotated[bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)] = False,
-    rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = 10,
-    rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = 10,
-    rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.5,
+    rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3[0],
+    rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3[1],
+    rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = RM3[2],
     nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None,
     ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)] = None,
     joining: JoiningFlags = JoiningFlags(),
@@ -64,6 +65,8 @@ def main(
         raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
         raise UserError("--k1 and --b are BM25's, for a Lucene index; leave them out")
+    if (rm3_terms, rm3_documents, rm3_original_weight) != RM3 and not rm3:
+        raise UserError("--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; say --rm3 too, or leave them out")
     pieces.check(vectors, rerank, queries, words)
     source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
                          rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)

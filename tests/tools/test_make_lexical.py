@@ -113,6 +113,7 @@ def test_refusals_say_the_next_move(drtools, tmp_path, toy):
         (["encode", "--model", tmp_path / "one", "--documents", toy.corpus, "--max-document-tokens", 9, "-o", tmp_path / "v"], "--max-document-tokens"),
         (["train-contrastive", "--model", tmp_path / "one", "--examples", toy.examples, "--corpus", toy.corpus, "--queries", toy.queries, "-o", tmp_path / "t"], "no body to train"),
         (["make-lexical", "--corpus", toy.corpus, "--encoder", "projection", "--queries", toy.queries, "-o", tmp_path / "p"], "--encoder static"),
+        (["make-lexical", "--corpus", toy.corpus, "--encoder", "projection", "--fit-terms", 9, "-o", tmp_path / "p"], "a projection is fitted to nothing"),
         (["make-lexical", "--corpus", toy.corpus, "--only", toy.qrels, "-o", tmp_path / "p"], "--queries QUERIES"),
         (["make-lexical", "--corpus", toy.corpus, "--language", "tlh", "-o", tmp_path / "p"], "no Lucene analyzer"),
     ):

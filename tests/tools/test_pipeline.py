@@ -175,7 +175,8 @@ def test_vectors_of_queries_do_not_stand_for_their_words(made, drtools):
 
 
 def test_a_search_refuses_what_it_would_not_use(made, drtools):
-    for words, said in ((["fox", "--only", made.qrels], "--only keeps queries of --queries"), (["fox", "--k1", "1.2"], "--k1 and --b are BM25's")):
+    for words, said in ((["fox", "--only", made.qrels], "--only keeps queries of --queries"), (["fox", "--k1", "1.2"], "--k1 and --b are BM25's"),
+                        (["fox", "--rm3-terms", "20"], "say --rm3 too")):
         outcome = drtools("search", *words, "--vectors", made.folder / "documents", "--model", made.model)
         assert outcome.status == 2 and said in outcome.err, outcome.err
 
