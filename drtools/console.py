@@ -154,7 +154,7 @@ class Progress:
     def _line(self) -> None:
         if _settings["log_json"]:
             event("progress", what=self.description, done=self.done, total=self.total, unit=self.unit,
-                  per_second=round(self.rate(), 3), **self.numbers)
+                  per_second=round(self.rate(), 3) if self.is_settled() else None, **self.numbers)
             return
         of, share = (f" of {self.total:,}", [f"{100 * self.done / self.total:.0f}%"]) if self.total else ("", [])
         say("  ".join([f"{self.description}: {self.done:,}{of} {self.unit}", *share, *self._details()]))

@@ -41,7 +41,7 @@ def test_json_lines_hold_what_words_say(capsys, monkeypatch):
     console.error("two\nlines")
     records = [json.loads(line) for line in said(capsys)]
     assert [record["event"] for record in records] == ["say", "progress", "error"]
-    assert records[1]["done"] == 1 and records[2]["text"] == "two lines" and all(record["tool"] == "test" for record in records)
+    assert records[1]["done"] == 1 and records[1]["per_second"] is None and records[2]["text"] == "two lines" and all(record["tool"] == "test" for record in records)
 
 
 def test_words_that_find_no_room_do_not_stop_the_work(monkeypatch):

@@ -1,15 +1,17 @@
 """Copies of a model on other devices, so that the threads of one process compute with all of them."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from torch import nn
 
-class Movable(Protocol):
-    """A model, or what has one."""
-
-    def to(self, device: str) -> "Movable": ...
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.spans import Spans
 
 
 class Copies:
@@ -17,10 +19,19 @@ class Copies:
 
     def __init__(self, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
-        self._made: WeakKeyDictionary[Movable, list[Movable]] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Encoder | Spans, list[Encoder | Spans]] = WeakKeyDictionary()
 
-    def of(self, model: Movable) -> list[Movable]:
+    def of(self, model: Encoder | Spans) -> list[Encoder | Spans]:
         """Return the model's copies, one for each device, in their order."""
         if model not in self._made:
-            self._made[model] = [copy.deepcopy(model).to(device) for device in self.devices]
+            self._made[model] = [_copy_of(model, device) for device in self.devices]
         return self._made[model]
+
+
+def _copy_of(model: Encoder | Spans, device: str) -> Encoder | Spans:
+    """Copy a model, its weights straight to a device; its tokenizer, which another thread may be using, is the same."""
+    made: dict[int, object] = {id(model.tokenizer): model.tokenizer}
+    for module in [part for part in (model, *vars(model).values()) if isinstance(part, nn.Module)]:  # spans are no module, but have some
+        made |= {id(buffer): buffer.to(device, copy=True) for buffer in module.buffers()}
+        made |= {id(weight): nn.Parameter(weight.detach().to(device, copy=True), weight.requires_grad) for weight in module.parameters()}
+    return copy.deepcopy(model, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import NamedTuple
 
 import torch
@@ -180,14 +181,14 @@ def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
 
 def _keep_in_float32(part: nn.Module) -> None:
     """Compute a part of the head in float32 whatever its input and the autocast: in bfloat16 logits near 8 would be spaced 0.06."""
-    plain: Callable = part.forward
+    plain: Callable = type(part).forward
 
-    def forward(*inputs: object, **named: object) -> object:
+    def forward(part: nn.Module, *inputs: object, **named: object) -> object:
         device = next((value.device.type for value in inputs if isinstance(value, Tensor)), "cpu")
         with torch.autocast(device, enabled=False):
-            return plain(*(_as_float32(value) for value in inputs), **{name: _as_float32(value) for name, value in named.items()})
+            return plain(part, *(_as_float32(value) for value in inputs), **{name: _as_float32(value) for name, value in named.items()})
 
-    part.forward = forward
+    part.forward = MethodType(forward, part)  # of a copy it becomes the copy's
 
 
 def _as_float32(value: object) -> object:

@@ -42,13 +42,6 @@ class Spans:
         """The length of a row."""
         return (1 + self.passages + self.sentences) * self.encoder.dimension
 
-    def to(self, device: str) -> Spans:
-        """Move the encoder and the graph to a device."""
-        for module in (self.encoder, self.graph):
-            if module is not None:
-                module.to(device)
-        return self
-
     def __call__(self, token_ids: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
         """Return float32 rows; a span is (first token, token after the last), the first of a text the whole of it."""
         hidden, seen = states_before_last(self.body, token_ids, mask)

@@ -37,7 +37,6 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
 CHUNK = {"cpu": 2048, "cuda": 16384, "mps": 16384}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
 # oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
 KEPT_SHAPES = "16"
-LEAST_TOKENS = LEAST_ROWS  # a text's tokens are rows of the body's products
 
 
 class Computing(NamedTuple):
@@ -71,9 +70,10 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, sever
     device, *others = choose_devices(flags.device)
     if others and not several:
         raise UserError(f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here")
-    precision = choose_precision(flags.precision, device)
-    if precision == "bf16" and choose_precision("auto", device) != "bf16":
-        console.say(f"note: --precision bf16: this device ({device}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")
+    slow = next((each for each in (device, *others) if choose_precision("auto", each) != "bf16"), None)
+    precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
+    if precision == "bf16" and slow:
+        console.say(f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")
     return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
 
 
@@ -198,7 +198,7 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
 
 @torch.inference_mode()
 def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray, seed: int | None) -> None:
-    missing = LEAST_TOKENS - len(rows) * int(tokens.lengths[rows].max(initial=1))
+    missing = LEAST_ROWS - len(rows) * int(tokens.lengths[rows].max(initial=1))
     filled = np.resize(rows, len(rows) + max(0, missing))  # by the same texts again
     inputs = [torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
               for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)]

@@ -65,8 +65,8 @@ def main(
     from drtools.evaluation import margins as of_fgd
     from drtools.formats.trec import read_qrels, read_run
 
-    check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
-    check_students(student, agreement, scale, examples, runs, corpus, queries)
+    check(runs, qrels, min_rel, corpus_size, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
+    check_students(student, agreement, scale, max_document_tokens, examples, runs, corpus, queries)
     with output.folder(folder) as work:
         judged = read_qrels(qrels) if qrels else {}
         lists = {label: read_run(path) for label, path in labels_of(runs or []).items()}
@@ -92,7 +92,7 @@ def main(
     print("\n\n".join(f"{analysis.title}\n{layout.aligned(analysis.table, layout.terminal_width(sys.stdout))}" for analysis in made))
 
 
-def check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:
+def check(runs, qrels, min_rel, corpus_size, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:
     """Raise UserError for inputs that make no analysis together."""
     if not (examples or logs or vectors or runs or tuned):
         raise UserError("nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors")
@@ -110,6 +110,8 @@ def check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, qu
         raise UserError("--rbo is of the overlap with --against; name that run too, or leave it out")
     if min_rel != 1 and not qrels:
         raise UserError("--min-rel is a grade of --qrels; name them too, or leave it out")
+    if corpus_size and not (runs and qrels):
+        raise UserError("--corpus-size is for the errors of runs by --qrels; name them too, or leave it out")
     if curve and not logs:
         raise UserError("--curve chooses among the numbers of --logs; name the logs")
     given = [bool(vectors), bool(query), bool(query_vectors)]
@@ -117,10 +119,12 @@ def check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, qu
         raise UserError("a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after")
 
 
-def check_students(student, agreement: bool, scale, examples, runs, corpus, queries) -> None:
+def check_students(student, agreement: bool, scale, max_document_tokens, examples, runs, corpus, queries) -> None:
     """Raise UserError for what does not say whom to compare with which teacher."""
     if scale is not None and not (student or agreement):
         raise UserError("--scale is for --student and --agreement; say one of them too, or leave it out")
+    if max_document_tokens and not student:
+        raise UserError("--max-document-tokens cuts what --student encodes; name it too, or leave this out")
     if agreement and not runs:
         raise UserError("--agreement compares runs with a teacher; name the runs")
     if (student or agreement) and len(examples or []) != 1:

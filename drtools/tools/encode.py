@@ -98,6 +98,7 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     """Say what the work would be: texts, disk, and time by encoding a sample; `pieces` is their sizes and spans, if they are encoded too."""
     import time
 
+    from drtools.models.copies import Copies
     from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
 
@@ -108,7 +109,7 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, 256)
     run = with_pieces.try_out if with_pieces else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
-    one = choose_computing(replace(compute, device=computing.device), batch_tokens)  # a sample is too little for several
+    one = computing._replace(copies=Copies(()))  # a sample is too little for several
     run(sample[:8], one)
     started = time.perf_counter()
     tokens = run(sample, one)

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.errors import UserError
+from drtools.batches.pair_tokens import tokenize_pairs
+from drtools.batches.pieces import layout_of, tokenize_pieces
+from drtools.batches.tokens import tokenize
+from drtools.errors import UserError, WorldError
+from drtools.flags import PieceFlags
 from drtools.formats.score_cache import ScoreCache
+from drtools.models.copies import Copies
+from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.device import choose_devices
+from drtools.models.encoder import load_encoder
+from drtools.models.spans import Spans
 from drtools.retrieval import encoding, scoring
 from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
 from tests.models.tiny_bodies import families  # noqa: F401  a fixture
@@ -62,6 +70,28 @@ def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeyp
     assert Path(several).read_text() == Path(one).read_text()
 
 
+def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):  # noqa: F811
+    ranker, encoder = load_cross_encoder(rankers["bert"]), load_encoder(bert, pooling="cls")
+    pairs, texts = tokenize_pairs(ranker, [("fox", "fox runs"), ("otter", "an otter swims")]), tokenize(encoder, ["fox", "otter hill"], "document")
+    spans = Spans(encoder, 1, 1)
+    pieces = tokenize_pieces(encoder, ["fox runs"], layout_of(encoder, PieceFlags(16, 8, 2)))
+    for model, inputs in ((ranker, pairs.inputs(np.arange(2), 0)), (encoder, texts.inputs(np.arange(2), 0)), (spans, pieces.inputs(np.arange(1), 0))):
+        tensors = [torch.as_tensor(part) for part in inputs]
+        (copied,) = Copies(["cpu"]).of(model)
+        with torch.inference_mode():
+            before = model(*tensors)
+            assert torch.equal(copied(*tensors), before) and copied.tokenizer is model.tokenizer
+            for weight in (copied.encoder if model is spans else copied).parameters():
+                weight.zero_()
+            assert torch.equal(model(*tensors), before) and not copied(*tensors).any()
+
+
+def test_a_lexical_encoder_takes_one(toy, drtools, twice, tmp_path):
+    assert drtools("make-lexical", "--corpus", toy.corpus, "--encoder", "projection", "--dimension", 16, "-o", tmp_path / "lexical").status == 0
+    done = drtools("encode", "--model", tmp_path / "lexical", "--documents", toy.corpus, "--device", "cuda:all", "-o", tmp_path / "vectors")
+    assert done.status == 2 and "a lexical encoder computes on one device" in done.err, done.err
+
+
 def test_a_plan_counts_all_of_them(toy, encoder_folder, drtools, twice, tmp_path):
     done = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--threads", 2, "--precision", "fp32", "--device", "cuda:all", "--dry-run", "-o", tmp_path / "vectors")
     assert done.status == 0 and "on cpu cpu in fp32 (by the first 60 on one)" in done.err, done.err
@@ -101,5 +131,5 @@ def test_which_devices(monkeypatch):
 
 def test_all_of_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Exception, match="this machine has no such device"):
+    with pytest.raises(WorldError, match="--device cuda:all: this machine has no GPU"):
         choose_devices("cuda:all")

@@ -175,6 +175,8 @@ BAD = {
     "p without lists to compare": (lambda t: [t.run, "--qrels", t.qrels, "--rbo", "0.8"], "--rbo is of the overlap with --against"),
     "a grade without judgements": (lambda t: [t.run, "--against", t.run, "--min-rel", "2"], "--min-rel is a grade of --qrels"),
     "a scale without students": (lambda t: [t.run, "--qrels", t.qrels, "--scale", "2"], "--scale is for --student and --agreement"),
+    "a corpus's size without judgements": (lambda t: [t.run, "--against", t.run, "--corpus-size", "99"], "--corpus-size is for the errors"),
+    "a length without a student": (lambda t: [t.run, "--qrels", t.qrels, "--max-document-tokens", "9"], "--max-document-tokens cuts what --student encodes"),
     "a run twice": (lambda t: [t.run, t.run, "--qrels", t.qrels], "named twice"),
     "a run of other queries": (lambda t: [t.other, "--qrels", t.qrels], "other: holds none of the 20 queries"),
     "a run of other examples": (lambda t: [t.other, "--examples", t.examples], "other: holds none of the 20 queries"),
