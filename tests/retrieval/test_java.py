@@ -121,3 +121,16 @@ except Handled: print("handled")
         process.send_signal(number)
         assert process.stdout.read() == answer + "\n"
     assert process.returncode == 0
+
+
+def test_the_stack_stays_pythons():
+    code = """
+import json, sys
+from drtools.retrieval.java import start_java
+sys.setrecursionlimit(20000)
+start_java()
+try: print(len(str(json.loads('{"a":' * 9000 + "1" + "}" * 9000).keys())))
+except RecursionError: print("refused")
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0 and process.stdout.strip() in ("16", "refused"), (process.returncode, process.stderr[-500:])
