@@ -92,7 +92,7 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     def call(**values: object) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "save_every_minutes" not in values:
-            raise UserError(f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take several, start this without torchrun{' (--device cuda:all takes every GPU)' if name in ('encode', 'teacher-score') else ''}")
+            raise UserError(f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)")
         values = pinned_values(flat, values)
         request = checked_request(name, flat, values)
         arguments = {}
