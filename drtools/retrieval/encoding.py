@@ -143,6 +143,11 @@ def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
             use_sliced_attention(half.body)
 
 
+def promises_bits(computing: Computing) -> bool:
+    """Return whether `encode_tokens` with `one_length` makes a text's vector the same bits in any company."""
+    return computing.device == "cpu" and (computing.precision == "fp32" or not torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[np.ndarray, int], None] | None = None,
                   one_length: bool = False, seed_of: Callable[[int], int] | None = None) -> None:
     """Encode tokenized texts into rows of `into` [N, D]; `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
@@ -151,7 +156,7 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
     vectors do not depend on the number of cores. Of several GPUs each takes the next batch with its own copy of the encoder.
     With `one_length` a processor's batch has texts of one length: then a text's vector is the same, bit for bit, whatever else is
     encoded, for products of `LEAST_ROWS` rows and more add up each row alike (but bfloat16 by AMX, in an order that the number of
-    rows decides). `seed_of` says what the dropout of the batch of a number is drawn by, for an encoder in training mode with dropout of our own.
+    rows decides: `promises_bits`). `seed_of` says what the dropout of the batch of a number is drawn by, for an encoder in training mode with dropout of our own.
     """
     lengths = tokens.lengths
     on_processor = computing.device == "cpu"

@@ -14,7 +14,7 @@ from drtools.batches.tokens import Tokens, tokenize
 from drtools.formats.digests import TEXT, create_texts, digests_of_texts, open_texts
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
-from drtools.retrieval.encoding import encode_tokens
+from drtools.retrieval.encoding import encode_tokens, promises_bits
 
 if TYPE_CHECKING:
     from drtools.batches.pieces import PieceTokens
@@ -114,7 +114,7 @@ class FolderEncoding:
             new = len(part.new)
             array[start + part.new] = made[:new]
             if self.old:
-                self.old.compare(part.rows[part.tried], made[new:], pieces.take(np.arange(new, len(made))) if pieces else None)
+                self.old.compare(part.rows[part.tried], made[new:], promises_bits(self.computing), pieces.take(np.arange(new, len(made))) if pieces else None)
                 array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
                 progress.advance(int(taken.sum()) - len(part.tried))
             if pieces:

@@ -67,8 +67,8 @@ class OldVectors:
         self.to_try -= len(chosen)
         return chosen
 
-    def compare(self, rows: np.ndarray, again: np.ndarray, pieces: PieceVectors | None = None) -> None:
-        """Compare the vectors of rows [N], and those of their pieces, with what they are now [N, D]: other bits are noted, another encoder's are refused."""
+    def compare(self, rows: np.ndarray, again: np.ndarray, promised: bool, pieces: PieceVectors | None = None) -> None:
+        """Compare the vectors of rows [N], and those of their pieces, with what they are now [N, D]: other bits are noted, as odd where the same ones are `promised`, another encoder's are refused."""
         if not len(rows):
             return
         then = np.asarray(self.array[rows])
@@ -83,8 +83,11 @@ class OldVectors:
         relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)
         if relative.max() > LARGEST_DIFFERENCE:
             raise UserError(f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they differ by {relative.max():.2f} of its length); encode everything without --update")
-        console.notice(others, f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were encoded again got other bits, by {apart.max():.2g} at most: another machine or "
-                               "version, a GPU, or bfloat16 by AMX, made one of them; the result equals a full encoding to that, not bit for bit")
+        found = f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were encoded again got other bits, by {apart.max():.2g} at most"
+        if promised:
+            console.notice(others, f"{found}: another machine or version, or a GPU, made one of them; the result equals a full encoding to that, not bit for bit")
+        elif others:
+            console.say(f"note: {found}, as on this device they do in other company; the result equals a full encoding to that, not bit for bit")
 
     def count_new(self, texts: DocumentTexts | QueryTexts, chunk: int) -> int:
         """Return how many of the texts would have to be encoded."""

@@ -204,7 +204,7 @@ def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_fold
 
 
 def test_vectors_of_another_machine_are_noted_and_those_of_another_text_refused(toy, encoder_folder, drtools):
-    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
+    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32"]
     drtools(*command, "-o", toy.folder / "old")
     array = np.load(toy.folder / "old" / "vectors.npy", mmap_mode="r+")
     array.view(np.uint16)[:] ^= 1  # the last bit
@@ -260,3 +260,18 @@ def test_folders_that_do_not_know_their_texts_are_refused(toy, encoder_folder, d
         assert outcome.status == 2 and expected in outcome.err
     (toy.folder / "old" / "manifest.json").unlink()
     assert "not a finished output" in drtools(*update).err
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_other_bits_are_odd_where_the_same_ones_are_promised(toy, encoder_folder, drtools, monkeypatch, amx):
+    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "bf16"]
+    assert drtools(*command, "-o", toy.folder / "old").status == 0
+    array = np.load(toy.folder / "old/vectors.npy", mmap_mode="r+")
+    array.view(np.uint16)[:] ^= 1  # the last bit
+    array.flush()
+    real = torch.cpu.get_capabilities()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**real, "amx_bf16": amx})
+    outcome = drtools(*command, "--update", toy.folder / "old", "-o", toy.folder / "new")
+    assert outcome.status == 0 and "got other bits" in outcome.err and ("another machine or version" in outcome.err) != amx
+    notices = json.loads((toy.folder / "new/manifest.json").read_text())["notices"]
+    assert any("other bits" in notice for notice in notices) != amx
