@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from drtools.errors import UserError
 from drtools.formats.jsonl import parse_object, read_json_lines
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SPACE = re.compile(r"\s*")
 
 
@@ -56,7 +56,7 @@ def _line_of(text: str, at: int) -> int:
 def _whole_text(path: str | Path) -> str:
     with open_bytes(local(str(path))) as stream:
         try:
-            data = stream.read().removeprefix(BYTE_ORDER_MARK)
+            data = stream.read().removeprefix(BOM_UTF8)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again") from None
     try:

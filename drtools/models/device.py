@@ -31,9 +31,9 @@ def choose_devices(name: str) -> list[str]:
     """Return the devices that `name` lists by commas; `cuda:all` lists every GPU. UserError where several are not different GPUs."""
     import torch
 
-    if name == "cuda:all" and not torch.cuda.is_available():
-        raise WorldError("--device cuda:all: this machine has no GPU that torch sees; --device auto takes what there is")
     if name == "cuda:all":
+        if not torch.cuda.is_available():
+            raise WorldError("--device cuda:all: this machine has no GPU that torch sees; --device auto takes what there is")
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     names = [part.strip() for part in name.split(",")]
     if len(names) > 1 and (len(set(names)) < len(names) or not all(part.startswith("cuda:") for part in names)):
@@ -46,12 +46,10 @@ def kind_of(device: str) -> str:
     return device.split(":")[0]
 
 
-def choose_precision(asked: str, device: str) -> str:
-    """Return `bf16` or `fp32`; `auto` takes bf16 exactly where the device, by its number if it has one, multiplies it natively."""
+def native_precision(device: str) -> str:
+    """Return `bf16` exactly where the device, by its number if it has one, multiplies it natively, else `fp32`."""
     import torch
 
-    if asked != "auto":
-        return asked
     if device.startswith("cuda"):
         with torch.cuda.device(device if ":" in device else -1):
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

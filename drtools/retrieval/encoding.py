@@ -19,7 +19,7 @@ from drtools.batches.tokens import Tokens, tokenize
 from drtools.errors import Terminated, UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.copies import Copies
-from drtools.models.device import choose_devices, choose_precision, kind_of, set_threads
+from drtools.models.device import choose_devices, kind_of, native_precision, set_threads
 from drtools.models.dropout import seeded
 from drtools.models.encoder import Encoder, load_encoder
 from drtools.models.heads import LEAST_ROWS
@@ -70,7 +70,7 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, sever
     device, *others = choose_devices(flags.device)
     if others and not several:
         raise UserError(f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here")
-    slow = next((each for each in (device, *others) if choose_precision("auto", each) != "bf16"), None)
+    slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "bf16" and slow:
         console.say(f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from drtools import __version__, console, manifest
 from drtools.errors import WorldError
-from drtools.models.device import all_threads, choose_device, choose_precision
+from drtools.models.device import all_threads, choose_device, native_precision
 from drtools.retrieval.java import OLDEST_JAVA, choose_java_home, java_homes, java_version, start_java
 from drtools.showing.folders import size_of
 
@@ -105,7 +105,7 @@ def _devices() -> Iterator[Finding]:
     gpus = [f"{torch.cuda.get_device_name(number)} ({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})" for number in range(torch.cuda.device_count())]
     why = "the first CUDA device" if device.startswith("cuda") else "no CUDA device" + (", but Apple's" if device == "mps" else f" is seen by torch {torch.__version__}")
     yield Finding("ok", "device", f"{device}: {', '.join(gpus) or why}; say --device for another")
-    precision = choose_precision("auto", device)
+    precision = native_precision(device)
     native = "multiplies bfloat16 natively" if precision == "bf16" else "does not multiply bfloat16 natively"
     yield Finding("ok", "precision", f"{precision}, as this device {native}; --precision says otherwise")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

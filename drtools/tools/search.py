@@ -20,13 +20,14 @@ from typer import Argument, Option
 from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.joining import JoiningFlags
+from drtools.retrieval.lucene import Rm3
 from drtools.retrieval.multi_vector import MultiVectorFlags, open_multi_vector
 from drtools.retrieval.searching import QUERIES_A_BLOCK, index_kind
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
 BM25_K1, BM25_B = 0.9, 0.4
-RM3 = (10, 10, 0.5)
+RM3 = Rm3()
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
 
 
@@ -46,9 +47,9 @@ def main(
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B,
     rm3: Annotated[bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)] = False,
-    rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3[0],
-    rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3[1],
-    rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = RM3[2],
+    rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3.terms,
+    rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3.documents,
+    rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = RM3.original_weight,
     nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None,
     ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)] = None,
     joining: JoiningFlags = JoiningFlags(),
@@ -65,11 +66,12 @@ def main(
         raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
         raise UserError("--k1 and --b are BM25's, for a Lucene index; leave them out")
-    if (rm3_terms, rm3_documents, rm3_original_weight) != RM3 and not rm3:
+    expansion = Rm3(rm3_terms, rm3_documents, rm3_original_weight)
+    if expansion != RM3 and not rm3:
         raise UserError("--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; say --rm3 too, or leave them out")
     pieces.check(vectors, rerank, queries, words)
     source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
-                         rm3=(rm3_terms, rm3_documents, rm3_original_weight) if rm3 else None, nprobe=nprobe, ef_search=ef_search)
+                         rm3=expansion if rm3 else None, nprobe=nprobe, ef_search=ef_search)
     if pieces.multi_vector:
         source = open_multi_vector(source, vectors, pieces)
     if words is not None:
@@ -109,9 +111,7 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
     if index and index_kind(index) == "lucene":
         if nprobe or ef_search:
             raise UserError("--nprobe and --ef-search are for FAISS; this is a Lucene index")
-        from drtools.retrieval.lucene import Rm3
-
-        return LuceneSource(index, *bm25, rm3=Rm3(*rm3) if rm3 else None, threads=compute.threads or all_threads())
+        return LuceneSource(index, *bm25, rm3=rm3, threads=compute.threads or all_threads())
     if rm3:
         raise UserError("--rm3 expands queries of a Lucene index; this is none")
     dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drtools.models.device import choose_device, choose_precision
+from drtools.models.device import choose_device, native_precision
 from drtools.retrieval.java import choose_java_home
 from drtools.showing import machine
 
@@ -22,7 +22,7 @@ def test_what_is_said_is_what_is_used(drtools, monkeypatch, cache):
     outcome = drtools("doctor")
     found = said(outcome.out)
     assert outcome.status == 0 and not any(state == "bad" for state, _ in found.values())
-    assert found["device"][1].startswith(choose_device("auto")) and found["precision"][1].startswith(choose_precision("auto", choose_device("auto")))
+    assert found["device"][1].startswith(choose_device("auto")) and found["precision"][1].startswith(native_precision(choose_device("auto")))
     assert str(choose_java_home()) in found["Java"][1] and "starts" in found["Java"][1]
     assert str(cache) in found["cache"][1] and os.getcwd() in found["this folder"][1] and f"DRTOOLS_CACHE={cache}" in found["environment"][1]
 
