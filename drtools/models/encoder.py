@@ -18,6 +18,7 @@ from drtools.models.pooling import pool
 from drtools.models.rem import RemSettings, load_rem
 from drtools.models.settings import OURS, POOLINGS, SIDES, EncoderSettings, fingerprints, head_dimension, is_pair, ours_as_json, read_settings
 from drtools.models.source import resolve
+from drtools.models.weights import align_weights
 
 class Encoder(nn.Module):
     """Token ids -> vectors. `folder` is where its weights were loaded from, `rem` the sizes of the relevance module that the body carries."""
@@ -118,6 +119,7 @@ def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
+    align_weights(model)
     model.own_dropout = own_dropout
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -58,11 +59,9 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
 
 
 def _layer_state(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first")
-    return load_file(folder / "model.safetensors")
+    return read_tensors(folder / "model.safetensors")
 
 
 def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 42) -> bool:

@@ -21,6 +21,7 @@ from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
+from drtools.models.weights import read_tensors
 
 FILE = "lexical.safetensors"
 NO_LIMIT = 2**31 - 1  # terms: no text is cut
@@ -115,12 +116,11 @@ class LexicalEncoder(nn.Module):
 
 def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], known: dict[str, int]) -> LexicalEncoder:
     """Load one side of a lexical encoder; `analyzer(language)` makes what turns texts into lists of terms."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     settings = read_lexical_settings(folder)
     try:
-        with safe_open(folder / FILE, "pt") as tensors:
-            statistics = {name: tensors.get_tensor(name) for name in tensors.keys() if not name.endswith("_rows") or name.startswith(side)}
+        statistics = read_tensors(folder / FILE, lambda name: not name.endswith("_rows") or name.startswith(side))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical") from None
     return LexicalEncoder(side, settings, statistics, analyzer(settings.language), known, folder).eval()

@@ -15,6 +15,7 @@ from drtools.errors import UserError
 from drtools.losses import token_losses
 from drtools.models.heads import DEVIATION
 from drtools.models.settings import MASKED_HEAD
+from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -111,14 +112,11 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
 
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
     """Return the tensors that can be a head's, by name; LayerNorm's old names gamma and beta as weight and bias."""
-    from safetensors import safe_open
-
     prefixes = ("dense", "norm", "bias", "decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
     found = {}
     for file in files:
-        with safe_open(file, "pt") as tensors:
-            found |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensors.get_tensor(name).float()
-                      for name in tensors.keys() if name.startswith(prefixes)}  # noqa: SIM118
+        found |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.float()
+                  for name, tensor in read_tensors(file, lambda name: name.startswith(prefixes)).items()}
     return found
 
 

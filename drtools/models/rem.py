@@ -20,6 +20,7 @@ from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.settings import OURS, weights_fingerprint
+from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -243,10 +244,9 @@ def _fingerprint(folder: Path) -> str:
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(folder / WEIGHTS)
+        return read_tensors(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM again") from None
 

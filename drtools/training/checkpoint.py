@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from drtools.errors import UserError
+from drtools.models.weights import read_tensors
 
 
 def _frozen(model: nn.Module) -> set[str]:
@@ -29,10 +30,9 @@ def save_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
 def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Read back what `save_tensors` wrote."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{path}: the checkpoint is damaged or gone ({error}); start afresh with --overwrite") from None
     found = model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}, strict=False)

@@ -1,0 +1,39 @@
+"""Tensors out of safetensors files, in memory that is aligned as torch's own.
+
+safetensors maps tensors from the file, where they begin at any address. Some processors' kernels add up in another order there than in
+memory that torch allocated, so that a model that was just loaded would give other last bits than one that was trained, merged or copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ALIGNMENT = 64  # bytes; what torch's allocator keeps to on processors
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a copy of it in memory that torch allocates if it begins at an address that is no multiple of 64 bytes."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
+
+
+def align_weights(model: nn.Module) -> None:
+    """Put those parameters and buffers of a model into memory of torch's own that begin at an address that is no multiple of 64 bytes."""
+    for tensor in chain(model.parameters(), model.buffers()):
+        tensor.data = aligned(tensor.data)
+
+
+def read_tensors(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
+    """Read a safetensors file's tensors whose names are wanted, aligned.
+
+    Raises OSError or SafetensorError for a file that cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as tensors:
+        return {name: aligned(tensors.get_tensor(name)) for name in tensors.keys() if wanted(name)}  # noqa: SIM118
