@@ -20,7 +20,9 @@ MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 CROP_TOKENS = 128
 
 
-def ours(data: Path, model: str, device: str, precision: str, documents: int, steps: int, folder: str) -> tuple[float, list[list[int]]]:
+def ours(
+    data: Path, model: str, device: str, precision: str, documents: int, steps: int, folder: str
+) -> tuple[float, list[list[int]]]:
     """Adapt by the tool's own composition, the body learning from the first step; return (seconds a step, the crops as they were)."""
     import numpy as np
 
@@ -35,7 +37,14 @@ def ours(data: Path, model: str, device: str, precision: str, documents: int, st
     times, crops = [], []
     with output.folder(target) as work:
         training = TrainingFlags(steps=steps, batch_queries=documents, schedule="constant", warmup_steps=0)
-        task = MaskedTraining(work, flags.EncoderFlags(model=model, pooling=None), training, flags.ComputeFlags(precision=precision, device=device), None, head_steps=0)
+        task = MaskedTraining(
+            work,
+            flags.EncoderFlags(model=model, pooling=None),
+            training,
+            flags.ComputeFlags(precision=precision, device=device),
+            None,
+            head_steps=0,
+        )
         task.on_corpus(str(data / "corpus.jsonl.gz"), " ", CROP_TOKENS, 0.15, 0)
 
         def timed(rows, batch):
@@ -51,10 +60,19 @@ def ours(data: Path, model: str, device: str, precision: str, documents: int, st
     return _median_step(times), crops
 
 
-def theirs(crops: list[list[int]], model: str, device: str, precision: str, documents: int, steps: int, folder: str) -> float:
+def theirs(
+    crops: list[list[int]], model: str, device: str, precision: str, documents: int, steps: int, folder: str
+) -> float:
     """Train transformers' Trainer on the same crops in the same order; return seconds a step."""
     import transformers
-    from transformers import AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
+    from transformers import (
+        AutoModelForMaskedLM,
+        AutoTokenizer,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
 
     from drtools.models.source import resolve
 
@@ -69,11 +87,28 @@ def theirs(crops: list[list[int]], model: str, device: str, precision: str, docu
         def _get_train_sampler(self, *_: object) -> None:
             return None
 
-    arguments = TrainingArguments(output_dir=folder, max_steps=steps, per_device_train_batch_size=documents, learning_rate=2e-5, weight_decay=0.01, bf16=precision == "bf16",
-                                  use_cpu=device == "cpu", save_strategy="no", report_to="none", disable_tqdm=True, logging_strategy="no")
+    arguments = TrainingArguments(
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=documents,
+        learning_rate=2e-5,
+        weight_decay=0.01,
+        bf16=precision == "bf16",
+        use_cpu=device == "cpu",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
     collator = DataCollatorForLanguageModeling(AutoTokenizer.from_pretrained(resolve(model)), mlm_probability=0.15)
     trained = AutoModelForMaskedLM.from_pretrained(resolve(model))
-    InOrder(model=trained, args=arguments, train_dataset=[{"input_ids": crop} for crop in crops], data_collator=collator, callbacks=[Clock()]).train()
+    InOrder(
+        model=trained,
+        args=arguments,
+        train_dataset=[{"input_ids": crop} for crop in crops],
+        data_collator=collator,
+        callbacks=[Clock()],
+    ).train()
     return _median_step(times)
 
 
@@ -93,8 +128,11 @@ def adaptation(data: Path, model: str, device: str, documents: int, steps: int, 
             rates["ours"].append(tokens / took)
             rates["theirs"].append(tokens / other)
             ratios.append(other / took)
-        print(f"{precision}: ours {statistics.median(rates['ours']):8,.0f} tokens/s, theirs {statistics.median(rates['theirs']):8,.0f}; "
-              f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+        print(
+            f"{precision}: ours {statistics.median(rates['ours']):8,.0f} tokens/s, theirs {statistics.median(rates['theirs']):8,.0f}; "
+            f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})",
+            flush=True,
+        )
 
 
 def rem(data: Path, model: str, device: str, queries: int, steps: int) -> None:
@@ -105,15 +143,36 @@ def rem(data: Path, model: str, device: str, queries: int, steps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         examples = Path(folder) / "examples.jsonl"
         write_examples(data, examples)
-        common = ["--quiet", "--model", model, "--device", device, "--corpus", data / "corpus.jsonl.gz", "--queries", data / "queries.jsonl.gz", "--examples", examples,
-                  "--max-document-tokens", CROP_TOKENS, "--batch-queries", queries, "--hard-negatives", 1, "--steps", steps]
+        common = [
+            "--quiet",
+            "--model",
+            model,
+            "--device",
+            device,
+            "--corpus",
+            data / "corpus.jsonl.gz",
+            "--queries",
+            data / "queries.jsonl.gz",
+            "--examples",
+            examples,
+            "--max-document-tokens",
+            CROP_TOKENS,
+            "--batch-queries",
+            queries,
+            "--hard-negatives",
+            1,
+            "--steps",
+            steps,
+        ]
         seconds, peaks = {}, {}
         for tool in ("train-contrastive", "train-rem"):
             out = Path(folder) / tool
             peaks[tool] = peak([str(word) for word in [*TOOL, tool, *common, "-o", out]], dict(os.environ))
             seconds[tool] = json.loads((out / "manifest.json").read_text())["training_seconds"] / steps
             print(f"{tool:<18} {seconds[tool]:6.2f} s a step   {peaks[tool] / 1e6:7,.0f} MB", flush=True)
-        print(f"a REM takes {seconds['train-rem'] / seconds['train-contrastive']:.2f} of the time and {peaks['train-rem'] / peaks['train-contrastive']:.2f} of the memory")
+        print(
+            f"a REM takes {seconds['train-rem'] / seconds['train-contrastive']:.2f} of the time and {peaks['train-rem'] / peaks['train-contrastive']:.2f} of the memory"
+        )
 
 
 def main() -> None:
@@ -130,7 +189,9 @@ def main() -> None:
     if arguments.rem:
         rem(arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps)
     else:
-        adaptation(arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps, arguments.rounds)
+        adaptation(
+            arguments.data, arguments.model, arguments.device, arguments.documents, arguments.steps, arguments.rounds
+        )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,27 @@ def make_vectors(folder: Path, count: int) -> None:
     array.flush()
     (folder / "ids.txt").write_text("".join(f"{row}\n" for row in range(count)))
     fingerprints = {f"{side}_fingerprint": value for side, value in load_encoder(MODEL).side_fingerprints().items()}
-    (folder / "manifest.json").write_text(json.dumps({"tool": "benchmark", "request": {}, "kind": "vectors", "side": "document", "count": count, "dimension": DIMENSION,
-                                                      "dtype": "float16", "model": MODEL, "normalized": True, "corpus": "", "fingerprint": str(count), "title_separator": " ", "max_tokens": 256, "precision": "fp32", **fingerprints}))
+    (folder / "manifest.json").write_text(
+        json.dumps(
+            {
+                "tool": "benchmark",
+                "request": {},
+                "kind": "vectors",
+                "side": "document",
+                "count": count,
+                "dimension": DIMENSION,
+                "dtype": "float16",
+                "model": MODEL,
+                "normalized": True,
+                "corpus": "",
+                "fingerprint": str(count),
+                "title_separator": " ",
+                "max_tokens": 256,
+                "precision": "fp32",
+                **fingerprints,
+            }
+        )
+    )
 
 
 def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str, float]:
@@ -78,8 +97,19 @@ def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str,
 
     live.search = timed
     judged = {query_id: Judged(random.integers(len(live), size=1), np.ones(1, np.float32)) for query_id in texts}
-    loss = AdoreLoss(live, judged, depth=DEPTH, metric=Metric.parse("rr@200"), append_missing=False, decoded=False, scale=20.0, negatives="live", seed=1,
-                     note=lambda **numbers: None, note_every_steps=10)
+    loss = AdoreLoss(
+        live,
+        judged,
+        depth=DEPTH,
+        metric=Metric.parse("rr@200"),
+        append_missing=False,
+        decoded=False,
+        scale=20.0,
+        negatives="live",
+        seed=1,
+        note=lambda **numbers: None,
+        note_every_steps=10,
+    )
     batches, optimizer = QueryBatches(texts, model, batch_queries=QUERIES, seed=1), adamw(model, 0.01)
     gradients = Gradients(model, Computing(device, "fp32", BATCH_TOKENS[device]), World(), False, device == "cpu")
     took, most = [], 0
@@ -109,7 +139,16 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(steps(arguments.one[0], arguments.one[1] if arguments.one[1] != "-" else None, arguments.steps, arguments.device)))
+        print(
+            json.dumps(
+                steps(
+                    arguments.one[0],
+                    arguments.one[1] if arguments.one[1] != "-" else None,
+                    arguments.steps,
+                    arguments.device,
+                )
+            )
+        )
         return
     print(f"{'vectors':>10} {'search':<7} {'step s':>7} {'search s':>9} {'share':>6} {'MB more':>8}")
     with tempfile.TemporaryDirectory() as folder:
@@ -117,11 +156,44 @@ def main() -> None:
             vectors = Path(folder) / str(count)
             make_vectors(vectors, count)
             index = Path(folder) / f"{count}-ivf"
-            subprocess.run([sys.executable, "-m", "drtools", "index", "--quiet", "--vectors", str(vectors), "--factory", f"IVF{int(math.sqrt(count))},Flat", "-o", str(index)], check=True)
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "drtools",
+                    "index",
+                    "--quiet",
+                    "--vectors",
+                    str(vectors),
+                    "--factory",
+                    f"IVF{int(math.sqrt(count))},Flat",
+                    "-o",
+                    str(index),
+                ],
+                check=True,
+            )
             for name, path in (("exact", "-"), ("IVF", str(index))):
-                done = subprocess.run([sys.executable, __file__, "--steps", str(arguments.steps), "--device", arguments.device, "--one", str(vectors), path], check=True, capture_output=True, text=True)
+                done = subprocess.run(
+                    [
+                        sys.executable,
+                        __file__,
+                        "--steps",
+                        str(arguments.steps),
+                        "--device",
+                        arguments.device,
+                        "--one",
+                        str(vectors),
+                        path,
+                    ],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                )
                 found = json.loads(done.stdout)
-                print(f"{count:>10,} {name:<7} {found['step']:7.3f} {found['search']:9.3f} {found['search'] / found['step']:6.0%} {found['memory'] / 1e6:8.0f}", flush=True)
+                print(
+                    f"{count:>10,} {name:<7} {found['step']:7.3f} {found['search']:9.3f} {found['search'] / found['step']:6.0%} {found['memory'] / 1e6:8.0f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,13 @@ def texts_of(path: str, count: int) -> list[str]:
     """Return texts of many lengths."""
     generator = random.Random(0)
     long = [document.text for _, document in itertools.islice(read_corpus(path), count)]
-    return ["", "a", "a word", *long, *(" ".join(text.split()[: generator.randint(1, 60)]) for text in long for _ in range(3))]
+    return [
+        "",
+        "a",
+        "a word",
+        *long,
+        *(" ".join(text.split()[: generator.randint(1, 60)]) for text in long for _ in range(3)),
+    ]
 
 
 def encoder_of(pooling: str, computing: Computing, head: bool = False):
@@ -44,6 +50,7 @@ def encoder_of(pooling: str, computing: Computing, head: bool = False):
 
 def alone_and_together(encoder, texts: list[str], computing: Computing, dimension: int) -> int:
     """Return how many texts' vectors differ."""
+
     def encoded(some: list[str]) -> np.ndarray:
         made = np.empty((len(some), dimension), np.float32)
         encode_tokens(encoder, tokenize(encoder, some, "document"), computing, made, one_length=True)
@@ -64,7 +71,9 @@ def pieces_alone_and_together(encoder, kind: str, texts: list[str], computing: C
     differ = 0
     for row, text in enumerate(texts):
         own, own_parts = encoded([text])
-        differ += not (np.array_equal(own[0], vectors[row]) and np.array_equal(own_parts.array, parts.take(np.array([row])).array))
+        differ += not (
+            np.array_equal(own[0], vectors[row]) and np.array_equal(own_parts.array, parts.take(np.array([row])).array)
+        )
     return differ
 
 
@@ -80,7 +89,9 @@ def main() -> None:
         for pooling, head in itertools.product(("mean", "cls"), (False, True)):
             encoder = encoder_of(pooling, computing, head)
             differ = alone_and_together(encoder, texts, computing, OUT if head else encoder.dimension)
-            print(f"{precision}  {pooling}{', dense layer' if head else ''}: {differ} of {len(texts)} texts", flush=True)
+            print(
+                f"{precision}  {pooling}{', dense layer' if head else ''}: {differ} of {len(texts)} texts", flush=True
+            )
         for kind in ("attention", "mean"):
             differ = pieces_alone_and_together(encoder_of("cls", computing), kind, texts, computing)
             print(f"{precision}  pieces, spans by {kind}: {differ} of {len(texts)} documents", flush=True)

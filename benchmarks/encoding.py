@@ -53,7 +53,9 @@ def operations(encoder, lengths) -> float:
     """Return the multiplications and additions of the body's matrix products, padding left out."""
     config = encoder.body.config
     per_token = 2 * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
-    return config.num_hidden_layers * float(sum(per_token * n + 4 * config.hidden_size * n * n for n in lengths.tolist()))
+    return config.num_hidden_layers * float(
+        sum(per_token * n + 4 * config.hidden_size * n * n for n in lengths.tolist())
+    )
 
 
 def ours(encoder, texts, computing) -> float:
@@ -101,13 +103,22 @@ def main() -> None:
             started = time.perf_counter()
             peer.encode(plain)
             seconds[f"theirs {precision}"].append(time.perf_counter() - started)
-            print(f"{precision}: {seconds[f'ours {precision}'][-1]:.1f} and {seconds[f'theirs {precision}'][-1]:.1f} s", flush=True)
+            print(
+                f"{precision}: {seconds[f'ours {precision}'][-1]:.1f} and {seconds[f'theirs {precision}'][-1]:.1f} s",
+                flush=True,
+            )
     work = operations(encoder, lengths)
     for name, values in seconds.items():
         middle = statistics.median(values)
         rate = rates[name.split()[1]]
-        print(f"{name:<12} {len(plain) / middle:8.1f} texts/s  {work / middle / 1e9:7.0f} GFLOP/s  {work / middle / rate:5.0%} of {rate / 1e9:,.0f}")
-    for words, a, b in (("float32", "theirs fp32", "ours fp32"), ("bfloat16", "theirs bf16", "ours bf16"), ("each at its defaults", "theirs fp32", "ours bf16")):
+        print(
+            f"{name:<12} {len(plain) / middle:8.1f} texts/s  {work / middle / 1e9:7.0f} GFLOP/s  {work / middle / rate:5.0%} of {rate / 1e9:,.0f}"
+        )
+    for words, a, b in (
+        ("float32", "theirs fp32", "ours fp32"),
+        ("bfloat16", "theirs bf16", "ours bf16"),
+        ("each at its defaults", "theirs fp32", "ours bf16"),
+    ):
         ratios = sorted(slow / fast for slow, fast in zip(seconds[a], seconds[b], strict=True))
         print(f"{words:<21} {statistics.median(ratios):5.2f}x  ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 

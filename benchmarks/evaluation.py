@@ -28,7 +28,9 @@ def write_files(folder: Path, queries: int, hits: int, seed: int) -> tuple[Path,
         for query in rng.sample(range(1_200_000), queries):
             documents = rng.sample(range(PASSAGES), hits)
             scores = sorted((rng.gammavariate(3, 3) for _ in documents), reverse=True)
-            run.writelines(f"{query} Q0 {d} {i} {s:.6f} run\n" for i, (d, s) in enumerate(zip(documents, scores), start=1))
+            run.writelines(
+                f"{query} Q0 {d} {i} {s:.6f} run\n" for i, (d, s) in enumerate(zip(documents, scores), start=1)
+            )
             relevant = rng.choice(documents) if rng.random() < 0.9 else rng.randrange(PASSAGES)
             judged.write(f"{query} 0 {relevant} 1\n")
     return folder / "run.trec", folder / "judged.qrels"
@@ -77,11 +79,18 @@ def main() -> None:
             assert all(f"{found[ours][1][name]:.4f}" == f"{found[theirs][1][name]:.4f}" for name in MEASURES), found
     print(f"{options.queries} queries x {options.hits} hits, {options.repeats} repeats, seconds (medians)")
     print(f"{'step':<20}{'drtools':>9}{'pytrec_eval':>13}{'ratio':>8}   least and greatest")
-    for step, (start, stop) in {"read the run": (0, 1), "read judgements": (1, 2), "evaluate": (2, 3), "all": (0, 3)}.items():
+    for step, (start, stop) in {
+        "read the run": (0, 1),
+        "read judgements": (1, 2),
+        "evaluate": (2, 3),
+        "all": (0, 3),
+    }.items():
         seconds = [(mine[stop] - mine[start], other[stop] - other[start]) for mine, other in pairs]
         ratios = [mine / other for mine, other in seconds]
         mine, other = (statistics.median(column) for column in zip(*seconds))
-        print(f"{step:<20}{mine:>9.3f}{other:>13.3f}{statistics.median(ratios):>8.2f}   {min(ratios):.2f} {max(ratios):.2f}")
+        print(
+            f"{step:<20}{mine:>9.3f}{other:>13.3f}{statistics.median(ratios):>8.2f}   {min(ratios):.2f} {max(ratios):.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -49,8 +49,12 @@ def step_on(device: str, source: Source, caching: bool) -> tuple[float, torch.Te
     """Return the loss and the whole gradient of one batch."""
     model = load_encoder(MODEL, dropout=0.0).to(device).train()
     gradients = Gradients(model, Computing(device, "fp32", 4096), World(), caching, False)
-    loss = gradients.of(PairBatches([source], model, batch_queries=QUERIES, negatives=1, seed=1)(0), contrastive_loss(20.0), 1)
-    return loss, torch.cat([parameter.grad.flatten().cpu() for parameter in gradients.parameters if parameter.grad is not None])
+    loss = gradients.of(
+        PairBatches([source], model, batch_queries=QUERIES, negatives=1, seed=1)(0), contrastive_loss(20.0), 1
+    )
+    return loss, torch.cat(
+        [parameter.grad.flatten().cpu() for parameter in gradients.parameters if parameter.grad is not None]
+    )
 
 
 def rate_by_batches(device: str, batch_tokens: int) -> tuple[float, float]:
@@ -58,9 +62,17 @@ def rate_by_batches(device: str, batch_tokens: int) -> tuple[float, float]:
     random = np.random.default_rng(1)
     lengths = np.clip(random.lognormal(5.0, 0.6, TEXTS), 12, 512).astype(np.int64)
     starts = np.append(0, lengths.cumsum())
-    tokens = Tokens(random.integers(1000, 30000, starts[-1], dtype=np.int32), starts, np.zeros(TEXTS, bool), np.zeros(TEXTS, bool), 0)
+    tokens = Tokens(
+        random.integers(1000, 30000, starts[-1], dtype=np.int32),
+        starts,
+        np.zeros(TEXTS, bool),
+        np.zeros(TEXTS, bool),
+        0,
+    )
     batch = SimpleNamespace(tokens={"document": tokens}, counts={"document": [TEXTS]})
-    gradients = Gradients(load_encoder(MODEL).to(device).train(), Computing(device, "bf16", batch_tokens), World(), False, False)
+    gradients = Gradients(
+        load_encoder(MODEL).to(device).train(), Computing(device, "bf16", batch_tokens), World(), False, False
+    )
     for turn in range(1 + ROUNDS):  # the first warms up
         if turn == 1:
             started = time.perf_counter()
@@ -83,8 +95,12 @@ def main() -> None:
     on_cpu, on_gpu = vectors_on("cpu", texts), vectors_on("cuda", texts)
     found = {"vectors": np.abs(on_cpu - on_gpu).max()}
     random = np.random.default_rng(1)
-    queries = on_cpu[random.integers(len(on_cpu), size=200)] + 0.05 * random.standard_normal((200, on_cpu.shape[1]), np.float32)
-    (scores, rows), (other_scores, other_rows) = (exact.search(on_cpu, queries, 100, device) for device in ("cpu", "cuda"))
+    queries = on_cpu[random.integers(len(on_cpu), size=200)] + 0.05 * random.standard_normal(
+        (200, on_cpu.shape[1]), np.float32
+    )
+    (scores, rows), (other_scores, other_rows) = (
+        exact.search(on_cpu, queries, 100, device) for device in ("cpu", "cuda")
+    )
     found["scores of exact search"] = np.abs(scores - other_scores).max()
     print(f"{'the same rows in the top 100':<36} {(rows == other_rows).mean():.4f}")
     examples = Path(tempfile.mkdtemp()) / "examples.jsonl"

@@ -42,7 +42,15 @@ def write_corpus(path: Path, documents: int, words: list[str]) -> None:
     generator = random.Random(5)
     with open(path, "w") as stream:
         for number in range(documents):
-            stream.write(json.dumps({"_id": f"document-{number}", "text": " ".join(generator.choices(words, k=generator.randint(5, 30)))}) + "\n")
+            stream.write(
+                json.dumps(
+                    {
+                        "_id": f"document-{number}",
+                        "text": " ".join(generator.choices(words, k=generator.randint(5, 30))),
+                    }
+                )
+                + "\n"
+            )
 
 
 def measure(folder: Path, documents: int, model: str, words: list[str]) -> dict[str, int]:
@@ -72,7 +80,9 @@ def main() -> None:
     documents = parser.parse_args().documents
     with tempfile.TemporaryDirectory() as folder:
         model = make_bert(Path(folder) / "bert")
-        (Path(model) / "modules.json").write_text(json.dumps([{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}]))
+        (Path(model) / "modules.json").write_text(
+            json.dumps([{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}])
+        )
         sizes = {}
         for count in (documents, 10 * documents):
             (Path(folder) / str(count)).mkdir()

@@ -47,15 +47,51 @@ def main() -> None:
     tool = [sys.executable, "-m", "drtools"]
     with tempfile.TemporaryDirectory() as folder:
         index = f"{folder}/bm25"
-        subprocess.run([*tool, "index", "--quiet", "--lucene", str(arguments.data / "corpus.jsonl.gz"), "-o", index], check=True)
+        subprocess.run(
+            [*tool, "index", "--quiet", "--lucene", str(arguments.data / "corpus.jsonl.gz"), "-o", index], check=True
+        )
         ours, theirs = [], []
         for _ in range(arguments.rounds):
-            theirs.append(seconds([sys.executable, "-c", BARE, f"{index}/lucene", str(queries), str(qrels), str(arguments.depth), "2"], environment))
-            ours.append(seconds([*tool, "mine-negatives", "--index", index, "--queries", str(queries), "--qrels", str(qrels),
-                                 "--ranks", f"1-{arguments.depth}", "-o", f"{folder}/examples.jsonl", "--overwrite"], environment))
+            theirs.append(
+                seconds(
+                    [
+                        sys.executable,
+                        "-c",
+                        BARE,
+                        f"{index}/lucene",
+                        str(queries),
+                        str(qrels),
+                        str(arguments.depth),
+                        "2",
+                    ],
+                    environment,
+                )
+            )
+            ours.append(
+                seconds(
+                    [
+                        *tool,
+                        "mine-negatives",
+                        "--index",
+                        index,
+                        "--queries",
+                        str(queries),
+                        "--qrels",
+                        str(qrels),
+                        "--ranks",
+                        f"1-{arguments.depth}",
+                        "-o",
+                        f"{folder}/examples.jsonl",
+                        "--overwrite",
+                    ],
+                    environment,
+                )
+            )
     ratios = sorted(mine / bare for mine, bare in zip(ours, theirs, strict=True))
-    print(f"depth {arguments.depth}: mine-negatives {statistics.median(ours):.1f} s, bare batch_search {statistics.median(theirs):.1f} s, "
-          f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(
+        f"depth {arguments.depth}: mine-negatives {statistics.median(ours):.1f} s, bare batch_search {statistics.median(theirs):.1f} s, "
+        f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
 
 
 if __name__ == "__main__":

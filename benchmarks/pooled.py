@@ -23,10 +23,18 @@ def main() -> None:
     arguments = parser.parse_args()
     (arguments.output / "qrels").mkdir(parents=True, exist_ok=True)
     count = 0
-    with gzip.open(arguments.output / "corpus.jsonl.gz", "wb") as corpus, gzip.open(arguments.output / "queries.jsonl.gz", "wb") as queries:
+    with (
+        gzip.open(arguments.output / "corpus.jsonl.gz", "wb") as corpus,
+        gzip.open(arguments.output / "queries.jsonl.gz", "wb") as queries,
+    ):
         for folder in arguments.collections:
             for _, document in read_corpus(folder / "corpus.jsonl.gz"):
-                corpus.write(orjson.dumps({"_id": f"{folder.name}-{document.id}", "title": document.title, "text": document.text}) + b"\n")
+                corpus.write(
+                    orjson.dumps(
+                        {"_id": f"{folder.name}-{document.id}", "title": document.title, "text": document.text}
+                    )
+                    + b"\n"
+                )
                 count += 1
             for query_id, text in read_queries(str(folder / "queries.jsonl.gz")).items():
                 queries.write(orjson.dumps({"_id": f"{folder.name}-{query_id}", "text": text}) + b"\n")
@@ -36,7 +44,10 @@ def main() -> None:
             for folder in arguments.collections:
                 path = folder / "qrels" / f"{split}.tsv"
                 for query_id, grades in read_qrels(str(path)).items() if path.exists() else ():
-                    stream.writelines(f"{folder.name}-{query_id}\t{folder.name}-{document}\t{grade}\n" for document, grade in grades.items())
+                    stream.writelines(
+                        f"{folder.name}-{query_id}\t{folder.name}-{document}\t{grade}\n"
+                        for document, grade in grades.items()
+                    )
     print(f"{arguments.output}: {count:,} documents")
 
 

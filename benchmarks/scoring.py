@@ -61,7 +61,9 @@ def ours(teacher, examples: Path, texts: Texts) -> tuple[float, np.ndarray]:
         from drtools.formats.examples import read_examples
 
         scored = list(read_examples(f"{folder}/scored.jsonl"))
-    return seconds, np.array([score for example in scored for score in example.positive_scores + example.negative_scores])
+    return seconds, np.array(
+        [score for example in scored for score in example.positive_scores + example.negative_scores]
+    )
 
 
 def main() -> None:
@@ -78,13 +80,20 @@ def main() -> None:
         model = arguments.model or f"{folder}/ranker"
         if not arguments.model:
             save_cross_encoder(new_cross_encoder("sentence-transformers/all-MiniLM-L6-v2", seed=1), Path(model))
-        texts = Texts(read_queries(str(arguments.data / "queries.jsonl.gz")), open_store(str(arguments.data / "corpus.jsonl.gz")), " ")
+        texts = Texts(
+            read_queries(str(arguments.data / "queries.jsonl.gz")),
+            open_store(str(arguments.data / "corpus.jsonl.gz")),
+            " ",
+        )
         examples = Path(folder) / "examples.jsonl"
         pairs = write_examples(arguments.data, texts, arguments.pairs, examples)
         sides = {}
         for precision, dtype in DTYPES.items():
             computing = Computing(arguments.device, precision, BATCH_TOKENS[arguments.device.split(":")[0]])
-            sides[precision] = load_teacher([model], computing), CrossEncoder(model, device=arguments.device, model_kwargs={"dtype": dtype})
+            sides[precision] = (
+                load_teacher([model], computing),
+                CrossEncoder(model, device=arguments.device, model_kwargs={"dtype": dtype}),
+            )
         compare(sides, pairs, examples, texts, arguments.rounds)
 
 
@@ -98,14 +107,23 @@ def compare(sides, pairs: list[tuple[str, str]], examples: Path, texts: Texts, r
             started = time.perf_counter()
             theirs = peer.predict(pairs)
             seconds[f"theirs {precision}"].append(time.perf_counter() - started)
-            print(f"{precision}: {seconds[f'ours {precision}'][-1]:.1f} and {seconds[f'theirs {precision}'][-1]:.1f} s", flush=True)
+            print(
+                f"{precision}: {seconds[f'ours {precision}'][-1]:.1f} and {seconds[f'theirs {precision}'][-1]:.1f} s",
+                flush=True,
+            )
             if not number:
-                print(f"{precision}: logits up to {np.abs(logits - theirs).max():.2g} apart, whose deviation is {np.std(logits):.2g}")
+                print(
+                    f"{precision}: logits up to {np.abs(logits - theirs).max():.2g} apart, whose deviation is {np.std(logits):.2g}"
+                )
     tokens = sides["fp32"][0].counts["tokens"] / rounds
     print(f"{len(pairs):,} pairs, {tokens / len(pairs):.0f} tokens each; {torch.get_num_threads()} threads")
     for name, values in seconds.items():
         print(f"{name:<12} {len(pairs) / statistics.median(values):8.1f} pairs/s")
-    for words, slow, fast in (("float32", "theirs fp32", "ours fp32"), ("bfloat16", "theirs bf16", "ours bf16"), ("each at its defaults", "theirs fp32", "ours bf16")):
+    for words, slow, fast in (
+        ("float32", "theirs fp32", "ours fp32"),
+        ("bfloat16", "theirs bf16", "ours bf16"),
+        ("each at its defaults", "theirs fp32", "ours bf16"),
+    ):
         ratios = sorted(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
         print(f"{words:<21} {statistics.median(ratios):5.2f}x  ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 

@@ -29,14 +29,28 @@ def batch_of(encoder, queries: int):
     words = [word for word in encoder.tokenizer.get_vocab() if word.isalpha() and len(word) > 3]
     layout = layout_of(encoder, PieceFlags())
     count = queries * (1 + NEGATIVES)
-    tokens = {"query": tokenize(encoder, [" ".join(generator.choices(words, k=8)) for _ in range(queries)], "query"),
-              "document": tokenize_pieces(encoder, [" ".join(generator.choices(words, k=700)) for _ in range(count)], layout)}
+    tokens = {
+        "query": tokenize(encoder, [" ".join(generator.choices(words, k=8)) for _ in range(queries)], "query"),
+        "document": tokenize_pieces(encoder, [" ".join(generator.choices(words, k=700)) for _ in range(count)], layout),
+    }
     relevant = np.zeros((queries, count), bool)
     relevant[range(queries), range(queries)] = True
     owner = np.concatenate([np.arange(queries), np.repeat(np.arange(queries), NEGATIVES)])
-    levels = [Level(np.ones((count, size), bool), numbers.normal(size=(count, size)).astype(np.float32)) for size in (layout.passages, layout.sentences)]
+    levels = [
+        Level(np.ones((count, size), bool), numbers.normal(size=(count, size)).astype(np.float32))
+        for size in (layout.passages, layout.sentences)
+    ]
     parents = np.stack([layout.parents(layout.passages)] * count)
-    return layout, PieceBatch(tokens, {"query": [queries], "document": [count]}, relevant, owner, None, *levels, parents, np.zeros(count, bool))
+    return layout, PieceBatch(
+        tokens,
+        {"query": [queries], "document": [count]},
+        relevant,
+        owner,
+        None,
+        *levels,
+        parents,
+        np.zeros(count, bool),
+    )
 
 
 def main() -> None:
@@ -68,8 +82,20 @@ def main() -> None:
         use_sliced_attention(encoder.body)
     layout, batch = batch_of(encoder, words.queries)
     plain = batch._replace(tokens=batch.tokens | {"document": batch.tokens["document"].tokens})
-    fgd = FgdLoss(("passage", "sentence"), encoder.dimension, layout.passages, 20.0, weight=0.2, negative_pieces=8, direction="teacher-student", note=lambda **numbers: None)
-    arms = {"contrastive": (encoder, plain, contrastive_loss(20.0)), "FGD": (SpanStudent(encoder, layout.passages, layout.sentences, "attention"), batch, fgd)}
+    fgd = FgdLoss(
+        ("passage", "sentence"),
+        encoder.dimension,
+        layout.passages,
+        20.0,
+        weight=0.2,
+        negative_pieces=8,
+        direction="teacher-student",
+        note=lambda **numbers: None,
+    )
+    arms = {
+        "contrastive": (encoder, plain, contrastive_loss(20.0)),
+        "FGD": (SpanStudent(encoder, layout.passages, layout.sentences, "attention"), batch, fgd),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(words.rounds + 1):
         for name, (model, made, loss) in arms.items():
@@ -83,8 +109,11 @@ def main() -> None:
             model.zero_grad()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     added = medians["FGD"] / medians["contrastive"] - 1
-    print(f"{words.model}, {computing.device} in {computing.precision}, {words.queries} queries with {1 + NEGATIVES} documents of {DOCUMENT_TOKENS} tokens: "
-          + ", ".join(f"{name} {value:.3f} s" for name, value in medians.items()) + f"; FGD adds {added:+.1%} (target: under 15%)")
+    print(
+        f"{words.model}, {computing.device} in {computing.precision}, {words.queries} queries with {1 + NEGATIVES} documents of {DOCUMENT_TOKENS} tokens: "
+        + ", ".join(f"{name} {value:.3f} s" for name, value in medians.items())
+        + f"; FGD adds {added:+.1%} (target: under 15%)"
+    )
 
 
 if __name__ == "__main__":

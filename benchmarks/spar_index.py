@@ -41,7 +41,9 @@ def milliseconds(search: Callable[[int], object], count: int, rounds: int) -> fl
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of a folder's files."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    return (
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    )
 
 
 def main() -> None:
@@ -63,7 +65,9 @@ def main() -> None:
 
     words = milliseconds(by_words, len(queries), arguments.rounds)
     lucene_size = size_of(arguments.bm25 / "lucene")
-    print(f"| index | system | MB | ms a query |\n|---|---|---|---|\n| Lucene | BM25 | {lucene_size / 1e6:.1f} | {words:.2f} |")
+    print(
+        f"| index | system | MB | ms a query |\n|---|---|---|---|\n| Lucene | BM25 | {lucene_size / 1e6:.1f} | {words:.2f} |"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for factory in arguments.factory or ["Flat", "HNSW32"]:
             for name, path in {"base": arguments.base, "SPAR": arguments.joined}.items():
@@ -79,13 +83,27 @@ def main() -> None:
 
                 def dense(query: int, index=index, ids=ids, vectors=vectors) -> dict[str, float]:
                     scores, rows = faiss_index.search(index, np.ascontiguousarray(vectors[query : query + 1]), DEPTH)
-                    return {ids[row]: float(score) for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True) if row >= 0}
+                    return {
+                        ids[row]: float(score)
+                        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+                        if row >= 0
+                    }
 
                 taken = milliseconds(dense, len(queries), arguments.rounds)
-                print(f"| {factory} | {name}, {opened.array.shape[1]} dimensions (encoding {encoding:.1f} ms) | {size_of(file) / 1e6:.1f} | {taken:.2f} |")
+                print(
+                    f"| {factory} | {name}, {opened.array.shape[1]} dimensions (encoding {encoding:.1f} ms) | {size_of(file) / 1e6:.1f} | {taken:.2f} |"
+                )
                 if name == "base":
-                    both = milliseconds(lambda query: weigh(scores_of([dense(query), by_words(query)], "none", "lowest"), [1.0, 0.1], DEPTH), len(queries), arguments.rounds)
-                    print(f"| {factory} + Lucene | base + BM25 | {(size_of(file) + lucene_size) / 1e6:.1f} | {both:.2f} |")
+                    both = milliseconds(
+                        lambda query: weigh(
+                            scores_of([dense(query), by_words(query)], "none", "lowest"), [1.0, 0.1], DEPTH
+                        ),
+                        len(queries),
+                        arguments.rounds,
+                    )
+                    print(
+                        f"| {factory} + Lucene | base + BM25 | {(size_of(file) + lucene_size) / 1e6:.1f} | {both:.2f} |"
+                    )
 
 
 if __name__ == "__main__":

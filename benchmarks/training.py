@@ -30,11 +30,15 @@ def write_examples(data: Path, path: Path) -> None:
     store, generator = open_store(str(data / "corpus.jsonl.gz")), random.Random(1)
     with open(path, "wb") as stream:
         for query_id, grades in read_qrels(str(data / "qrels/train.tsv")).items():
-            negatives = [document for document in store.ids_at(generator.sample(range(len(store)), 5)) if document not in grades]
+            negatives = [
+                document for document in store.ids_at(generator.sample(range(len(store)), 5)) if document not in grades
+            ]
             stream.write(Example(query_id, list(grades), negatives).line())
 
 
-def ours(data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str) -> tuple[float, float, list[list[str]]]:
+def ours(
+    data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str
+) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
     from drtools import console, flags, output
     from drtools.training.counting import operations
@@ -48,9 +52,16 @@ def ours(data: Path, examples: Path, setting: argparse.Namespace, precision: str
     encoder_flags = flags.EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
     with output.folder(target) as work:
-        task = EncoderTraining(work, encoder_flags, StudentFlags(), TrainingFlags(steps=setting.steps, batch_queries=setting.queries),
-                               flags.ComputeFlags(precision=precision, device=setting.device))
-        sources = read_sources(ExampleFlags([str(examples)], [str(data / "corpus.jsonl.gz")], [str(data / "queries.jsonl.gz")]))
+        task = EncoderTraining(
+            work,
+            encoder_flags,
+            StudentFlags(),
+            TrainingFlags(steps=setting.steps, batch_queries=setting.queries),
+            flags.ComputeFlags(precision=precision, device=setting.device),
+        )
+        sources = read_sources(
+            ExampleFlags([str(examples)], [str(data / "corpus.jsonl.gz")], [str(data / "queries.jsonl.gz")])
+        )
         loss = contrastive_loss(task.scale)
 
         def timed(query_vectors, document_vectors, batch):
@@ -61,8 +72,15 @@ def ours(data: Path, examples: Path, setting: argparse.Namespace, precision: str
         batches = task.pair_batches(sources, negatives=1)
         task.fit(batches, timed, batches.epoch_queries, None, default_epochs=1, paper_warmup=0)
         task.finish()
-    rows = [[source.examples.queries[at], source.text(source.examples.positives[at][0]), source.text(source.examples.negatives[at][0])]
-            for step in range(setting.steps) for source, at, _ in batches.visits(step)]
+    rows = [
+        [
+            source.examples.queries[at],
+            source.text(source.examples.positives[at][0]),
+            source.text(source.examples.negatives[at][0]),
+        ]
+        for step in range(setting.steps)
+        for source, at, _ in batches.visits(step)
+    ]
     return _median_step(times), statistics.median(counts), rows
 
 
@@ -70,7 +88,11 @@ def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, f
     """Train sentence-transformers' trainer on the same rows in the same order; return seconds a step."""
     import transformers
     from datasets import Dataset, disable_progress_bars
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
@@ -87,9 +109,26 @@ def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, f
             times.append(time.perf_counter())
 
     columns = dict(zip(("anchor", "positive", "negative"), map(list, zip(*rows, strict=True)), strict=True))
-    arguments = SentenceTransformerTrainingArguments(output_dir=folder, max_steps=setting.steps, per_device_train_batch_size=setting.queries, learning_rate=2e-5, weight_decay=0.01,
-                                                     bf16=precision == "bf16", use_cpu=setting.device == "cpu", save_strategy="no", report_to="none", disable_tqdm=True, logging_strategy="no")
-    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(columns), loss=MultipleNegativesRankingLoss(model), callbacks=[Clock()])
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        max_steps=setting.steps,
+        per_device_train_batch_size=setting.queries,
+        learning_rate=2e-5,
+        weight_decay=0.01,
+        bf16=precision == "bf16",
+        use_cpu=setting.device == "cpu",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict(columns),
+        loss=MultipleNegativesRankingLoss(model),
+        callbacks=[Clock()],
+    )
     trainer.train()
     return _median_step(times)
 
@@ -114,11 +153,20 @@ def speed(data: Path, setting: argparse.Namespace) -> None:
                 took, count, rows = ours(data, examples, setting, precision, f"{folder}/{number}-{precision}")
                 seconds[f"ours {precision}"].append(took)
                 seconds[f"theirs {precision}"].append(theirs(rows, setting, precision, f"{folder}/theirs"))
-                print(f"round {number + 1}, {precision}: ours {took:.3f}, theirs {seconds[f'theirs {precision}'][-1]:.3f} s a step", flush=True)
+                print(
+                    f"round {number + 1}, {precision}: ours {took:.3f}, theirs {seconds[f'theirs {precision}'][-1]:.3f} s a step",
+                    flush=True,
+                )
     for name, values in seconds.items():
         middle, rate = statistics.median(values), rates[name.split()[1]]
-        print(f"{name:<12} {setting.queries / middle:6.1f} queries/s  {count / middle / 1e9:6.0f} GFLOP/s  {count / middle / rate:5.0%} of {rate / 1e9:,.0f}")
-    for words, slow, fast in (("float32", "theirs fp32", "ours fp32"), ("bfloat16", "theirs bf16", "ours bf16"), ("each at its defaults", "theirs fp32", "ours bf16")):
+        print(
+            f"{name:<12} {setting.queries / middle:6.1f} queries/s  {count / middle / 1e9:6.0f} GFLOP/s  {count / middle / rate:5.0%} of {rate / 1e9:,.0f}"
+        )
+    for words, slow, fast in (
+        ("float32", "theirs fp32", "ours fp32"),
+        ("bfloat16", "theirs bf16", "ours bf16"),
+        ("each at its defaults", "theirs fp32", "ours bf16"),
+    ):
         ratios = sorted(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
         print(f"{words:<21} {statistics.median(ratios):5.2f}x  ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
@@ -132,10 +180,32 @@ def memory(data: Path) -> None:
         write_examples(data, examples)
         peaks = {}
         for queries, more in ((64, []), (4096, ["--gradient-caching"])):
-            command = [*TOOL, "train-contrastive", "--quiet", "--model", MODEL, "--corpus", data / "corpus.jsonl.gz", "--queries", data / "queries.jsonl.gz", "--examples", examples,
-                       "--max-document-tokens", "64", "--batch-queries", queries, "--steps", 2 if queries == 64 else 1, "-o", f"{folder}/{queries}", *more]
+            command = [
+                *TOOL,
+                "train-contrastive",
+                "--quiet",
+                "--model",
+                MODEL,
+                "--corpus",
+                data / "corpus.jsonl.gz",
+                "--queries",
+                data / "queries.jsonl.gz",
+                "--examples",
+                examples,
+                "--max-document-tokens",
+                "64",
+                "--batch-queries",
+                queries,
+                "--steps",
+                2 if queries == 64 else 1,
+                "-o",
+                f"{folder}/{queries}",
+                *more,
+            ]
             peaks[queries] = peak([str(word) for word in command], dict(os.environ))
-            print(f"{queries:>5} queries{' with caching' if more else '':<14} {peaks[queries] / 1e6:,.0f} MB", flush=True)
+            print(
+                f"{queries:>5} queries{' with caching' if more else '':<14} {peaks[queries] / 1e6:,.0f} MB", flush=True
+            )
         print(f"ratio {peaks[4096] / peaks[64]:.2f}")
 
 

@@ -47,8 +47,11 @@ def a_day_later(documents: list[dict], share: float) -> list[dict]:
 def run(folder: Path, output: str, *words: object) -> tuple[float, float]:
     """Run a tool; return the seconds of the process and of its work."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "drtools", *map(str, words), "-o", str(folder / output), "--overwrite", "--quiet"], check=True,
-                   env={**os.environ, "DRTOOLS_CACHE": str(folder / "cache")})
+    subprocess.run(
+        [sys.executable, "-m", "drtools", *map(str, words), "-o", str(folder / output), "--overwrite", "--quiet"],
+        check=True,
+        env={**os.environ, "DRTOOLS_CACHE": str(folder / "cache")},
+    )
     return time.perf_counter() - started, json.loads((folder / output / "manifest.json").read_text())["seconds"]
 
 
@@ -64,12 +67,18 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        documents = [{"_id": document.id, "title": document.title, "text": document.text} for _, document in read_corpus(arguments.corpus)][: arguments.texts]
+        documents = [
+            {"_id": document.id, "title": document.title, "text": document.text}
+            for _, document in read_corpus(arguments.corpus)
+        ][: arguments.texts]
         write(folder / "old.jsonl", documents)
         write(folder / "new.jsonl", a_day_later(documents, arguments.share))
         encode = ["encode", "--model", MODEL, "--precision", arguments.precision, "--documents"]
         run(folder, "old", *encode, folder / "old.jsonl")
-        whole = {"encode": [*encode, folder / "new.jsonl"], "index Flat": ["index", "--vectors", folder / "encode full"]}
+        whole = {
+            "encode": [*encode, folder / "new.jsonl"],
+            "index Flat": ["index", "--vectors", folder / "encode full"],
+        }
         whole[f"index {arguments.factory}"] = [*whole["index Flat"], "--factory", arguments.factory]
         for what, command in whole.items():
             earlier = folder / "old"
@@ -80,11 +89,22 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 seconds["full"].append(run(folder, f"{what} full", *command))
                 seconds["update"].append(run(folder, f"{what} update", *command, "--update", earlier))
-            same = all((folder / f"{what} full" / file).read_bytes() == (folder / f"{what} update" / file).read_bytes() for file in SAME[what.split()[0]])
+            same = all(
+                (folder / f"{what} full" / file).read_bytes() == (folder / f"{what} update" / file).read_bytes()
+                for file in SAME[what.split()[0]]
+            )
             record = json.loads((folder / f"{what} update" / "manifest.json").read_text())
-            work = [f"{statistics.median(process):.1f} s ({statistics.median(own):.1f})" for process, own in (zip(*seconds[kind], strict=True) for kind in ("full", "update"))]
-            ratio = statistics.median(one[0] / other[0] for one, other in zip(seconds["full"], seconds["update"], strict=True))
-            print(f"{what}: {record['count']:,} rows; full {work[0]}, update {work[1]}, {ratio:.1f} times; the same bytes: {same}; {'; '.join(record['notices'])}", flush=True)
+            work = [
+                f"{statistics.median(process):.1f} s ({statistics.median(own):.1f})"
+                for process, own in (zip(*seconds[kind], strict=True) for kind in ("full", "update"))
+            ]
+            ratio = statistics.median(
+                one[0] / other[0] for one, other in zip(seconds["full"], seconds["update"], strict=True)
+            )
+            print(
+                f"{what}: {record['count']:,} rows; full {work[0]}, update {work[1]}, {ratio:.1f} times; the same bytes: {same}; {'; '.join(record['notices'])}",
+                flush=True,
+            )
             if not same and "IVF" not in what:  # whose lists keep the centroids of the earlier training
                 sys.exit(1)
 

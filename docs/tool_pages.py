@@ -24,7 +24,9 @@ BOUNDS = {r"x>=(\S+)": r"\1 or more", r"x<=(\S+)": r"\1 or less", r"(\S+)<=x<=(\
 
 def table_of_tools() -> dict[str, tuple[str, str]]:
     """Return what each tool reads and writes, from README's table."""
-    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \| (.+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (.+) \| (.+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return {name: (reads, writes) for name, reads, writes in rows}
 
 
@@ -36,10 +38,14 @@ def pages() -> dict[str, str]:
 
 def list_of_tools(table: dict[str, tuple[str, str]]) -> str:
     """Return the list of tools: what each reads and writes."""
-    entries = "\n\n".join(f"[{name}](tools/{name}.md)\n: reads {reads}\n: writes {writes}" for name, (reads, writes) in table.items())
+    entries = "\n\n".join(
+        f"[{name}](tools/{name}.md)\n: reads {reads}\n: writes {writes}" for name, (reads, writes) in table.items()
+    )
     listed = "\n".join(f"tools/{name}" for name in tool_names())
-    return (f"# Tools\n\n`drtools` lists them, `drtools TOOL --help` shows what these pages show. From a checkout `bin/TOOL` is the same as `drtools TOOL`.\n\n"
-            f"{entries}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n")
+    return (
+        f"# Tools\n\n`drtools` lists them, `drtools TOOL --help` shows what these pages show. From a checkout `bin/TOOL` is the same as `drtools TOOL`.\n\n"
+        f"{entries}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
+    )
 
 
 def tool_page(name: str, reads: str, writes: str) -> str:
@@ -48,9 +54,16 @@ def tool_page(name: str, reads: str, writes: str) -> str:
     context = parsed.make_context(name, [], resilient_parsing=True)
     panels: dict[str, list[str]] = {FLAGS: []}
     for parameter in sorted(parsed.params, key=lambda parameter: parameter.param_type_name != "argument"):
-        panels.setdefault(parameter.rich_help_panel or FLAGS, []).append(flag(parameter, *parameter.get_help_record(context)))
+        panels.setdefault(parameter.rich_help_panel or FLAGS, []).append(
+            flag(parameter, *parameter.get_help_record(context))
+        )
     docstring = inspect.getdoc(importlib.import_module(f"drtools.tools.{name.replace('-', '_')}"))
-    parts = [f"# {name}", prose(docstring, name), f"Reads\n: {reads}\n\nWrites\n: {writes}", f"```{{program}} drtools {name}\n```"]
+    parts = [
+        f"# {name}",
+        prose(docstring, name),
+        f"Reads\n: {reads}\n\nWrites\n: {writes}",
+        f"```{{program}} drtools {name}\n```",
+    ]
     for panel, flags in panels.items():
         parts += [f"## {panel}", *flags]
     return "\n\n".join(parts) + "\n"
@@ -64,8 +77,15 @@ def prose(docstring: str, name: str) -> str:
             paragraphs.append(f"```sh\n{inspect.cleandoc(paragraph)}\n```")
             continue
         parts = re.split(r"(`[^`]+`)", paragraph)
-        others = "|".join(sorted((other for other in tool_names() if "-" in other and other != name), key=len, reverse=True))
-        parts[::2] = [re.sub(rf"(?<![\w-])({others})(?![\w-])", r"[\1](\1.md)", re.sub(r"(?<![\w-])(--?[a-z][a-z-]*)", r"`\1`", part)) for part in parts[::2]]
+        others = "|".join(
+            sorted((other for other in tool_names() if "-" in other and other != name), key=len, reverse=True)
+        )
+        parts[::2] = [
+            re.sub(
+                rf"(?<![\w-])({others})(?![\w-])", r"[\1](\1.md)", re.sub(r"(?<![\w-])(--?[a-z][a-z-]*)", r"`\1`", part)
+            )
+            for part in parts[::2]
+        ]
         paragraphs.append("".join(parts))
     return "\n\n".join(paragraphs)
 

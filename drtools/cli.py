@@ -78,7 +78,9 @@ def _fields_as_parameters(kind: type, given: object) -> list[inspect.Parameter]:
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
         if given is not inspect.Parameter.empty:
             default = getattr(given, field.name)
-        parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]))
+        parameters.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name])
+        )
     return parameters
 
 
@@ -92,7 +94,9 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     def call(**values: object) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "save_every_minutes" not in values:
-            raise UserError(f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)")
+            raise UserError(
+                f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"
+            )
         values = pinned_values(flat, values)
         request = checked_request(name, flat, values)
         arguments = {}
@@ -101,7 +105,9 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
             if kind is None:
                 arguments[parameter] = values[parameter]
                 continue
-            arguments[parameter] = kind(**{field.name: values[field.name] for field in dataclasses.fields(kind) if field.init})
+            arguments[parameter] = kind(
+                **{field.name: values[field.name] for field in dataclasses.fields(kind) if field.init}
+            )
             if hasattr(kind, "request"):
                 arguments[parameter].request = request
         function(**arguments)
@@ -109,7 +115,9 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     call.__signature__ = inspect.Signature(flat)
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     paragraphs = inspect.cleandoc(help_text).split("\n\n")
-    call.__doc__ = "\n\n".join("\b\n" + part if part.startswith("    ") else " ".join(part.split("\n")) for part in paragraphs)  # \b keeps the lines of an example apart
+    call.__doc__ = "\n\n".join(
+        "\b\n" + part if part.startswith("    ") else " ".join(part.split("\n")) for part in paragraphs
+    )  # \b keeps the lines of an example apart
     del call.__wrapped__
     return call
 
@@ -124,8 +132,11 @@ def command(name: str) -> "TyperCommand":
     import typer
 
     module = _module(name)
-    application = typer.Typer(add_completion=False, rich_markup_mode="rich" if (terminal_width(sys.stdout) or 0) >= LEAST_PANELS else None,
-                              context_settings={"help_option_names": ["-h", "--help"]})
+    application = typer.Typer(
+        add_completion=False,
+        rich_markup_mode="rich" if (terminal_width(sys.stdout) or 0) >= LEAST_PANELS else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     application.command()(command_of(name, module.main, module.__doc__))
     return typer.main.get_command(application)
 
@@ -136,7 +147,11 @@ def _invoke(name: str, arguments: list[str]) -> None:
     try:
         status = command(name).main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
     except typer.TyperException as error:
-        quotes = "; what has spaces, as a question has, goes into quotes" if "extra argument" in error.format_message() else ""
+        quotes = (
+            "; what has spaces, as a question has, goes into quotes"
+            if "extra argument" in error.format_message()
+            else ""
+        )
         raise UserError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
@@ -163,7 +178,11 @@ def _status_of(error: BaseException, arguments: Sequence[str] = ()) -> int:
         console.error(str(error))
         return 3
     if isinstance(error, KeyboardInterrupt | Terminated):
-        again = "the same command with --renew in place of --overwrite" if "--overwrite" in arguments else "the same command again"
+        again = (
+            "the same command with --renew in place of --overwrite"
+            if "--overwrite" in arguments
+            else "the same command again"
+        )
         console.error(f"stopped; {again} continues what can be continued")
         return 130 if isinstance(error, KeyboardInterrupt) else 143
     if isinstance(error, BrokenPipeError):
@@ -171,7 +190,9 @@ def _status_of(error: BaseException, arguments: Sequence[str] = ()) -> int:
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        console.error(f"{where}{error.strerror or error}; nothing finished was changed, the same command again continues")
+        console.error(
+            f"{where}{error.strerror or error}; nothing finished was changed, the same command again continues"
+        )
         return 1
     if isinstance(error, WorldError | sqlite3.OperationalError):
         console.error(str(error))
@@ -182,7 +203,9 @@ def _status_of(error: BaseException, arguments: Sequence[str] = ()) -> int:
         console.error(f"a file of the cache is damaged ({error}); remove {cache_path()}, what it holds is made again")
         return 1
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
-        console.error(f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller --batch-tokens, in a training --gradient-caching")
+        console.error(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller --batch-tokens, in a training --gradient-caching"
+        )
         return 1
     raise error
 
@@ -193,7 +216,13 @@ def main(arguments: list[str] | None = None) -> None:
     if "DRTOOLS_COMPLETE" in os.environ:
         from drtools import completion
 
-        print(completion.answer(arguments, {name: first_line(name) for name in tool_names()}, lambda name: _flat_parameters(_module(name).main)[0]))
+        print(
+            completion.answer(
+                arguments,
+                {name: first_line(name) for name in tool_names()},
+                lambda name: _flat_parameters(_module(name).main)[0],
+            )
+        )
         return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_list_tools())
@@ -206,10 +235,19 @@ def main(arguments: list[str] | None = None) -> None:
     console.configure("drtools")
     if arguments[0] not in tool_names():
         near = difflib.get_close_matches(arguments[0].lower().replace("_", "-"), tool_names(), n=3)
-        console.error(f"no tool is named {arguments[0]!r}; " + (f"did you mean {' or '.join(near)}? drtools by itself lists all" if near else f"the tools are: {', '.join(tool_names())}"))
+        console.error(
+            f"no tool is named {arguments[0]!r}; "
+            + (
+                f"did you mean {' or '.join(near)}? drtools by itself lists all"
+                if near
+                else f"the tools are: {', '.join(tool_names())}"
+            )
+        )
         raise SystemExit(2)
     console.configure(arguments[0])
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait do not spin: on a shared machine they would take its cores from those that work
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # threads that wait do not spin: on a shared machine they would take its cores from those that work
     signals.listen()
     debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
     if not debugging:

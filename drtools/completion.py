@@ -33,10 +33,16 @@ def flags_of(parameters: list[Parameter]) -> list[Flag]:
     for parameter in parameters:
         annotated, *notes = get_args(parameter.annotation)
         info = next(note for note in notes if isinstance(note, OptionInfo | ArgumentInfo))
-        kinds = [kind for kind in get_args(annotated) if kind is not NoneType] if NoneType in get_args(annotated) else [annotated]
+        kinds = (
+            [kind for kind in get_args(annotated) if kind is not NoneType]
+            if NoneType in get_args(annotated)
+            else [annotated]
+        )
         many = get_origin(kinds[0]) is list
         kind = get_args(kinds[0])[0] if many else kinds[0]
-        said = [name for name in (info.default, *(info.param_decls or ())) if isinstance(name, str)]  # typer keeps the first name as a default
+        said = [
+            name for name in (info.default, *(info.param_decls or ())) if isinstance(name, str)
+        ]  # typer keeps the first name as a default
         names = () if isinstance(info, ArgumentInfo) else tuple(said or [f"--{parameter.name.replace('_', '-')}"])
         choices = get_args(kind) if get_origin(kind) is Literal else ()
         flags.append(Flag(names, str if choices else kind, choices, many, info.help or ""))
@@ -56,7 +62,9 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
     if words[0] not in tools:
         return _lines(())
     flags = [*flags_of(parameters_of(words[0])), HELP]
-    given, waiting, only_arguments = _read([word for word in words[1:-1] if word != "="], flags)  # bash makes three words of --flag=value
+    given, waiting, only_arguments = _read(
+        [word for word in words[1:-1] if word != "="], flags
+    )  # bash makes three words of --flag=value
     name, is_joined, value = current.partition("=")
     if waiting is None and is_joined and name.startswith("--"):
         joined = next((flag for flag in flags if name in flag.names), HELP)
@@ -67,7 +75,12 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
     if only_arguments or argument and not current.startswith("-"):
         return _values(argument, current, "") if argument else _lines(())
     offered = [flag for flag in flags if flag.names and (flag.many or flag not in given)]
-    return _lines((name, flag.help) for flag in offered for name in flag.names if name.startswith(current) and (name.startswith("--") or current == name))
+    return _lines(
+        (name, flag.help)
+        for flag in offered
+        for name in flag.names
+        if name.startswith(current) and (name.startswith("--") or current == name)
+    )
 
 
 def _read(words: list[str], flags: list[Flag]) -> tuple[list[Flag], Flag | None, bool]:

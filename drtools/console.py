@@ -110,7 +110,9 @@ class Progress:
         self.description, self.total, self.unit, self.done = description, total, unit, done
         self.numbers: dict[str, object] = {}
         self.begin = self.latest = Moment(time.monotonic(), done, 0)
-        self.past: deque[Moment] = deque()  # for each second with news of the last minute when its first came, and what was done before it
+        self.past: deque[Moment] = (
+            deque()
+        )  # for each second with news of the last minute when its first came, and what was done before it
         self.last_line = self.begin.time
 
     def advance(self, count: int = 1, **numbers: object) -> None:
@@ -138,7 +140,9 @@ class Progress:
 
     def _details(self) -> list[str]:
         """Return time left, rate and numbers in words, the most important first; no rate and no time left before there is news of both."""
-        numbers = [f"{name.replace('_', ' ')} {_as_word(value)}" for name, value in self.numbers.items() if name != "tokens"]
+        numbers = [
+            f"{name.replace('_', ' ')} {_as_word(value)}" for name, value in self.numbers.items() if name != "tokens"
+        ]
         if not self.is_settled():
             return numbers
         rate = self.rate()
@@ -149,12 +153,21 @@ class Progress:
     def live_line(self, width: int, ascii_only: bool) -> str:
         """Return the line for a terminal of `width` columns."""
         count = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,} {self.unit}"
-        return progress_line(width, self.description, count, self.done / self.total if self.total else None, self._details(), ascii_only)
+        return progress_line(
+            width, self.description, count, self.done / self.total if self.total else None, self._details(), ascii_only
+        )
 
     def _line(self) -> None:
         if _settings["log_json"]:
-            event("progress", what=self.description, done=self.done, total=self.total, unit=self.unit,
-                  per_second=round(self.rate(), 3) if self.is_settled() else None, **self.numbers)
+            event(
+                "progress",
+                what=self.description,
+                done=self.done,
+                total=self.total,
+                unit=self.unit,
+                per_second=round(self.rate(), 3) if self.is_settled() else None,
+                **self.numbers,
+            )
             return
         of, share = (f" of {self.total:,}", [f"{100 * self.done / self.total:.0f}%"]) if self.total else ("", [])
         say("  ".join([f"{self.description}: {self.done:,}{of} {self.unit}", *share, *self._details()]))
@@ -197,7 +210,11 @@ def progress(description: str, total: int | None, unit: str, done: int = 0) -> I
     _shown.append(counter)
     outer = len(_shown) == 1
     try:
-        with Live(_Lines(), console=Console(stderr=True), transient=True, redirect_stdout=False) if outer else nullcontext():
+        with (
+            Live(_Lines(), console=Console(stderr=True), transient=True, redirect_stdout=False)
+            if outer
+            else nullcontext()
+        ):
             yield counter
     finally:
         _shown.remove(counter)

@@ -37,9 +37,17 @@ DryRun = Annotated[bool, Option("--dry-run", help="say counts, memory and time, 
 class ConsoleFlags:
     """What every tool says and how strict it is."""
 
-    quiet: Annotated[bool, Option("--quiet", help="say nothing but errors", rich_help_panel="Messages"), Role.UNRECORDED] = False
-    log_json: Annotated[bool, Option("--log-json", help="messages as JSON lines", rich_help_panel="Messages"), Role.UNRECORDED] = False
-    strict: Annotated[bool, Option("--strict", help="exit 2 where something odd is otherwise only counted", rich_help_panel="Messages"), Role.UNRECORDED] = False
+    quiet: Annotated[
+        bool, Option("--quiet", help="say nothing but errors", rich_help_panel="Messages"), Role.UNRECORDED
+    ] = False
+    log_json: Annotated[
+        bool, Option("--log-json", help="messages as JSON lines", rich_help_panel="Messages"), Role.UNRECORDED
+    ] = False
+    strict: Annotated[
+        bool,
+        Option("--strict", help="exit 2 where something odd is otherwise only counted", rich_help_panel="Messages"),
+        Role.UNRECORDED,
+    ] = False
 
 
 @dataclass
@@ -47,8 +55,14 @@ class FolderOutput:
     """An output folder."""
 
     output: Annotated[str, Option("-o", "--output", help="folder to write"), Role.UNRECORDED]
-    overwrite: Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED] = False
-    renew: Annotated[bool, Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"), Role.UNRECORDED] = False
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED
+    ] = False
+    renew: Annotated[
+        bool,
+        Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
+        Role.UNRECORDED,
+    ] = False
     request: ClassVar[dict] = {}
 
 
@@ -57,8 +71,14 @@ class FileOutput:
     """An output file, or standard output."""
 
     output: Annotated[str, Option("-o", "--output", help="file to write; `-`: standard output"), Role.UNRECORDED] = "-"
-    overwrite: Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED] = False
-    renew: Annotated[bool, Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"), Role.UNRECORDED] = False
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED
+    ] = False
+    renew: Annotated[
+        bool,
+        Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
+        Role.UNRECORDED,
+    ] = False
     request: ClassVar[dict] = {}
 
 
@@ -66,24 +86,56 @@ class FileOutput:
 class ComputeFlags:
     """Where and how exactly to compute."""
 
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps; in encode and teacher-score also several GPUs, cuda:0,cuda:1 or cuda:all", rich_help_panel="Computing"), Role.UNRECORDED] = "auto"
-    precision: Annotated[Literal["auto", "bf16", "fp32"], Option(help="auto: bf16 where the device multiplies it natively", rich_help_panel="Computing")] = "auto"
-    threads: Annotated[int, Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS", rich_help_panel="Computing"), Role.UNRECORDED] = 0
+    device: Annotated[
+        str,
+        Option(
+            help="auto, cpu, cuda, cuda:1, mps; in encode and teacher-score also several GPUs, cuda:0,cuda:1 or cuda:all",
+            rich_help_panel="Computing",
+        ),
+        Role.UNRECORDED,
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        Option(help="auto: bf16 where the device multiplies it natively", rich_help_panel="Computing"),
+    ] = "auto"
+    threads: Annotated[
+        int,
+        Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS", rich_help_panel="Computing"),
+        Role.UNRECORDED,
+    ] = 0
 
 
 @dataclass
 class EncoderFlags:
     """An encoder and what may be set about it; what is not set is read from the model's files."""
 
-    model: Annotated[str | None, Option(help="an encoder: a folder or a name on the hub", rich_help_panel="Encoder"), Role.MODEL] = None
-    body: Annotated[str | None, Option(help="in place of --model: a body (mlm-adapt's, or any encoder), with --rem", rich_help_panel="Encoder"), Role.MODEL] = None
-    rem: Annotated[str | None, Option(help="the relevance module for --body (train-rem's)", rich_help_panel="Encoder"), Role.INPUT] = None
-    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body; +normalize: vectors of length 1", rich_help_panel="Encoder")] = None
+    model: Annotated[
+        str | None, Option(help="an encoder: a folder or a name on the hub", rich_help_panel="Encoder"), Role.MODEL
+    ] = None
+    body: Annotated[
+        str | None,
+        Option(help="in place of --model: a body (mlm-adapt's, or any encoder), with --rem", rich_help_panel="Encoder"),
+        Role.MODEL,
+    ] = None
+    rem: Annotated[
+        str | None, Option(help="the relevance module for --body (train-rem's)", rich_help_panel="Encoder"), Role.INPUT
+    ] = None
+    pooling: Annotated[
+        str | None,
+        Option(
+            help="cls, mean, max, last, weighted-mean: for a bare body; +normalize: vectors of length 1",
+            rich_help_panel="Encoder",
+        ),
+    ] = None
     max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here", rich_help_panel="Encoder")] = None
-    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here", rich_help_panel="Encoder")] = None
+    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here", rich_help_panel="Encoder")] = (
+        None
+    )
     query_prompt: Annotated[str | None, Option(help="text before each query", rich_help_panel="Encoder")] = None
     document_prompt: Annotated[str | None, Option(help="text before each document", rich_help_panel="Encoder")] = None
-    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")] = False
+    trust_remote_code: Annotated[
+        bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")
+    ] = False
 
     @property
     def said(self) -> list[str]:
@@ -93,9 +145,13 @@ class EncoderFlags:
     def start(self) -> str:
         """Return the name of the encoder, or of the body that `rem` is put on; UserError if none is named, or too many."""
         if self.model and (self.body or self.rem):
-            raise UserError("--model beside --body or --rem: an encoder is either of the two; say --model ENCODER, or --body BODY --rem REM")
+            raise UserError(
+                "--model beside --body or --rem: an encoder is either of the two; say --model ENCODER, or --body BODY --rem REM"
+            )
         if bool(self.body) != bool(self.rem):
-            raise UserError(f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem REM, or --model for an encoder by itself")
+            raise UserError(
+                f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem REM, or --model for an encoder by itself"
+            )
         if not self.model and not self.body:
             raise UserError("no encoder was named; say --model FOLDER or a hub name, or --body BODY --rem REM")
         return self.model or self.body
@@ -105,9 +161,23 @@ class EncoderFlags:
 class PieceFlags:
     """How documents are cut into passages and sentences, in the encoder's own tokens (FGD); what is not said is as the encoder was trained, else usual."""
 
-    passage_tokens: Annotated[int | None, Option(min=1, help="tokens of a passage; default: as the encoder was trained, else 128", rich_help_panel="Pieces")] = None
-    sentence_tokens: Annotated[int | None, Option(min=1, help="tokens of a sentence; default: as trained, else 64", rich_help_panel="Pieces")] = None
-    least_piece_tokens: Annotated[int | None, Option(min=1, help="a rest of fewer joins the piece before it; default: as trained, else 16", rich_help_panel="Pieces")] = None
+    passage_tokens: Annotated[
+        int | None,
+        Option(
+            min=1, help="tokens of a passage; default: as the encoder was trained, else 128", rich_help_panel="Pieces"
+        ),
+    ] = None
+    sentence_tokens: Annotated[
+        int | None, Option(min=1, help="tokens of a sentence; default: as trained, else 64", rich_help_panel="Pieces")
+    ] = None
+    least_piece_tokens: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="a rest of fewer joins the piece before it; default: as trained, else 16",
+            rich_help_panel="Pieces",
+        ),
+    ] = None
     usual: ClassVar[dict[str, int]] = {"passage_tokens": 128, "sentence_tokens": 64, "least_piece_tokens": 16}
 
     @property
@@ -117,7 +187,10 @@ class PieceFlags:
 
     def settled(self, trained: dict[str, object]) -> "PieceFlags":
         """Return them without gaps: as said, else as an encoder was `trained` (its settings' `pieces`), else as usual."""
-        return replace(self, **{name: trained.get(name, usual) for name, usual in self.usual.items() if getattr(self, name) is None})
+        return replace(
+            self,
+            **{name: trained.get(name, usual) for name, usual in self.usual.items() if getattr(self, name) is None},
+        )
 
 
 def names_of(values: dict[str, object]) -> list[str]:

@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
+WIDE = (
+    "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
+)
 CLOSING = "、。，．：；？！）」』】》〉’”"
 # what a line may end after: a run of spaces, one character of Chinese or Japanese with the marks that close it, or a word
 PIECE = re.compile(rf"\s+|[{WIDE}][{CLOSING}]*|[^\s{WIDE}]+")
@@ -25,7 +27,13 @@ def terminal_width(stream: TextIO) -> int | None:
 
 def columns_of(text: str) -> int:
     """Return the columns that a text takes: two for a wide character, none for an accent that joins the one before."""
-    return len(text) if text.isascii() else sum((2 if unicodedata.east_asian_width(sign) in "WF" else 1) for sign in text if not unicodedata.combining(sign))
+    return (
+        len(text)
+        if text.isascii()
+        else sum(
+            (2 if unicodedata.east_asian_width(sign) in "WF" else 1) for sign in text if not unicodedata.combining(sign)
+        )
+    )
 
 
 def wrapped(text: str, width: int | None, later: str = "") -> str:
@@ -84,7 +92,9 @@ def _lines_of(row: Sequence[str], columns: Sequence[int], widths: list[int], fir
         yield (name + " " * (first - columns_of(name)) + cells).rstrip()
 
 
-def progress_line(width: int, description: str, count: str, share: float | None, details: Sequence[str], ascii_only: bool = False) -> str:
+def progress_line(
+    width: int, description: str, count: str, share: float | None, details: Sequence[str], ascii_only: bool = False
+) -> str:
     """Return one line of at most `width` columns: a description, a bar of `share` (0 to 1) if it is known, a count, details.
 
     The first details stay longest; a bar has room before the fourth of them. Of what stands there nothing is cut but the description.

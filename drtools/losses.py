@@ -24,7 +24,9 @@ def ranknet(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B
     return (pairs * keep).sum() / keep.sum().clamp(min=1)
 
 
-def star_weighted(positive: Tensor, candidates: Tensor, own: Tensor, others: Tensor, alpha: float) -> Tensor:  # [B], [B, C], bool [B, C] twice -> []
+def star_weighted(
+    positive: Tensor, candidates: Tensor, own: Tensor, others: Tensor, alpha: float
+) -> Tensor:  # [B], [B, C], bool [B, C] twice -> []
     """L_s + alpha * L_r (Zhan et al. 2021, Eq. 13): each query's own hard negatives, and every document of the other rows.
 
     Each part is a mean over its pairs.
@@ -38,7 +40,9 @@ def contrastive(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  
     return (among.logsumexp(dim=1) - positive).mean()
 
 
-def lambda_weights(metric: str, cut: int, ranks: Tensor, relevant: Tensor, gains: Tensor, ideal: float) -> Tensor:  # [R], bool [R], [R] -> [P, N]
+def lambda_weights(
+    metric: str, cut: int, ranks: Tensor, relevant: Tensor, gains: Tensor, ideal: float
+) -> Tensor:  # [R], bool [R], [R] -> [P, N]
     """Weights of the pairs (relevant i, other j) of one query's list for ADORE (Zhan et al. 2021).
 
     `ranks` are from 1. `rr`: |g(r_i) - g(r_j)| with g(r) = 1/r up to the cut, else 0, as the authors' program has it. `mrr` and
@@ -93,13 +97,18 @@ def contrastive_of_lists(scores: Tensor, listed: Tensor) -> Tensor:  # [B, K], b
     return scores.masked_fill(~listed, float("-inf")).logsumexp(dim=1) - scores[:, 0]
 
 
-def kl_of_lists(teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool = False) -> Tensor:  # [B, K], [B, K], bool [B, K] -> [B]
+def kl_of_lists(
+    teacher: Tensor, student: Tensor, listed: Tensor, reverse: bool = False
+) -> Tensor:  # [B, K], [B, K], bool [B, K] -> [B]
     """KL(teacher || student) of the softmax over each list's items; `reverse`: KL(student || teacher).
 
     What is not listed is read by neither; a list of one item or none costs 0. (Tao et al., ADAM, Eq. 9.)
     """
     gone = torch.finfo(torch.float32).min  # and not -inf, which makes nan of a list without an item
-    first, second = (torch.log_softmax(scores.float().masked_fill(~listed, gone), dim=1) for scores in ((student, teacher) if reverse else (teacher, student)))
+    first, second = (
+        torch.log_softmax(scores.float().masked_fill(~listed, gone), dim=1)
+        for scores in ((student, teacher) if reverse else (teacher, student))
+    )
     return torch.where(listed, first.exp() * (first - second), 0.0).sum(dim=1)
 
 
@@ -119,25 +128,34 @@ def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool 
     return kept
 
 
-def adam(supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean") -> Tensor:  # [B], [B], bool [B] -> []
+def adam(
+    supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean"
+) -> Tensor:  # [B], [B], bool [B] -> []
     """weight * L_sup + L_kd: cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM, Eq. 9 and 10)."""
     distilled = (divergence * kept).sum()
     return weight * supervised.mean() + (distilled if reduction == "sum" else distilled / kept.sum().clamp(min=1))
 
 
-def highest(scores: Tensor, allowed: Tensor, count: int) -> tuple[Tensor, Tensor]:  # [B, C], bool [B, C] -> int [B, M], bool [B, M]
+def highest(
+    scores: Tensor, allowed: Tensor, count: int
+) -> tuple[Tensor, Tensor]:  # [B, C], bool [B, C] -> int [B, M], bool [B, M]
     """Return the places of each row's `count` highest allowed scores, and which of these are allowed at all (M = min(count, C))."""
     found = scores.masked_fill(~allowed, float("-inf")).topk(min(count, scores.shape[1]), dim=1)
     return found.indices, allowed.gather(1, found.indices)
 
 
-def fine_grained(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], pieces: Tensor, kept: Tensor, reverse: bool = False) -> Tensor:
+def fine_grained(
+    teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], pieces: Tensor, kept: Tensor, reverse: bool = False
+) -> Tensor:
     """Mean over queries of 1/K sum over k of KL over {k-th piece of the positive} + the negative pieces (Zhou et al., FGD).
 
     `teacher` and `student` each hold scores of the positive's pieces [B, P] and of the negative ones [B, M]; `pieces` bool [B, P] says
     which of the former there are (K of them), `kept` bool [B, M] which of the latter. A query without a piece costs 0.
     """
     count = pieces.shape[1]
-    lists = [torch.cat([own.unsqueeze(2), others.unsqueeze(1).expand(-1, count, -1)], dim=2).flatten(0, 1) for own, others in (teacher, student, (pieces, kept))]
+    lists = [
+        torch.cat([own.unsqueeze(2), others.unsqueeze(1).expand(-1, count, -1)], dim=2).flatten(0, 1)
+        for own, others in (teacher, student, (pieces, kept))
+    ]
     divergences = kl_of_lists(*lists, reverse).view_as(pieces)
     return ((divergences * pieces).sum(dim=1) / pieces.sum(dim=1).clamp(min=1)).mean()

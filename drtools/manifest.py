@@ -46,7 +46,9 @@ def file_fingerprint(path: Path) -> str:
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
     with closing(sqlite3.connect(cache_directory() / "fingerprints.sqlite", timeout=60)) as memory, memory:
-        memory.execute("create table if not exists files (path text primary key, size integer, changed integer, hash text)")
+        memory.execute(
+            "create table if not exists files (path text primary key, size integer, changed integer, hash text)"
+        )
         row = memory.execute("select hash from files where (path, size, changed) = (?, ?, ?)", key).fetchone()
     if row:
         return row[0]
@@ -82,7 +84,9 @@ def read(path: str | Path) -> dict:
         raise UserError(f"{path}: no such file or folder")
     where = beside(path)
     if not where.exists():
-        raise UserError(f"{path}: no {where.name} was found, so this is not a finished output of drtools; make it again, or adopt foreign data with `drtools convert`")
+        raise UserError(
+            f"{path}: no {where.name} was found, so this is not a finished output of drtools; make it again, or adopt foreign data with `drtools convert`"
+        )
     return read_json(where)
 
 

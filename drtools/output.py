@@ -61,8 +61,13 @@ class Work:
         """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
         console.check_strict()
         record = {
-            "tool": self.request["tool"], "version": __version__, "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "seconds": self.seconds(), "request": self.request, **fields, "notices": console.notices(),
+            "tool": self.request["tool"],
+            "version": __version__,
+            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": self.seconds(),
+            "request": self.request,
+            **fields,
+            "notices": console.notices(),
         }
         if self.stream is None:
             self._finish_folder(record)
@@ -74,7 +79,9 @@ class Work:
         content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
         for path in content:
             flush_to_disk(path)
-        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.content_fingerprint(self.path, content)})
+        manifest.write_json(
+            self.path / manifest.NAME, {**record, "fingerprint": manifest.content_fingerprint(self.path, content)}
+        )
         self.give_name()
 
     def _only_for_continuing(self, path: Path) -> bool:
@@ -141,7 +148,9 @@ def _check_finished(work: Work) -> None:
     if not same(then, work.request):
         if work.renew:
             return
-        raise UserError(f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or --overwrite")
+        raise UserError(
+            f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or --overwrite"
+        )
     os.utime(work.target)  # Make compares times: this output is as new as the question
     raise AlreadyDone(f"{work.target}: already done, by this same request")
 
@@ -177,14 +186,20 @@ def _open_partial(work: Work) -> None:
         then = manifest.read_json(written)
         is_same = same(then, work.request)
         if not is_same and not work.renew:
-            raise UserError(f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or --overwrite to start afresh")
+            raise UserError(
+                f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or --overwrite to start afresh"
+            )
         if is_same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
             work.seconds_before = work.state.pop("worked_seconds", 0.0)
             console.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
         others = [path for path in work.path.iterdir() if path.name != LOCK]
-        if {path.name for path in others} - BEGUN and not written.exists() and not request_in(work.path / manifest.NAME):
+        if (
+            {path.name for path in others} - BEGUN
+            and not written.exists()
+            and not request_in(work.path / manifest.NAME)
+        ):
             raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -237,7 +252,15 @@ def _finish_naming(work: Work) -> None:
 
 def _is_a_finished_file(partial: Path) -> bool:
     """Return whether a folder holds a file's work, done and its manifest written: not a folder's, nor anything of others."""
-    return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
+    return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= {
+        STATE,
+        REQUEST,
+        LOCK,
+        DATA,
+        PACKED,
+        WORKING,
+        manifest.NAME,
+    }
 
 
 @contextmanager

@@ -35,7 +35,9 @@ class Published(NamedTuple):
 def versions_of(link: Path) -> list[Path]:
     """Return the finished versions of a link, oldest first."""
     folder = link.with_name(link.name + VERSIONS)
-    return sorted((path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=lambda path: int(path.name.split("-")[0]))
+    return sorted(
+        (path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=lambda path: int(path.name.split("-")[0])
+    )
 
 
 def current_version(link: Path) -> Path | None:
@@ -66,7 +68,9 @@ def publish(folders: list[Path], link: Path, keep: int) -> Published:
     a folder that is not finished or was changed since, and for a `link` that is something else.
     """
     if link.exists() and not link.is_symlink():
-        raise UserError(f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it away, or name another link")
+        raise UserError(
+            f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it away, or name another link"
+        )
     with _alone(link):
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
             shutil.rmtree(rest)  # of a process that died
@@ -91,7 +95,13 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(f"two of the folders are called {twice}, and a version holds each by its name; rename one")
-    identity = [[folder.name if len(folders) > 1 else "", {key: value for key, value in record.items() if key not in OF_THE_MAKING}] for folder, record in records.items()]
+    identity = [
+        [
+            folder.name if len(folders) > 1 else "",
+            {key: value for key, value in record.items() if key not in OF_THE_MAKING},
+        ]
+        for folder, record in records.items()
+    ]
     fingerprint = manifest.digest(identity)
     known = [version for version in versions_of(link) if version.name.endswith(f"-{fingerprint[:12]}")]
     if not known:
@@ -104,11 +114,15 @@ def _version_of(folders: list[Path], link: Path) -> Path:
 def _finished(folder: Path) -> dict:
     """Return the manifest of a folder that can be published."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; publish takes finished folders")
+        raise UserError(
+            f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; publish takes finished folders"
+        )
     if folder.name.endswith(UNFINISHED):
         raise UserError(f"{folder}: work under way; publish {folder.name.removesuffix(UNFINISHED)} once it is finished")
     if (folder / PARTS).exists():
-        raise UserError(f"{folder}: vectors that name the two folders they are joined of, which may change; join them by concat-spar without --no-copy, and publish that")
+        raise UserError(
+            f"{folder}: vectors that name the two folders they are joined of, which may change; join them by concat-spar without --no-copy, and publish that"
+        )
     return manifest.read(folder)
 
 
@@ -136,7 +150,7 @@ def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
     unfinished = version.with_name(version.name + UNFINISHED)
     try:
         if len(records) == 1:
-            (folder, record), = records.items()
+            ((folder, record),) = records.items()
             _take(folder, record, unfinished)
         else:
             unfinished.mkdir()
@@ -153,8 +167,14 @@ def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
 
 def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
     inputs = [{"path": str(folder), "fingerprint": record["fingerprint"]} for folder, record in records.items()]
-    return {"tool": "publish", "version": __version__, "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "kind": "release",
-            "request": {"tool": "publish", "arguments": {"folders": inputs}}, "fingerprint": fingerprint}
+    return {
+        "tool": "publish",
+        "version": __version__,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "kind": "release",
+        "request": {"tool": "publish", "arguments": {"folders": inputs}},
+        "fingerprint": fingerprint,
+    }
 
 
 def _take(folder: Path, record: dict, target: Path) -> None:
@@ -167,7 +187,9 @@ def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
     """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
     content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
     if manifest.content_fingerprint(where, content) != record["fingerprint"]:
-        raise UserError(f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being replaced just now; make it again, then publish it")
+        raise UserError(
+            f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being replaced just now; make it again, then publish it"
+        )
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -203,4 +225,3 @@ def _flush_folders(folder: Path) -> None:
     for place in (folder, *folder.rglob("*")):
         if place.is_dir():
             flush_to_disk(place)
-

@@ -35,7 +35,9 @@ def same(then: dict, now: dict) -> bool:
 def _content(value: object) -> object:
     """Return a request with each input reduced to its fingerprint, so that a moved file is still the same file."""
     if isinstance(value, dict):
-        return value["fingerprint"] if value.get("fingerprint") else {key: _content(item) for key, item in value.items()}
+        return (
+            value["fingerprint"] if value.get("fingerprint") else {key: _content(item) for key, item in value.items()}
+        )
     return [_content(item) for item in value] if isinstance(value, list) else value
 
 
@@ -46,4 +48,8 @@ def request_in(path: Path) -> dict | None:
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
     request = record.get("request") if isinstance(record, dict) and "fingerprint" in record else None
-    return request if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request else None
+    return (
+        request
+        if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request
+        else None
+    )

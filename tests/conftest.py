@@ -12,11 +12,15 @@ import preloaded
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is promised bit for bit is promised on the CPU; benchmarks/gpu.py compares a GPU with it
+os.environ["CUDA_VISIBLE_DEVICES"] = (
+    ""  # what is promised bit for bit is promised on the CPU; benchmarks/gpu.py compares a GPU with it
+)
 
-WORDS = ("fox hound otter heron badger salmon falcon marten lynx beaver adder newt raven finch osprey stoat weasel hare "
-         "hammer chisel plane lathe anvil wrench pliers gouge mallet rasp clamp vise auger bradawl spokeshave "
-         "river forest hill meadow marsh cliff valley lake runs swims hunts sleeps eats cuts bends holds turns").split()
+WORDS = (
+    "fox hound otter heron badger salmon falcon marten lynx beaver adder newt raven finch osprey stoat weasel hare "
+    "hammer chisel plane lathe anvil wrench pliers gouge mallet rasp clamp vise auger bradawl spokeshave "
+    "river forest hill meadow marsh cliff valley lake runs swims hunts sleeps eats cuts bends holds turns"
+).split()
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +45,33 @@ class Toy:
     def __init__(self, folder: Path) -> None:
         generator = random.Random(7)
         self.folder = folder
-        documents = [{"_id": f"d{n}", "title": f"{WORDS[n % len(WORDS)]} {n}", "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 30)))} for n in range(60)]
+        documents = [
+            {
+                "_id": f"d{n}",
+                "title": f"{WORDS[n % len(WORDS)]} {n}",
+                "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 30))),
+            }
+            for n in range(60)
+        ]
         self.documents = documents
         self.corpus = write_jsonl(folder / "corpus.jsonl", documents)
         texts = [" ".join(document["text"].split()[1:4]) for document in documents[:20]]
-        self.queries = write_jsonl(folder / "queries.jsonl", [{"_id": f"q{n}", "text": text} for n, text in enumerate(texts)])
+        self.queries = write_jsonl(
+            folder / "queries.jsonl", [{"_id": f"q{n}", "text": text} for n, text in enumerate(texts)]
+        )
         self.qrels = str(folder / "qrels.tsv")
         Path(self.qrels).write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in range(20)))
-        self.examples = write_jsonl(folder / "examples.jsonl", [
-            {"query_id": f"q{n}", "positives": [f"d{n}"], "negatives": [f"d{(n + step) % 60}" for step in (1, 7, 31)]} for n in range(20)])
+        self.examples = write_jsonl(
+            folder / "examples.jsonl",
+            [
+                {
+                    "query_id": f"q{n}",
+                    "positives": [f"d{n}"],
+                    "negatives": [f"d{(n + step) % 60}" for step in (1, 7, 31)],
+                }
+                for n in range(20)
+            ],
+        )
 
     def repeat_words(self) -> None:
         """Write other documents, of one of four words each, twenty times: where it is masked the others tell it."""
@@ -91,12 +113,29 @@ def make_bert(folder: Path, seed: int = 0, hidden: int = 32, positions: int = 64
 
     folder.mkdir(parents=True)
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *WORDS,
+        *letters,
+        *(f"##{letter}" for letter in letters),
+    ]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=positions)
     torch.manual_seed(seed)
-    body = BertModel(BertConfig(vocab_size=len(vocabulary), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4,
-                                intermediate_size=2 * hidden, max_position_embeddings=positions))
+    body = BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=hidden,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=2 * hidden,
+            max_position_embeddings=positions,
+        )
+    )
     body.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -116,7 +155,9 @@ def make_encoder(folder: Path, bert: str, longest: int = 64) -> str:
     import torch
 
     body, tokenizer = load_body(Path(bert))
-    settings = EncoderSettings(pooling=("mean",), head=[{"kind": "normalize"}], max_query_tokens=longest, max_document_tokens=longest)
+    settings = EncoderSettings(
+        pooling=("mean",), head=[{"kind": "normalize"}], max_query_tokens=longest, max_document_tokens=longest
+    )
     save_encoder(Encoder(body, tokenizer, settings, torch.nn.Sequential(Normalize())), folder)
     return str(folder)
 
@@ -141,7 +182,10 @@ def drtools(capsysbinary, monkeypatch):
         import io
 
         local.cache_clear()
-        before, hooks = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}, (sys.excepthook, sys.unraisablehook)
+        before, hooks = (
+            {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)},
+            (sys.excepthook, sys.unraisablehook),
+        )
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         try:
@@ -200,9 +244,21 @@ def several(program, environment):
     """Return a function that runs a command as several processes that train as one, as torchrun starts them; it returns what they said."""
 
     def run(size: int, words: list[object]) -> str:
-        together = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-        processes = [subprocess.Popen([program, *map(str, words)], env={**environment, **together, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-                     for rank in range(size)]
+        together = {
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": free_port(),
+        }
+        processes = [
+            subprocess.Popen(
+                [program, *map(str, words)],
+                env={**environment, **together, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(size)
+        ]
         said = [process.communicate()[1] for process in processes]
         assert not any(process.returncode for process in processes), said
         return "".join(said)

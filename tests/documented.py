@@ -73,7 +73,9 @@ def inline_commands(page: str) -> Iterator[tuple[int, str]]:
     in_blocks = {number for block in blocks(page) for number, _ in block.lines}
     for number, line in enumerate(page.splitlines(), 1):
         if number not in in_blocks:
-            yield from ((number, f"{found} ...") for found in re.findall(r"`((?:drtools|bin/|torchrun) ?[a-z-][^`]*)`", line))
+            yield from (
+                (number, f"{found} ...") for found in re.findall(r"`((?:drtools|bin/|torchrun) ?[a-z-][^`]*)`", line)
+            )
 
 
 def stages(line: str) -> tuple[list[list[str]], str | None]:
@@ -86,7 +88,9 @@ def stages(line: str) -> tuple[list[list[str]], str | None]:
         into = words[words.index(">") + 1]
         assert words[words.index(">") :] == [">", into], f"the test knows one > at a line's end: {line}"
         words = words[: words.index(">")]
-    assert not {";", "&", "&&", "||", ">>"} & set(words), f"the test knows pipes and no other way to join commands: {line}"
+    assert not {";", "&", "&&", "||", ">>"} & set(words), (
+        f"the test knows pipes and no other way to join commands: {line}"
+    )
     found: list[list[str]] = [[]]
     for word in words:
         if word == "|":
@@ -140,12 +144,27 @@ def run_line(line: str, drtools: Callable, shorter: dict[str, list[str]]) -> Non
 def toy_world(folder: Path) -> None:
     """Write a collection and two encoders under the names that the pages use."""
     generator = random.Random(11)
-    documents = [{"_id": f"d{n}", "title": f"{WORDS[n % len(WORDS)]} {n}", "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 12))) + "."} for n in range(DOCUMENTS)]
+    documents = [
+        {
+            "_id": f"d{n}",
+            "title": f"{WORDS[n % len(WORDS)]} {n}",
+            "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 12))) + ".",
+        }
+        for n in range(DOCUMENTS)
+    ]
     queries = [{"_id": f"q{n}", "text": " ".join(documents[n]["text"].rstrip(".").split()[:3])} for n in range(24)]
     (folder / "qrels").mkdir()
     for split, numbers in {"train": range(12), "dev": range(12, 18), "test": range(18, 24)}.items():
-        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in numbers))
-    for name, records in {"corpus": documents, "queries": queries, "source": documents, "target": documents[:100], "today": [*documents[9:], {"_id": "new", "text": "otter and lathe"}]}.items():
+        (folder / "qrels" / f"{split}.tsv").write_text(
+            "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in numbers)
+        )
+    for name, records in {
+        "corpus": documents,
+        "queries": queries,
+        "source": documents,
+        "target": documents[:100],
+        "today": [*documents[9:], {"_id": "new", "text": "otter and lathe"}],
+    }.items():
         plain = folder / f"{name}.jsonl"
         write_jsonl(plain, records)
         (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes(), mtime=0))

@@ -47,9 +47,12 @@ def score_pieces(toy, model: str, path: Path, change=lambda record: None) -> str
         tokens = tokenize_pieces(encoder, [texts[name] for name in named], layout)
         pieces = [(name, *span) for at, name in enumerate(named) for span in tokens.pieces(at)]
         record |= {
-            "positive_scores": [likeness(query, texts[name]) for name in record["positives"]], "negative_scores": [likeness(query, texts[name]) for name in record["negatives"]],
+            "positive_scores": [likeness(query, texts[name]) for name in record["positives"]],
+            "negative_scores": [likeness(query, texts[name]) for name in record["negatives"]],
             "pieces": [dict(zip(("id", "start", "end"), piece, strict=True)) for piece in pieces],
-            "piece_scores": [likeness(query, texts[name][start:end]) for name, start, end in pieces], "scored_by": "counts@1"}
+            "piece_scores": [likeness(query, texts[name][start:end]) for name, start, end in pieces],
+            "scored_by": "counts@1",
+        }
         change(record)
         records.append(record)
     return write_jsonl(path, records)

@@ -20,8 +20,17 @@ from pathlib import Path
 
 import drtools
 
-LIBRARIES = ("drtools.cli", "drtools.flags", "faiss", "pytrec_eval", "scipy.stats", "torch._dynamo", "transformers.convert_slow_tokenizer",
-             "transformers.models.bert.modeling_bert", "typer.rich_utils")  # what tools import late, inside functions
+LIBRARIES = (
+    "drtools.cli",
+    "drtools.flags",
+    "faiss",
+    "pytrec_eval",
+    "scipy.stats",
+    "torch._dynamo",
+    "transformers.convert_slow_tokenizer",
+    "transformers.models.bert.modeling_bert",
+    "typer.rich_utils",
+)  # what tools import late, inside functions
 PROGRAM = """#!{python} -IS
 import array, json, os, resource, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -61,8 +70,12 @@ def program(folder: Path):
                     listening.bind(address)
                     listening.listen(100)
                     shared = [listening.fileno(), os.open(folder / "lock", os.O_RDWR)]
-                    subprocess.Popen([sys.executable, __file__, *map(str, shared)], pass_fds=shared, start_new_session=True,
-                                     env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"})
+                    subprocess.Popen(
+                        [sys.executable, __file__, *map(str, shared)],
+                        pass_fds=shared,
+                        start_new_session=True,
+                        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
+                    )
                     os.close(shared[1])
                 needed.connect(address)
             needed.sendall(b"\n")
@@ -93,7 +106,9 @@ def load() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     get_checkpoint_conversion_mapping("bert")  # remembered
-    counting._seconds_of_product = lambda *_: 1e-3  # in the place of seconds of measuring the machine, at every start of a training
+    counting._seconds_of_product = lambda *_: (
+        1e-3
+    )  # in the place of seconds of measuring the machine, at every start of a training
 
 
 def serve(listening: socket.socket, lock: int) -> tuple[dict, list[int]]:
@@ -109,7 +124,9 @@ def serve(listening: socket.socket, lock: int) -> tuple[dict, list[int]]:
                 connection.close()
                 os.close(ended)
                 del commands[connection]
-        needing = [connection for connection in needing if connection not in ready]  # nothing comes from them but their end
+        needing = [
+            connection for connection in needing if connection not in ready
+        ]  # nothing comes from them but their end
         if listening in ready:
             connection, _ = listening.accept()
             text, files = order_of(connection)

@@ -19,7 +19,9 @@ ROOT = Path(drtools.cli.__file__).parents[1]
 
 def offered(*words: str) -> list[str]:
     """Return the candidates for a command line, or ["files"]."""
-    lines = answer([*words], dict.fromkeys(tool_names(), ""), lambda name: _flat_parameters(_module(name).main)[0]).split("\n")
+    lines = answer(
+        [*words], dict.fromkeys(tool_names(), ""), lambda name: _flat_parameters(_module(name).main)[0]
+    ).split("\n")
     return lines if lines == ["files"] else [line.split("\t")[0] for line in lines[1:]]
 
 
@@ -62,14 +64,25 @@ def test_flags_are_those_that_typer_takes(name):
     main = _module(name).main
     application = typer.Typer(add_completion=False)
     application.command()(command_of(name, main, ""))
-    taken = {option: parameter.is_flag for parameter in typer.main.get_command(application).params if parameter.param_type_name == "option" for option in parameter.opts}
+    taken = {
+        option: parameter.is_flag
+        for parameter in typer.main.get_command(application).params
+        if parameter.param_type_name == "option"
+        for option in parameter.opts
+    }
     flags = flags_of(_flat_parameters(main)[0])
     assert {option: flag.kind is bool for flag in flags for option in flag.names} == taken
 
 
 def test_tab_loads_no_heavy_library(environment):
     code = "import sys, drtools.cli\ndrtools.cli.main(['train-star', '--lea'])\nprint(sorted({'numpy', 'torch', 'transformers', 'faiss', 'rich'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], env={**environment, "DRTOOLS_COMPLETE": "1"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "DRTOOLS_COMPLETE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.splitlines() == ["words", "--learning-rate\tpeak learning rate", "[]"]
 
 
@@ -78,7 +91,11 @@ def typed_in_bash(keys: str, folder: Path, environment: dict[str, str]) -> list[
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
-        os.execvpe("bash", ["bash", "--norc", "--noprofile"], {**environment, "PATH": f"{ROOT / 'bin'}{os.pathsep}{environment['PATH']}"})
+        os.execvpe(
+            "bash",
+            ["bash", "--norc", "--noprofile"],
+            {**environment, "PATH": f"{ROOT / 'bin'}{os.pathsep}{environment['PATH']}"},
+        )
     # control-A goes to the line's beginning, control-E to its end: the line becomes words that are printed
     os.write(terminal, f'eval "$(drtools completion bash)"\n{keys}\x01printf "%s\\n" \x05 > typed; exit\n'.encode())
     while select.select([terminal], [], [], 30)[0]:
@@ -95,8 +112,20 @@ def typed_in_bash(keys: str, folder: Path, environment: dict[str, str]) -> list[
 def test_a_real_bash(tmp_path, environment):
     (tmp_path / "corpus of today.jsonl").touch()
     line = typed_in_bash("drtools enc\t--precision=b\t--dty\tfloat3\t--documents corp\t", tmp_path, environment)
-    assert line == ["drtools", "encode", "--precision=bf16", "--dtype", "float32", "--documents", "corpus of today.jsonl"]
-    assert typed_in_bash(f"{ROOT}/bin/encode --prec\tfp\t", tmp_path, environment) == [f"{ROOT}/bin/encode", "--precision", "fp32"]
+    assert line == [
+        "drtools",
+        "encode",
+        "--precision=bf16",
+        "--dtype",
+        "float32",
+        "--documents",
+        "corpus of today.jsonl",
+    ]
+    assert typed_in_bash(f"{ROOT}/bin/encode --prec\tfp\t", tmp_path, environment) == [
+        f"{ROOT}/bin/encode",
+        "--precision",
+        "fp32",
+    ]
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/encode").write_text("#!/bin/sh\ntouch was-run\n")
     (tmp_path / "bin/encode").chmod(0o755)
@@ -107,6 +136,11 @@ def test_a_real_bash(tmp_path, environment):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_scripts_are_of_their_shell(shell, drtools):
     script = drtools("completion", shell).out
-    assert "DRTOOLS_COMPLETE=1" in script and "LAUNCHER" not in script and "NAMES" not in script and "CHECKOUT" not in script
+    assert (
+        "DRTOOLS_COMPLETE=1" in script
+        and "LAUNCHER" not in script
+        and "NAMES" not in script
+        and "CHECKOUT" not in script
+    )
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)

@@ -28,7 +28,10 @@ def test_progress_is_a_plain_line_now_and_then(capsys, monkeypatch):
         assert progress.done == 100
         now[0] = 42.0
         progress.advance(25, loss=0.25)
-    assert said(capsys) == ["encoding: 100 of 200 documents  50%  loss 0.5", "encoding: 125 of 200 documents  62%  3 s left  25 documents/s  loss 0.25"]
+    assert said(capsys) == [
+        "encoding: 100 of 200 documents  50%  loss 0.5",
+        "encoding: 125 of 200 documents  62%  3 s left  25 documents/s  loss 0.25",
+    ]
 
 
 def test_json_lines_hold_what_words_say(capsys, monkeypatch):
@@ -40,7 +43,12 @@ def test_json_lines_hold_what_words_say(capsys, monkeypatch):
     console.error("two\nlines")
     records = [json.loads(line) for line in said(capsys)]
     assert [record["event"] for record in records] == ["say", "progress", "error"]
-    assert records[1]["done"] == 1 and records[1]["per_second"] is None and records[2]["text"] == "two lines" and all(record["tool"] == "test" for record in records)
+    assert (
+        records[1]["done"] == 1
+        and records[1]["per_second"] is None
+        and records[2]["text"] == "two lines"
+        and all(record["tool"] == "test" for record in records)
+    )
 
 
 def test_words_that_find_no_room_do_not_stop_the_work(monkeypatch):
@@ -78,7 +86,12 @@ def test_notices_are_counted_and_strict_refuses_them():
 
 def test_words_for_times_and_sizes():
     assert [console.seconds_as_words(value) for value in (42, 190, 7500)] == ["42 s", "3 min 10 s", "2 h 5 min"]
-    assert [console.bytes_as_words(value) for value in (873, 1234567, 4e9, 2e13)] == ["873 B", "1.2 MB", "4.0 GB", "20.0 TB"]
+    assert [console.bytes_as_words(value) for value in (873, 1234567, 4e9, 2e13)] == [
+        "873 B",
+        "1.2 MB",
+        "4.0 GB",
+        "20.0 TB",
+    ]
 
 
 def test_the_list_of_tools(capsys):
@@ -91,32 +104,72 @@ def test_the_list_of_tools(capsys):
 def test_a_bug_is_one_line_and_debugging_shows_where(toy, environment):
     code = "import drtools.tools.eval as tool\ndef main() -> None:\n    raise ZeroDivisionError('oh')\ntool.main = main\nimport drtools.cli\ndrtools.cli.main(['eval'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr == "drtools eval: internal error, a bug of drtools: ZeroDivisionError: oh (DRTOOLS_DEBUG=1 shows where)\n"
-    done = subprocess.run([sys.executable, "-c", code], env={**environment, "DRTOOLS_DEBUG": "1"}, capture_output=True, text=True)
+    assert (
+        done.returncode == 1
+        and done.stderr
+        == "drtools eval: internal error, a bug of drtools: ZeroDivisionError: oh (DRTOOLS_DEBUG=1 shows where)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "DRTOOLS_DEBUG": "1"}, capture_output=True, text=True
+    )
     assert "Traceback" in done.stderr
 
 
 def test_standard_input_and_output(toy, encoder_folder, drtools):
     corpus = Path(toy.corpus).read_bytes()
-    outcome = drtools("encode", "--model", encoder_folder, "--documents", "-", "--precision", "fp32", "-o", toy.folder / "a", stdin=corpus)
+    outcome = drtools(
+        "encode",
+        "--model",
+        encoder_folder,
+        "--documents",
+        "-",
+        "--precision",
+        "fp32",
+        "-o",
+        toy.folder / "a",
+        stdin=corpus,
+    )
     assert outcome.status == 0, outcome.err
-    drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32", "-o", toy.folder / "b")
+    drtools(
+        "encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32", "-o", toy.folder / "b"
+    )
     assert (toy.folder / "a/vectors.npy").read_bytes() == (toy.folder / "b/vectors.npy").read_bytes()
-    assert "already done" in drtools("encode", "--model", encoder_folder, "--documents", "-", "--precision", "fp32", "-o", toy.folder / "a", stdin=corpus).err
+    assert (
+        "already done"
+        in drtools(
+            "encode",
+            "--model",
+            encoder_folder,
+            "--documents",
+            "-",
+            "--precision",
+            "fp32",
+            "-o",
+            toy.folder / "a",
+            stdin=corpus,
+        ).err
+    )
     run = drtools("search", "--vectors", toy.folder / "a", "--queries", toy.queries, "--depth", "2").out
     assert len(run.splitlines()) == 40 and all(len(line.split()) == 6 for line in run.splitlines())
     (toy.folder / "x.run").write_text(run)
     assert "20 judged queries" in drtools("eval", "--qrels", toy.qrels, "-", stdin=run.encode()).out
-    refused = drtools("encode", "--model", encoder_folder, "--documents", "-", "-o", toy.folder / "c", stdin=b'{"_id": "a"}\n')
+    refused = drtools(
+        "encode", "--model", encoder_folder, "--documents", "-", "-o", toy.folder / "c", stdin=b'{"_id": "a"}\n'
+    )
     assert refused.status == 2 and "standard input:1" in refused.err
 
 
 def test_rm3_and_chinese_from_the_command_line(toy, drtools):
     assert drtools("index", "--lucene", toy.corpus, "--document-vectors", "-o", toy.folder / "rm3").status == 0
     plain = drtools("search", "--index", toy.folder / "rm3", "--queries", toy.queries, "--depth", "20").out
-    assert drtools("search", "--index", toy.folder / "rm3", "--queries", toy.queries, "--depth", "20", "--rm3").out != plain
+    assert (
+        drtools("search", "--index", toy.folder / "rm3", "--queries", toy.queries, "--depth", "20", "--rm3").out
+        != plain
+    )
     chinese = toy.folder / "zh.jsonl"
-    chinese.write_text('{"_id": "a", "text": "感冒了应该多喝水"}\n{"_id": "b", "text": "头痛可以吃什么药"}\n', encoding="utf-8")
+    chinese.write_text(
+        '{"_id": "a", "text": "感冒了应该多喝水"}\n{"_id": "b", "text": "头痛可以吃什么药"}\n', encoding="utf-8"
+    )
     assert drtools("index", "--lucene", chinese, "--language", "zh", "-o", toy.folder / "zh").status == 0
     assert drtools("search", "--index", toy.folder / "zh", "--depth", "1", "我头痛").out.split()[2] == "b"
 

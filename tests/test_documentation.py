@@ -22,16 +22,36 @@ def read(path: Path) -> str:
 
 
 # pages whose commands are run; and all texts that name commands, whose flags are looked at
-PAGES = {str(path.relative_to(ROOT)): read(path) for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if path.name != "tools.md"}
-EXAMPLES = {str(path.relative_to(ROOT)): read(path) for path in sorted((ROOT / "examples").glob("*/README.md"))}  # their pipelines have tests of their own
-HELP = {path.stem: ast.get_docstring(ast.parse(read(path))) for path in sorted((ROOT / "drtools" / "tools").glob("[a-z]*.py"))}
+PAGES = {
+    str(path.relative_to(ROOT)): read(path)
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    if path.name != "tools.md"
+}
+EXAMPLES = {
+    str(path.relative_to(ROOT)): read(path) for path in sorted((ROOT / "examples").glob("*/README.md"))
+}  # their pipelines have tests of their own
+HELP = {
+    path.stem: ast.get_docstring(ast.parse(read(path)))
+    for path in sorted((ROOT / "drtools" / "tools").glob("[a-z]*.py"))
+}
 CARDS = {"an encoder's card": card.USAGE, "a ranker's card": card.RANKER_USAGE}
 TEXTS = PAGES | EXAMPLES | HELP | CARDS
 
 # what is appended to a documented command so that it takes a moment on a toy collection
 SHORTER = {
-    **{tool: ["--steps", "2", "--batch-queries", "4"] for tool in (
-        "train-star", "train-contrastive", "train-adore", "train-rem", "train-ranker", "train-lexical", "distill-adam", "distill-fgd")},
+    **{
+        tool: ["--steps", "2", "--batch-queries", "4"]
+        for tool in (
+            "train-star",
+            "train-contrastive",
+            "train-adore",
+            "train-rem",
+            "train-ranker",
+            "train-lexical",
+            "distill-adam",
+            "distill-fgd",
+        )
+    },
     "mlm-adapt": ["--steps", "1", "--head-steps", "1", "--batch-documents", "4"],
 }
 # commands that are not run, by their first word
@@ -103,7 +123,9 @@ make docs
         (10, ([["make", "docs"]], None)),
     ]
     assert [*inline_commands(page)] == [(1, "drtools show FILE ...")]
-    assert [block.caption for block in blocks(page)] == [None, None, "e.jsonl"] and [*blocks(page)][2].lines == [(16, '{"_id": "1"}')]
+    assert [block.caption for block in blocks(page)] == [None, None, "e.jsonl"] and [*blocks(page)][2].lines == [
+        (16, '{"_id": "1"}')
+    ]
     for wrong in ("encode --documnets x ...", "encode --documents x", "encodes", "search --depth many x"):
         with pytest.raises((AssertionError, TyperException)):
             check(wrong.split())
@@ -118,7 +140,9 @@ def test_there_is_a_page_with_every_flag_of_every_tool():
     for name in tool_names():
         page = made[f"tools/{name}"]
         for parameter in command(name).params:
-            assert parameter.param_type_name == "argument" or re.search(rf"(?m)^```{{option}} .*{parameter.opts[-1]}( |$)", page), f"{name}: {parameter.opts}"
+            assert parameter.param_type_name == "argument" or re.search(
+                rf"(?m)^```{{option}} .*{parameter.opts[-1]}( |$)", page
+            ), f"{name}: {parameter.opts}"
         assert page.count("```{option} ") == len(command(name).params)
     assert "[mine-negatives](mine-negatives.md)" in made["tools/train-star"]
     assert re.search(r"```{option} --schedule <linear\|constant>\n.*`linear`\)\n```", made["tools/train-star"])
@@ -147,7 +171,9 @@ def test_flags_and_defaults_in_sentences_are_those_of_tools(name):
 def anchors(page: str) -> set[str]:
     """Return what links may point at: headings, as GitHub and MyST call them, and the labels of MyST."""
     headings = re.findall(r"(?m)^#+ (.+)$", page)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(re.findall(r"(?m)^\((\S+)\)=$", page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(
+        re.findall(r"(?m)^\((\S+)\)=$", page)
+    )
 
 
 @pytest.mark.parametrize("name", [*PAGES, *EXAMPLES])

@@ -29,18 +29,55 @@ def bytes_of(path: Path) -> dict[str, str]:
 def larger(toy, encoder_folder, drtools):
     """A few thousand documents and queries, so that there is something to kill."""
     generator = random.Random(3)
-    toy.corpus = write_jsonl(toy.folder / "large.jsonl", [{"_id": f"d{n}", "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 40)))} for n in range(4000)])
-    toy.queries = write_jsonl(toy.folder / "large-queries.jsonl", [{"_id": f"q{n}", "text": " ".join(generator.choices(WORDS, k=4))} for n in range(3000)])
+    toy.corpus = write_jsonl(
+        toy.folder / "large.jsonl",
+        [{"_id": f"d{n}", "text": " ".join(generator.choices(WORDS, k=generator.randint(5, 40)))} for n in range(4000)],
+    )
+    toy.queries = write_jsonl(
+        toy.folder / "large-queries.jsonl",
+        [{"_id": f"q{n}", "text": " ".join(generator.choices(WORDS, k=4))} for n in range(3000)],
+    )
     Path(toy.qrels).write_text("".join(f"q{n} 0 d{n} 1\n" for n in range(3000)))
     toy.model = encoder_folder
     return toy
 
 
 COMMANDS = {
-    "encode": lambda w: ["encode", "--model", w.model, "--documents", w.corpus, "--chunk", "400", "--precision", "fp32", "--threads", "1"],
+    "encode": lambda w: [
+        "encode",
+        "--model",
+        w.model,
+        "--documents",
+        w.corpus,
+        "--chunk",
+        "400",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+    ],
     "index": lambda w: ["index", "--vectors", w.folder / "vectors", "--factory", "IVF32,Flat", "--threads", "1"],
-    "mine-negatives": lambda w: ["mine-negatives", "--vectors", w.folder / "vectors", "--model", w.model, "--queries", w.queries, "--qrels", w.qrels,
-                                 "--ranks", "1-50", "--precision", "fp32", "--threads", "1", "--draw", "random", "--negatives", "5"],
+    "mine-negatives": lambda w: [
+        "mine-negatives",
+        "--vectors",
+        w.folder / "vectors",
+        "--model",
+        w.model,
+        "--queries",
+        w.queries,
+        "--qrels",
+        w.qrels,
+        "--ranks",
+        "1-50",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "--draw",
+        "random",
+        "--negatives",
+        "5",
+    ],
 }
 
 
@@ -55,10 +92,14 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(larger, drtools, pro
     generator = random.Random()  # really random: the moments are in the message if it fails
     moments = [generator.uniform(0, 1.0) * seconds for _ in range(kills)]
     for moment in moments:
-        process = subprocess.Popen([program, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [program, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL
+        )
         time.sleep(moment)
         kill(process)
-    last = subprocess.run([program, *words, "-o", larger.folder / "killed"], env=environment, capture_output=True, text=True)
+    last = subprocess.run(
+        [program, *words, "-o", larger.folder / "killed"], env=environment, capture_output=True, text=True
+    )
     assert last.returncode == 0, last.stderr
     assert bytes_of(larger.folder / "whole") == bytes_of(larger.folder / "killed"), moments
     assert not (larger.folder / "killed.partial").exists()
@@ -120,18 +161,36 @@ def test_make_keeps_no_target_of_a_broken_pipe(toy, environment):
     (toy.folder / "Makefile").write_text(
         "SHELL := bash\n.SHELLFLAGS := -euo pipefail -c\n.DELETE_ON_ERROR:\n"
         f"whole.jsonl: ; {mine} | {convert}\n"
-        f"broken.jsonl: ; bash -c '{mine} | head -n 3; kill -9 $$$$' | {convert}\n")
-    make = lambda target: subprocess.run(["make", target], env=environment, cwd=toy.folder, capture_output=True, text=True)  # noqa: E731
+        f"broken.jsonl: ; bash -c '{mine} | head -n 3; kill -9 $$$$' | {convert}\n"
+    )
+    make = lambda target: subprocess.run(
+        ["make", target], env=environment, cwd=toy.folder, capture_output=True, text=True
+    )  # noqa: E731
     assert make("whole.jsonl").returncode == 0 and (toy.folder / "whole.jsonl").exists()
     assert make("broken.jsonl").returncode != 0 and not (toy.folder / "broken.jsonl").exists()
-    (toy.folder / "Makefile").write_text((toy.folder / "Makefile").read_text().replace("head -n 3; kill -9 $$$$", "cat"))
-    assert make("broken.jsonl").returncode == 0 and (toy.folder / "broken.jsonl").read_bytes() == (toy.folder / "whole.jsonl").read_bytes()
+    (toy.folder / "Makefile").write_text(
+        (toy.folder / "Makefile").read_text().replace("head -n 3; kill -9 $$$$", "cat")
+    )
+    assert (
+        make("broken.jsonl").returncode == 0
+        and (toy.folder / "broken.jsonl").read_bytes() == (toy.folder / "whole.jsonl").read_bytes()
+    )
 
 
 def run_limited(program, words, environment, cwd, megabytes=None, **keywords):
     """Run a tool with a limit on the size of files, as a full disk."""
-    limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (megabytes << 20, megabytes << 20))) if megabytes else None
-    return subprocess.run([program, *map(str, words)], env=environment, cwd=cwd, stderr=subprocess.PIPE, text=True, preexec_fn=limit, **keywords)
+    limit = (
+        (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (megabytes << 20, megabytes << 20))) if megabytes else None
+    )
+    return subprocess.run(
+        [program, *map(str, words)],
+        env=environment,
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+        **keywords,
+    )
 
 
 def test_a_full_disk_is_one_line(toy, program, environment):
@@ -150,7 +209,10 @@ def test_a_folder_that_may_not_be_written_is_one_line(toy, program, environment)
     where = Path("/sys/drtools-out") if os.geteuid() == 0 else toy.folder / "closed/out"
     if os.geteuid():
         (toy.folder / "closed").mkdir(mode=0o555)
-    for words in (["index", "--lucene", toy.corpus, "-o", where], ["encode", "--model", toy.folder, "--documents", toy.corpus, "-o", where]):
+    for words in (
+        ["index", "--lucene", toy.corpus, "-o", where],
+        ["encode", "--model", toy.folder, "--documents", toy.corpus, "-o", where],
+    ):
         done = run_limited(program, words, environment, toy.folder)
         assert done.returncode == 1 and str(where) in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
@@ -159,11 +221,16 @@ def test_a_killed_hnsw_index_ends_with_the_same_recall(larger, drtools, program,
     assert drtools(*COMMANDS["encode"](larger), "-o", larger.folder / "vectors").status == 0
     words = ["index", "--vectors", str(larger.folder / "vectors"), "--factory", "HNSW16", "--check"]
     assert drtools(*words, "-o", larger.folder / "whole").status == 0
-    process = subprocess.Popen([program, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, *words, "-o", larger.folder / "killed"], env=environment, stderr=subprocess.DEVNULL
+    )
     while not (larger.folder / "killed.partial").exists():
         time.sleep(0.01)
     kill(process)
     assert not (larger.folder / "killed").exists()
     assert drtools(*words, "-o", larger.folder / "killed").status == 0
-    recalls = [json.loads((larger.folder / name / "manifest.json").read_text())["recall"]["value"] for name in ("whole", "killed")]
+    recalls = [
+        json.loads((larger.folder / name / "manifest.json").read_text())["recall"]["value"]
+        for name in ("whole", "killed")
+    ]
     assert min(recalls) > 0.9 and abs(recalls[0] - recalls[1]) < 0.02, recalls

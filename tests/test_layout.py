@@ -7,7 +7,15 @@ from rich.cells import cell_len
 
 from drtools.layout import aligned, columns_of, progress_line, wrapped
 
-TEXTS = ["plain words", "高血压患者能吃党参吗？40岁以上", "ｆｕｌｌ　width", "cafe\u0301", "ひらがな and カタカナ", "한국어", "—…“”"]
+TEXTS = [
+    "plain words",
+    "高血压患者能吃党参吗？40岁以上",
+    "ｆｕｌｌ　width",
+    "cafe\u0301",
+    "ひらがな and カタカナ",
+    "한국어",
+    "—…“”",
+]
 
 
 def test_columns_are_those_of_rich():
@@ -20,7 +28,8 @@ def test_folding_is_textwraps_for_words():
         text = " ".join("x" * generator.randint(1, 30) for _ in range(generator.randint(1, 20)))
         width = generator.randint(10, 80)
         assert wrapped("  " + text, width, later="    ") == textwrap.fill(
-            text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False), (text, width)
+            text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        ), (text, width)
 
 
 def test_chinese_folds_by_columns_and_no_line_begins_with_what_closes_one():
@@ -37,32 +46,42 @@ def test_an_address_stays_whole_and_a_file_gets_lines_as_they_are():
     assert wrapped("word " * 100, None) == "word " * 100
 
 
-TABLE = [["", "nDCG@10 ", "RR@10 ", "R@100 ", "Success@5 "], ["bm25.run", "0.8819 ", "0.8659 ", "0.9697 ", "0.9091 "],
-         ["runs/of/a/long/experiment/with-many-settings.run", "0.1234*", "0.2345*", "0.3456*", "0.4567*"], ["  p against the first", "0.0062 ", "0.0072 ", "0.0096 ", "1.0000 "]]
+TABLE = [
+    ["", "nDCG@10 ", "RR@10 ", "R@100 ", "Success@5 "],
+    ["bm25.run", "0.8819 ", "0.8659 ", "0.9697 ", "0.9091 "],
+    ["runs/of/a/long/experiment/with-many-settings.run", "0.1234*", "0.2345*", "0.3456*", "0.4567*"],
+    ["  p against the first", "0.0062 ", "0.0072 ", "0.0096 ", "1.0000 "],
+]
 
 
 def test_a_table_that_fits_and_one_in_a_file():
-    whole = "\n".join([
-        "                                                  nDCG@10    RR@10    R@100   Success@5",
-        "bm25.run                                           0.8819   0.8659   0.9697      0.9091",
-        "runs/of/a/long/experiment/with-many-settings.run   0.1234*  0.2345*  0.3456*     0.4567*",
-        "  p against the first                              0.0062   0.0072   0.0096      1.0000"])
+    whole = "\n".join(
+        [
+            "                                                  nDCG@10    RR@10    R@100   Success@5",
+            "bm25.run                                           0.8819   0.8659   0.9697      0.9091",
+            "runs/of/a/long/experiment/with-many-settings.run   0.1234*  0.2345*  0.3456*     0.4567*",
+            "  p against the first                              0.0062   0.0072   0.0096      1.0000",
+        ]
+    )
     assert aligned(TABLE) == aligned(TABLE, 88) == whole
 
 
 def test_a_narrow_table():
-    assert aligned(TABLE, 46) == "\n".join([
-        "                       nDCG@10    RR@10",
-        "bm25.run                0.8819   0.8659",
-        "runs/of/a/long/experiment/with-many-settings.run",
-        "                        0.1234*  0.2345*",
-        "  p against the first   0.0062   0.0072",
-        "",
-        "                        R@100   Success@5",
-        "bm25.run               0.9697      0.9091",
-        "runs/of/a/long/experiment/with-many-settings.run",
-        "                       0.3456*     0.4567*",
-        "  p against the first  0.0096      1.0000"])
+    assert aligned(TABLE, 46) == "\n".join(
+        [
+            "                       nDCG@10    RR@10",
+            "bm25.run                0.8819   0.8659",
+            "runs/of/a/long/experiment/with-many-settings.run",
+            "                        0.1234*  0.2345*",
+            "  p against the first   0.0062   0.0072",
+            "",
+            "                        R@100   Success@5",
+            "bm25.run               0.9697      0.9091",
+            "runs/of/a/long/experiment/with-many-settings.run",
+            "                       0.3456*     0.4567*",
+            "  p against the first  0.0096      1.0000",
+        ]
+    )
 
 
 def test_no_number_is_ever_cut():
@@ -70,7 +89,9 @@ def test_no_number_is_ever_cut():
     for width in range(1, 120):
         lines = aligned(TABLE, width).split("\n")
         assert sorted(word for line in lines for word in line.split() if word[0] in "01") == numbers
-        assert all(len(line) <= max(width, 13) for line in lines if "experiment" not in line and "against" not in line), width
+        assert all(
+            len(line) <= max(width, 13) for line in lines if "experiment" not in line and "against" not in line
+        ), width
 
 
 def test_columns_of_chinese_names_are_straight():
@@ -86,6 +107,9 @@ def test_a_progress_line_never_exceeds_its_width_and_cuts_no_number():
             assert "1,234/10,000" in line and columns_of(line) <= max(width, 12)
             for detail in details:
                 assert detail in line or detail.split()[-1] not in line.split()
-    assert progress_line(80, "training", "5/10", 0.5, details[:3]) == f"training {'━' * 10}{'─' * 10} 5/10  3 min 10 s left  0.123 steps/s  loss 0.02538"
+    assert (
+        progress_line(80, "training", "5/10", 0.5, details[:3])
+        == f"training {'━' * 10}{'─' * 10} 5/10  3 min 10 s left  0.123 steps/s  loss 0.02538"
+    )
     assert progress_line(30, "encoding", "5/10", 0.5, [], ascii_only=True) == "encoding #####----- 5/10"
     assert progress_line(24, "reading a/very/long/path.jsonl", "5,000", None, []) == "reading a/very/... 5,000"

@@ -40,7 +40,10 @@ def random_lists(seed=0):
 
 def vectors(seed=3):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, D, generator=generator, dtype=torch.float64, requires_grad=True) for count in (B, DOCUMENTS, REINFORCED)]
+    return [
+        torch.randn(count, D, generator=generator, dtype=torch.float64, requires_grad=True)
+        for count in (B, DOCUMENTS, REINFORCED)
+    ]
 
 
 def naive_adam(queries, documents, reinforced, lists, share, *, scale, weight, with_positive, reverse, reduction):
@@ -49,7 +52,9 @@ def naive_adam(queries, documents, reinforced, lists, share, *, scale, weight, w
     everything = documents + reinforced
     supervised, divergences, confidences = [], [], []
     for b in range(B):
-        student = [scale * sum(x * y for x, y in zip(queries[b], everything[column], strict=True)) for column in columns[b]]
+        student = [
+            scale * sum(x * y for x, y in zip(queries[b], everything[column], strict=True)) for column in columns[b]
+        ]
         own = [at for at in range(len(student)) if is_own[b, at]]
         supervised.append(-math.log(softmax([student[at] for at in own])[0]))
         confidences.append(math.log(softmax([float(teacher[b, at]) for at in own])[0]))
@@ -61,36 +66,53 @@ def naive_adam(queries, documents, reinforced, lists, share, *, scale, weight, w
     return weight * sum(supervised) / B + (distilled if reduction == "sum" else distilled / len(kept))
 
 
-@pytest.mark.parametrize("change", [{}, {"with_positive": True}, {"reverse": True}, {"reduction": "sum"}, {"weight": 0.0}, {"scale": 5.0}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"with_positive": True}, {"reverse": True}, {"reduction": "sum"}, {"weight": 0.0}, {"scale": 5.0}],
+    ids=str,
+)
 @pytest.mark.parametrize("share", [1.0, 0.75, 0.5])
 def test_the_joined_loss_equals_naive_loops(change, share):
     settings = {"scale": 1.0, "weight": 0.01, "with_positive": False, "reverse": False, "reduction": "mean"} | change
     lists, parts = random_lists(), vectors()
     noted = {}
     batch = AdamBatch({}, {"query": [B]}, *lists, share, 0)
-    value = adam_loss(**settings, gather=lambda own, counts: own, note=lambda **numbers: noted.update(numbers))(*parts, batch)
+    value = adam_loss(**settings, gather=lambda own, counts: own, note=lambda **numbers: noted.update(numbers))(
+        *parts, batch
+    )
     plain = [part.tolist() for part in parts]
     assert value.item() == pytest.approx(naive_adam(*plain, lists, share, **settings), rel=1e-5)
     assert noted["kept_share"] == pytest.approx(math.ceil(share * B) / B)
     gradients = torch.autograd.grad(value, parts)
-    for part, row, at in ((0, 2, 1), (1, int(lists[0][0, 0]) % DOCUMENTS, 4), (2, 3, 0)):  # a number of each, by differences
+    for part, row, at in (
+        (0, 2, 1),
+        (1, int(lists[0][0, 0]) % DOCUMENTS, 4),
+        (2, 3, 0),
+    ):  # a number of each, by differences
         step, values = 1e-4, []
         for sign in (1, -1):
             moved = [part.tolist() for part in parts]
             moved[part][row][at] += sign * step
             values.append(naive_adam(*moved, lists, share, **settings))
-        assert gradients[part][row, at].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-2, abs=1e-5)
+        assert gradients[part][row, at].item() == pytest.approx(
+            (values[0] - values[1]) / (2 * step), rel=1e-2, abs=1e-5
+        )
 
 
 def test_a_list_of_one_or_none_costs_nothing_and_has_no_nan():
     student = torch.zeros(2, 3, requires_grad=True)
-    values = kl_of_lists(torch.tensor([[900.0, 5, 5], [1, 2, 3]]), student, torch.tensor([[True, False, False], [False, False, False]]))
+    values = kl_of_lists(
+        torch.tensor([[900.0, 5, 5], [1, 2, 3]]), student, torch.tensor([[True, False, False], [False, False, False]])
+    )
     values.sum().backward()
     assert values.tolist() == [0, 0] and student.grad.abs().max() == 0
 
 
 def test_large_logits_stay_finite():
-    teacher, student = torch.tensor([[1000.0, 0.0, -1000.0]]), torch.tensor([[-1000.0, 0.0, 1000.0]], requires_grad=True)
+    teacher, student = (
+        torch.tensor([[1000.0, 0.0, -1000.0]]),
+        torch.tensor([[-1000.0, 0.0, 1000.0]], requires_grad=True),
+    )
     value = kl_of_lists(teacher, student, torch.ones(1, 3, dtype=torch.bool))
     value.backward()
     assert value.item() == pytest.approx(2000) and student.grad.isfinite().all()
@@ -103,7 +125,9 @@ def test_confidence_is_of_the_positive_among_its_own_negatives_alone():
     assert confidence(teacher, listed).tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("share,count", [(1.0, 10), (0.95, 10), (0.9, 9), (0.55, 6), (0.5, 5), (1 - 4 / 9, 6), (0.1 + 0.2, 3)])
+@pytest.mark.parametrize(
+    "share,count", [(1.0, 10), (0.95, 10), (0.9, 9), (0.55, 6), (0.5, 5), (1 - 4 / 9, 6), (0.1 + 0.2, 3)]
+)
 def test_the_most_confident_are_kept_and_the_first_of_equals(share, count):
     values = torch.tensor([0.0, -1, -1, -1, -5, -1, -1, 0, -1, -1])
     order = [0, 7, 1, 2, 3, 5, 6, 8, 9, 4]
@@ -114,16 +138,22 @@ def test_a_worked_example():
     loss = adam(torch.tensor([1.0, 3.0]), torch.tensor([5.0, 7.0]), torch.tensor([True, False]), 0.01)
     assert loss.item() == pytest.approx(0.01 * 2 + 5)
     both = torch.tensor([True, True])
-    assert adam(torch.tensor([1.0, 3.0]), torch.tensor([5.0, 7.0]), both, 0.01, "sum").item() == pytest.approx(0.02 + 12)
+    assert adam(torch.tensor([1.0, 3.0]), torch.tensor([5.0, 7.0]), both, 0.01, "sum").item() == pytest.approx(
+        0.02 + 12
+    )
 
 
-@pytest.mark.parametrize("flags,shares", [
-    (TrainingFlags(epochs=4, batch_queries=10), {0: 1, 9: 1, 10: 7 / 8, 25: 6 / 8, 39: 5 / 8}),
-    (TrainingFlags(steps=40, batch_queries=10), {0: 1, 9: 1, 10: 7 / 8, 39: 5 / 8}),
-    (TrainingFlags(steps=5, batch_queries=10), {0: 1, 4: 1}),
-    (TrainingFlags(minutes=3, epochs=2, batch_queries=10), {0: 1, 10: 3 / 4}),
-    (TrainingFlags(batch_queries=10), {0: 1, 10: 1 - 1 / 6, 20: 1 - 2 / 6}),
-], ids=str)
+@pytest.mark.parametrize(
+    "flags,shares",
+    [
+        (TrainingFlags(epochs=4, batch_queries=10), {0: 1, 9: 1, 10: 7 / 8, 25: 6 / 8, 39: 5 / 8}),
+        (TrainingFlags(steps=40, batch_queries=10), {0: 1, 9: 1, 10: 7 / 8, 39: 5 / 8}),
+        (TrainingFlags(steps=5, batch_queries=10), {0: 1, 4: 1}),
+        (TrainingFlags(minutes=3, epochs=2, batch_queries=10), {0: 1, 10: 3 / 4}),
+        (TrainingFlags(batch_queries=10), {0: 1, 10: 1 - 1 / 6, 20: 1 - 2 / 6}),
+    ],
+    ids=str,
+)
 def test_the_share_falls_from_one_towards_a_half_by_epochs(flags, shares):
     share_of = share_of_step("epochs", flags, queries=100, default_epochs=3)
     assert {step: share_of(step) for step in shares} == pytest.approx(shares)

@@ -86,7 +86,10 @@ def test_saved_work_is_continued_and_the_rest_forgotten(tmp_path):
         work.save(lines=1)
         work.stream.write(b"half of tw")
         raise KeyboardInterrupt
-    with pytest.raises(UserError, match="begun by another request"), output.file(flags_for(FileOutput, tmp_path / "x", other=1)):
+    with (
+        pytest.raises(UserError, match="begun by another request"),
+        output.file(flags_for(FileOutput, tmp_path / "x", other=1)),
+    ):
         pass
     with output.file(flags_for(FileOutput, tmp_path / "x")) as work:
         assert work.state["lines"] == 1
@@ -128,7 +131,10 @@ def test_renew_replaces_another_request_and_keeps_this_one(tmp_path, make):
 
 def test_renew_continues_its_own_partial_and_drops_another(tmp_path):
     for depth, found in ((1, {}), (1, {"done": 1}), (2, {})):
-        with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", renew=True, depth=depth)) as work:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            output.folder(flags_for(FolderOutput, tmp_path / "out", renew=True, depth=depth)) as work,
+        ):
             assert work.state == found
             assert (work.path / "half").exists() == bool(found)
             (work.path / "half").write_text("x")
@@ -162,7 +168,10 @@ def test_two_processes_never_write_the_same_output(tmp_path):
 
 def test_strict_turns_what_was_odd_into_a_refusal(tmp_path):
     console.configure("test", quiet=True, strict=True)
-    with pytest.raises(UserError, match="3 texts were empty"), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+    with (
+        pytest.raises(UserError, match="3 texts were empty"),
+        output.folder(flags_for(FolderOutput, tmp_path / "out")) as work,
+    ):
         console.notice(3, "3 texts were empty")
         work.finish()
     assert not (tmp_path / "out").exists()
@@ -186,7 +195,11 @@ def test_request_json_is_written_before_any_work(tmp_path):
 
 
 def test_a_process_that_died_before_the_last_rename_is_finished_by_the_next(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt),
+        output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work,
+    ):
         (work.path / "data.txt").write_text("a")
         (work.working / "checkpoint").write_text("b")
         work.save(step=1)
@@ -225,7 +238,9 @@ def test_another_programs_manifest_is_no_leave_to_replace_a_folder(toy, encoder_
     other.mkdir()
     (other / "notes").write_text("mine")
     outcome = drtools(*words[:-1], tmp_path / "other")
-    assert outcome.status == 2 and "is not the work of drtools" in outcome.err and (other / "notes").read_text() == "mine", outcome.err
+    assert (
+        outcome.status == 2 and "is not the work of drtools" in outcome.err and (other / "notes").read_text() == "mine"
+    ), outcome.err
 
 
 def test_a_leftover_and_a_link_do_not_stand_in_the_way_of_a_name(toy, encoder_folder, drtools, tmp_path):
@@ -240,7 +255,14 @@ def test_a_leftover_and_a_link_do_not_stand_in_the_way_of_a_name(toy, encoder_fo
         (left / "x").write_text("left by a process that died")
         outcome = drtools(*words, "--max-document-tokens", 20 + seed, "--renew")
         assert outcome.status == 0, outcome.err
-        assert (tmp_path / "small/v").is_symlink() and not left.exists() and json.loads((tmp_path / "big/v/manifest.json").read_text())["request"]["arguments"]["max_document_tokens"] == 20 + seed
+        assert (
+            (tmp_path / "small/v").is_symlink()
+            and not left.exists()
+            and json.loads((tmp_path / "big/v/manifest.json").read_text())["request"]["arguments"][
+                "max_document_tokens"
+            ]
+            == 20 + seed
+        )
 
 
 @pytest.mark.parametrize("died", ["before the data", "before the manifest"])
@@ -252,7 +274,9 @@ def test_a_file_that_lacks_only_its_name_gets_it(tmp_path, drtools, monkeypatch,
     plain, calls = os.replace, []
 
     def failing(source, target):
-        if Path(source).parent.name == "out.run.gz.partial" and not str(target).endswith(("request.json", "state.json", "out.run.gz.partial/manifest.json")):
+        if Path(source).parent.name == "out.run.gz.partial" and not str(target).endswith(
+            ("request.json", "state.json", "out.run.gz.partial/manifest.json")
+        ):
             calls.append(target)
             if len(calls) == (1 if died == "before the data" else 2):
                 raise OSError(28, "No space left on device")
@@ -269,12 +293,22 @@ def test_a_file_that_lacks_only_its_name_gets_it(tmp_path, drtools, monkeypatch,
 @pytest.mark.parametrize("words", [["encode"], ["eval"], ["index"]])
 def test_what_is_one_processs_work_is_refused_to_several(toy, encoder_folder, drtools, monkeypatch, tmp_path, words):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    more = {"encode": ["--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "v"], "eval": ["--qrels", toy.qrels, "x.run"], "index": ["--lucene", toy.corpus, "-o", tmp_path / "v"]}
+    more = {
+        "encode": ["--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "v"],
+        "eval": ["--qrels", toy.qrels, "x.run"],
+        "index": ["--lucene", toy.corpus, "-o", tmp_path / "v"],
+    }
     outcome = drtools(*words, *more[words[0]])
-    assert outcome.status == 2 and f"{words[0]} is one process's work, and 2 were started" in outcome.err and not (tmp_path / "v").exists(), outcome.err
+    assert (
+        outcome.status == 2
+        and f"{words[0]} is one process's work, and 2 were started" in outcome.err
+        and not (tmp_path / "v").exists()
+    ), outcome.err
 
 
-@pytest.mark.parametrize("left", [[], ["lock"], ["lock", "request.json.new"]], ids=["nothing", "lock", "half a request"])
+@pytest.mark.parametrize(
+    "left", [[], ["lock"], ["lock", "request.json.new"]], ids=["nothing", "lock", "half a request"]
+)
 def test_what_a_process_left_that_died_at_once_is_begun_again(tmp_path, left):
     for name in ("done", "failed"):
         (tmp_path / f"{name}.partial").mkdir()
@@ -296,14 +330,21 @@ def test_a_file_takes_no_folders_work_and_nothing_of_others_for_its_own(tmp_path
         (partial / "manifest.json").write_text(record)
         (partial / "vectors.npy").write_text("hours of work")
     outcome = drtools("fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "foreign")
-    assert outcome.status == 2 and (tmp_path / "foreign.partial/vectors.npy").read_text() == "hours of work", outcome.err
+    assert outcome.status == 2 and (tmp_path / "foreign.partial/vectors.npy").read_text() == "hours of work", (
+        outcome.err
+    )
     assert drtools("fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "folder").status == 0
-    assert read_run(tmp_path / "folder") and json.loads((tmp_path / "folder.manifest.json").read_text())["tool"] == "fuse", "not the manifest of vectors"
+    assert (
+        read_run(tmp_path / "folder") and json.loads((tmp_path / "folder.manifest.json").read_text())["tool"] == "fuse"
+    ), "not the manifest of vectors"
 
 
 def test_what_was_published_is_not_written_to(toy, encoder_folder, drtools, tmp_path):
     words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o"]
-    assert drtools(*words, tmp_path / "v").status == 0 and drtools("publish", tmp_path / "v", tmp_path / "live").status == 0
+    assert (
+        drtools(*words, tmp_path / "v").status == 0
+        and drtools("publish", tmp_path / "v", tmp_path / "live").status == 0
+    )
     before = (tmp_path / "live/manifest.json").read_bytes()
     outcome = drtools(*words, tmp_path / "live", "--max-document-tokens", 9, "--overwrite")
     assert outcome.status == 2 and "a published link" in outcome.err, outcome.err

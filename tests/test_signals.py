@@ -35,16 +35,23 @@ def heard():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("error", [ValueError("could not determine the shape"), MemoryError(), OSError("cannot load the model")])
+@pytest.mark.parametrize(
+    "error", [ValueError("could not determine the shape"), MemoryError(), OSError("cannot load the model")]
+)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_tool_as_such_whatever_error_a_library_makes_of_it(drtools, monkeypatch, number, status, error):
     monkeypatch.setattr(cli, "_invoke", signalled(number, error))
     outcome = drtools("eval")
-    assert (outcome.status, outcome.err) == (status, "drtools eval: stopped; the same command again continues what can be continued\n")
+    assert (outcome.status, outcome.err) == (
+        status,
+        "drtools eval: stopped; the same command again continues what can be continued\n",
+    )
 
 
 def test_a_full_disk_is_said_after_a_signal_too(drtools, monkeypatch):
-    monkeypatch.setattr(cli, "_invoke", signalled(signal.SIGTERM, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vectors")))
+    monkeypatch.setattr(
+        cli, "_invoke", signalled(signal.SIGTERM, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vectors"))
+    )
     outcome = drtools("eval")
     assert outcome.status == 1 and "vectors: No space left" in outcome.err
 
@@ -62,7 +69,10 @@ def test_a_signal_that_the_interpreter_drops_ends_the_tool_a_little_later(drtool
 
     monkeypatch.setattr(cli, "_invoke", tool)
     outcome = drtools("eval")
-    assert (outcome.status, outcome.err) == (143, "drtools eval: stopped; the same command again continues what can be continued\n")
+    assert (outcome.status, outcome.err) == (
+        143,
+        "drtools eval: stopped; the same command again continues what can be continued\n",
+    )
 
 
 def test_a_training_notes_a_signal_that_was_dropped_before_it(drtools, monkeypatch):

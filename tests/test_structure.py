@@ -12,11 +12,51 @@ from drtools.cli import first_line, tool_names
 
 PACKAGE = Path(drtools.__file__).parent
 # from the top; a room imports itself and what stands below it
-FLOORS = ["tools", "showing", "training", "retrieval", "evaluation", "batches", "models", "losses", "releases", "output", "formats", "manifest", "console", "layout", "errors"]
+FLOORS = [
+    "tools",
+    "showing",
+    "training",
+    "retrieval",
+    "evaluation",
+    "batches",
+    "models",
+    "losses",
+    "releases",
+    "output",
+    "formats",
+    "manifest",
+    "console",
+    "layout",
+    "errors",
+]
 ANYWHERE = {"errors", "randomness", "flags", "__init__"}  # flags: names and types alone
-HEAVY = {"numpy", "torch", "transformers", "faiss", "pyserini", "jnius", "pytrec_eval", "scipy", "peft", "matplotlib", "pandas"}
+HEAVY = {
+    "numpy",
+    "torch",
+    "transformers",
+    "faiss",
+    "pyserini",
+    "jnius",
+    "pytrec_eval",
+    "scipy",
+    "peft",
+    "matplotlib",
+    "pandas",
+}
 # rooms that are only ever imported inside a function, and may therefore import numpy and torch at their top
-TENSORS = ("models/", "batches/", "training/", "losses.py", "retrieval/encoding.py", "retrieval/encoding_pieces.py", "retrieval/encoding_folder.py", "retrieval/encoding_update.py", "retrieval/fitting.py", "retrieval/scoring.py", "retrieval/dropping.py")  # training/settings.py holds flags, and is looked at by the next test
+TENSORS = (
+    "models/",
+    "batches/",
+    "training/",
+    "losses.py",
+    "retrieval/encoding.py",
+    "retrieval/encoding_pieces.py",
+    "retrieval/encoding_folder.py",
+    "retrieval/encoding_update.py",
+    "retrieval/fitting.py",
+    "retrieval/scoring.py",
+    "retrieval/dropping.py",
+)  # training/settings.py holds flags, and is looked at by the next test
 
 
 def sources():
@@ -53,9 +93,13 @@ def test_imports_point_down(path):
             continue
         assert FLOORS.index(theirs) > FLOORS.index(mine), f"{mine} imports {theirs}, which stands above it"
     if mine == "tools":
-        assert not any(name.startswith("drtools.tools") for name in imports(path, top_only=False)), "tools never import each other"
+        assert not any(name.startswith("drtools.tools") for name in imports(path, top_only=False)), (
+            "tools never import each other"
+        )
     if mine == "formats":
-        assert not any(name.split(".")[0] == "torch" for name in imports(path, top_only=False)), "formats never import torch"
+        assert not any(name.split(".")[0] == "torch" for name in imports(path, top_only=False)), (
+            "formats never import torch"
+        )
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -80,12 +124,17 @@ def test_files_and_functions_stay_small():
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
                 public = not node.name.startswith("_")
-                assert not public or ast.get_docstring(node) or "test" in path.name or _is_inner(source, node), f"{path}: {node.name} has no docstring"
+                assert not public or ast.get_docstring(node) or "test" in path.name or _is_inner(source, node), (
+                    f"{path}: {node.name} has no docstring"
+                )
 
 
 def _is_inner(source: str, function: ast.FunctionDef) -> bool:
-    return function.col_offset > 4 or function.col_offset == 4 and not any(
-        isinstance(node, ast.ClassDef) and function in node.body for node in ast.walk(ast.parse(source)))
+    return (
+        function.col_offset > 4
+        or function.col_offset == 4
+        and not any(isinstance(node, ast.ClassDef) and function in node.body for node in ast.walk(ast.parse(source)))
+    )
 
 
 def test_every_tool_has_a_name_in_bin_and_a_line_in_the_readme():

@@ -58,21 +58,43 @@ def frames(written: str) -> list[str]:
 
 def test_live_lines_have_the_terminals_width(environment):
     wide, narrow = (frames(on_terminal([sys.executable, "-c", WORK], environment, columns)) for columns in (100, 30))
-    assert any(re.fullmatch(r"training ━+─+ 3/9  \d+ s left  1\.\d+ steps/s  loss 0.5  learning rate 1e-05", line) for line in wide), wide
+    assert any(
+        re.fullmatch(r"training ━+─+ 3/9  \d+ s left  1\.\d+ steps/s  loss 0.5  learning rate 1e-05", line)
+        for line in wide
+    ), wide
     assert any(re.fullmatch(r"refreshing negatives ━+─+ 4/10", line) for line in wide), wide
     assert not any("left" in line for line in wide if " 1/9" in line), "of one step nothing is known yet"
-    assert all(len(line) < 30 for line in narrow) and any(line == "training ━━━─────── 3/9" or re.fullmatch(r"training 3/9  \d+ s left", line) for line in narrow), narrow
-    assert wide.count("step 3: dev nDCG@10 0.7000") == narrow.count("step 3: dev nDCG@10 0.7000") == 1 and wide[-1] == "done"
+    assert all(len(line) < 30 for line in narrow) and any(
+        line == "training ━━━─────── 3/9" or re.fullmatch(r"training 3/9  \d+ s left", line) for line in narrow
+    ), narrow
+    assert (
+        wide.count("step 3: dev nDCG@10 0.7000") == narrow.count("step 3: dev nDCG@10 0.7000") == 1
+        and wide[-1] == "done"
+    )
 
 
 @pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"RANK": "1"}])
 def test_no_live_line_where_none_can_be_drawn(environment, more):
-    assert set(frames(on_terminal([sys.executable, "-c", WORK], environment, **more))) <= {"step 3: dev nDCG@10 0.7000", "done"}
+    assert set(frames(on_terminal([sys.executable, "-c", WORK], environment, **more))) <= {
+        "step 3: dev nDCG@10 0.7000",
+        "done",
+    }
 
 
 def test_data_on_the_terminal_are_not_mixed_with_a_live_line(toy, drtools, environment):
     drtools("index", "--lucene", toy.corpus, "-o", toy.folder / "bm25")
-    words = [sys.executable, "-m", "drtools", "search", "--index", str(toy.folder / "bm25"), "--queries", toy.queries, "--depth", "1"]
+    words = [
+        sys.executable,
+        "-m",
+        "drtools",
+        "search",
+        "--index",
+        str(toy.folder / "bm25"),
+        "--queries",
+        toy.queries,
+        "--depth",
+        "1",
+    ]
     written = on_terminal(words, environment)
     assert "\x1b" not in written and len([line for line in written.splitlines() if line.endswith(" drtools")]) == 20
 
@@ -87,7 +109,10 @@ def test_help_cuts_no_flag(environment, columns):
 
 def test_the_list_of_tools_is_folded_at_words(environment):
     lines = on_terminal([sys.executable, "-m", "drtools"], environment, 60).splitlines()
-    assert max(map(len, lines)) <= 60 and [line.split()[0] for line in lines[2:] if not line.startswith("   ")] == tool_names()
+    assert (
+        max(map(len, lines)) <= 60
+        and [line.split()[0] for line in lines[2:] if not line.startswith("   ")] == tool_names()
+    )
 
 
 def test_an_interrupted_tool_says_so(toy, encoder_folder, drtools, interrupt_at):
@@ -99,7 +124,13 @@ def test_an_interrupted_tool_says_so(toy, encoder_folder, drtools, interrupt_at)
 
 
 def test_rates():
-    assert [console.rate_as_words(rate) for rate in (0.012345, 0.5, 7.412, 56.78, 1234.5)] == ["0.0123", "0.5", "7.41", "56.8", "1,234"]
+    assert [console.rate_as_words(rate) for rate in (0.012345, 0.5, 7.412, 56.78, 1234.5)] == [
+        "0.0123",
+        "0.5",
+        "7.41",
+        "56.8",
+        "1,234",
+    ]
 
 
 def test_the_rate_is_of_what_came_after_the_start(monkeypatch):

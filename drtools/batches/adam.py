@@ -77,7 +77,9 @@ class AdamBatch(NamedTuple):
 def list_visit(visit: Visit, form: Form) -> Listed:
     """Return what a visit trains on. Negatives are taken as they are listed; the positive is that of the dark items, or else one is drawn."""
     examples, random = visit.source.examples, generator(*visit.seed)
-    drawn = draw(visit, form.negatives or 0, random, among_all=True) if form.random_negatives else draw(visit, 0, random)
+    drawn = (
+        draw(visit, form.negatives or 0, random, among_all=True) if form.random_negatives else draw(visit, 0, random)
+    )
     every = examples.dark[visit.at] if examples.dark else []
     positive, score = drawn.positive, drawn.positive_score
     known = examples.positives[visit.at].tolist()
@@ -89,7 +91,11 @@ def list_visit(visit: Visit, form: Form) -> Listed:
         scores = [float("nan")] * len(negatives)
     else:
         negatives = examples.negatives[visit.at][: form.negatives].tolist()
-        scores = [float("nan")] * len(negatives) if examples.negative_scores is None else examples.negative_scores[visit.at][: form.negatives].tolist()
+        scores = (
+            [float("nan")] * len(negatives)
+            if examples.negative_scores is None
+            else examples.negative_scores[visit.at][: form.negatives].tolist()
+        )
     dark = [item for item in every if item.kind in form.kinds and (item.kind == "noisy" or item.negative in negatives)]
     return Listed(positive, negatives, dark, np.array([score, *scores, *(item.score for item in dark)], np.float32))
 
@@ -101,9 +107,20 @@ class AdamBatches:
     batches hold the pairs to ask it for. `name` is the student's, for messages.
     """
 
-    def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, form: Form, *, name: str, batch_queries: int, seed: int,
-                 share_of: Callable[[int], float], teacher: Callable[[str], Special] | None = None,
-                 shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        model: Encoder | EncoderPair,
+        form: Form,
+        *,
+        name: str,
+        batch_queries: int,
+        seed: int,
+        share_of: Callable[[int], float],
+        teacher: Callable[[str], Special] | None = None,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+    ) -> None:
         self.visits, self.model, self.form = Visits(sources, batch_queries, seed), model, form
         self.share_of, self.teacher, self.shares, self.rank = share_of, teacher, shares, rank
         self.epoch_queries = self.visits.epoch_queries
@@ -113,8 +130,14 @@ class AdamBatches:
         """Draw the batch of a step, look up, tokenize and score this process's share of it."""
         every = [(visit, list_visit(visit, self.form)) for visit in self.visits(step)]
         texts: dict[str, list[tuple[Visit, int | DarkRow]]] = {"document": [], "reinforced": []}
-        places = [[self._place(texts, visit, item) for item in (listed.positive, *listed.negatives, *listed.dark)] for visit, listed in every]
-        shares = {"query": self.shares(len(every)), **{side: self.shares(len(items)) for side, items in texts.items() if items}}
+        places = [
+            [self._place(texts, visit, item) for item in (listed.positive, *listed.negatives, *listed.dark)]
+            for visit, listed in every
+        ]
+        shares = {
+            "query": self.shares(len(every)),
+            **{side: self.shares(len(items)) for side, items in texts.items() if items},
+        }
         document = self.model.of("document")
         longest = {"document": document.settings.max_document_tokens, "reinforced": reinforced_tokens(document)}
         mine = every[shares["query"][self.rank]]
@@ -124,8 +147,15 @@ class AdamBatches:
             tokens[side] = tokenize_prepared(document, [text for text, _ in written], side, longest[side])
             tokens[side].cut[:] |= np.array([cut for _, cut in written], bool)
         counts = {side: [part.stop - part.start for part in parts] for side, parts in shares.items()}
-        return AdamBatch(tokens, counts, *_lists(every, places, len(texts["document"])), padded([listed.scores for _, listed in mine], max(map(len, places))),
-                         self.share_of(step), step, [self._asked(*one) for one in mine] if self.teacher else None)
+        return AdamBatch(
+            tokens,
+            counts,
+            *_lists(every, places, len(texts["document"])),
+            padded([listed.scores for _, listed in mine], max(map(len, places))),
+            self.share_of(step),
+            step,
+            [self._asked(*one) for one in mine] if self.teacher else None,
+        )
 
     def _place(self, texts: dict[str, list], visit: Visit, item: int | DarkRow) -> tuple[str, int]:
         side = "reinforced" if not isinstance(item, int) and item.kind == "reinforced" else "document"
@@ -139,18 +169,29 @@ class AdamBatches:
             return prepare(source.text(row), document), False
         item = row.item(source.store.ids_at)
         texts = {each: prepare(source.text_of(each), document) for each in documents_of(item)}
-        return dark_text(item, source.examples.query_ids[visit.at], texts.get, self.special), is_cut(item, texts.get, self.special)
+        return dark_text(item, source.examples.query_ids[visit.at], texts.get, self.special), is_cut(
+            item, texts.get, self.special
+        )
 
     def _asked(self, visit: Visit, listed: Listed) -> Pairs:
         source = visit.source
         plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
         special = self.teacher(visit.query)
-        dark = [asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special) for item in listed.dark]
+        dark = [
+            asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special)
+            for item in listed.dark
+        ]
         return Pairs([(visit.query, text) for text, _ in plain + dark], [limit for _, limit in plain + dark])
 
 
-def _lists(every: list[tuple[Visit, Listed]], places: list[list[tuple[str, int]]], documents: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    columns = padded([[at + (documents if side == "reinforced" else 0) for side, at in place] for place in places], max(map(len, places)), np.int64)
+def _lists(
+    every: list[tuple[Visit, Listed]], places: list[list[tuple[str, int]]], documents: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    columns = padded(
+        [[at + (documents if side == "reinforced" else 0) for side, at in place] for place in places],
+        max(map(len, places)),
+        np.int64,
+    )
     own = np.array([[1 + len(listed.negatives)] for _, listed in every])
     lengths, at = np.array([[len(place)] for place in places]), np.arange(columns.shape[1])
     return columns, at < own, (own <= at) & (at < lengths)
@@ -166,7 +207,10 @@ def padded(rows: Sequence[Sequence[float]], length: int, dtype: type = np.float3
 
 def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
     """Return what a teacher says of the batch's pairs, list by list."""
-    scores = teacher.scores([pair for pairs in batch.asked for pair in pairs.texts], [limit for pairs in batch.asked for limit in pairs.limits])
+    scores = teacher.scores(
+        [pair for pairs in batch.asked for pair in pairs.texts],
+        [limit for pairs in batch.asked for limit in pairs.limits],
+    )
     ends = np.cumsum([len(pairs.texts) for pairs in batch.asked])
     return padded(np.split(scores, ends[:-1]) if len(ends) else [], batch.columns.shape[1])
 
@@ -177,7 +221,11 @@ def count_unscored(sources: Sequence[Source], form: Form) -> tuple[int, int]:
     for source in sources:
         for at in range(len(source.examples)):
             listed = list_visit(Visit(source, at, ("unscored",)), form)
-            positives = listed.scores[:1] if listed.dark or source.examples.positive_scores is None else source.examples.positive_scores[at]
+            positives = (
+                listed.scores[:1]
+                if listed.dark or source.examples.positive_scores is None
+                else source.examples.positive_scores[at]
+            )
             for scores in (positives, listed.scores[1:]):
                 unscored, items = unscored + int(np.isnan(scores).sum()), items + len(scores)
     return unscored, items

@@ -40,7 +40,14 @@ def separator_of(tokenizer: object) -> str | None:
     return tokenizer.sep_token or tokenizer.eos_token
 
 
-def special_of(tokenizer: object, max_document_tokens: int, kinds: Collection[str], name: str, prompt: str = "", most: int | None = None) -> Special:
+def special_of(
+    tokenizer: object,
+    max_document_tokens: int,
+    kinds: Collection[str],
+    name: str,
+    prompt: str = "",
+    most: int | None = None,
+) -> Special:
     """Return what a tokenizer writes dark items of some kinds with.
 
     A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more than `most` tokens
@@ -48,9 +55,13 @@ def special_of(tokenizer: object, max_document_tokens: int, kinds: Collection[st
     """
     separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:
-        raise UserError(f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave them out")
+        raise UserError(
+            f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave them out"
+        )
     if "noisy" in kinds and mask is None:
-        raise UserError(f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model that has one")
+        raise UserError(
+            f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model that has one"
+        )
     taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
     room = 2 * max_document_tokens - taken
     return Special(separator or "", mask or "", tokenizer, room if most is None else min(room, most - 1))
@@ -60,9 +71,13 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     """Return the same for a student, whose positions must be enough for reinforced texts; `otherwise` is what else can be done where they are not."""
     longest = positions(encoder.body.config.to_dict())
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
-        raise UserError(f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and {name} has {longest} positions; "
-                        f"say {longest // 2} or less{otherwise}")
-    return special_of(encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt)
+        raise UserError(
+            f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and {name} has {longest} positions; "
+            f"say {longest // 2} or less{otherwise}"
+        )
+    return special_of(
+        encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt
+    )
 
 
 def reinforced_tokens(encoder: Encoder) -> int:
@@ -141,5 +156,10 @@ def count_tokens(tokenizer: object, text: str) -> int:
 def _token_ends(tokenizer: object, text: str) -> list[int]:
     """Return where each token of a text ends, in characters; a tokenizer that does not say is asked word by word."""
     if tokenizer.is_fast:
-        return [end for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]]
+        return [
+            end
+            for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+                "offset_mapping"
+            ]
+        ]
     return [word.end() for word in WORD.finditer(text) for _ in tokenizer.tokenize(word.group())]

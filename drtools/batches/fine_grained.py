@@ -68,7 +68,9 @@ class PieceScores:
         return passages, sentences, check, self.scores[at][first : first + passages + sentences]
 
 
-def read_piece_scores(path: str, examples: Usable, store: Store, expected: dict[str, object] | None = None) -> PieceScores:
+def read_piece_scores(
+    path: str, examples: Usable, store: Store, expected: dict[str, object] | None = None
+) -> PieceScores:
     """Read the keys `pieces` and `piece_scores` of the examples that are trained on; UserError if their `pieces_cut` is not the one `expected`."""
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
     documents, scores = [], []
@@ -79,9 +81,25 @@ def read_piece_scores(path: str, examples: Usable, store: Store, expected: dict[
             found = _by_document(example, path)
             _check_cut(example, path, expected)
             row_of = dict(zip(store.rows_of(list(found)), found, strict=True))
-            kept = [(row, found[row_of[row]] if row in row_of else []) for row in (*examples.positives[at].tolist(), *examples.negatives[at].tolist())]
+            kept = [
+                (row, found[row_of[row]] if row in row_of else [])
+                for row in (*examples.positives[at].tolist(), *examples.negatives[at].tolist())
+            ]
             # arrays, not lists: a Python number takes eight times the room
-            documents.append(array("i", [number for row, pieces in kept for number in (row, *_levels([span for span, _ in pieces]), check_of([span for span, _ in pieces]))]))
+            documents.append(
+                array(
+                    "i",
+                    [
+                        number
+                        for row, pieces in kept
+                        for number in (
+                            row,
+                            *_levels([span for span, _ in pieces]),
+                            check_of([span for span, _ in pieces]),
+                        )
+                    ],
+                )
+            )
             scores.append(array("f", [score for _, pieces in kept for _, score in pieces]))
     return PieceScores(path, Lists.of(documents), Lists.of(scores, "f"))
 
@@ -93,8 +111,15 @@ def _check_cut(example: Example, path: str, expected: dict[str, object] | None) 
         return
     other = [name for name, value in expected.items() if found.get(name) != value]
     if other:
-        told = ", ".join("by another tokenizer" if name == "tokenizer" else f"with --{name.replace('_', '-')} {found.get(name)!r}, here {expected[name]!r}" for name in other)
-        raise UserError(f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run teacher-score --pieces anew with these")
+        told = ", ".join(
+            "by another tokenizer"
+            if name == "tokenizer"
+            else f"with --{name.replace('_', '-')} {found.get(name)!r}, here {expected[name]!r}"
+            for name in other
+        )
+        raise UserError(
+            f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run teacher-score --pieces anew with these"
+        )
 
 
 def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int, int], float]]]:
@@ -102,15 +127,25 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
     pieces, scores = example.others.get("pieces"), example.others.get("piece_scores")
     here = f"{shown(path)}: query {example.query_id!r}"
     if pieces is None or scores is None:
-        raise UserError(f"{here}: no scored pieces were found; run teacher-score --pieces MODEL on the examples, with the MODEL that is to be trained")
+        raise UserError(
+            f"{here}: no scored pieces were found; run teacher-score --pieces MODEL on the examples, with the MODEL that is to be trained"
+        )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
         raise UserError(f"{here}: piece_scores does not fit pieces, expected a list of numbers, one for each piece")
     found: dict[str, list[tuple[tuple[int, int], float]]] = {}
     for piece, score in zip(pieces, scores, strict=True):
-        if not isinstance(piece, dict) or not isinstance(piece.get("id"), str) or not all(isinstance(piece.get(name), int) for name in ("start", "end")):
-            raise UserError(f'{here}: found the piece {piece!r}, expected {{"id": document, "start": characters, "end": characters}}')
+        if (
+            not isinstance(piece, dict)
+            or not isinstance(piece.get("id"), str)
+            or not all(isinstance(piece.get(name), int) for name in ("start", "end"))
+        ):
+            raise UserError(
+                f'{here}: found the piece {piece!r}, expected {{"id": document, "start": characters, "end": characters}}'
+            )
         if not isinstance(score, int | float):
-            raise UserError(f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score --pieces again")
+            raise UserError(
+                f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score --pieces again"
+            )
         found.setdefault(piece["id"], []).append(((piece["start"], piece["end"]), float(score)))
     return found
 
@@ -125,7 +160,14 @@ def _levels(pieces: list[tuple[int, int]]) -> tuple[int, int]:
 class FineGrainedBatches(PairBatches):
     """The endless sequence of such batches. `pieces` holds the scores of each source, `layout` the places of a row."""
 
-    def __init__(self, sources: Sequence[Source], pieces: Sequence[PieceScores], model: object, layout: Layout, **settings: object) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        pieces: Sequence[PieceScores],
+        model: object,
+        layout: Layout,
+        **settings: object,
+    ) -> None:
         super().__init__(sources, model, **settings)
         self.layout = layout
         self.pieces = {id(source): scores for source, scores in zip(sources, pieces, strict=True)}
@@ -138,7 +180,10 @@ class FineGrainedBatches(PairBatches):
         """Draw and tokenize the batch of a step; look up the scores of all its pieces, whosever share they are."""
         batch = super().__call__(step)
         visits, _, documents, owner = self.draw(step)
-        found = [self.pieces[id(source)].of(visits[mine].at, row) for mine, (source, row) in zip(owner, documents, strict=True)]
+        found = [
+            self.pieces[id(source)].of(visits[mine].at, row)
+            for mine, (source, row) in zip(owner, documents, strict=True)
+        ]
         self._check(batch.tokens["document"], self.shares(len(documents))[self.rank], documents, found)
         passages = Level(*(np.zeros((len(found), self.layout.passages), kind) for kind in (bool, np.float32)))
         sentences = Level(*(np.zeros((len(found), self.layout.sentences), kind) for kind in (bool, np.float32)))
@@ -146,12 +191,22 @@ class FineGrainedBatches(PairBatches):
             for level, part in ((passages, scores[:first]), (sentences, scores[first:] if second else scores)):
                 level.there[at, : len(part)] = True
                 level.scores[at, : len(part)] = part
-        return PieceBatch(*batch, passages, sentences, np.stack([self.layout.parents(each[0]) for each in found]), np.array([each[1] == 0 for each in found]))
+        return PieceBatch(
+            *batch,
+            passages,
+            sentences,
+            np.stack([self.layout.parents(each[0]) for each in found]),
+            np.array([each[1] == 0 for each in found]),
+        )
 
-    def _check(self, tokens: PieceTokens, share: slice, documents: list[tuple[Source, int]], found: list[tuple]) -> None:
+    def _check(
+        self, tokens: PieceTokens, share: slice, documents: list[tuple[Source, int]], found: list[tuple]
+    ) -> None:
         """Refuse scores of pieces that are not those of this encoder."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:
-                raise UserError(f"{shown(self.pieces[id(source)].path)}: document {source.store.at(row).id!r} has {len(scores)} scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; "
-                                "run teacher-score --pieces with the --model, --max-document-tokens, --title-separator and sizes of this training")
+                raise UserError(
+                    f"{shown(self.pieces[id(source)].path)}: document {source.store.at(row).id!r} has {len(scores)} scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; "
+                    "run teacher-score --pieces with the --model, --max-document-tokens, --title-separator and sizes of this training"
+                )

@@ -74,20 +74,28 @@ class Masker:
     asked for and, by the same random numbers, more.
     """
 
-    def __init__(self, encoder: Encoder, crop_tokens: int, share: float, decoder_share: float | None = None, stride: int = 1) -> None:
+    def __init__(
+        self, encoder: Encoder, crop_tokens: int, share: float, decoder_share: float | None = None, stride: int = 1
+    ) -> None:
         self.tokenizer, self.lower_case, self.share = encoder.tokenizer, encoder.settings.lower_case, share
         self.decoder_share, self.stride = decoder_share, stride
         if self.tokenizer.mask_token_id is None:
-            raise UserError(f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language modelling; name an encoder such as BERT's")
+            raise UserError(
+                f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language modelling; name an encoder such as BERT's"
+            )
         self.crop_tokens = crop_tokens
         longest = positions(encoder.body.config.to_dict())
         if longest and crop_tokens > longest:
             raise UserError(f"--crop-tokens {crop_tokens}: this body has {longest} positions; say {longest} or less")
         self.before, self.after = self._special_tokens()
-        self.special = sorted({*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id})  # a text may spell them out; unknown is a word
+        self.special = sorted(
+            {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
+        )  # a text may spell them out; unknown is a word
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
-            raise UserError(f"--crop-tokens {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say more")
+            raise UserError(
+                f"--crop-tokens {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say more"
+            )
 
     def _special_tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the special tokens before and after a text."""
@@ -98,28 +106,42 @@ class Masker:
     def _token_lists(self, texts: Sequence[str]) -> list[list[int]]:
         texts = [text.lower() for text in texts] if self.lower_case else list(texts)
         if not self.tokenizer.is_fast:
-            return [self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"] for text in texts]
+            return [
+                self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+                for text in texts
+            ]
         backend = self.tokenizer.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def __call__(self, texts: Sequence[str], randoms: Sequence[np.random.Generator], body_learns: bool = True) -> MaskedTokens | TwiceMasked:
+    def __call__(
+        self, texts: Sequence[str], randoms: Sequence[np.random.Generator], body_learns: bool = True
+    ) -> MaskedTokens | TwiceMasked:
         """Crop and mask each text by its own generator."""
         lists = self._token_lists(texts)
         if self.decoder_share is None:
             return self._masked(lists, randoms, body_learns, self.share)
         again = copy.deepcopy(randoms)
-        return TwiceMasked(self._masked(lists, randoms, body_learns, self.share), self._masked(lists, again, body_learns, self.decoder_share))
+        return TwiceMasked(
+            self._masked(lists, randoms, body_learns, self.share),
+            self._masked(lists, again, body_learns, self.decoder_share),
+        )
 
-    def _masked(self, lists: list[list[int]], randoms: Sequence[np.random.Generator], body_learns: bool, share: float) -> MaskedTokens:
+    def _masked(
+        self, lists: list[list[int]], randoms: Sequence[np.random.Generator], body_learns: bool, share: float
+    ) -> MaskedTokens:
         parts, chances, swaps = [], [], []
         for ids, random in zip(lists, randoms, strict=True):
             spare = max(0, len(ids) - self.room)
             start = min(spare, self.stride * int(random.integers(-(-spare // self.stride) + 1))) if spare else 0
             crop = np.array(ids[start : start + self.room], np.int32)
-            chance = np.ones(len(self.before) + len(crop) + len(self.after), np.float32)  # a special token is never asked for
-            chance[len(self.before) : len(self.before) + len(crop)] = np.where(np.isin(crop, self.special), np.float32(1), random.random(len(crop), np.float32))
+            chance = np.ones(
+                len(self.before) + len(crop) + len(self.after), np.float32
+            )  # a special token is never asked for
+            chance[len(self.before) : len(self.before) + len(crop)] = np.where(
+                np.isin(crop, self.special), np.float32(1), random.random(len(crop), np.float32)
+            )
             parts += [self.before, crop, self.after]
             chances.append(chance)
             swaps.append(random.integers(len(self.tokenizer), size=int(_replaced(chance, share).sum()), dtype=np.int32))
@@ -135,7 +157,9 @@ class Masker:
         """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
         rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()
         lists = self._token_lists(texts_of(store, rows, title_separator))
-        counts = np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
+        counts = (
+            np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
+        )
         return counts / counts.sum()
 
 
@@ -157,9 +181,26 @@ class MaskedBatches:
     the first `head_steps` the head alone learns.
     """
 
-    def __init__(self, store: Store, masker: Masker, *, batch_documents: int, seed: int, held_out: np.ndarray, head_steps: int = 0, title_separator: str = " ",
-                 shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
-        self.store, self.masker, self.batch_documents, self.seed, self.held_out = store, masker, batch_documents, seed, held_out
+    def __init__(
+        self,
+        store: Store,
+        masker: Masker,
+        *,
+        batch_documents: int,
+        seed: int,
+        held_out: np.ndarray,
+        head_steps: int = 0,
+        title_separator: str = " ",
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+    ) -> None:
+        self.store, self.masker, self.batch_documents, self.seed, self.held_out = (
+            store,
+            masker,
+            batch_documents,
+            seed,
+            held_out,
+        )
         self.head_steps, self.title_separator, self.shares, self.rank = head_steps, title_separator, shares, rank
         self.epoch_documents = len(store) - len(held_out)
         self._groups = lru_cache(maxsize=2)(self._groups_of)
@@ -168,9 +209,14 @@ class MaskedBatches:
     def _groups_of(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the blocks of each group of an epoch, and at which of the epoch's visits each begins."""
         blocks = generator(self.seed, "blocks", epoch).permutation(-(-len(self.store) // BLOCK))
-        sizes = np.minimum(BLOCK, len(self.store) - blocks * BLOCK) - np.bincount(self.held_out // BLOCK, minlength=len(blocks))[blocks]
+        sizes = (
+            np.minimum(BLOCK, len(self.store) - blocks * BLOCK)
+            - np.bincount(self.held_out // BLOCK, minlength=len(blocks))[blocks]
+        )
         firsts = range(0, len(blocks), BLOCKS_A_GROUP)
-        return [blocks[first : first + BLOCKS_A_GROUP] for first in firsts], np.concatenate([[0], np.cumsum(sizes)])[list(firsts)]
+        return [blocks[first : first + BLOCKS_A_GROUP] for first in firsts], np.concatenate([[0], np.cumsum(sizes)])[
+            list(firsts)
+        ]
 
     def _rows_of(self, epoch: int, group: int) -> np.ndarray:
         blocks = self._groups(epoch)[0][group]
@@ -190,7 +236,9 @@ class MaskedBatches:
         first = step * self.batch_documents
         visits = [self.row(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
         randoms = [generator(self.seed, "mask", epoch, row) for epoch, row in visits]
-        tokens = self.masker(texts_of(self.store, [row for _, row in visits], self.title_separator), randoms, step >= self.head_steps)
+        tokens = self.masker(
+            texts_of(self.store, [row for _, row in visits], self.title_separator), randoms, step >= self.head_steps
+        )
         return MaskedBatch({"text": tokens}, {"text": [part.stop - part.start for part in parts]})
 
 
@@ -204,5 +252,7 @@ def hold_out(store: Store, count: int | None, seed: int) -> np.ndarray:
     """Return the rows of `count` documents (None: 1% of them, 1,000 at most [ours]) that are measured on and never trained on."""
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
-        raise UserError(f"--dev-documents {count}: the corpus has {len(store):,} documents; hold out half of them at most")
+        raise UserError(
+            f"--dev-documents {count}: the corpus has {len(store):,} documents; hold out half of them at most"
+        )
     return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

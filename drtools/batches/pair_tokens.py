@@ -38,7 +38,9 @@ class PairTokens(NamedTuple):
         return (ids, mask) if self.types is None else (ids, mask, pad(self.types, self.starts, rows, 0))
 
 
-def tokenize_pairs(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None] | None = None) -> PairTokens:
+def tokenize_pairs(
+    encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None] | None = None
+) -> PairTokens:
     """Tokenize (query text, document text) by the tokenizer's own template for pairs.
 
     The query is cut at its own length, the document at its length and at what the query leaves of the pair; `limits` gives
@@ -63,10 +65,14 @@ def tokenize_pairs(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limi
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
-    return PairTokens(flat, starts, _types(template, lengths) if encoder.typed else None, truncated, truncated_queries, empty)
+    return PairTokens(
+        flat, starts, _types(template, lengths) if encoder.typed else None, truncated, truncated_queries, empty
+    )
 
 
-def _types(template: Template, lengths: np.ndarray) -> np.ndarray:  # [N, 2] tokens of query and document -> int8 [total]
+def _types(
+    template: Template, lengths: np.ndarray
+) -> np.ndarray:  # [N, 2] tokens of query and document -> int8 [total]
     """Return the token types of pairs, one after another."""
     before, of_first, between, of_second, after = template.types
     kinds = np.array([*before, of_first, *between, of_second, *after], np.int8)

@@ -50,9 +50,19 @@ class PairBatches:
     with texts, float32 [N, D], if the model takes any.
     """
 
-    def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, *, batch_queries: int, negatives: int, seed: int,
-                 random_negatives: bool = False, shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0,
-                 beside: Callable[[str, list[str]], np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        model: Encoder | EncoderPair,
+        *,
+        batch_queries: int,
+        negatives: int,
+        seed: int,
+        random_negatives: bool = False,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+        beside: Callable[[str, list[str]], np.ndarray] | None = None,
+    ) -> None:
         self.visits, self.model = Visits(sources, batch_queries, seed), model
         self.negatives, self.random_negatives = negatives, random_negatives
         self.shares, self.rank, self.beside = shares, rank, beside
@@ -65,10 +75,18 @@ class PairBatches:
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
         scored = all(visit.source.examples.positive_scores is not None for visit in visits)
         return PairBatch(
-            {"query": self._queries(visits[shares["query"][self.rank]]), "document": self.document_tokens(documents[shares["document"][self.rank]])},
+            {
+                "query": self._queries(visits[shares["query"][self.rank]]),
+                "document": self.document_tokens(documents[shares["document"][self.rank]]),
+            },
             {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
-            relevant_among(visits, documents, self.same_queries), owner,
-            np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(np.float32) if scored else None,
+            relevant_among(visits, documents, self.same_queries),
+            owner,
+            np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(
+                np.float32
+            )
+            if scored
+            else None,
         )
 
     def draw(self, step: int) -> Drawing:
@@ -76,18 +94,30 @@ class PairBatches:
         visits = self.visits(step)
         drawn = [draw(visit, self.negatives, generator(*visit.seed), self.random_negatives) for visit in visits]
         documents = [(visit.source, each.positive) for visit, each in zip(visits, drawn, strict=True)]
-        documents += [(visit.source, row) for visit, each in zip(visits, drawn, strict=True) for row in each.negatives.tolist()]
-        owner = np.concatenate([np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])])
+        documents += [
+            (visit.source, row) for visit, each in zip(visits, drawn, strict=True) for row in each.negatives.tolist()
+        ]
+        owner = np.concatenate(
+            [np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])]
+        )
         return Drawing(visits, drawn, documents, owner)
 
     def _queries(self, visits: Sequence[Visit]) -> Tokens | Accompanied:
         tokens = tokenize(self.model.of("query"), [visit.query for visit in visits], "query")
-        return Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits])) if self.beside else tokens
+        return (
+            Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits]))
+            if self.beside
+            else tokens
+        )
 
     def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokens | Accompanied:
         """Look up and tokenize documents."""
         tokens = tokenize(self.model.of("document"), [source.text(row) for source, row in documents], "document")
-        return Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents])) if self.beside else tokens
+        return (
+            Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents]))
+            if self.beside
+            else tokens
+        )
 
 
 def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[np.ndarray]]:
@@ -101,7 +131,9 @@ def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[n
     return {key: lists for key, lists in found.items() if len(lists) > 1}
 
 
-def relevant_among(visits: Sequence[Visit], documents: Sequence[tuple[Source, int]], same: dict[tuple[int, str, str], list[np.ndarray]]) -> np.ndarray:  # -> bool [B, C]
+def relevant_among(
+    visits: Sequence[Visit], documents: Sequence[tuple[Source, int]], same: dict[tuple[int, str, str], list[np.ndarray]]
+) -> np.ndarray:  # -> bool [B, C]
     """Return which of the documents are positives of which visit's query; `same` are those of queries that stand in several sources."""
     columns: dict[tuple[int, int], list[int]] = {}
     for column, (source, document) in enumerate(documents):

@@ -45,7 +45,9 @@ class Layout(NamedTuple):
     def spans(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the passages and the sentences of `count` tokens, int64 [n, 2] each."""
         sizes = self.sizes
-        return cut(count, sizes.passage_tokens, sizes.least_piece_tokens), cut(count, sizes.sentence_tokens, sizes.least_piece_tokens)
+        return cut(count, sizes.passage_tokens, sizes.least_piece_tokens), cut(
+            count, sizes.sentence_tokens, sizes.least_piece_tokens
+        )
 
     def parents(self, passages: int) -> np.ndarray:  # -> int64 [S]
         """Return the passage in which each sentence begins, in a document of so many passages."""
@@ -57,13 +59,21 @@ def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
     """Return the places that the encoder's documents need at its length; sizes that were not said are those it was trained with."""
     sizes = sizes.settled(encoder.settings.pieces)
     if sizes.sentence_tokens > sizes.passage_tokens:
-        raise UserError(f"--sentence-tokens {sizes.sentence_tokens} beside --passage-tokens {sizes.passage_tokens}: a sentence lies in a passage; expected no more")
+        raise UserError(
+            f"--sentence-tokens {sizes.sentence_tokens} beside --passage-tokens {sizes.passage_tokens}: a sentence lies in a passage; expected no more"
+        )
     if sizes.least_piece_tokens > sizes.sentence_tokens:
-        raise UserError(f"--least-piece-tokens {sizes.least_piece_tokens} beside --sentence-tokens {sizes.sentence_tokens}: no whole sentence has so many tokens; expected no more")
+        raise UserError(
+            f"--least-piece-tokens {sizes.least_piece_tokens} beside --sentence-tokens {sizes.sentence_tokens}: no whole sentence has so many tokens; expected no more"
+        )
     if not encoder.tokenizer.is_fast:
-        raise UserError(f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; expected a fast tokenizer (tokenizer.json)")
+        raise UserError(
+            f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; expected a fast tokenizer (tokenizer.json)"
+        )
     if encoder.settings.lower_case:
-        raise UserError(f"{encoder.folder}: its texts are lower-cased before the tokenizer, so that tokens have no place in the text; pieces are not known for it")
+        raise UserError(
+            f"{encoder.folder}: its texts are lower-cased before the tokenizer, so that tokens have no place in the text; pieces are not known for it"
+        )
     most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
     sizes_of = Layout(0, 0, sizes).spans(most)
     return Layout(len(sizes_of[0]), len(sizes_of[1]), sizes)
@@ -72,8 +82,13 @@ def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
 def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, object]:
     """Return all but a document that decides where it is cut, for whoever stores pieces; the tokenizer by its fingerprint."""
     parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
-    return {"max_document_tokens": encoder.settings.max_document_tokens, **vars(layout.sizes), "document_prompt": encoder.settings.document_prompt, "title_separator": title_separator,
-            "tokenizer": digest([parts[name] for name in ("normalizer", "pre_tokenizer", "model")])}
+    return {
+        "max_document_tokens": encoder.settings.max_document_tokens,
+        **vars(layout.sizes),
+        "document_prompt": encoder.settings.document_prompt,
+        "title_separator": title_separator,
+        "tokenizer": digest([parts[name] for name in ("normalizer", "pre_tokenizer", "model")]),
+    }
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,10 @@ class PieceTokens(Enriched):
         """Return a document's pieces as (start, end) in characters: passages, then sentences."""
         passages, sentences = (int(counts[0]) for counts in self.counts(slice(at, at + 1)))
         first = 1 + self.layout.passages
-        return [(int(start), int(end)) for start, end in (*self.characters[at, 1 : 1 + passages], *self.characters[at, first : first + sentences])]
+        return [
+            (int(start), int(end))
+            for start, end in (*self.characters[at, 1 : 1 + passages], *self.characters[at, first : first + sentences])
+        ]
 
 
 def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> PieceTokens:
@@ -116,7 +134,13 @@ def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> P
     starts = np.zeros(len(encodings) + 1, np.int64)
     np.cumsum([len(encoding.ids) for encoding in encodings], out=starts[1:])
     flat = np.fromiter((token for encoding in encodings for token in encoding.ids), np.int32, int(starts[-1]))
-    tokens = Tokens(flat, starts, np.array([bool(encoding.overflowing) for encoding in encodings], bool), np.array([not text for text in stripped], bool), 0)
+    tokens = Tokens(
+        flat,
+        starts,
+        np.array([bool(encoding.overflowing) for encoding in encodings], bool),
+        np.array([not text for text in stripped], bool),
+        0,
+    )
     spans = np.zeros((len(encodings), layout.places, 2), np.int32)
     characters = np.zeros_like(spans)
     for at, encoding in enumerate(encodings):

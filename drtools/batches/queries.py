@@ -25,8 +25,16 @@ class QueryBatch(NamedTuple):
 class QueryBatches:
     """The endless sequence of batches over queries; a pure function of (seed, step)."""
 
-    def __init__(self, texts: dict[str, str], encoder: Encoder, *, batch_queries: int, seed: int,
-                 shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+    def __init__(
+        self,
+        texts: dict[str, str],
+        encoder: Encoder,
+        *,
+        batch_queries: int,
+        seed: int,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+    ) -> None:
         self.texts, self.encoder, self.batch_queries = texts, encoder, batch_queries
         self.shares, self.rank = shares, rank
         self.query_ids = list(texts)
@@ -34,7 +42,10 @@ class QueryBatches:
 
     def __call__(self, step: int) -> QueryBatch:
         """Return the batch of a step, with this process's share tokenized."""
-        places = (divmod(place, len(self.query_ids)) for place in range(step * self.batch_queries, (step + 1) * self.batch_queries))
+        places = (
+            divmod(place, len(self.query_ids))
+            for place in range(step * self.batch_queries, (step + 1) * self.batch_queries)
+        )
         query_ids = [self.query_ids[self._order(epoch)[at]] for epoch, at in places]
         parts = self.shares(len(query_ids))
         tokens = tokenize(self.encoder, [self.texts[query_id] for query_id in query_ids[parts[self.rank]]], "query")

@@ -29,8 +29,17 @@ class RankedBatch(NamedTuple):
 class RankedBatches:
     """The endless sequence of batches over examples; a pure function of (seed, step)."""
 
-    def __init__(self, sources: Sequence[Source], encoder: CrossEncoder, *, batch_queries: int, negatives: int, seed: int,
-                 shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)], rank: int = 0) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        encoder: CrossEncoder,
+        *,
+        batch_queries: int,
+        negatives: int,
+        seed: int,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+    ) -> None:
         self.visits, self.encoder, self.negatives = Visits(sources, batch_queries, seed), encoder, negatives
         self.shares, self.rank = shares, rank
         self.epoch_queries = self.visits.epoch_queries
@@ -46,4 +55,6 @@ class RankedBatches:
             pairs += [(visit.query, visit.source, document) for document in documents]
         parts = self.shares(len(pairs))
         own = [(query, source.text(document)) for query, source, document in pairs[parts[self.rank]]]
-        return RankedBatch({"pair": tokenize_pairs(self.encoder, own)}, {"pair": [part.stop - part.start for part in parts]}, lists)
+        return RankedBatch(
+            {"pair": tokenize_pairs(self.encoder, own)}, {"pair": [part.stop - part.start for part in parts]}, lists
+        )

@@ -32,7 +32,9 @@ class Sampled(NamedTuple):
 def check_language(language: str) -> None:
     """Refuse a language whose sentences nobody knows to split."""
     if language not in LANGUAGES:
-        raise UserError(f"--language {language}: no rules for its sentences; say the nearest of those that have: {', '.join(LANGUAGES)}")
+        raise UserError(
+            f"--language {language}: no rules for its sentences; say the nearest of those that have: {', '.join(LANGUAGES)}"
+        )
 
 
 def split_sentences(text: str, language: str) -> list[str]:
@@ -64,14 +66,18 @@ def sample(path: str, article_key: str | None, language: str, seed: int, skip: i
         taken: Sequence[int] = range(len(sentences))
         if article_key and sentences:
             draws = generator(seed, "sentences", document.id)
-            taken = sorted(draws.choice(len(sentences), sentences_to_take(len(sentences), place), replace=False).tolist())
+            taken = sorted(
+                draws.choice(len(sentences), sentences_to_take(len(sentences), place), replace=False).tolist()
+            )
         yield Sampled(document.id, [(at, sentences[at]) for at in taken], len(sentences))
 
 
 def thin(sampled: Sampled, seed: int, wanted: int, left: int) -> Sampled:
     """Keep some of a document's sentences, so that of all `left` sentences from here on exactly `wanted` are kept, each as likely."""
     kept = []
-    for chance, sentence in zip(generator(seed, "count", sampled.document).random(len(sampled.sentences)), sampled.sentences, strict=True):
+    for chance, sentence in zip(
+        generator(seed, "count", sampled.document).random(len(sampled.sentences)), sampled.sentences, strict=True
+    ):
         if chance * left < wanted:  # selection sampling: Knuth, volume 2, algorithm S
             kept.append(sentence)
             wanted -= 1

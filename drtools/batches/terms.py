@@ -19,7 +19,10 @@ class TermKeys(dict[str, int]):
     """The key of each term that was met: 63 bits of its hash, so that no list of terms is needed and none is unknown."""
 
     def __missing__(self, term: str) -> int:
-        key = int.from_bytes(hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") >> 1
+        key = (
+            int.from_bytes(hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+            >> 1
+        )
         self[term] = key
         return key
 
@@ -80,5 +83,9 @@ def count_terms(texts: Sequence[Sequence[str]], known: TermKeys) -> CountedTerms
 def weigh_terms(encoder: LexicalEncoder, texts: Sequence[str]) -> WeightedTerms:
     """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
     terms = count_terms(encoder.tokenizer(texts), encoder.known)
-    return WeightedTerms(terms.keys, encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),
-                         terms.starts, terms.lengths == 0)
+    return WeightedTerms(
+        terms.keys,
+        encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),
+        terms.starts,
+        terms.lengths == 0,
+    )

@@ -93,7 +93,9 @@ class Accompanied(Enriched):
         return *self.tokens.inputs(rows, padding), self.vectors[rows]
 
 
-def pad(flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: float, dtype: type = np.int64) -> np.ndarray:  # -> [B, T]
+def pad(
+    flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: float, dtype: type = np.int64
+) -> np.ndarray:  # -> [B, T]
     """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest of them."""
     lengths = np.diff(starts)[rows]
     padded = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
@@ -108,7 +110,9 @@ def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str)
         from drtools.batches.terms import weigh_terms
 
         return weigh_terms(encoder.of(side), texts)
-    return tokenize_prepared(encoder, [prepare(text, encoder) for text in texts], side, encoder.settings.max_tokens(side))
+    return tokenize_prepared(
+        encoder, [prepare(text, encoder) for text in texts], side, encoder.settings.max_tokens(side)
+    )
 
 
 def prepare(text: str, encoder: Encoder) -> str:
@@ -130,15 +134,25 @@ def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest
     return Tokens(flat, starts, cut, blank, unpooled)
 
 
-def token_lists(tokenizer: object, texts: list[str], longest: int, special: bool = True) -> tuple[list[list[int]], np.ndarray]:
+def token_lists(
+    tokenizer: object, texts: list[str], longest: int, special: bool = True
+) -> tuple[list[list[int]], np.ndarray]:
     """Return the token ids of texts, cut at `longest`, and which were cut, bool [N]; with special tokens around them or without."""
     if not tokenizer.is_fast:
-        whole = [tokenizer(text, truncation=False, verbose=False, add_special_tokens=special)["input_ids"] for text in texts]
-        cut = [ids if len(ids) <= longest else tokenizer(text, truncation=True, max_length=longest, add_special_tokens=special)["input_ids"]
-               for text, ids in zip(texts, whole, strict=True)]
+        whole = [
+            tokenizer(text, truncation=False, verbose=False, add_special_tokens=special)["input_ids"] for text in texts
+        ]
+        cut = [
+            ids
+            if len(ids) <= longest
+            else tokenizer(text, truncation=True, max_length=longest, add_special_tokens=special)["input_ids"]
+            for text, ids in zip(texts, whole, strict=True)
+        ]
         return cut, np.array([len(ids) > longest for ids in whole], bool)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(longest)
     encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
-    return [encoding.ids for encoding in encodings], np.array([bool(encoding.overflowing) for encoding in encodings], bool)
+    return [encoding.ids for encoding in encodings], np.array(
+        [bool(encoding.overflowing) for encoding in encodings], bool
+    )

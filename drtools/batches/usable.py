@@ -100,7 +100,12 @@ class DarkRows:
     @classmethod
     def of(cls, examples: Sequence[Sequence[DarkRow]]) -> DarkRows:
         """Pack the items of each example."""
-        return cls([Lists.of(([item[place] for item in items] for items in examples), kind) for place, kind in enumerate("iidqf")])
+        return cls(
+            [
+                Lists.of(([item[place] for item in items] for items in examples), kind)
+                for place, kind in enumerate("iidqf")
+            ]
+        )
 
     def __getitem__(self, at: int) -> list[DarkRow]:
         return [DarkRow(*values) for values in zip(*(lists[at].tolist() for lists in self.fields), strict=True)]
@@ -135,13 +140,25 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     """
     texts, counts, teachers = read_queries(queries), Counter(), {}
     usable = list(_usable(path, texts, store, counts, teachers))
-    for name, words in (("without text", f"examples have a query that {shown(queries)} lacks; left out"), ("without positive", "examples have no positive in the corpus; left out"),
-                        ("lacking", "documents of the examples are not in the corpus; left out"), ("dark lacking", "dark items have a document that is not in the corpus; left out"), ("without negative", "examples have no negative of their own")):
+    for name, words in (
+        ("without text", f"examples have a query that {shown(queries)} lacks; left out"),
+        ("without positive", "examples have no positive in the corpus; left out"),
+        ("lacking", "documents of the examples are not in the corpus; left out"),
+        ("dark lacking", "dark items have a document that is not in the corpus; left out"),
+        ("without negative", "examples have no negative of their own"),
+    ):
         console.notice(counts[name], f"{counts[name]:,} {words}")
     if not usable:
-        raise UserError(f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong together?")
+        raise UserError(
+            f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong together?"
+        )
     query_ids = [row.query_id for row in usable]
-    kept = Usable(query_ids, [texts[query_id] for query_id in query_ids], Lists.of(row.positives for row in usable), Lists.of(row.negatives for row in usable))
+    kept = Usable(
+        query_ids,
+        [texts[query_id] for query_id in query_ids],
+        Lists.of(row.positives for row in usable),
+        Lists.of(row.negatives for row in usable),
+    )
     if any(row.dark for row in usable):
         kept.dark = DarkRows.of([row.dark for row in usable])
     if scores is not Scores.UNREAD:
@@ -155,11 +172,15 @@ def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> 
     """Return who scored all examples; `teachers` maps each who did to the first query scored so."""
     if len(teachers) > 1:
         (first, query), (second, other) = list(teachers.items())[:2]
-        raise UserError(f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by {second or 'a retriever'}; "
-                        "scores of several teachers do not mix, run teacher-score on the whole file")
+        raise UserError(
+            f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by {second or 'a retriever'}; "
+            "scores of several teachers do not mix, run teacher-score on the whole file"
+        )
     teacher = next(iter(teachers), None)
     if teacher is None and scores is Scores.TEACHER:
-        raise UserError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say --accept-scores to learn from what scored it")
+        raise UserError(
+            f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say --accept-scores to learn from what scored it"
+        )
     return teacher
 
 
@@ -172,10 +193,22 @@ class _Row(NamedTuple):
     dark: list[DarkRow]
 
 
-def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter, teachers: dict[str | None, str]) -> Iterator[_Row]:
+def _usable(
+    path: str, texts: dict[str, str], store: Store, counts: Counter, teachers: dict[str | None, str]
+) -> Iterator[_Row]:
     examples = read_examples(path)
     while some := list(islice(examples, EXAMPLES_A_READ)):
-        wanted = list({document for example in some for document in (*example.positives, *example.negatives, *(part for item in example.dark or () for part in documents_of(item)))})
+        wanted = list(
+            {
+                document
+                for example in some
+                for document in (
+                    *example.positives,
+                    *example.negatives,
+                    *(part for item in example.dark or () for part in documents_of(item)),
+                )
+            }
+        )
         row_of = {document: row for document, row in zip(wanted, store.rows_of(wanted), strict=True) if row is not None}
         for example in some:
             positives, positive_scores = _known(example.positives, example.positive_scores, row_of)
@@ -195,8 +228,11 @@ def _usable(path: str, texts: dict[str, str], store: Store, counts: Counter, tea
 
 def _known(documents: list[str], scores: list[float | None] | None, row_of: dict[str, int]) -> tuple[array, array]:
     """Return rows of the documents that the corpus has, and their scores, nan where there is none."""
-    pairs = [(row_of[document], math.nan if score is None else score)
-             for document, score in zip(documents, scores or [None] * len(documents), strict=True) if document in row_of]
+    pairs = [
+        (row_of[document], math.nan if score is None else score)
+        for document, score in zip(documents, scores or [None] * len(documents), strict=True)
+        if document in row_of
+    ]
     return array("i", [row for row, _ in pairs]), array("f", [score for _, score in pairs])
 
 
@@ -206,5 +242,13 @@ def _known_dark(example: Example, row_of: dict[str, int]) -> list[DarkRow]:
         found = [row_of.get(document) for document in documents_of(item)]
         if None not in found:
             noisy = isinstance(item, Noisy)
-            rows.append(DarkRow(found[0], -1 if noisy else found[1], item.ratio if noisy else math.nan, item.seed if noisy else 0, math.nan if score is None else score))
+            rows.append(
+                DarkRow(
+                    found[0],
+                    -1 if noisy else found[1],
+                    item.ratio if noisy else math.nan,
+                    item.seed if noisy else 0,
+                    math.nan if score is None else score,
+                )
+            )
     return rows

@@ -76,8 +76,13 @@ class Visits:
         for number, source in enumerate(self.sources):
             count = len(source.examples)
             whole = int(source.weight)
-            some = generator(self.seed, "share", epoch, number).permutation(count)[: round((source.weight - whole) * count)]
-            visits.append([(number, at, copy) for copy in range(whole) for at in range(count)] + [(number, int(at), whole) for at in some])
+            some = generator(self.seed, "share", epoch, number).permutation(count)[
+                : round((source.weight - whole) * count)
+            ]
+            visits.append(
+                [(number, at, copy) for copy in range(whole) for at in range(count)]
+                + [(number, int(at), whole) for at in some]
+            )
         return visits
 
     def _order_of(self, epoch: int) -> list[tuple[int, int, int]]:
@@ -102,10 +107,21 @@ def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: b
     place = int(random.integers(len(relevant)))
     if among_all:
         drawn = random.integers(len(visit.source.store), size=negatives)
-        return Drawn(int(relevant[place]), drawn, _score(examples.positive_scores, visit.at, place), np.full(len(drawn), np.nan, np.float32))
+        return Drawn(
+            int(relevant[place]),
+            drawn,
+            _score(examples.positive_scores, visit.at, place),
+            np.full(len(drawn), np.nan, np.float32),
+        )
     mined = examples.negatives[visit.at]
-    places = random.choice(len(mined), min(negatives, len(mined)), replace=False) if len(mined) else np.empty(0, np.int64)
-    scores = np.full(len(places), np.nan, np.float32) if examples.negative_scores is None else examples.negative_scores[visit.at][places]
+    places = (
+        random.choice(len(mined), min(negatives, len(mined)), replace=False) if len(mined) else np.empty(0, np.int64)
+    )
+    scores = (
+        np.full(len(places), np.nan, np.float32)
+        if examples.negative_scores is None
+        else examples.negative_scores[visit.at][places]
+    )
     return Drawn(int(relevant[place]), mined[places], _score(examples.positive_scores, visit.at, place), scores)
 
 

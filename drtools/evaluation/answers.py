@@ -32,7 +32,9 @@ def string_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
 
     def holds(text: str) -> bool:
         words = words_of(text)
-        return any(words[at : at + len(answer)] == answer for answer in wanted for at in range(len(words) - len(answer) + 1))
+        return any(
+            words[at : at + len(answer)] == answer for answer in wanted for at in range(len(words) - len(answer) + 1)
+        )
 
     return holds
 
@@ -42,9 +44,14 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
     import regex
 
     try:
-        patterns = [regex.compile(unicodedata.normalize("NFD", answer), regex.IGNORECASE | regex.MULTILINE) for answer in answers]
+        patterns = [
+            regex.compile(unicodedata.normalize("NFD", answer), regex.IGNORECASE | regex.MULTILINE)
+            for answer in answers
+        ]
     except regex.error as error:
-        raise UserError(f"answers {answers}: not a regular expression ({error}); mend it, or leave --answer-match at string") from None
+        raise UserError(
+            f"answers {answers}: not a regular expression ({error}); mend it, or leave --answer-match at string"
+        ) from None
     return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
 
 
@@ -52,15 +59,21 @@ def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
     """Refuse measures that need relevant documents which nobody listed, and grades above the one that a held answer gives."""
     for measure in measures:
         if measure.k is None or measure.name.lower().partition("@")[0] not in ANSWERED:
-            raise UserError(f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected Success@k, RR@k or P@k")
+            raise UserError(
+                f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected Success@k, RR@k or P@k"
+            )
     if min_rel > 1:
-        raise UserError(f"--min-rel {min_rel} with --answers: a document that holds one has the grade 1; leave --min-rel out")
+        raise UserError(
+            f"--min-rel {min_rel} with --answers: a document that holds one has the grade 1; leave --min-rel out"
+        )
 
 
 MATCHERS = {"string": string_matcher, "regex": regex_matcher}
 
 
-def judge(lists: dict[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string") -> Qrels:
+def judge(
+    lists: dict[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string"
+) -> Qrels:
     """Return judgements of every query with answers: 1 for each listed document whose text, without its title, holds one; else 0.
 
     Listed documents that the corpus lacks are counted and judged 0.
@@ -71,6 +84,10 @@ def judge(lists: dict[str, Iterable[str]], answers: dict[str, list[str]], store:
         holds = MATCHERS[matching](given)
         found = {document_id: store.get(document_id) for document_id in lists.get(query_id, ())}
         lacking += sum(document is None for document in found.values())
-        qrels[query_id] = {document_id: int(document is not None and holds(document.text)) for document_id, document in found.items()}
-    console.notice(lacking, f"{lacking:,} listed documents are not in the corpus, so that no answer was looked for in them")
+        qrels[query_id] = {
+            document_id: int(document is not None and holds(document.text)) for document_id, document in found.items()
+        }
+    console.notice(
+        lacking, f"{lacking:,} listed documents are not in the corpus, so that no answer was looked for in them"
+    )
     return qrels

@@ -28,14 +28,18 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     for number, record in read_json_lines(path):
         step = record.pop("step", None)
         if not isinstance(step, int) or isinstance(step, bool):
-            raise UserError(f"{shown(path)}:{number}: step is {step!r}, expected a whole number; is this a training log (training.jsonl)?")
+            raise UserError(
+                f"{shown(path)}:{number}: step is {step!r}, expected a whole number; is this a training log (training.jsonl)?"
+            )
         for name, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 curve = curves.setdefault(name, Curve([], []))
                 curve.steps.append(step)
                 curve.values.append(float(value))
     if not curves:
-        raise UserError(f"{shown(path)}: no number over steps was found; is this a training log (training.jsonl), and did the training take a step?")
+        raise UserError(
+            f"{shown(path)}: no number over steps was found; is this a training log (training.jsonl), and did the training take a step?"
+        )
     return curves
 
 

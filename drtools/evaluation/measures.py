@@ -53,12 +53,24 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
     import pytrec_eval
 
     if min_rel < 1:
-        raise UserError(f"the lowest relevant grade is {min_rel}, expected 1 or more: grade 0 says that a document is not relevant")
+        raise UserError(
+            f"the lowest relevant grade is {min_rel}, expected 1 or more: grade 0 says that a document is not relevant"
+        )
     # trec_eval gains nothing from a grade below 0, and crashes on a query that has no other
-    grades = {query: {document: max(grade, 0) for document, grade in judgements.items()} for query, judgements in qrels.items()}
-    ranked = {query: dict(zip(hits, range(len(hits), 0, -1), strict=True)) for query, hits in run.items() if query in qrels and hits}
-    asked = {measure.theirs if measure.theirs == "recip_rank" or measure.k is None else f"{measure.theirs}.{measure.k}"
-             for measure in measures if measure.theirs != "judged"}
+    grades = {
+        query: {document: max(grade, 0) for document, grade in judgements.items()}
+        for query, judgements in qrels.items()
+    }
+    ranked = {
+        query: dict(zip(hits, range(len(hits), 0, -1), strict=True))
+        for query, hits in run.items()
+        if query in qrels and hits
+    }
+    asked = {
+        measure.theirs if measure.theirs == "recip_rank" or measure.k is None else f"{measure.theirs}.{measure.k}"
+        for measure in measures
+        if measure.theirs != "judged"
+    }
     found = pytrec_eval.RelevanceEvaluator(grades, asked, relevance_level=min_rel).evaluate(ranked) if asked else {}
     return {measure.name: {query: _value(measure, query, found, qrels, run) for query in qrels} for measure in measures}
 

@@ -16,16 +16,43 @@ if TYPE_CHECKING:
     from drtools.evaluation.projection import Projection
 
 # Okabe and Ito's palette without its yellow, which is faint on white
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000"
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 LINES = ("-", "--", ":", "-.")  # of a second, third, fourth round of colours
 GREY, DARK_GREY, PALE = "#B8B8B8", "#555555", "#E6E6E6"
-KIND_COLOURS = {"positives": BLUE, "negatives": ORANGE, "reinforced negatives": RED, "noisy positives": SKY, "negatives and dark": GREEN}
+KIND_COLOURS = {
+    "positives": BLUE,
+    "negatives": ORANGE,
+    "reinforced negatives": RED,
+    "noisy positives": SKY,
+    "negatives and dark": GREEN,
+}
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False, "axes.titlesize": 10, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": DARK_GREY, "axes.labelcolor": "#222222",
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": PALE, "grid.linewidth": 0.8,
-    "xtick.color": DARK_GREY, "ytick.color": DARK_GREY, "legend.frameon": False, "axes.formatter.use_mathtext": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": DARK_GREY,
+    "axes.labelcolor": "#222222",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.8,
+    "xtick.color": DARK_GREY,
+    "ytick.color": DARK_GREY,
+    "legend.frameon": False,
+    "axes.formatter.use_mathtext": False,
 }
 DOTS_PER_INCH = 150
 WIDTH = 8.0  # inches
@@ -33,7 +60,9 @@ LONGEST_LABEL = 90  # characters; longer ones are cut in the middle
 
 
 @contextmanager
-def _picture(path: Path, height: float, title: str, below: str, rows: int = 1, columns: int = 1, **shared: object) -> Iterator[tuple[Figure, list[Axes]]]:
+def _picture(
+    path: Path, height: float, title: str, below: str, rows: int = 1, columns: int = 1, **shared: object
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """Open a figure of `height` inches under a bold title and a grey line that says how to read it; save it at the end."""
     import os
 
@@ -45,7 +74,9 @@ def _picture(path: Path, height: float, title: str, below: str, rows: int = 1, c
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout="constrained")
-        figure.get_layout_engine().set(rect=(0.0, 0.0, 1.0, 1 - 0.62 / height), w_pad=0.1, h_pad=0.08, hspace=0.04, wspace=0.04)
+        figure.get_layout_engine().set(
+            rect=(0.0, 0.0, 1.0, 1 - 0.62 / height), w_pad=0.1, h_pad=0.08, hspace=0.04, wspace=0.04
+        )
         figure.text(0.1 / WIDTH, 1 - 0.14 / height, title, fontsize=12, fontweight="bold", va="top")
         figure.text(0.1 / WIDTH, 1 - 0.40 / height, below, fontsize=9, color=DARK_GREY, va="top")
         axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel().tolist()
@@ -56,7 +87,9 @@ def _picture(path: Path, height: float, title: str, below: str, rows: int = 1, c
 def _legend_below(figure: Figure, axes: list[Axes], order: list[str]) -> None:
     found = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if len(found) > 1:
-        figure.legend([found[label] for label in order], order, loc="outside lower center", ncols=_legend_columns(order))
+        figure.legend(
+            [found[label] for label in order], order, loc="outside lower center", ncols=_legend_columns(order)
+        )
 
 
 def _legend_columns(labels: list[str]) -> int:
@@ -76,13 +109,30 @@ def _name(label: str) -> str:
 def draw_errors(path: Path, bins: list[tuple[int, int]], panels: dict[str, dict[str, list[int]]], title: str) -> None:
     """Draw the share of queries in each bin of errors: a panel for each name, in it a bar for each run's counts."""
     labels = [_name(label) for label in next(iter(panels.values()))]
-    with _picture(path, 1.1 + 2.3 * len(panels) + _legend_height(labels), title, "one error: a document that is not relevant above one that is", rows=len(panels), sharex=True, sharey=True) as (figure, axes):
+    with _picture(
+        path,
+        1.1 + 2.3 * len(panels) + _legend_height(labels),
+        title,
+        "one error: a document that is not relevant above one that is",
+        rows=len(panels),
+        sharex=True,
+        sharey=True,
+    ) as (figure, axes):
         for panel, (words, runs) in zip(axes, panels.items(), strict=True):
             width = 0.84 / len(runs)
             for place, (label, counts) in enumerate(runs.items()):
                 left = [x - 0.42 + width * (place + 0.5) for x in range(len(bins))]
                 shares = [100 * count / sum(counts) for count in counts]
-                panel.bar(left, shares, width * 0.92, color=COLOURS[place % len(COLOURS)], label=_name(label), hatch=("", "///", "xxx")[place // len(COLOURS) % 3], edgecolor="white", linewidth=0)
+                panel.bar(
+                    left,
+                    shares,
+                    width * 0.92,
+                    color=COLOURS[place % len(COLOURS)],
+                    label=_name(label),
+                    hatch=("", "///", "xxx")[place // len(COLOURS) % 3],
+                    edgecolor="white",
+                    linewidth=0,
+                )
             panel.set_xticks(range(len(bins)), [_bin_name(first) for first, _ in bins])
             panel.tick_params(axis="x", length=0, labelbottom=True)
             panel.set_xlim(-0.6, len(bins) - 0.4)
@@ -100,13 +150,24 @@ def _bin_name(count: int) -> str:
     return str(count)
 
 
-def draw_shares(path: Path, series: dict[str, list[float]], bins: int, title: str, below: str, axis: str, low: float = 0.0) -> None:
+def draw_shares(
+    path: Path, series: dict[str, list[float]], bins: int, title: str, below: str, axis: str, low: float = 0.0
+) -> None:
     """Draw how values from `low` to 1 are spread over queries: a panel for each name, its mean as a line."""
-    with _picture(path, 1.3 + max(2.4, 1.5 * len(series)), title, below, rows=len(series), sharex=True, sharey=True) as (_, axes):
+    with _picture(
+        path, 1.3 + max(2.4, 1.5 * len(series)), title, below, rows=len(series), sharex=True, sharey=True
+    ) as (_, axes):
         for at, (panel, (label, values)) in enumerate(zip(axes, series.items(), strict=True)):
             colour = COLOURS[at % len(COLOURS)]
             mean = sum(values) / len(values)
-            panel.hist(values, [low + (1 - low) * edge / bins for edge in range(bins + 1)], weights=[100 / len(values)] * len(values), color=colour, alpha=0.75, rwidth=0.94)
+            panel.hist(
+                values,
+                [low + (1 - low) * edge / bins for edge in range(bins + 1)],
+                weights=[100 / len(values)] * len(values),
+                color=colour,
+                alpha=0.75,
+                rwidth=0.94,
+            )
             panel.axvline(mean, color=BLACK, linewidth=1.4)
             panel.set_title(f"{_name(label)}: {mean:.2f} on average (black line)")
             panel.set_ylabel("queries (%)")
@@ -118,11 +179,31 @@ def draw_shares(path: Path, series: dict[str, list[float]], bins: int, title: st
 def draw_tuning(path: Path, curves: dict[str, list[tuple[float, float]]], title: str, measure: str) -> None:
     """Draw a measure over a weight: a curve for each name, its best point ringed."""
     labels = [_name(label) for label in curves]
-    with _picture(path, 3.6 + _legend_height(labels), title, "each weight that was tried on dev; ringed: the best, the smallest of equals") as (figure, (panel,)):
+    with _picture(
+        path,
+        3.6 + _legend_height(labels),
+        title,
+        "each weight that was tried on dev; ringed: the best, the smallest of equals",
+    ) as (figure, (panel,)):
         for place, (label, curve) in enumerate(curves.items()):
             colour = COLOURS[place % len(COLOURS)]
-            panel.plot(*zip(*curve, strict=True), color=colour, linestyle=LINES[place // len(COLOURS) % len(LINES)], marker="o", markersize=3.5, linewidth=1.8, label=_name(label))
-            panel.scatter(*max(curve, key=lambda pair: (pair[1], -pair[0])), s=110, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4)
+            panel.plot(
+                *zip(*curve, strict=True),
+                color=colour,
+                linestyle=LINES[place // len(COLOURS) % len(LINES)],
+                marker="o",
+                markersize=3.5,
+                linewidth=1.8,
+                label=_name(label),
+            )
+            panel.scatter(
+                *max(curve, key=lambda pair: (pair[1], -pair[0])),
+                s=110,
+                facecolors="none",
+                edgecolors=colour,
+                linewidths=1.6,
+                zorder=4,
+            )
         panel.set_xscale("symlog", linthresh=1, linscale=2)
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlabel("weight")
@@ -139,7 +220,14 @@ def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[
                 shares = [100 * count / sum(counts) for count in counts]
                 together = " and " in kind  # holds other kinds: a dashed line above their areas
                 panel.stairs(shares, edges, fill=True, color=KIND_COLOURS[kind], alpha=0.0 if together else 0.15)
-                panel.stairs(shares, edges, color=KIND_COLOURS[kind], linewidth=1.8, linestyle="--" if together else "-", label=f"{kind} ({sum(counts):,})")
+                panel.stairs(
+                    shares,
+                    edges,
+                    color=KIND_COLOURS[kind],
+                    linewidth=1.8,
+                    linestyle="--" if together else "-",
+                    label=f"{kind} ({sum(counts):,})",
+                )
             panel.set_ylim(bottom=0)
             panel.set_ylabel("items of the kind (%)")
             panel.grid(axis="x", visible=False)
@@ -158,7 +246,10 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
     long = any(smoothed(curve.values) for curves in numbers.values() for curve in curves.values())
     below = "bold: mean of 5% of the points around each; faint: every point" if long else "every point of the logs"
     names = [_name(label) for label in labels if any(label in curves for curves in numbers.values())]
-    with _picture(path, 1.0 + 2.5 * rows + _legend_height(names), title, below, rows, columns, sharex=True) as (figure, axes):
+    with _picture(path, 1.0 + 2.5 * rows + _legend_height(names), title, below, rows, columns, sharex=True) as (
+        figure,
+        axes,
+    ):
         for panel, (name, curves) in zip(axes, numbers.items(), strict=False):
             for label, curve in curves.items():
                 place = list(labels).index(label)
@@ -166,7 +257,15 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
                 bold = smoothed(curve.values)
                 if bold:
                     panel.plot(curve.steps, curve.values, color=look["color"], alpha=0.22, linewidth=0.7)
-                panel.plot(curve.steps, bold or curve.values, **look, linewidth=1.8, label=_name(label), marker="o" if len(curve.steps) <= 30 else None, markersize=3.5)
+                panel.plot(
+                    curve.steps,
+                    bold or curve.values,
+                    **look,
+                    linewidth=1.8,
+                    label=_name(label),
+                    marker="o" if len(curve.steps) <= 30 else None,
+                    markersize=3.5,
+                )
             panel.set_title(name)
             panel.grid(axis="x", visible=False)
             panel.tick_params(labelbottom=True)
@@ -191,10 +290,30 @@ def draw_projection(path: Path, projection: Projection, groups: dict[str, list[i
         for name, look in looks.items():
             rows = groups[name]
             if rows:
-                panel.scatter(projection.documents[rows, 0], projection.documents[rows, 1], **look, label=f"{name} ({len(rows):,})")
+                panel.scatter(
+                    projection.documents[rows, 0],
+                    projection.documents[rows, 1],
+                    **look,
+                    label=f"{name} ({len(rows):,})",
+                )
         before, after = projection.queries
-        panel.annotate("", after, before, arrowprops={"arrowstyle": "-|>", "color": BLACK, "linewidth": 1.6, "shrinkA": 6, "shrinkB": 6, "mutation_scale": 16}, zorder=5)
-        panel.scatter(*before, s=95, facecolors="white", edgecolors=BLACK, linewidths=1.8, zorder=6, label="query before")
+        panel.annotate(
+            "",
+            after,
+            before,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": BLACK,
+                "linewidth": 1.6,
+                "shrinkA": 6,
+                "shrinkB": 6,
+                "mutation_scale": 16,
+            },
+            zorder=5,
+        )
+        panel.scatter(
+            *before, s=95, facecolors="white", edgecolors=BLACK, linewidths=1.8, zorder=6, label="query before"
+        )
         panel.scatter(*after, s=95, color=BLACK, zorder=6, label="query after")
         panel.set_aspect("equal", adjustable="datalim")
         panel.set_xlabel("along the query's move: a document further right gains more score")

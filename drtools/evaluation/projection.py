@@ -69,4 +69,6 @@ def project(documents: np.ndarray, before: np.ndarray, after: np.ndarray) -> Pro
     plane = np.stack([first, second], axis=1)
     shown = centred @ plane
     variance = float((centred**2).sum())
-    return Projection(shown, (np.stack([before, after]) - middle) @ plane, float((shown**2).sum()) / variance if variance else 1.0)
+    return Projection(
+        shown, (np.stack([before, after]) - middle) @ plane, float((shown**2).sum()) / variance if variance else 1.0
+    )

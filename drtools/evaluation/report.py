@@ -51,9 +51,15 @@ def print_json(runs: list[str], results: list[dict], compared: list[dict], queri
     for run, result, against in zip(runs, results, compared, strict=True):
         row = {"run": run, "measures": {name: mean(by_query) for name, by_query in result.items()}}
         if against:
-            row["against_first"] = {name: {"difference": mean(result[name]) - mean(results[0][name]), "p": p, "p_holm": corrected}
-                                    for name, (p, corrected) in against.items()}
+            row["against_first"] = {
+                name: {"difference": mean(result[name]) - mean(results[0][name]), "p": p, "p_holm": corrected}
+                for name, (p, corrected) in against.items()
+            }
         if per_query:
             row["per_query"] = result
         rows.append(row)
-    print(orjson.dumps({"judged_queries": queries, "test": "two-tailed paired t-test", "runs": rows}, option=orjson.OPT_INDENT_2).decode())
+    print(
+        orjson.dumps(
+            {"judged_queries": queries, "test": "two-tailed paired t-test", "runs": rows}, option=orjson.OPT_INDENT_2
+        ).decode()
+    )

@@ -32,7 +32,12 @@ def summary(values: list[float]) -> dict[str, float]:
 
     array = np.asarray(values, np.float64)
     quantiles = np.quantile(array, list(QUANTILES.values())).tolist()
-    return {"count": len(array), "mean": float(array.mean()), "standard_deviation": float(array.std()), **dict(zip(QUANTILES, quantiles, strict=True))}
+    return {
+        "count": len(array),
+        "mean": float(array.mean()),
+        "standard_deviation": float(array.std()),
+        **dict(zip(QUANTILES, quantiles, strict=True)),
+    }
 
 
 def histogram(series: dict[str, list[float]], bins: int) -> tuple[list[float], dict[str, list[int]]]:

@@ -33,7 +33,9 @@ def evenness(shares: Sequence[float]) -> float:
     """Return the entropy of shares over that of equal ones, so that lists of different length compare: 0 says no more than a label, 1 nothing."""
     import math
 
-    return -sum(share * math.log(share) for share in shares if share) / math.log(len(shares)) if len(shares) > 1 else 0.0
+    return (
+        -sum(share * math.log(share) for share in shares if share) / math.log(len(shares)) if len(shares) > 1 else 0.0
+    )
 
 
 def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
@@ -44,8 +46,12 @@ def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
     found = [lists_of(example) for example in examples]
     has_dark = any(len(lists["negatives, dark"]) > len(lists["negatives"]) for lists in found)
     kinds = [name for name in LISTS if has_dark or "dark" not in name]
-    whole = [lists for lists in found if len(lists["positive, negatives"]) > len(lists["negatives"]) > 0
-             and (not has_dark or len(lists["negatives, dark"]) > len(lists["negatives"]))]
+    whole = [
+        lists
+        for lists in found
+        if len(lists["positive, negatives"]) > len(lists["negatives"]) > 0
+        and (not has_dark or len(lists["negatives, dark"]) > len(lists["negatives"]))
+    ]
     return {name: [softmax(lists[name]) for lists in whole] for name in kinds} if whole else {}
 
 

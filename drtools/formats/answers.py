@@ -22,10 +22,16 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             query_id, given = checked_id(record.get("_id"), path, number), record.get("answers")
         else:
             query_id, given = str(number - 1), _of_columns(decode(line, path, number))
-        if not isinstance(given, list) or not given or not all(isinstance(answer, str) and answer.strip() for answer in given):
+        if (
+            not isinstance(given, list)
+            or not given
+            or not all(isinstance(answer, str) and answer.strip() for answer in given)
+        ):
             raise UserError(f"{shown(path)}:{number}: no list of answers was found; {EXPECTED}")
         if query_id in answers:
-            raise UserError(f"{shown(path)}:{number}: the query id {query_id!r} stands twice; give each question one line")
+            raise UserError(
+                f"{shown(path)}:{number}: the query id {query_id!r} stands twice; give each question one line"
+            )
         answers[query_id] = given
     if not answers:
         raise UserError(f"{shown(path)}: no answers; {EXPECTED}")
@@ -35,6 +41,8 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
 def _of_columns(line: str) -> object:
     columns = line.split("\t")
     try:
-        return ast.literal_eval(unquoted(columns[1])) if len(columns) == 2 else None  # csv quotes a column that has quotes in it
+        return (
+            ast.literal_eval(unquoted(columns[1])) if len(columns) == 2 else None
+        )  # csv quotes a column that has quotes in it
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None

@@ -38,7 +38,9 @@ def parse_dark(value: object, path: str | Path, number: int) -> list[Dark] | Non
     if value is None:
         return None
     if not isinstance(value, list):
-        raise UserError(f"{shown(path)}:{number}: dark is {type(value).__name__}, expected a list of items; make-dark-examples writes it")
+        raise UserError(
+            f"{shown(path)}:{number}: dark is {type(value).__name__}, expected a list of items; make-dark-examples writes it"
+        )
     items = [_parse_item(item, place, path, number) for place, item in enumerate(value, start=1)]
     if len(set(items)) < len(items):
         raise UserError(f"{shown(path)}:{number}: dark names an item twice; make-dark-examples writes each once")
@@ -74,7 +76,10 @@ def documents_of(item: Dark) -> tuple[str, ...]:
 
 def dark_records(items: Sequence[Dark]) -> list[dict]:
     """Return the JSON objects of dark items, their kind first."""
-    return [{"kind": item.kind} | {name: value for name, value in item._asdict().items() if name != "kind"} for item in items]
+    return [
+        {"kind": item.kind} | {name: value for name, value in item._asdict().items() if name != "kind"}
+        for item in items
+    ]
 
 
 def parse_ratios(words: str) -> list[float]:

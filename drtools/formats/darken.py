@@ -15,12 +15,22 @@ def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], r
     them; dark items that were there, their scores and texts, go.
     """
     random = generator(seed, "dark", example.query_id)
-    order = range(len(example.negatives)) if not negatives else random.permutation(len(example.negatives))[:negatives].tolist()
+    order = (
+        range(len(example.negatives))
+        if not negatives
+        else random.permutation(len(example.negatives))[:negatives].tolist()
+    )
     items: list[Dark] = []
     if example.positives:
         positive = example.positives[int(random.integers(len(example.positives)))]
         items += [Reinforced(positive, example.negatives[at]) for at in order] if reinforced else []
         items += [Noisy(positive, ratio, seed) for ratio in ratios]
     scores = example.negative_scores
-    return replace(example, negatives=[example.negatives[at] for at in order], negative_scores=None if scores is None else [scores[at] for at in order],
-                   dark=items, dark_scores=None, others={key: value for key, value in example.others.items() if key != "dark_texts"})
+    return replace(
+        example,
+        negatives=[example.negatives[at] for at in order],
+        negative_scores=None if scores is None else [scores[at] for at in order],
+        dark=items,
+        dark_scores=None,
+        others={key: value for key, value in example.others.items() if key != "dark_texts"},
+    )

@@ -30,7 +30,10 @@ def digests_of_rows(ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
     """Return BLAKE2b of ids with their vectors [N, D] in their own numbers, uint8 [N, 16]; unique, because ids are."""
     import numpy as np
 
-    return _as_rows(row_id.encode() + b"\n" + vector.tobytes() for row_id, vector in zip(ids, np.ascontiguousarray(vectors), strict=True))
+    return _as_rows(
+        row_id.encode() + b"\n" + vector.tobytes()
+        for row_id, vector in zip(ids, np.ascontiguousarray(vectors), strict=True)
+    )
 
 
 def _as_rows(contents: object) -> np.ndarray:
@@ -56,7 +59,9 @@ def open_digests(folder: Path, count: int) -> np.ndarray:
     """Open an index's digests uint8 [count, 16] as a memory map."""
     array = _open(folder / DIGESTS, "r")
     if array.shape != (count, DIGEST_BYTES):
-        raise UserError(f"{folder / DIGESTS}: {len(array):,} digests for {count:,} rows; the folder was damaged, make it again")
+        raise UserError(
+            f"{folder / DIGESTS}: {len(array):,} digests for {count:,} rows; the folder was damaged, make it again"
+        )
     return array
 
 
@@ -64,7 +69,9 @@ def _open(path: Path, mode: str) -> np.ndarray:
     import numpy as np
 
     if not path.exists():
-        raise UserError(f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); make the folder once without --update, then update that one")
+        raise UserError(
+            f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); make the folder once without --update, then update that one"
+        )
     try:
         return np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError) as error:

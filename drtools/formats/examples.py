@@ -84,14 +84,20 @@ def parse_example(record: dict, path: str | Path, number: int) -> Example:
         raise UserError(f"{shown(path)}:{number}: {min(both)!r} is a positive and a negative of query {query_id!r}")
     scored_by = record.get("scored_by")
     if not isinstance(scored_by, str | None):
-        raise UserError(f"{shown(path)}:{number}: scored_by is {type(scored_by).__name__}, expected a teacher's name@fingerprint")
+        raise UserError(
+            f"{shown(path)}:{number}: scored_by is {type(scored_by).__name__}, expected a teacher's name@fingerprint"
+        )
     dark = parse_dark(record.get("dark"), path, number)
     return Example(
-        query_id, positives, negatives,
+        query_id,
+        positives,
+        negatives,
         _scores(record, "positive_scores", len(positives), path, number),
         _scores(record, "negative_scores", len(negatives), path, number),
-        scored_by, {key: value for key, value in record.items() if key not in KEYS},
-        dark, _scores(record, "dark_scores", len(dark or ()), path, number),
+        scored_by,
+        {key: value for key, value in record.items() if key not in KEYS},
+        dark,
+        _scores(record, "dark_scores", len(dark or ()), path, number),
     )
 
 
@@ -101,7 +107,9 @@ def read_examples(path: str | Path) -> Iterator[Example]:
     for number, record in read_json_lines(path):
         example = parse_example(record, path, number)
         if example.query_id in lines:
-            raise UserError(f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query")
+            raise UserError(
+                f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query"
+            )
         lines[example.query_id] = number
         yield example
     if not lines:

@@ -50,21 +50,29 @@ class Layout(NamedTuple):
 def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
     """Read {query_id, query, positive_passages: [{docid, title, text, score}], negative_passages}; titles and scores may lack."""
     if "positive_document_ids" in record:
-        raise UserError(f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages with their texts")
+        raise UserError(
+            f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages with their texts"
+        )
     return Row(
-        _id(record, ("query_id",), path, number), _text(record, "query", path, number),
-        _passages(record, "positive_passages", ("docid",), path, number), _passages(record, "negative_passages", ("docid",), path, number),
+        _id(record, ("query_id",), path, number),
+        _text(record, "query", path, number),
+        _passages(record, "positive_passages", ("docid",), path, number),
+        _passages(record, "negative_passages", ("docid",), path, number),
         _others(record, ("query_id", "query", "positive_passages", "negative_passages"), path, number),
     )
 
 
 def to_tevatron(row: Row, layout: Layout) -> list[dict]:
     """Write a row; scores as Tevatron's distillation reads them, in the passages."""
-    return [row.others | {
-        "query_id": row.query_id, "query": row.query,
-        "positive_passages": [_passage(item, "docid") for item in row.positives],
-        "negative_passages": [_passage(item, "docid") for item in row.negatives],
-    }]
+    return [
+        row.others
+        | {
+            "query_id": row.query_id,
+            "query": row.query,
+            "positive_passages": [_passage(item, "docid") for item in row.positives],
+            "negative_passages": [_passage(item, "docid") for item in row.negatives],
+        }
+    ]
 
 
 def from_dpr(record: dict, path: str | Path, number: int) -> Row:
@@ -74,25 +82,37 @@ def from_dpr(record: dict, path: str | Path, number: int) -> Row:
     """
     contexts = ("positive_ctxs", "hard_negative_ctxs", "negative_ctxs")
     positives, hard, easy = (_passages(record, key, ("passage_id", "psg_id", "id"), path, number) for key in contexts)
-    return Row(_id(record, ("query_id",), path, number), _text(record, "question", path, number), positives, [*hard, *easy],
-               _others(record, ("query_id", "question", *contexts), path, number))
+    return Row(
+        _id(record, ("query_id",), path, number),
+        _text(record, "question", path, number),
+        positives,
+        [*hard, *easy],
+        _others(record, ("query_id", "question", *contexts), path, number),
+    )
 
 
 def to_dpr(row: Row, layout: Layout) -> list[dict]:
     """Write a row; every negative is a hard one. `query_id` is a key that DPR does not read."""
-    return [{"question": row.query, "answers": []} | row.others | {
-        "question": row.query, "query_id": row.query_id,
-        "positive_ctxs": [_passage(item, "passage_id") for item in row.positives],
-        "negative_ctxs": [],
-        "hard_negative_ctxs": [_passage(item, "passage_id") for item in row.negatives],
-    }]
+    return [
+        {"question": row.query, "answers": []}
+        | row.others
+        | {
+            "question": row.query,
+            "query_id": row.query_id,
+            "positive_ctxs": [_passage(item, "passage_id") for item in row.positives],
+            "negative_ctxs": [],
+            "hard_negative_ctxs": [_passage(item, "passage_id") for item in row.negatives],
+        }
+    ]
 
 
 def from_flagembedding(record: dict, path: str | Path, number: int) -> Row:
     """Read {query, pos: [text], neg: [text], pos_scores, neg_scores}; all but query and pos may lack."""
     return Row(
-        _id(record, ("query_id",), path, number), _text(record, "query", path, number),
-        _texts(record, "pos", "pos_scores", path, number), _texts(record, "neg", "neg_scores", path, number),
+        _id(record, ("query_id",), path, number),
+        _text(record, "query", path, number),
+        _texts(record, "pos", "pos_scores", path, number),
+        _texts(record, "neg", "neg_scores", path, number),
         _others(record, ("query_id", "query", "pos", "neg", "pos_scores", "neg_scores"), path, number),
     )
 
@@ -118,14 +138,18 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
     columns = [key for key in record if key not in LABELS and key not in negatives]
     if len(columns) != 2 or further:
         found = ", ".join(map(repr, record)) or "none"
-        raise UserError(f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at most; found {found}")
+        raise UserError(
+            f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at most; found {found}"
+        )
     anchor, other = columns if columns[0] != "positive" else columns[::-1]
     query = _text(record, anchor, path, number)
     if label is not None and not negatives:
         texts = record[other] if isinstance(record[other], list) else [record[other]]
         labels = record[label] if isinstance(record[label], list) else [record[label]]
         if label.startswith("score") or len(labels) != len(texts) or any(value not in (0, 1) for value in labels):
-            raise UserError(f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` of 0 and 1, one for each text")
+            raise UserError(
+                f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` of 0 and 1, one for each text"
+            )
         candidates = [Candidate(None, "", _text({other: text}, other, path, number)) for text in texts]
         kinds = [[item for item, value in zip(candidates, labels, strict=True) if value == kind] for kind in (1, 0)]
         return Row(None, query, *kinds)
@@ -137,13 +161,18 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
 
 def to_sentence_transformers(row: Row, layout: Layout) -> list[dict]:
     """Write a row as triplets (pairs where no row of the file has negatives), one for each positive with each negative."""
+
     def text(item: Candidate) -> str:
         return document_text(item.title, item.text, layout.title_separator)
 
     if not layout.negatives:
         return [{"anchor": row.query, "positive": text(positive)} for positive in row.positives]
-    return [{"anchor": row.query, "positive": text(positive), "negative": text(negative)} | ({"scores": [positive.score, negative.score]} if layout.scores else {})
-            for positive in row.positives for negative in row.negatives]
+    return [
+        {"anchor": row.query, "positive": text(positive), "negative": text(negative)}
+        | ({"scores": [positive.score, negative.score]} if layout.scores else {})
+        for positive in row.positives
+        for negative in row.negatives
+    ]
 
 
 class Format(NamedTuple):
@@ -176,8 +205,14 @@ def _id(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> s
 
 def _text(record: dict, key: str, path: str | Path, number: int) -> str:
     if not isinstance(record.get(key), str):
-        found = type(record[key]).__name__ if key in record else f"no such key among {', '.join(map(repr, record)) or 'none'}"
-        raise UserError(f"{shown(path)}:{number}: {key}: found {found}, expected a text; is this the format that was named?")
+        found = (
+            type(record[key]).__name__
+            if key in record
+            else f"no such key among {', '.join(map(repr, record)) or 'none'}"
+        )
+        raise UserError(
+            f"{shown(path)}:{number}: {key}: found {found}, expected a text; is this the format that was named?"
+        )
     return record[key]
 
 
@@ -187,7 +222,9 @@ def _list(record: dict, key: str, of: str, path: str | Path, number: int) -> lis
         return []
     if not isinstance(value, list):
         found = "nothing" if value is None else type(value).__name__
-        raise UserError(f"{shown(path)}:{number}: {key}: found {found}, expected a list of {of}; is this the format that was named?")
+        raise UserError(
+            f"{shown(path)}:{number}: {key}: found {found}, expected a list of {of}; is this the format that was named?"
+        )
     return value
 
 
@@ -195,15 +232,27 @@ def _passages(record: dict, key: str, id_keys: tuple[str, ...], path: str | Path
     candidates = []
     for item in _list(record, key, "objects with title and text", path, number):
         if not isinstance(item, dict):
-            raise UserError(f"{shown(path)}:{number}: {key} holds a {type(item).__name__}, expected objects with title and text")
+            raise UserError(
+                f"{shown(path)}:{number}: {key} holds a {type(item).__name__}, expected objects with title and text"
+            )
         title = "" if item.get("title") is None else _text(item, "title", path, number)
-        candidates.append(Candidate(_id(item, id_keys, path, number), title, _text(item, "text", path, number), _score(item.get("score"), path, number)))
+        candidates.append(
+            Candidate(
+                _id(item, id_keys, path, number),
+                title,
+                _text(item, "text", path, number),
+                _score(item.get("score"), path, number),
+            )
+        )
     return candidates
 
 
 def _texts(record: dict, key: str, scores_key: str, path: str | Path, number: int) -> list[Candidate]:
     texts = [_text({key: item}, key, path, number) for item in _list(record, key, "texts", path, number)]
-    return [Candidate(None, "", text, score) for text, score in zip(texts, _scores(record, scores_key, len(texts), path, number), strict=True)]
+    return [
+        Candidate(None, "", text, score)
+        for text, score in zip(texts, _scores(record, scores_key, len(texts), path, number), strict=True)
+    ]
 
 
 def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -> list[float | None]:
@@ -212,7 +261,9 @@ def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -
         return [None] * count
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
-        raise UserError(f"{shown(path)}:{number}: {key}: found {found}, expected a list of {count} numbers, one for each text")
+        raise UserError(
+            f"{shown(path)}:{number}: {key}: found {found}, expected a list of {count} numbers, one for each text"
+        )
     return [_score(item, path, number) for item in value]
 
 
@@ -231,5 +282,7 @@ def _score(value: object, path: str | Path, number: int) -> float | None:
 def _others(record: dict, known: tuple[str, ...], path: str | Path, number: int) -> dict:
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
-        raise UserError(f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format that was named?")
+        raise UserError(
+            f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format that was named?"
+        )
     return {key: value for key, value in record.items() if key not in known}

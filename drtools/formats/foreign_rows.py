@@ -43,7 +43,9 @@ class Joined:
             self.query_stream.write(json_line({"_id": query_id, "text": row.query}))
             self.by_query[query_id] = Example(query_id, [], [], [], [], others=row.others)
         example = self.by_query[query_id]
-        self.counts["disagreeing"] += any(example.others.setdefault(key, value) != value for key, value in row.others.items())
+        self.counts["disagreeing"] += any(
+            example.others.setdefault(key, value) != value for key, value in row.others.items()
+        )
         self._mention(row.positives, example.positives, example.positive_scores, number)
         self._mention(row.negatives, example.negatives, example.negative_scores, number)
 
@@ -60,10 +62,14 @@ class Joined:
             self.document_stream.write(json_line({"_id": document_id, "title": item.title, "text": item.text}))
         return document_id
 
-    def _known(self, known: dict[str, tuple[str, str, int]], what: str, given: str | None, content: str, number: int) -> str:
+    def _known(
+        self, known: dict[str, tuple[str, str, int]], what: str, given: str | None, content: str, number: int
+    ) -> str:
         text_id, content_before, line = known.setdefault(given or content, (given or content, content, number))
         if content_before != content:
-            raise UserError(f"{shown(self.path)}:{number}: {what} {text_id!r} has another text in line {line}; one id, one text: mend the ids")
+            raise UserError(
+                f"{shown(self.path)}:{number}: {what} {text_id!r} has another text in line {line}; one id, one text: mend the ids"
+            )
         return text_id
 
     def examples(self) -> Iterator[Example]:
@@ -72,10 +78,14 @@ class Joined:
             positives = self._merged(example.positives, example.positive_scores)
             negatives = self._merged(example.negatives, example.negative_scores)
             relevant = {self.documents[document][1] for document in positives}
-            kept = {document: score for document, score in negatives.items() if self.documents[document][1] not in relevant}
+            kept = {
+                document: score for document, score in negatives.items() if self.documents[document][1] not in relevant
+            }
             self.counts["contradictions"] += len(negatives) - len(kept)
             self.counts["without positives"] += not positives
-            yield Example(example.query_id, list(positives), list(kept), _scores(positives), _scores(kept), others=example.others)
+            yield Example(
+                example.query_id, list(positives), list(kept), _scores(positives), _scores(kept), others=example.others
+            )
 
     def _merged(self, ids: list[str], scores: list[float | None]) -> dict[str, float | None]:
         merged: dict[str, float | None] = {}
@@ -95,7 +105,10 @@ def layout_of(path: str, title_separator: str) -> tuple[Layout, int]:
     """Return what every record of a file of examples can have, and how many examples have scores."""
     negatives, complete, scored = False, True, 0
     for example in read_examples(path):
-        scores = [example.positive_scores or [None] * len(example.positives), example.negative_scores or [None] * len(example.negatives)]
+        scores = [
+            example.positive_scores or [None] * len(example.positives),
+            example.negative_scores or [None] * len(example.negatives),
+        ]
         together = [score for part in scores for score in part]
         negatives = negatives or bool(example.negatives)
         complete = complete and None not in together
@@ -117,7 +130,9 @@ def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, co
             counts["without positives"] += 1
         else:
             counts["without negatives"] += not kept
-            yield Row(example.query_id, texts[example.query_id], positives, kept, example.others | example.dark_record())
+            yield Row(
+                example.query_id, texts[example.query_id], positives, kept, example.others | example.dark_record()
+            )
 
 
 def _candidates(ids: list[str], scores: list[float | None] | None, store: Store, counts: Counter) -> list[Candidate]:

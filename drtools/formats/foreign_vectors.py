@@ -29,11 +29,17 @@ def open_foreign(path: str) -> np.ndarray:
     try:
         array = np.load(local(path), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{shown(path)}: not a whole .npy file of numbers ({error}); write it again with numpy.save, without objects in it") from None
+        raise UserError(
+            f"{shown(path)}: not a whole .npy file of numbers ({error}); write it again with numpy.save, without objects in it"
+        ) from None
     if not isinstance(array, np.ndarray):
-        raise UserError(f"{shown(path)}: an archive of arrays (.npz) was found, expected one array; write it with numpy.save")
+        raise UserError(
+            f"{shown(path)}: an archive of arrays (.npz) was found, expected one array; write it with numpy.save"
+        )
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
-        raise UserError(f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, dimensions]; write it so")
+        raise UserError(
+            f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, dimensions]; write it so"
+        )
     return array
 
 
@@ -50,7 +56,9 @@ def copy_ids(path: str, folder: Path) -> Ids:
             if number != len(hashes) + 1:
                 raise UserError(f"{shown(path)}:{len(hashes) + 1}: the line is empty, expected an id on each line")
             row_id = checked_id(decode(line, path, number), path, number)
-            hashes.append(int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True))
+            hashes.append(
+                int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True)
+            )
             stream.write(f"{row_id}\n".encode())
     ids = Ids(folder / IDS)
     order = np.argsort(hashes, kind="stable")
@@ -58,7 +66,9 @@ def copy_ids(path: str, folder: Path) -> Ids:
     for place in np.flatnonzero(ordered[1:] == ordered[:-1]):
         first, second = int(order[place]), int(order[place + 1])
         if ids[first] == ids[second]:
-            raise UserError(f"{shown(path)}:{second + 1}: the id {ids[second]!r} stands on line {first + 1} too; ids must be unique")
+            raise UserError(
+                f"{shown(path)}:{second + 1}: the id {ids[second]!r} stands on line {first + 1} too; ids must be unique"
+            )
     return ids
 
 
@@ -74,12 +84,16 @@ def copy_rows(path: str, array: np.ndarray, into: np.ndarray, ids: Ids) -> int:
         block = np.asarray(array[start : start + ROWS_A_BLOCK])
         bad = find_not_finite(block)
         if bad is not None:
-            raise UserError(f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; encode that text again, or leave it out")
+            raise UserError(
+                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; encode that text again, or leave it out"
+            )
         with np.errstate(over="ignore"):
             narrowed = block.astype(into.dtype)
         bad = find_not_finite(narrowed)
         if bad is not None:
-            raise UserError(f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond {into.dtype}; say a wider --dtype, or scale the vectors")
+            raise UserError(
+                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond {into.dtype}; say a wider --dtype, or scale the vectors"
+            )
         into[start : start + ROWS_A_BLOCK] = narrowed
         lengths = np.linalg.norm(narrowed.astype(np.float32), axis=1)
         of_length_one += int((np.abs(lengths - 1) <= LENGTH_TOLERANCE).sum())

@@ -37,7 +37,9 @@ class JoinedArray:
         import numpy as np
 
         if how == "sum" and first.shape[1] != second.shape[1]:
-            raise UserError(f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by --how concat")
+            raise UserError(
+                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by --how concat"
+            )
         self.how, self.first, self.second, self.order = how, first, second, order
         self.shape = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
         self.dtype = np.promote_types(first.dtype, second.dtype)
@@ -61,5 +63,7 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
         return None
     rows = [others.row_of(ids[row]) for row in range(len(ids))]
     if None in rows:
-        raise UserError(f"{names[1]}: has no vector of {ids[rows.index(None)]!r}, which {names[0]} has; encode the same texts with both")
+        raise UserError(
+            f"{names[1]}: has no vector of {ids[rows.index(None)]!r}, which {names[0]} has; encode the same texts with both"
+        )
     return np.array(rows, np.int64)

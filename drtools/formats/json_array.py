@@ -44,9 +44,13 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
         if text.startswith(",", at):
             at += 1
         elif not text.startswith("]", at):
-            raise UserError(f"{shown(path)}:{_line_of(text, at)}: neither a comma nor `]` follows an item; is the array whole?")
+            raise UserError(
+                f"{shown(path)}:{_line_of(text, at)}: neither a comma nor `]` follows an item; is the array whole?"
+            )
     if text[at + 1 :].strip():
-        raise UserError(f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object a line")
+        raise UserError(
+            f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object a line"
+        )
 
 
 def _line_of(text: str, at: int) -> int:
@@ -58,7 +62,9 @@ def _whole_text(path: str | Path) -> str:
         try:
             data = stream.read().removeprefix(BOM_UTF8)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again") from None
+            raise UserError(
+                f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again"
+            ) from None
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -55,7 +55,9 @@ def checked_id(value: object, path: str | Path, number: int) -> str:
     if not isinstance(value, str) or not value:
         raise UserError(f"{shown(path)}:{number}: the id is {value!r}, expected a string that is not empty")
     if len(value.split()) != 1 or value.strip() != value:
-        raise UserError(f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for instance by `_`")
+        raise UserError(
+            f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for instance by `_`"
+        )
     return value
 
 
@@ -90,14 +92,20 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
                 continue
         if is_json:
             record = parse_object(line, path, number)
-            yield number, Document(
-                checked_id(_field(record, DOCUMENT_ID_KEYS, path, number), path, number),
-                _text(record.get("title") or "", "title", path, number),
-                _text(_field(record, DOCUMENT_TEXT_KEYS, path, number), "text", path, number),
+            yield (
+                number,
+                Document(
+                    checked_id(_field(record, DOCUMENT_ID_KEYS, path, number), path, number),
+                    _text(record.get("title") or "", "title", path, number),
+                    _text(_field(record, DOCUMENT_TEXT_KEYS, path, number), "text", path, number),
+                ),
             )
         else:
             columns = decode(line, path, number).split("\t")
-            yield number, _document_of_columns([unquoted(column) for column in columns] if quoted else columns, path, number)
+            yield (
+                number,
+                _document_of_columns([unquoted(column) for column in columns] if quoted else columns, path, number),
+            )
 
 
 def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document, str]]:
@@ -108,14 +116,20 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
         return
     for (number, document), (_, record) in zip(read_corpus(path), read_json_lines(path), strict=True):
         if key not in record:
-            raise UserError(f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say another --article-key")
+            raise UserError(
+                f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say another --article-key"
+            )
         yield document, "" if record[key] is None else str(record[key])
 
 
 def unquoted(column: str) -> str:
     """Return what a column of CSV holds: quotes around it go, doubled ones within are single. Others are as they are."""
     inner = column[1:-1].replace('""', "")
-    return column[1:-1].replace('""', '"') if len(column) > 1 and column[0] == column[-1] == '"' and '"' not in inner else column
+    return (
+        column[1:-1].replace('""', '"')
+        if len(column) > 1 and column[0] == column[-1] == '"' and '"' not in inner
+        else column
+    )
 
 
 def _document_of_columns(columns: list[str], path: str | Path, number: int) -> Document:
@@ -147,10 +161,14 @@ def read_queries(path: str | Path) -> dict[str, str]:
             if len(columns) != 2:
                 raise UserError(f"{shown(path)}:{number}: {len(columns)} columns, expected `qid<TAB>text`")
             if number == 1 and columns[0].lower() in QUERY_HEADER and columns[1].lower() in QUERY_HEADER:
-                raise UserError(f"{shown(path)}:1: found a header ({columns[0]}, {columns[1]}), expected `qid<TAB>text` from the first line on; take it out (tail -n +2)")
+                raise UserError(
+                    f"{shown(path)}:1: found a header ({columns[0]}, {columns[1]}), expected `qid<TAB>text` from the first line on; take it out (tail -n +2)"
+                )
             query_id, text = checked_id(columns[0], path, number), columns[1]
         if query_id in queries:
-            raise UserError(f"{shown(path)}:{number}: the query id {query_id!r} stands on line {lines[query_id]} too; ids must be unique")
+            raise UserError(
+                f"{shown(path)}:{number}: the query id {query_id!r} stands on line {lines[query_id]} too; ids must be unique"
+            )
         queries[query_id], lines[query_id] = text, number
     if not queries:
         raise UserError(f"{shown(path)}: no queries; expected JSONL with _id and text, or `qid<TAB>text`")

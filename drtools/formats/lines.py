@@ -68,7 +68,9 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             if number == 0 and "Not a gzipped" in str(error):
-                raise UserError(f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or pack the file with gzip") from None
+                raise UserError(
+                    f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or pack the file with gzip"
+                ) from None
             raise UserError(
                 f"{shown(path)}:{number + 1}: the gzip stream is cut short or damaged ({error}); fetch or write the file again"
             ) from None
@@ -80,7 +82,9 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         if number == 1 and line.startswith(b"\x1f\x8b"):
-            raise UserError(f"{shown(path)}:1: found gzip in a file whose name does not end in .gz; add .gz to the name") from None
+            raise UserError(
+                f"{shown(path)}:1: found gzip in a file whose name does not end in .gz; add .gz to the name"
+            ) from None
         raise UserError(
             f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); "
             f"convert the file, for instance with `iconv -f latin1 -t utf-8`"

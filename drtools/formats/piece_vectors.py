@@ -44,7 +44,10 @@ class PieceVectors(NamedTuple):
         import numpy as np
 
         if len(rows) > DOCUMENTS_AT_ONCE:
-            parts = [self.best(rows[start : start + DOCUMENTS_AT_ONCE], query) for start in range(0, len(rows), DOCUMENTS_AT_ONCE)]
+            parts = [
+                self.best(rows[start : start + DOCUMENTS_AT_ONCE], query)
+                for start in range(0, len(rows), DOCUMENTS_AT_ONCE)
+            ]
             return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
         array, starts = self.take(rows)
         first, middle, end = starts[:-1:2], starts[1::2], starts[2::2]
@@ -53,8 +56,12 @@ class PieceVectors(NamedTuple):
         if there.any():
             scores, counts, at = np.asarray(array, np.float32) @ query, end - first, np.arange(len(array))
             sentences = np.where(middle < end, middle, first)  # one that has none takes its passage
-            best[0, there] = np.maximum.reduceat(np.where(at < np.repeat(middle, counts), scores, -np.inf), first[there])
-            best[1, there] = np.maximum.reduceat(np.where(at >= np.repeat(sentences, counts), scores, -np.inf), first[there])
+            best[0, there] = np.maximum.reduceat(
+                np.where(at < np.repeat(middle, counts), scores, -np.inf), first[there]
+            )
+            best[1, there] = np.maximum.reduceat(
+                np.where(at >= np.repeat(sentences, counts), scores, -np.inf), first[there]
+            )
         return best[0], best[1], there
 
 
@@ -70,7 +77,10 @@ def joined(parts: Sequence[PieceVectors]) -> PieceVectors:
     import numpy as np
 
     ends = np.cumsum([0, *(len(part.array) for part in parts)])
-    return PieceVectors(np.concatenate([part.array for part in parts]), np.concatenate([[0], *(part.starts[1:] + end for part, end in zip(parts, ends, strict=False))]))
+    return PieceVectors(
+        np.concatenate([part.array for part in parts]),
+        np.concatenate([[0], *(part.starts[1:] + end for part, end in zip(parts, ends, strict=False))]),
+    )
 
 
 def open_pieces(folder: Path, count: int) -> PieceVectors:
@@ -81,7 +91,9 @@ def open_pieces(folder: Path, count: int) -> PieceVectors:
         raise UserError(f"{folder}: holds no vectors of pieces; make it with `drtools encode --pieces`")
     array, starts = open_array(folder / PIECES), np.load(folder / STARTS, mmap_mode="r", allow_pickle=False)
     if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
-        raise UserError(f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again")
+        raise UserError(
+            f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again"
+        )
     return PieceVectors(array, starts)
 
 
@@ -91,7 +103,13 @@ class PieceWriter:
     def __init__(self, folder: Path, count: int, dimension: int, dtype: str, done: int = 0, written: int = 0) -> None:
         import numpy as np
 
-        self.path, self.dimension, self.dtype, self.done, self.written = folder / PIECES, dimension, np.dtype(dtype), done, written
+        self.path, self.dimension, self.dtype, self.done, self.written = (
+            folder / PIECES,
+            dimension,
+            np.dtype(dtype),
+            done,
+            written,
+        )
         if not done:
             np.save(folder / STARTS, np.zeros(2 * count + 1, np.int64))
             with open(self.path, "wb") as stream:
@@ -106,7 +124,14 @@ class PieceWriter:
         """Write the header of an array of `written` rows: numpy leaves room for that number to grow."""
         import numpy as np
 
-        np.lib.format.write_array_header_1_0(stream, {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.written, self.dimension)})
+        np.lib.format.write_array_header_1_0(
+            stream,
+            {
+                "descr": np.lib.format.dtype_to_descr(self.dtype),
+                "fortran_order": False,
+                "shape": (self.written, self.dimension),
+            },
+        )
 
     def add(self, pieces: PieceVectors) -> None:
         """Append the pieces of documents; durable on return."""

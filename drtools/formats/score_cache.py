@@ -30,13 +30,21 @@ class ScoreCache:
         folder = manifest.cache_directory() / "scores"
         folder.mkdir(exist_ok=True)
         self.path = folder / f"{fingerprint}.sqlite"
-        self.connection = sqlite3.connect(self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
-        self._one = threading.Lock()  # while one thread's reading is open SQLite gives up another's writing at once, without its patience
+        self.connection = sqlite3.connect(
+            self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._one = (
+            threading.Lock()
+        )  # while one thread's reading is open SQLite gives up another's writing at once, without its patience
         with open(self.path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite's own patience does not hold while a new file is given its journal
+            fcntl.flock(
+                lock, fcntl.LOCK_EX
+            )  # SQLite's own patience does not hold while a new file is given its journal
             # a power cut may lose the last batches, never the file
-            self.connection.executescript("pragma journal_mode = wal; pragma synchronous = normal; "
-                                          "create table if not exists scores (pair blob primary key, score real not null) without rowid;")
+            self.connection.executescript(
+                "pragma journal_mode = wal; pragma synchronous = normal; "
+                "create table if not exists scores (pair blob primary key, score real not null) without rowid;"
+            )
 
     def __len__(self) -> int:
         return self.connection.execute("select count(*) from scores").fetchone()[0]
@@ -47,7 +55,11 @@ class ScoreCache:
         for first in range(0, len(keys), KEYS_A_READ):
             part = keys[first : first + KEYS_A_READ]
             with self._one:
-                found.update(self.connection.execute(f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part))
+                found.update(
+                    self.connection.execute(
+                        f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part
+                    )
+                )
         return found
 
     def keep(self, scores: Iterable[tuple[bytes, float]]) -> None:

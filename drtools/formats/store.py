@@ -37,8 +37,12 @@ class Store:
         stop = self.count if stop is None else min(stop, self.count)
         for first in range(start, stop, ROWS_A_READ):
             last = min(first + ROWS_A_READ, stop)
-            yield from map(Document._make, self.connection.execute(
-                "select id, title, text from documents where row >= ? and row < ? order by row", (first, last)))
+            yield from map(
+                Document._make,
+                self.connection.execute(
+                    "select id, title, text from documents where row >= ? and row < ? order by row", (first, last)
+                ),
+            )
 
     def ids_at(self, rows: Sequence[int]) -> list[str]:
         """Return the ids of rows."""
@@ -50,12 +54,18 @@ class Store:
         known: dict[str, int] = {}
         for first in range(0, len(document_ids), IDS_A_READ):
             part = document_ids[first : first + IDS_A_READ]
-            known.update(self.connection.execute(f"select id, row from documents where id in ({','.join('?' * len(part))})", part))
+            known.update(
+                self.connection.execute(
+                    f"select id, row from documents where id in ({','.join('?' * len(part))})", part
+                )
+            )
         return [known.get(document_id) for document_id in document_ids]
 
     def at(self, row: int) -> Document:
         """Return the document of a row."""
-        return Document._make(self.connection.execute("select id, title, text from documents where row = ?", (int(row),)).fetchone())
+        return Document._make(
+            self.connection.execute("select id, title, text from documents where row = ?", (int(row),)).fetchone()
+        )
 
     def get(self, document_id: str) -> Document | None:
         """Return a document, or None if the corpus lacks it."""
@@ -64,7 +74,11 @@ class Store:
 
     def missing(self, document_ids: Sequence[str]) -> list[str]:
         """Return those of the ids that the corpus lacks, in their order."""
-        return [document_id for document_id, row in zip(document_ids, self.rows_of(document_ids), strict=True) if row is None]
+        return [
+            document_id
+            for document_id, row in zip(document_ids, self.rows_of(document_ids), strict=True)
+            if row is None
+        ]
 
 
 def open_store(corpus: str) -> Store:
@@ -117,7 +131,9 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         twice = "select id from documents group by id having count(*) > 1 order by min(row) limit 1"
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
-        raise UserError(f"{shown(corpus)}:{lines[1]}: the document id {document_id!r} stands on line {lines[0]} too; ids must be unique") from None
+        raise UserError(
+            f"{shown(corpus)}:{lines[1]}: the document id {document_id!r} stands on line {lines[0]} too; ids must be unique"
+        ) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())
 
 

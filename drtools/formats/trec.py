@@ -68,7 +68,9 @@ def read_run(path: str | Path, rank_order: bool = False) -> Run:
 def rank(scores: dict[str, float]) -> dict[str, float]:
     """Put one query's {document id: score} in ranked order: by score as a 32-bit float, then by id, both descending."""
     singles = array("f", scores.values())  # as trec_eval keeps them: what differs only beyond 32 bits is tied
-    return {document: score for _, document, score in sorted(zip(singles, scores.keys(), scores.values()), reverse=True)}
+    return {
+        document: score for _, document, score in sorted(zip(singles, scores.keys(), scores.values()), reverse=True)
+    }
 
 
 def write_run(stream: BinaryIO, run_items: Iterable[tuple[str, dict[str, float]]], tag: str) -> None:
@@ -80,7 +82,9 @@ def write_run(stream: BinaryIO, run_items: Iterable[tuple[str, dict[str, float]]
         names = [query, tag, *hits]
         if len(" ".join(names).split()) != len(names):
             name = next(name for name in names if len(name.split()) != 1)
-            raise UserError(f"query {query!r}: {name!r} is empty or has white space, which a TREC run cannot hold; rename it")
+            raise UserError(
+                f"query {query!r}: {name!r} is empty or has white space, which a TREC run cannot hold; rename it"
+            )
         lines = (
             f"{query} Q0 {document} {position} {float(score)!r} {tag}\n"
             for position, (document, score) in enumerate(hits.items(), start=1)
@@ -94,7 +98,9 @@ def write_qrels(stream: BinaryIO, qrels: Qrels) -> None:
     for query, grades in qrels.items():
         for document, grade in grades.items():
             if not (TAB_SEPARATED.fullmatch(query) and TAB_SEPARATED.fullmatch(document)):
-                raise UserError(f"query {query!r}, document {document!r}: an id is empty, has a tab or outer white space; rename it")
+                raise UserError(
+                    f"query {query!r}, document {document!r}: an id is empty, has a tab or outer white space; rename it"
+                )
             stream.write(f"{query}\t{document}\t{grade}\n".encode())
 
 
@@ -109,7 +115,9 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
             if [name.lower().replace("_", "-") for name in split(text)] == BEIR_HEADER:
                 continue
             if width in (3, 4) and not any(sign.isdigit() for sign in text):
-                raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, score; write that header, or take the line out")
+                raise UserError(
+                    f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, score; write that header, or take the line out"
+                )
         columns = split(text)
         if len(columns) != width or width not in (3, 4) or "" in columns:
             forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
@@ -119,7 +127,9 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
             )
         grade = _whole(columns[-1], "a grade", path, number)
         if grade > HIGHEST_GRADE:
-            raise UserError(f"{shown(path)}:{number}: found grade {columns[-1]}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?")
+            raise UserError(
+                f"{shown(path)}:{number}: found grade {columns[-1]}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?"
+            )
         yield number, columns[0], columns[-2], grade
 
 
@@ -148,7 +158,9 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
         except ValueError:
             score = float("nan")
         if math.isnan(score):
-            raise UserError(f"{shown(path)}:{number}: found {text!r}, expected a score, a number; mend or write the run again")
+            raise UserError(
+                f"{shown(path)}:{number}: found {text!r}, expected a score, a number; mend or write the run again"
+            )
         yield number, query, document, position, score
 
 
@@ -174,7 +186,9 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
                     f"go by the scores instead, or write the ranks again"
                 )
     if rank_order:
-        return {query: {document: run[query][document] for _, document in sorted(places[query].items())} for query in run}
+        return {
+            query: {document: run[query][document] for _, document in sorted(places[query].items())} for query in run
+        }
     return {query: rank(scores) for query, scores in run.items()}
 
 
@@ -193,7 +207,9 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
                     return None
                 spans, (documents, *ranks, scores) = split
                 scores = list(map(float, scores))
-                keys = -np.array(list(map(int, ranks[0]))) if rank_order else np.frombuffer(array("f", scores), np.float32)
+                keys = (
+                    -np.array(list(map(int, ranks[0]))) if rank_order else np.frombuffer(array("f", scores), np.float32)
+                )
                 falls = keys[1:] < keys[:-1]
                 for query, start, stop in spans:
                     hits = run.setdefault(query, {})
@@ -229,7 +245,9 @@ def _split_block(block: bytes, wanted: list[int]) -> tuple[list[tuple[str, int, 
     separators = codes[ends]
     if len(ends) != 6 * block.count(b"\n") or not (separators[5::6] == ord("\n")).all() or not (widths > 1).all():
         return None
-    plain = (separators == ord(" ")) | (separators == ord("\t")) | (separators == ord("\n"))  # and no other control character
+    plain = (
+        (separators == ord(" ")) | (separators == ord("\t")) | (separators == ord("\n"))
+    )  # and no other control character
     if not plain.all() or block.startswith(BOM_UTF8):
         return None
     if not block.isascii():
@@ -245,4 +263,6 @@ def _split_block(block: bytes, wanted: list[int]) -> tuple[list[tuple[str, int, 
     queries = [block[lines[i] : ends[6 * i]].decode() for i in starts]
     is_wanted = np.tile([column in wanted for column in range(6)], len(lines))
     columns = codes[np.repeat(is_wanted, widths)].tobytes().replace(b"\t", b" ").decode().split(" ")
-    return list(zip(queries, starts, [*starts[1:], len(lines)])), [columns[i : -1 : len(wanted)] for i in range(len(wanted))]
+    return list(zip(queries, starts, [*starts[1:], len(lines)])), [
+        columns[i : -1 : len(wanted)] for i in range(len(wanted))
+    ]

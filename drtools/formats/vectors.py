@@ -30,8 +30,10 @@ class Ids:
         self.path = path
         with open(path, "rb") as stream:
             self.bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-        ends = [np.flatnonzero(np.frombuffer(self.bytes[start : start + (1 << 24)], np.uint8) == 10) + start
-                for start in range(0, len(self.bytes), 1 << 24)]
+        ends = [
+            np.flatnonzero(np.frombuffer(self.bytes[start : start + (1 << 24)], np.uint8) == 10) + start
+            for start in range(0, len(self.bytes), 1 << 24)
+        ]
         self.ends = np.concatenate([np.empty(0, np.int64), *ends])
         if len(self.bytes) and self.bytes[-1:] != b"\n":
             self.ends = np.append(self.ends, len(self.bytes))
@@ -115,7 +117,10 @@ def open_vectors(folder: str | Path) -> Vectors:
 
 def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> None:
     """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie. No link is part of them."""
-    named = [{"folder": os.path.relpath(part.path.resolve(), target.resolve()), "fingerprint": part.manifest["fingerprint"]} for part in parts]
+    named = [
+        {"folder": os.path.relpath(part.path.resolve(), target.resolve()), "fingerprint": part.manifest["fingerprint"]}
+        for part in parts
+    ]
     manifest.write_json(folder / PARTS, {"how": how, "parts": named})
 
 
@@ -124,9 +129,13 @@ def _open_parts(folder: Path) -> JoinedArray:
     parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
     for part, known in zip(parts, named["parts"], strict=True):
         if part.manifest["fingerprint"] != known["fingerprint"]:
-            raise UserError(f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar")
+            raise UserError(
+                f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar"
+            )
     first, second = parts
-    return JoinedArray(named["how"], first.array, second.array, order_of(first.ids, second.ids, (str(first.path), str(second.path))))
+    return JoinedArray(
+        named["how"], first.array, second.array, order_of(first.ids, second.ids, (str(first.path), str(second.path)))
+    )
 
 
 def open_document_vectors(folder: str | Path) -> Vectors:

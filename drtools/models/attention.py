@@ -16,8 +16,16 @@ NAME = "drtools_sliced"
 SLICE_NUMBERS = 2**21  # scores in a slice: 4 MB
 
 
-def sliced_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-                     scaling: float | None = None, dropout: float = 0.0, **others: object) -> tuple[Tensor, None]:
+def sliced_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **others: object,
+) -> tuple[Tensor, None]:
     """Attend, [B, H, T, D] -> [B, T, H, D]; whatever is not plain bidirectional attention goes to transformers' SDPA."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -29,7 +37,9 @@ def sliced_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tenso
         causal = module.is_causal if hasattr(module, "is_causal") else True
     special = any(others.get(name) is not None for name in ("position_bias", "softcap", "s_aux", "cache"))
     if not plain or causal or special or (attention_mask is not None and attention_mask.dtype != torch.bool):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+        )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     with torch.autocast("cpu", enabled=False):
         if torch.is_grad_enabled():
@@ -48,8 +58,15 @@ def _slices(query: Tensor) -> Iterator[tuple[slice, slice]]:
         yield slice(first, last), slice(first * heads, last * heads)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float,
-            probabilities: Tensor | None = None, kept: Tensor | None = None) -> Tensor:  # [B, H, T, D] each -> [B, H, T, D]
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    probabilities: Tensor | None = None,
+    kept: Tensor | None = None,
+) -> Tensor:  # [B, H, T, D] each -> [B, H, T, D]
     """Attend slice by slice; fill `probabilities` and dropout's multipliers `kept`, both [B * H, T, T], if they are given."""
     texts, heads, tokens, size = query.shape
     flat_query, flat_key, flat_value = (part.reshape(-1, tokens, size) for part in (query, key, value))

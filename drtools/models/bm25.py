@@ -16,13 +16,17 @@ def inverse_document_frequency(frequencies: np.ndarray, documents: int) -> np.nd
 
 def length_in_one_byte(lengths: np.ndarray) -> np.ndarray:  # [N] -> int64 [N]
     """Return lengths in terms as Lucene remembers them: exact below 40, else cut to four significant bits of what exceeds 24."""
-    beyond = np.maximum(np.asarray(lengths, np.int64) - 24, 0)  # 24: codes of one byte that its longest length leaves free
+    beyond = np.maximum(
+        np.asarray(lengths, np.int64) - 24, 0
+    )  # 24: codes of one byte that its longest length leaves free
     bits = np.frexp(beyond)[1]
     dropped = np.maximum(bits - 4, 0)
     return np.where(beyond == 0, lengths, 24 + (beyond >> dropped << dropped))
 
 
-def document_weights(counts: np.ndarray, lengths: np.ndarray, mean_length: float, k1: float, b: float) -> np.ndarray:  # [P], [P] -> float32 [P]
+def document_weights(
+    counts: np.ndarray, lengths: np.ndarray, mean_length: float, k1: float, b: float
+) -> np.ndarray:  # [P], [P] -> float32 [P]
     """Return the saturated weight of a term that stands `counts` times in a document of so many terms, without its idf."""
     norm = k1 * (1 - b + b * length_in_one_byte(lengths) / mean_length)
     return (counts / (counts + norm)).astype(np.float32)

@@ -31,7 +31,12 @@ class Copies:
 def _copy_of(model: Encoder | Spans, device: str) -> Encoder | Spans:
     """Copy a model, its weights straight to a device; its tokenizer, which another thread may be using, is the same."""
     made: dict[int, object] = {id(model.tokenizer): model.tokenizer}
-    for module in [part for part in (model, *vars(model).values()) if isinstance(part, nn.Module)]:  # spans are no module, but have some
+    for module in [
+        part for part in (model, *vars(model).values()) if isinstance(part, nn.Module)
+    ]:  # spans are no module, but have some
         made |= {id(buffer): buffer.to(device, copy=True) for buffer in module.buffers()}
-        made |= {id(weight): nn.Parameter(weight.detach().to(device, copy=True), weight.requires_grad) for weight in module.parameters()}
+        made |= {
+            id(weight): nn.Parameter(weight.detach().to(device, copy=True), weight.requires_grad)
+            for weight in module.parameters()
+        }
     return copy.deepcopy(model, made)

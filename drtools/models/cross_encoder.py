@@ -19,7 +19,9 @@ from drtools.models.source import resolve
 
 KIND = "ranker"
 CLASSIFIER = "ForSequenceClassification"
-RAW_LOGITS = {"activation_fn": "torch.nn.modules.linear.Identity"}  # what sentence-transformers puts on top; left out, a sigmoid
+RAW_LOGITS = {
+    "activation_fn": "torch.nn.modules.linear.Identity"
+}  # what sentence-transformers puts on top; left out, a sigmoid
 
 
 class Template(NamedTuple):
@@ -46,8 +48,12 @@ def template_of(tokenizer: object) -> Template:
     assert starts and ends, "a pair holds both of its texts"
     first_end, second_start = starts[0] + len(first), ends[-1]
     second_end = second_start + len(second)
-    return Template(ids[: starts[0]], ids[first_end:second_start], ids[second_end:],
-                    (types[: starts[0]], types[starts[0]], types[first_end:second_start], types[second_start], types[second_end:]))
+    return Template(
+        ids[: starts[0]],
+        ids[first_end:second_start],
+        ids[second_end:],
+        (types[: starts[0]], types[starts[0]], types[first_end:second_start], types[second_start], types[second_end:]),
+    )
 
 
 class CrossEncoder(nn.Module):
@@ -63,10 +69,15 @@ class CrossEncoder(nn.Module):
         super().__init__()
         self.model, self.tokenizer, self.folder, self.longest_pair = model, tokenizer, folder, longest_pair
         self.template = template_of(tokenizer)
-        self.max_query_tokens = (longest_pair - self.template.special) // 2  # [ours] so that neither text loses its place to the other
+        self.max_query_tokens = (
+            longest_pair - self.template.special
+        ) // 2  # [ours] so that neither text loses its place to the other
         self.max_document_tokens: int | None = None
         self.head_is_new = False  # drawn at random, so that nothing that it says means anything yet
-        self.typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in inspect.signature(model.forward).parameters
+        self.typed = (
+            "token_type_ids" in tokenizer.model_input_names
+            and "token_type_ids" in inspect.signature(model.forward).parameters
+        )
         for part in model.children():
             if part is not self.body:
                 _keep_in_float32(part)
@@ -84,7 +95,11 @@ class CrossEncoder(nn.Module):
     def max_pair_tokens(self) -> int:
         """Where a pair ends, special tokens included."""
         whole = self.longest_pair
-        return whole if self.max_document_tokens is None else min(whole, self.max_query_tokens + self.max_document_tokens + self.template.special)
+        return (
+            whole
+            if self.max_document_tokens is None
+            else min(whole, self.max_query_tokens + self.max_document_tokens + self.template.special)
+        )
 
     def set_lengths(self, max_query_tokens: int | None, max_document_tokens: int | None) -> None:
         """Set what is not None; a length that leaves no place for the other text is refused."""
@@ -93,18 +108,26 @@ class CrossEncoder(nn.Module):
             if value is None:
                 continue
             if value >= room:
-                raise UserError(f"--{name.replace('_', '-')} {value}: {self.folder} reads pairs of {room} tokens besides the special ones; say less")
+                raise UserError(
+                    f"--{name.replace('_', '-')} {value}: {self.folder} reads pairs of {room} tokens besides the special ones; say less"
+                )
             setattr(self, name, value)
 
     def fingerprint(self) -> str:
         """Return the fingerprint of everything that changes a pair's logit but the precision: weights as they were loaded, lengths as they are."""
-        return manifest.digest([weights_fingerprint(self.folder), self.longest_pair, self.max_query_tokens, self.max_document_tokens])
+        return manifest.digest(
+            [weights_fingerprint(self.folder), self.longest_pair, self.max_query_tokens, self.max_document_tokens]
+        )
 
-    def forward(self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:  # [B, T] three times -> [B, 1]
+    def forward(
+        self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None
+    ) -> Tensor:  # [B, T] three times -> [B, 1]
         """Return float32 logits; of a classifier with two outputs, the positive's (the second) minus the other's."""
         typed = {} if types is None else {"token_type_ids": types}
         # without padding the mask says nothing, and attention without one is faster
-        logits = self.model(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask, **typed).logits.float()
+        logits = self.model(
+            input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask, **typed
+        ).logits.float()
         return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
 
 
@@ -113,7 +136,9 @@ def load_cross_encoder(name: str, trust_remote_code: bool = False, dropout: floa
     return _load(name, trust_remote_code, dropout)
 
 
-def new_cross_encoder(name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:
+def new_cross_encoder(
+    name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None
+) -> CrossEncoder:
     """Load what a ranker's training starts from: a cross-encoder, two outputs made one, or any body or encoder, whose head of one output begins at random by `seed`."""
     return _load(name, trust_remote_code, dropout, seed)
 
@@ -125,18 +150,29 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     has_head = _check(folder, name, finished=seed is None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        model, tokenizer, missing = load_weights(folder, lambda config: AutoModelForSequenceClassification, trust_remote_code, dropout,
-                                                 **({} if has_head else {"num_labels": 1}))
+        model, tokenizer, missing = load_weights(
+            folder,
+            lambda config: AutoModelForSequenceClassification,
+            trust_remote_code,
+            dropout,
+            **({} if has_head else {"num_labels": 1}),
+        )
     below = f"{model.base_model_prefix}."
-    refuse_missing([tensor for tensor in missing if has_head or tensor.startswith(below) and "pooler" not in tensor], model, folder)
+    refuse_missing(
+        [tensor for tensor in missing if has_head or tensor.startswith(below) and "pooler" not in tensor], model, folder
+    )
     if model.config.num_labels > 2:
-        raise UserError(f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with two of which the second is for relevant")
+        raise UserError(
+            f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with two of which the second is for relevant"
+        )
     model.config.pad_token_id = tokenizer.pad_token_id
     if seed is not None and model.config.num_labels == 2:
         _make_one_of_two(model, name)
     ours = optional_json(folder / OURS)
     ours = ours if ours.get("kind") == KIND else {}
-    known = [length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7]
+    known = [
+        length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7
+    ]
     encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))
     encoder.set_lengths(ours.get("max_query_tokens"), ours.get("max_document_tokens"))
     encoder.head_is_new = not has_head
@@ -146,9 +182,13 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
 def _make_one_of_two(model: nn.Module, name: str) -> None:
     """Let a head of two outputs give their difference, so that every program reads the trained folder's one logit alike."""
     below = set(model.base_model.modules())
-    last = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == 2 and part not in below]
+    last = [
+        part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == 2 and part not in below
+    ]
     if len(last) != 1:
-        raise UserError(f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder with one output, or a body")
+        raise UserError(
+            f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder with one output, or a body"
+        )
     for key, parameter in list(last[0].named_parameters()):
         setattr(last[0], key, nn.Parameter(parameter.detach()[1:] - parameter.detach()[:1]))
     last[0].out_features = model.num_labels = model.config.num_labels = 1
@@ -157,11 +197,15 @@ def _make_one_of_two(model: nn.Module, name: str) -> None:
 def _check(folder: Path, name: str, finished: bool) -> bool:
     """Return whether a folder holds a classifier with its head; refuse what is not finished where that was asked for."""
     if not (folder / "config.json").exists():
-        raise UserError(f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of sentence-transformers")
+        raise UserError(
+            f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of sentence-transformers"
+        )
     architectures = manifest.read_json(folder / "config.json").get("architectures") or []
     has_head = any(word.endswith(CLASSIFIER) for word in architectures)
     if finished and not has_head:
-        raise UserError(f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); make one with `drtools train-ranker`")
+        raise UserError(
+            f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); make one with `drtools train-ranker`"
+        )
     return has_head
 
 
@@ -186,7 +230,11 @@ def _keep_in_float32(part: nn.Module) -> None:
     def forward(part: nn.Module, *inputs: object, **named: object) -> object:
         device = next((value.device.type for value in inputs if isinstance(value, Tensor)), "cpu")
         with torch.autocast(device, enabled=False):
-            return plain(part, *(_as_float32(value) for value in inputs), **{name: _as_float32(value) for name, value in named.items()})
+            return plain(
+                part,
+                *(_as_float32(value) for value in inputs),
+                **{name: _as_float32(value) for name, value in named.items()},
+            )
 
     part.forward = MethodType(forward, part)  # of a copy it becomes the copy's
 

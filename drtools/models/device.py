@@ -12,18 +12,24 @@ def choose_device(name: str) -> str:
     if name in ("auto", "cuda") and torch.cuda.is_available():
         own = int(os.environ.get("LOCAL_RANK", "-1"))
         if own >= torch.cuda.device_count():
-            raise UserError(f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; lower --nproc-per-node, or say --device cpu")
+            raise UserError(
+                f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; lower --nproc-per-node, or say --device cpu"
+            )
         return f"cuda:{own}" if own >= 0 else "cuda"
     if name == "auto":
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = kind_of(name)
     if kind not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or cuda:0,cuda:1")
+        raise UserError(
+            f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or cuda:0,cuda:1"
+        )
     if kind == "cuda" and not torch.cuda.is_available() or kind == "mps" and not torch.backends.mps.is_available():
         raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
     number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
     if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):
-        raise UserError(f"--device {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; say one of them")
+        raise UserError(
+            f"--device {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; say one of them"
+        )
     return name
 
 
@@ -33,11 +39,15 @@ def choose_devices(name: str) -> list[str]:
 
     if name == "cuda:all":
         if not torch.cuda.is_available():
-            raise WorldError("--device cuda:all: this machine has no GPU that torch sees; --device auto takes what there is")
+            raise WorldError(
+                "--device cuda:all: this machine has no GPU that torch sees; --device auto takes what there is"
+            )
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     names = [part.strip() for part in name.split(",")]
     if len(names) > 1 and (len(set(names)) < len(names) or not all(part.startswith("cuda:") for part in names)):
-        raise UserError(f"--device {name}: several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is all of them")
+        raise UserError(
+            f"--device {name}: several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is all of them"
+        )
     return [choose_device(part) for part in names]
 
 

@@ -16,14 +16,32 @@ from drtools.models.lora import has_lora
 from drtools.models.pair import EncoderPair, halves, router_files
 from drtools.models.pooling import pool
 from drtools.models.rem import RemSettings, load_rem
-from drtools.models.settings import OURS, POOLINGS, SIDES, EncoderSettings, fingerprints, head_dimension, is_pair, ours_as_json, read_settings
+from drtools.models.settings import (
+    OURS,
+    POOLINGS,
+    SIDES,
+    EncoderSettings,
+    fingerprints,
+    head_dimension,
+    is_pair,
+    ours_as_json,
+    read_settings,
+)
 from drtools.models.source import resolve
 from drtools.models.weights import align_weights
+
 
 class Encoder(nn.Module):
     """Token ids -> vectors. `folder` is where its weights were loaded from, `rem` the sizes of the relevance module that the body carries."""
 
-    def __init__(self, body: nn.Module, tokenizer: object, settings: EncoderSettings, head: nn.Sequential, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        tokenizer: object,
+        settings: EncoderSettings,
+        head: nn.Sequential,
+        folder: Path | None = None,
+    ) -> None:
         super().__init__()
         self.body, self.tokenizer, self.settings, self.head, self.folder = body, tokenizer, settings, head, folder
         self.rem: RemSettings | None = None
@@ -42,7 +60,11 @@ class Encoder(nn.Module):
         """Return the fingerprint of each side: the weights (a REM's too) as they were loaded, the settings as they are."""
         found = fingerprints(self.folder, self.settings)
         if self.rem_fingerprint:
-            found |= {side: digest([found[side], self.rem_fingerprint]) for side in SIDES if side not in self.settings.inherited}
+            found |= {
+                side: digest([found[side], self.rem_fingerprint])
+                for side in SIDES
+                if side not in self.settings.inherited
+            }
         return found
 
     def forward(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:  # [B, T], [B, T] -> [B, D]
@@ -66,8 +88,13 @@ def _quietly() -> None:
     warnings.filterwarnings("ignore", module="transformers")
 
 
-def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool = False, dropout: float | None = None,
-                 rem: str | None = None) -> Encoder | EncoderPair:
+def load_encoder(
+    name: str,
+    pooling: str | None = None,
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+    rem: str | None = None,
+) -> Encoder | EncoderPair:
     """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own.
 
     With the folder of a `rem` the encoder carries that relevance module, not yet folded in.
@@ -75,7 +102,9 @@ def load_encoder(name: str, pooling: str | None = None, trust_remote_code: bool 
     folder = resolve(name)
     if is_pair(folder):
         if rem:
-            raise UserError(f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document")
+            raise UserError(
+                f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document"
+            )
         query, document = (load_encoder(str(folder / side), pooling, trust_remote_code, dropout) for side in SIDES)
         return EncoderPair(query, document, folder).eval()
     settings = read_settings(folder, pooling)
@@ -91,14 +120,26 @@ def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | No
     from transformers import AutoModel, AutoModelForTextEncoding
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # a pooler that the checkpoint lacks is drawn: nothing reads it, but it is saved and fingerprinted
-        body, tokenizer, missing = load_weights(folder, lambda config: AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel, trust_remote_code, dropout)
+        torch.manual_seed(
+            0
+        )  # a pooler that the checkpoint lacks is drawn: nothing reads it, but it is saved and fingerprinted
+        body, tokenizer, missing = load_weights(
+            folder,
+            lambda config: AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel,
+            trust_remote_code,
+            dropout,
+        )
     refuse_missing([name for name in missing if "pooler" not in name], body, folder)
     return body, tokenizer
 
 
-def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote_code: bool = False, dropout: float | None = None,
-                 **changes: object) -> tuple[nn.Module, object, list[str]]:
+def load_weights(
+    folder: Path,
+    loader_of: Callable[[object], type],
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+    **changes: object,
+) -> tuple[nn.Module, object, list[str]]:
     """Load a Hugging Face model by the class that `loader_of` chooses for its configuration, with `changes` to that, and its tokenizer.
 
     Returns besides the names of the tensors that the weights lack, which begin at random. Safetensors alone are read.
@@ -108,14 +149,22 @@ def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote
 
     _quietly()
     if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to safetensors first")
+        raise UserError(
+            f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to safetensors first"
+        )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
         own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
-        model, loading = loader_of(config).from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True,
-                                                           trust_remote_code=trust_remote_code, output_loading_info=True)
+        model, loading = loader_of(config).from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
@@ -123,7 +172,9 @@ def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote
     model.own_dropout = own_dropout
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise UserError(f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json")
+            raise UserError(
+                f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json"
+            )
         tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
     return model, tokenizer, sorted(loading["missing_keys"])
 
@@ -131,12 +182,18 @@ def load_weights(folder: Path, loader_of: Callable[[object], type], trust_remote
 def refuse_missing(missing: list[str], model: nn.Module, folder: Path) -> None:
     """Refuse weights that lack tensors which may not begin at random."""
     if missing:
-        raise UserError(f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: {missing[0]}); it is not this body's checkpoint")
+        raise UserError(
+            f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: {missing[0]}); it is not this body's checkpoint"
+        )
 
 
 def _set_dropout(config: object, dropout: float, folder: Path) -> dict[str, float]:
     """Set every dropout of a configuration that is a number (the names differ between families); return what they were."""
-    own = {name: value for name, value in config.to_dict().items() if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)}
+    own = {
+        name: value
+        for name, value in config.to_dict().items()
+        if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)
+    }
     if not own:
         raise UserError(f"--dropout: {folder} has no dropout in its configuration; leave the flag out")
     _set_all(config, dict.fromkeys(own, dropout))
@@ -164,18 +221,29 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
     """
     if isinstance(encoder, EncoderPair):
         return _save_pair(encoder, folder)
-    assert not has_lora(encoder) and not (encoder.rem and encoder.rem.adapter_size), "merge_lora or fold_rem comes first"
+    assert not has_lora(encoder) and not (encoder.rem and encoder.rem.adapter_size), (
+        "merge_lora or fold_rem comes first"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     settings = encoder.settings
     save_weights(encoder.body, folder)
     as_new(encoder.tokenizer).save_pretrained(folder)
-    _write(folder / "1_Pooling" / "config.json", {
-        "word_embedding_dimension": encoder.body.config.hidden_size, "include_prompt": settings.include_prompt,
-        **{key: ours in settings.pooling for ours, (key, _) in POOLINGS.items()},
-    })
+    _write(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": encoder.body.config.hidden_size,
+            "include_prompt": settings.include_prompt,
+            **{key: ours in settings.pooling for ours, (key, _) in POOLINGS.items()},
+        },
+    )
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *save_head(encoder.head, settings, folder)]
-    _write(folder / "modules.json", [{"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-                                     for index, (path, kind) in enumerate(modules)])
+    _write(
+        folder / "modules.json",
+        [
+            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for index, (path, kind) in enumerate(modules)
+        ],
+    )
     _save_settings(settings, folder)
     return fingerprints(folder, read_settings(folder))
 
@@ -194,7 +262,10 @@ def _save_settings(settings: EncoderSettings, folder: Path) -> None:
     longest = max(settings.max_tokens(side) for side in SIDES if side not in settings.inherited)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
     prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
-    _write(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": settings.similarity_word})
+    _write(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": settings.similarity_word},
+    )
     _write(folder / OURS, ours_as_json(settings))
 
 

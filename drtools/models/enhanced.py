@@ -29,7 +29,9 @@ class EnhancedModel(MaskedModel):
 
         super().__init__(encoder, head)
         if not isinstance(self.body, BertModel | RobertaModel | XLMRobertaModel):
-            raise UserError(f"{encoder.folder}: found a {self.body.config.model_type} body, expected the layers of BERT or RoBERTa, which the decoder is made of; say --objective mlm")
+            raise UserError(
+                f"{encoder.folder}: found a {self.body.config.model_type} body, expected the layers of BERT or RoBERTa, which the decoder is made of; say --objective mlm"
+            )
         kind = type(self.body.encoder.layer[0])
         self.decoder = nn.ModuleList(kind(self.body.config) for _ in range(layers))
         draw = torch.Generator().manual_seed(seed)
@@ -39,7 +41,15 @@ class EnhancedModel(MaskedModel):
                     module.weight.normal_(0, DEVIATION, generator=draw)
                     module.bias.zero_()
 
-    def forward(self, token_ids: Tensor, mask: Tensor, labels: Tensor, body_learns: bool, decoder_ids: Tensor, decoder_labels: Tensor) -> Tensor:  # [B, T] each -> [B, 4]
+    def forward(
+        self,
+        token_ids: Tensor,
+        mask: Tensor,
+        labels: Tensor,
+        body_learns: bool,
+        decoder_ids: Tensor,
+        decoder_labels: Tensor,
+    ) -> Tensor:  # [B, T] each -> [B, 4]
         """Predict what is asked of the encoder, and what is asked of the decoder."""
         from transformers.masking_utils import create_bidirectional_mask
 
@@ -51,4 +61,6 @@ class EnhancedModel(MaskedModel):
         seen = create_bidirectional_mask(config=self.body.config, inputs_embeds=hidden, attention_mask=plain)
         for layer in self.decoder:
             hidden = layer(hidden, seen)
-        return torch.cat([self.predicted(states, labels, body_learns), self.predicted(hidden, decoder_labels, body_learns)], dim=1)
+        return torch.cat(
+            [self.predicted(states, labels, body_learns), self.predicted(hidden, decoder_labels, body_learns)], dim=1
+        )

@@ -48,8 +48,14 @@ def expected_demand(frequencies: np.ndarray, counts: csr_matrix | None = None) -
     return Demand((rule + np.asarray(each.sum(axis=0)).ravel()) / 3, counts * np.sqrt(terms / counts.sum() / 3))
 
 
-def fit_rows(weights: csr_matrix, idf: np.ndarray, demand: Demand, dimension: int, seed: int,
-             on_pass: Callable[[int], None] = lambda count: None) -> tuple[np.ndarray, np.ndarray]:  # [N, T], [T] -> float32 [T, K] twice
+def fit_rows(
+    weights: csr_matrix,
+    idf: np.ndarray,
+    demand: Demand,
+    dimension: int,
+    seed: int,
+    on_pass: Callable[[int], None] = lambda count: None,
+) -> tuple[np.ndarray, np.ndarray]:  # [N, T], [T] -> float32 [T, K] twice
     """Return the rows of terms in queries and in documents, for weights of which each side has the square root of idf.
 
     Documents' vectors have a mean square length of 1. Where K is over N, what is over stays 0: N dimensions hold all.
@@ -63,7 +69,9 @@ def fit_rows(weights: csr_matrix, idf: np.ndarray, demand: Demand, dimension: in
     for _ in range(PASSES):
         held = columns @ torch.linalg.qr(torch.from_numpy(basis))[0].numpy()  # [T, K]
         wanted = alone * held
-        for first in range(0, 0 if joint is None else joint.shape[0], QUERIES_AT_ONCE):  # [Q, K] of all queries at once would not fit
+        for first in range(
+            0, 0 if joint is None else joint.shape[0], QUERIES_AT_ONCE
+        ):  # [Q, K] of all queries at once would not fit
             some = joint[first : first + QUERIES_AT_ONCE]
             wanted += some.T @ (some @ held)
         basis = weights @ wanted
@@ -74,8 +82,10 @@ def fit_rows(weights: csr_matrix, idf: np.ndarray, demand: Demand, dimension: in
     share_held = np.maximum((query_rows**2).sum(axis=1) / energy, LEAST_SHARE)
     scale, root = np.sqrt(documents / rank), np.sqrt(idf)
     padding = ((0, 0), (0, dimension - document_rows.shape[1]))
-    return (np.pad(query_rows * (root / share_held / scale)[:, None], padding).astype(np.float32),
-            np.pad(document_rows * (scale / root)[:, None], padding).astype(np.float32))
+    return (
+        np.pad(query_rows * (root / share_held / scale)[:, None], padding).astype(np.float32),
+        np.pad(document_rows * (scale / root)[:, None], padding).astype(np.float32),
+    )
 
 
 def _whitening(vectors: torch.Tensor) -> torch.Tensor:  # [N, K] -> float32 [K, R]

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from drtools.models.settings import EncoderSettings
 
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
-MODULES = {"dense": "Dense", "layer-norm": "LayerNorm", "normalize": "Normalize"}  # our word: sentence-transformers' module
+MODULES = {
+    "dense": "Dense",
+    "layer-norm": "LayerNorm",
+    "normalize": "Normalize",
+}  # our word: sentence-transformers' module
 LEAST_ROWS = 16  # fewer float32 rows, 1 to 3 or on some processors to 15, are multiplied by another kernel, whose sums differ in their last bits
 DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
 
@@ -49,7 +53,9 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
             inner = [layer]
         else:
             if description["activation"] not in ACTIVATIONS:
-                raise UserError(f"{folder}: a head with the activation {description['activation']!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
+                raise UserError(
+                    f"{folder}: a head with the activation {description['activation']!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
+                )
             layer = nn.Linear(description["in"], description["out"], bias=description["bias"])
             inner = [layer, ACTIVATIONS[description["activation"]]()]
         if state is not None:
@@ -60,7 +66,9 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
 
 def _layer_state(folder: Path) -> dict[str, Tensor]:
     if not (folder / "model.safetensors").exists():
-        raise UserError(f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first")
+        raise UserError(
+            f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first"
+        )
     return read_tensors(folder / "model.safetensors")
 
 
@@ -115,11 +123,18 @@ def _save_layer(folder: Path, description: dict, layers: list[nn.Module]) -> Non
         return
     layer = layers.pop(0)
     prefix = "norm" if description["kind"] == "layer-norm" else "linear"
-    save_file({f"{prefix}.{name}": value.contiguous() for name, value in layer.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {f"{prefix}.{name}": value.contiguous() for name, value in layer.state_dict().items()},
+        folder / "model.safetensors",
+    )
     if description["kind"] == "layer-norm":
         config = {"dimension": description["dimension"]}
     else:
         where = "torch.nn.modules.linear" if description["activation"] == "Identity" else "torch.nn.modules.activation"
-        config = {"in_features": description["in"], "out_features": description["out"], "bias": description["bias"],
-                  "activation_function": f"{where}.{description['activation']}"}
+        config = {
+            "in_features": description["in"],
+            "out_features": description["out"],
+            "bias": description["bias"],
+            "activation_function": f"{where}.{description['activation']}",
+        }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -65,14 +65,24 @@ class LexicalEncoder(nn.Module):
     the rows of this side [R, D].
     """
 
-    def __init__(self, side: str, settings: LexicalSettings, statistics: dict[str, Tensor], tokenizer: Callable, known: dict[str, int], folder: Path) -> None:
+    def __init__(
+        self,
+        side: str,
+        settings: LexicalSettings,
+        statistics: dict[str, Tensor],
+        tokenizer: Callable,
+        known: dict[str, int],
+        folder: Path,
+    ) -> None:
         super().__init__()
         self.side, self.terms, self.tokenizer, self.known, self.folder = side, settings, tokenizer, known, folder
         self.settings = EncoderSettings(pooling=(), max_query_tokens=NO_LIMIT, max_document_tokens=NO_LIMIT)
         self.dimension = settings.dimension
         self.keys, self.frequencies = (statistics[name].numpy() for name in ("keys", "frequencies"))
         self.register_buffer("row_keys", statistics.get("row_keys", torch.empty(0, dtype=torch.int64)))
-        self.register_buffer("rows", statistics.get(f"{side}_rows", torch.empty(0, self.dimension, dtype=torch.float16)))
+        self.register_buffer(
+            "rows", statistics.get(f"{side}_rows", torch.empty(0, self.dimension, dtype=torch.float16))
+        )
 
     def of(self, side: str) -> LexicalEncoder:
         """Return itself, for its own side."""
@@ -83,7 +93,9 @@ class LexicalEncoder(nn.Module):
         """Return the fingerprint of each side."""
         return lexical_fingerprints(self.folder)
 
-    def weights(self, keys: np.ndarray, counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:  # [P] thrice -> float32 [P]
+    def weights(
+        self, keys: np.ndarray, counts: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:  # [P] thrice -> float32 [P]
         """Return BM25's weights of terms that stand `counts` times in texts of so many terms; each side has the square root of idf."""
         shared = np.sqrt(inverse_document_frequency(self._frequencies_of(keys), self.terms.documents))
         if self.side == "query":
@@ -122,7 +134,9 @@ def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], k
     try:
         statistics = read_tensors(folder / FILE, lambda name: not name.endswith("_rows") or name.startswith(side))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical") from None
+        raise UserError(
+            f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical"
+        ) from None
     return LexicalEncoder(side, settings, statistics, analyzer(settings.language), known, folder).eval()
 
 
@@ -132,7 +146,9 @@ def read_lexical_settings(folder: Path) -> LexicalSettings:
     kept = manifest.read_json(folder / OURS)
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
     if kept.keys() - {"kind"} != names:
-        raise UserError(f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the encoder again")
+        raise UserError(
+            f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the encoder again"
+        )
     return LexicalSettings(**{name: kept[name] for name in names})
 
 
@@ -142,7 +158,9 @@ def save_lexical(folder: Path, settings: LexicalSettings, statistics: dict[str, 
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(array) for name, array in statistics.items()}, folder / FILE)
-    (folder / OURS).write_text(json.dumps({"kind": "lexical", **dataclasses.asdict(settings)}, indent=2) + "\n", encoding="utf-8")
+    (folder / OURS).write_text(
+        json.dumps({"kind": "lexical", **dataclasses.asdict(settings)}, indent=2) + "\n", encoding="utf-8"
+    )
     return lexical_fingerprints(folder)
 
 

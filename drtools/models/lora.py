@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
 
-def add_lora(encoder: Encoder, rank: int, alpha: float | None = None, seed: int = 42, targets: str = "all-linear") -> None:
+def add_lora(
+    encoder: Encoder, rank: int, alpha: float | None = None, seed: int = 42, targets: str = "all-linear"
+) -> None:
     """Put W + (alpha / rank) B A in place of linear layers W of the body (`targets`: an expression that names match), B zero and A random by `seed`; freeze the body.
 
     Without `alpha` the scale alpha / rank is 1. The head stays trained; there is no dropout on the way through A.
@@ -24,8 +26,14 @@ def add_lora(encoder: Encoder, rank: int, alpha: float | None = None, seed: int 
     assert not has_lora(encoder)
     # the pooler's output is read by nothing, so that it would get no gradient
     unread = r"pooler\..*" if any(name.startswith("pooler.") for name, _ in encoder.body.named_modules()) else None
-    config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, lora_dropout=0.0, bias="none",
-                        target_modules=targets, exclude_modules=unread)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank if alpha is None else alpha,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=targets,
+        exclude_modules=unread,
+    )
     encoder.body.requires_grad_(False)
     training = encoder.body.training
     with torch.random.fork_rng(devices=[]):
@@ -33,7 +41,9 @@ def add_lora(encoder: Encoder, rank: int, alpha: float | None = None, seed: int 
         try:
             inject_adapter_in_model(config, encoder.body)
         except ValueError as error:
-            raise UserError(f"{encoder.folder}: LoRA does not fit its body ({' '.join(str(error).split())[:200]}); train all its weights") from None
+            raise UserError(
+                f"{encoder.folder}: LoRA does not fit its body ({' '.join(str(error).split())[:200]}); train all its weights"
+            ) from None
     encoder.body.train(training)
 
 

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 IGNORED = -100  # the label of a token that is not to be predicted
 # where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name of the activation
 STYLES = (
-    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", ("cls.predictions.bias", "cls.predictions.decoder.bias"), "cls.predictions.decoder.weight", "hidden_act"),
+    (
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+        "cls.predictions.decoder.weight",
+        "hidden_act",
+    ),
     ("lm_head.dense", "lm_head.layer_norm", ("lm_head.bias", "lm_head.decoder.bias"), "lm_head.decoder.weight", None),
     ("vocab_transform", "vocab_layer_norm", ("vocab_projector.bias",), "vocab_projector.weight", "activation"),
     ("head.dense", "head.norm", ("decoder.bias",), "decoder.weight", "classifier_activation"),
@@ -33,7 +39,9 @@ STYLES = (
 class MaskedHead(nn.Module):
     """States -> logits over the vocabulary: dense, activation, LayerNorm, and a decoder tied to the embeddings or its own (`decoder`)."""
 
-    def __init__(self, dense: nn.Linear, activation: str, norm: nn.LayerNorm, bias: Tensor, decoder: Tensor | None = None) -> None:
+    def __init__(
+        self, dense: nn.Linear, activation: str, norm: nn.LayerNorm, bias: Tensor, decoder: Tensor | None = None
+    ) -> None:
         from transformers.activations import ACT2FN
 
         super().__init__()
@@ -43,7 +51,11 @@ class MaskedHead(nn.Module):
 
     def forward(self, states: Tensor, embeddings: Tensor) -> Tensor:  # [M, D], [V, E] -> [M, V]
         """Return logits of states."""
-        return nn.functional.linear(self.norm(self.activate(self.dense(states))), embeddings if self.decoder is None else self.decoder, self.bias)
+        return nn.functional.linear(
+            self.norm(self.activate(self.dense(states))),
+            embeddings if self.decoder is None else self.decoder,
+            self.bias,
+        )
 
     @torch.no_grad()
     def begin_with(self, shares: np.ndarray) -> None:  # [V]
@@ -68,7 +80,9 @@ class MaskedModel(nn.Module):
         """Return itself: there is one side, `text`."""
         return self
 
-    def forward(self, token_ids: Tensor, mask: Tensor, labels: Tensor, body_learns: bool = True) -> Tensor:  # [B, T] thrice -> [B, 2]
+    def forward(
+        self, token_ids: Tensor, mask: Tensor, labels: Tensor, body_learns: bool = True
+    ) -> Tensor:  # [B, T] thrice -> [B, 2]
         """Predict what stands where `labels` are not IGNORED; only those tokens meet the vocabulary's matrix."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and body_learns):
             states = self.body(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
@@ -78,7 +92,9 @@ class MaskedModel(nn.Module):
         """Return what the head's predictions from states cost."""
         embeddings = self.body.get_input_embeddings().weight
         wanted = labels != IGNORED
-        losses = token_losses(self.head(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted])
+        losses = token_losses(
+            self.head(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted]
+        )
         sums = losses.new_zeros(len(labels)).index_add(0, wanted.nonzero()[:, 0], losses)
         return torch.stack([sums, wanted.sum(dim=1).float()], dim=1)
 
@@ -104,10 +120,14 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
 
     try:
         activation = manifest.read_json(folder / "config.json")["activation"]
-        return _made_of(encoder, _tensors([folder / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), activation)
+        return _made_of(
+            encoder, _tensors([folder / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), activation
+        )
     except (OSError, SafetensorError, KeyError, RuntimeError, StopIteration) as error:
-        raise UserError(f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
-                        "the files were damaged, adapt again, or remove the folder for a new head") from None
+        raise UserError(
+            f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            "the files were damaged, adapt again, or remove the folder for a new head"
+        ) from None
 
 
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
@@ -115,8 +135,10 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
     prefixes = ("dense", "norm", "bias", "decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
     found = {}
     for file in files:
-        found |= {name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.float()
-                  for name, tensor in read_tensors(file, lambda name: name.startswith(prefixes)).items()}
+        found |= {
+            name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.float()
+            for name, tensor in read_tensors(file, lambda name: name.startswith(prefixes)).items()
+        }
     return found
 
 
@@ -126,8 +148,10 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activat
     embeddings = encoder.body.get_input_embeddings().weight
     weight = tensors[f"{dense_name}.weight"]
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
-        raise UserError(f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
-                        f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together")
+        raise UserError(
+            f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
+            f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
+        )
     dense = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{dense_name}.bias" in tensors)
     norm = nn.LayerNorm(weight.shape[0], eps=_epsilon(encoder), bias=f"{norm_name}.bias" in tensors)
     for name, layer in ((dense_name, dense), (norm_name, norm)):
@@ -137,7 +161,9 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activat
 
 def _epsilon(encoder: Encoder) -> float:
     config = encoder.body.config.to_dict()
-    return next((config[name] for name in ("layer_norm_eps", "norm_eps") if name in config), 1e-12)  # 1e-12: DistilBERT's, which names none
+    return next(
+        (config[name] for name in ("layer_norm_eps", "norm_eps") if name in config), 1e-12
+    )  # 1e-12: DistilBERT's, which names none
 
 
 def new_head(encoder: Encoder, seed: int) -> MaskedHead:
@@ -155,5 +181,10 @@ def save_head(head: MaskedHead, folder: Path) -> None:
     from safetensors.torch import save_file
 
     (folder / MASKED_HEAD).mkdir(exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / MASKED_HEAD / "model.safetensors")
-    (folder / MASKED_HEAD / "config.json").write_text(json.dumps({"activation": head.activation}) + "\n", encoding="utf-8")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()},
+        folder / MASKED_HEAD / "model.safetensors",
+    )
+    (folder / MASKED_HEAD / "config.json").write_text(
+        json.dumps({"activation": head.activation}) + "\n", encoding="utf-8"
+    )

@@ -22,7 +22,9 @@ class EncoderPair(nn.Module):
     def __init__(self, query: Encoder, document: Encoder, folder: Path | None = None) -> None:
         super().__init__()
         if query.dimension != document.dimension:
-            raise UserError(f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; pair encoders of one dimension")
+            raise UserError(
+                f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; pair encoders of one dimension"
+            )
         self.query, self.document, self.folder = query, document, folder
 
     @property
@@ -56,10 +58,19 @@ def router_files(pair: EncoderPair, folder: Path) -> dict[str, object]:
     """Return what sentence-transformers reads of a pair's own folder, by file name: a Router over both subfolders."""
     modules = {side: json.loads((folder / side / "modules.json").read_bytes()) for side in SIDES}
     structure = {side: [f"{side}/{module['path']}".rstrip("/") for module in modules[side]] for side in SIDES}
-    types = {path: module["type"] for side in SIDES for path, module in zip(structure[side], modules[side], strict=True)}
+    types = {
+        path: module["type"] for side in SIDES for path, module in zip(structure[side], modules[side], strict=True)
+    }
     return {
         "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}],
-        "router_config.json": {"types": types, "structure": structure, "parameters": {"default_route": "document", "allow_empty_key": True}},
-        "config_sentence_transformers.json": {"prompts": {side: pair.of(side).settings.prompt(side) for side in SIDES}, "default_prompt_name": None,
-                                              "similarity_fn_name": pair.document.settings.similarity_word},
+        "router_config.json": {
+            "types": types,
+            "structure": structure,
+            "parameters": {"default_route": "document", "allow_empty_key": True},
+        },
+        "config_sentence_transformers.json": {
+            "prompts": {side: pair.of(side).settings.prompt(side) for side in SIDES},
+            "default_prompt_name": None,
+            "similarity_fn_name": pair.document.settings.similarity_word,
+        },
     }

@@ -43,7 +43,14 @@ def maximum(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B,
     return states.masked_fill(~mask.bool().unsqueeze(-1), float("-inf")).amax(dim=1)
 
 
-POOLING = {"cls": cls, "max": maximum, "mean": mean, "mean-sqrt": mean_sqrt, "weighted-mean": weighted_mean, "last": last}
+POOLING = {
+    "cls": cls,
+    "max": maximum,
+    "mean": mean,
+    "mean-sqrt": mean_sqrt,
+    "weighted-mean": weighted_mean,
+    "last": last,
+}
 
 
 def pool(states: Tensor, mask: Tensor, modes: tuple[str, ...]) -> Tensor:  # [B, T, D], [B, T] -> [B, len(modes) * D]

@@ -33,8 +33,13 @@ GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
 FITTING = {  # what must be the same of two bodies, in words
-    "type": "a body of type {}", "layers": "{} layers", "dimension": "{} dimensions", "tokenizer": "the tokenizer {}", "pooling": "{} pooling",
-    "head": "{} head", "case": "texts in {} case",
+    "type": "a body of type {}",
+    "layers": "{} layers",
+    "dimension": "{} dimensions",
+    "tokenizer": "the tokenizer {}",
+    "pooling": "{} pooling",
+    "head": "{} head",
+    "case": "texts in {} case",
 }
 
 
@@ -66,10 +71,33 @@ class Family(NamedTuple):
     activation: str = ""
 
 
-BERT = Family("encoder.layer", "attention.self.query", "attention.self.value", "output", True, "intermediate.dense", "output.dense", "intermediate_size", "hidden_act")
+BERT = Family(
+    "encoder.layer",
+    "attention.self.query",
+    "attention.self.value",
+    "output",
+    True,
+    "intermediate.dense",
+    "output.dense",
+    "intermediate_size",
+    "hidden_act",
+)
 FAMILIES = {  # by the configuration's model_type
-    "bert": BERT, "roberta": BERT, "xlm-roberta": BERT, "camembert": BERT,
-    "distilbert": Family("transformer.layer", "attention.q_lin", "attention.v_lin", "ffn", False, "ffn.lin1", "ffn.lin2", "hidden_dim", "activation"),
+    "bert": BERT,
+    "roberta": BERT,
+    "xlm-roberta": BERT,
+    "camembert": BERT,
+    "distilbert": Family(
+        "transformer.layer",
+        "attention.q_lin",
+        "attention.v_lin",
+        "ffn",
+        False,
+        "ffn.lin1",
+        "ffn.lin2",
+        "hidden_dim",
+        "activation",
+    ),
     "modernbert": Family("layers", "attn.Wqkv.query", "attn.Wqkv.value", "mlp", False),
 }
 
@@ -104,7 +132,10 @@ class SplitProjection(nn.Module):
     def fused(self) -> nn.Linear:
         """Return the one projection again."""
         parts = (self.query, self.key, self.value)
-        return _linear(torch.cat([part.weight.data for part in parts]), None if self.query.bias is None else torch.cat([part.bias.data for part in parts]))
+        return _linear(
+            torch.cat([part.weight.data for part in parts]),
+            None if self.query.bias is None else torch.cat([part.bias.data for part in parts]),
+        )
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -119,9 +150,15 @@ def _family(encoder: Encoder) -> Family:
     """Return where the parts of an encoder's body are; UserError with the names of its layers for one that is not known."""
     kind = encoder.body.config.model_type
     if kind not in FAMILIES:
-        names = [name for name, module in encoder.body.named_modules() if isinstance(module, nn.Linear) and ".0." in f".{name}."]
-        raise UserError(f"{encoder.folder}: a REM does not know where to go in a body of type {kind}, whose first layer has {', '.join(names) or 'no linear layers'}; "
-                        f"known are {', '.join(FAMILIES)}")
+        names = [
+            name
+            for name, module in encoder.body.named_modules()
+            if isinstance(module, nn.Linear) and ".0." in f".{name}."
+        ]
+        raise UserError(
+            f"{encoder.folder}: a REM does not know where to go in a body of type {kind}, whose first layer has {', '.join(names) or 'no linear layers'}; "
+            f"known are {', '.join(FAMILIES)}"
+        )
     return FAMILIES[kind]
 
 
@@ -136,26 +173,43 @@ def add_rem(encoder: Encoder, settings: RemSettings, seed: int) -> None:
         if family.query.startswith("attn.Wqkv."):
             for layer in _layers(encoder):
                 layer.attn.Wqkv = SplitProjection(layer.attn.Wqkv)
-        add_lora(encoder, settings.lora_rank, seed=seed, targets=rf"{re.escape(family.layers)}\.\d+\.({re.escape(family.query)}|{re.escape(family.value)})")
+        add_lora(
+            encoder,
+            settings.lora_rank,
+            seed=seed,
+            targets=rf"{re.escape(family.layers)}\.\d+\.({re.escape(family.query)}|{re.escape(family.value)})",
+        )
     if settings.adapter_size:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for layer in _layers(encoder):
-                _put_adapter(layer.get_submodule(family.block), family, ParallelAdapter(encoder.body.config.hidden_size, settings.adapter_size, settings.adapter_scale))
+                _put_adapter(
+                    layer.get_submodule(family.block),
+                    family,
+                    ParallelAdapter(encoder.body.config.hidden_size, settings.adapter_size, settings.adapter_scale),
+                )
     encoder.rem = settings
 
 
 def _put_adapter(block: nn.Module, family: Family, adapter: ParallelAdapter) -> None:
     block.adapter = adapter.to(next(block.parameters()).device).train(block.training)
     if family.residual_first:
-        block.adapter_hook = block.register_forward_pre_hook(lambda block, inputs: (inputs[0], inputs[1] + block.adapter(inputs[1])))
+        block.adapter_hook = block.register_forward_pre_hook(
+            lambda block, inputs: (inputs[0], inputs[1] + block.adapter(inputs[1]))
+        )
     else:
-        block.adapter_hook = block.register_forward_hook(lambda block, inputs, output: output + block.adapter(inputs[0]))
+        block.adapter_hook = block.register_forward_hook(
+            lambda block, inputs, output: output + block.adapter(inputs[0])
+        )
 
 
 def rem_parameters(encoder: Encoder) -> dict[str, nn.Parameter]:
     """Return the REM's parameters, named by the layers that they stand beside."""
-    return {name.replace(".default.", "."): parameter for name, parameter in encoder.body.named_parameters() if "lora_" in name or ".adapter." in name}
+    return {
+        name.replace(".default.", "."): parameter
+        for name, parameter in encoder.body.named_parameters()
+        if "lora_" in name or ".adapter." in name
+    }
 
 
 def train_parts(encoder: Encoder, part: str) -> None:
@@ -195,8 +249,10 @@ def _widens(encoder: Encoder) -> bool:
 def check_folds(encoder: Encoder) -> None:
     """Refuse an encoder whose REM cannot become part of a plain body, before work is spent on it."""
     if encoder.rem.adapter_size and not _widens(encoder):
-        raise UserError(f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} body, whose feed-forward block is gated or no gelu; "
-                        "use --body and --rem as they are, or train the REM with --adapter-size 0")
+        raise UserError(
+            f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} body, whose feed-forward block is gated or no gelu; "
+            "use --body and --rem as they are, or train the REM with --adapter-size 0"
+        )
 
 
 def _widen(layer: nn.Module, family: Family) -> None:
@@ -204,8 +260,13 @@ def _widen(layer: nn.Module, family: Family) -> None:
     block, inner, outer = (layer.get_submodule(name) for name in (family.block, family.inner, family.outer))
     adapter = block.adapter
     with torch.no_grad():
-        wider = _linear(torch.cat([inner.weight, STEEP * adapter.down.weight]), torch.cat([inner.bias, STEEP * adapter.down.bias]))
-        back = _linear(torch.cat([outer.weight, adapter.scale / STEEP * adapter.up.weight], dim=1), outer.bias + adapter.scale * adapter.up.bias)
+        wider = _linear(
+            torch.cat([inner.weight, STEEP * adapter.down.weight]), torch.cat([inner.bias, STEEP * adapter.down.bias])
+        )
+        back = _linear(
+            torch.cat([outer.weight, adapter.scale / STEEP * adapter.up.weight], dim=1),
+            outer.bias + adapter.scale * adapter.up.bias,
+        )
     for name, linear in ((family.inner, wider), (family.outer, back)):
         parent, _, last = name.rpartition(".")
         setattr(layer.get_submodule(parent), last, linear)
@@ -221,19 +282,35 @@ def tokenizer_fingerprint(tokenizer: object) -> str:
 def _fits(encoder: Encoder) -> dict[str, object]:
     """Return what must be the same of the body a REM was trained on and the one that it is put on."""
     config = encoder.body.config
-    return {"type": config.model_type, "layers": config.num_hidden_layers, "dimension": config.hidden_size,
-            "tokenizer": tokenizer_fingerprint(encoder.tokenizer), "pooling": "+".join([*encoder.settings.pooling, *["normalize"] * encoder.settings.normalized]),
-            "head": "+".join(f"{layer['kind']} of {layer['out']}" if "out" in layer else layer["kind"] for layer in encoder.settings.head) or "no",
-            "case": "lower" if encoder.settings.lower_case else "plain"}
+    return {
+        "type": config.model_type,
+        "layers": config.num_hidden_layers,
+        "dimension": config.hidden_size,
+        "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
+        "pooling": "+".join([*encoder.settings.pooling, *["normalize"] * encoder.settings.normalized]),
+        "head": "+".join(
+            f"{layer['kind']} of {layer['out']}" if "out" in layer else layer["kind"] for layer in encoder.settings.head
+        )
+        or "no",
+        "case": "lower" if encoder.settings.lower_case else "plain",
+    }
 
 
 def save_rem(encoder: Encoder, folder: Path) -> str:
     """Write the REM that an encoder carries, naming the body that it was trained on; return its fingerprint."""
     from safetensors.torch import save_file
 
-    save_file({name: parameter.detach().cpu().contiguous() for name, parameter in rem_parameters(encoder).items()}, folder / WEIGHTS)
+    save_file(
+        {name: parameter.detach().cpu().contiguous() for name, parameter in rem_parameters(encoder).items()},
+        folder / WEIGHTS,
+    )
     prompts = {name: getattr(encoder.settings, name) for name in PROMPTS}
-    record = {"kind": "rem", **dataclasses.asdict(encoder.rem), **prompts, "body": {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)}}
+    record = {
+        "kind": "rem",
+        **dataclasses.asdict(encoder.rem),
+        **prompts,
+        "body": {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)},
+    }
     (folder / OURS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return _fingerprint(folder)
 
@@ -248,32 +325,46 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM again") from None
+        raise UserError(
+            f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM again"
+        ) from None
 
 
 def load_rem(encoder: Encoder, folder: Path) -> None:
     """Put a REM on an encoder's body, with the prompts that it learnt behind; one of another family, depth, tokenizer, pooling or head is refused."""
     record = manifest.read_json(folder / OURS) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
-        raise UserError(f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`")
+        raise UserError(
+            f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`"
+        )
     sizes = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
     theirs, ours = record.get("body"), _fits(encoder)
     if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
-        raise UserError(f"{folder / OURS}: the REM's sizes or its body are not there; the file was damaged, train the REM again")
+        raise UserError(
+            f"{folder / OURS}: the REM's sizes or its body are not there; the file was damaged, train the REM again"
+        )
     for name, words in FITTING.items():
         if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
-            raise UserError(f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has {words.format(ours[name])}; "
-                            "put it on a body adapted from the one that it was trained on")
+            raise UserError(
+                f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has {words.format(ours[name])}; "
+                "put it on a body adapted from the one that it was trained on"
+            )
     for name in PROMPTS:
         setattr(encoder.settings, name, record.get(name, getattr(encoder.settings, name)))
     tensors = _tensors(folder)
     add_rem(encoder, RemSettings(*sizes), seed=0)
     parameters = rem_parameters(encoder)
-    if {name: tensor.shape for name, tensor in tensors.items()} != {name: parameter.shape for name, parameter in parameters.items()}:
-        raise UserError(f"{folder}: its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again")
+    if {name: tensor.shape for name, tensor in tensors.items()} != {
+        name: parameter.shape for name, parameter in parameters.items()
+    }:
+        raise UserError(
+            f"{folder}: its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     encoder.rem_fingerprint = _fingerprint(folder)
     if encoder.settings.folded_rem == encoder.rem_fingerprint:
-        raise UserError(f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say --model {encoder.folder} alone")
+        raise UserError(
+            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say --model {encoder.folder} alone"
+        )

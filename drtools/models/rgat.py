@@ -20,7 +20,9 @@ def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> b
     level = torch.tensor([0] + [1] * passages + [2] * (count - 1 - passages), device=spans.device)
     begins_in = (start.unsqueeze(1) >= start.unsqueeze(2)) & (start.unsqueeze(1) < end.unsqueeze(2))
     contains = begins_in & (level[None, :] == level[:, None] + 1)
-    follows = (level[None, :] == level[:, None]) & torch.ones(count, count, dtype=torch.bool, device=spans.device).triu(1).tril(1)
+    follows = (level[None, :] == level[:, None]) & torch.ones(count, count, dtype=torch.bool, device=spans.device).triu(
+        1
+    ).tril(1)
     both = torch.stack([contains, follows.expand_as(contains)], dim=1)
     both = both | both.transpose(2, 3)
     return both & (there.unsqueeze(1) & there.unsqueeze(2)).unsqueeze(1)
@@ -32,7 +34,11 @@ class Rgat(nn.Module):
     def __init__(self, dimension: int, layers: int = LAYERS, seed: int = 42) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(seed)
-        shapes = {"weights": (layers, len(RELATIONS), dimension, dimension), "to_": (layers, len(RELATIONS), dimension), "from_": (layers, len(RELATIONS), dimension)}
+        shapes = {
+            "weights": (layers, len(RELATIONS), dimension, dimension),
+            "to_": (layers, len(RELATIONS), dimension),
+            "from_": (layers, len(RELATIONS), dimension),
+        }
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.randn(shape, generator=draw) * DEVIATION))
 
@@ -40,7 +46,9 @@ class Rgat(nn.Module):
         """Return the nodes' new states; a node without an edge keeps its own."""
         for weights, to, from_ in zip(self.weights, self.to_, self.from_, strict=True):
             projected = torch.einsum("bkd,rde->brke", nodes, weights)
-            scores = leaky_relu((projected * to[:, None]).sum(-1).unsqueeze(3) + (projected * from_[:, None]).sum(-1).unsqueeze(2), 0.2)
+            scores = leaky_relu(
+                (projected * to[:, None]).sum(-1).unsqueeze(3) + (projected * from_[:, None]).sum(-1).unsqueeze(2), 0.2
+            )
             nodes = nodes + torch.einsum("brkj,brje->bke", _softmax_over_all(scores, edges), projected)
         return nodes
 

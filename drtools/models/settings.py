@@ -14,7 +14,11 @@ from drtools.errors import UserError
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"
-NO_VECTORS = (MASKED_HEAD, "rem", "working")  # folders of weights that make no vectors: that head, a REM for other bodies, and a training's checkpoints while it writes its output
+NO_VECTORS = (
+    MASKED_HEAD,
+    "rem",
+    "working",
+)  # folders of weights that make no vectors: that head, a REM for other bodies, and a training's checkpoints while it writes its output
 SIDES = ("query", "document")
 LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -28,7 +32,16 @@ POOLINGS = {  # our word: (the file's key, the word of newer files)
 # as in transformers' own table of attributes: what families call the size of a token's state
 HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
 # positions of these families start after the padding index, so that many of them are never used
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "ibert", "longformer", "mpnet")
+OFFSET_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "mpnet",
+)
 
 
 @dataclass
@@ -49,7 +62,9 @@ class EncoderSettings:
     similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
     inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
     folded_rem: str | None = None  # the fingerprint of a REM that is in the weights already
-    pieces: dict[str, object] = field(default_factory=dict)  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
+    pieces: dict[str, object] = field(
+        default_factory=dict
+    )  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
 
     @property
     def normalized(self) -> bool:
@@ -119,7 +134,9 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     config = manifest.read_json(folder / "config.json")
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
-        raise UserError(f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models are not supported")
+        raise UserError(
+            f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models are not supported"
+        )
     return head_dimension(settings, sizes[0])
 
 
@@ -156,10 +173,18 @@ def _head_layer(kind: str, folder: Path, path: str) -> dict:
     if kind == "LayerNorm":
         return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
     if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise UserError(f"{folder / path}: a dense layer with a residual or another input is not supported; export the model without it")
+        raise UserError(
+            f"{folder / path}: a dense layer with a residual or another input is not supported; export the model without it"
+        )
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
-    return {"kind": "dense", "in": config["in_features"], "out": config["out_features"], "bias": config.get("bias", True),
-            "activation": activation, "path": path}
+    return {
+        "kind": "dense",
+        "in": config["in_features"],
+        "out": config["out_features"],
+        "bias": config.get("bias", True),
+        "activation": activation,
+        "path": path,
+    }
 
 
 def _modules(path: Path) -> list[dict]:
@@ -167,8 +192,12 @@ def _modules(path: Path) -> list[dict]:
         modules = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
-    if not isinstance(modules, list) or not all(isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules):
-        raise UserError(f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model again")
+    if not isinstance(modules, list) or not all(
+        isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
+    ):
+        raise UserError(
+            f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model again"
+        )
     return modules
 
 
@@ -178,7 +207,9 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Transformer":
             if module["path"]:
-                raise UserError(f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the folder itself are supported")
+                raise UserError(
+                    f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the folder itself are supported"
+                )
         elif kind == "Pooling":
             config = optional_json(folder / module["path"] / "config.json")
             settings.pooling = _poolings(config, folder / module["path"])
@@ -186,12 +217,16 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
         elif kind in ("Dense", "LayerNorm", "Normalize"):
             settings.head.append(_head_layer(kind, folder, module["path"]))
         elif kind != "Dropout":
-            raise UserError(f"{folder}: its modules.json names {module['type']}, which is not supported; supported are Transformer, Pooling, Dense, LayerNorm, Normalize")
+            raise UserError(
+                f"{folder}: its modules.json names {module['type']}, which is not supported; supported are Transformer, Pooling, Dense, LayerNorm, Normalize"
+            )
     config = optional_json(folder / "config_sentence_transformers.json")
     prompts = config.get("prompts") or {}
     usual = prompts.get(config.get("default_prompt_name") or "", "")
     settings.query_prompt = prompts.get("query") or usual
-    settings.document_prompt = next((prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), usual)
+    settings.document_prompt = next(
+        (prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), usual
+    )
     settings.similarity = config.get("similarity_fn_name")
     settings.lower_case = bool(optional_json(folder / "sentence_bert_config.json").get("do_lower_case"))
 
@@ -199,7 +234,9 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
     if is_lexical(folder):
-        raise UserError(f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools make-lexical")
+        raise UserError(
+            f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools make-lexical"
+        )
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
     settings = EncoderSettings(pooling=())
@@ -212,21 +249,33 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     ours = optional_json(folder / OURS)
     if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
         ours = {}
-    for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited", "folded_rem", "pieces"):
+    for name in (
+        "query_prompt",
+        "document_prompt",
+        "max_query_tokens",
+        "max_document_tokens",
+        "inherited",
+        "folded_rem",
+        "pieces",
+    ):
         if name in ours:
             setattr(settings, name, ours[name])
     if pooling is not None:
         *words, last = pooling.split("+")
         words += [] if last == "normalize" else [last]
         if not words or any(word not in POOLINGS for word in words):
-            raise UserError(f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length 1")
+            raise UserError(
+                f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length 1"
+            )
         settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
         if len(settings.pooling) < len(words):
             raise UserError(f"--pooling {pooling}: a kind stands twice; say each once")
         if last == "normalize" and not settings.normalized:
             settings.head.append({"kind": "normalize"})
     if not settings.pooling:
-        raise UserError(f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, mean, max or last")
+        raise UserError(
+            f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, mean, max or last"
+        )
     return settings
 
 
@@ -252,11 +301,19 @@ def check_side(settings: EncoderSettings, side: str, name: str) -> None:
     if side in settings.inherited:
         plural = {"query": "queries", "document": "documents"}
         other = SIDES[1 - SIDES.index(side)]
-        raise UserError(f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, or the pair of both")
+        raise UserError(
+            f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, or the pair of both"
+        )
 
 
 def ours_as_json(settings: EncoderSettings) -> dict:
     """Return what drtools.json holds."""
     kept = dataclasses.asdict(settings)
-    return {"kind": "encoder", **{name: kept[name] for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")},
-            **{name: kept[name] for name in ("folded_rem", "pieces") if kept[name]}}
+    return {
+        "kind": "encoder",
+        **{
+            name: kept[name]
+            for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")
+        },
+        **{name: kept[name] for name in ("folded_rem", "pieces") if kept[name]},
+    }

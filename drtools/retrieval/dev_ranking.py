@@ -24,21 +24,45 @@ if TYPE_CHECKING:
 class RankerDevFlags(QueryDevFlags):
     """The same, with what is ranked: the first documents of a run, or the positives and negatives of examples."""
 
-    dev_run: Annotated[str | None, Option(help="run that is ranked anew (BM25's, for instance), by --dev-qrels", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_depth: Annotated[int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)] = 100
-    dev_examples: Annotated[str | None, Option(help="examples whose documents are ranked, in place of --dev-run and --dev-qrels", rich_help_panel=PANEL), Role.INPUT] = None
-    dev_corpus: Annotated[str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT] = None
+    dev_run: Annotated[
+        str | None,
+        Option(help="run that is ranked anew (BM25's, for instance), by --dev-qrels", rich_help_panel=PANEL),
+        Role.INPUT,
+    ] = None
+    dev_depth: Annotated[
+        int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)
+    ] = 100
+    dev_examples: Annotated[
+        str | None,
+        Option(
+            help="examples whose documents are ranked, in place of --dev-run and --dev-qrels", rich_help_panel=PANEL
+        ),
+        Role.INPUT,
+    ] = None
+    dev_corpus: Annotated[
+        str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
+    ] = None
 
     def check(self) -> None:
         """Refuse flags that do not say together what is ranked and who judges it."""
         if self.dev_examples and (self.dev_run or self.dev_qrels):
-            raise UserError("--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say --dev-examples, or --dev-run and --dev-qrels")
+            raise UserError(
+                "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say --dev-examples, or --dev-run and --dev-qrels"
+            )
         if bool(self.dev_run) != bool(self.dev_qrels):
-            raise UserError("--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; say both, or --dev-examples")
+            raise UserError(
+                "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; say both, or --dev-examples"
+            )
 
 
-def dev_ranking(flags: RankerDevFlags, queries_path: str, store: Store, encoder: CrossEncoder, computing: Computing,
-                title_separator: str) -> Callable[[], dict[str, float]] | None:
+def dev_ranking(
+    flags: RankerDevFlags,
+    queries_path: str,
+    store: Store,
+    encoder: CrossEncoder,
+    computing: Computing,
+    title_separator: str,
+) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the ranker as it stands, or None if nothing to rank was named."""
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.store import open_store
@@ -55,7 +79,9 @@ def dev_ranking(flags: RankerDevFlags, queries_path: str, store: Store, encoder:
         measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
         qrels, candidates, texts = _of_examples(flags.dev_examples, flags.dev_queries or queries_path)
     if not any(candidates.values()):
-        raise UserError(f"{shown(flags.dev_run or flags.dev_examples)}: no document to rank for the dev queries; do the files belong together?")
+        raise UserError(
+            f"{shown(flags.dev_run or flags.dev_examples)}: no document to rank for the dev queries; do the files belong together?"
+        )
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     return _measure(candidates, texts, qrels, measures, store, encoder, computing, title_separator)
 
@@ -70,12 +96,16 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
     missing = [query_id for query_id in examples if query_id not in texts]
     console.notice(len(missing), f"{len(missing):,} dev examples have a query that {shown(queries)} lacks; left out")
     known = {query_id: example for query_id, example in examples.items() if query_id in texts}
-    return ({query_id: dict.fromkeys(example.positives, 1) for query_id, example in known.items()},
-            {query_id: [*example.positives, *example.negatives] for query_id, example in known.items()},
-            {query_id: texts[query_id] for query_id in known})
+    return (
+        {query_id: dict.fromkeys(example.positives, 1) for query_id, example in known.items()},
+        {query_id: [*example.positives, *example.negatives] for query_id, example in known.items()},
+        {query_id: texts[query_id] for query_id in known},
+    )
 
 
-def _measure(candidates, texts, qrels, measures, store, encoder, computing, title_separator) -> Callable[[], dict[str, float]]:
+def _measure(
+    candidates, texts, qrels, measures, store, encoder, computing, title_separator
+) -> Callable[[], dict[str, float]]:
     import numpy as np
 
     from drtools.batches.pair_tokens import tokenize_pairs
@@ -86,10 +116,23 @@ def _measure(candidates, texts, qrels, measures, store, encoder, computing, titl
 
     missing = set(store.missing(list({document for documents in candidates.values() for document in documents})))
     console.notice(len(missing), f"{len(missing):,} documents that are ranked on dev are not in the corpus; left out")
-    wanted = [(query_id, document) for query_id, documents in candidates.items() for document in documents if document not in missing]
+    wanted = [
+        (query_id, document)
+        for query_id, documents in candidates.items()
+        for document in documents
+        if document not in missing
+    ]
     found = ((query_id, store.get(document)) for query_id, document in wanted)
-    console.say(f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is")
-    tokens = tokenize_pairs(encoder, [(texts[query_id], document_text(document.title, document.text, title_separator)) for query_id, document in found])
+    console.say(
+        f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is"
+    )
+    tokens = tokenize_pairs(
+        encoder,
+        [
+            (texts[query_id], document_text(document.title, document.text, title_separator))
+            for query_id, document in found
+        ],
+    )
 
     def measure() -> dict[str, float]:
         logits = np.empty((len(wanted), 1), np.float32)

@@ -36,8 +36,21 @@ class Dropping:
         found = np.zeros(len(pairs))
         for number, scorer in enumerate(self.teacher.scorers):
             logits = np.empty((len(pairs), 1), np.float32)
-            tokens = tokenize_pairs(scorer.encoder, self.teacher.in_words_of(scorer, pairs), limits or [None] * len(pairs))
-            scorer.counts.update(computed=len(pairs), truncated=tokens.truncated, truncated_queries=tokens.truncated_queries, empty=tokens.empty)
-            encode_tokens(scorer.encoder, tokens, scorer.computing, logits, seed_of=lambda batch, number=number: int(generator(*self.key, number, batch).integers(2**62)))
+            tokens = tokenize_pairs(
+                scorer.encoder, self.teacher.in_words_of(scorer, pairs), limits or [None] * len(pairs)
+            )
+            scorer.counts.update(
+                computed=len(pairs),
+                truncated=tokens.truncated,
+                truncated_queries=tokens.truncated_queries,
+                empty=tokens.empty,
+            )
+            encode_tokens(
+                scorer.encoder,
+                tokens,
+                scorer.computing,
+                logits,
+                seed_of=lambda batch, number=number: int(generator(*self.key, number, batch).integers(2**62)),
+            )
             found += logits[:, 0]
         return (found / len(self.teacher.scorers)).astype(np.float32)

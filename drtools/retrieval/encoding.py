@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 # cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05 in twice as large ones, more of them padding
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
-CHUNK = {"cpu": 2048, "cuda": 16384, "mps": 16384}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
+CHUNK = {
+    "cpu": 2048,
+    "cuda": 16384,
+    "mps": 16384,
+}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
 # oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
 KEPT_SHAPES = "16"
 
@@ -69,11 +73,15 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, sever
     set_threads(flags.threads)
     device, *others = choose_devices(flags.device)
     if others and not several:
-        raise UserError(f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here")
+        raise UserError(
+            f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here"
+        )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "bf16" and slow:
-        console.say(f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here")
+        console.say(
+            f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here"
+        )
     return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
 
 
@@ -90,7 +98,12 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
         if computing.copies.devices:
             raise UserError(f"{name}: a lexical encoder computes on one device; say --device cpu, or one GPU")
         return _load_lexical(folder, flags, computing, side)
-    encoder = load_encoder(str(side_folder(folder, side) if side and not flags.rem else folder), flags.pooling, flags.trust_remote_code, rem=flags.rem)
+    encoder = load_encoder(
+        str(side_folder(folder, side) if side and not flags.rem else folder),
+        flags.pooling,
+        flags.trust_remote_code,
+        rem=flags.rem,
+    )
     for needed in (side,) if side else SIDES:
         check_side(encoder.of(needed).settings, needed, name)
     apply_flags(encoder, flags)
@@ -104,17 +117,23 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
     """Refuse to give a lexical encoder other texts of documents than those that were counted for it."""
     if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
         made = encoder.terms.title_separator
-        raise UserError(f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say --title-separator {made!r}, or make the encoder again")
+        raise UserError(
+            f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say --title-separator {made!r}, or make the encoder again"
+        )
 
 
-def _load_lexical(folder: Path, flags: EncoderFlags, computing: Computing, side: str | None) -> LexicalEncoder | EncoderPair:
+def _load_lexical(
+    folder: Path, flags: EncoderFlags, computing: Computing, side: str | None
+) -> LexicalEncoder | EncoderPair:
     """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
     from drtools.batches.terms import TermKeys
     from drtools.retrieval.terms import Analyzer
 
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out")
+            raise UserError(
+                f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out"
+            )
     known = TermKeys()
     if side:
         return load_lexical(folder, side, Analyzer, known).to(computing.device)
@@ -130,7 +149,9 @@ def apply_flags(encoder: Encoder | EncoderPair, flags: EncoderFlags) -> None:
             if value is None:
                 continue
             if name.startswith("max") and longest and value > longest:
-                raise UserError(f"--{name.replace('_', '-')} {value}: this body has {longest} positions; say {longest} or less")
+                raise UserError(
+                    f"--{name.replace('_', '-')} {value}: this body has {longest} positions; say {longest} or less"
+                )
             setattr(half.settings, name, value)
 
 
@@ -145,11 +166,20 @@ def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
 
 def promises_bits(computing: Computing) -> bool:
     """Return whether `encode_tokens` with `one_length` makes a text's vector the same bits in any company."""
-    return computing.device == "cpu" and (computing.precision == "fp32" or not torch.cpu.get_capabilities().get("amx_bf16"))
+    return computing.device == "cpu" and (
+        computing.precision == "fp32" or not torch.cpu.get_capabilities().get("amx_bf16")
+    )
 
 
-def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: np.ndarray, on_batch: Callable[[np.ndarray, int], None] | None = None,
-                  one_length: bool = False, seed_of: Callable[[int], int] | None = None) -> None:
+def encode_tokens(
+    encoder: Encoder,
+    tokens: Tokens,
+    computing: Computing,
+    into: np.ndarray,
+    on_batch: Callable[[np.ndarray, int], None] | None = None,
+    one_length: bool = False,
+    seed_of: Callable[[int], int] | None = None,
+) -> None:
     """Encode tokenized texts into rows of `into` [N, D]; `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
 
     On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product, and
@@ -160,10 +190,15 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
     """
     lengths = tokens.lengths
     on_processor = computing.device == "cpu"
-    batches = list((batches_of_one_length if one_length and on_processor else batches_by_length)(lengths, computing.batch_tokens))
+    batches = list(
+        (batches_of_one_length if one_length and on_processor else batches_by_length)(lengths, computing.batch_tokens)
+    )
     threads = torch.get_num_threads()
     workers = [(encoder, computing)] * (threads if on_processor else 1)
-    workers += [(own, computing._replace(device=device)) for own, device in zip(computing.copies.of(encoder), computing.copies.devices, strict=True)]
+    workers += [
+        (own, computing._replace(device=device))
+        for own, device in zip(computing.copies.of(encoder), computing.copies.devices, strict=True)
+    ]
     free = SimpleQueue()
     for worker in workers:
         free.put(worker)
@@ -202,18 +237,30 @@ def encode_tokens(encoder: Encoder, tokens: Tokens, computing: Computing, into: 
 
 
 @torch.inference_mode()
-def _encode_batch(encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray, seed: int | None) -> None:
+def _encode_batch(
+    encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray, seed: int | None
+) -> None:
     missing = LEAST_ROWS - len(rows) * int(tokens.lengths[rows].max(initial=1))
     filled = np.resize(rows, len(rows) + max(0, missing))  # by the same texts again
-    inputs = [torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
-              for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)]
+    inputs = [
+        torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
+        for part in tokens.inputs(filled, encoder.tokenizer.pad_token_id)
+    ]
     if seed is not None and computing.device != "cpu":
         torch.manual_seed(seed)
-    current = torch.cuda.device(computing.device) if computing.device.startswith("cuda:") else nullcontext()  # which some kernels are launched on
-    with current, torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast), nullcontext() if seed is None else seeded(seed):
+    current = (
+        torch.cuda.device(computing.device) if computing.device.startswith("cuda:") else nullcontext()
+    )  # which some kernels are launched on
+    with (
+        current,
+        torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast),
+        nullcontext() if seed is None else seeded(seed),
+    ):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
-        raise UserError(f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32")
+        raise UserError(
+            f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32"
+        )
     into[rows] = vectors[: len(rows)]
 
 

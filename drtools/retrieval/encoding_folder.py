@@ -52,8 +52,17 @@ class FolderEncoding:
     `counts`: truncated and empty texts, tokens, and how many vectors were taken over.
     """
 
-    def __init__(self, encoder: Encoder, texts: DocumentTexts | QueryTexts, computing: Computing, dtype: str, chunk: int, work: Work,
-                 pieces: PieceEncoding | None = None, old: OldVectors | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        texts: DocumentTexts | QueryTexts,
+        computing: Computing,
+        dtype: str,
+        chunk: int,
+        work: Work,
+        pieces: PieceEncoding | None = None,
+        old: OldVectors | None = None,
+    ) -> None:
         self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
         self.chunk, self.work, self.pieces, self.old = chunk, work, pieces, old
         self.counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0})
@@ -65,8 +74,11 @@ class FolderEncoding:
     def run(self) -> dict[str, int]:
         """Encode what is left to do; return the counts."""
         starts = range(self.done, len(self.texts), self.chunk)
-        with console.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress, ThreadPoolExecutor(1) as ahead, \
-                open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file:
+        with (
+            console.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress,
+            ThreadPoolExecutor(1) as ahead,
+            open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file,
+        ):
             id_file.truncate(self.work.state.get("id_bytes", 0))
             id_file.seek(0, 2)
             prepared = ahead.submit(self._prepare, self.done)
@@ -78,7 +90,13 @@ class FolderEncoding:
                 id_file.write("".join(f"{text_id}\n" for text_id in part.ids).encode())
                 id_file.flush()
                 os.fsync(id_file.fileno())
-                self.work.save(done=start + len(part.ids), counts=self.counts, id_bytes=id_file.tell(), precision=self.computing.precision, pieces=self.pieces.writer.written if self.pieces else 0)
+                self.work.save(
+                    done=start + len(part.ids),
+                    counts=self.counts,
+                    id_bytes=id_file.tell(),
+                    precision=self.computing.precision,
+                    pieces=self.pieces.writer.written if self.pieces else 0,
+                )
         if self.pieces:
             self.pieces.writer.finish()
         return self.counts
@@ -114,18 +132,30 @@ class FolderEncoding:
             new = len(part.new)
             array[start + part.new] = made[:new]
             if self.old:
-                self.old.compare(part.rows[part.tried], made[new:], promises_bits(self.computing), pieces.take(np.arange(new, len(made))) if pieces else None)
+                self.old.compare(
+                    part.rows[part.tried],
+                    made[new:],
+                    promises_bits(self.computing),
+                    pieces.take(np.arange(new, len(made))) if pieces else None,
+                )
                 array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
                 progress.advance(int(taken.sum()) - len(part.tried))
             if pieces:
                 self.pieces.writer.add(self._in_order(part, pieces) if self.old else pieces)
         texts[start:stop] = part.texts
-        for count, value in {"truncated": part.texts["cut"], "empty": part.texts["empty"], "tokens": part.texts["tokens"], "taken": taken}.items():
+        for count, value in {
+            "truncated": part.texts["cut"],
+            "empty": part.texts["empty"],
+            "tokens": part.texts["tokens"],
+            "taken": taken,
+        }.items():
             self.counts[count] += int(value.sum())
         array.flush()
         texts.flush()
 
-    def _made(self, tokens: Tokens | PieceTokens, told: Callable[[np.ndarray, int], None]) -> tuple[np.ndarray, PieceVectors | None]:
+    def _made(
+        self, tokens: Tokens | PieceTokens, told: Callable[[np.ndarray, int], None]
+    ) -> tuple[np.ndarray, PieceVectors | None]:
         """Return the vectors of texts [N, D], and those of their pieces if they are wanted."""
         if self.pieces:
             return self.pieces.encode(tokens, self.computing, told)

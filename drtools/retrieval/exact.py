@@ -56,7 +56,9 @@ def search(
     k = min(depth, len(vectors))
     if len(queries) == 0:
         return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-    chunks = [torch.from_numpy(queries[start : start + CHUNK_QUERIES]) for start in range(0, len(queries), CHUNK_QUERIES)]
+    chunks = [
+        torch.from_numpy(queries[start : start + CHUNK_QUERIES]) for start in range(0, len(queries), CHUNK_QUERIES)
+    ]
     best = [Best.empty(len(chunk), k, device) for chunk in chunks]
     chunks = [filled_up(chunk.to(device)) for chunk in chunks]
     if block_rows is None:
@@ -207,26 +209,36 @@ def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
 
     assert queries.dtype == np.float32
     if queries.shape[1] != dimension:
-        raise UserError(f"the queries have {queries.shape[1]} dimensions and {what} {dimension}; encode both with one model")
+        raise UserError(
+            f"the queries have {queries.shape[1]} dimensions and {what} {dimension}; encode both with one model"
+        )
     finite = np.isfinite(queries).all(1)
     if not finite.all():
-        raise UserError(f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the queries again")
+        raise UserError(
+            f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the queries again"
+        )
 
 
 def refuse_empty(vectors: np.ndarray) -> None:
     """Refuse vectors without a row."""
     if len(vectors) == 0:
-        raise UserError(f"{name(vectors)}: found no row, expected at least one vector; encode a corpus that has documents")
+        raise UserError(
+            f"{name(vectors)}: found no row, expected at least one vector; encode a corpus that has documents"
+        )
 
 
 def refuse_not_finite(vectors: np.ndarray, finite: np.ndarray, rows: range | np.ndarray) -> None:
     """Refuse the first of some rows [C] of vectors that is not finite [C]."""
     if not finite.all():
-        raise UserError(f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; encode the documents again")
+        raise UserError(
+            f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; encode the documents again"
+        )
 
 
 def name(vectors: np.ndarray) -> str:
     """Name vectors by the file that they are mapped from."""
     import numpy as np
 
-    return f"the vectors in {vectors.filename}" if isinstance(vectors, np.memmap) and vectors.filename else "the vectors"
+    return (
+        f"the vectors in {vectors.filename}" if isinstance(vectors, np.memmap) and vectors.filename else "the vectors"
+    )

@@ -48,9 +48,19 @@ class Texts(NamedTuple):
 
 def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
     """List all of an example that is to be scored, list by list, each in its order."""
-    found = {document: texts.document(document) for document in (*example.positives, *example.negatives, *(part for item in example.dark or () for part in documents_of(item)))}
-    asked = [*(Asked("positive_scores", found[document]) for document in example.positives), *(Asked("negative_scores", found[document]) for document in example.negatives),
-             *_dark_asked(example, texts.queries.get(example.query_id, ""), found, teacher)]
+    found = {
+        document: texts.document(document)
+        for document in (
+            *example.positives,
+            *example.negatives,
+            *(part for item in example.dark or () for part in documents_of(item)),
+        )
+    }
+    asked = [
+        *(Asked("positive_scores", found[document]) for document in example.positives),
+        *(Asked("negative_scores", found[document]) for document in example.negatives),
+        *_dark_asked(example, texts.queries.get(example.query_id, ""), found, teacher),
+    ]
     return [*asked, *texts.cutter.asked(example, texts)] if texts.cutter else asked
 
 
@@ -58,7 +68,13 @@ def _dark_asked(example: Example, query: str, found: dict[str, str | None], teac
     special = teacher.special({item.kind for item in example.dark or ()}, query)
     for item in example.dark or ():
         lacks = any(found[document] is None for document in documents_of(item))
-        yield Asked("dark_scores", None) if lacks else Asked("dark_scores", *asked_text(item, example.query_id, found.get, special), is_cut(item, found.get, special))
+        yield (
+            Asked("dark_scores", None)
+            if lacks
+            else Asked(
+                "dark_scores", *asked_text(item, example.query_id, found.get, special), is_cut(item, found.get, special)
+            )
+        )
 
 
 def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
@@ -80,8 +96,11 @@ def drop_pieces(example: Example, scored_by: str) -> bool:
     return any(found)
 
 
-def example_windows(examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int) -> Iterator[Window]:
+def example_windows(
+    examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int
+) -> Iterator[Window]:
     """Yield whole examples, so many that their pairs fill a window: pairs, limits, and (example, what was asked of it)."""
+
     def each() -> Iterator[tuple[list, list, Any]]:
         for example in examples:
             query = texts.queries.get(example.query_id)
@@ -96,12 +115,17 @@ def example_windows(examples: Iterable[Example], texts: Texts, teacher: Teacher,
 
 def run_windows(run: dict[str, dict[str, float]], depth: int, texts: Texts, pairs_a_window: int) -> Iterator[Window]:
     """Yield whole queries of a run, so many that their pairs fill a window: pairs, limits, and (query id, documents with a text, documents without)."""
+
     def each() -> Iterator[tuple[list, list, Any]]:
         for query_id, hits in run.items():
             query = texts.queries.get(query_id)
             found = {document: texts.document(document) for document in list(hits)[:depth]} if query is not None else {}
             known = {document: text for document, text in found.items() if text is not None}
-            yield [(query, text) for text in known.values()], [None] * len(known), (query_id, list(known), len(found) - len(known))
+            yield (
+                [(query, text) for text in known.values()],
+                [None] * len(known),
+                (query_id, list(known), len(found) - len(known)),
+            )
 
     return _filled(each(), pairs_a_window)
 

@@ -78,8 +78,10 @@ def build(
     write(index, path)
     centroids = max((clustering.centroids for clustering in clusterings(index)), default=0)
     if points < WANTED_POINTS_A_CENTROID * centroids:
-        return (f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted for its {centroids:,} centroids;"
-                " --check measures what that costs")
+        return (
+            f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted for its {centroids:,} centroids;"
+            " --check measures what that costs"
+        )
     return None
 
 
@@ -101,7 +103,11 @@ def estimate(factory: str, count: int, dimension: int, threads: int | None = Non
         for clustering in clusterings(index):
             assigned = clustering.iterations * min(points, clustering.most_points) + count
             seconds += assigned * clustering.times * seconds_to_assign(clustering.dimension, clustering.centroids)
-    seconds += sum(transform.niter * seconds_to_rotate(transform.d_in) for transform in transforms(index) if isinstance(transform, faiss.OPQMatrix))
+    seconds += sum(
+        transform.niter * seconds_to_rotate(transform.d_in)
+        for transform in transforms(index)
+        if isinstance(transform, faiss.OPQMatrix)
+    )
     graphs = _of_type(index, faiss.IndexHNSW)
     if graphs and not _of_type(index, faiss.IndexIVF):  # the graph over the lists of an IVF is small
         seconds += seconds_to_insert(graphs[0].d, graphs[0].hnsw.nb_neighbors(1), EF_CONSTRUCTION, count)
@@ -125,11 +131,15 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
     except RuntimeError as error:
         raise UserError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise UserError(f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it with `drtools index`")
+        raise UserError(
+            f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it with `drtools index`"
+        )
     return index
 
 
-def search(index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def search(
+    index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Find rows of high inner product with queries [Q, D] float32: scores float32 [Q, k] and rows int64 [Q, k], k = min(depth, N).
 
     Best first, equal scores by lower row; rows that an index did not find are -1, at the end. Defaults: `nprobe` (IVF: lists
@@ -142,9 +152,13 @@ def search(index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int |
     exact.check_queries(queries, index.d, "the index")
     lists, graphs = _of_type(index, faiss.IndexIVF), _of_type(index, faiss.IndexHNSW)
     if nprobe and not lists:
-        raise UserError(f"--nprobe: the index is {describe(index)}, expected one with IVF in its factory string; leave --nprobe out")
+        raise UserError(
+            f"--nprobe: the index is {describe(index)}, expected one with IVF in its factory string; leave --nprobe out"
+        )
     if ef_search and not graphs:
-        raise UserError(f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave --ef-search out")
+        raise UserError(
+            f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave --ef-search out"
+        )
     for part in lists:
         part.nprobe = min(part.nlist, nprobe or max(LEAST_LISTS, int(part.nlist * SHARE_OF_LISTS)))
     for part in graphs:
@@ -173,7 +187,9 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
                 part.make_direct_map()
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
-        raise UserError(f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves (--vectors), or an index without fs") from None
+        raise UserError(
+            f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves (--vectors), or an index without fs"
+        ) from None
 
 
 def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -183,14 +199,24 @@ def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray
 
     index = faiss.downcast_index(index)
     queries = np.ascontiguousarray(queries, np.float32)
-    if isinstance(index, faiss.IndexPreTransform):  # PCA, L2norm ...: it compares what these make of queries and documents
+    if isinstance(
+        index, faiss.IndexPreTransform
+    ):  # PCA, L2norm ...: it compares what these make of queries and documents
         for number in range(index.chain.size()):
             queries = faiss.downcast_VectorTransform(index.chain.at(number)).apply(queries)
         index = faiss.downcast_index(index.index)
     return [reconstruct(index, wanted) @ query for wanted, query in zip(rows, queries, strict=True)]
 
 
-def recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None) -> float:
+def recall(
+    index: faiss.Index,
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    depth: int,
+    *,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
+) -> float:
     """Return the mean share of the exact top `depth` that an index finds; of rows that tie for the last place any will do."""
     import numpy as np
 
@@ -198,17 +224,27 @@ def recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, depth: 
     best, _ = exact.search(vectors, queries, depth)
     found = exact.rerank(vectors, queries, [row[row >= 0] for row in rows])
     enough = best[:, -1] - 1e-6 * np.abs(best[:, -1])  # two float32 sums of one product
-    return float(np.mean([(scores >= least).sum() / best.shape[1] for scores, least in zip(found, enough, strict=True)]))
+    return float(
+        np.mean([(scores >= least).sum() / best.shape[1] for scores, least in zip(found, enough, strict=True)])
+    )
 
 
 def describe(index: faiss.Index) -> str:
     """Say in short words what an index is: `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`."""
     import faiss
 
-    kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [index]
+    kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [
+        index
+    ]
     names = [type(transform).__name__ for transform in transforms(index)]
-    names += [type(part).__name__.removeprefix("Index") + (f" ({part.nlist} lists)" if isinstance(part, faiss.IndexIVF) else "") for part in kept[: 1 + isinstance(kept[0], faiss.IndexRefine)]]
-    return f"{' + '.join(names)}, {index.ntotal:,} vectors of {index.d} dimensions, {footprint(index)[1]:.0f} bytes each"
+    names += [
+        type(part).__name__.removeprefix("Index")
+        + (f" ({part.nlist} lists)" if isinstance(part, faiss.IndexIVF) else "")
+        for part in kept[: 1 + isinstance(kept[0], faiss.IndexRefine)]
+    ]
+    return (
+        f"{' + '.join(names)}, {index.ntotal:,} vectors of {index.d} dimensions, {footprint(index)[1]:.0f} bytes each"
+    )
 
 
 def _prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
@@ -223,7 +259,9 @@ def _prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int |
             part.do_polysemous_training = False
     graphs = _of_type(index, faiss.IndexHNSW)
     if ef_construction and not graphs:
-        raise UserError(f"--ef-construction: --factory {factory} has no graph, expected one with HNSW; leave --ef-construction out")
+        raise UserError(
+            f"--ef-construction: --factory {factory} has no graph, expected one with HNSW; leave --ef-construction out"
+        )
     for part in graphs:
         part.hnsw.efConstruction = ef_construction or EF_CONSTRUCTION
 

@@ -44,7 +44,9 @@ def refusals(factory: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise UserError(f"--factory {factory}: FAISS says: {reason(error)}; expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48") from None
+        raise UserError(
+            f"--factory {factory}: FAISS says: {reason(error)}; expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
+        ) from None
 
 
 @contextmanager
@@ -67,7 +69,9 @@ def create(factory: str, dimension: int) -> faiss.Index:
     with refusals(factory):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise UserError(f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of inner products, for instance HNSW32,Flat or IVF1024,PQ48")
+        raise UserError(
+            f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of inner products, for instance HNSW32,Flat or IVF1024,PQ48"
+        )
     return index
 
 
@@ -103,12 +107,27 @@ def clusterings(index: faiss.Index) -> list[Clustering]:
                 transform.pq = quantizer
             quantizer = transform.pq
             rounds = transform.niter_pq_0 + transform.niter_pq * (transform.niter - 1)
-            found.append(Clustering(quantizer.cp, quantizer.ksub, quantizer.dsub, quantizer.M, rounds, transform.max_train_points))
+            found.append(
+                Clustering(
+                    quantizer.cp, quantizer.ksub, quantizer.dsub, quantizer.M, rounds, transform.max_train_points
+                )
+            )
     for part in parts(index):
         if isinstance(part, faiss.IndexIVF):
-            found.append(Clustering(part.cp, part.nlist, part.d, 1, part.cp.niter, part.cp.max_points_per_centroid * part.nlist))
+            found.append(
+                Clustering(part.cp, part.nlist, part.d, 1, part.cp.niter, part.cp.max_points_per_centroid * part.nlist)
+            )
         if hasattr(part, "pq"):
-            found.append(Clustering(part.pq.cp, part.pq.ksub, part.pq.dsub, part.pq.M, part.pq.cp.niter, part.pq.cp.max_points_per_centroid * part.pq.ksub))
+            found.append(
+                Clustering(
+                    part.pq.cp,
+                    part.pq.ksub,
+                    part.pq.dsub,
+                    part.pq.M,
+                    part.pq.cp.niter,
+                    part.pq.cp.max_points_per_centroid * part.pq.ksub,
+                )
+            )
     return found
 
 
@@ -119,8 +138,10 @@ def training_points(index: faiss.Index, factory: str, count: int, train_sample: 
     largest = max((clustering.centroids for clustering in clusterings(index)), default=0)
     points = min(count, train_sample or max(LEAST_TRAINING_POINTS, TRAINING_POINTS_A_CENTROID * largest))
     if points < largest:
-        raise UserError(f"--factory {factory}: found {points:,} vectors to train on, expected at least {largest:,}, one for each centroid;"
-                        " choose fewer centroids, or an index without training such as HNSW32 or Flat")
+        raise UserError(
+            f"--factory {factory}: found {points:,} vectors to train on, expected at least {largest:,}, one for each centroid;"
+            " choose fewer centroids, or an index without training such as HNSW32 or Flat"
+        )
     return points
 
 
@@ -134,7 +155,9 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
         fixed, each = footprint(index.index)
         for transform in transforms(index):
             kept = transform.d_in if isinstance(transform, faiss.PCAMatrix) else 0
-            fixed += 4 * transform.d_in * (kept + transform.d_out) if isinstance(transform, faiss.LinearTransform) else 0
+            fixed += (
+                4 * transform.d_in * (kept + transform.d_out) if isinstance(transform, faiss.LinearTransform) else 0
+            )
     elif isinstance(index, faiss.IndexRefine):
         fixed, each = map(sum, zip(footprint(index.base_index), footprint(index.refine_index), strict=True))
     elif isinstance(index, faiss.IndexHNSW):

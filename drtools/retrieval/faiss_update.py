@@ -67,11 +67,20 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
     """Return the manifest of the index to be updated; UserError if it is none of FAISS's, of another encoder or of another factory string."""
     record = manifest.read(folder)
     if record.get("kind") != "faiss":
-        raise UserError(f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without --update")
-    if record["dimension"] != vectors.manifest["dimension"] or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]:
-        raise UserError(f"{folder}: made of another encoder's vectors ({record['model']}) than {vectors.path} ({vectors.manifest['model']}); build the index anew, without --update")
+        raise UserError(
+            f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without --update"
+        )
+    if (
+        record["dimension"] != vectors.manifest["dimension"]
+        or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
+    ):
+        raise UserError(
+            f"{folder}: made of another encoder's vectors ({record['model']}) than {vectors.path} ({vectors.manifest['model']}); build the index anew, without --update"
+        )
     if factory and factory != record["factory"]:
-        raise UserError(f"{folder}: its --factory is {record['factory']}, not {factory}; leave --factory out, or build anew without --update")
+        raise UserError(
+            f"{folder}: its --factory is {record['factory']}, not {factory}; leave --factory out, or build anew without --update"
+        )
     return record
 
 
@@ -82,13 +91,20 @@ def changes(folder: str, vectors: Vectors) -> Change:
     record = manifest.read(folder)
     count = record["count"]
     known = RowsByDigest(open_digests(Path(folder), count))
-    rows = np.concatenate([np.empty(0, np.int64), *(known.find(_digests(vectors, start)) for start in range(0, len(vectors.array), ADD_ROWS))])
+    rows = np.concatenate(
+        [
+            np.empty(0, np.int64),
+            *(known.find(_digests(vectors, start)) for start in range(0, len(vectors.array), ADD_ROWS)),
+        ]
+    )
     stays = np.zeros(count, bool)
     stays[rows[rows >= 0]] = True
     return Change(rows, np.flatnonzero(~stays), record["new_since_training"])
 
 
-def update(folder: str, array: np.ndarray, change: Change, path: Path, threads: int, on_progress: Callable[[int], None]) -> str | None:
+def update(
+    folder: str, array: np.ndarray, change: Change, path: Path, threads: int, on_progress: Callable[[int], None]
+) -> str | None:
     """Write the index of `folder`, changed so that row i is that of `array` [N, D], to a file; `on_progress` is told how many new rows are in.
 
     Returns a note for the user where much of it is newer than its training. UserError for an index that cannot give rows up, where it would have to.
@@ -113,17 +129,27 @@ def update(folder: str, array: np.ndarray, change: Change, path: Path, threads: 
         _add(index, array, new, None, on_progress)
         _reorder(inner, change)
     else:
-        raise UserError(f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} of its rows are gone or changed"
-                        f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without --update")
+        raise UserError(
+            f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} of its rows are gone or changed"
+            f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without --update"
+        )
     assert index.ntotal == len(array)
     write(index, path)
     if change.new_since_training > LARGEST_SHARE_NEW * len(array) and (clusterings(index) or transforms(index)):
-        return (f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; --check measures what that costs,"
-                " building anew without --update trains it")
+        return (
+            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; --check measures what that costs,"
+            " building anew without --update trains it"
+        )
     return None
 
 
-def _add(index: faiss.Index, array: np.ndarray, rows: np.ndarray, numbers: np.ndarray | None, on_progress: Callable[[int], None]) -> None:
+def _add(
+    index: faiss.Index,
+    array: np.ndarray,
+    rows: np.ndarray,
+    numbers: np.ndarray | None,
+    on_progress: Callable[[int], None],
+) -> None:
     for start in range(0, len(rows), ADD_ROWS):
         part = rows[start : start + ADD_ROWS]
         block = read_rows(array, part)
@@ -157,4 +183,3 @@ def _reorder(inner: faiss.IndexFlatCodes, change: Change) -> None:
     if (order != np.arange(len(order))).any():
         codes = faiss.vector_to_array(inner.codes).reshape(len(order), -1)
         faiss.copy_array_to_vector(codes[order].ravel(), inner.codes)
-

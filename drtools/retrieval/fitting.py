@@ -18,8 +18,15 @@ if TYPE_CHECKING:
     from drtools.retrieval.terms import CorpusTerms
 
 
-def fit_to_corpus(corpus: CorpusTerms, queries: Sequence[CountedTerms] | None, dimension: int, bm25: tuple[float, float], most_terms: int, seed: int,
-                  on_pass: Callable[[int], None]) -> dict[str, np.ndarray]:
+def fit_to_corpus(
+    corpus: CorpusTerms,
+    queries: Sequence[CountedTerms] | None,
+    dimension: int,
+    bm25: tuple[float, float],
+    most_terms: int,
+    seed: int,
+    on_pass: Callable[[int], None],
+) -> dict[str, np.ndarray]:
     """Return `row_keys` [R], `query_rows` and `document_rows` float16 [R, D] of the terms that the sampled documents hold.
 
     `bm25` is (k1, b). If there are more than `most_terms`, those that add most to the scores that are expected have rows.
@@ -35,7 +42,11 @@ def fit_to_corpus(corpus: CorpusTerms, queries: Sequence[CountedTerms] | None, d
     chosen = np.sort(np.argsort(-worth, kind="stable")[: min(most_terms, int((energy > 0).sum()))])
     demand = expected_demand(corpus.frequencies[chosen], None if asked is None else asked[:, chosen])
     query_rows, document_rows = fit_rows(counts[:, chosen], idf[chosen], demand, dimension, seed, on_pass)
-    return {"row_keys": corpus.keys[chosen], "query_rows": query_rows.astype(np.float16), "document_rows": document_rows.astype(np.float16)}
+    return {
+        "row_keys": corpus.keys[chosen],
+        "query_rows": query_rows.astype(np.float16),
+        "document_rows": document_rows.astype(np.float16),
+    }
 
 
 def _matrix(parts: Sequence[CountedTerms], keys: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
@@ -43,8 +54,12 @@ def _matrix(parts: Sequence[CountedTerms], keys: np.ndarray) -> tuple[csr_matrix
     from scipy.sparse import csr_matrix
 
     terms, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "counts"))
-    rows = np.repeat(np.arange(sum(len(part.lengths) for part in parts)), np.concatenate([np.diff(part.starts) for part in parts]))
+    rows = np.repeat(
+        np.arange(sum(len(part.lengths) for part in parts)), np.concatenate([np.diff(part.starts) for part in parts])
+    )
     columns = np.minimum(np.searchsorted(keys, terms), len(keys) - 1)
     held = keys[columns] == terms
     lengths = np.concatenate([part.lengths for part in parts])
-    return csr_matrix((counts[held].astype(np.float32), (rows[held], columns[held])), (len(lengths), len(keys))), lengths
+    return csr_matrix(
+        (counts[held].astype(np.float32), (rows[held], columns[held])), (len(lengths), len(keys))
+    ), lengths

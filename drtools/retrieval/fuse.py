@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
     from drtools.formats.trec import Qrels, Run
 
-GRID = [0.0, *(round(mantissa * 10.0**exponent, 6) for exponent in (-3, -2, -1, 0, 1) for mantissa in (1, 2, 3, 5, 7)), 100.0]
+GRID = [
+    0.0,
+    *(round(mantissa * 10.0**exponent, 6) for exponent in (-3, -2, -1, 0, 1) for mantissa in (1, 2, 3, 5, 7)),
+    100.0,
+]
 
 
 class Parts(NamedTuple):
@@ -27,20 +31,34 @@ class Parts(NamedTuple):
 
 def reciprocal_ranks(lists: Sequence[dict[str, float]], k: float = 60.0) -> Parts:
     """Give 1 / (k + rank), ranks from 1, and 0 to a document that a ranked list lacks (Cormack et al. 2009)."""
-    return _parts([{document: 1 / (k + place) for place, document in enumerate(scores, start=1)} for scores in lists], [0.0] * len(lists))
+    return _parts(
+        [{document: 1 / (k + place) for place, document in enumerate(scores, start=1)} for scores in lists],
+        [0.0] * len(lists),
+    )
 
 
 def scores_of(lists: Sequence[dict[str, float]], normalization: str, missing: str) -> Parts:
     """Give normalized scores; to a document that a list lacks its lowest one (`missing` lowest) or 0 (`zero`); an empty list gives 0."""
     normalized = [normalize(scores, normalization) for scores in lists]
-    return _parts(normalized, [min(scores.values()) if scores and missing == "lowest" else 0.0 for scores in normalized])
+    return _parts(
+        normalized, [min(scores.values()) if scores and missing == "lowest" else 0.0 for scores in normalized]
+    )
 
 
 def _parts(lists: Sequence[dict[str, float]], floors: Sequence[float]) -> Parts:
     import numpy as np
 
     documents = sorted(dict.fromkeys(document for scores in lists for document in scores), reverse=True)
-    return Parts(documents, np.array([[scores.get(document, floor) for document in documents] for scores, floor in zip(lists, floors, strict=True)], dtype=np.float64))
+    return Parts(
+        documents,
+        np.array(
+            [
+                [scores.get(document, floor) for document in documents]
+                for scores, floor in zip(lists, floors, strict=True)
+            ],
+            dtype=np.float64,
+        ),
+    )
 
 
 def normalize(scores: dict[str, float], how: str) -> dict[str, float]:
@@ -76,7 +94,9 @@ def fuse(parts: dict[str, Parts], weights: Sequence[float], depth: int) -> Run:
     return {query_id: weigh(each, weights, depth) for query_id, each in parts.items()}
 
 
-def tune_weight(parts: dict[str, Parts], qrels: Qrels, measure: Measure, depth: int) -> tuple[float, list[tuple[float, float]]]:
+def tune_weight(
+    parts: dict[str, Parts], qrels: Qrels, measure: Measure, depth: int
+) -> tuple[float, list[tuple[float, float]]]:
     """Try each weight of the grid for the second of two runs; return the best (the smallest of equals) and every (weight, value)."""
     from drtools.evaluation.measures import evaluate, mean
 

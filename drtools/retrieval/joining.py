@@ -35,8 +35,14 @@ class JoiningFlags:
     """How queries of vectors that concat-spar joined are weighed; what is not said is as it was joined."""
 
     mu: Annotated[float | None, Option(help="weight of the second encoder's scores", rich_help_panel=PANEL)] = None
-    mu_by_query: Annotated[str | None, Option(help="TSV `query-id<TAB>mu`: a weight for each query", rich_help_panel=PANEL), Role.INPUT] = None
-    second_model: Annotated[str | None, Option(help="the second encoder, as --model is the first; default: as joined", rich_help_panel=PANEL), Role.MODEL] = None
+    mu_by_query: Annotated[
+        str | None, Option(help="TSV `query-id<TAB>mu`: a weight for each query", rich_help_panel=PANEL), Role.INPUT
+    ] = None
+    second_model: Annotated[
+        str | None,
+        Option(help="the second encoder, as --model is the first; default: as joined", rich_help_panel=PANEL),
+        Role.MODEL,
+    ] = None
 
     def __post_init__(self) -> None:
         if self.mu is not None and self.mu_by_query is not None:
@@ -66,21 +72,33 @@ def read_weights(path: str) -> dict[str, float]:
         except (IndexError, ValueError):
             mu = math.nan
         if not 0 <= mu < math.inf or len(columns) != 2:
-            raise UserError(f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a number from 0 on")
+            raise UserError(
+                f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a number from 0 on"
+            )
         if query_id in weights:
             raise UserError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")
         weights[query_id] = mu
     return weights
 
 
-def open_queries(record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None,
-                 joining: JoiningFlags | None = None) -> QueryEncoder | JoinedQueries:
+def open_queries(
+    record: dict,
+    what: Path,
+    encoder_flags: EncoderFlags,
+    compute: ComputeFlags,
+    query_vectors: str | None = None,
+    joining: JoiningFlags | None = None,
+) -> QueryEncoder | JoinedQueries:
     """Return what makes vectors of queries for the vectors or index that `record` is the manifest of."""
     joining = joining or JoiningFlags()
     if "joined" in record and not query_vectors:
         return JoinedQueries(record, what, encoder_flags, compute, joining)
     if joining.said:
-        reason = f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or say --queries" if "joined" in record else "not joined of two encoders' vectors; leave it out"
+        reason = (
+            f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or say --queries"
+            if "joined" in record
+            else "not joined of two encoders' vectors; leave it out"
+        )
         raise UserError(f"{what}: {' and '.join(joining.said)}: {reason}")
     return QueryEncoder(record, what, encoder_flags, compute, query_vectors)
 
@@ -88,12 +106,18 @@ def open_queries(record: dict, what: Path, encoder_flags: EncoderFlags, compute:
 class JoinedQueries:
     """Queries as vectors by both encoders of joined vectors: [q1, mu * q2], or q1 + mu * q2. Either may be joined itself."""
 
-    def __init__(self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, joining: JoiningFlags) -> None:
+    def __init__(
+        self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, joining: JoiningFlags
+    ) -> None:
         self.record, self.noted = record, Counter()
         self.how, self.mu = record["joined"]["how"], record["joined"]["mu"] if joining.mu is None else joining.mu
         self.by_query = read_weights(joining.mu_by_query) if joining.mu_by_query else None
-        self.parts = [open_queries(part, what, part_flags, compute)
-                      for part, part_flags in zip(record["joined"]["parts"], flags_of_parts(encoder_flags, joining.second_model), strict=True)]
+        self.parts = [
+            open_queries(part, what, part_flags, compute)
+            for part, part_flags in zip(
+                record["joined"]["parts"], flags_of_parts(encoder_flags, joining.second_model), strict=True
+            )
+        ]
 
     @cached_property
     def computing(self):
@@ -114,7 +138,9 @@ class JoinedQueries:
         if self.by_query is None:
             return self.mu
         if query_id not in self.by_query:
-            raise UserError(f"--mu-by-query: no mu of query {query_id!r} was found; give each query a line, or say one --mu")
+            raise UserError(
+                f"--mu-by-query: no mu of query {query_id!r} was found; give each query a line, or say one --mu"
+            )
         return self.by_query[query_id]
 
 
@@ -132,9 +158,17 @@ def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict:
     """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
     records = [part_record(part) for part in parts]
     base = records[0]
-    prints = {side: manifest.digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")}
+    prints = {
+        side: manifest.digest([how, *(record[f"{side}_fingerprint"] for record in records)])
+        for side in ("query", "document")
+    }
     return {
-        "side": base["side"], "normalized": False, "model": " + ".join(record["model"] for record in records), "corpus": base["corpus"],
-        "title_separator": base["title_separator"], "max_tokens": base["max_tokens"], "joined": {"how": how, "mu": mu, "parts": records},
+        "side": base["side"],
+        "normalized": False,
+        "model": " + ".join(record["model"] for record in records),
+        "corpus": base["corpus"],
+        "title_separator": base["title_separator"],
+        "max_tokens": base["max_tokens"],
+        "joined": {"how": how, "mu": mu, "parts": records},
         **{f"{side}_fingerprint": value for side, value in prints.items()},
     }

@@ -37,7 +37,11 @@ class Rm3(NamedTuple):
 
 
 def build_index(
-    folder: Path, documents: Iterable[tuple[str, str]], language: str = "en", keep_document_vectors: bool = False, threads: int = 2
+    folder: Path,
+    documents: Iterable[tuple[str, str]],
+    language: str = "en",
+    keep_document_vectors: bool = False,
+    threads: int = 2,
 ) -> IndexCounts:
     """Index (id, contents) pairs into a folder, in the place of an index that is there; memory does not grow with their number.
 
@@ -46,18 +50,33 @@ def build_index(
     """
     language_analyzer(language)
     # absolute: Java keeps the working directory that it was started in
-    arguments = ["-collection", "JsonCollection", "-input", "", "-index", str(folder.absolute()), "-language", language, "-threads", str(threads)]
+    arguments = [
+        "-collection",
+        "JsonCollection",
+        "-input",
+        "",
+        "-index",
+        str(folder.absolute()),
+        "-language",
+        language,
+        "-threads",
+        str(threads),
+    ]
     document = java_class("io.anserini.collection.JsonCollection$Document").fromFields
     indexed = empty = 0
     with java_errors(WorldError, f"{folder}: the Lucene index cannot be written"):
-        indexer = java_class("io.anserini.index.SimpleIndexer")(arguments + ["-storeDocvectors"] * keep_document_vectors)
+        indexer = java_class("io.anserini.index.SimpleIndexer")(
+            arguments + ["-storeDocvectors"] * keep_document_vectors
+        )
         writer = indexer.writer  # the indexer's own ways to end turn errors into log lines
         writer.getConfig().setRAMBufferSizeMB(WRITE_BUFFER_MEGABYTES)
         try:
             for pairs in _batches(documents):
                 full = [document(identifier, contents) for identifier, contents in pairs if contents.strip()]
                 if indexer.addJsonDocuments(full) < len(full):
-                    raise WorldError(f"{folder}: the Lucene index cannot be written ({writer.getTragicException().toString()})")
+                    raise WorldError(
+                        f"{folder}: the Lucene index cannot be written ({writer.getTragicException().toString()})"
+                    )
                 indexed += len(full)
                 empty += len(pairs) - len(full)
             writer.close()
@@ -72,7 +91,9 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
     characters = 0
     for identifier, contents in documents:
         if len(identifier.encode()) > LONGEST_ID_BYTES:
-            raise UserError(f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; shorten it")
+            raise UserError(
+                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; shorten it"
+            )
         batch.append((identifier, contents))
         characters += len(identifier) + len(contents)
         if characters > BATCH_CHARACTERS:
@@ -117,7 +138,9 @@ class LuceneIndex:
     of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
     """
 
-    def __init__(self, folder: Path, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, language: str = "en") -> None:
+    def __init__(
+        self, folder: Path, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, language: str = "en"
+    ) -> None:
         reader = _open_reader(folder)
         _check_fields(folder, reader, rm3)
         self.document_count = reader.numDocs()
@@ -191,7 +214,9 @@ class LuceneIndex:
 
         def expand(text: str, query):
             first = scored.fromTopDocs(self._searcher.search(query, rm3.documents, self._order, True), self._searcher)
-            context = contexts(self._searcher, None, query, None, text, words.analyze(self._analyzer, text), None, arguments)
+            context = contexts(
+                self._searcher, None, query, None, text, words.analyze(self._analyzer, text), None, arguments
+            )
             reranker.rerank(first, context)
             return self._words.buildQuery("contents", context.feedbackTerms)
 
@@ -202,7 +227,9 @@ def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
     fields = java_class("org.apache.lucene.index.FieldInfos").getMergedFieldInfos(reader)
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
-        raise UserError(f"{folder}: a Lucene index without documents or of another program; build one with drtools index --lucene CORPUS")
+        raise UserError(
+            f"{folder}: a Lucene index without documents or of another program; build one with drtools index --lucene CORPUS"
+        )
     if rm3 and not contents.hasVectors():
         raise UserError(f"{folder}: has no document vectors, which RM3 needs; build it again with --document-vectors")
 
@@ -236,7 +263,9 @@ def _read_hits(text: str) -> dict[str, float]:
     import orjson
 
     hits = [hit for (hit,) in orjson.loads(text)[0]]
-    scores = array("f", [score for score, _ in hits])  # decimals, read as float64, back to the float32 that they stand for
+    scores = array(
+        "f", [score for score, _ in hits]
+    )  # decimals, read as float64, back to the float32 that they stand for
     return dict(zip([a2b_base64(buffer)[:length].decode() for _, (buffer, length) in hits], scores, strict=True))
 
 
@@ -248,7 +277,9 @@ def separate_ties(hits: dict[str, float]) -> dict[str, float]:
     """
     import numpy as np
 
-    steps = np.array(list(hits.values()), dtype=np.float32).view(np.int32).astype(np.int64)  # successive for successive floats
+    steps = (
+        np.array(list(hits.values()), dtype=np.float32).view(np.int32).astype(np.int64)
+    )  # successive for successive floats
     places = np.arange(len(hits))
     falling = np.minimum.accumulate(steps + places) - places
     return dict(zip(hits, falling.astype(np.int32).view(np.float32).tolist(), strict=True))

@@ -25,8 +25,13 @@ class MiningFlags:
     ranks: Annotated[str, Option(help="raw ranks to take negatives from, positives counted among them")] = "1-200"
     negatives: Annotated[int, Option(min=1, help="negatives for each query, at most")] = 30
     draw: Annotated[str, Option(help="top: the best ranked that remain; random: any of them, by --seed")] = "top"
-    absolute_margin: Annotated[float | None, Option(help="a negative scores at least so much less than the lowest positive", rich_help_panel=PANEL)] = None
-    relative_margin: Annotated[float | None, Option(help="the same, as a share of the lowest positive's score", rich_help_panel=PANEL)] = None
+    absolute_margin: Annotated[
+        float | None,
+        Option(help="a negative scores at least so much less than the lowest positive", rich_help_panel=PANEL),
+    ] = None
+    relative_margin: Annotated[
+        float | None, Option(help="the same, as a share of the lowest positive's score", rich_help_panel=PANEL)
+    ] = None
     max_score: Annotated[float | None, Option(help="no negative scores more", rich_help_panel=PANEL)] = None
     min_score: Annotated[float | None, Option(help="no negative scores less", rich_help_panel=PANEL)] = None
     seed: Annotated[int, Option(help="seed of random draws")] = 42
@@ -39,12 +44,20 @@ class MiningFlags:
     @property
     def by_score(self) -> list[str]:
         """The filters by score that were said, as flags."""
-        return names_of({name: getattr(self, name) for name in ("absolute_margin", "relative_margin", "max_score", "min_score")})
+        return names_of(
+            {name: getattr(self, name) for name in ("absolute_margin", "relative_margin", "max_score", "min_score")}
+        )
 
     @property
     def said(self) -> list[str]:
         """What is not as it usually is, but for the seed, as flags."""
-        return names_of({each.name: getattr(self, each.name) if getattr(self, each.name) != each.default else None for each in fields(self) if each.name != "seed"})
+        return names_of(
+            {
+                each.name: getattr(self, each.name) if getattr(self, each.name) != each.default else None
+                for each in fields(self)
+                if each.name != "seed"
+            }
+        )
 
     def check(self) -> None:
         """Raise UserError for what cannot be meant."""
@@ -70,15 +83,23 @@ def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
     """Return (P, (N1, N2)) of `P:N1-N2`."""
     head, colon, ranks = text.partition(":")
     if not colon or not head.isdecimal() or int(head) < 1:
-        raise UserError(f"--by-rank {text}: expected P:N1-N2, for instance 10:46-50 (ranks 1 to 10 positive, 46 to 50 negative)")
+        raise UserError(
+            f"--by-rank {text}: expected P:N1-N2, for instance 10:46-50 (ranks 1 to 10 positive, 46 to 50 negative)"
+        )
     first, last = parse_ranks(ranks, "--by-rank")
     if first <= int(head):
         raise UserError(f"--by-rank {text}: rank {first} cannot be both positive and negative; expected N1 above P")
     return int(head), (first, last)
 
 
-def choose_negatives(query_id: str, hits: dict[str, float | None], positives: set[str], lowest_positive: float | None,
-                     flags: MiningFlags, removed: Counter) -> dict[str, float | None]:
+def choose_negatives(
+    query_id: str,
+    hits: dict[str, float | None],
+    positives: set[str],
+    lowest_positive: float | None,
+    flags: MiningFlags,
+    removed: Counter,
+) -> dict[str, float | None]:
     """Return {document: score} of a query's negatives, in ranked order; `removed` counts what each rule took out.
 
     `hits` are ranked, best first, from raw rank 1. A margin without a known positive score lets nothing through.
@@ -107,9 +128,13 @@ def _refusal(score: float | None, lowest_positive: float | None, flags: MiningFl
         return "--max-score"
     if flags.min_score is not None and score < flags.min_score:
         return "--min-score"
-    if flags.absolute_margin is not None and (lowest_positive is None or score > lowest_positive - flags.absolute_margin):
+    if flags.absolute_margin is not None and (
+        lowest_positive is None or score > lowest_positive - flags.absolute_margin
+    ):
         return "--absolute-margin"
-    if flags.relative_margin is not None and (lowest_positive is None or score > lowest_positive - abs(lowest_positive) * flags.relative_margin):
+    if flags.relative_margin is not None and (
+        lowest_positive is None or score > lowest_positive - abs(lowest_positive) * flags.relative_margin
+    ):
         return "--relative-margin"
     return None
 
@@ -125,5 +150,10 @@ def label_by_rank(query_id: str, hits: dict[str, float], positives: int, negativ
         return None
     stop = min(negatives[1], len(ranked))
     top, bottom = ranked[:positives], ranked[stop - count : stop]
-    return Example(query_id, [document for document, _ in top], [document for document, _ in bottom],
-                   [score for _, score in top], [score for _, score in bottom])
+    return Example(
+        query_id,
+        [document for document, _ in top],
+        [document for document, _ in bottom],
+        [score for _, score in top],
+        [score for _, score in bottom],
+    )

@@ -31,22 +31,51 @@ GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3
 class MultiVectorFlags:
     """Whether and how pieces are scored besides documents."""
 
-    multi_vector: Annotated[bool, Option("--multi-vector", help="--vectors: score the top documents by their pieces too", rich_help_panel=PANEL)] = False
-    rescore: Annotated[int | None, Option(min=0, help="by how many of a query's top documents to do so, --depth at the least; 0: all, of a small collection; default: 1000", rich_help_panel=PANEL)] = None
-    gamma: Annotated[float | None, Option(min=0, help="weight of the best passage and the best sentence; default: 0.4", rich_help_panel=PANEL)] = None
-    tune: Annotated[str | None, Option(help="qrels (dev): choose gamma on them", rich_help_panel=PANEL), Role.INPUT] = None
-    tune_queries: Annotated[str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT] = None
+    multi_vector: Annotated[
+        bool,
+        Option("--multi-vector", help="--vectors: score the top documents by their pieces too", rich_help_panel=PANEL),
+    ] = False
+    rescore: Annotated[
+        int | None,
+        Option(
+            min=0,
+            help="by how many of a query's top documents to do so, --depth at the least; 0: all, of a small collection; default: 1000",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    gamma: Annotated[
+        float | None,
+        Option(min=0, help="weight of the best passage and the best sentence; default: 0.4", rich_help_panel=PANEL),
+    ] = None
+    tune: Annotated[str | None, Option(help="qrels (dev): choose gamma on them", rich_help_panel=PANEL), Role.INPUT] = (
+        None
+    )
+    tune_queries: Annotated[
+        str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT
+    ] = None
     tune_measure: Annotated[str | None, Option(help="what to tune for; default: nDCG@10", rich_help_panel=PANEL)] = None
 
     def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
         """Raise UserError for flags that mean nothing together, or for no measure."""
-        said = names_of({"rescore": self.rescore, "gamma": self.gamma, "tune": self.tune, "tune_queries": self.tune_queries, "tune_measure": self.tune_measure})
+        said = names_of(
+            {
+                "rescore": self.rescore,
+                "gamma": self.gamma,
+                "tune": self.tune,
+                "tune_queries": self.tune_queries,
+                "tune_measure": self.tune_measure,
+            }
+        )
         if said and not self.multi_vector:
-            raise UserError(f"{' and '.join(said)}: for pieces, which --multi-vector scores; say it too, or leave these out")
+            raise UserError(
+                f"{' and '.join(said)}: for pieces, which --multi-vector scores; say it too, or leave these out"
+            )
         if self.multi_vector and (not vectors or rerank):
             raise UserError("--multi-vector scores pieces beside --vectors, without --rerank")
         if words is not None and (self.tune or self.tune_queries):
-            raise UserError("--tune chooses gamma before a run is written; for a question say the --gamma that it chose")
+            raise UserError(
+                "--tune chooses gamma before a run is written; for a question say the --gamma that it chose"
+            )
         if self.tune_queries and not self.tune:
             raise UserError("--tune-queries: the queries of --tune, which was not said")
         if self.tune and self.gamma is not None:
@@ -70,7 +99,9 @@ class MultiVectorFlags:
         if not self.tune:
             return {"gamma": source.gamma, "tried": []}
         measure = self.tune_measure or USUAL_MEASURE
-        tried = source.tune(list(judged_queries(self.tune_queries or queries, self.tune).items()), depth, read_qrels(self.tune), measure)
+        tried = source.tune(
+            list(judged_queries(self.tune_queries or queries, self.tune).items()), depth, read_qrels(self.tune), measure
+        )
         return {"gamma": source.gamma, "tried": tried, "tuned_for": measure}
 
 
@@ -84,7 +115,12 @@ class Scored(NamedTuple):
 
     def hits(self, gamma: float, depth: int) -> dict[str, float]:
         """Return the first `depth` documents in the order of score + gamma * pieces."""
-        return dict(islice(rank(dict(zip(self.documents, (self.scores + gamma * self.of_pieces).tolist(), strict=True))).items(), depth))
+        return dict(
+            islice(
+                rank(dict(zip(self.documents, (self.scores + gamma * self.of_pieces).tolist(), strict=True))).items(),
+                depth,
+            )
+        )
 
 
 class MultiVectorSource:
@@ -108,7 +144,12 @@ class MultiVectorSource:
             scores, rows = self.dense.nearest(vectors, count)
             for at, (query_id, _) in enumerate(block):
                 passage, sentence, there = self.pieces.best(rows[at], vectors[at])
-                yield Scored(query_id, [self.dense.ids[row] for row in rows[at].tolist()], scores[at], np.where(there, passage + sentence, 2 * scores[at]))
+                yield Scored(
+                    query_id,
+                    [self.dense.ids[row] for row in rows[at].tolist()],
+                    scores[at],
+                    np.where(there, passage + sentence, 2 * scores[at]),
+                )
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield each query's top documents in their new order."""
@@ -116,7 +157,9 @@ class MultiVectorSource:
         for found in self.scored(queries, depth):
             yield Found(found.query_id, found.hits(self.gamma, depth), {})
 
-    def tune(self, queries: Sequence[tuple[str, str]], depth: int, qrels: Qrels, measure: str) -> list[tuple[float, float]]:
+    def tune(
+        self, queries: Sequence[tuple[str, str]], depth: int, qrels: Qrels, measure: str
+    ) -> list[tuple[float, float]]:
         """Take the gamma that is best on judged queries, the smallest of equals; return every (gamma, value)."""
         from drtools.evaluation.measures import evaluate, mean, parse_measure
 
@@ -132,7 +175,9 @@ class MultiVectorSource:
                 tried.append((gamma, mean(by_query)))
                 progress.advance(1)
         self.gamma, value = max(tried, key=lambda pair: (pair[1], -pair[0]))
-        console.say(f"gamma {self.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without pieces)")
+        console.say(
+            f"gamma {self.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without pieces)"
+        )
         self.noted.clear()  # what was odd about the dev queries
         return tried
 
@@ -144,4 +189,9 @@ def open_multi_vector(dense: DenseSource, folder: str, pieces: MultiVectorFlags)
     from drtools.formats.piece_vectors import open_pieces
 
     gamma = USUAL_GAMMA if pieces.gamma is None else pieces.gamma
-    return MultiVectorSource(dense, open_pieces(Path(folder), len(dense.ids)), gamma, USUAL_RESCORED if pieces.rescore is None else pieces.rescore)
+    return MultiVectorSource(
+        dense,
+        open_pieces(Path(folder), len(dense.ids)),
+        gamma,
+        USUAL_RESCORED if pieces.rescore is None else pieces.rescore,
+    )

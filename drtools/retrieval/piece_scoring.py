@@ -35,18 +35,26 @@ class Cutter:
         known = {document: text for document, text in found.items() if text is not None}
         tokens = tokenize_pieces(self.encoder, list(known.values()), self.layout)
         pieces = [(document, start, end) for at, document in enumerate(known) for start, end in tokens.pieces(at)]
-        example.others |= {"pieces": [dict(zip(("id", "start", "end"), piece, strict=True)) for piece in pieces], "piece_scores": [], "pieces_cut": self.cut}
+        example.others |= {
+            "pieces": [dict(zip(("id", "start", "end"), piece, strict=True)) for piece in pieces],
+            "piece_scores": [],
+            "pieces_cut": self.cut,
+        }
         return [Asked("piece_scores", known[document][start:end]) for document, start, end in pieces]
 
 
-def load_cutter(model: str, max_document_tokens: int | None, sizes: PieceFlags, prompt: str | None, trust_remote_code: bool) -> Cutter:
+def load_cutter(
+    model: str, max_document_tokens: int | None, sizes: PieceFlags, prompt: str | None, trust_remote_code: bool
+) -> Cutter:
     """Load the encoder that documents are cut for; a `prompt` replaces its documents' own."""
     from drtools.models.encoder import load_encoder
 
     encoder = load_encoder(model, "cls", trust_remote_code).of("document")
     longest = positions(encoder.body.config.to_dict())
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
-        raise UserError(f"--pieces-max-document-tokens {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has {longest} positions; say {longest} or less")
+        raise UserError(
+            f"--pieces-max-document-tokens {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has {longest} positions; say {longest} or less"
+        )
     encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
     if prompt is not None:
         encoder.settings.document_prompt = prompt

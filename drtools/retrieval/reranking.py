@@ -39,7 +39,9 @@ class VectorsReranker:
 class CorpusReranker:
     """A run's documents scored by encoding their texts, each document once."""
 
-    def __init__(self, run: str, corpus: str, encoder_flags: EncoderFlags, compute: ComputeFlags, title_separator: str) -> None:
+    def __init__(
+        self, run: str, corpus: str, encoder_flags: EncoderFlags, compute: ComputeFlags, title_separator: str
+    ) -> None:
         from drtools.formats.store import open_store
         from drtools.retrieval.encoding import check_title_separator, choose_computing, load_for_encoding
 
@@ -64,12 +66,22 @@ class CorpusReranker:
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
         texts = (self.store.get(document) for document in known)
-        vectors, tokens = encode_texts(self.encoder.of("document"), [document_text(document.title, document.text, self.separator) for document in texts], "document", self.computing)
-        console.notice(tokens.truncated, f"{tokens.truncated:,} of the {len(known):,} documents encoded were longer than their limit and were cut")
+        vectors, tokens = encode_texts(
+            self.encoder.of("document"),
+            [document_text(document.title, document.text, self.separator) for document in texts],
+            "document",
+            self.computing,
+        )
+        console.notice(
+            tokens.truncated,
+            f"{tokens.truncated:,} of the {len(known):,} documents encoded were longer than their limit and were cut",
+        )
         console.notice(tokens.empty, f"{tokens.empty:,} of the {len(known):,} documents encoded are empty")
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
-            query_vectors, tokens = encode_texts(self.encoder.of("query"), [text for _, text in block], "query", self.computing)
+            query_vectors, tokens = encode_texts(
+                self.encoder.of("query"), [text for _, text in block], "query", self.computing
+            )
             self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
             for (query_id, _), vector in zip(block, query_vectors, strict=True):
                 documents = [document for document in candidates[query_id] if document in row_of]

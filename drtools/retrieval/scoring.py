@@ -56,7 +56,9 @@ class CachedScorer:
         seen = {*known, *under_way}
         new = [key for key in row_of if key not in seen]
         rows = [row_of[key] for key in new]
-        return Window(keys, known, new, tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows]))
+        return Window(
+            keys, known, new, tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows])
+        )
 
     def finish(self, window: Window, on_batch: Callable[[int], None]) -> np.ndarray:  # -> float32 [N]
         """Compute what is new, keeping each batch at once, and return all scores of a window."""
@@ -68,9 +70,15 @@ class CachedScorer:
             on_batch(len(rows))
 
         encode_tokens(self.encoder, window.tokens, self.computing, computed, keep)
-        self.counts.update(truncated=window.tokens.truncated, truncated_queries=window.tokens.truncated_queries, empty=window.tokens.empty)
+        self.counts.update(
+            truncated=window.tokens.truncated,
+            truncated_queries=window.tokens.truncated_queries,
+            empty=window.tokens.empty,
+        )
         scores = window.known | dict(zip(window.new, computed[:, 0].tolist(), strict=True))
-        scores |= self.cache.known([key for key in dict.fromkeys(window.keys) if key not in scores])  # the window before computed these
+        scores |= self.cache.known(
+            [key for key in dict.fromkeys(window.keys) if key not in scores]
+        )  # the window before computed these
         return np.array([scores[key] for key in window.keys], np.float32)
 
 
@@ -87,8 +95,12 @@ class Teacher:
         self.name = "+".join(scorer.name for scorer in scorers)
         encoders = [scorer.encoder for scorer in scorers]
         self.tokenizer = encoders[0].tokenizer
-        self.max_document_tokens = min(encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders)
-        self._rendering = [as_new(encoder.tokenizer) for encoder in encoders]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
+        self.max_document_tokens = min(
+            encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders
+        )
+        self._rendering = [
+            as_new(encoder.tokenizer) for encoder in encoders
+        ]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
 
     @property
     def counts(self) -> Counter:
@@ -98,10 +110,23 @@ class Teacher:
     def special(self, kinds: Collection[str], query: str) -> Special:
         """Return what dark items of some kinds are written with beside a query: the words of the first, and what each of them can read of a long one."""
         encoders = zip((scorer.encoder for scorer in self.scorers), self._rendering, strict=True)
-        left = min(encoder.longest_pair - encoder.template.special - min(count_tokens(tokenizer, query), encoder.max_query_tokens) for encoder, tokenizer in encoders)
-        return [special_of(tokenizer, self.max_document_tokens, kinds, scorer.name, most=left) for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)][0]
+        left = min(
+            encoder.longest_pair
+            - encoder.template.special
+            - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
+            for encoder, tokenizer in encoders
+        )
+        return [
+            special_of(tokenizer, self.max_document_tokens, kinds, scorer.name, most=left)
+            for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)
+        ][0]
 
-    def scores(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None = None, on_batch: Callable[[int], None] = lambda count: None) -> np.ndarray:
+    def scores(
+        self,
+        pairs: Sequence[Pair],
+        limits: Sequence[int | None] | None = None,
+        on_batch: Callable[[int], None] = lambda count: None,
+    ) -> np.ndarray:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
 
         `limits` says of each pair how many tokens its document may have, None: as always. What is scored is kept in the
@@ -111,14 +136,20 @@ class Teacher:
         windows = ((pairs[part], limits and limits[part], None) for part in parts)
         return np.concatenate([np.empty(0, np.float32), *(scores for _, scores in self.stream(windows, on_batch))])
 
-    def stream(self, windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Any]], on_batch: Callable[[int], None] = lambda count: None) -> Iterator[tuple[Any, np.ndarray]]:
+    def stream(
+        self,
+        windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Any]],
+        on_batch: Callable[[int], None] = lambda count: None,
+    ) -> Iterator[tuple[Any, np.ndarray]]:
         """Yield, for each window of (pairs, limits, anything), that thing and the scores; the next is read and tokenized meanwhile, in a thread."""
         source = iter(windows)
 
         def prepare_next(before: list[Window] | None) -> tuple[Any, list[Window]] | None:
             for pairs, limits, thing in source:
-                return thing, [scorer.prepare(self.in_words_of(scorer, pairs), limits, before[at].new if before else ())
-                               for at, scorer in enumerate(self.scorers)]
+                return thing, [
+                    scorer.prepare(self.in_words_of(scorer, pairs), limits, before[at].new if before else ())
+                    for at, scorer in enumerate(self.scorers)
+                ]
             return None
 
         with ThreadPoolExecutor(1) as ahead:
@@ -144,12 +175,23 @@ class Teacher:
 
 def note_cuts(counts: Counter) -> None:
     """Count as odd what was cut or empty among the pairs that were computed."""
-    for name, words in (("truncated", "had a document that was cut"), ("truncated_queries", "had a query that was cut"), ("empty", "have an empty query or document")):
+    for name, words in (
+        ("truncated", "had a document that was cut"),
+        ("truncated_queries", "had a query that was cut"),
+        ("empty", "have an empty query or document"),
+    ):
         console.notice(counts[name], f"{counts[name]:,} of the pairs computed now {words}")
 
 
-def load_teacher(names: Sequence[str], computing: Computing, *, max_query_tokens: int | None = None, max_document_tokens: int | None = None,
-                 trust_remote_code: bool = False, dropout: float | None = None) -> Teacher:
+def load_teacher(
+    names: Sequence[str],
+    computing: Computing,
+    *,
+    max_query_tokens: int | None = None,
+    max_document_tokens: int | None = None,
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+) -> Teacher:
     """Load cross-encoders by folder or hub name, as one teacher; lengths and dropout that are not said are each model's own."""
     if not names:
         raise UserError("no teacher was named; say --teacher FOLDER or a hub name")

@@ -49,7 +49,9 @@ class Source(Protocol):
 class LuceneSource:
     """BM25, or RM3 on top of it, over a Lucene index."""
 
-    def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2) -> None:
+    def __init__(
+        self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2
+    ) -> None:
         from drtools.retrieval.lucene import LuceneIndex
 
         self.record, self.noted = manifest.read(folder), Counter()
@@ -65,7 +67,11 @@ class LuceneSource:
             hits = separate_ties(exact_hits)  # so that a run, which is ranked by score, keeps Lucene's order
             wanted = [document for document in asked.get(query_id, ()) if document not in hits]
             more = self.index.score_documents(texts[query_id], wanted) if wanted else {}
-            yield Found(query_id, hits, {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())})
+            yield Found(
+                query_id,
+                hits,
+                {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())},
+            )
 
 
 class RunSource:
@@ -82,16 +88,24 @@ class RunSource:
         """Look up each query's list, cut at `depth`."""
         for query_id, _ in queries:
             hits = self.run.get(query_id, {})
-            yield Found(query_id, dict(list(hits.items())[:depth]), {document: hits.get(document) for document in asked.get(query_id, ())})
+            yield Found(
+                query_id,
+                dict(list(hits.items())[:depth]),
+                {document: hits.get(document) for document in asked.get(query_id, ())},
+            )
 
 
-def refuse_another_encoder(record: dict, what: Path, fingerprint: str, dimension: int, name: str, for_dimension: str, for_encoder: str) -> None:
+def refuse_another_encoder(
+    record: dict, what: Path, fingerprint: str, dimension: int, name: str, for_dimension: str, for_encoder: str
+) -> None:
     """Refuse queries of an encoder whose document side did not make the vectors that `record` is the manifest of.
 
     The last two say the next move where the dimension, or the encoder alone, is another.
     """
     if dimension != record["dimension"]:
-        raise UserError(f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} ({record['model']})")
+        raise UserError(
+            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} ({record['model']})"
+        )
     if fingerprint != record["document_fingerprint"]:
         raise UserError(f"{what}: made by another encoder ({record['model']}) than {name}; {for_encoder}")
 
@@ -99,7 +113,14 @@ def refuse_another_encoder(record: dict, what: Path, fingerprint: str, dimension
 class QueryEncoder:
     """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
 
-    def __init__(self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None) -> None:
+    def __init__(
+        self,
+        record: dict,
+        what: Path,
+        encoder_flags: EncoderFlags,
+        compute: ComputeFlags,
+        query_vectors: str | None = None,
+    ) -> None:
         self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
         self.noted: Counter = Counter()
         self.vectors: Vectors | None = None
@@ -109,11 +130,21 @@ class QueryEncoder:
             self.vectors = open_vectors(query_vectors)
             theirs = self.vectors.manifest
             if theirs["side"] != "query":
-                raise UserError(f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)")
+                raise UserError(
+                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)"
+                )
             self._check(theirs["document_fingerprint"], theirs["dimension"], query_vectors)
 
     def _check(self, fingerprint: str, dimension: int, name: str) -> None:
-        refuse_another_encoder(self.record, self.what, fingerprint, dimension, name, "use the encoder that made them", "encode the documents again, or search with the encoder that made them")
+        refuse_another_encoder(
+            self.record,
+            self.what,
+            fingerprint,
+            dimension,
+            name,
+            "use the encoder that made them",
+            "encode the documents again, or search with the encoder that made them",
+        )
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -125,7 +156,9 @@ class QueryEncoder:
         flags = self.encoder_flags
         if not (flags.model or flags.body or flags.rem):
             rem = self.record.get("rem")
-            flags = dataclasses.replace(flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]}))
+            flags = dataclasses.replace(
+                flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
+            )
         encoder = load_for_encoding(flags, self.computing, "query")
         self._check(encoder.side_fingerprints()["document"], encoder.dimension, flags.start())
         return encoder
@@ -149,14 +182,23 @@ class QueryEncoder:
             return vectors
         rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
         if None in rows:
-            raise UserError(f"{self.vectors.path}: no vector of query {queries[rows.index(None)][0]!r}; encode these queries again")
+            raise UserError(
+                f"{self.vectors.path}: no vector of query {queries[rows.index(None)][0]!r}; encode these queries again"
+            )
         return np.asarray(self.vectors.array[rows], np.float32)
 
 
 class DenseSource:
     """Inner products over vectors, exactly, or through a FAISS index."""
 
-    def __init__(self, queries: QueryEncoder | JoinedQueries, ids: Ids, array: np.ndarray | None = None, index: object | None = None, **parameters: int | None) -> None:
+    def __init__(
+        self,
+        queries: QueryEncoder | JoinedQueries,
+        ids: Ids,
+        array: np.ndarray | None = None,
+        index: object | None = None,
+        **parameters: int | None,
+    ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
         self.array, self.index, self.parameters = array, index, parameters
 
@@ -168,10 +210,16 @@ class DenseSource:
             scores, rows = self.nearest(vectors, depth)
             scores_asked = self._score(vectors, [asked.get(query_id, ()) for query_id, _ in block])
             for at, (query_id, _) in enumerate(block):
-                hits = {self.ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at].tolist(), strict=True) if row >= 0}
+                hits = {
+                    self.ids[row]: float(score)
+                    for row, score in zip(rows[at].tolist(), scores[at].tolist(), strict=True)
+                    if row >= 0
+                }
                 yield Found(query_id, rank(hits), scores_asked[at])
 
-    def scores(self, queries: Sequence[tuple[str, str]], documents: dict[str, list[str]]) -> list[dict[str, float | None]]:
+    def scores(
+        self, queries: Sequence[tuple[str, str]], documents: dict[str, list[str]]
+    ) -> list[dict[str, float | None]]:
         """Return {document: score} of given documents for each (query id, text); None for one without a vector."""
         return self._score(self.queries.encode(queries), [documents[query_id] for query_id, _ in queries])
 
@@ -208,21 +256,34 @@ class DenseSource:
         return result
 
 
-def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFlags, compute: ComputeFlags, query_vectors: str | None = None,
-               joining: JoiningFlags | None = None, **parameters: int | None) -> DenseSource:
+def open_dense(
+    vectors: str | None,
+    index: str | None,
+    encoder_flags: EncoderFlags,
+    compute: ComputeFlags,
+    query_vectors: str | None = None,
+    joining: JoiningFlags | None = None,
+    **parameters: int | None,
+) -> DenseSource:
     """Open a vectors folder for exact search, or a FAISS index folder; either may be joined of two encoders' vectors."""
     from drtools.formats.vectors import Ids, open_document_vectors
     from drtools.retrieval.joining import open_queries
 
     if vectors:
         opened = open_document_vectors(vectors)
-        return DenseSource(open_queries(opened.manifest, opened.path, encoder_flags, compute, query_vectors, joining), opened.ids, array=opened.array)
+        return DenseSource(
+            open_queries(opened.manifest, opened.path, encoder_flags, compute, query_vectors, joining),
+            opened.ids,
+            array=opened.array,
+        )
     from drtools.retrieval import faiss_index
 
     folder = Path(index)
     record = manifest.read(folder)
     if record.get("side") == "query":
-        raise UserError(f"{folder}: an index of queries' vectors, expected one of documents'; index what encode --documents made")
+        raise UserError(
+            f"{folder}: an index of queries' vectors, expected one of documents'; index what encode --documents made"
+        )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     return DenseSource(queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
 
@@ -230,7 +291,9 @@ def open_dense(vectors: str | None, index: str | None, encoder_flags: EncoderFla
 def index_kind(folder: str) -> str:
     """Return `lucene` or `faiss`; UserError for a folder that is no finished index."""
     if Path(folder).is_file():
-        raise UserError(f"{folder}: a file was found where an index folder was expected; build one with `drtools index`")
+        raise UserError(
+            f"{folder}: a file was found where an index folder was expected; build one with `drtools index`"
+        )
     kind = manifest.read(folder).get("kind")
     if kind not in ("lucene", "faiss"):
         advice = "search it with --vectors" if kind == "vectors" else "build one with `drtools index`"

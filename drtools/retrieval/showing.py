@@ -18,7 +18,9 @@ def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
     if len(text) <= longest:
         return text
     wanted = {word for word in re.findall(r"\w+", words.lower()) if len(word) > 2 or not word.isascii()}
-    places = [(found.start(), found[0]) for found in re.finditer(r"\w+", text.lower()) if found[0] in wanted] or [(0, "")]
+    places = [(found.start(), found[0]) for found in re.finditer(r"\w+", text.lower()) if found[0] in wanted] or [
+        (0, "")
+    ]
     held = [len({word for place, word in places if start <= place < start + longest - 20}) for start, _ in places]
     start = places[held.index(max(held))][0]
     start = max(0, text.rfind(" ", 0, max(0, start - 20)) + 1)

@@ -35,12 +35,30 @@ class Scored(NamedTuple):
 
 def scored_items(example: Example) -> list[Scored]:
     """Return all of an example that its teacher scored: positives, negatives, dark items."""
-    parts = ((example.positives, example.positive_scores), (example.negatives, example.negative_scores), (example.dark or [], example.dark_scores))
-    return [Scored(item, score) for items, scores in parts for item, score in zip(items, scores or (), strict=False) if score is not None]
+    parts = (
+        (example.positives, example.positive_scores),
+        (example.negatives, example.negative_scores),
+        (example.dark or [], example.dark_scores),
+    )
+    return [
+        Scored(item, score)
+        for items, scores in parts
+        for item, score in zip(items, scores or (), strict=False)
+        if score is not None
+    ]
 
 
-def beside_teacher(path: str, runs: dict[str, Run], students: dict[str, str], corpus: str | None, queries: str | None, title_separator: str, scale: float | None,
-                   compute: ComputeFlags, max_document_tokens: int | None = None) -> dict[str, Lists]:
+def beside_teacher(
+    path: str,
+    runs: dict[str, Run],
+    students: dict[str, str],
+    corpus: str | None,
+    queries: str | None,
+    title_separator: str,
+    scale: float | None,
+    compute: ComputeFlags,
+    max_document_tokens: int | None = None,
+) -> dict[str, Lists]:
     """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said. UserError if no teacher did."""
     from drtools.formats.examples import read_examples
 
@@ -58,7 +76,9 @@ def beside_teacher(path: str, runs: dict[str, Run], students: dict[str, str], co
         texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), choose_computing(compute)
         for label, name in students.items():
             encoder = load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing)
-            found[label] = lists_by_encoder(scored, texts, encoder, name, computing, trained_scale(name) if scale is None else scale)
+            found[label] = lists_by_encoder(
+                scored, texts, encoder, name, computing, trained_scale(name) if scale is None else scale
+            )
     return found
 
 
@@ -83,13 +103,25 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
         items, lacking = items + len(asked), lacking + len(asked) - len(both)
         if len(both) > 1:
             lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
-    console.notice(lacking, f"{label}: {lacking:,} of the {items:,} documents that the teacher scored are not among their query's hits; left out")
+    console.notice(
+        lacking,
+        f"{label}: {lacking:,} of the {items:,} documents that the teacher scored are not among their query's hits; left out",
+    )
     if not lists[PLAIN]:
-        raise UserError("no query has two documents that both the teacher and the run have scored; make the run by search --rerank of a run that holds the examples' documents")
+        raise UserError(
+            "no query has two documents that both the teacher and the run have scored; make the run by search --rerank of a run that holds the examples' documents"
+        )
     return lists
 
 
-def lists_by_encoder(examples: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, name: str, computing: Computing, scale: float | None) -> Lists:
+def lists_by_encoder(
+    examples: Sequence[Example],
+    texts: Texts,
+    encoder: Encoder | EncoderPair,
+    name: str,
+    computing: Computing,
+    scale: float | None,
+) -> Lists:
     """Return the lists that a teacher has scored with an encoder's scores beside: documents alone, and with dark items where there are any.
 
     `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left out, and counted.
@@ -102,7 +134,9 @@ def lists_by_encoder(examples: Sequence[Example], texts: Texts, encoder: Encoder
     factor = document.settings.default_scale if scale is None else scale
     lists: Lists = {PLAIN: [], DARK: []} if kinds else {PLAIN: []}
     known = [example for example in examples if example.query_id in texts.queries]
-    console.notice(len(examples) - len(known), f"{len(examples) - len(known):,} examples have a query without a text; left out")
+    console.notice(
+        len(examples) - len(known), f"{len(examples) - len(known):,} examples have a query without a text; left out"
+    )
     items = sum(len(scored_items(example)) for example in known)
     seen = 0
     with console.progress(f"encoding by {name}", len(known), "examples") as progress:
@@ -114,9 +148,14 @@ def lists_by_encoder(examples: Sequence[Example], texts: Texts, encoder: Encoder
                     if len(kept) > 1:
                         lists[kind].append(([found[at].score for at in kept], [scores[at] for at in kept], factor))
             progress.advance(len(window))
-    console.notice(items - seen, f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {shown(texts.store.corpus)} lacks; left out")
+    console.notice(
+        items - seen,
+        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {shown(texts.store.corpus)} lacks; left out",
+    )
     if not lists[PLAIN]:
-        raise UserError(f"no example has two documents that {shown(texts.store.corpus)} holds and a teacher has scored; do the examples and the corpus belong together? Else run teacher-score on the examples")
+        raise UserError(
+            f"no example has two documents that {shown(texts.store.corpus)} holds and a teacher has scored; do the examples and the corpus belong together? Else run teacher-score on the examples"
+        )
     return {kind: kept for kind, kept in lists.items() if kept}
 
 
@@ -151,11 +190,15 @@ def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special
                 made.short[one.item] = prepare(found[one.item], encoder)
             else:
                 kept = made.double if one.item.kind == "reinforced" else made.short
-                kept[_key(example.query_id, one.item)] = dark_text_for(encoder, one.item, example.query_id, found.get, special)
+                kept[_key(example.query_id, one.item)] = dark_text_for(
+                    encoder, one.item, example.query_id, found.get, special
+                )
     return made
 
 
-def _scores_of(window: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, special: Special, computing: Computing) -> Iterator[tuple[list[Scored], list[float]]]:
+def _scores_of(
+    window: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, special: Special, computing: Computing
+) -> Iterator[tuple[list[Scored], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
     import numpy as np
 
@@ -166,10 +209,15 @@ def _scores_of(window: Sequence[Example], texts: Texts, encoder: Encoder | Encod
     document = encoder.of("document")
     made = _texts_of(window, texts, document, special)
     vectors: dict[object, np.ndarray] = {}
-    for kept, longest in ((made.short, document.settings.max_document_tokens), (made.double, reinforced_tokens(document))):
+    for kept, longest in (
+        (made.short, document.settings.max_document_tokens),
+        (made.double, reinforced_tokens(document)),
+    ):
         into = np.empty((len(kept), encoder.dimension), np.float32)
         encode_tokens(document, tokenize_prepared(document, list(kept.values()), "document", longest), computing, into)
         vectors |= dict(zip(kept, into, strict=True))
-    queries, _ = encode_texts(encoder.of("query"), [texts.queries[example.query_id] for example in window], "query", computing)
+    queries, _ = encode_texts(
+        encoder.of("query"), [texts.queries[example.query_id] for example in window], "query", computing
+    )
     for example, items, query in zip(window, made.listed, queries, strict=True):
         yield items, [float(query @ vectors[_key(example.query_id, one.item)]) for one in items]

@@ -29,7 +29,9 @@ class Analyzer:
     def __init__(self, language: str) -> None:
         self._analyzer = language_analyzer(language)
         self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
-        self._json = java_class("com.fasterxml.jackson.databind.ObjectMapper")()  # one string a text: a call for each term takes six times as long
+        self._json = java_class(
+            "com.fasterxml.jackson.databind.ObjectMapper"
+        )()  # one string a text: a call for each term takes six times as long
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the terms of each text."""
@@ -55,7 +57,9 @@ class CorpusTerms(NamedTuple):
     sample: list[CountedTerms]
 
 
-def count_corpus(texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, sampled: np.ndarray, on_texts: Callable[[int], None]) -> CorpusTerms:
+def count_corpus(
+    texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, sampled: np.ndarray, on_texts: Callable[[int], None]
+) -> CorpusTerms:
     """Count the terms of every document, and keep those of the rows where `sampled` bool [N] is true."""
     import numpy as np
 

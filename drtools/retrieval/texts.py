@@ -22,7 +22,9 @@ class DocumentTexts:
     def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
         """Return (ids, texts) of rows start to stop."""
         documents = list(self.store.rows(start, stop))
-        return [document.id for document in documents], [document_text(document.title, document.text, self.separator) for document in documents]
+        return [document.id for document in documents], [
+            document_text(document.title, document.text, self.separator) for document in documents
+        ]
 
 
 class QueryTexts:
@@ -58,7 +60,9 @@ def judged_queries(queries: str, only: str | None) -> dict[str, str]:
     return kept
 
 
-def texts_of(documents: str | None, queries: str | None, only: str | None, separator: str) -> DocumentTexts | QueryTexts:
+def texts_of(
+    documents: str | None, queries: str | None, only: str | None, separator: str
+) -> DocumentTexts | QueryTexts:
     """Open whichever is named."""
     if documents is not None:
         return DocumentTexts(open_store(documents), separator)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from drtools.retrieval.joining import JoinedQueries
     from drtools.retrieval.searching import QueryEncoder
 
-GRID = [*(tenths / 10 for tenths in range(1, 11)), *(10 / tenths for tenths in range(9, 0, -1))]  # .1 to 1.0 and their inverses, ascending
+GRID = [
+    *(tenths / 10 for tenths in range(1, 11)),
+    *(10 / tenths for tenths in range(9, 0, -1)),
+]  # .1 to 1.0 and their inverses, ascending
 EXTENSIONS = 3  # [ours] beyond these one of the two encoders is of no use
 DEPTH = 100
 
@@ -33,7 +36,13 @@ class Candidates(NamedTuple):
     second: np.ndarray
 
 
-def candidates(joined: JoinedArray, query_ids: Sequence[str], queries: tuple[np.ndarray, np.ndarray], depth: int = DEPTH, device: str = "cpu") -> list[Candidates]:
+def candidates(
+    joined: JoinedArray,
+    query_ids: Sequence[str],
+    queries: tuple[np.ndarray, np.ndarray],
+    depth: int = DEPTH,
+    device: str = "cpu",
+) -> list[Candidates]:
     """Return for each query the union of both encoders' exact top `depth`, with both exact scores of each row of it.
 
     queries [Q, D1], [Q, D2] float32. Joined with a mu, a row's score is first + mu * second.
@@ -42,7 +51,10 @@ def candidates(joined: JoinedArray, query_ids: Sequence[str], queries: tuple[np.
 
     from drtools.retrieval import exact
 
-    tops = [exact.search(array, vectors, depth, device)[1] for array, vectors in zip((joined.first, joined.second), queries, strict=True)]
+    tops = [
+        exact.search(array, vectors, depth, device)[1]
+        for array, vectors in zip((joined.first, joined.second), queries, strict=True)
+    ]
     if joined.order is not None:
         row_of = np.full(len(joined.second), -1)
         row_of[joined.order] = np.arange(len(joined))
@@ -55,7 +67,9 @@ def candidates(joined: JoinedArray, query_ids: Sequence[str], queries: tuple[np.
 
 def depth_weighted_accuracy(ranks: Sequence[float], depth: int = DEPTH) -> float:
     """Return the mean over k = 1 ... depth of acc@k * k, where acc@k is the share of the first relevant `ranks` that are k or less ([code])."""
-    sums = [depth * (depth + 1) // 2 - int(place) * (int(place) - 1) // 2 for place in ranks if place <= depth]  # of k from a rank to the depth
+    sums = [
+        depth * (depth + 1) // 2 - int(place) * (int(place) - 1) // 2 for place in ranks if place <= depth
+    ]  # of k from a rank to the depth
     return sum(sums) / len(ranks) / depth
 
 
@@ -78,23 +92,48 @@ def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> t
     return best, [tried[mu] for mu in sorted(tried)]
 
 
-def _values(found: Sequence[Candidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float) -> dict[str, float]:
+def _values(
+    found: Sequence[Candidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
+) -> dict[str, float]:
     from drtools.evaluation.measures import evaluate, mean, parse_measure
 
-    run = {each.query_id: rank({names[row]: score for row, score in zip(each.rows.tolist(), (each.first + mu * each.second).tolist(), strict=True)}) for each in found}
-    first = [next((place for place, document in enumerate(hits, start=1) if qrels[query_id].get(document, 0) > 0), math.inf) for query_id, hits in run.items()]
+    run = {
+        each.query_id: rank(
+            {
+                names[row]: score
+                for row, score in zip(each.rows.tolist(), (each.first + mu * each.second).tolist(), strict=True)
+            }
+        )
+        for each in found
+    }
+    first = [
+        next((place for place, document in enumerate(hits, start=1) if qrels[query_id].get(document, 0) > 0), math.inf)
+        for query_id, hits in run.items()
+    ]
     judged = {query_id: qrels[query_id] for query_id in run}
-    return {"value": mean(evaluate(judged, run, [parse_measure(measure)])[measure]), "tie": depth_weighted_accuracy(first)}
+    return {
+        "value": mean(evaluate(judged, run, [parse_measure(measure)])[measure]),
+        "tie": depth_weighted_accuracy(first),
+    }
 
 
-def texts_to_tune_on(queries: str | None, source: QueryEncoder | JoinedQueries, judged: Collection[str], name: str) -> list[tuple[str, str]]:
+def texts_to_tune_on(
+    queries: str | None, source: QueryEncoder | JoinedQueries, judged: Collection[str], name: str
+) -> list[tuple[str, str]]:
     """Return (query id, text) of the judged queries, out of a file or of the vectors that `source` looks them up in."""
     from drtools.formats.jsonl import read_queries
 
-    texts = read_queries(queries) if queries else {source.vectors.ids[row]: "" for row in range(len(source.vectors.ids))}
+    texts = (
+        read_queries(queries) if queries else {source.vectors.ids[row]: "" for row in range(len(source.vectors.ids))}
+    )
     kept = [(query_id, text) for query_id, text in texts.items() if query_id in judged]
     if not kept:
-        raise UserError(f"{name}: judges none of the queries of {queries or source.vectors.path}; do the two belong together?")
+        raise UserError(
+            f"{name}: judges none of the queries of {queries or source.vectors.path}; do the two belong together?"
+        )
     missing = len(judged) - len(kept)
-    console.notice(missing, f"{missing:,} of the {len(judged):,} dev queries are not in {queries or source.vectors.path}; mu is tuned without them")
+    console.notice(
+        missing,
+        f"{missing:,} of the {len(judged):,} dev queries are not in {queries or source.vectors.path}; mu is tuned without them",
+    )
     return kept

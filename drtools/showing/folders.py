@@ -8,7 +8,16 @@ from pathlib import Path
 from drtools import console, manifest
 from drtools.errors import UserError
 from drtools.formats.vectors import Ids, open_vectors
-from drtools.models.settings import OURS, SIDES, is_lexical, is_pair, optional_json, read_settings, side_folder, vector_dimension
+from drtools.models.settings import (
+    OURS,
+    SIDES,
+    is_lexical,
+    is_pair,
+    optional_json,
+    read_settings,
+    side_folder,
+    vector_dimension,
+)
 from drtools.releases import current_version, versions_of
 from drtools.showing.texts import Texts
 
@@ -17,7 +26,11 @@ SAMPLE = 1000  # rows whose lengths are measured
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files of a folder."""
-    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return (
+        path.stat().st_size
+        if path.is_file()
+        else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    )
 
 
 def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
@@ -25,15 +38,24 @@ def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
     import numpy as np
 
     opened = open_vectors(path)
-    rows = np.unique(np.linspace(0, len(opened.array) - 1, min(SAMPLE, len(opened.array))).astype(int)) if len(opened.array) else []
+    rows = (
+        np.unique(np.linspace(0, len(opened.array) - 1, min(SAMPLE, len(opened.array))).astype(int))
+        if len(opened.array)
+        else []
+    )
     yield f"{len(opened.array):,} vectors of {opened.array.shape[1]} dimensions, {opened.array.dtype}, of {opened.manifest['side']} texts"
     yield f"by {opened.manifest.get('model')}, cut at {opened.manifest.get('max_tokens')} tokens"
     lengths = np.array([np.linalg.norm(np.asarray(opened.array[row : row + 1], np.float32)) for row in rows])
     if len(rows):
-        yield f"lengths of {len(rows):,} rows: {lengths.min():.4f} to {lengths.max():.4f}, mean {lengths.mean():.4f}" + ("" if np.isfinite(lengths).all() else "; SOME ARE NOT NUMBERS")
+        yield (
+            f"lengths of {len(rows):,} rows: {lengths.min():.4f} to {lengths.max():.4f}, mean {lengths.mean():.4f}"
+            + ("" if np.isfinite(lengths).all() else "; SOME ARE NOT NUMBERS")
+        )
     for row in range(min(count, len(opened.array))):
         vector = np.asarray(opened.array[row : row + 1], np.float32)[0]
-        name = texts.document(opened.ids[row]) if opened.manifest["side"] == "document" else texts.query(opened.ids[row])
+        name = (
+            texts.document(opened.ids[row]) if opened.manifest["side"] == "document" else texts.query(opened.ids[row])
+        )
         yield f"  [{' '.join(f'{value:+.3f}' for value in vector[:4])} …]  {name}"
 
 
@@ -57,12 +79,19 @@ def model_lines(path: Path) -> Iterator[str]:
     """Yield what a model is: its body and sizes, how its vectors are made, what training told."""
     ours = optional_json(path / OURS)
     if ours.get("kind") in ("rem", "lexical", "ranker"):
-        yield f"{ours['kind']}: " + ", ".join(f"{name} {value}" for name, value in ours.items() if not isinstance(value, dict) and name != "kind")
+        yield f"{ours['kind']}: " + ", ".join(
+            f"{name} {value}" for name, value in ours.items() if not isinstance(value, dict) and name != "kind"
+        )
     for side in SIDES if is_pair(path) else ("both sides",):
         folder = side_folder(path, side)
         if (folder / "config.json").exists():
             yield f"{side}: {_body(folder)}"
-        if (folder / "config.json").exists() and (folder / "modules.json").exists() and ours.get("kind") != "ranker" and not is_lexical(folder):
+        if (
+            (folder / "config.json").exists()
+            and (folder / "modules.json").exists()
+            and ours.get("kind") != "ranker"
+            and not is_lexical(folder)
+        ):
             yield from _encoder(folder)
     weights = [file for file in path.rglob("*.safetensors") if "working" not in file.relative_to(path).parts]
     yield f"{sum(map(_parameters, weights)):,} parameters in {', '.join(sorted(str(file.relative_to(path)) for file in weights)) or 'no file'}"
@@ -71,7 +100,10 @@ def model_lines(path: Path) -> Iterator[str]:
 
 def _body(folder: Path) -> str:
     config = manifest.read_json(folder / "config.json")
-    layers, size = (next((config[name] for name in names if name in config), "?") for names in (("num_hidden_layers", "n_layers", "n_layer"), ("hidden_size", "dim", "d_model", "n_embd")))
+    layers, size = (
+        next((config[name] for name in names if name in config), "?")
+        for names in (("num_hidden_layers", "n_layers", "n_layer"), ("hidden_size", "dim", "d_model", "n_embd"))
+    )
     return f"{config.get('model_type', 'unknown')}, {layers} layers of {size} dimensions"
 
 
@@ -90,7 +122,9 @@ def _parameters(file: Path) -> int:
         with open(file, "rb") as stream:
             header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
     except (struct.error, ValueError, MemoryError, OverflowError):
-        raise UserError(f"{file}: not a whole safetensors file; it was cut short or damaged, fetch or make it again") from None
+        raise UserError(
+            f"{file}: not a whole safetensors file; it was cut short or damaged, fetch or make it again"
+        ) from None
     total = 0
     for name, tensor in header.items():
         if name != "__metadata__":

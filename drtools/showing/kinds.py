@@ -31,7 +31,9 @@ def _kind_of_folder(path: Path) -> str:
         return "encoder" if ours in ("pair", "lexical") else ours
     if (path / "config.json").exists():
         return "encoder"
-    raise UserError(f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a model, or a file of its inputs")
+    raise UserError(
+        f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a model, or a file of its inputs"
+    )
 
 
 def _kind_of_lines(path: Path) -> str:
@@ -42,7 +44,9 @@ def _kind_of_lines(path: Path) -> str:
         try:
             keys = orjson.loads(line).keys()
         except orjson.JSONDecodeError:
-            raise UserError(f"{path}:{number}: not one JSON object a line; show takes JSONL, TSV, TREC's forms, and what a tool here made") from None
+            raise UserError(
+                f"{path}:{number}: not one JSON object a line; show takes JSONL, TSV, TREC's forms, and what a tool here made"
+            ) from None
         for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
             if key in keys:
                 return kind
@@ -52,8 +56,15 @@ def _kind_of_lines(path: Path) -> str:
     if columns == 6 and text.split()[1] in ("Q0", "0"):
         return "run"
     tabs = text.count("\t")  # none, or one between each two columns: else `q1<TAB>windows 10` would be judgements
-    if columns in (3, 4) and tabs in (0, columns - 1) and text.split()[-1].lstrip("-").isdigit() or text.split()[-1:] == ["score"]:
+    if (
+        columns in (3, 4)
+        and tabs in (0, columns - 1)
+        and text.split()[-1].lstrip("-").isdigit()
+        or text.split()[-1:] == ["score"]
+    ):
         return "judgements"
     if "\t" in text:
         return "texts"
-    raise UserError(f"{path}:{number}: found {text[:60]!r}; show takes JSONL, TSV, TREC's forms, and what a tool here made")
+    raise UserError(
+        f"{path}:{number}: found {text[:60]!r}; show takes JSONL, TSV, TREC's forms, and what a tool here made"
+    )

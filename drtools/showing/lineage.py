@@ -52,19 +52,30 @@ def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
     path, fingerprint = item["path"], item.get("fingerprint")
     if shown(path) == "standard input":
         return Ancestor(depth, flag, "standard input", None, "")
-    places = [place for place in (Path(path), *(folder / path for folder in artefact.absolute().parents)) if place.exists()]
+    places = [
+        place for place in (Path(path), *(folder / path for folder in artefact.absolute().parents)) if place.exists()
+    ]
     if fingerprint is None:
         return Ancestor(depth, flag, path, None, "by its name on the hub")
     for place in places:
         if manifest.fingerprint(place) == fingerprint:
             return Ancestor(depth, flag, path, place, "")
-    return Ancestor(depth, flag, path, places[0] if places else None, "has changed since" if places else "not there any more")
+    return Ancestor(
+        depth, flag, path, places[0] if places else None, "has changed since" if places else "not there any more"
+    )
 
 
 def source(artefact: Path, flags: tuple[str, ...]) -> str | None:
     """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries."""
     nearest = sorted(ancestors(artefact), key=lambda ancestor: ancestor.depth)
-    return next((str(ancestor.place) for ancestor in nearest if ancestor.flag in flags and ancestor.place and "changed" not in ancestor.state), None)
+    return next(
+        (
+            str(ancestor.place)
+            for ancestor in nearest
+            if ancestor.flag in flags and ancestor.place and "changed" not in ancestor.state
+        ),
+        None,
+    )
 
 
 def made_by(record: dict) -> str:

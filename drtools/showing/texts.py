@@ -41,7 +41,9 @@ def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> Tex
     """Open what is named, else what the artefact was made from; if neither is at hand, that is said."""
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
-        console.say("note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; say --corpus, --queries")
+        console.say(
+            "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; say --corpus, --queries"
+        )
     return Texts(open_store(corpus) if corpus else None, read_queries(queries) if queries else {})
 
 
@@ -64,7 +66,10 @@ def _chosen(items: Iterator, path: Path, query: str | None, count: int, query_of
 def _example(example: Example, texts: Texts, depth: int) -> Iterator[str]:
     words = texts.queries.get(example.query_id, "")
     yield f"{texts.query(example.query_id)}" + (f"  [scored by {example.scored_by}]" if example.scored_by else "")
-    groups = (("+", "positives", example.positives, example.positive_scores), ("-", "negatives", example.negatives, example.negative_scores))
+    groups = (
+        ("+", "positives", example.positives, example.positive_scores),
+        ("-", "negatives", example.negatives, example.negative_scores),
+    )
     for sign, name, ids, scores in groups:
         for document_id, score in list(zip(ids, scores or [None] * len(ids), strict=True))[:depth]:
             yield f"  {sign} {_number(score)}  {texts.document(document_id, words)}"

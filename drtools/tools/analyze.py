@@ -35,26 +35,79 @@ VECTORS, STUDENTS = "One query before and after", "Students and their teacher"
 def main(
     folder: flags.FolderOutput,
     runs: Annotated[list[str] | None, Argument(help="runs to look at"), flags.Role.INPUT] = None,
-    qrels: Annotated[str | None, Option(help="judgements: pairwise errors of the runs; the relevant documents of --query"), flags.Role.INPUT] = None,
+    qrels: Annotated[
+        str | None,
+        Option(help="judgements: pairwise errors of the runs; the relevant documents of --query"),
+        flags.Role.INPUT,
+    ] = None,
     min_rel: flags.MinRel = 1,
-    corpus_size: Annotated[int | None, Option(min=1, help="--qrels: documents of the corpus, to estimate errors in all where runs are cut")] = None,
+    corpus_size: Annotated[
+        int | None, Option(min=1, help="--qrels: documents of the corpus, to estimate errors in all where runs are cut")
+    ] = None,
     against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), flags.Role.INPUT] = None,
     rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO,
-    examples: Annotated[list[str] | None, Option(help="examples: their scores; with runs: which negatives are still hard"), flags.Role.INPUT] = None,
-    margins: Annotated[bool, Option("--margins", help="--qrels: s(q, p) - s(q, n) as a share of the run's range of scores")] = False,
-    tuned: Annotated[list[str] | None, Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"), flags.Role.INPUT] = None,
+    examples: Annotated[
+        list[str] | None,
+        Option(help="examples: their scores; with runs: which negatives are still hard"),
+        flags.Role.INPUT,
+    ] = None,
+    margins: Annotated[
+        bool, Option("--margins", help="--qrels: s(q, p) - s(q, n) as a share of the run's range of scores")
+    ] = False,
+    tuned: Annotated[
+        list[str] | None,
+        Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"),
+        flags.Role.INPUT,
+    ] = None,
     logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), flags.Role.INPUT] = None,
-    curve: Annotated[list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")] = None,
-    depth: Annotated[int, Option(min=1, help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to it")] = 200,
-    vectors: Annotated[str | None, Option(help="vectors of documents", rich_help_panel=VECTORS), flags.Role.INPUT] = None,
-    query_vectors: Annotated[list[str] | None, Option(help="vectors of queries: once before, once after", rich_help_panel=VECTORS), flags.Role.INPUT] = None,
+    curve: Annotated[
+        list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")
+    ] = None,
+    depth: Annotated[
+        int,
+        Option(
+            min=1,
+            help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to it",
+        ),
+    ] = 200,
+    vectors: Annotated[
+        str | None, Option(help="vectors of documents", rich_help_panel=VECTORS), flags.Role.INPUT
+    ] = None,
+    query_vectors: Annotated[
+        list[str] | None,
+        Option(help="vectors of queries: once before, once after", rich_help_panel=VECTORS),
+        flags.Role.INPUT,
+    ] = None,
     query: Annotated[str | None, Option(help="id of the query", rich_help_panel=VECTORS)] = None,
-    student: Annotated[list[str] | None, Option(help="encoder to compare with the examples' teacher, for instance before and after", rich_help_panel=STUDENTS), flags.Role.MODEL] = None,
-    agreement: Annotated[bool, Option("--agreement", help="compare the runs' scores with the examples' teacher", rich_help_panel=STUDENTS)] = False,
-    scale: Annotated[float | None, Option(help="factor on students' scores in the divergence; default: as in their training, of runs 1", rich_help_panel=STUDENTS)] = None,
-    corpus: Annotated[str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
-    queries: Annotated[str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), flags.Role.INPUT] = None,
-    max_document_tokens: Annotated[int | None, Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS)] = None,
+    student: Annotated[
+        list[str] | None,
+        Option(
+            help="encoder to compare with the examples' teacher, for instance before and after",
+            rich_help_panel=STUDENTS,
+        ),
+        flags.Role.MODEL,
+    ] = None,
+    agreement: Annotated[
+        bool,
+        Option("--agreement", help="compare the runs' scores with the examples' teacher", rich_help_panel=STUDENTS),
+    ] = False,
+    scale: Annotated[
+        float | None,
+        Option(
+            help="factor on students' scores in the divergence; default: as in their training, of runs 1",
+            rich_help_panel=STUDENTS,
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), flags.Role.INPUT
+    ] = None,
+    queries: Annotated[
+        str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), flags.Role.INPUT
+    ] = None,
+    max_document_tokens: Annotated[
+        int | None,
+        Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS),
+    ] = None,
     title_separator: flags.TitleSeparator = " ",
     compute: flags.ComputeFlags = flags.ComputeFlags(),
 ) -> None:
@@ -65,7 +118,22 @@ def main(
     from drtools.evaluation import margins as of_fgd
     from drtools.formats.trec import read_qrels, read_run
 
-    check(runs, qrels, min_rel, corpus_size, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
+    check(
+        runs,
+        qrels,
+        min_rel,
+        corpus_size,
+        against,
+        rbo,
+        examples,
+        logs,
+        curve,
+        vectors,
+        query_vectors,
+        query,
+        margins,
+        tuned,
+    )
     check_students(student, agreement, scale, max_document_tokens, examples, runs, corpus, queries)
     with output.folder(folder) as work:
         judged = read_qrels(qrels) if qrels else {}
@@ -81,7 +149,22 @@ def main(
         if student or agreement:
             from drtools.retrieval.student_scores import beside_teacher
 
-            made.append(analyses.agreement(beside_teacher(examples[0], lists if agreement else {}, labels_of(student or []), corpus, queries, title_separator, scale, compute, max_document_tokens), work.path))
+            made.append(
+                analyses.agreement(
+                    beside_teacher(
+                        examples[0],
+                        lists if agreement else {},
+                        labels_of(student or []),
+                        corpus,
+                        queries,
+                        title_separator,
+                        scale,
+                        compute,
+                        max_document_tokens,
+                    ),
+                    work.path,
+                )
+            )
         if logs:
             made.append(analyses.curves(labels_of(logs), curve, work.path))
         if vectors:
@@ -89,17 +172,41 @@ def main(
         content = {"depth": depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
         work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
-    print("\n\n".join(f"{analysis.title}\n{layout.aligned(analysis.table, layout.terminal_width(sys.stdout))}" for analysis in made))
+    print(
+        "\n\n".join(
+            f"{analysis.title}\n{layout.aligned(analysis.table, layout.terminal_width(sys.stdout))}"
+            for analysis in made
+        )
+    )
 
 
-def check(runs, qrels, min_rel, corpus_size, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned) -> None:
+def check(
+    runs,
+    qrels,
+    min_rel,
+    corpus_size,
+    against,
+    rbo,
+    examples,
+    logs,
+    curve,
+    vectors,
+    query_vectors,
+    query,
+    margins,
+    tuned,
+) -> None:
     """Raise UserError for inputs that make no analysis together."""
     if not (examples or logs or vectors or runs or tuned):
-        raise UserError("nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors")
+        raise UserError(
+            "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors"
+        )
     if margins and not (runs and qrels):
         raise UserError("--margins measures runs by judgements; name the runs and --qrels QRELS")
     if runs and not (qrels or against or examples):
-        raise UserError("runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES (negatives)")
+        raise UserError(
+            "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES (negatives)"
+        )
     if against and not runs:
         raise UserError("--against compares runs with a reference; name the runs")
     if qrels and not (runs or vectors):
@@ -116,7 +223,9 @@ def check(runs, qrels, min_rel, corpus_size, against, rbo, examples, logs, curve
         raise UserError("--curve chooses among the numbers of --logs; name the logs")
     given = [bool(vectors), bool(query), bool(query_vectors)]
     if any(given) and not all(given) or query_vectors and len(query_vectors) != 2:
-        raise UserError("a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after")
+        raise UserError(
+            "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
+        )
 
 
 def check_students(student, agreement: bool, scale, max_document_tokens, examples, runs, corpus, queries) -> None:
@@ -128,7 +237,9 @@ def check_students(student, agreement: bool, scale, max_document_tokens, example
     if agreement and not runs:
         raise UserError("--agreement compares runs with a teacher; name the runs")
     if (student or agreement) and len(examples or []) != 1:
-        raise UserError(f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED once")
+        raise UserError(
+            f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED once"
+        )
     if bool(student) != bool(corpus or queries) or student and not (corpus and queries):
         raise UserError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
 

@@ -77,4 +77,9 @@ def main(
     script, between = {"bash": (BASH, ","), "zsh": (ZSH, "|"), "fish": (FISH, " ")}[shell]
     if not names:
         script = "".join(line for line in script.splitlines(keepends=True) if "NAMES" not in line)
-    print(script.replace("NAMES", between.join(names)).replace("LAUNCHER", shlex.quote(str(folder / "launch"))).replace("CHECKOUT", shlex.quote(str(folder.parent))), end="")
+    print(
+        script.replace("NAMES", between.join(names))
+        .replace("LAUNCHER", shlex.quote(str(folder / "launch")))
+        .replace("CHECKOUT", shlex.quote(str(folder.parent))),
+        end="",
+    )

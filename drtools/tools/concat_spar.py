@@ -26,17 +26,42 @@ TUNING = "Tuning mu"
 def main(
     folder: flags.FolderOutput,
     first: Annotated[str, Argument(help="vectors folder of the base encoder"), flags.Role.INPUT],
-    second: Annotated[str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), flags.Role.INPUT],
-    how: Annotated[Literal["concat", "sum"], Option(help="concat: [q1, mu * q2] and [d1, d2]; sum: q1 + mu * q2 and d1 + d2")] = "concat",
+    second: Annotated[
+        str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), flags.Role.INPUT
+    ],
+    how: Annotated[
+        Literal["concat", "sum"], Option(help="concat: [q1, mu * q2] and [d1, d2]; sum: q1 + mu * q2 and d1 + d2")
+    ] = "concat",
     mu: Annotated[float | None, Option(help="weight of the second encoder on the query side")] = None,
-    dev_qrels: Annotated[str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), flags.Role.INPUT] = None,
-    dev_answers: Annotated[str | None, Option(help="answers to tune mu on, in place of judgements (eval --answers)", rich_help_panel=TUNING), flags.Role.INPUT] = None,
-    corpus: Annotated[str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), flags.Role.INPUT] = None,
-    dev_queries: Annotated[str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), flags.Role.INPUT] = None,
-    dev_query_vectors: Annotated[list[str] | None, Option(help="vectors folders of the queries by the first and by the second, in place of --dev-queries", rich_help_panel=TUNING), flags.Role.INPUT] = None,
-    measure: Annotated[str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)] = None,
+    dev_qrels: Annotated[
+        str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), flags.Role.INPUT
+    ] = None,
+    dev_answers: Annotated[
+        str | None,
+        Option(help="answers to tune mu on, in place of judgements (eval --answers)", rich_help_panel=TUNING),
+        flags.Role.INPUT,
+    ] = None,
+    corpus: Annotated[
+        str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), flags.Role.INPUT
+    ] = None,
+    dev_queries: Annotated[
+        str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), flags.Role.INPUT
+    ] = None,
+    dev_query_vectors: Annotated[
+        list[str] | None,
+        Option(
+            help="vectors folders of the queries by the first and by the second, in place of --dev-queries",
+            rich_help_panel=TUNING,
+        ),
+        flags.Role.INPUT,
+    ] = None,
+    measure: Annotated[
+        str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)
+    ] = None,
     no_copy: Annotated[bool, Option("--no-copy", help="name both folders, copy no vector")] = False,
-    dtype: Annotated[Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")] = None,
+    dtype: Annotated[
+        Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")
+    ] = None,
     encoder_flags: flags.EncoderFlags = flags.EncoderFlags(),
     compute: flags.ComputeFlags = flags.ComputeFlags(),
 ) -> None:
@@ -49,17 +74,26 @@ def main(
         raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
     if mu is not None:
         check_weight(mu)
-        of_tuning = {"--dev-queries": dev_queries, "--dev-query-vectors": dev_query_vectors, "--measure": measure, "--corpus": corpus}
+        of_tuning = {
+            "--dev-queries": dev_queries,
+            "--dev-query-vectors": dev_query_vectors,
+            "--measure": measure,
+            "--corpus": corpus,
+        }
         if needless := [name for name, value in of_tuning.items() if value]:
             raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
     if mu is None and bool(dev_queries) == bool(dev_query_vectors) or dev_query_vectors and len(dev_query_vectors) != 2:
-        raise UserError("mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by the second")
+        raise UserError(
+            "mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by the second"
+        )
     if corpus and not dev_answers:
         raise UserError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
     if dev_answers and not corpus:
         raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
     if not dev_queries and encoder_flags != flags.EncoderFlags():
-        raise UserError("what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out")
+        raise UserError(
+            "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"
+        )
     asked = parse_measure(measure or ("Success@100" if dev_answers else "RR@10"))
     if dev_answers:
         check_measures([asked])
@@ -69,12 +103,32 @@ def main(
         parts, joined = open_parts(first, second, how)
         side = parts[0].manifest["side"]
         if side == "query" and (mu is None or no_copy):
-            raise UserError(f"{first}: vectors of queries are joined with the --mu that was tuned on documents, and copied")
+            raise UserError(
+                f"{first}: vectors of queries are joined with the --mu that was tuned on documents, and copied"
+            )
         tried = []
         if mu is None:
-            mu, tried = tuned(parts, joined, dev_qrels, dev_answers, corpus, dev_queries, dev_query_vectors, asked.name, encoder_flags, compute)
+            mu, tried = tuned(
+                parts,
+                joined,
+                dev_qrels,
+                dev_answers,
+                corpus,
+                dev_queries,
+                dev_query_vectors,
+                asked.name,
+                encoder_flags,
+                compute,
+            )
         write_vectors(parts, joined, dtype or joined.dtype.name, mu if side == "query" else 1.0, no_copy, work)
-        work.finish(kind="vectors", count=len(joined), dimension=joined.shape[1], dtype=dtype or joined.dtype.name, tried=tried, **joined_record(parts, how, mu))
+        work.finish(
+            kind="vectors",
+            count=len(joined),
+            dimension=joined.shape[1],
+            dtype=dtype or joined.dtype.name,
+            tried=tried,
+            **joined_record(parts, how, mu),
+        )
     console.say(f"{folder.output}: {len(joined):,} vectors of {joined.shape[1]} dimensions, mu {mu:g}")
 
 
@@ -86,13 +140,20 @@ def open_parts(first: str, second: str, how: str):
     parts = [open_vectors(path) for path in (first, second)]
     sides = [part.manifest["side"] for part in parts]
     if sides[0] != sides[1]:
-        raise UserError(f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side")
+        raise UserError(
+            f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side"
+        )
     order = order_of(parts[0].ids, parts[1].ids, (first, second))
-    console.notice(len(parts[1].ids) - len(parts[0].ids), f"{len(parts[1].ids) - len(parts[0].ids):,} vectors of {second} are not in {first}; left out")
+    console.notice(
+        len(parts[1].ids) - len(parts[0].ids),
+        f"{len(parts[1].ids) - len(parts[0].ids):,} vectors of {second} are not in {first}; left out",
+    )
     return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
 
 
-def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure, encoder_flags, compute) -> tuple[float, list[dict]]:
+def tuned(
+    parts, joined, qrels, answers, corpus, queries, query_vectors, measure, encoder_flags, compute
+) -> tuple[float, list[dict]]:
     """Return the best mu on dev and everything that was tried."""
     from drtools.evaluation.answers import judge
     from drtools.formats.answers import read_answers
@@ -102,10 +163,19 @@ def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure
     from drtools.retrieval.tuning import candidates, texts_to_tune_on, tune
 
     wanted = read_answers(answers) if answers else read_qrels(qrels)
-    sources = [open_queries(part.manifest, part.path, part_flags, compute, path)
-               for part, part_flags, path in zip(parts, flags_of_parts(encoder_flags), query_vectors or (None, None), strict=True)]
+    sources = [
+        open_queries(part.manifest, part.path, part_flags, compute, path)
+        for part, part_flags, path in zip(
+            parts, flags_of_parts(encoder_flags), query_vectors or (None, None), strict=True
+        )
+    ]
     texts = texts_to_tune_on(queries, sources[0], wanted, answers or qrels)
-    found = candidates(joined, [query_id for query_id, _ in texts], tuple(source.encode(texts) for source in sources), device=sources[0].computing.device)
+    found = candidates(
+        joined,
+        [query_id for query_id, _ in texts],
+        tuple(source.encode(texts) for source in sources),
+        device=sources[0].computing.device,
+    )
     for name, words in (("truncated", "cut"), ("empty", "empty")):
         count = max(source.noted[name] for source in sources)
         console.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
@@ -114,7 +184,9 @@ def tuned(parts, joined, qrels, answers, corpus, queries, query_vectors, measure
         wanted = judge(lists, wanted, open_store(corpus))
     mu, tried = tune(found, parts[0].ids, wanted, measure)
     best = max(one["value"] for one in tried)
-    console.say(f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from {tried[0]['mu']:g} to {tried[-1]['mu']:g}")
+    console.say(
+        f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from {tried[0]['mu']:g} to {tried[-1]['mu']:g}"
+    )
     return mu, tried
 
 
@@ -139,7 +211,9 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
             array[rows] = join(joined.how, first, second, mu)
             bad = find_not_finite(array[rows])
             if bad is not None:
-                raise UserError(f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none; say --dtype float32, or encode again")
+                raise UserError(
+                    f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none; say --dtype float32, or encode again"
+                )
             array.flush()
             del array
             work.save(done=rows.stop)

@@ -31,25 +31,66 @@ MODES = {  # the flag that says what to do: what it needs, what it may have besi
 
 def main(
     file: flags.FileOutput,
-    source: Annotated[str | None, Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"), flags.Role.INPUT] = None,
+    source: Annotated[
+        str | None,
+        Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"),
+        flags.Role.INPUT,
+    ] = None,
     from_format: Annotated[Format | None, Option("--from", help="read FILE, of this format, into a folder")] = None,
     to_format: Annotated[Format | None, Option("--to", help="write --examples as this format")] = None,
-    examples: Annotated[str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), flags.Role.INPUT] = None,
-    corpus: Annotated[str | None, Option(help="with --to: their documents; with --vectors: the corpus that was encoded"), flags.Role.INPUT] = None,
+    examples: Annotated[
+        str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), flags.Role.INPUT
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        Option(help="with --to: their documents; with --vectors: the corpus that was encoded"),
+        flags.Role.INPUT,
+    ] = None,
     queries: Annotated[str | None, Option(help="with --to: their queries"), flags.Role.INPUT] = None,
-    title_separator: Annotated[str | None, Option(help="with --to: between a document's title and its text; default: a space")] = None,
-    vectors: Annotated[str | None, Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"), flags.Role.INPUT] = None,
-    ids: Annotated[str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), flags.Role.INPUT] = None,
-    model: Annotated[str | None, Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"), flags.Role.MODEL] = None,
-    pooling: Annotated[str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")] = None,
-    side: Annotated[Literal["document", "query"] | None, Option(help="what was encoded; default: document", rich_help_panel="Vectors")] = None,
-    dtype: Annotated[Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: as they are, float64 as float32", rich_help_panel="Vectors")] = None,
+    title_separator: Annotated[
+        str | None, Option(help="with --to: between a document's title and its text; default: a space")
+    ] = None,
+    vectors: Annotated[
+        str | None, Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"), flags.Role.INPUT
+    ] = None,
+    ids: Annotated[
+        str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), flags.Role.INPUT
+    ] = None,
+    model: Annotated[
+        str | None,
+        Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"),
+        flags.Role.MODEL,
+    ] = None,
+    pooling: Annotated[
+        str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")
+    ] = None,
+    side: Annotated[
+        Literal["document", "query"] | None,
+        Option(help="what was encoded; default: document", rich_help_panel="Vectors"),
+    ] = None,
+    dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        Option(help="numbers of vectors.npy; default: as they are, float64 as float32", rich_help_panel="Vectors"),
+    ] = None,
 ) -> None:
     """Compose: one of the three, by the flag that was given."""
-    mode = checked_mode({
-        "--vectors": vectors, "--from": from_format, "--to": to_format, "FILE": source, "--examples": examples, "--corpus": corpus,
-        "--queries": queries, "--ids": ids, "--model": model, "--pooling": pooling, "--dtype": dtype, "--side": side, "--title-separator": title_separator,
-    })
+    mode = checked_mode(
+        {
+            "--vectors": vectors,
+            "--from": from_format,
+            "--to": to_format,
+            "FILE": source,
+            "--examples": examples,
+            "--corpus": corpus,
+            "--queries": queries,
+            "--ids": ids,
+            "--model": model,
+            "--pooling": pooling,
+            "--dtype": dtype,
+            "--side": side,
+            "--title-separator": title_separator,
+        }
+    )
     if mode != "--to" and file.output == "-":
         raise UserError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
     if mode == "--vectors":
@@ -57,25 +98,33 @@ def main(
     elif mode == "--from":
         read_training_file(file, source, from_format)
     else:
-        write_training_file(file, to_format, examples, corpus, queries, " " if title_separator is None else title_separator)
+        write_training_file(
+            file, to_format, examples, corpus, queries, " " if title_separator is None else title_separator
+        )
 
 
 def checked_mode(given: dict[str, str | None]) -> str:
     """Return the flag that says what to do; UserError if it is not one, or if the others do not go with it."""
     asked = [flag for flag in MODES if given[flag] is not None]
     if len(asked) != 1:
-        raise UserError(f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given; expected one of --vectors X.npy, --from FORMAT FILE, --to FORMAT")
+        raise UserError(
+            f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given; expected one of --vectors X.npy, --from FORMAT FILE, --to FORMAT"
+        )
     needed, possible = MODES[asked[0]]
     missing = [flag for flag in needed if given[flag] is None]
     if missing:
         raise UserError(f"{asked[0]} needs {' and '.join(missing)}; drtools convert --help shows an example")
-    needless = [flag for flag, value in given.items() if value is not None and flag not in (asked[0], *needed, *possible)]
+    needless = [
+        flag for flag, value in given.items() if value is not None and flag not in (asked[0], *needed, *possible)
+    ]
     if needless:
         raise UserError(f"{' and '.join(needless)} does not go with {asked[0]}; leave it out")
     return asked[0]
 
 
-def adopt_vectors(file, vectors: str, ids: str, model: str, pooling: str | None, side: str, corpus: str | None, dtype: str | None) -> None:
+def adopt_vectors(
+    file, vectors: str, ids: str, model: str, pooling: str | None, side: str, corpus: str | None, dtype: str | None
+) -> None:
     """Write a vectors folder out of an array, its ids and the encoder that made it."""
     from drtools.formats.foreign_vectors import copy_ids, copy_rows, open_foreign
     from drtools.formats.lines import shown
@@ -90,21 +139,44 @@ def adopt_vectors(file, vectors: str, ids: str, model: str, pooling: str | None,
         settings = read_settings(folder, pooling)
         check_side(settings, side, model)
         if dimension != vector_dimension(folder, settings):
-            raise UserError(f"{shown(vectors)}: {dimension} dimensions, but {model} makes vectors of {vector_dimension(folder, settings)}; name the encoder that made them")
+            raise UserError(
+                f"{shown(vectors)}: {dimension} dimensions, but {model} makes vectors of {vector_dimension(folder, settings)}; name the encoder that made them"
+            )
         row_ids = copy_ids(ids, work.path)
         if len(row_ids) != count:
-            raise UserError(f"{shown(ids)}: {len(row_ids):,} ids for the {count:,} rows of {shown(vectors)}; expected one line a row, in their order")
+            raise UserError(
+                f"{shown(ids)}: {len(row_ids):,} ids for the {count:,} rows of {shown(vectors)}; expected one line a row, in their order"
+            )
         kept = dtype or ("float16" if array.dtype.itemsize == 2 else "float32")
         into = create_array(work.path, count, dimension, kept)
         of_length_one = copy_rows(vectors, array, into, row_ids)
         if array.dtype.itemsize > into.dtype.itemsize:
             console.say(f"{shown(vectors)}: its {array.dtype} numbers were rounded to {kept}")
         if settings.normalized:
-            console.notice(count - of_length_one, f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {model} ends in normalization; is it the encoder that made them?")
+            console.notice(
+                count - of_length_one,
+                f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {model} ends in normalization; is it the encoder that made them?",
+            )
         work.finish(
-            kind="vectors", side=side, count=count, dimension=dimension, dtype=kept, normalized=of_length_one == count, model=model, rem=None, updated=None, pieces=None,
-            corpus=shown(corpus) if corpus else None, title_separator=None, max_tokens=None, precision=None, counts={},
-            **{f"{name}_fingerprint": fingerprints(where, read_settings(where, pooling))[name] for name, where in folders.items()},
+            kind="vectors",
+            side=side,
+            count=count,
+            dimension=dimension,
+            dtype=kept,
+            normalized=of_length_one == count,
+            model=model,
+            rem=None,
+            updated=None,
+            pieces=None,
+            corpus=shown(corpus) if corpus else None,
+            title_separator=None,
+            max_tokens=None,
+            precision=None,
+            counts={},
+            **{
+                f"{name}_fingerprint": fingerprints(where, read_settings(where, pooling))[name]
+                for name, where in folders.items()
+            },
         )
     console.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
 
@@ -117,8 +189,11 @@ def read_training_file(file, source: str, name: str) -> None:
     from drtools.formats.lines import shown
 
     with output.folder(file) as work:
-        with open(work.path / "corpus.jsonl", "wb") as documents, open(work.path / "queries.jsonl", "wb") as queries, \
-                console.progress(f"reading {shown(source)}", None, "records") as progress:
+        with (
+            open(work.path / "corpus.jsonl", "wb") as documents,
+            open(work.path / "queries.jsonl", "wb") as queries,
+            console.progress(f"reading {shown(source)}", None, "records") as progress,
+        ):
             joined = Joined(source, documents, queries)
             for number, record in read_records(source):
                 joined.add(number, FORMATS[name].read(record, source, number))
@@ -129,11 +204,23 @@ def read_training_file(file, source: str, name: str) -> None:
             for example in joined.examples():
                 stream.write(example.line())
         counts = joined.counts
-        console.notice(counts["contradictions"], f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are positives now")
+        console.notice(
+            counts["contradictions"],
+            f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are positives now",
+        )
         console.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
-        console.notice(counts["disagreeing"], f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the first counts")
+        console.notice(
+            counts["disagreeing"],
+            f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the first counts",
+        )
         console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
-        work.finish(kind="training", format=name, documents=len(joined.documents), queries=len(joined.queries), counts=dict(counts))
+        work.finish(
+            kind="training",
+            format=name,
+            documents=len(joined.documents),
+            queries=len(joined.queries),
+            counts=dict(counts),
+        )
     console.say(f"{file.output}: {len(joined.queries):,} queries and {len(joined.documents):,} documents")
 
 
@@ -158,7 +245,9 @@ def write_training_file(file, name: str, examples: str, corpus: str, queries: st
                 work.stream.write(json_line(record))
                 written += 1
         if not written:
-            raise UserError(f"{examples}: no example has a query text and a positive in the corpus; do the files belong together?")
+            raise UserError(
+                f"{examples}: no example has a query text and a positive in the corpus; do the files belong together?"
+            )
         if form.is_array:
             work.stream.write(b"]\n")
         say_lost(counts, name, layout, scored)
@@ -171,11 +260,28 @@ def say_lost(counts: Counter, name: str, layout, scored: int) -> None:
     from drtools.formats.foreign import FORMATS
 
     console.notice(counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out")
-    console.notice(counts["without positives"], f"{counts['without positives']:,} examples have no positive in the corpus; left out")
-    console.notice(counts["lacking"], f"{counts['lacking']:,} documents of the examples are not in the corpus; left out")
-    console.notice(counts["contradictions"], f"{counts['contradictions']:,} negatives have the text of a positive of their query; left out")
+    console.notice(
+        counts["without positives"],
+        f"{counts['without positives']:,} examples have no positive in the corpus; left out",
+    )
+    console.notice(
+        counts["lacking"], f"{counts['lacking']:,} documents of the examples are not in the corpus; left out"
+    )
+    console.notice(
+        counts["contradictions"],
+        f"{counts['contradictions']:,} negatives have the text of a positive of their query; left out",
+    )
     pairless = name == "sentence-transformers" and layout.negatives
-    console.notice(counts["without negatives"], f"{counts['without negatives']:,} examples have no negative" + ("; triplets cannot say them, left out" if pairless else ""))
+    console.notice(
+        counts["without negatives"],
+        f"{counts['without negatives']:,} examples have no negative"
+        + ("; triplets cannot say them, left out" if pairless else ""),
+    )
     holds_scores = FORMATS[name].some_scores or layout.scores and (name != "sentence-transformers" or layout.negatives)
-    console.notice(0 if holds_scores else scored, f"{scored:,} examples have scores, which {name} holds only where every positive and negative has one; left out")
-    console.notice(counts["other keys"], f"{counts['other keys']:,} examples have keys that {name} cannot hold; left out")
+    console.notice(
+        0 if holds_scores else scored,
+        f"{scored:,} examples have scores, which {name} holds only where every positive and negative has one; left out",
+    )
+    console.notice(
+        counts["other keys"], f"{counts['other keys']:,} examples have keys that {name} cannot hold; left out"
+    )

@@ -33,12 +33,27 @@ def main(
     student: StudentFlags,
     dev: DevFlags,
     compute: flags.ComputeFlags,
-    levels: Annotated[str, Option(help="what is distilled, with commas between: document, passage, sentence")] = "passage,sentence",
-    spans: Annotated[Literal["attention", "mean", "rgat"] | None, Option(help="a piece's vector: by the last layer's attention to it, the default; its mean; means after a graph of passages and sentences")] = None,
-    contrastive_weight: Annotated[float, Option("--lambda", min=0, help="weight of the documents' contrastive loss")] = 0.2,
+    levels: Annotated[
+        str, Option(help="what is distilled, with commas between: document, passage, sentence")
+    ] = "passage,sentence",
+    spans: Annotated[
+        Literal["attention", "mean", "rgat"] | None,
+        Option(
+            help="a piece's vector: by the last layer's attention to it, the default; its mean; means after a graph of passages and sentences"
+        ),
+    ] = None,
+    contrastive_weight: Annotated[
+        float, Option("--lambda", min=0, help="weight of the documents' contrastive loss")
+    ] = 0.2,
     hard_negatives: Annotated[int, Option(min=1, help="hard negatives drawn for each query at each visit")] = 8,
-    negative_pieces: Annotated[int | None, Option(min=1, help="of their passages, and of these passages' sentences, how many to learn from; default: 8")] = None,
-    kl: Annotated[Literal["teacher-student", "student-teacher"], Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)")] = "teacher-student",
+    negative_pieces: Annotated[
+        int | None,
+        Option(min=1, help="of their passages, and of these passages' sentences, how many to learn from; default: 8"),
+    ] = None,
+    kl: Annotated[
+        Literal["teacher-student", "student-teacher"],
+        Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)"),
+    ] = "teacher-student",
     accept_scores: Annotated[bool, Option("--accept-scores", help="learn from scores of whoever gave them")] = False,
     pieces: flags.PieceFlags = flags.PieceFlags(),
     encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=32, max_document_tokens=512),
@@ -48,7 +63,9 @@ def main(
     wanted = parse_levels(levels)
     of_pieces = flags.names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
     if wanted == ("document",) and of_pieces:
-        raise UserError(f"{' and '.join(of_pieces)}: for pieces, of which --levels document has none; leave it out, or add a level")
+        raise UserError(
+            f"{' and '.join(of_pieces)}: for pieces, of which --levels document has none; leave it out, or add a level"
+        )
     with output.folder(folder) as work:
         from drtools.batches.usable import Scores
         from drtools.training.encoders import EncoderTraining, read_sources
@@ -57,16 +74,35 @@ def main(
         task = EncoderTraining(work, encoder_flags, student, training, compute)
         sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
         unscored = unscored_documents(sources) if "document" in wanted else 0
-        console.notice(unscored, f"{unscored:,} documents of the examples have no score; the documents' KL leaves them out")
+        console.notice(
+            unscored, f"{unscored:,} documents of the examples have no score; the documents' KL leaves them out"
+        )
         passages, learner = 0, None
         if wanted == ("document",):
             batches = task.pair_batches(sources, negatives=hard_negatives)
         else:
-            batches, passages, learner = with_pieces(task, sources, example_flags.examples, pieces, spans or "attention", hard_negatives)
-        loss = FgdLoss(wanted, task.model.dimension, passages, task.scale, weight=contrastive_weight, negative_pieces=negative_pieces or NEGATIVE_PIECES, direction=kl,
-                       note=lambda **numbers: task.run.meter.note(**numbers))
-        task.fit(batches, loss, batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
-                 default_epochs=PAPER_EPOCHS, paper_warmup=PAPER_WARMUP, learner=learner)
+            batches, passages, learner = with_pieces(
+                task, sources, example_flags.examples, pieces, spans or "attention", hard_negatives
+            )
+        loss = FgdLoss(
+            wanted,
+            task.model.dimension,
+            passages,
+            task.scale,
+            weight=contrastive_weight,
+            negative_pieces=negative_pieces or NEGATIVE_PIECES,
+            direction=kl,
+            note=lambda **numbers: task.run.meter.note(**numbers),
+        )
+        task.fit(
+            batches,
+            loss,
+            batches.epoch_queries,
+            task.measure_on(dev, sources[0], example_flags.queries[0]),
+            default_epochs=PAPER_EPOCHS,
+            paper_warmup=PAPER_WARMUP,
+            learner=learner,
+        )
         task.finish(queries=sum(len(source.examples) for source in sources), scored_by=sources[0].examples.scored_by)
 
 
@@ -74,7 +110,9 @@ def parse_levels(text: str) -> tuple[str, ...]:
     """Read levels with commas between."""
     levels = tuple(word.strip() for word in text.split(","))
     if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
-        raise UserError(f"--levels {text}: expected some of {', '.join(LEVELS)}, with commas between; what is left without any is train-contrastive")
+        raise UserError(
+            f"--levels {text}: expected some of {', '.join(LEVELS)}, with commas between; what is left without any is train-contrastive"
+        )
     return levels
 
 
@@ -88,9 +126,21 @@ def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans:
     layout = layout_of(document, sizes)
     document.settings.pieces = {"spans": spans, **vars(layout.sizes)}
     learner = SpanStudent(task.model, layout.passages, layout.sentences, spans, task.training.seed)
-    scores = [read_piece_scores(path, source.examples, source.store, cut_of(document, layout, source.title_separator)) for path, source in zip(paths, sources, strict=True)]
-    batches = FineGrainedBatches(sources, scores, task.model, layout, batch_queries=task.training.batch_queries, negatives=hard_negatives,
-                                 seed=task.training.seed, shares=task.world.shares, rank=task.world.rank)
+    scores = [
+        read_piece_scores(path, source.examples, source.store, cut_of(document, layout, source.title_separator))
+        for path, source in zip(paths, sources, strict=True)
+    ]
+    batches = FineGrainedBatches(
+        sources,
+        scores,
+        task.model,
+        layout,
+        batch_queries=task.training.batch_queries,
+        negatives=hard_negatives,
+        seed=task.training.seed,
+        shares=task.world.shares,
+        rank=task.world.rank,
+    )
     return batches, layout.passages, learner
 
 
@@ -98,4 +148,8 @@ def unscored_documents(sources) -> int:
     """Count the documents of the examples without a score."""
     import numpy as np
 
-    return sum(int(np.isnan(lists.flat).sum()) for source in sources for lists in (source.examples.positive_scores, source.examples.negative_scores))
+    return sum(
+        int(np.isnan(lists.flat).sum())
+        for source in sources
+        for lists in (source.examples.positive_scores, source.examples.negative_scores)
+    )

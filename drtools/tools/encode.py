@@ -26,16 +26,42 @@ def main(
     folder: flags.FolderOutput,
     encoder_flags: flags.EncoderFlags,
     compute: flags.ComputeFlags,
-    documents: Annotated[str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
-    queries: Annotated[str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
+    documents: Annotated[
+        str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT
+    ] = None,
+    queries: Annotated[
+        str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT
+    ] = None,
     only: flags.Only = None,
     dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
-    batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
-    chunk: Annotated[int | None, Option(min=1, help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a processor, else 16384 for each device", rich_help_panel="Computing"), flags.Role.UNRECORDED] = None,
+    batch_tokens: Annotated[
+        int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a processor, else 16384 for each device",
+            rich_help_panel="Computing",
+        ),
+        flags.Role.UNRECORDED,
+    ] = None,
     title_separator: flags.TitleSeparator = " ",
-    update: Annotated[str | None, Option(help="vectors folder of the same encoder and settings: take over what has not changed"), flags.Role.INPUT] = None,
-    pieces: Annotated[bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")] = False,
-    spans: Annotated[Literal["attention", "mean"] | None, Option(help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else attention", rich_help_panel="Pieces")] = None,
+    update: Annotated[
+        str | None,
+        Option(help="vectors folder of the same encoder and settings: take over what has not changed"),
+        flags.Role.INPUT,
+    ] = None,
+    pieces: Annotated[
+        bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")
+    ] = False,
+    spans: Annotated[
+        Literal["attention", "mean"] | None,
+        Option(
+            help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else attention",
+            rich_help_panel="Pieces",
+        ),
+    ] = None,
     sizes: flags.PieceFlags = flags.PieceFlags(),
     dry_run: flags.DryRun = False,
 ) -> None:
@@ -48,7 +74,9 @@ def main(
         raise UserError("--pieces cuts --documents; queries have none")
     of_pieces = flags.names_of({"spans": spans}) + sizes.said
     if of_pieces and not pieces:
-        raise UserError(f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out")
+        raise UserError(
+            f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out"
+        )
     from drtools.retrieval import encoding
     from drtools.retrieval.encoding_folder import FolderEncoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
@@ -56,7 +84,16 @@ def main(
 
     texts = texts_of(documents, queries, only, title_separator)
     if dry_run:
-        return say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator, update, (sizes, spans) if pieces else None)
+        return say_plan(
+            texts,
+            encoder_flags,
+            compute,
+            dtype,
+            batch_tokens,
+            title_separator,
+            update,
+            (sizes, spans) if pieces else None,
+        )
     with output.folder(folder) as work:
         if "precision" in work.state:  # as it was begun, also on another device
             compute = replace(compute, precision=work.state["precision"])
@@ -68,22 +105,47 @@ def main(
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
         now = settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces)
-        counts = FolderEncoding(encoder, texts, computing, dtype, chunk or encoding.CHUNK[computing.kind] * computing.count, work, with_pieces, open_old(update, now)).run()
-        console.notice(counts["truncated"], f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut")
+        counts = FolderEncoding(
+            encoder,
+            texts,
+            computing,
+            dtype,
+            chunk or encoding.CHUNK[computing.kind] * computing.count,
+            work,
+            with_pieces,
+            open_old(update, now),
+        ).run()
+        console.notice(
+            counts["truncated"],
+            f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut",
+        )
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         if with_pieces:
             now["pieces"] = {"count": with_pieces.writer.written, **now["pieces"]}
         work.finish(kind="vectors", **now, count=len(texts), counts=counts, updated=update)
-    taken = f", {counts['taken']:,} of them taken over from {update}, {len(texts) - counts['taken']:,} encoded" if update else ""
+    taken = (
+        f", {counts['taken']:,} of them taken over from {update}, {len(texts) - counts['taken']:,} encoded"
+        if update
+        else ""
+    )
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
 
 
 def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces) -> dict[str, object]:
     """Return what a manifest says of how its vectors were made."""
     return {
-        "side": texts.side, "dimension": encoder.dimension, "dtype": dtype, "normalized": encoder.settings.normalized, "model": encoder_flags.start(),
-        "rem": encoder_flags.rem, "corpus": texts.path, "title_separator": title_separator, "max_tokens": encoder.settings.max_tokens(texts.side),
-        "precision": computing.precision, "pieces": with_pieces.facts() if with_pieces else None, **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+        "side": texts.side,
+        "dimension": encoder.dimension,
+        "dtype": dtype,
+        "normalized": encoder.settings.normalized,
+        "model": encoder_flags.start(),
+        "rem": encoder_flags.rem,
+        "corpus": texts.path,
+        "title_separator": title_separator,
+        "max_tokens": encoder.settings.max_tokens(texts.side),
+        "precision": computing.precision,
+        "pieces": with_pieces.facts() if with_pieces else None,
+        **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
     }
 
 
@@ -108,7 +170,11 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces))
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, 256)
-    run = with_pieces.try_out if with_pieces else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
+    run = (
+        with_pieces.try_out
+        if with_pieces
+        else lambda some, computing: encode_texts(encoder, some, texts.side, computing)[1]
+    )
     one = computing._replace(copies=Copies(()))  # a sample is too little for several
     run(sample[:8], one)
     started = time.perf_counter()
@@ -116,6 +182,8 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     seconds = (time.perf_counter() - started) * count / len(sample) / computing.count
     cut = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
     size = (len(texts) + cut) * encoder.dimension * (2 if dtype == "float16" else 4)
-    console.say(f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
-                f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
-                f"about {console.seconds_as_words(seconds)} on {' '.join((computing.device, *computing.copies.devices))} in {computing.precision} (by the first {len(sample)}{' on one' if computing.count > 1 else ''})")
+    console.say(
+        f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+        f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
+        f"about {console.seconds_as_words(seconds)} on {' '.join((computing.device, *computing.copies.devices))} in {computing.precision} (by the first {len(sample)}{' on one' if computing.count > 1 else ''})"
+    )

@@ -24,18 +24,41 @@ ANSWERS = "Answers"
 
 
 def main(
-    runs: Annotated[list[str], Argument(help="runs to measure; the first is what the others are compared with"), flags.Role.INPUT],
+    runs: Annotated[
+        list[str], Argument(help="runs to measure; the first is what the others are compared with"), flags.Role.INPUT
+    ],
     qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), flags.Role.INPUT] = None,
-    answers: Annotated[str | None, Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS), flags.Role.INPUT] = None,
-    corpus: Annotated[str | None, Option(help="--answers: the texts to find them in", rich_help_panel=ANSWERS), flags.Role.INPUT] = None,
-    answer_match: Annotated[Literal["string", "regex"], Option(help="string: words in their order, whatever their case; regex: regular expressions", rich_help_panel=ANSWERS)] = "string",
-    measures: Annotated[str | None, Option(help="measures with commas between; default nDCG@10, RR@10, R@100, with --answers Success@20, Success@100")] = None,
+    answers: Annotated[
+        str | None,
+        Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS),
+        flags.Role.INPUT,
+    ] = None,
+    corpus: Annotated[
+        str | None, Option(help="--answers: the texts to find them in", rich_help_panel=ANSWERS), flags.Role.INPUT
+    ] = None,
+    answer_match: Annotated[
+        Literal["string", "regex"],
+        Option(
+            help="string: words in their order, whatever their case; regex: regular expressions",
+            rich_help_panel=ANSWERS,
+        ),
+    ] = "string",
+    measures: Annotated[
+        str | None,
+        Option(
+            help="measures with commas between; default nDCG@10, RR@10, R@100, with --answers Success@20, Success@100"
+        ),
+    ] = None,
     min_rel: flags.MinRel = 1,
     only: flags.Only = None,
-    rank_order: Annotated[bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")] = False,
+    rank_order: Annotated[
+        bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")
+    ] = False,
     per_query: Annotated[bool, Option("--per-query", help="one line each: run, measure, query, value")] = False,
     json: Annotated[bool, Option("--json", help="everything as one JSON object")] = False,
-    gate: Annotated[str | None, Option(help='exit 3 unless the last run holds against the first: "RR@10>=-0.005"')] = None,
+    gate: Annotated[
+        str | None, Option(help='exit 3 unless the last run holds against the first: "RR@10>=-0.005"')
+    ] = None,
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
@@ -51,21 +74,34 @@ def main(
     gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
     if gate and len(runs) < 2:
         raise UserError("--gate compares the last run with the first; two runs are needed")
-    words = [word.strip() for word in (measures or ("Success@20,Success@100" if answers else "nDCG@10,RR@10,R@100")).split(",") if word.strip()]
+    words = [
+        word.strip()
+        for word in (measures or ("Success@20,Success@100" if answers else "nDCG@10,RR@10,R@100")).split(",")
+        if word.strip()
+    ]
     words = list(dict.fromkeys(words))
     if not words:
-        raise UserError(f"--measures {measures!r}: names no measure; expected some with commas between, for instance nDCG@10,R@100")
+        raise UserError(
+            f"--measures {measures!r}: names no measure; expected some with commas between, for instance nDCG@10,R@100"
+        )
     if gate_name and gate_name.lower() not in [word.lower() for word in words]:
         words.append(gate_name)
     parsed = [parse_measure(word) for word in words]
-    judged = judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed, min_rel) if answers else read_qrels(qrels)
+    judged = (
+        judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed, min_rel)
+        if answers
+        else read_qrels(qrels)
+    )
     if only:
         kept = read_qrels(only)
         judged = {query_id: grades for query_id, grades in judged.items() if query_id in kept}
         if not judged:
             raise UserError(f"{only}: names none of the queries that {qrels or answers} judges")
         without = len(kept) - len(judged)
-        console.notice(without, f"{without:,} of the {len(kept):,} queries of {only} are not judged by {qrels or answers}; left out")
+        console.notice(
+            without,
+            f"{without:,} of the {len(kept):,} queries of {only} are not judged by {qrels or answers}; left out",
+        )
     results = [measured(name, read_run(name, rank_order), judged, parsed, min_rel) for name in runs]
     compared = comparisons(results)
     if json:
@@ -78,7 +114,9 @@ def main(
         check_gate(gate_name, gate_least, words, results)
 
 
-def judged_by_answers(answers: str, corpus: str, matching: str, runs: list[str], rank_order: bool, parsed: list, min_rel: int) -> dict[str, dict[str, int]]:
+def judged_by_answers(
+    answers: str, corpus: str, matching: str, runs: list[str], rank_order: bool, parsed: list, min_rel: int
+) -> dict[str, dict[str, int]]:
     """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
     from drtools.evaluation.answers import check_measures, judge
     from drtools.formats.answers import read_answers
@@ -102,7 +140,9 @@ def measured(name: str, run: dict, judged: dict, parsed: list, min_rel: int) -> 
 
     lacking = sum(query_id not in run for query_id in judged)
     if lacking == len(judged):
-        raise UserError(f"{name}: holds none of the {len(judged):,} judged queries; do the run and the qrels belong together?")
+        raise UserError(
+            f"{name}: holds none of the {len(judged):,} judged queries; do the run and the qrels belong together?"
+        )
     console.notice(lacking, f"{name} lacks {lacking:,} of the {len(judged):,} judged queries; they count 0")
     return evaluate(judged, run, parsed, min_rel)
 
@@ -125,5 +165,7 @@ def check_gate(name: str, least: float, words: list[str], results: list[dict]) -
     key = next(word for word in words if word.lower() == name.lower())
     first, last = mean(results[0][key]), mean(results[-1][key])
     if last - first < least:
-        raise GateRefused(f"gate {name}>={least:g}: the last run has {last:.4f}, the first {first:.4f}, a difference of {last - first:+.4f}")
+        raise GateRefused(
+            f"gate {name}>={least:g}: the last run has {last:.4f}, the first {first:.4f}, a difference of {last - first:+.4f}"
+        )
     console.say(f"gate {name}>={least:g} holds: {last - first:+.4f}")

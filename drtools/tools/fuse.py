@@ -23,16 +23,32 @@ USUAL_K = 60.0
 def main(
     runs: Annotated[list[str], Argument(help="two runs or more"), flags.Role.INPUT],
     file: flags.FileOutput,
-    method: Annotated[Literal["rrf", "linear"], Option(help="rrf: reciprocal rank; linear: weighted sum of scores")] = "rrf",
+    method: Annotated[
+        Literal["rrf", "linear"], Option(help="rrf: reciprocal rank; linear: weighted sum of scores")
+    ] = "rrf",
     k: Annotated[float | None, Option(min=0, help="rrf: the constant added to each rank; default: 60")] = None,
     weights: Annotated[str | None, Option(help="a weight for each run, `1,0.3`; default: 1 each")] = None,
-    normalization: Annotated[Literal["none", "min-max", "z-score"] | None, Option(help="linear: of each list, before the sum; default: none")] = None,
-    missing: Annotated[Literal["lowest", "zero"] | None, Option(help="linear: score of a document that a list lacks; default: lowest")] = None,
-    tune: Annotated[str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), flags.Role.INPUT] = None,
-    tune_answers: Annotated[str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), flags.Role.INPUT] = None,
+    normalization: Annotated[
+        Literal["none", "min-max", "z-score"] | None, Option(help="linear: of each list, before the sum; default: none")
+    ] = None,
+    missing: Annotated[
+        Literal["lowest", "zero"] | None, Option(help="linear: score of a document that a list lacks; default: lowest")
+    ] = None,
+    tune: Annotated[
+        str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), flags.Role.INPUT
+    ] = None,
+    tune_answers: Annotated[
+        str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), flags.Role.INPUT
+    ] = None,
     corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), flags.Role.INPUT] = None,
-    tune_runs: Annotated[list[str] | None, Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"), flags.Role.INPUT] = None,
-    tune_measure: Annotated[str | None, Option(help="what to tune for; default nDCG@10, with answers Success@100")] = None,
+    tune_runs: Annotated[
+        list[str] | None,
+        Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"),
+        flags.Role.INPUT,
+    ] = None,
+    tune_measure: Annotated[
+        str | None, Option(help="what to tune for; default nDCG@10, with answers Success@100")
+    ] = None,
     depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000,
 ) -> None:
     """Compose: read, tune if asked, fuse, write."""
@@ -45,17 +61,27 @@ def main(
         raise UserError(f"{len(runs)} run was given; fusion takes two or more")
     tuned = tune or tune_answers
     if tune and tune_answers or bool(tune_answers) != bool(corpus):
-        raise UserError("say either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them")
+        raise UserError(
+            "say either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them"
+        )
     if tuned and len(runs) != 2:
-        raise UserError(f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; say --weights")
+        raise UserError(
+            f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; say --weights"
+        )
     if tuned and weights:
         raise UserError("--tune chooses the weight, --weights says it; expected one of them")
     if tune_runs and len(tune_runs) != len(runs):
-        raise UserError(f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order")
+        raise UserError(
+            f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order"
+        )
     for name, value in {"--tune-runs": tune_runs, "--tune-measure": tune_measure}.items():
         if value and not tuned:
             raise UserError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
-    for name, value, of in (("--k", k, "rrf"), ("--normalization", normalization, "linear"), ("--missing", missing, "linear")):
+    for name, value, of in (
+        ("--k", k, "rrf"),
+        ("--normalization", normalization, "linear"),
+        ("--missing", missing, "linear"),
+    ):
         if value is not None and method != of:
             raise UserError(f"{name} is for --method {of}; say it too, or leave {name} out")
     measure = parse_measure(tune_measure or ("Success@100" if tune_answers else "nDCG@10"))
@@ -64,7 +90,11 @@ def main(
     factors = parse_weights(weights, len(runs))
 
     def one_query(lists: list[dict[str, float]]):
-        return reciprocal_ranks(lists, USUAL_K if k is None else k) if method == "rrf" else scores_of(lists, normalization or "none", missing or "lowest")
+        return (
+            reciprocal_ranks(lists, USUAL_K if k is None else k)
+            if method == "rrf"
+            else scores_of(lists, normalization or "none", missing or "lowest")
+        )
 
     with output.file(file) as work:
         tried: list[tuple[float, float]] = []
@@ -79,7 +109,13 @@ def main(
         note_lacking(runs, inputs)
         fused = fuse(parts_of_runs(inputs, one_query), factors, depth)
         write_run(work.stream, fused.items(), "fused")
-        work.finish(kind="run", queries=len(fused), weights=factors, tried=tried, **({"tuned_for": measure.name} if tuned else {}))
+        work.finish(
+            kind="run",
+            queries=len(fused),
+            weights=factors,
+            tried=tried,
+            **({"tuned_for": measure.name} if tuned else {}),
+        )
 
 
 def read_scores(path: str, method: str) -> dict[str, dict[str, float]]:
@@ -89,11 +125,15 @@ def read_scores(path: str, method: str) -> dict[str, dict[str, float]]:
     run = read_run(path)
     for query_id, hits in run.items() if method == "linear" else ():
         if not isfinite(sum(hits.values())):
-            raise UserError(f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by --method rrf, or write the run again")
+            raise UserError(
+                f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by --method rrf, or write the run again"
+            )
     return run
 
 
-def judgements(qrels: str | None, answers: str | None, corpus: str | None, runs: list[dict]) -> dict[str, dict[str, int]]:
+def judgements(
+    qrels: str | None, answers: str | None, corpus: str | None, runs: list[dict]
+) -> dict[str, dict[str, int]]:
     """Read judgements, or make them of whether the runs' documents hold answers."""
     from drtools.evaluation.answers import judge
     from drtools.formats.answers import read_answers
@@ -103,7 +143,11 @@ def judgements(qrels: str | None, answers: str | None, corpus: str | None, runs:
     if qrels:
         return read_qrels(qrels)
     given = read_answers(answers)
-    return judge({query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given}, given, open_store(corpus))
+    return judge(
+        {query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given},
+        given,
+        open_store(corpus),
+    )
 
 
 def check_judged(name: str, judged: dict, paths: list[str], runs: list[dict]) -> None:
@@ -111,8 +155,13 @@ def check_judged(name: str, judged: dict, paths: list[str], runs: list[dict]) ->
     union = set().union(*runs)
     lacking = len(judged.keys() - union)
     if lacking == len(judged):
-        raise UserError(f"{name}: judges none of the queries of {' and '.join(paths)}; say the dev queries' runs by --tune-runs, one for each run")
-    console.notice(lacking, f"{lacking:,} of the {len(judged):,} queries that {name} judges are in neither run; they count 0 at each weight")
+        raise UserError(
+            f"{name}: judges none of the queries of {' and '.join(paths)}; say the dev queries' runs by --tune-runs, one for each run"
+        )
+    console.notice(
+        lacking,
+        f"{lacking:,} of the {len(judged):,} queries that {name} judges are in neither run; they count 0 at each weight",
+    )
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:

@@ -24,17 +24,43 @@ LUCENE, FAISS = "Lucene", "FAISS"
 
 def main(
     folder: flags.FolderOutput,
-    lucene: Annotated[str | None, Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE), flags.Role.INPUT] = None,
-    vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), flags.Role.INPUT] = None,
+    lucene: Annotated[
+        str | None,
+        Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE),
+        flags.Role.INPUT,
+    ] = None,
+    vectors: Annotated[
+        str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), flags.Role.INPUT
+    ] = None,
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en",
-    document_vectors: Annotated[bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)] = False,
+    document_vectors: Annotated[
+        bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)
+    ] = False,
     title_separator: flags.TitleSeparator = " ",
-    factory: Annotated[str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)] = None,
-    update: Annotated[str | None, Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS), flags.Role.INPUT] = None,
-    train_sample: Annotated[int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)] = None,
-    ef_construction: Annotated[int | None, Option(min=1, help="HNSW: candidates while building", rich_help_panel=FAISS)] = None,
-    check: Annotated[bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)] = False,
-    check_queries: Annotated[str | None, Option(help="vectors folder of queries to check with; default: a sample of the documents", rich_help_panel=FAISS), flags.Role.INPUT] = None,
+    factory: Annotated[
+        str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)
+    ] = None,
+    update: Annotated[
+        str | None,
+        Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS),
+        flags.Role.INPUT,
+    ] = None,
+    train_sample: Annotated[
+        int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)
+    ] = None,
+    ef_construction: Annotated[
+        int | None, Option(min=1, help="HNSW: candidates while building", rich_help_panel=FAISS)
+    ] = None,
+    check: Annotated[
+        bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)
+    ] = False,
+    check_queries: Annotated[
+        str | None,
+        Option(
+            help="vectors folder of queries to check with; default: a sample of the documents", rich_help_panel=FAISS
+        ),
+        flags.Role.INPUT,
+    ] = None,
     check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100,
     seed: flags.Seed = 42,
     threads: flags.Threads = 0,
@@ -44,16 +70,40 @@ def main(
     if (lucene is None) == (vectors is None):
         raise UserError("say either --lucene CORPUS or --vectors VECTORS")
     if update and (lucene or train_sample or ef_construction):
-        raise UserError("--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction out, or leave --update out")
-    of_faiss = flags.names_of({"factory": factory, "train_sample": train_sample, "ef_construction": ef_construction, "check": check, "check_queries": check_queries})
-    of_lucene = flags.names_of({"document_vectors": document_vectors, "language": language if language != "en" else None})
+        raise UserError(
+            "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction out, or leave --update out"
+        )
+    of_faiss = flags.names_of(
+        {
+            "factory": factory,
+            "train_sample": train_sample,
+            "ef_construction": ef_construction,
+            "check": check,
+            "check_queries": check_queries,
+        }
+    )
+    of_lucene = flags.names_of(
+        {"document_vectors": document_vectors, "language": language if language != "en" else None}
+    )
     if needless := of_faiss if lucene else of_lucene:
-        raise UserError(f"{' and '.join(needless)}: for {'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out")
+        raise UserError(
+            f"{' and '.join(needless)}: for {'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out"
+        )
     if lucene:
         build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
     else:
         check = (check or bool(check_queries), check_queries, check_depth)
-        build_faiss(folder, vectors, factory, update, {"train_sample": train_sample, "seed": seed, "ef_construction": ef_construction}, check, seed, threads, dry_run)
+        build_faiss(
+            folder,
+            vectors,
+            factory,
+            update,
+            {"train_sample": train_sample, "seed": seed, "ef_construction": ef_construction},
+            check,
+            seed,
+            threads,
+            dry_run,
+        )
 
 
 def build_lucene(folder, corpus, language, document_vectors, title_separator, threads, dry_run) -> None:
@@ -66,17 +116,30 @@ def build_lucene(folder, corpus, language, document_vectors, title_separator, th
     if dry_run:
         # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
         size = store.characters * (1.0 if document_vectors else 0.5)
-        return console.say(f"{len(store):,} documents; about {console.bytes_as_words(size)} of index and {console.seconds_as_words(3 + len(store) / 3000)}")
+        return console.say(
+            f"{len(store):,} documents; about {console.bytes_as_words(size)} of index and {console.seconds_as_words(3 + len(store) / 3000)}"
+        )
     with output.folder(folder) as work:
         from drtools.models.device import all_threads
         from drtools.retrieval.lucene import build_index
 
         texts = DocumentTexts(store, title_separator)
         with console.progress("indexing", len(store), "documents") as progress:
-            counts = build_index(work.path / "lucene", pairs(texts, progress), language, document_vectors, threads or all_threads())
-        console.notice(counts.empty, f"{counts.empty:,} of {len(store):,} documents were empty and are not in the index")
-        work.finish(kind="lucene", count=counts.documents, empty=counts.empty, language=language, document_vectors=document_vectors,
-                    corpus=shown(corpus), title_separator=title_separator)
+            counts = build_index(
+                work.path / "lucene", pairs(texts, progress), language, document_vectors, threads or all_threads()
+            )
+        console.notice(
+            counts.empty, f"{counts.empty:,} of {len(store):,} documents were empty and are not in the index"
+        )
+        work.finish(
+            kind="lucene",
+            count=counts.documents,
+            empty=counts.empty,
+            language=language,
+            document_vectors=document_vectors,
+            corpus=shown(corpus),
+            title_separator=title_separator,
+        )
     console.say(f"{folder.output}: {counts.documents:,} documents")
 
 
@@ -105,10 +168,14 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     factory = old.get("factory") or factory or "Flat"
     change = faiss_update.changes(update, opened) if update else None
     if update:
-        console.say(f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of {count:,} vectors are new")
+        console.say(
+            f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of {count:,} vectors are new"
+        )
     else:
         size, seconds = faiss_index.estimate(factory, count, dimension, threads)
-        console.say(f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, roughly {console.seconds_as_words(seconds)}")
+        console.say(
+            f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, roughly {console.seconds_as_words(seconds)}"
+        )
     if dry_run:
         return
     with output.folder(folder) as work:
@@ -123,10 +190,28 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
         faiss_update.write_digests(opened, work.path)
         shutil.copyfile(opened.path / IDS, work.path / IDS)
         recall = measured_recall(work.path, opened, check[1], check[2], seed) if check[0] else None
-        kept = ("side", "dimension", "normalized", "model", "corpus", "title_separator", "max_tokens", "query_fingerprint", "document_fingerprint")
+        kept = (
+            "side",
+            "dimension",
+            "normalized",
+            "model",
+            "corpus",
+            "title_separator",
+            "max_tokens",
+            "query_fingerprint",
+            "document_fingerprint",
+        )
         more = {name: opened.manifest[name] for name in ("joined", "rem") if name in opened.manifest}
-        work.finish(kind="faiss", count=count, factory=factory, recall=recall, vectors=vectors, new_since_training=change.new_since_training if update else 0,
-                    **{name: opened.manifest[name] for name in kept}, **more)
+        work.finish(
+            kind="faiss",
+            count=count,
+            factory=factory,
+            recall=recall,
+            vectors=vectors,
+            new_since_training=change.new_since_training if update else 0,
+            **{name: opened.manifest[name] for name in kept},
+            **more,
+        )
     bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
     console.say(f"{folder.output}: {count:,} vectors, {console.bytes_as_words(bytes_written)}")
 
@@ -138,9 +223,19 @@ def check_queries(queries, opened) -> None:
 
     theirs = open_vectors(queries).manifest
     if theirs["side"] != "query":
-        raise UserError(f"--check-queries {queries}: vectors of documents, expected vectors of queries (encode --queries)")
+        raise UserError(
+            f"--check-queries {queries}: vectors of documents, expected vectors of queries (encode --queries)"
+        )
     if not opened.manifest.get("joined"):
-        refuse_another_encoder(opened.manifest, opened.path, theirs["document_fingerprint"], theirs["dimension"], f"--check-queries {queries}", "encode the queries with the encoder that made them", "encode the queries with the encoder that made them")
+        refuse_another_encoder(
+            opened.manifest,
+            opened.path,
+            theirs["document_fingerprint"],
+            theirs["dimension"],
+            f"--check-queries {queries}",
+            "encode the queries with the encoder that made them",
+            "encode the queries with the encoder that made them",
+        )
 
 
 def measured_recall(path, opened, queries, depth, seed) -> dict:
@@ -153,8 +248,12 @@ def measured_recall(path, opened, queries, depth, seed) -> dict:
     if queries:
         array = open_vectors(queries).array
     else:
-        array = opened.array[np.sort(np.random.default_rng(seed).choice(len(opened.array), min(1000, len(opened.array)), replace=False))]
+        array = opened.array[
+            np.sort(np.random.default_rng(seed).choice(len(opened.array), min(1000, len(opened.array)), replace=False))
+        ]
     depth = min(depth, len(opened.array))
     value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.array(array, np.float32), depth)
-    console.say(f"recall of the exact top {depth}: {value:.4f} ({len(array):,} {'queries' if queries else 'documents as queries'})")
+    console.say(
+        f"recall of the exact top {depth}: {value:.4f} ({len(array):,} {'queries' if queries else 'documents as queries'})"
+    )
     return {"depth": depth, "queries": len(array), "value": value}

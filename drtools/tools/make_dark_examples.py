@@ -26,10 +26,14 @@ def main(
     file: flags.FileOutput,
     examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), flags.Role.INPUT],
     negatives: Annotated[int, Option(min=0, help="negatives drawn for each query and kept; 0: all that it has")] = 10,
-    ratios: Annotated[str, Option(help="shares of words to mask, with commas between; empty: no noisy positives")] = PAPER_RATIOS,
+    ratios: Annotated[
+        str, Option(help="shares of words to mask, with commas between; empty: no noisy positives")
+    ] = PAPER_RATIOS,
     without_reinforced: Annotated[bool, Option("--without-reinforced", help="no reinforced negatives")] = False,
     seed: flags.Seed = 42,
-    text: Annotated[bool, Option("--text", help="write the texts too, as dark_texts, with [SEP] and [MASK]; needs --corpus")] = False,
+    text: Annotated[
+        bool, Option("--text", help="write the texts too, as dark_texts, with [SEP] and [MASK]; needs --corpus")
+    ] = False,
     corpus: Annotated[str | None, Option(help="their corpus, for --text"), flags.Role.INPUT] = None,
     title_separator: flags.TitleSeparator = " ",
 ) -> None:
@@ -40,16 +44,28 @@ def main(
     if not shares and without_reinforced:
         raise UserError("--ratios '' with --without-reinforced: nothing would be made; leave one of the two out")
     if text != bool(corpus):
-        raise UserError("--text needs the texts: say --corpus CORPUS" if text else "--corpus is for --text, which was not said; leave it out")
+        raise UserError(
+            "--text needs the texts: say --corpus CORPUS"
+            if text
+            else "--corpus is for --text, which was not said; leave it out"
+        )
     with output.file(file) as work:
         write = writer(corpus, title_separator)
         counts = darken(examples, negatives, shares, not without_reinforced, seed, write, work)
-        console.say(f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items")
+        console.say(
+            f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items"
+        )
         if counts["several"]:
             console.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
-        console.notice(counts["short"], f"{counts['short']:,} queries have {f'fewer than {negatives}' if negatives else 'no'} negatives")
+        console.notice(
+            counts["short"],
+            f"{counts['short']:,} queries have {f'fewer than {negatives}' if negatives else 'no'} negatives",
+        )
         console.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
-        console.notice(counts["unwritten"], f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null")
+        console.notice(
+            counts["unwritten"],
+            f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null",
+        )
         work.finish(kind="examples", counts=dict(counts))
 
 
@@ -64,8 +80,14 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
     with console.progress("making dark examples", None, "examples", done) as progress:
         for number, example in enumerate(islice(read_examples(path), done, None), start=done + 1):
             made = with_dark_items(example, negatives, ratios, reinforced, seed)
-            counts.update(examples=1, negatives=len(made.negatives), dark=len(made.dark), short=len(made.negatives) < max(1, negatives),
-                          bare=not example.positives, several=len(example.positives) > 1)
+            counts.update(
+                examples=1,
+                negatives=len(made.negatives),
+                dark=len(made.dark),
+                short=len(made.negatives) < max(1, negatives),
+                bare=not example.positives,
+                several=len(example.positives) > 1,
+            )
             write(made, counts)
             work.stream.write(made.line())
             progress.advance(1)
@@ -87,9 +109,16 @@ def writer(corpus: str | None, title_separator: str):
 
     def write(example, counts):
         found = {document: store.get(document) for item in example.dark for document in documents_of(item)}
-        texts = {document: document_text(whole.title, whole.text, title_separator) for document, whole in found.items() if whole}
+        texts = {
+            document: document_text(whole.title, whole.text, title_separator)
+            for document, whole in found.items()
+            if whole
+        }
         known = [all(document in texts for document in documents_of(item)) for item in example.dark]
         counts["unwritten"] += len(known) - sum(known)
-        example.others["dark_texts"] = [dark_text(item, example.query_id, texts.get, Special()) if whole else None for item, whole in zip(example.dark, known, strict=True)]
+        example.others["dark_texts"] = [
+            dark_text(item, example.query_id, texts.get, Special()) if whole else None
+            for item, whole in zip(example.dark, known, strict=True)
+        ]
 
     return write

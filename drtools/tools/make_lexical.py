@@ -27,16 +27,29 @@ QUERIES_A_PART = 4096
 def main(
     folder: flags.FolderOutput,
     corpus: flags.Documents,
-    encoder: Annotated[Literal["static", "projection"], Option(help="static: rows fitted to the corpus; projection: random rows")] = "static",
+    encoder: Annotated[
+        Literal["static", "projection"], Option(help="static: rows fitted to the corpus; projection: random rows")
+    ] = "static",
     dimension: Annotated[int, Option(min=1, help="length of the vectors")] = 768,
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...")] = "en",
     title_separator: flags.TitleSeparator = " ",
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
-    queries: Annotated[str | None, Option(help="queries like those to come; default: a rule by document frequency", rich_help_panel=FIT), flags.Role.INPUT] = None,
+    queries: Annotated[
+        str | None,
+        Option(help="queries like those to come; default: a rule by document frequency", rich_help_panel=FIT),
+        flags.Role.INPUT,
+    ] = None,
     only: flags.Only = None,
-    fit_documents: Annotated[int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)] = FIT_DOCUMENTS,
-    fit_terms: Annotated[int, Option(min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT)] = FIT_TERMS,
+    fit_documents: Annotated[
+        int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)
+    ] = FIT_DOCUMENTS,
+    fit_terms: Annotated[
+        int,
+        Option(
+            min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT
+        ),
+    ] = FIT_TERMS,
     seed: flags.Seed = 42,
     threads: flags.Threads = 0,
     dry_run: flags.DryRun = False,
@@ -50,7 +63,9 @@ def main(
     if encoder == "projection" and queries:
         raise UserError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
     if encoder == "projection" and (fit_documents, fit_terms) != (FIT_DOCUMENTS, FIT_TERMS):
-        raise UserError("--fit-documents and --fit-terms: a projection is fitted to nothing; leave them out, or --encoder static")
+        raise UserError(
+            "--fit-documents and --fit-terms: a projection is fitted to nothing; leave them out, or --encoder static"
+        )
     texts = DocumentTexts(open_store(corpus), title_separator)
     if dry_run:
         return say_plan(len(texts), encoder, dimension, fit_documents, fit_terms)
@@ -64,20 +79,41 @@ def main(
         set_threads(threads)
         analyzer, known = Analyzer(language), TermKeys()
         with console.progress("counting terms", len(texts), "documents") as progress:
-            counted = count_corpus(texts, analyzer, known, sampled_rows(len(texts), fit_documents if encoder == "static" else 0, seed), progress.advance)
+            counted = count_corpus(
+                texts,
+                analyzer,
+                known,
+                sampled_rows(len(texts), fit_documents if encoder == "static" else 0, seed),
+                progress.advance,
+            )
         if not counted.documents:
-            raise UserError(f"{shown(corpus)}: no document has a term, so there is nothing to make an encoder of; is --language that of the corpus?")
+            raise UserError(
+                f"{shown(corpus)}: no document has a term, so there is nothing to make an encoder of; is --language that of the corpus?"
+            )
         statistics = {"keys": counted.keys, "frequencies": counted.frequencies}
         if encoder == "static":
             asked = query_terms(queries, only, analyzer, known) if queries else None
             statistics |= fit(counted, asked, dimension, (k1, b), fit_terms, seed)
-        settings = LexicalSettings(encoder, language, dimension, k1, b, counted.documents, counted.mean_length, seed, title_separator)
+        settings = LexicalSettings(
+            encoder, language, dimension, k1, b, counted.documents, counted.mean_length, seed, title_separator
+        )
         fingerprints = save_lexical(work.path, settings, statistics)
         empty = len(texts) - counted.documents
         console.notice(empty, f"{empty:,} of {len(texts):,} documents have no term")
-        work.finish(kind="encoder", encoder=encoder, dimension=dimension, documents=counted.documents, terms=len(counted.keys), corpus=shown(corpus),
-                    language=language, title_separator=title_separator, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
-    console.say(f"{folder.output}: {dimension} dimensions for {len(counted.keys):,} terms of {counted.documents:,} documents")
+        work.finish(
+            kind="encoder",
+            encoder=encoder,
+            dimension=dimension,
+            documents=counted.documents,
+            terms=len(counted.keys),
+            corpus=shown(corpus),
+            language=language,
+            title_separator=title_separator,
+            **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
+        )
+    console.say(
+        f"{folder.output}: {dimension} dimensions for {len(counted.keys):,} terms of {counted.documents:,} documents"
+    )
 
 
 def sampled_rows(count: int, wanted: int, seed: int):
@@ -97,7 +133,10 @@ def query_terms(queries, only, analyzer, known):
     from drtools.retrieval.texts import judged_queries
 
     texts = list(judged_queries(queries, only).values())
-    return [count_terms(analyzer(texts[start : start + QUERIES_A_PART]), known) for start in range(0, len(texts), QUERIES_A_PART)]
+    return [
+        count_terms(analyzer(texts[start : start + QUERIES_A_PART]), known)
+        for start in range(0, len(texts), QUERIES_A_PART)
+    ]
 
 
 def fit(counted, asked, dimension, bm25, most_terms, seed) -> dict:
@@ -113,6 +152,10 @@ def say_plan(documents, encoder, dimension, fit_documents, fit_terms) -> None:
     """Say what the work would be."""
     fitted = f"; rows fitted to {min(documents, fit_documents):,} of them" if encoder == "static" else ""
     # [ours] measured on one core: abstracts of 230 words; 8 passes over 5,000 of them in 768 dimensions take 10 seconds
-    seconds = documents / 5000 + (min(documents, fit_documents) / 5000 * dimension / 768 * 10 if encoder == "static" else 0)
+    seconds = documents / 5000 + (
+        min(documents, fit_documents) / 5000 * dimension / 768 * 10 if encoder == "static" else 0
+    )
     size = 4 * dimension * (20 * min(documents, fit_documents)) if encoder == "static" else 0
-    console.say(f"{documents:,} documents to count{fitted}; about {console.seconds_as_words(3 + seconds)}, {console.bytes_as_words(min(size, 12 * dimension * fit_terms))} of memory")
+    console.say(
+        f"{documents:,} documents to count{fitted}; about {console.seconds_as_words(3 + seconds)}, {console.bytes_as_words(min(size, 12 * dimension * fit_terms))} of memory"
+    )

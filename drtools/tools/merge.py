@@ -28,5 +28,10 @@ def main(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
         apply_flags(encoder, encoder_flags)
         fold_rem(encoder)
         fingerprints = save_encoder(encoder, work.path)
-        work.finish(kind="encoder", base=name, rem=encoder_flags.rem, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+        work.finish(
+            kind="encoder",
+            base=name,
+            rem=encoder_flags.rem,
+            **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
+        )
     console.say(f"{folder.output}: one model of {name} and {encoder_flags.rem}")

@@ -18,7 +18,9 @@ from drtools.retrieval.mining import MiningFlags
 from drtools.retrieval.searching import QUERIES_A_BLOCK
 
 SOURCE, BM25 = "Source (one)", "BM25"
-QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
+QUERIES_A_SAVE = (
+    QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
+)
 
 
 def main(
@@ -27,14 +29,22 @@ def main(
     mining: MiningFlags,
     encoder_flags: flags.EncoderFlags,
     compute: flags.ComputeFlags,
-    qrels: Annotated[str | None, Option(help="judgements: the queries to mine for and their positives"), flags.Role.INPUT] = None,
+    qrels: Annotated[
+        str | None, Option(help="judgements: the queries to mine for and their positives"), flags.Role.INPUT
+    ] = None,
     by_rank: Annotated[str | None, Option(help="P:N1-N2, ranks 1 to P positive, N1 to N2 negative; no qrels")] = None,
-    index: Annotated[str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
-    vectors: Annotated[str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    index: Annotated[
+        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT
+    ] = None,
+    vectors: Annotated[
+        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT
+    ] = None,
     run: Annotated[str | None, Option(help="any TREC run", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
     random: Annotated[bool, Option("--random", help="random documents of --corpus", rich_help_panel=SOURCE)] = False,
     corpus: Annotated[str | None, Option(help="corpus, for --random", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
-    query_vectors: Annotated[str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT] = None,
+    query_vectors: Annotated[
+        str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
+    ] = None,
     min_rel: flags.MinRel = 1,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
@@ -54,7 +64,9 @@ def main(
     if by_rank and mining.said:
         raise UserError(f"{' and '.join(mining.said)}: --by-rank {by_rank} says what is taken; leave it out")
     if (run or random) and encoder_flags.said:
-        raise UserError(f"{' and '.join(encoder_flags.said)}: {'a run' if run else '--random'} needs no encoder; leave it out")
+        raise UserError(
+            f"{' and '.join(encoder_flags.said)}: {'a run' if run else '--random'} needs no encoder; leave it out"
+        )
     with output.file(file) as work:
         from drtools.formats.jsonl import read_queries
 
@@ -75,9 +87,13 @@ def positives_of(qrels: str, queries: str, min_rel: int) -> tuple[dict[str, list
 
     judged = read_qrels(qrels)
     texts = judged_queries(queries, qrels)
-    relevant = {query_id: [document for document, grade in judged[query_id].items() if grade >= min_rel] for query_id in texts}
+    relevant = {
+        query_id: [document for document, grade in judged[query_id].items() if grade >= min_rel] for query_id in texts
+    }
     without = [query_id for query_id, documents in relevant.items() if not documents]
-    console.notice(len(without), f"{len(without):,} queries have no relevant document (grade {min_rel} or more); left out")
+    console.notice(
+        len(without), f"{len(without):,} queries have no relevant document (grade {min_rel} or more); left out"
+    )
     for query_id in without:
         del relevant[query_id], texts[query_id]
     if not texts:
@@ -94,7 +110,9 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
         return RunSource(run)
     if index and index_kind(index) == "lucene":
         if query_vectors or encoder_flags.said:
-            raise UserError(f"{index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave {' and '.join([*encoder_flags.said, *(['--query-vectors'] if query_vectors else [])])} out")
+            raise UserError(
+                f"{index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave {' and '.join([*encoder_flags.said, *(['--query-vectors'] if query_vectors else [])])} out"
+            )
         return LuceneSource(index, *bm25, threads=compute.threads or all_threads())
     return open_dense(vectors, index, encoder_flags, compute, query_vectors)
 
@@ -123,8 +141,16 @@ def mine(source, queries, positives, mining, by_rank, work) -> Counter:
             else:
                 known = [score for score in found.asked.values() if score is not None]
                 counts["positives without a score"] += len(found.asked) - len(known)
-                negatives = choose_negatives(found.query_id, found.hits, set(positives[found.query_id]), min(known, default=None), mining, counts)
-                example = Example(found.query_id, positives[found.query_id], list(negatives), list(found.asked.values()), list(negatives.values()))
+                negatives = choose_negatives(
+                    found.query_id, found.hits, set(positives[found.query_id]), min(known, default=None), mining, counts
+                )
+                example = Example(
+                    found.query_id,
+                    positives[found.query_id],
+                    list(negatives),
+                    list(found.asked.values()),
+                    list(negatives.values()),
+                )
                 counts["short"] += len(negatives) < mining.negatives
                 counts["none"] += not negatives
             counts["queries"] += 1
@@ -138,22 +164,41 @@ def mine(source, queries, positives, mining, by_rank, work) -> Counter:
     return counts + source.noted
 
 
-RELAX = {"--max-score": "raise it", "--min-score": "lower it", "--absolute-margin": "lower it", "--relative-margin": "lower it"}
+RELAX = {
+    "--max-score": "raise it",
+    "--min-score": "lower it",
+    "--absolute-margin": "lower it",
+    "--relative-margin": "lower it",
+}
 
 
 def report(counts: Counter, mining, by_rank: str | None) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
-    console.say(f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries")
+    console.say(
+        f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries"
+    )
     for name, words in (("truncated", "cut"), ("empty", "empty")):
         console.notice(counts[name], f"{counts[name]:,} of {counts['queries']:,} queries were {words}")
     if by_rank:
-        console.notice(counts["too few hits"], f"{counts['too few hits']:,} queries have too few hits for --by-rank {by_rank}; left out")
+        console.notice(
+            counts["too few hits"],
+            f"{counts['too few hits']:,} queries have too few hits for --by-rank {by_rank}; left out",
+        )
         return
-    removed = [f"{counts[name]:,} were positives" if name == "positives" else f"{name} removed {counts[name]:,}"
-               for name in ("positives", *RELAX) if counts[name]]
+    removed = [
+        f"{counts[name]:,} were positives" if name == "positives" else f"{name} removed {counts[name]:,}"
+        for name in ("positives", *RELAX)
+        if counts[name]
+    ]
     if removed:
         console.say(f"of the hits at raw ranks {mining.ranks}: {'; '.join(removed)}")
     advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [f"--ranks {mining.ranks}: widen it"]
-    console.notice(counts["short"], f"{counts['short']:,} queries have fewer than {mining.negatives} negatives, {counts['none']:,} have none ({'; '.join(advice)}; or lower --negatives)")
+    console.notice(
+        counts["short"],
+        f"{counts['short']:,} queries have fewer than {mining.negatives} negatives, {counts['none']:,} have none ({'; '.join(advice)}; or lower --negatives)",
+    )
     if mining.needs_positive_scores:
-        console.notice(counts["positives without a score"], f"{counts['positives without a score']:,} positives have no score in this source; margins compare with the others")
+        console.notice(
+            counts["positives without a score"],
+            f"{counts['positives without a score']:,} positives have no score in this source; margins compare with the others",
+        )

@@ -47,9 +47,19 @@ DECODER_SHARE, DECODER_LAYERS = 0.5, 2  # [code]
 class AdaptationFlags(TrainingFlags):
     """How long and how fast; the paper's rate of 2e-5 for a target, constant after the warm-up."""
 
-    batch_queries: Annotated[int, Option("--batch-documents", min=1, help="documents in a batch", rich_help_panel=PANEL)] = 32
-    learning_rate: Annotated[float | None, Option(help="peak learning rate; default: 2e-5, ed-mlm 1e-4", rich_help_panel=PANEL)] = None
-    epochs: Annotated[float | None, Option(help="passes over the documents; default, if neither steps nor minutes are said: 1, ed-mlm 3", rich_help_panel=PANEL)] = None
+    batch_queries: Annotated[
+        int, Option("--batch-documents", min=1, help="documents in a batch", rich_help_panel=PANEL)
+    ] = 32
+    learning_rate: Annotated[
+        float | None, Option(help="peak learning rate; default: 2e-5, ed-mlm 1e-4", rich_help_panel=PANEL)
+    ] = None
+    epochs: Annotated[
+        float | None,
+        Option(
+            help="passes over the documents; default, if neither steps nor minutes are said: 1, ed-mlm 3",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     schedule: TrainingFlags.__annotations__["schedule"] = "constant"
 
 
@@ -60,18 +70,74 @@ def main(
     training: AdaptationFlags,
     compute: flags.ComputeFlags,
     title_separator: flags.TitleSeparator = " ",
-    objective: Annotated[Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)] = "mlm",
-    crop_tokens: Annotated[int | None, Option(min=3, help="tokens of a crop, special ones included; default: 128, ed-mlm 384, or the body's positions if fewer", rich_help_panel=MASKED)] = None,
-    mask_share: Annotated[float | None, Option(min=0.001, max=0.9, help="of the tokens that are to be predicted; default: .15, ed-mlm .3", rich_help_panel=MASKED)] = None,
-    stride: Annotated[int | None, Option(min=1, help="crops begin at multiples of so many tokens; default: 1, ed-mlm 64", rich_help_panel=MASKED)] = None,
-    decoder_mask_share: Annotated[float | None, Option(min=0.001, max=0.9, help="ed-mlm: of the decoder's tokens, the encoder's or more; default: .5", rich_help_panel=MASKED)] = None,
-    decoder_layers: Annotated[int | None, Option(min=1, help="ed-mlm: layers of the decoder; default: 2", rich_help_panel=MASKED)] = None,
-    head_steps: Annotated[int, Option(min=0, help="steps for a new head alone, before all others; none for a checkpoint's own", rich_help_panel=MASKED)] = 300,
+    objective: Annotated[
+        Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)
+    ] = "mlm",
+    crop_tokens: Annotated[
+        int | None,
+        Option(
+            min=3,
+            help="tokens of a crop, special ones included; default: 128, ed-mlm 384, or the body's positions if fewer",
+            rich_help_panel=MASKED,
+        ),
+    ] = None,
+    mask_share: Annotated[
+        float | None,
+        Option(
+            min=0.001,
+            max=0.9,
+            help="of the tokens that are to be predicted; default: .15, ed-mlm .3",
+            rich_help_panel=MASKED,
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        Option(min=1, help="crops begin at multiples of so many tokens; default: 1, ed-mlm 64", rich_help_panel=MASKED),
+    ] = None,
+    decoder_mask_share: Annotated[
+        float | None,
+        Option(
+            min=0.001,
+            max=0.9,
+            help="ed-mlm: of the decoder's tokens, the encoder's or more; default: .5",
+            rich_help_panel=MASKED,
+        ),
+    ] = None,
+    decoder_layers: Annotated[
+        int | None, Option(min=1, help="ed-mlm: layers of the decoder; default: 2", rich_help_panel=MASKED)
+    ] = None,
+    head_steps: Annotated[
+        int,
+        Option(
+            min=0,
+            help="steps for a new head alone, before all others; none for a checkpoint's own",
+            rich_help_panel=MASKED,
+        ),
+    ] = 300,
     head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3,
-    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None,
-    dev_documents: Annotated[int | None, Option(min=0, help="documents held out, whose perplexity decides what is best; default: 1%, 1,000 at most; 0: none", rich_help_panel="Dev evaluation")] = None,
-    snapshot_steps: Annotated[str | None, Option(help="write OUT/snapshots/STEP after these steps, --head-steps counted, for instance 100,200", rich_help_panel=SNAPSHOTS)] = None,
-    snapshot_minutes: Annotated[str | None, Option(help="the same after these minutes of training, for instance 5,10,20", rich_help_panel=SNAPSHOTS)] = None,
+    dropout: Annotated[
+        float | None,
+        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
+    ] = None,
+    dev_documents: Annotated[
+        int | None,
+        Option(
+            min=0,
+            help="documents held out, whose perplexity decides what is best; default: 1%, 1,000 at most; 0: none",
+            rich_help_panel="Dev evaluation",
+        ),
+    ] = None,
+    snapshot_steps: Annotated[
+        str | None,
+        Option(
+            help="write OUT/snapshots/STEP after these steps, --head-steps counted, for instance 100,200",
+            rich_help_panel=SNAPSHOTS,
+        ),
+    ] = None,
+    snapshot_minutes: Annotated[
+        str | None,
+        Option(help="the same after these minutes of training, for instance 5,10,20", rich_help_panel=SNAPSHOTS),
+    ] = None,
 ) -> None:
     """Compose: random crops with masked tokens, the loss over them, the one loop, an encoder folder."""
     enhanced = objective == "ed-mlm"
@@ -80,20 +146,51 @@ def main(
     if training.learning_rate is None:
         training.learning_rate = usual.learning_rate
     if not enhanced and (decoder_layers or decoder_mask_share):
-        raise UserError("--decoder-layers or --decoder-mask-share with --objective mlm: there is no decoder; say --objective ed-mlm, or leave them out")
+        raise UserError(
+            "--decoder-layers or --decoder-mask-share with --objective mlm: there is no decoder; say --objective ed-mlm, or leave them out"
+        )
     decoder_share = decoder_mask_share or DECODER_SHARE
     if enhanced and decoder_share < share:
-        raise UserError(f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must see less of the text; say {share:g} or more")
-    times = parse_times("--snapshot-steps", snapshot_steps, whole=True), parse_times("--snapshot-minutes", snapshot_minutes)
+        raise UserError(
+            f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must see less of the text; say {share:g} or more"
+        )
+    times = (
+        parse_times("--snapshot-steps", snapshot_steps, whole=True),
+        parse_times("--snapshot-minutes", snapshot_minutes),
+    )
     with output.folder(folder) as work:
         from drtools.training.adaptation import MaskedTraining, masked_loss
 
-        task = MaskedTraining(work, encoder_flags, training, compute, dropout, head_steps, (decoder_layers or DECODER_LAYERS) if enhanced else 0)
-        task.on_corpus(corpus, title_separator, crop_tokens, share, dev_documents, stride=stride or usual.stride, decoder_share=decoder_share if enhanced else None)
+        task = MaskedTraining(
+            work,
+            encoder_flags,
+            training,
+            compute,
+            dropout,
+            head_steps,
+            (decoder_layers or DECODER_LAYERS) if enhanced else 0,
+        )
+        task.on_corpus(
+            corpus,
+            title_separator,
+            crop_tokens,
+            share,
+            dev_documents,
+            stride=stride or usual.stride,
+            decoder_share=decoder_share if enhanced else None,
+        )
         snapshots = Snapshots(work, *times, task.write_snapshot) if task.world.is_first else None
         batches = task.batches()
-        task.fit(batches, task.enhanced_loss if enhanced else masked_loss, batches.epoch_documents, task.measure(), default_epochs=usual.epochs, paper_warmup=PAPER_WARMUP,
-                 opening=(task.head_steps, head_learning_rate), after_step=snapshots)
+        task.fit(
+            batches,
+            task.enhanced_loss if enhanced else masked_loss,
+            batches.epoch_documents,
+            task.measure(),
+            default_epochs=usual.epochs,
+            paper_warmup=PAPER_WARMUP,
+            opening=(task.head_steps, head_learning_rate),
+            after_step=snapshots,
+        )
         if snapshots:
             snapshots.say_missed(task.run.step, task.run.seconds())
         task.finish(snapshots=snapshots.facts if snapshots else [])

@@ -26,7 +26,9 @@ from drtools import console, releases
 def main(
     folders: Annotated[list[str], Argument(help="finished folders that belong together, or an earlier version")],
     link: Annotated[str, Argument(help="symbolic link to switch")],
-    keep: Annotated[int, Option(min=2, help="versions to keep, the current one among them; what was current stays for its readers")] = 3,
+    keep: Annotated[
+        int, Option(min=2, help="versions to keep, the current one among them; what was current stays for its readers")
+    ] = 3,
 ) -> None:
     """Compose: one publication, said in a line."""
     done = releases.publish([Path(folder) for folder in folders], Path(link), keep)

@@ -25,9 +25,13 @@ DOCUMENTS_A_SAVE = 20_000
 
 def main(
     file: flags.FileOutput,
-    corpus: Annotated[str | None, Option(help="corpus to take sentences from: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
+    corpus: Annotated[
+        str | None, Option(help="corpus to take sentences from: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT
+    ] = None,
     queries: Annotated[str | None, Option(help="queries to shuffle, in place of a corpus"), flags.Role.INPUT] = None,
-    article_key: Annotated[str | None, Option(help="what names a passage's article: `title`, or a field of the JSONL")] = None,
+    article_key: Annotated[
+        str | None, Option(help="what names a passage's article: `title`, or a field of the JSONL")
+    ] = None,
     count: Annotated[int | None, Option(min=1, help="keep so many queries, drawn uniformly; default: all")] = None,
     shuffle: Annotated[bool, Option("--shuffle", help="each query's words in random order")] = False,
     language: Annotated[str, Option(help="of the corpus, for its abbreviations: en, de, zh, ja ...")] = "en",
@@ -37,14 +41,23 @@ def main(
     if (corpus is None) == (queries is None):
         raise UserError("say either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle")
     if queries and not (shuffle and count is None and article_key is None):
-        raise UserError("--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key")
+        raise UserError(
+            "--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key"
+        )
     if corpus:
         from drtools.batches.sentences import check_language
 
         check_language(language)
     with output.file(file) as work:
-        counts = write_shuffled(queries, seed, work) if queries else write_sentences(corpus, article_key, language, count, shuffle, seed, work)
-        console.say(f"{counts['queries']:,} queries" + (f" of {counts['documents']:,} documents, which have {counts['sentences']:,} sentences" if corpus else ""))
+        counts = (
+            write_shuffled(queries, seed, work)
+            if queries
+            else write_sentences(corpus, article_key, language, count, shuffle, seed, work)
+        )
+        console.say(
+            f"{counts['queries']:,} queries"
+            + (f" of {counts['documents']:,} documents, which have {counts['sentences']:,} sentences" if corpus else "")
+        )
         console.notice(counts["none"], f"{counts['none']:,} documents have no sentence")
         work.finish(kind="queries", counts=dict(counts))
 
@@ -56,11 +69,16 @@ def write_shuffled(queries: str, seed: int, work) -> Counter:
     from drtools.randomness import generator
 
     texts = read_queries(queries)
-    work.stream.writelines(json_line({"_id": query_id, "text": shuffle_words(text, generator(seed, "shuffle", query_id))}) for query_id, text in texts.items())
+    work.stream.writelines(
+        json_line({"_id": query_id, "text": shuffle_words(text, generator(seed, "shuffle", query_id))})
+        for query_id, text in texts.items()
+    )
     return Counter(queries=len(texts))
 
 
-def write_sentences(corpus: str, article_key: str | None, language: str, count: int | None, shuffle: bool, seed: int, work) -> Counter:
+def write_sentences(
+    corpus: str, article_key: str | None, language: str, count: int | None, shuffle: bool, seed: int, work
+) -> Counter:
     """Write the sampled sentences document by document; what is written counts as done every so many documents."""
     from drtools.batches.sentences import sample, shuffle_words
     from drtools.formats.jsonl import json_line

@@ -28,7 +28,9 @@ SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
 BM25_K1, BM25_B = 0.9, 0.4
 RM3 = Rm3()
-QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
+QUERIES_A_SAVE = (
+    QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
+)
 
 
 def main(
@@ -36,22 +38,40 @@ def main(
     encoder_flags: flags.EncoderFlags,
     compute: flags.ComputeFlags,
     words: Annotated[str | None, Argument(help="a question, to see hits")] = None,
-    index: Annotated[str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
-    vectors: Annotated[str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
-    rerank: Annotated[str | None, Option(help="run whose documents are scored by the encoder; with --vectors or --corpus", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    index: Annotated[
+        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT
+    ] = None,
+    vectors: Annotated[
+        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT
+    ] = None,
+    rerank: Annotated[
+        str | None,
+        Option(
+            help="run whose documents are scored by the encoder; with --vectors or --corpus", rich_help_panel=SOURCE
+        ),
+        flags.Role.INPUT,
+    ] = None,
     queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
     only: flags.Only = None,
-    query_vectors: Annotated[str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT] = None,
+    query_vectors: Annotated[
+        str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
+    ] = None,
     depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None,
-    corpus: Annotated[str | None, Option(help="corpus, for snippets and --rerank; default: the one the index names"), flags.Role.INPUT] = None,
+    corpus: Annotated[
+        str | None, Option(help="corpus, for snippets and --rerank; default: the one the index names"), flags.Role.INPUT
+    ] = None,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B,
-    rm3: Annotated[bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)] = False,
+    rm3: Annotated[
+        bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)
+    ] = False,
     rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3.terms,
     rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3.documents,
     rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = RM3.original_weight,
     nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None,
-    ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)] = None,
+    ef_search: Annotated[
+        int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)
+    ] = None,
     joining: JoiningFlags = JoiningFlags(),
     pieces: MultiVectorFlags = MultiVectorFlags(),
     title_separator: flags.TitleSeparator = " ",
@@ -61,17 +81,34 @@ def main(
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
     if words is not None and (only or rerank or file.output != "-"):
-        raise UserError(f"{'--only keeps queries' if only else '--rerank ranks the lists of queries' if rerank else f'-o {file.output} takes the run'} of --queries; a question is one, and its hits are shown")
+        raise UserError(
+            f"{'--only keeps queries' if only else '--rerank ranks the lists of queries' if rerank else f'-o {file.output} takes the run'} of --queries; a question is one, and its hits are shown"
+        )
     if (nprobe or ef_search) and not index:
         raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
         raise UserError("--k1 and --b are BM25's, for a Lucene index; leave them out")
     expansion = Rm3(rm3_terms, rm3_documents, rm3_original_weight)
     if expansion != RM3 and not rm3:
-        raise UserError("--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; say --rm3 too, or leave them out")
+        raise UserError(
+            "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; say --rm3 too, or leave them out"
+        )
     pieces.check(vectors, rerank, queries, words)
-    source = open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, bm25=(k1, b),
-                         rm3=expansion if rm3 else None, nprobe=nprobe, ef_search=ef_search)
+    source = open_source(
+        index,
+        vectors,
+        rerank,
+        corpus,
+        encoder_flags,
+        compute,
+        query_vectors,
+        joining,
+        title_separator,
+        bm25=(k1, b),
+        rm3=expansion if rm3 else None,
+        nprobe=nprobe,
+        ef_search=ef_search,
+    )
     if pieces.multi_vector:
         source = open_multi_vector(source, vectors, pieces)
     if words is not None:
@@ -85,27 +122,55 @@ def main(
             raise UserError(f"{rerank}: holds none of these queries; do they belong together?")
         gamma = pieces.settle(source, queries, depth or RUN_DEPTH)
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
-        for name, say in (("truncated", "queries were cut"), ("empty", "queries were empty"), ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"), ("none", "queries have no hits")):
+        for name, say in (
+            ("truncated", "queries were cut"),
+            ("empty", "queries were empty"),
+            ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"),
+            ("none", "queries have no hits"),
+        ):
             console.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
         work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts), **gamma)
 
 
-def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_vectors, joining, title_separator, *, bm25, rm3, nprobe, ef_search):
+def open_source(
+    index,
+    vectors,
+    rerank,
+    corpus,
+    encoder_flags,
+    compute,
+    query_vectors,
+    joining,
+    title_separator,
+    *,
+    bm25,
+    rm3,
+    nprobe,
+    ef_search,
+):
     """Open what is searched."""
     from drtools.models.device import all_threads
     from drtools.retrieval.searching import LuceneSource, open_dense
     from drtools.retrieval.reranking import CorpusReranker, VectorsReranker
 
     if bool(index) + bool(vectors) + bool(rerank and corpus and not vectors) != 1:
-        raise UserError("say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus")
+        raise UserError(
+            "say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus"
+        )
     if rerank and index:
         raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
     if index and index_kind(index) == "lucene" and encoder_flags.said:
-        raise UserError(f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave it out")
+        raise UserError(
+            f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave it out"
+        )
     if query_vectors and (rerank and not vectors or index and index_kind(index) == "lucene"):
-        raise UserError("--query-vectors: for vectors or a FAISS index; words are searched for and texts ranked anew by --queries")
+        raise UserError(
+            "--query-vectors: for vectors or a FAISS index; words are searched for and texts ranked anew by --queries"
+        )
     if joining.said and (rerank and not vectors or index and index_kind(index) == "lucene"):
-        raise UserError(f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither")
+        raise UserError(
+            f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither"
+        )
     if rerank and not vectors:
         return CorpusReranker(rerank, corpus, encoder_flags, compute, title_separator)
     if index and index_kind(index) == "lucene":
@@ -114,7 +179,9 @@ def open_source(index, vectors, rerank, corpus, encoder_flags, compute, query_ve
         return LuceneSource(index, *bm25, rm3=rm3, threads=compute.threads or all_threads())
     if rm3:
         raise UserError("--rm3 expands queries of a Lucene index; this is none")
-    dense = open_dense(vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search)
+    dense = open_dense(
+        vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search
+    )
     return VectorsReranker(rerank, dense) if rerank else dense
 
 

@@ -25,8 +25,12 @@ from drtools.layout import terminal_width, wrapped
 
 def main(
     what: Annotated[str, Argument(help="file or folder")],
-    corpus: Annotated[str | None, Option(help="texts of the documents; default: what it was made from"), flags.Role.INPUT] = None,
-    queries: Annotated[str | None, Option(help="texts of the queries; default: what it was made from"), flags.Role.INPUT] = None,
+    corpus: Annotated[
+        str | None, Option(help="texts of the documents; default: what it was made from"), flags.Role.INPUT
+    ] = None,
+    queries: Annotated[
+        str | None, Option(help="texts of the queries; default: what it was made from"), flags.Role.INPUT
+    ] = None,
     query: Annotated[str | None, Option(help="id of one query to show, in place of the first")] = None,
     count: Annotated[int, Option(min=0, help="queries, rows or documents to show")] = 3,
     depth: Annotated[int, Option(min=1, help="documents of each query to show")] = 5,
@@ -54,7 +58,9 @@ def main(
     for line in content(path, kind, corpus, queries, query, count, depth):
         say(line)
     arguments = record.get("request", {}).get("arguments", {})
-    said = {name: value for name, value in arguments.items() if value not in (None, False, [], "") and not is_input(value)}
+    said = {
+        name: value for name, value in arguments.items() if value not in (None, False, [], "") and not is_input(value)
+    }
     if said:
         say("with " + ", ".join(f"{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in said.items()))
     tree = list(lineage_lines(path))
@@ -68,7 +74,9 @@ def described(path: Path) -> Path:
     """Return the artefact that a manifest tells of, or the path itself."""
     if path.name == manifest.NAME:
         return path.parent
-    return path.with_name(path.name.removesuffix(f".{manifest.NAME}")) if path.name.endswith(f".{manifest.NAME}") else path
+    return (
+        path.with_name(path.name.removesuffix(f".{manifest.NAME}")) if path.name.endswith(f".{manifest.NAME}") else path
+    )
 
 
 def is_input(value: object) -> bool:
@@ -76,7 +84,9 @@ def is_input(value: object) -> bool:
     return isinstance(value, dict) or isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
-def content(path: Path, kind: str, corpus: str | None, queries: str | None, query: str | None, count: int, depth: int) -> Iterator[str]:
+def content(
+    path: Path, kind: str, corpus: str | None, queries: str | None, query: str | None, count: int, depth: int
+) -> Iterator[str]:
     """Return the lines that show what is in an artefact."""
     from drtools.showing import folders, texts
     from drtools.showing.kinds import MODELS

@@ -32,23 +32,70 @@ PIECES = "Pieces"
 def main(
     file: flags.FileOutput,
     compute: flags.ComputeFlags,
-    teacher: Annotated[list[str], Option(help="cross-encoder: a folder or a name on the hub; several times to average several", rich_help_panel=TEACHER), flags.Role.MODEL],
+    teacher: Annotated[
+        list[str],
+        Option(
+            help="cross-encoder: a folder or a name on the hub; several times to average several",
+            rich_help_panel=TEACHER,
+        ),
+        flags.Role.MODEL,
+    ],
     corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), flags.Role.INPUT],
     queries: flags.Queries,
-    given: Annotated[str | None, Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"), flags.Role.INPUT] = None,
+    given: Annotated[
+        str | None,
+        Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"),
+        flags.Role.INPUT,
+    ] = None,
     examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), flags.Role.INPUT] = None,
     run: Annotated[str | None, Option(help="run to rank anew"), flags.Role.INPUT] = None,
-    depth: Annotated[int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")] = 100,
-    max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here, special tokens not counted; default: the model's", rich_help_panel=TEACHER)] = None,
-    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here, special tokens not counted; default: the model's", rich_help_panel=TEACHER)] = None,
-    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel=TEACHER)] = False,
-    batch_tokens: Annotated[int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")] = None,
-    window: Annotated[int | None, Option(min=1, help="pairs that are sorted by length and written together; default: 10000 for each device", rich_help_panel="Computing"), flags.Role.UNRECORDED] = None,
+    depth: Annotated[
+        int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")
+    ] = 100,
+    max_query_tokens: Annotated[
+        int | None,
+        Option(
+            min=1, help="cut queries here, special tokens not counted; default: the model's", rich_help_panel=TEACHER
+        ),
+    ] = None,
+    max_document_tokens: Annotated[
+        int | None,
+        Option(
+            min=1, help="cut documents here, special tokens not counted; default: the model's", rich_help_panel=TEACHER
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel=TEACHER)
+    ] = False,
+    batch_tokens: Annotated[
+        int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")
+    ] = None,
+    window: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="pairs that are sorted by length and written together; default: 10000 for each device",
+            rich_help_panel="Computing",
+        ),
+        flags.Role.UNRECORDED,
+    ] = None,
     title_separator: flags.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
-    pieces: Annotated[str | None, Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES), flags.Role.MODEL] = None,
-    pieces_max_document_tokens: Annotated[int | None, Option(min=1, help="where that encoder cuts documents; default: 512", rich_help_panel=PIECES)] = None,
-    pieces_document_prompt: Annotated[str | None, Option(help="text before each document, as distill-fgd's --document-prompt; default: that encoder's", rich_help_panel=PIECES)] = None,
+    pieces: Annotated[
+        str | None,
+        Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES),
+        flags.Role.MODEL,
+    ] = None,
+    pieces_max_document_tokens: Annotated[
+        int | None, Option(min=1, help="where that encoder cuts documents; default: 512", rich_help_panel=PIECES)
+    ] = None,
+    pieces_document_prompt: Annotated[
+        str | None,
+        Option(
+            help="text before each document, as distill-fgd's --document-prompt; default: that encoder's",
+            rich_help_panel=PIECES,
+        ),
+    ] = None,
     sizes: flags.PieceFlags = flags.PieceFlags(),
 ) -> None:
     """Compose: windows of pairs out of examples or a run, their scores through the cache, the same written in its order."""
@@ -57,9 +104,16 @@ def main(
     examples = examples or given
     if pieces and run:
         raise UserError("--pieces scores the pieces of --examples; a run has none")
-    of_pieces = flags.names_of({"pieces_max_document_tokens": pieces_max_document_tokens, "pieces_document_prompt": pieces_document_prompt}) + sizes.said
+    of_pieces = (
+        flags.names_of(
+            {"pieces_max_document_tokens": pieces_max_document_tokens, "pieces_document_prompt": pieces_document_prompt}
+        )
+        + sizes.said
+    )
     if of_pieces and not pieces:
-        raise UserError(f"{' and '.join(of_pieces)}: for pieces, which are scored by --pieces MODEL; say it too, or leave these out")
+        raise UserError(
+            f"{' and '.join(of_pieces)}: for pieces, which are scored by --pieces MODEL; say it too, or leave these out"
+        )
     with output.file(file) as work:
         from drtools.formats.jsonl import read_queries
         from drtools.formats.store import open_store
@@ -68,15 +122,35 @@ def main(
         from drtools.retrieval.piece_scoring import load_cutter
         from drtools.retrieval.scoring import WINDOW_PAIRS, load_teacher
 
-        cutter = load_cutter(pieces, pieces_max_document_tokens, sizes, pieces_document_prompt, trust_remote_code) if pieces else None
+        cutter = (
+            load_cutter(pieces, pieces_max_document_tokens, sizes, pieces_document_prompt, trust_remote_code)
+            if pieces
+            else None
+        )
         texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter)
         computing = choose_computing(compute, batch_tokens, several=True)
         window = window or WINDOW_PAIRS * computing.count
-        scorer = load_teacher(teacher, computing, max_query_tokens=max_query_tokens, max_document_tokens=max_document_tokens, trust_remote_code=trust_remote_code)
-        counts = score_examples(scorer, examples, texts, window, work) if examples else rank_run(scorer, run, depth, texts, window, tag, work)
+        scorer = load_teacher(
+            teacher,
+            computing,
+            max_query_tokens=max_query_tokens,
+            max_document_tokens=max_document_tokens,
+            trust_remote_code=trust_remote_code,
+        )
+        counts = (
+            score_examples(scorer, examples, texts, window, work)
+            if examples
+            else rank_run(scorer, run, depth, texts, window, tag, work)
+        )
         counts.update(scorer.counts)
         report(counts)
-        work.finish(kind="examples" if examples else "run", scored_by=scorer.name, max_document_tokens=scorer.max_document_tokens, precision=computing.precision, counts=dict(counts))
+        work.finish(
+            kind="examples" if examples else "run",
+            scored_by=scorer.name,
+            max_document_tokens=scorer.max_document_tokens,
+            precision=computing.precision,
+            counts=dict(counts),
+        )
 
 
 def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Counter:
@@ -89,8 +163,15 @@ def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Count
         with_text = sum(item.text is not None for item in asked)
         known = example.query_id in texts.queries
         dropped = texts.cutter is None and drop_pieces(example, teacher.name)
-        counts.update({"examples": 1, "lacking queries": not known, "lacking documents": (len(asked) - with_text) * known, "dropped": dropped,
-                       "cut reinforced": sum(item.text is not None and item.cut for item in asked)})
+        counts.update(
+            {
+                "examples": 1,
+                "lacking queries": not known,
+                "lacking documents": (len(asked) - with_text) * known,
+                "dropped": dropped,
+                "cut reinforced": sum(item.text is not None and item.cut for item in asked),
+            }
+        )
         work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
 
     examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
@@ -105,7 +186,9 @@ def rank_run(teacher, path: str, depth: int, texts: Texts, window: int, tag: str
     def write(ranked, scores: Iterator[float], counts: Counter) -> None:
         query_id, documents, lacking = ranked
         counts.update({"queries": 1, "lacking queries": query_id not in texts.queries, "lacking documents": lacking})
-        write_run(work.stream, [(query_id, rank(dict(zip(documents, islice(scores, len(documents)), strict=True))))], tag)
+        write_run(
+            work.stream, [(query_id, rank(dict(zip(documents, islice(scores, len(documents)), strict=True))))], tag
+        )
 
     hits = dict(islice(read_run(path).items(), work.state.get("counts", {}).get("queries", 0), None))
     return write_windows(teacher, run_windows(hits, depth, texts, window), write, work)
@@ -129,8 +212,14 @@ def report(counts: Counter) -> None:
     from drtools.retrieval.scoring import note_cuts
 
     console.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
-    for name, words in (("lacking queries", "queries have no text; what belongs to them has no score"), ("lacking documents", "documents are not in the corpus; they have no score"),
-                        ("dropped", "examples had pieces that another teacher scored; left out, --pieces MODEL scores them anew"),
-                        ("cut reinforced", "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of both")):
+    for name, words in (
+        ("lacking queries", "queries have no text; what belongs to them has no score"),
+        ("lacking documents", "documents are not in the corpus; they have no score"),
+        ("dropped", "examples had pieces that another teacher scored; left out, --pieces MODEL scores them anew"),
+        (
+            "cut reinforced",
+            "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of both",
+        ),
+    ):
         console.notice(counts[name], f"{counts[name]:,} {words}")
     note_cuts(counts)

@@ -27,30 +27,54 @@ def main(
     encoder_flags: flags.EncoderFlags,
     student: StudentFlags,
     dev: QueryDevFlags,
-    vectors: Annotated[str | None, Option(help="vectors folder of the documents: searched exactly, and what scores are made of"), flags.Role.INPUT] = None,
-    index: Annotated[str | None, Option(help="FAISS index of the documents to search instead"), flags.Role.INPUT] = None,
+    vectors: Annotated[
+        str | None,
+        Option(help="vectors folder of the documents: searched exactly, and what scores are made of"),
+        flags.Role.INPUT,
+    ] = None,
+    index: Annotated[
+        str | None, Option(help="FAISS index of the documents to search instead"), flags.Role.INPUT
+    ] = None,
     depth: Annotated[int, Option(min=1, help="hits retrieved for each query")] = 200,
     metric: Annotated[str, Option(help="what a pair is weighed by: rr@K, mrr@K, ndcg@K, none")] = "rr@200",
-    append: Annotated[Literal["if-none", "missing"], Option(help="relevant documents put after the retrieved: all if none was retrieved, or each that is missing")] = "if-none",
-    loss_vectors: Annotated[Literal["exact", "decoded"], Option(help="score by the exact vectors, or by those that the index has kept")] = "exact",
-    negatives: Annotated[Literal["live", "static", "random"], Option(help="live: retrieved at each step; static: by the starting encoder; random: drawn from the corpus")] = "live",
+    append: Annotated[
+        Literal["if-none", "missing"],
+        Option(help="relevant documents put after the retrieved: all if none was retrieved, or each that is missing"),
+    ] = "if-none",
+    loss_vectors: Annotated[
+        Literal["exact", "decoded"], Option(help="score by the exact vectors, or by those that the index has kept")
+    ] = "exact",
+    negatives: Annotated[
+        Literal["live", "static", "random"],
+        Option(help="live: retrieved at each step; static: by the starting encoder; random: drawn from the corpus"),
+    ] = "live",
     refresh_every_steps: Annotated[int | None, Option(min=1, help="retrieve static negatives anew so often")] = None,
     min_rel: flags.MinRel = 1,
-    nprobe: Annotated[int | None, Option(min=1, help="IVF: lists visited for each query", rich_help_panel="Index")] = None,
-    ef_search: Annotated[int | None, Option(min=1, help="HNSW: candidates kept for each query", rich_help_panel="Index")] = None,
+    nprobe: Annotated[
+        int | None, Option(min=1, help="IVF: lists visited for each query", rich_help_panel="Index")
+    ] = None,
+    ef_search: Annotated[
+        int | None, Option(min=1, help="HNSW: candidates kept for each query", rich_help_panel="Index")
+    ] = None,
     training: TrainingFlags = TrainingFlags(learning_rate=5e-6),
     compute: flags.ComputeFlags = flags.ComputeFlags(precision="fp32"),
 ) -> None:
     """Compose: query batches, the live index, ADORE's loss, the one loop, an encoder bound to the index."""
     wanted = Metric.parse(metric)
     if loss_vectors == "exact" and not vectors:
-        raise UserError("--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or --loss-vectors decoded")
+        raise UserError(
+            "--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or --loss-vectors decoded"
+        )
     if loss_vectors == "decoded" and not index:
         raise UserError("--loss-vectors decoded: an index is needed; say --index INDEX, or --loss-vectors exact")
     if (nprobe or ef_search) and not index:
-        raise UserError("--nprobe and --ef-search are for a FAISS index; say --index INDEX, or leave them out: vectors are searched exactly")
+        raise UserError(
+            "--nprobe and --ef-search are for a FAISS index; say --index INDEX, or leave them out: vectors are searched exactly"
+        )
     if refresh_every_steps and negatives != "static":
-        raise UserError(f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of the two out")
+        raise UserError(
+            f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of the two out"
+        )
     with output.folder(folder) as work:
         from drtools.retrieval.dev import dev_measure_on_index
         from drtools.training.adore import AdoreLoss, StaticLists
@@ -64,12 +88,34 @@ def main(
         fingerprint = task.model.side_fingerprints()["document"]
         live.check(fingerprint, task.model.dimension, encoder_flags.start())
         texts, judged = judged_rows(queries, qrels, live, min_rel)
-        loss = AdoreLoss(live, judged, depth=depth, metric=wanted, append_missing=append == "missing", decoded=loss_vectors == "decoded", scale=task.scale,
-                         negatives=negatives, seed=training.seed, note=lambda **numbers: task.run.meter.note(**numbers), note_every_steps=LOG_EVERY_STEPS)
-        refresh = StaticLists(loss, texts, task.model, task.computing, refresh_every_steps or UNKNOWN_STEPS) if negatives == "static" else None
+        loss = AdoreLoss(
+            live,
+            judged,
+            depth=depth,
+            metric=wanted,
+            append_missing=append == "missing",
+            decoded=loss_vectors == "decoded",
+            scale=task.scale,
+            negatives=negatives,
+            seed=training.seed,
+            note=lambda **numbers: task.run.meter.note(**numbers),
+            note_every_steps=LOG_EVERY_STEPS,
+        )
+        refresh = (
+            StaticLists(loss, texts, task.model, task.computing, refresh_every_steps or UNKNOWN_STEPS)
+            if negatives == "static"
+            else None
+        )
         task.model.settings.inherited = {"document": fingerprint}
-        task.fit(task.query_batches(texts), loss, len(texts), dev_measure_on_index(dev, queries, live.search_alone, live.ids, task.model, task.computing),
-                 default_epochs=PAPER_EPOCHS, paper_warmup=PAPER_WARMUP, refresh=refresh)
+        task.fit(
+            task.query_batches(texts),
+            loss,
+            len(texts),
+            dev_measure_on_index(dev, queries, live.search_alone, live.ids, task.model, task.computing),
+            default_epochs=PAPER_EPOCHS,
+            paper_warmup=PAPER_WARMUP,
+            refresh=refresh,
+        )
         task.finish(queries=len(texts), documents=len(live))
 
 
@@ -93,10 +139,14 @@ def judged_rows(queries: str, qrels: str, live, min_rel: int):
         without_relevant += query_id in texts and not rows
         if query_id in texts and rows:
             usable[query_id] = texts[query_id]
-            judged[query_id] = Judged(np.array([row for row, _ in rows]), np.array([grade for _, grade in rows], np.float32))
+            judged[query_id] = Judged(
+                np.array([row for row, _ in rows]), np.array([grade for _, grade in rows], np.float32)
+            )
     console.notice(without_text, f"{without_text:,} judged queries are not in {shown(queries)}; left out")
     console.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
     console.notice(lacking, f"{lacking:,} relevant documents are not in the index; left out")
     if not usable:
-        raise UserError(f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong together?")
+        raise UserError(
+            f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong together?"
+        )
     return usable, judged

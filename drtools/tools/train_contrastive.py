@@ -33,13 +33,30 @@ def main(
     dev: DevFlags,
     compute: flags.ComputeFlags,
     hard_negatives: Annotated[int, Option(min=0, help="hard negatives drawn for each query at each visit")] = 1,
-    beside_documents: Annotated[str | None, Option(help="vectors folder of the documents by another encoder", rich_help_panel=BESIDE), flags.Role.INPUT] = None,
-    beside_queries: Annotated[str | None, Option(help="vectors folder of the queries, dev queries too, by that encoder", rich_help_panel=BESIDE), flags.Role.INPUT] = None,
-    mu: Annotated[float | None, Option(help="what its scores are weighed by at the start, above 0; default 1", rich_help_panel=BESIDE)] = None,
+    beside_documents: Annotated[
+        str | None,
+        Option(help="vectors folder of the documents by another encoder", rich_help_panel=BESIDE),
+        flags.Role.INPUT,
+    ] = None,
+    beside_queries: Annotated[
+        str | None,
+        Option(help="vectors folder of the queries, dev queries too, by that encoder", rich_help_panel=BESIDE),
+        flags.Role.INPUT,
+    ] = None,
+    mu: Annotated[
+        float | None,
+        Option(help="what its scores are weighed by at the start, above 0; default 1", rich_help_panel=BESIDE),
+    ] = None,
 ) -> None:
     """Compose: examples and texts into batches, the contrastive loss, the one loop, a model folder."""
-    if bool(beside_documents) != bool(beside_queries) or mu is not None and not (beside_documents and 0 < mu < math.inf):
-        raise UserError("beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu above 0 with them alone")
+    if (
+        bool(beside_documents) != bool(beside_queries)
+        or mu is not None
+        and not (beside_documents and 0 < mu < math.inf)
+    ):
+        raise UserError(
+            "beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu above 0 with them alone"
+        )
     with output.folder(folder) as work:
         from drtools.training.encoders import EncoderTraining, read_sources
         from drtools.training.joint import Beside, JointModel
@@ -51,8 +68,14 @@ def main(
         if beside:
             task.model = JointModel(encoder, beside.dimension, 1.0 if mu is None else mu).to(task.computing.device)
         batches = task.pair_batches(sources, negatives=hard_negatives, beside=beside)
-        task.fit(batches, contrastive_loss(task.scale), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0], beside),
-                 default_epochs=2, paper_warmup=PAPER_WARMUP)
+        task.fit(
+            batches,
+            contrastive_loss(task.scale),
+            batches.epoch_queries,
+            task.measure_on(dev, sources[0], example_flags.queries[0], beside),
+            default_epochs=2,
+            paper_warmup=PAPER_WARMUP,
+        )
         learnt = {"mu": task.model.mu.item()} if beside else {}
         task.model = encoder
         task.finish(queries=sum(len(source.examples) for source in sources), **learnt)

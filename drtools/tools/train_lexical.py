@@ -30,19 +30,36 @@ def main(
     dev: ExampleDevFlags,
     student: StudentFlags,
     encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=LONGEST, max_document_tokens=LONGEST),
-    tied: Annotated[bool, Option("--tied", help="one encoder for queries and documents", rich_help_panel="Encoder")] = False,
+    tied: Annotated[
+        bool, Option("--tied", help="one encoder for queries and documents", rich_help_panel="Encoder")
+    ] = False,
     head: Head = "keep",
     hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1,
-    mask_positives: Annotated[bool, Option("--mask-positives", help="a query's other positives in the batch do not count against it")] = False,
+    mask_positives: Annotated[
+        bool, Option("--mask-positives", help="a query's other positives in the batch do not count against it")
+    ] = False,
     training: TrainingFlags = TrainingFlags(batch_queries=2048, learning_rate=3e-5, weight_decay=0.0, clip=2.0),
     compute: flags.ComputeFlags = flags.ComputeFlags(),
 ) -> None:
     """Compose: one folder, by the kind of encoder."""
     with output.folder(folder) as work:
-        train_transformer(work, example_flags, dev, student, encoder_flags, ShapeFlags(untied=not tied, head=head), training, compute, hard_negatives, mask_positives)
+        train_transformer(
+            work,
+            example_flags,
+            dev,
+            student,
+            encoder_flags,
+            ShapeFlags(untied=not tied, head=head),
+            training,
+            compute,
+            hard_negatives,
+            mask_positives,
+        )
 
 
-def train_transformer(work, example_flags, dev, student, encoder_flags, shape, training, compute, hard_negatives, mask_positives) -> None:
+def train_transformer(
+    work, example_flags, dev, student, encoder_flags, shape, training, compute, hard_negatives, mask_positives
+) -> None:
     """Compose: examples and texts into batches, the contrastive loss, the one loop, a model folder."""
     from drtools.models.settings import is_bare
     from drtools.models.source import resolve
@@ -54,8 +71,17 @@ def train_transformer(work, example_flags, dev, student, encoder_flags, shape, t
     task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
     sources = read_sources(example_flags)
     batches = task.pair_batches(sources, negatives=hard_negatives)
-    measure = dev_measure_on_examples(dev, example_flags.queries[0], sources[0], task.model, task.computing, training.seed)
-    task.fit(batches, lexical_loss(task.scale, mask_positives), batches.epoch_queries, measure, default_epochs=PAPER_EPOCHS, paper_warmup=PAPER_WARMUP)
+    measure = dev_measure_on_examples(
+        dev, example_flags.queries[0], sources[0], task.model, task.computing, training.seed
+    )
+    task.fit(
+        batches,
+        lexical_loss(task.scale, mask_positives),
+        batches.epoch_queries,
+        measure,
+        default_epochs=PAPER_EPOCHS,
+        paper_warmup=PAPER_WARMUP,
+    )
     task.finish(queries=sum(len(source.examples) for source in sources))
 
 
@@ -68,7 +94,11 @@ def lexical_loss(scale: float, mask_positives: bool = False):
     def loss(query_vectors, document_vectors, batch):
         table = scores(query_vectors, document_vectors, scale)
         rows, columns = table.shape
-        out = torch.from_numpy(batch.relevant).to(table.device) if mask_positives else torch.eye(rows, columns, dtype=torch.bool, device=table.device)
+        out = (
+            torch.from_numpy(batch.relevant).to(table.device)
+            if mask_positives
+            else torch.eye(rows, columns, dtype=torch.bool, device=table.device)
+        )
         return contrastive(table.diagonal(), table, ~out)
 
     return loss

@@ -27,8 +27,12 @@ def main(
     compute: flags.ComputeFlags,
     training: TrainingFlags = TrainingFlags(batch_queries=16),
     negatives: Annotated[int, Option(min=1, help="negatives drawn for each query at each visit")] = 7,
-    loss: Annotated[Literal["listwise", "pointwise", "ranknet"], Option(
-        help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; ranknet: the positive above each negative")] = "listwise",
+    loss: Annotated[
+        Literal["listwise", "pointwise", "ranknet"],
+        Option(
+            help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; ranknet: the positive above each negative"
+        ),
+    ] = "listwise",
 ) -> None:
     """Compose: examples and texts into pairs, the loss of lists, the one loop, a model folder."""
     dev.check()
@@ -41,7 +45,9 @@ def main(
         task = RankerTraining(work, ranker, training, compute)
         sources = read_sources(example_flags)
         batches = task.ranked_batches(sources, negatives)
-        measure = dev_ranking(dev, example_flags.queries[0], sources[0].store, task.model, task.computing, sources[0].title_separator)
+        measure = dev_ranking(
+            dev, example_flags.queries[0], sources[0].store, task.model, task.computing, sources[0].title_separator
+        )
         of_lists = {"listwise": losses.contrastive, "pointwise": losses.pointwise, "ranknet": losses.ranknet}[loss]
         task.fit(batches, list_loss(of_lists), batches.epoch_queries, measure, default_epochs=2, paper_warmup=WARMUP)
         task.finish(queries=sum(len(source.examples) for source in sources))

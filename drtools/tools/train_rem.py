@@ -30,21 +30,44 @@ def main(
     encoder_flags: flags.EncoderFlags,
     dev: DevFlags,
     compute: flags.ComputeFlags,
-    training: TrainingFlags = TrainingFlags(batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0),
-    lora_rank: Annotated[int, Option(min=0, help="rank of LoRA on queries and values of every layer; 0: none", rich_help_panel=PANEL)] = 192,
-    adapter_size: Annotated[int, Option(min=0, help="bottleneck of the adapter beside every feed-forward block; 0: none", rich_help_panel=PANEL)] = 192,
-    adapter_scale: Annotated[float, Option(help="what the adapter's output is multiplied by", rich_help_panel=PANEL)] = 4.0,
-    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None,
-    scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None,
-    loss: Annotated[Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or a teacher's margins")] = "contrast",
+    training: TrainingFlags = TrainingFlags(
+        batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0
+    ),
+    lora_rank: Annotated[
+        int, Option(min=0, help="rank of LoRA on queries and values of every layer; 0: none", rich_help_panel=PANEL)
+    ] = 192,
+    adapter_size: Annotated[
+        int,
+        Option(min=0, help="bottleneck of the adapter beside every feed-forward block; 0: none", rich_help_panel=PANEL),
+    ] = 192,
+    adapter_scale: Annotated[
+        float, Option(help="what the adapter's output is multiplied by", rich_help_panel=PANEL)
+    ] = 4.0,
+    dropout: Annotated[
+        float | None,
+        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        Option(
+            help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder"
+        ),
+    ] = None,
+    loss: Annotated[
+        Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or a teacher's margins")
+    ] = "contrast",
     hard_negatives: Annotated[int, Option(min=0, help="hard negatives drawn for each query at each visit")] = 3,
-    accept_scores: Annotated[bool, Option("--accept-scores", help="margin-mse: learn from whatever scored the examples, a retriever too")] = False,
+    accept_scores: Annotated[
+        bool, Option("--accept-scores", help="margin-mse: learn from whatever scored the examples, a retriever too")
+    ] = False,
 ) -> None:
     """Compose: examples and texts into batches, the loss, the one loop, a REM folder."""
     if not lora_rank and not adapter_size:
         raise UserError("--lora-rank 0 with --adapter-size 0: nothing would be left to train")
     if loss == "margin-mse" and not hard_negatives:
-        raise UserError("--loss margin-mse with --hard-negatives 0: margins are between a positive and its negatives; say 1 or more")
+        raise UserError(
+            "--loss margin-mse with --hard-negatives 0: margins are between a positive and its negatives; say 1 or more"
+        )
     with output.folder(folder) as work:
         from drtools.batches.usable import Scores
         from drtools.models.rem import RemSettings
@@ -52,7 +75,14 @@ def main(
         from drtools.training.objectives import contrastive_loss, margin_mse_loss
         from drtools.training.rem import RemTraining, check_scored
 
-        task = RemTraining(work, encoder_flags, RemSettings(lora_rank, adapter_size, adapter_scale), StudentFlags(dropout=dropout, scale=scale), training, compute)
+        task = RemTraining(
+            work,
+            encoder_flags,
+            RemSettings(lora_rank, adapter_size, adapter_scale),
+            StudentFlags(dropout=dropout, scale=scale),
+            training,
+            compute,
+        )
         own, body = task.parameters()
         console.say(f"a REM of {own:,} numbers on a body of {body:,}")
         if loss == "margin-mse":
@@ -61,6 +91,12 @@ def main(
         else:
             sources = read_sources(example_flags)
         batches = task.pair_batches(sources, negatives=hard_negatives)
-        task.fit(batches, {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}[loss](task.scale), batches.epoch_queries,
-                 task.measure_on(dev, sources[0], example_flags.queries[0]), default_epochs=PAPER_EPOCHS[loss], paper_warmup=0)
+        task.fit(
+            batches,
+            {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}[loss](task.scale),
+            batches.epoch_queries,
+            task.measure_on(dev, sources[0], example_flags.queries[0]),
+            default_epochs=PAPER_EPOCHS[loss],
+            paper_warmup=0,
+        )
         task.finish(queries=sum(len(source.examples) for source in sources))

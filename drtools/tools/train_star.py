@@ -33,25 +33,51 @@ def main(
     dev: DevFlags,
     compute: flags.ComputeFlags,
     hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1,
-    negatives: Annotated[Literal["static", "own", "in-batch", "random"], Option(
-        help="static: other queries' positives and the batch's hard negatives (STAR); own: a query's own hard negatives alone; "
-             "in-batch: other queries' positives alone; random: documents of the corpus, drawn anew at each visit, alone")] = "static",
-    alpha: Annotated[float | None, Option(help="weight of the other rows' documents beside a query's own hard negatives (the paper's Eq. 13)")] = None,
-    refresh_every_steps: Annotated[int | None, Option(min=1, help="encode the corpus and mine the negatives anew so often", rich_help_panel=REFRESH)] = None,
-    refresh_ranks: Annotated[str, Option(help="raw ranks that refreshed negatives come from", rich_help_panel=REFRESH)] = "1-200",
-    refresh_negatives: Annotated[int, Option(min=1, help="refreshed negatives kept for each query", rich_help_panel=REFRESH)] = 30,
-    refresh_draw: Annotated[Literal["random", "top"], Option(help="which of these ranks: any, drawn anew at each refresh (ANCE's program), or the best", rich_help_panel=REFRESH)] = "random",
+    negatives: Annotated[
+        Literal["static", "own", "in-batch", "random"],
+        Option(
+            help="static: other queries' positives and the batch's hard negatives (STAR); own: a query's own hard negatives alone; "
+            "in-batch: other queries' positives alone; random: documents of the corpus, drawn anew at each visit, alone"
+        ),
+    ] = "static",
+    alpha: Annotated[
+        float | None,
+        Option(help="weight of the other rows' documents beside a query's own hard negatives (the paper's Eq. 13)"),
+    ] = None,
+    refresh_every_steps: Annotated[
+        int | None,
+        Option(min=1, help="encode the corpus and mine the negatives anew so often", rich_help_panel=REFRESH),
+    ] = None,
+    refresh_ranks: Annotated[
+        str, Option(help="raw ranks that refreshed negatives come from", rich_help_panel=REFRESH)
+    ] = "1-200",
+    refresh_negatives: Annotated[
+        int, Option(min=1, help="refreshed negatives kept for each query", rich_help_panel=REFRESH)
+    ] = 30,
+    refresh_draw: Annotated[
+        Literal["random", "top"],
+        Option(
+            help="which of these ranks: any, drawn anew at each refresh (ANCE's program), or the best",
+            rich_help_panel=REFRESH,
+        ),
+    ] = "random",
 ) -> None:
     """Compose: examples and texts into batches, STAR's loss, the one loop, a model folder."""
     parse_ranks(refresh_ranks, "--refresh-ranks")
     if alpha is not None and not 0 < alpha < float("inf"):
         raise UserError(f"--alpha {alpha:g}: expected a weight above 0")
     if refresh_every_steps and not hard_negatives:
-        raise UserError("--refresh-every-steps with --hard-negatives 0: none of what is mined would be trained on; leave one of the two out")
+        raise UserError(
+            "--refresh-every-steps with --hard-negatives 0: none of what is mined would be trained on; leave one of the two out"
+        )
     if alpha is not None and negatives != "static":
-        raise UserError(f"--alpha {alpha:g} with --negatives {negatives}: only static negatives have the two parts that it weighs")
+        raise UserError(
+            f"--alpha {alpha:g} with --negatives {negatives}: only static negatives have the two parts that it weighs"
+        )
     if refresh_every_steps and negatives in ("in-batch", "random"):
-        raise UserError(f"--refresh-every-steps with --negatives {negatives}: there are no mined negatives to refresh; leave one of the two out")
+        raise UserError(
+            f"--refresh-every-steps with --negatives {negatives}: there are no mined negatives to refresh; leave one of the two out"
+        )
     if not hard_negatives and negatives in ("own", "random"):
         raise UserError(f"--hard-negatives 0 with --negatives {negatives}: nothing would be left to learn from")
     with output.folder(folder) as work:
@@ -60,11 +86,24 @@ def main(
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
-        batches = task.pair_batches(sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random")
+        batches = task.pair_batches(
+            sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random"
+        )
         mining = MiningFlags(ranks=refresh_ranks, negatives=refresh_negatives, draw=refresh_draw, seed=training.seed)
-        refresh = MinedAnew(sources, task.model, task.computing, task.world, refresh_every_steps, mining) if refresh_every_steps else None
-        task.fit(batches, star_loss(task.scale, negatives, alpha), batches.epoch_queries, task.measure_on(dev, sources[0], example_flags.queries[0]),
-                 default_epochs=2, paper_warmup=PAPER_WARMUP, refresh=refresh)
+        refresh = (
+            MinedAnew(sources, task.model, task.computing, task.world, refresh_every_steps, mining)
+            if refresh_every_steps
+            else None
+        )
+        task.fit(
+            batches,
+            star_loss(task.scale, negatives, alpha),
+            batches.epoch_queries,
+            task.measure_on(dev, sources[0], example_flags.queries[0]),
+            default_epochs=2,
+            paper_warmup=PAPER_WARMUP,
+            refresh=refresh,
+        )
         task.finish(queries=sum(len(source.examples) for source in sources))
 
 
@@ -79,7 +118,9 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
         keep = ~torch.from_numpy(batch.relevant).to(table.device)
         owner = torch.from_numpy(batch.owner).to(table.device)
         rows = torch.arange(len(table), device=table.device)
-        drawn = torch.arange(len(owner), device=table.device) >= len(table)  # the first B documents are the queries' positives
+        drawn = torch.arange(len(owner), device=table.device) >= len(
+            table
+        )  # the first B documents are the queries' positives
         own = keep & drawn & (owner == rows[:, None])
         if alpha is not None:
             return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha)

@@ -41,8 +41,16 @@ ENHANCED_CROP_TOKENS = 384  # Zhou et al., FGD
 class MaskedTraining(Task):
     """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
 
-    def __init__(self, work: Work, encoder_flags: EncoderFlags, training: TrainingFlags, compute: ComputeFlags, dropout: float | None, head_steps: int,
-                 decoder_layers: int = 0) -> None:
+    def __init__(
+        self,
+        work: Work,
+        encoder_flags: EncoderFlags,
+        training: TrainingFlags,
+        compute: ComputeFlags,
+        dropout: float | None,
+        head_steps: int,
+        decoder_layers: int = 0,
+    ) -> None:
         """Meet the other processes, load the encoder and its masked-language head; `head_steps` are for a new one.
 
         With `decoder_layers` a new decoder of so many layers learns beside the encoder (ED-MLM).
@@ -59,20 +67,38 @@ class MaskedTraining(Task):
             check_side(self.encoder.settings, side, name)
         apply_flags(self.encoder, encoder_flags)
         pooling = "+".join(self.encoder.settings.pooling)
-        console.notice(bool(decoder_layers) and pooling != "cls", f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token the vector")
+        console.notice(
+            bool(decoder_layers) and pooling != "cls",
+            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token the vector",
+        )
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
         head = head or new_head(self.encoder, training.seed)
-        model = EnhancedModel(self.encoder, head, decoder_layers, training.seed) if decoder_layers else MaskedModel(self.encoder, head)
+        model = (
+            EnhancedModel(self.encoder, head, decoder_layers, training.seed)
+            if decoder_layers
+            else MaskedModel(self.encoder, head)
+        )
         self.adopt(model, [self.encoder.body])
         if self.parallel and decoder_layers:
             use_own_dropout(model.decoder)
 
-    def on_corpus(self, corpus: str, title_separator: str, crop_tokens: int | None, share: float, dev_documents: int | None, *, decoder_share: float | None = None,
-                  stride: int = 1) -> None:
+    def on_corpus(
+        self,
+        corpus: str,
+        title_separator: str,
+        crop_tokens: int | None,
+        share: float,
+        dev_documents: int | None,
+        *,
+        decoder_share: float | None = None,
+        stride: int = 1,
+    ) -> None:
         """Open the corpus and hold out its dev documents."""
         self.store, self.title_separator = open_store(corpus), title_separator
-        self.corpus_fingerprint = manifest.file_fingerprint(Path(local(self.store.corpus)))  # of what is read, whatever lies there when training ends
+        self.corpus_fingerprint = manifest.file_fingerprint(
+            Path(local(self.store.corpus))
+        )  # of what is read, whatever lies there when training ends
         usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
         longest = positions(self.encoder.body.config.to_dict()) or usual
         self.masker = Masker(self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride)
@@ -85,8 +111,17 @@ class MaskedTraining(Task):
 
     def batches(self) -> MaskedBatches:
         """Return batches of the documents that are not held out."""
-        return MaskedBatches(self.store, self.masker, batch_documents=self.training.batch_queries, seed=self.training.seed, held_out=self.held_out,
-                             head_steps=self.head_steps, title_separator=self.title_separator, shares=self.world.shares, rank=self.world.rank)
+        return MaskedBatches(
+            self.store,
+            self.masker,
+            batch_documents=self.training.batch_queries,
+            seed=self.training.seed,
+            held_out=self.held_out,
+            head_steps=self.head_steps,
+            title_separator=self.title_separator,
+            shares=self.world.shares,
+            rank=self.world.rank,
+        )
 
     def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
         """Return the mean loss of the encoder over its masked tokens and that of the decoder over its own, together (ED-MLM); the log is told both."""
@@ -99,14 +134,21 @@ class MaskedTraining(Task):
         if not len(self.held_out):
             return None
         rows = self.held_out.tolist()
-        tokens = self.masker(texts_of(self.store, rows, self.title_separator), [generator(self.training.seed, "dev", row) for row in rows])
+        tokens = self.masker(
+            texts_of(self.store, rows, self.title_separator),
+            [generator(self.training.seed, "dev", row) for row in rows],
+        )
         if not (tokens.labels >= 0).any():
-            raise UserError(f"--dev-documents {len(rows)}: no token of theirs is masked; hold out more, or 0 to measure nothing")
+            raise UserError(
+                f"--dev-documents {len(rows)}: no token of theirs is masked; hold out more, or 0 to measure nothing"
+            )
 
         def measured() -> dict[str, float]:
             found = np.empty((len(rows), self.model.dimension), np.float32)
             encode_tokens(self.model, tokens, self.computing.in_training, found)
-            losses, counts = found.sum(axis=0, dtype=np.float64).reshape(-1, 2).T  # the encoder's, with a decoder its too
+            losses, counts = (
+                found.sum(axis=0, dtype=np.float64).reshape(-1, 2).T
+            )  # the encoder's, with a decoder its too
             perplexities = [math.exp(min(loss / count, 700.0)) for loss, count in zip(losses, counts, strict=True)]
             named = dict(zip(("perplexity", "decoder perplexity"), perplexities, strict=False))
             return {"log-likelihood": -float(losses[0] / counts[0]), **named}  # the first is the loop's: more is better
@@ -130,8 +172,17 @@ class MaskedTraining(Task):
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
         before = manifest.read_json(known).get("adapted_on", []) if known else []
         head_steps = min(self.run.step, self.head_steps)
-        return [*before, {"corpus": shown(self.store.corpus), "corpus_fingerprint": self.corpus_fingerprint, "documents": len(self.store),
-                          "steps": self.run.step - head_steps, "head_steps": head_steps, "kept_step": kept_step}]
+        return [
+            *before,
+            {
+                "corpus": shown(self.store.corpus),
+                "corpus_fingerprint": self.corpus_fingerprint,
+                "documents": len(self.store),
+                "steps": self.run.step - head_steps,
+                "head_steps": head_steps,
+                "kept_step": kept_step,
+            },
+        ]
 
     def finish(self, **facts: object) -> None:
         """Write the folder, its card and manifest, and say how it went."""
@@ -140,14 +191,33 @@ class MaskedTraining(Task):
     def _write(self, facts: dict[str, object]) -> None:
         fingerprints = self.write(self.work.path)
         run, masker = self.run, self.masker
-        console.notice(0 < self.head_steps >= run.step, f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head alone: "
-                       "the body is as it was; train longer, or with fewer --head-steps")
-        record = {"base": self.encoder_flags.start(), "head": "the start's own" if self.has_own_head else "new", "head_steps": self.head_steps, **self.record(),
-                  "adapted_on": self._adapted_on(run.best["step"] if run.best else run.step), "learning_rate": self.training.learning_rate,
-                  "mask_share": masker.share, "decoder_mask_share": masker.decoder_share, "stride": masker.stride, "crop_tokens": masker.crop_tokens,
-                  "documents": len(self.store), "held_out": len(self.held_out), **facts}
-        write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"})
-        self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+        console.notice(
+            0 < self.head_steps >= run.step,
+            f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head alone: "
+            "the body is as it was; train longer, or with fewer --head-steps",
+        )
+        record = {
+            "base": self.encoder_flags.start(),
+            "head": "the start's own" if self.has_own_head else "new",
+            "head_steps": self.head_steps,
+            **self.record(),
+            "adapted_on": self._adapted_on(run.best["step"] if run.best else run.step),
+            "learning_rate": self.training.learning_rate,
+            "mask_share": masker.share,
+            "decoder_mask_share": masker.decoder_share,
+            "stride": masker.stride,
+            "crop_tokens": masker.crop_tokens,
+            "documents": len(self.store),
+            "held_out": len(self.held_out),
+            **facts,
+        }
+        write_card(
+            self.work.path,
+            {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"},
+        )
+        self.work.finish(
+            kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
+        )
 
 
 def masked_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 2] -> []

@@ -60,10 +60,29 @@ class AdoreLoss:
     are drawn from the corpus. The last two are ranked by the scores of the moment. `note` is told overlap and RR@10.
     """
 
-    def __init__(self, live: LiveIndex, judged: dict[str, Judged], *, depth: int, metric: Metric, append_missing: bool, decoded: bool,
-                 scale: float, negatives: str, seed: int, note: Callable[..., None], note_every_steps: int) -> None:
+    def __init__(
+        self,
+        live: LiveIndex,
+        judged: dict[str, Judged],
+        *,
+        depth: int,
+        metric: Metric,
+        append_missing: bool,
+        decoded: bool,
+        scale: float,
+        negatives: str,
+        seed: int,
+        note: Callable[..., None],
+        note_every_steps: int,
+    ) -> None:
         self.live, self.judged, self.depth, self.metric = live, judged, min(depth, len(live)), metric
-        self.append_missing, self.decoded, self.scale, self.negatives, self.seed = append_missing, decoded, scale, negatives, seed
+        self.append_missing, self.decoded, self.scale, self.negatives, self.seed = (
+            append_missing,
+            decoded,
+            scale,
+            negatives,
+            seed,
+        )
         self.note, self.note_every_steps = note, note_every_steps
         self.kept: dict[str, np.ndarray] = {}
 
@@ -80,16 +99,25 @@ class AdoreLoss:
         used = retrieved if self.negatives == "live" else self._ranked(batch, now)
         if retrieved is not None:
             self._tell(batch, retrieved, used)
-        lists = [candidates_of(rows, self.judged[query_id], self.depth, self.append_missing) for rows, query_id in zip(used, batch.query_ids, strict=True)]
-        losses = [self._of_query(scores, candidates, query_id)
-                  for scores, candidates, query_id in zip(self._scores(vectors.float(), lists), lists, batch.query_ids, strict=True)]
+        lists = [
+            candidates_of(rows, self.judged[query_id], self.depth, self.append_missing)
+            for rows, query_id in zip(used, batch.query_ids, strict=True)
+        ]
+        losses = [
+            self._of_query(scores, candidates, query_id)
+            for scores, candidates, query_id in zip(
+                self._scores(vectors.float(), lists), lists, batch.query_ids, strict=True
+            )
+        ]
         return torch.stack(losses).mean()
 
     def _ranked(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
         lists = []
         for query_id, vector in zip(batch.query_ids, vectors, strict=True):
             if self.negatives == "random":
-                rows = np.unique(generator(self.seed, "random", batch.step, query_id).integers(len(self.live), size=self.depth))
+                rows = np.unique(
+                    generator(self.seed, "random", batch.step, query_id).integers(len(self.live), size=self.depth)
+                )
             else:
                 rows = self.kept[query_id]
             lists.append(rows[np.argsort(-(self.live.vectors_of(rows, self.decoded) @ vector), kind="stable")])
@@ -108,7 +136,14 @@ class AdoreLoss:
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
         documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
         table = self.scale * (queries @ documents.T)
-        return [own[part] for own, part in zip(table, torch.from_numpy(places).to(queries.device).split([len(candidates.rows) for candidates in lists]), strict=True)]
+        return [
+            own[part]
+            for own, part in zip(
+                table,
+                torch.from_numpy(places).to(queries.device).split([len(candidates.rows) for candidates in lists]),
+                strict=True,
+            )
+        ]
 
     def _of_query(self, scores: Tensor, candidates: Candidates, query_id: str) -> Tensor:
         gains = torch.from_numpy(candidates.gains).to(scores.device)
@@ -116,7 +151,11 @@ class AdoreLoss:
         if not relevant.any() or relevant.all():
             return scores.sum() * 0
         ranks = torch.from_numpy(candidates.ranks).to(scores.device)
-        return adore(scores, relevant, lambda_weights(self.metric.name, self.metric.cut, ranks, relevant, gains, self._ideal(query_id)))
+        return adore(
+            scores,
+            relevant,
+            lambda_weights(self.metric.name, self.metric.cut, ranks, relevant, gains, self._ideal(query_id)),
+        )
 
     def _ideal(self, query_id: str) -> float:
         best = np.sort(self.judged[query_id].grades)[::-1][: self.metric.cut]
@@ -128,7 +167,9 @@ class StaticLists:
 
     at_start = True
 
-    def __init__(self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Computing, every_steps: int) -> None:
+    def __init__(
+        self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Computing, every_steps: int
+    ) -> None:
         self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
         self.computing = computing.in_training
 

@@ -62,8 +62,19 @@ def write_card(folder: Path, record: dict) -> None:
     query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step", "value", "measure"} or None),
     steps, training_seconds; measured_on, if not on dev queries. Of paths on this machine only the last name is written.
     """
-    parts = [_front_matter(record["base"], "sentence-similarity", TAGS), "# A dense retrieval encoder", _what(record, f"It maps queries and documents to vectors of {record['dimension']} dimensions"), "## Use", USAGE, "## Vectors", _vectors(record),
-             "## Evaluation while training", _evaluations(record), "## Settings", _settings(record["request"]["arguments"])]
+    parts = [
+        _front_matter(record["base"], "sentence-similarity", TAGS),
+        "# A dense retrieval encoder",
+        _what(record, f"It maps queries and documents to vectors of {record['dimension']} dimensions"),
+        "## Use",
+        USAGE,
+        "## Vectors",
+        _vectors(record),
+        "## Evaluation while training",
+        _evaluations(record),
+        "## Settings",
+        _settings(record["request"]["arguments"]),
+    ]
     _write(folder, parts)
 
 
@@ -72,8 +83,19 @@ def write_ranker_card(folder: Path, record: dict) -> None:
 
     `record` is as for an encoder, without its vectors' facts and prompts, and with max_pair_tokens; max_document_tokens may be None.
     """
-    parts = [_front_matter(record["base"], "text-ranking", RANKER_TAGS), "# A cross-encoder", _what(record, "It reads a query and a document together and gives one logit"),
-             "## Use", RANKER_USAGE, "## Pairs", _pairs(record), "## Evaluation while training", _evaluations(record), "## Settings", _settings(record["request"]["arguments"])]
+    parts = [
+        _front_matter(record["base"], "text-ranking", RANKER_TAGS),
+        "# A cross-encoder",
+        _what(record, "It reads a query and a document together and gives one logit"),
+        "## Use",
+        RANKER_USAGE,
+        "## Pairs",
+        _pairs(record),
+        "## Evaluation while training",
+        _evaluations(record),
+        "## Settings",
+        _settings(record["request"]["arguments"]),
+    ]
     _write(folder, parts)
 
 
@@ -86,50 +108,88 @@ def _is_hub_name(base: str) -> bool:
 
 
 def _front_matter(base: str, task: str, tags: Sequence[str]) -> str:
-    lines = ["---", "library_name: sentence-transformers", f"pipeline_tag: {task}", "tags:", *(f"- {tag}" for tag in tags)]
+    lines = [
+        "---",
+        "library_name: sentence-transformers",
+        f"pipeline_tag: {task}",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+    ]
     if _is_hub_name(base):
         lines.append(f"base_model: {json.dumps(base)}")  # a JSON string is a YAML string
     return "\n".join([*lines, "---"])
 
 
 def _what(record: dict, does: str) -> str:
-    base = _code(record["base"]) if _is_hub_name(record["base"]) else f"the local model {_code(Path(record['base']).absolute().name)}"
-    return (f"{does}, and was made by `drtools {record['tool']}` "
-            f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, {seconds_as_words(record['training_seconds'])} of training.")
+    base = (
+        _code(record["base"])
+        if _is_hub_name(record["base"])
+        else f"the local model {_code(Path(record['base']).absolute().name)}"
+    )
+    return (
+        f"{does}, and was made by `drtools {record['tool']}` "
+        f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, {seconds_as_words(record['training_seconds'])} of training."
+    )
 
 
 def _vectors(record: dict) -> str:
-    similarity = "cosine; vectors have length 1, so it is the inner product" if record["normalized"] else "inner product"
-    rows = [["", "queries", "documents"],
-            ["longest text, in tokens", str(record["max_query_tokens"]), str(record["max_document_tokens"])],
-            ["prompt", *(_cell(record[f"{side}_prompt"]) if record[f"{side}_prompt"] else "none" for side in ("query", "document"))]]
-    cut = "" if record["max_query_tokens"] == record["max_document_tokens"] else " sentence-transformers cuts both sides at the longer length."
+    similarity = (
+        "cosine; vectors have length 1, so it is the inner product" if record["normalized"] else "inner product"
+    )
+    rows = [
+        ["", "queries", "documents"],
+        ["longest text, in tokens", str(record["max_query_tokens"]), str(record["max_document_tokens"])],
+        [
+            "prompt",
+            *(
+                _cell(record[f"{side}_prompt"]) if record[f"{side}_prompt"] else "none"
+                for side in ("query", "document")
+            ),
+        ],
+    ]
+    cut = (
+        ""
+        if record["max_query_tokens"] == record["max_document_tokens"]
+        else " sentence-transformers cuts both sides at the longer length."
+    )
     return f"Dimension: {record['dimension']}. Similarity: {similarity}.{cut}\n\n{_table(rows)}"
 
 
 def _pairs(record: dict) -> str:
     document = record["max_document_tokens"]
-    rows = [["longest, in tokens", ""], ["query", str(record["max_query_tokens"])], ["document", "what the query leaves" if document is None else str(document)],
-            ["pair, with special tokens", str(record["max_pair_tokens"])]]
+    rows = [
+        ["longest, in tokens", ""],
+        ["query", str(record["max_query_tokens"])],
+        ["document", "what the query leaves" if document is None else str(document)],
+        ["pair, with special tokens", str(record["max_pair_tokens"])],
+    ]
     return f"Longer texts are cut. sentence-transformers knows the pair's length alone, and cuts the longer text of a pair.\n\n{_table(rows)}"
 
 
 def _evaluations(record: dict) -> str:
     if not record["evaluations"]:
         return "None was made."
-    measures = list(dict.fromkeys(name for evaluation in record["evaluations"] for name in evaluation if name != "step"))
+    measures = list(
+        dict.fromkeys(name for evaluation in record["evaluations"] for name in evaluation if name != "step")
+    )
     best_step = record["best"]["step"] if record["best"] else None
     rows = [["step", *measures, ""]]
     for evaluation in record["evaluations"]:
         values = [f"{evaluation[name]:.4f}" if name in evaluation else "" for name in measures]
         rows.append([f"{evaluation['step']:,}", *values, "best" if evaluation["step"] == best_step else ""])
-    words = f" The weights are those of step {best_step:,}, the best by {record['best']['measure']}." if record["best"] else ""
+    words = (
+        f" The weights are those of step {best_step:,}, the best by {record['best']['measure']}."
+        if record["best"]
+        else ""
+    )
     return f"On {record.get('measured_on', 'the dev queries')}.{words}\n\n{_table(rows)}"
 
 
 def _settings(arguments: dict) -> str:
     rows = [["flag", "value"]]
-    rows += [[f"`--{name.replace('_', '-')}`", _setting(value)] for name, value in arguments.items() if value is not None]
+    rows += [
+        [f"`--{name.replace('_', '-')}`", _setting(value)] for name, value in arguments.items() if value is not None
+    ]
     return f"What is not listed was left to the tool or to the model's files.\n\n{_table(rows)}"
 
 
@@ -139,7 +199,9 @@ def _setting(value: object) -> str:
         return ", ".join(_setting(item) for item in value)
     if not isinstance(value, dict):
         return _cell(value)
-    path = value["path"] if "fingerprint" not in value else Path(value["path"]).absolute().name  # a hub's name has no fingerprint
+    path = (
+        value["path"] if "fingerprint" not in value else Path(value["path"]).absolute().name
+    )  # a hub's name has no fingerprint
     return ", ".join([_cell(path), *(f"{key} {_cell(item)}" for key, item in value.items() if key != "path")])
 
 

@@ -35,10 +35,15 @@ def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
         tensors = read_tensors(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{path}: the checkpoint is damaged or gone ({error}); start afresh with --overwrite") from None
-    found = model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}, strict=False)
+    found = model.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")},
+        strict=False,
+    )
     lacking = [name for name in found.missing_keys if name not in _frozen(model)]
     if lacking or found.unexpected_keys:
-        raise UserError(f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh with --overwrite")
+        raise UserError(
+            f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh with --overwrite"
+        )
     if optimizer is None:
         return
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -20,11 +20,15 @@ def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> f
     """
     products = 0
     for name, module in body.named_modules():
-        if isinstance(module, nn.Linear) and "pooler" not in name:  # a pooler reads one token a text, and nothing reads it
+        if (
+            isinstance(module, nn.Linear) and "pooler" not in name
+        ):  # a pooler reads one token a text, and nothing reads it
             passes = 1 + backward + (backward and module.weight.requires_grad)
             products += passes * module.weight.numel()
     lengths = lengths.astype(np.float64)
-    attention = (3 if backward else 1) * 4 * body.config.hidden_size * body.config.num_hidden_layers * np.square(lengths).sum()
+    attention = (
+        (3 if backward else 1) * 4 * body.config.hidden_size * body.config.num_hidden_layers * np.square(lengths).sum()
+    )
     return float(2 * products * lengths.sum() + attention)
 
 

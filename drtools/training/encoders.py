@@ -41,8 +41,16 @@ class EncoderTraining(Task):
     With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder first.
     """
 
-    def __init__(self, work: Work, encoder_flags: EncoderFlags, student: StudentFlags, training: TrainingFlags, compute: ComputeFlags,
-                 shape: ShapeFlags | None = None, side: str | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        encoder_flags: EncoderFlags,
+        student: StudentFlags,
+        training: TrainingFlags,
+        compute: ComputeFlags,
+        shape: ShapeFlags | None = None,
+        side: str | None = None,
+    ) -> None:
         """Meet the other processes and load the starting model."""
         super().__init__(work, training, compute)
         self.encoder_flags, self.student, self.shape, self.side = encoder_flags, student, shape, side
@@ -56,7 +64,9 @@ class EncoderTraining(Task):
         start = flags.start()
         if flags.rem and self.student.lora_rank:
             raise UserError("--lora-rank with --rem: the REM has LoRA of its own; --train rem trains it alone")
-        name = str(side_folder(resolve(start), self.side)) if self.side and not flags.rem else start  # a pair with a REM is refused
+        name = (
+            str(side_folder(resolve(start), self.side)) if self.side and not flags.rem else start
+        )  # a pair with a REM is refused
         model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout, flags.rem)
         if flags.rem:
             check_folds(model)
@@ -65,10 +75,14 @@ class EncoderTraining(Task):
             check_side(model.of(side).settings, side, start)
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
-                console.notice(not add_projection(half), f"{start} has a head already; --head projection changed nothing")
+                console.notice(
+                    not add_projection(half), f"{start} has a head already; --head projection changed nothing"
+                )
         if self.shape and self.shape.head == "none":
             for half in halves(model):
-                console.notice(not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing")
+                console.notice(
+                    not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing"
+                )
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
         apply_flags(model, flags)
@@ -82,18 +96,38 @@ class EncoderTraining(Task):
         wanted = 0 if settings.get("random_negatives") else settings.get("negatives", 0)
         counts = np.concatenate([source.examples.negatives.lengths for source in sources])
         short = int(((counts > 0) & (counts < wanted)).sum())
-        console.notice(short, f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with those")
-        return PairBatches(sources, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
-                           shares=self.world.shares, rank=self.world.rank, **settings)
+        console.notice(
+            short,
+            f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with those",
+        )
+        return PairBatches(
+            sources,
+            self.model,
+            batch_queries=self.training.batch_queries,
+            seed=self.training.seed,
+            shares=self.world.shares,
+            rank=self.world.rank,
+            **settings,
+        )
 
     def query_batches(self, texts: dict[str, str]) -> QueryBatches:
         """Return batches of queries alone."""
-        return QueryBatches(texts, self.model, batch_queries=self.training.batch_queries, seed=self.training.seed,
-                            shares=self.world.shares, rank=self.world.rank)
+        return QueryBatches(
+            texts,
+            self.model,
+            batch_queries=self.training.batch_queries,
+            seed=self.training.seed,
+            shares=self.world.shares,
+            rank=self.world.rank,
+        )
 
-    def measure_on(self, dev: DevFlags, source: Source, queries: str, beside: Callable | None = None) -> Callable[[], dict[str, float]] | None:
+    def measure_on(
+        self, dev: DevFlags, source: Source, queries: str, beside: Callable | None = None
+    ) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the dev judgements, if there are any, by default over a source's corpus."""
-        return dev_measure(dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator, beside)
+        return dev_measure(
+            dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator, beside
+        )
 
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""
@@ -109,16 +143,30 @@ class EncoderTraining(Task):
             elif self.student.lora_rank:
                 merge_lora(half)
         fingerprints = save_encoder(self.model, self.work.path)
-        record = {"base": self.encoder_flags.start(), "rem": self.encoder_flags.rem, "scale": self.scale, **self.record(), **facts}
+        record = {
+            "base": self.encoder_flags.start(),
+            "rem": self.encoder_flags.rem,
+            "scale": self.scale,
+            **self.record(),
+            **facts,
+        }
         write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.model)})
-        self.work.finish(kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()})
+        self.work.finish(
+            kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
+        )
 
 
 def vectors_record(model: Encoder | EncoderPair) -> dict[str, object]:
     """Return what a card says of a model's vectors and texts."""
     query, document = (model.of(side).settings for side in SIDES)
-    return {"dimension": model.dimension, "normalized": document.normalized, "max_query_tokens": query.max_query_tokens,
-            "max_document_tokens": document.max_document_tokens, "query_prompt": query.query_prompt, "document_prompt": document.document_prompt}
+    return {
+        "dimension": model.dimension,
+        "normalized": document.normalized,
+        "max_query_tokens": query.max_query_tokens,
+        "max_document_tokens": document.max_document_tokens,
+        "query_prompt": query.query_prompt,
+        "document_prompt": document.document_prompt,
+    }
 
 
 def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[Source]:
@@ -132,14 +180,22 @@ def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[So
         raise UserError(f"--weight {odd:g}: expected more than 0, and a number; leave an --examples out instead")
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
     sources = []
-    for path, corpus, query_path, separator, weight in zip(flags.examples, corpora, queries, separators, weights, strict=True):
-        sources.append(Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight))
+    for path, corpus, query_path, separator, weight in zip(
+        flags.examples, corpora, queries, separators, weights, strict=True
+    ):
+        sources.append(
+            Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight)
+        )
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):
-            raise UserError(f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit none; say more")
+            raise UserError(
+                f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit none; say more"
+            )
         one, other = sources[0].examples.scored_by, source.examples.scored_by
         if one != other:
-            raise UserError(f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores of several teachers do not mix, run teacher-score on both with one")
+            raise UserError(
+                f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores of several teachers do not mix, run teacher-score on both with one"
+            )
     return sources
 
 

@@ -23,10 +23,25 @@ class FgdLoss:
     A row holds the document, its P passages and its sentences. `note` is told the parts.
     """
 
-    def __init__(self, levels: Sequence[str], dimension: int, passages: int, scale: float, *, weight: float, negative_pieces: int, direction: Direction,
-                 note: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        levels: Sequence[str],
+        dimension: int,
+        passages: int,
+        scale: float,
+        *,
+        weight: float,
+        negative_pieces: int,
+        direction: Direction,
+        note: Callable[..., None],
+    ) -> None:
         self.levels, self.dimension, self.passages, self.scale = levels, dimension, passages, scale
-        self.weight, self.negative_pieces, self.reverse, self.note = weight, negative_pieces, direction == "student-teacher", note
+        self.weight, self.negative_pieces, self.reverse, self.note = (
+            weight,
+            negative_pieces,
+            direction == "student-teacher",
+            note,
+        )
 
     def __call__(self, queries: Tensor, rows: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
         """Return the loss of the whole batch."""
@@ -60,17 +75,29 @@ class FgdLoss:
         if "sentence" in self.levels:
             # what was counted as a passage is not counted again
             without = torch.from_numpy(batch.once).to(queries.device) if "passage" in self.levels else None
-            found["sentence KL"], _ = self._of_level(queries, vectors[:, self.passages :], batch.sentences, allowed, without)
+            found["sentence KL"], _ = self._of_level(
+                queries, vectors[:, self.passages :], batch.sentences, allowed, without
+            )
         return found
 
-    def _of_level(self, queries: Tensor, vectors: Tensor, level: Level, allowed: Tensor, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _of_level(
+        self, queries: Tensor, vectors: Tensor, level: Level, allowed: Tensor, without: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return a level's divergence, and which pieces were chosen as negatives, bool [B, C, n]; `allowed` bool [B, C, 1 or n]."""
         count, width = len(queries), vectors.shape[1]
         there, teacher = (torch.from_numpy(part).to(queries.device) for part in level)
         student = scores(queries, vectors.flatten(0, 1), self.scale)  # [B, C * n]
         places, kept = highest(student.detach(), (allowed & there).flatten(1), self.negative_pieces)
-        own = torch.arange(count, device=queries.device).unsqueeze(1) * width + torch.arange(width, device=queries.device)
+        own = torch.arange(count, device=queries.device).unsqueeze(1) * width + torch.arange(
+            width, device=queries.device
+        )
         pieces = there[:count] if without is None else there[:count] & ~without[:count].unsqueeze(1)
-        loss = fine_grained((teacher[:count], teacher.flatten()[places]), (student.gather(1, own), student.gather(1, places)), pieces, kept, self.reverse)
+        loss = fine_grained(
+            (teacher[:count], teacher.flatten()[places]),
+            (student.gather(1, own), student.gather(1, places)),
+            pieces,
+            kept,
+            self.reverse,
+        )
         chosen = torch.zeros_like(student, dtype=torch.bool).scatter(1, places, kept)
         return loss, chosen.unflatten(1, (-1, width))

@@ -93,7 +93,10 @@ class Gradients:
             most = min(most, max(LEAST_CHUNK_TOKENS, -(-total // (self.cores * rounds))))
         rows = [(side, part) for side in reversed(lengths) for part in batches_by_length(lengths[side], most)]
         self.slots = sum(len(part) * int(lengths[side][part[0]]) for side, part in rows)
-        return [Chunk(side, part, int(generator(*seed, self.world.rank, index).integers(2**62))) for index, (side, part) in enumerate(rows)]
+        return [
+            Chunk(side, part, int(generator(*seed, self.world.rank, index).integers(2**62)))
+            for index, (side, part) in enumerate(rows)
+        ]
 
     @contextmanager
     def _cores(self, chunks: int) -> Iterator[Callable]:
@@ -111,8 +114,10 @@ class Gradients:
     def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
         device = self.computing.device
         half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
-        inputs = [torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
-                  for part in tokens.inputs(chunk.rows, half.tokenizer.pad_token_id)]
+        inputs = [
+            torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
+            for part in tokens.inputs(chunk.rows, half.tokenizer.pad_token_id)
+        ]
         if self.cores == 1:
             torch.manual_seed(chunk.seed)
         autocast = torch.autocast(self.computing.kind, torch.bfloat16, enabled=self.computing.precision == "bf16")
@@ -130,7 +135,9 @@ class Gradients:
         first = sum(batch.counts[side][: self.world.rank])
         return gradient[first : first + batch.counts[side][self.world.rank]]
 
-    def _back(self, batch: Batch, chunk: Chunk, vectors: Tensor | None, own: dict[str, Tensor]) -> Sequence[Tensor | None]:
+    def _back(
+        self, batch: Batch, chunk: Chunk, vectors: Tensor | None, own: dict[str, Tensor]
+    ) -> Sequence[Tensor | None]:
         if vectors is None:
             vectors = self._encode(batch, chunk, keep=True)
         gradient = own[chunk.side][torch.from_numpy(chunk.rows).to(vectors.device)]
@@ -141,6 +148,8 @@ class Gradients:
         return torch.autograd.grad(vectors, self.parameters, gradient, allow_unused=True)
 
     def _add(self, found: Sequence[Tensor | None]) -> None:
-        for parameter, gradient in zip(self.parameters, found, strict=False):  # nothing is found where backward() added it already
+        for parameter, gradient in zip(
+            self.parameters, found, strict=False
+        ):  # nothing is found where backward() added it already
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -31,7 +31,9 @@ class Beside:
         self.vectors = {"document": open_document_vectors(documents), "query": open_vectors(queries)}
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
         if theirs["side"] != "query" or theirs["document_fingerprint"] != ours["document_fingerprint"]:
-            raise UserError(f"{queries}: not queries' vectors by the encoder that made {documents} ({ours['model']}); encode --queries with that one")
+            raise UserError(
+                f"{queries}: not queries' vectors by the encoder that made {documents} ({ours['model']}); encode --queries with that one"
+            )
         self.dimension = ours["dimension"]
 
     def __call__(self, side: str, ids: list[str]) -> np.ndarray:
@@ -39,7 +41,9 @@ class Beside:
         vectors = self.vectors[side]
         rows = [vectors.ids.row_of(text_id) for text_id in ids]
         if None in rows:
-            raise UserError(f"{vectors.path}: no vector of {side} {ids[rows.index(None)]!r}; encode all that is trained and measured on")
+            raise UserError(
+                f"{vectors.path}: no vector of {side} {ids[rows.index(None)]!r}; encode all that is trained and measured on"
+            )
         return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
 
 
@@ -71,10 +75,17 @@ class JointSide:
 
     def __init__(self, model: JointModel, encoder: Encoder, side: str) -> None:
         self.model, self.encoder, self.side = model, encoder, side
-        self.body, self.tokenizer, self.settings, self.folder = encoder.body, encoder.tokenizer, encoder.settings, encoder.folder
+        self.body, self.tokenizer, self.settings, self.folder = (
+            encoder.body,
+            encoder.tokenizer,
+            encoder.settings,
+            encoder.folder,
+        )
         self.dimension = model.dimension
 
-    def __call__(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int, vectors: Tensor) -> Tensor:  # [B, T], [B, T], [B, D2] -> [B, D1 + D2]
+    def __call__(
+        self, token_ids: Tensor, mask: Tensor, prompt_tokens: int, vectors: Tensor
+    ) -> Tensor:  # [B, T], [B, T], [B, D2] -> [B, D1 + D2]
         """Return float32 [v1, v2], for queries [v1, mu * v2]."""
         own = self.encoder(token_ids, mask, prompt_tokens)
         return torch.cat([own, self.model.mu * vectors if self.side == "query" else vectors], dim=1)

@@ -29,7 +29,15 @@ GPU_SHARE = 0.5  # of the free memory, that vectors may take
 class LiveIndex:
     """What a query encoder is tuned against: `vectors`, exact or through the FAISS index `index` of the same documents."""
 
-    def __init__(self, vectors: str | None, index: str | None, device: str, world: World, nprobe: int | None = None, ef_search: int | None = None) -> None:
+    def __init__(
+        self,
+        vectors: str | None,
+        index: str | None,
+        device: str,
+        world: World,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+    ) -> None:
         if not vectors and not index:
             raise UserError("say --vectors VECTORS (exact search), --index INDEX, or both")
         self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
@@ -37,16 +45,23 @@ class LiveIndex:
         self.path = Path(index or vectors)
         self.record = manifest.read(self.path)
         if "joined" in self.record:
-            raise UserError(f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own encoder, then join these")
+            raise UserError(
+                f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own encoder, then join these"
+            )
         if vectors:
             opened = open_document_vectors(vectors)
             self.array, self.ids = opened.array, opened.ids
         if index:
             if self.record.get("kind") != "faiss":
-                raise UserError(f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools index --vectors)")
+                raise UserError(
+                    f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools index --vectors)"
+                )
             self.index = faiss_index.load(self.path / "index.faiss")
             ids = Ids(self.path / "ids.txt")
-            if vectors and (ids.bytes[:] != self.ids.bytes[:] or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]):
+            if vectors and (
+                ids.bytes[:] != self.ids.bytes[:]
+                or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]
+            ):
                 raise UserError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
             self.ids = ids
 
@@ -64,7 +79,15 @@ class LiveIndex:
 
     def check(self, fingerprint: str, dimension: int, name: str) -> None:
         """Refuse a starting encoder whose document side did not make these vectors."""
-        refuse_another_encoder(self.record, self.path, fingerprint, dimension, name, "start from the encoder that made them", "start from the encoder that made them, or encode the documents with this one")
+        refuse_another_encoder(
+            self.record,
+            self.path,
+            fingerprint,
+            dimension,
+            name,
+            "start from the encoder that made them",
+            "start from the encoder that made them, or encode the documents with this one",
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,7 +107,13 @@ class LiveIndex:
         scores, rows = self._search_own(queries, depth)
         scores, rows = self._filled(scores, depth, -np.inf), self._filled(rows, depth, -1)
         counts = [len(queries)] * self.world.size
-        both = [self._gather(part, counts).reshape(self.world.size, len(queries), depth).transpose(1, 0, 2).reshape(len(queries), -1) for part in (scores, rows)]
+        both = [
+            self._gather(part, counts)
+            .reshape(self.world.size, len(queries), depth)
+            .transpose(1, 0, 2)
+            .reshape(len(queries), -1)
+            for part in (scores, rows)
+        ]
         order = np.lexsort((both[1], -both[0]), axis=1)[:, : min(depth, len(self))]
         return tuple(np.take_along_axis(part, order, 1) for part in both)
 

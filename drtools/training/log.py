@@ -48,5 +48,7 @@ def _board(folder: str, first_step: int) -> object:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
-        raise UserError("--tensorboard: the package tensorboard is not installed; say pip install 'drtools[tensorboard]', or leave the flag out") from None
+        raise UserError(
+            "--tensorboard: the package tensorboard is not installed; say pip install 'drtools[tensorboard]', or leave the flag out"
+        ) from None
     return SummaryWriter(folder, purge_step=first_step)

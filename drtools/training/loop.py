@@ -53,12 +53,23 @@ class Refresh(Protocol):
 class Run:
     """One training run: what must survive a stop, and the steps between."""
 
-    def __init__(self, model: Encoder | EncoderPair, plan: Plan, flags: TrainingFlags, work: Work, computing: Computing, world: World,
-                 parallel: bool = False, start_counts: bool = True) -> None:
+    def __init__(
+        self,
+        model: Encoder | EncoderPair,
+        plan: Plan,
+        flags: TrainingFlags,
+        work: Work,
+        computing: Computing,
+        world: World,
+        parallel: bool = False,
+        start_counts: bool = True,
+    ) -> None:
         self.model, self.plan, self.flags, self.work, self.world = model, plan, flags, work, world
         self.gradients = Gradients(model, computing, world, flags.gradient_caching, parallel)
         self.optimizer = OPTIMIZERS[flags.optimizer](model, flags.weight_decay)
-        quick = {parameter for group in self.optimizer.param_groups if group["rate"] != 1 for parameter in group["params"]}
+        quick = {
+            parameter for group in self.optimizer.param_groups if group["rate"] != 1 for parameter in group["params"]
+        }
         self.clipped = [parameter for parameter in self.gradients.parameters if parameter not in quick]
         self.start_counts = start_counts  # whether the weights of the start may be the best
         self.step = 0
@@ -70,7 +81,11 @@ class Run:
         self.refreshed: str | None = None
         if work.state:
             self._restore()
-        self.log = Log(work.path / LOG, work.state.get("log_bytes", 0), flags.tensorboard, self.step + 1 if work.state else 0) if world.is_first else None
+        self.log = (
+            Log(work.path / LOG, work.state.get("log_bytes", 0), flags.tensorboard, self.step + 1 if work.state else 0)
+            if world.is_first
+            else None
+        )
         self.meter = Meter(model, computing, world)
         self.meter.read_at_all.update(work.state.get("read_at_all", {}))
         self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
@@ -83,7 +98,11 @@ class Run:
         state = self.work.state
         load_tensors(self.work.working / state["checkpoint"], self.model, self.optimizer)
         self.step, self.seconds_before, self.best = state["step"], state["seconds"], state["best"]
-        self.evaluations, self.start_loss, self.refreshed = state["evaluations"], state["start_loss"], state["refreshed"]
+        self.evaluations, self.start_loss, self.refreshed = (
+            state["evaluations"],
+            state["start_loss"],
+            state["refreshed"],
+        )
 
     def save(self) -> None:
         """Write a checkpoint (the first process does); the one before goes when this one counts."""
@@ -94,8 +113,17 @@ class Run:
         save_tensors(self.work.working / name, self.model, self.optimizer)
         flush_to_disk(self.work.working / name)
         flush_to_disk(self.work.working)
-        self.work.save(step=self.step, checkpoint=name, seconds=self.seconds(), best=self.best, evaluations=self.evaluations,
-                       start_loss=self.start_loss, refreshed=self.refreshed, log_bytes=self.log.position(), read_at_all=dict(self.meter.read_at_all))
+        self.work.save(
+            step=self.step,
+            checkpoint=name,
+            seconds=self.seconds(),
+            best=self.best,
+            evaluations=self.evaluations,
+            start_loss=self.start_loss,
+            refreshed=self.refreshed,
+            log_bytes=self.log.position(),
+            read_at_all=dict(self.meter.read_at_all),
+        )
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
             if old.name not in (name, self.refreshed):
                 old.unlink()
@@ -123,11 +151,17 @@ class Run:
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise UserError(f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower --learning-rate, or --precision fp32")
+            raise UserError(
+                f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower --learning-rate, or --precision fp32"
+            )
         self.start_loss = loss if self.start_loss is None else self.start_loss
-        self.steps_without_gradient = self.steps_without_gradient + 1 if norm == 0 and loss in (0, self.start_loss) else 0
+        self.steps_without_gradient = (
+            self.steps_without_gradient + 1 if norm == 0 and loss in (0, self.start_loss) else 0
+        )
         if self.steps_without_gradient >= LOG_EVERY_STEPS:
-            raise UserError(f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; are there negatives, and different texts?")
+            raise UserError(
+                f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; are there negatives, and different texts?"
+            )
 
     def evaluate(self, measure: Callable[[], dict[str, float]]) -> bool:
         """Measure on dev, keep the best weights; return whether patience has run out."""
@@ -151,7 +185,9 @@ class Run:
         if self.log:
             self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
         self.meter.started += time.monotonic() - begun
-        since_best = [evaluation for evaluation in self.evaluations if self.best and evaluation["step"] > self.best["step"]]
+        since_best = [
+            evaluation for evaluation in self.evaluations if self.best and evaluation["step"] > self.best["step"]
+        ]
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
     def renew(self, refresh: Refresh, asked: list[int]) -> None:
@@ -204,8 +240,14 @@ class _Ahead:
         return batch
 
 
-def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Callable[[], dict[str, float]] | None = None,
-        refresh: Refresh | None = None, after_step: Callable[[int, float], None] | None = None) -> None:
+def fit(
+    run: Run,
+    batches: Callable[[int], Batch],
+    loss_of: Loss,
+    measure: Callable[[], dict[str, float]] | None = None,
+    refresh: Refresh | None = None,
+    after_step: Callable[[int, float], None] | None = None,
+) -> None:
     """Train until the plan is over, evaluating and saving on the way; the model ends with its best weights.
 
     `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values, the higher the better, decides what is best.
@@ -238,7 +280,9 @@ def fit(run: Run, batches: Callable[[int], Batch], loss_of: Loss, measure: Calla
             if stop or time.monotonic() - run.saved > 60 * run.flags.save_every_minutes:
                 run.save()
             if stop:
-                raise signals.error_of(asked[0] if asked else signal.SIGTERM)  # another process may be the one that was asked
+                raise signals.error_of(
+                    asked[0] if asked else signal.SIGTERM
+                )  # another process may be the one that was asked
             if out_of_patience:
                 break
         if measure and run.evaluations[-1]["step"] != run.step:

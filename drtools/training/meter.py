@@ -60,8 +60,11 @@ class Meter:
         """Return the numbers since the last reading: the mean loss, the last rate and norm, speeds, padding, share of the matmul rate."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         numbers = {
-            **self.latest, "loss": self.loss / max(1, self.steps), f"{self.counted}_per_second": round(self.texts / seconds, 2),
-            "tokens_per_second": round(self.tokens / seconds, 1), "padding_share": round(1 - self.tokens / max(1, self.slots), 4),
+            **self.latest,
+            "loss": self.loss / max(1, self.steps),
+            f"{self.counted}_per_second": round(self.texts / seconds, 2),
+            "tokens_per_second": round(self.tokens / seconds, 1),
+            "padding_share": round(1 - self.tokens / max(1, self.slots), 4),
             "matmul_share": round(self.operations / seconds / self.rate, 4) if self.rate else None,
         }
         numbers |= {name: round(sum(values) / len(values), 6) for name, values in self.noted.items()}

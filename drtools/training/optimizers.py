@@ -25,7 +25,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     own = {module.value for module in quick}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter not in own]
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay, "rate": 1.0},
+        {
+            "params": [parameter for parameter in trained if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+            "rate": 1.0,
+        },
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0, "rate": 1.0},
         *({"params": [module.value], "weight_decay": 0.0, "rate": module.rate} for module in quick),
     ]

@@ -22,7 +22,9 @@ def share_of_step(kind: str, flags: TrainingFlags, queries: int, default_epochs:
         return lambda step: 1.0
     steps = plan(flags, queries, default_epochs, 0).steps
     if steps >= UNKNOWN_STEPS:
-        raise UserError(f"--minutes {flags.minutes:g} alone does not say over how many epochs the pace is spread; say --epochs too (whichever ends first ends the training), or --pacing none")
+        raise UserError(
+            f"--minutes {flags.minutes:g} alone does not say over how many epochs the pace is spread; say --epochs too (whichever ends first ends the training), or --pacing none"
+        )
     if kind == "steps":
         return lambda step: 1.0 - step / (2 * steps)
     epochs = flags.epochs or (default_epochs if not flags.steps else max(1.0, steps * flags.batch_queries / queries))

@@ -54,7 +54,12 @@ class World:
         has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32, device=device)
         distributed.all_reduce(has, distributed.ReduceOp.MAX)
         reached = [parameter for parameter, anybody in zip(parameters, has.tolist(), strict=True) if anybody]
-        flat = torch.cat([(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten() for parameter in reached])
+        flat = torch.cat(
+            [
+                (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
+                for parameter in reached
+            ]
+        )
         distributed.all_reduce(flat)
         for parameter, summed in zip(reached, flat.split([parameter.numel() for parameter in reached]), strict=True):
             parameter.grad = summed.view_as(parameter)

@@ -36,9 +36,18 @@ class RankerTraining(Task):
     def ranked_batches(self, sources: list[Source], negatives: int) -> RankedBatches:
         """Return batches of examples with so many negatives a query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
-            raise UserError("no example has a negative: a ranker learns from a query's own; mine them with `drtools mine-negatives`")
-        return RankedBatches(sources, self.model, batch_queries=self.training.batch_queries, negatives=negatives, seed=self.training.seed,
-                             shares=self.world.shares, rank=self.world.rank)
+            raise UserError(
+                "no example has a negative: a ranker learns from a query's own; mine them with `drtools mine-negatives`"
+            )
+        return RankedBatches(
+            sources,
+            self.model,
+            batch_queries=self.training.batch_queries,
+            negatives=negatives,
+            seed=self.training.seed,
+            shares=self.world.shares,
+            rank=self.world.rank,
+        )
 
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""
@@ -46,8 +55,14 @@ class RankerTraining(Task):
 
     def _write(self, facts: dict[str, object]) -> None:
         fingerprint = save_cross_encoder(self.model, self.work.path)
-        record = {"base": self.ranker.model, **self.record(), **facts, "max_query_tokens": self.model.max_query_tokens,
-                  "max_document_tokens": self.model.max_document_tokens, "max_pair_tokens": self.model.max_pair_tokens}
+        record = {
+            "base": self.ranker.model,
+            **self.record(),
+            **facts,
+            "max_query_tokens": self.model.max_query_tokens,
+            "max_document_tokens": self.model.max_document_tokens,
+            "max_pair_tokens": self.model.max_pair_tokens,
+        }
         write_ranker_card(self.work.path, {**record, **self.card_record()})
         self.work.finish(kind=KIND, ranker_fingerprint=fingerprint, **record)
 

@@ -34,8 +34,15 @@ class MinedAnew:
 
     at_start = False  # the examples' own negatives are those of the start
 
-    def __init__(self, sources: Sequence[Source], model: Encoder | EncoderPair, computing: Computing, world: World,
-                 every_steps: int, flags: MiningFlags) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        model: Encoder | EncoderPair,
+        computing: Computing,
+        world: World,
+        every_steps: int,
+        flags: MiningFlags,
+    ) -> None:
         self.sources, self.model, self.world, self.every_steps, self.flags = sources, model, world, every_steps, flags
         self.computing = computing.in_training
         self.depth = parse_ranks(flags.ranks)[1]
@@ -71,7 +78,9 @@ class MinedAnew:
                 heed()
                 stop = min(start + CHUNK, own.stop)
                 tokens = tokenize(encoder, texts.slice(start, stop)[1], "document")
-                encode_tokens(encoder, tokens, self.computing, array[start:stop], lambda rows, _: progress.advance(len(rows)))
+                encode_tokens(
+                    encoder, tokens, self.computing, array[start:stop], lambda rows, _: progress.advance(len(rows))
+                )
         array.flush()
         self.world.wait()
         return array
@@ -82,10 +91,26 @@ class MinedAnew:
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
         flags, removed = replace(self.flags, seed=self.flags.seed + step), Counter()  # drawn anew each time
         mined = Lists.of(
-            list(choose_negatives(query_id, dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)), set(positives.tolist()), None, flags, removed))
-            for query_id, positives, row_scores, row_numbers in zip(examples.query_ids, examples.positives, scores, rows, strict=True))
+            list(
+                choose_negatives(
+                    query_id,
+                    dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)),
+                    set(positives.tolist()),
+                    None,
+                    flags,
+                    removed,
+                )
+            )
+            for query_id, positives, row_scores, row_numbers in zip(
+                examples.query_ids, examples.positives, scores, rows, strict=True
+            )
+        )
         without = int((mined.lengths == 0).sum())
         if without == len(mined):
-            raise UserError(f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} documents; say others")
-        console.notice(without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}")
+            raise UserError(
+                f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} documents; say others"
+            )
+        console.notice(
+            without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"
+        )
         return mined

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 class RemTraining(EncoderTraining):
     """The training of a new REM on the encoder that `--model` names: dropout of the body stays on, its weights stay as they are."""
 
-    def __init__(self, work: Work, encoder_flags: EncoderFlags, rem: RemSettings, student: StudentFlags, training: TrainingFlags, compute: ComputeFlags) -> None:
+    def __init__(
+        self,
+        work: Work,
+        encoder_flags: EncoderFlags,
+        rem: RemSettings,
+        student: StudentFlags,
+        training: TrainingFlags,
+        compute: ComputeFlags,
+    ) -> None:
         """Meet the other processes, load the body and put the REM on it."""
         if encoder_flags.rem:
             raise UserError("--body with --rem: a REM is trained anew on a body; say --model BODY")
@@ -35,7 +43,9 @@ class RemTraining(EncoderTraining):
     def _starting_model(self) -> Encoder:
         model = super()._starting_model()
         if not isinstance(model, Encoder):
-            raise UserError(f"{self.encoder_flags.model}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document")
+            raise UserError(
+                f"{self.encoder_flags.model}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document"
+            )
         add_rem(model, self.rem, self.training.seed)
         train_parts(model, "rem")
         return model
@@ -48,16 +58,33 @@ class RemTraining(EncoderTraining):
     def _write(self, facts: dict[str, object]) -> None:
         fingerprint = save_rem(self.model, self.work.path)
         own, body = self.parameters()
-        self.work.finish(kind="rem", body=self.encoder_flags.model, body_fingerprint=weights_fingerprint(self.model.folder), rem_fingerprint=fingerprint,
-                         parameters=own, body_parameters=body, scale=self.scale, **self.record(), **facts)
+        self.work.finish(
+            kind="rem",
+            body=self.encoder_flags.model,
+            body_fingerprint=weights_fingerprint(self.model.folder),
+            rem_fingerprint=fingerprint,
+            parameters=own,
+            body_parameters=body,
+            scale=self.scale,
+            **self.record(),
+            **facts,
+        )
 
 
 def check_scored(sources: list[Source]) -> None:
     """Count the documents without a score, whose pairs Margin-MSE leaves out; UserError if no pair of a source is left."""
     for source in sources:
         examples = source.examples
-        unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (examples.positive_scores, examples.negative_scores))
+        unscored = sum(
+            int(np.isnan(scores.flat).sum()) for scores in (examples.positive_scores, examples.negative_scores)
+        )
         name = shown(source.store.corpus)
         console.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
-        if not any(not np.isnan(positive).all() and not np.isnan(negative).all() for positive, negative in zip(examples.positive_scores, examples.negative_scores, strict=True) if len(negative)):
-            raise UserError(f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on them, or say --loss contrast")
+        if not any(
+            not np.isnan(positive).all() and not np.isnan(negative).all()
+            for positive, negative in zip(examples.positive_scores, examples.negative_scores, strict=True)
+            if len(negative)
+        ):
+            raise UserError(
+                f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on them, or say --loss contrast"
+            )

@@ -20,45 +20,107 @@ class TrainingFlags:
 
     steps: Annotated[int | None, Option(min=1, help="optimizer steps", rich_help_panel=PANEL)] = None
     epochs: Annotated[float | None, Option(help="passes over the queries", rich_help_panel=PANEL)] = None
-    minutes: Annotated[float | None, Option(help="wall-clock minutes; a linear schedule ends by then", rich_help_panel=PANEL)] = None
+    minutes: Annotated[
+        float | None, Option(help="wall-clock minutes; a linear schedule ends by then", rich_help_panel=PANEL)
+    ] = None
     batch_queries: Annotated[int, Option(min=1, help="queries in a batch", rich_help_panel=PANEL)] = 32
     learning_rate: Annotated[float, Option(help="peak learning rate", rich_help_panel=PANEL)] = 2e-5
-    warmup_steps: Annotated[int | None, Option(min=0, help="default: the paper's, or 10% of the steps if that is less", rich_help_panel=PANEL)] = None
-    optimizer: Annotated[Literal["adamw", "lamb"], Option(help="LAMB for large batches", rich_help_panel=PANEL)] = "adamw"
-    schedule: Annotated[Literal["linear", "constant"], Option(help="after the warm-up the learning rate falls to 0, or stays", rich_help_panel=PANEL)] = "linear"
-    schedule_steps: Annotated[int | None, Option(min=1, help="the learning rate falls to 0 by then; default: by the end", rich_help_panel=PANEL)] = None
+    warmup_steps: Annotated[
+        int | None,
+        Option(min=0, help="default: the paper's, or 10% of the steps if that is less", rich_help_panel=PANEL),
+    ] = None
+    optimizer: Annotated[Literal["adamw", "lamb"], Option(help="LAMB for large batches", rich_help_panel=PANEL)] = (
+        "adamw"
+    )
+    schedule: Annotated[
+        Literal["linear", "constant"],
+        Option(help="after the warm-up the learning rate falls to 0, or stays", rich_help_panel=PANEL),
+    ] = "linear"
+    schedule_steps: Annotated[
+        int | None,
+        Option(min=1, help="the learning rate falls to 0 by then; default: by the end", rich_help_panel=PANEL),
+    ] = None
     weight_decay: Annotated[float, Option(min=0, help="on all but biases and norms", rich_help_panel=PANEL)] = 0.01
     clip: Annotated[float, Option(min=0, help="largest gradient norm; 0: no limit", rich_help_panel=PANEL)] = 1.0
     seed: Annotated[int, Option(help="seed of every random choice", rich_help_panel=PANEL)] = 42
-    evaluate_every_steps: Annotated[int | None, Option(min=1, help="dev evaluation; default: a fifth of the steps", rich_help_panel=PANEL)] = None
-    patience: Annotated[int, Option(min=0, help="stop after so many evaluations without a new best; 0: never", rich_help_panel=PANEL)] = 0
-    save_every_minutes: Annotated[float, Option(min=0, help="checkpoint for continuing", rich_help_panel=PANEL), Role.UNRECORDED] = 10.0
-    gradient_caching: Annotated[bool, Option("--gradient-caching", help="any batch in the memory of one chunk, for a second forward pass", rich_help_panel=PANEL)] = False
-    batch_tokens: Annotated[int | None, Option(min=1, help="tokens encoded together; default by device", rich_help_panel=PANEL)] = None
-    activation_checkpointing: Annotated[bool, Option("--activation-checkpointing", help="less memory for longer texts, slower", rich_help_panel=PANEL)] = False
-    tensorboard: Annotated[str | None, Option(help="folder to write TensorBoard's logs to as well", rich_help_panel=PANEL), Role.UNRECORDED] = None
+    evaluate_every_steps: Annotated[
+        int | None, Option(min=1, help="dev evaluation; default: a fifth of the steps", rich_help_panel=PANEL)
+    ] = None
+    patience: Annotated[
+        int, Option(min=0, help="stop after so many evaluations without a new best; 0: never", rich_help_panel=PANEL)
+    ] = 0
+    save_every_minutes: Annotated[
+        float, Option(min=0, help="checkpoint for continuing", rich_help_panel=PANEL), Role.UNRECORDED
+    ] = 10.0
+    gradient_caching: Annotated[
+        bool,
+        Option(
+            "--gradient-caching",
+            help="any batch in the memory of one chunk, for a second forward pass",
+            rich_help_panel=PANEL,
+        ),
+    ] = False
+    batch_tokens: Annotated[
+        int | None, Option(min=1, help="tokens encoded together; default by device", rich_help_panel=PANEL)
+    ] = None
+    activation_checkpointing: Annotated[
+        bool, Option("--activation-checkpointing", help="less memory for longer texts, slower", rich_help_panel=PANEL)
+    ] = False
+    tensorboard: Annotated[
+        str | None, Option(help="folder to write TensorBoard's logs to as well", rich_help_panel=PANEL), Role.UNRECORDED
+    ] = None
 
 
 @dataclass
 class StudentFlags:
     """How the encoder that `--model` names is trained."""
 
-    lora_rank: Annotated[int, Option(min=0, help="train LoRA of this rank in every linear layer, merged at the end; 0: all weights", rich_help_panel="Encoder")] = 0
-    lora_alpha: Annotated[float | None, Option(help="LoRA's scale is alpha / rank; default: the rank", rich_help_panel="Encoder")] = None
-    train: Annotated[Literal["rem", "all"], Option(help="with --rem: the REM alone, which -o has folded in and, for other bodies, in its folder rem; or all weights", rich_help_panel="Encoder")] = "rem"
-    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder")] = None
-    scale: Annotated[float | None, Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder")] = None
+    lora_rank: Annotated[
+        int,
+        Option(
+            min=0,
+            help="train LoRA of this rank in every linear layer, merged at the end; 0: all weights",
+            rich_help_panel="Encoder",
+        ),
+    ] = 0
+    lora_alpha: Annotated[
+        float | None, Option(help="LoRA's scale is alpha / rank; default: the rank", rich_help_panel="Encoder")
+    ] = None
+    train: Annotated[
+        Literal["rem", "all"],
+        Option(
+            help="with --rem: the REM alone, which -o has folded in and, for other bodies, in its folder rem; or all weights",
+            rich_help_panel="Encoder",
+        ),
+    ] = "rem"
+    dropout: Annotated[
+        float | None,
+        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
+    ] = None
+    scale: Annotated[
+        float | None,
+        Option(
+            help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder"
+        ),
+    ] = None
 
 
-Head = Annotated[Literal["keep", "projection", "none"], Option(
-    help="projection: a linear layer and LayerNorm, for a model without a head; none: no layer nor normalization behind the pooling", rich_help_panel="Encoder")]
+Head = Annotated[
+    Literal["keep", "projection", "none"],
+    Option(
+        help="projection: a linear layer and LayerNorm, for a model without a head; none: no layer nor normalization behind the pooling",
+        rich_help_panel="Encoder",
+    ),
+]
 
 
 @dataclass
 class ShapeFlags:
     """What the encoder that `--model` names becomes before it is trained."""
 
-    untied: Annotated[bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")] = False
+    untied: Annotated[
+        bool, Option("--untied", help="an encoder for queries and another for documents", rich_help_panel="Encoder")
+    ] = False
     head: Head = "keep"
 
 
@@ -66,22 +128,57 @@ class ShapeFlags:
 class RankerFlags:
     """The cross-encoder that is trained: what it starts from, and how much of a pair it reads."""
 
-    model: Annotated[str, Option(help="what to start from: a body, an encoder or a cross-encoder; a folder or a name on the hub", rich_help_panel="Ranker"), Role.MODEL]
-    max_query_tokens: Annotated[int | None, Option(min=1, help="cut queries here, special tokens not counted; default: half of a pair", rich_help_panel="Ranker")] = None
-    max_document_tokens: Annotated[int | None, Option(min=1, help="cut documents here, special tokens not counted; default: what the query leaves", rich_help_panel="Ranker")] = None
-    dropout: Annotated[float | None, Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Ranker")] = None
-    trust_remote_code: Annotated[bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Ranker")] = False
+    model: Annotated[
+        str,
+        Option(
+            help="what to start from: a body, an encoder or a cross-encoder; a folder or a name on the hub",
+            rich_help_panel="Ranker",
+        ),
+        Role.MODEL,
+    ]
+    max_query_tokens: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="cut queries here, special tokens not counted; default: half of a pair",
+            rich_help_panel="Ranker",
+        ),
+    ] = None
+    max_document_tokens: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="cut documents here, special tokens not counted; default: what the query leaves",
+            rich_help_panel="Ranker",
+        ),
+    ] = None
+    dropout: Annotated[
+        float | None,
+        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Ranker"),
+    ] = None
+    trust_remote_code: Annotated[
+        bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Ranker")
+    ] = False
 
 
 @dataclass
 class ExampleFlags:
     """What is trained on. Several `--examples` may each have their own corpus, queries, title separator and weight."""
 
-    examples: Annotated[list[str], Option(help="training examples: JSONL, `.gz` or `-`; several times for several files"), Role.INPUT]
-    corpus: Annotated[list[str], Option(help="their corpus: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT]
-    queries: Annotated[list[str], Option(help="their queries: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT]
+    examples: Annotated[
+        list[str], Option(help="training examples: JSONL, `.gz` or `-`; several times for several files"), Role.INPUT
+    ]
+    corpus: Annotated[
+        list[str], Option(help="their corpus: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT
+    ]
+    queries: Annotated[
+        list[str], Option(help="their queries: JSONL or TSV; one for all, or one for each --examples"), Role.INPUT
+    ]
     weight: Annotated[list[float] | None, Option(help="visits of a query in an epoch; one for each --examples")] = None
-    title_separator: Annotated[list[str] | None, Option(help="between a document's title and its text; one for all, or one for each; default: a space")] = None
+    title_separator: Annotated[
+        list[str] | None,
+        Option(help="between a document's title and its text; one for all, or one for each; default: a space"),
+    ] = None
 
 
 class Metric(NamedTuple):
@@ -110,7 +207,9 @@ class Plan:
 
     steps: int
     minutes: float | None
-    warmup_steps: int | None  # None: a tenth of the training, however many steps that will be, or the paper's if that is less
+    warmup_steps: (
+        int | None
+    )  # None: a tenth of the training, however many steps that will be, or the paper's if that is less
     learning_rate: float
     evaluate_every_steps: int
     schedule_steps: int | None = None  # None: the same as steps
@@ -131,7 +230,10 @@ class Plan:
             warmed = max(done / WARMUP_SHARE, (step + 1) / max(1, self.paper_warmup))
             share = WARMUP_SHARE if self.paper_warmup else 0.0
         else:
-            warmed, share = (step + 1) / max(1, self.warmup_steps), self.warmup_steps / (self.schedule_steps or self.steps)
+            warmed, share = (
+                (step + 1) / max(1, self.warmup_steps),
+                self.warmup_steps / (self.schedule_steps or self.steps),
+            )
         left = 1.0 if self.constant else max(0.0, 1.0 - done) / max(1e-9, 1.0 - share)
         return self.learning_rate * min(1.0, warmed, left)
 
@@ -143,7 +245,11 @@ class Plan:
 def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
     """Settle the steps: what is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said."""
     limits = [flags.steps] if flags.steps else []
-    epochs = flags.epochs if flags.epochs is not None else (default_epochs if not flags.steps and not flags.minutes else None)
+    epochs = (
+        flags.epochs
+        if flags.epochs is not None
+        else (default_epochs if not flags.steps and not flags.minutes else None)
+    )
     if epochs is not None:
         if epochs <= 0:
             raise UserError(f"--epochs {epochs}: expected more than 0")
@@ -151,7 +257,9 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
     if flags.minutes is not None and flags.minutes <= 0:
         raise UserError(f"--minutes {flags.minutes}: expected more than 0")
     if flags.schedule_steps and flags.minutes:
-        raise UserError("--schedule-steps with --minutes: the rate falls to 0 by the minutes already; leave one of the two out")
+        raise UserError(
+            "--schedule-steps with --minutes: the rate falls to 0 by the minutes already; leave one of the two out"
+        )
     if flags.schedule_steps and flags.schedule == "constant":
         raise UserError("--schedule-steps with --schedule constant: the rate never falls; leave one of the two out")
     if flags.learning_rate <= 0:
@@ -161,4 +269,13 @@ def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
         warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
     evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
-    return Plan(steps, flags.minutes, warmup, flags.learning_rate, evaluate_every, flags.schedule_steps, flags.schedule == "constant", paper_warmup=paper_warmup)
+    return Plan(
+        steps,
+        flags.minutes,
+        warmup,
+        flags.learning_rate,
+        evaluate_every,
+        flags.schedule_steps,
+        flags.schedule == "constant",
+        paper_warmup=paper_warmup,
+    )

@@ -24,8 +24,13 @@ def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float
         times = [float(word) for word in words.split(",")] if words else []
     except ValueError:
         times = [-1.0]
-    if not all(earlier < later < math.inf and not (whole and later % 1) for earlier, later in zip([0.0, *times], times, strict=False)):
-        raise UserError(f"{flag} {words}: expected rising {'whole ' if whole else ''}numbers above 0, for instance 5,10,20")
+    if not all(
+        earlier < later < math.inf and not (whole and later % 1)
+        for earlier, later in zip([0.0, *times], times, strict=False)
+    ):
+        raise UserError(
+            f"{flag} {words}: expected rising {'whole ' if whole else ''}numbers above 0, for instance 5,10,20"
+        )
     return times
 
 
@@ -36,7 +41,13 @@ class Snapshots:
     """
 
     def __init__(self, work: Work, steps: list[float], minutes: list[float], write: Callable[[Path], dict]) -> None:
-        self.folder, self.partial, self.steps, self.minutes, self.write = work.path / FOLDER, work.working / "snapshot", steps, minutes, write
+        self.folder, self.partial, self.steps, self.minutes, self.write = (
+            work.path / FOLDER,
+            work.working / "snapshot",
+            steps,
+            minutes,
+            write,
+        )
         self.facts: list[dict] = []  # {"step", "seconds"} of each
         for facts in (json.loads(path.read_bytes()) for path in self.folder.glob(f"*/{FACTS}")):
             if facts["step"] > work.state["step"]:
@@ -59,5 +70,10 @@ class Snapshots:
     def say_missed(self, steps: int, seconds: float) -> None:
         """Count the snapshots that were asked for and did not come before a training ended after so many steps and seconds."""
         last = max((facts["seconds"] for facts in self.facts), default=0.0)
-        missed = [f"step {step:,.0f}" for step in self.steps if step > steps] + [f"minute {minute:g}" for minute in self.minutes if 60 * minute > last]
-        console.notice(len(missed), f"training ended after {steps:,} steps, {seconds / 60:.1f} minutes: no snapshot of {', '.join(missed)}")
+        missed = [f"step {step:,.0f}" for step in self.steps if step > steps] + [
+            f"minute {minute:g}" for minute in self.minutes if 60 * minute > last
+        ]
+        console.notice(
+            len(missed),
+            f"training ended after {steps:,} steps, {seconds / 60:.1f} minutes: no snapshot of {', '.join(missed)}",
+        )

@@ -53,25 +53,53 @@ class Task:
 
     start_counts = True  # whether the weights of the start may be the best
 
-    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, visits: int, measure: Callable[[], dict[str, float]] | None, *,
-            default_epochs: float, paper_warmup: int, refresh: Refresh | None = None, opening: tuple[int, float] = (0, 0.0),
-            after_step: Callable[[int, float], None] | None = None, learner: nn.Module | None = None) -> None:
+    def fit(
+        self,
+        batches: Callable[[int], Batch],
+        loss_of: Loss,
+        visits: int,
+        measure: Callable[[], dict[str, float]] | None,
+        *,
+        default_epochs: float,
+        paper_warmup: int,
+        refresh: Refresh | None = None,
+        opening: tuple[int, float] = (0, 0.0),
+        after_step: Callable[[int, float], None] | None = None,
+        learner: nn.Module | None = None,
+    ) -> None:
         """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
 
         An `opening` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in place of the model: a
         module that holds it, and what else serves training alone.
         """
         if measure is None and self.training.patience:
-            raise UserError(f"--patience {self.training.patience}: nothing is measured that it could wait for; say what to measure on (--dev-...), or leave it out")
+            raise UserError(
+                f"--patience {self.training.patience}: nothing is measured that it could wait for; say what to measure on (--dev-...), or leave it out"
+            )
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening
-        self.run = Run(learner or self.model, steps, self.training, self.work, self.computing, self.world, self.parallel, self.start_counts)
+        self.run = Run(
+            learner or self.model,
+            steps,
+            self.training,
+            self.work,
+            self.computing,
+            self.world,
+            self.parallel,
+            self.start_counts,
+        )
         fit(self.run, batches, loss_of, measure, refresh, after_step)
 
     def record(self) -> dict[str, object]:
         """Return what the manifest and the card say of any run."""
-        return {"steps": self.run.step, "precision": self.computing.precision, "processes": self.world.size, "best": self.run.best,
-                "evaluations": self.run.evaluations, "training_seconds": round(self.run.seconds(), 1)}
+        return {
+            "steps": self.run.step,
+            "precision": self.computing.precision,
+            "processes": self.world.size,
+            "best": self.run.best,
+            "evaluations": self.run.evaluations,
+            "training_seconds": round(self.run.seconds(), 1),
+        }
 
     def card_record(self) -> dict[str, object]:
         """Return what the card says besides: the tool, its version and the whole request."""
@@ -81,13 +109,18 @@ class Task:
         """Let the first process write the folder and its manifest, part from the others, and say how it went."""
         read = self.run.meter.read_at_all
         for name, words in (("truncated", "longer than their limit and were cut"), ("empty", "empty")):
-            console.notice(read[name], f"{read[name]:,} of the {read['texts']:,} texts trained on since the start were {words}")
+            console.notice(
+                read[name], f"{read[name]:,} of the {read['texts']:,} texts trained on since the start were {words}"
+            )
         if self.world.is_first:
             write()
         self.world.wait()
         self.world.leave()
         self.work.done = True
         best = self.run.best
-        console.say(f"{self.work.target}: trained for {self.run.step:,} steps" + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else ""))
+        console.say(
+            f"{self.work.target}: trained for {self.run.step:,} steps"
+            + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else "")
+        )
         if best and best["step"] == 0:
             console.say("no evaluation on dev was better than the start: these are the weights that it began with")

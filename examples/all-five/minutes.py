@@ -1,6 +1,6 @@
 """Print how long each step took, by the manifests that the tools left, the first step first.
 
-    python minutes.py five/ddr/manifest.json five/adam/manifest.json
+python minutes.py five/ddr/manifest.json five/adam/manifest.json
 """
 
 import json

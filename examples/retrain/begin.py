@@ -41,7 +41,9 @@ def documents(paths: list[Path]) -> Iterator[bytes]:
                 record = json.loads(line)
                 last[str(record["_id"])] = None if record.get("deleted") is True else (place, number)
             except (ValueError, TypeError, KeyError):
-                raise SystemExit(f'retrain: {path}:{number}: found {line[:60]!r}, expected {{"_id", "title", "text"}}; mend the file, then run again') from None
+                raise SystemExit(
+                    f'retrain: {path}:{number}: found {line[:60]!r}, expected {{"_id", "title", "text"}}; mend the file, then run again'
+                ) from None
     kept = set(last.values())
     for place, path in enumerate(paths):
         yield from (line for number, line in enumerate(lines(path), start=1) if (place, number) in kept)
@@ -67,7 +69,13 @@ def copy_inputs(data: Path, corpus: list[Path], live: Path, target: Path) -> Non
     for path in (data / "qrels").glob("*.tsv"):
         shutil.copyfile(path, target / "qrels" / path.name)
     if live.exists():
-        shutil.copytree(live.resolve(), target, dirs_exist_ok=True, copy_function=link_or_copy, ignore=shutil.ignore_patterns("index"))
+        shutil.copytree(
+            live.resolve(),
+            target,
+            dirs_exist_ok=True,
+            copy_function=link_or_copy,
+            ignore=shutil.ignore_patterns("index"),
+        )
         (target / "manifest.json").unlink()
 
 
@@ -89,7 +97,11 @@ def main() -> None:
     parser.add_argument("--forget", type=Path, required=True, help="folder that only serves the run before")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    arrived = sorted(path for path in Path(arguments.arrivals).iterdir() if path.name.endswith((".jsonl", ".jsonl.gz"))) if arguments.arrivals else []
+    arrived = (
+        sorted(path for path in Path(arguments.arrivals).iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
+        if arguments.arrivals
+        else []
+    )
     corpus = [found(arguments.data, "corpus.jsonl"), *arrived]
     files = [*corpus, found(arguments.data, "queries.jsonl"), *sorted((arguments.data / "qrels").glob("*.tsv"))]
     inputs, target = listed(files, arguments.settings), arguments.output

@@ -20,7 +20,9 @@ def records(lines: Iterable[str], name: str) -> Iterator[dict[str, str]]:
     for number, line in enumerate(lines, start=1):
         columns = line.rstrip("\n").split("\t")
         if len(columns) != 4:
-            sys.exit(f"{name}:{number}: {len(columns)} columns, expected `id url title body` with tabs between; is this msmarco-docs.tsv?")
+            sys.exit(
+                f"{name}:{number}: {len(columns)} columns, expected `id url title body` with tabs between; is this msmarco-docs.tsv?"
+            )
         text = SEPARATOR.join(column.rstrip() for column in columns[1:])
         yield {"_id": columns[0], "title": "", "text": text[:MOST_CHARACTERS]}
 

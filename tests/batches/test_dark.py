@@ -12,7 +12,10 @@ from drtools.formats.dark import Noisy, Reinforced, dark_records, parse_dark, pa
 
 CHINESE = "我们研究北京的 COVID-19 疫情。"
 JAPANESE = "東京タワーはとても高いです ﾃﾚﾋﾞ tower"
-LONG = {name: " ".join(random.Random(name).choices(WORDS, k=count)) for name, count in (("long", 90), ("longer", 120), ("short", 9))}
+LONG = {
+    name: " ".join(random.Random(name).choices(WORDS, k=count))
+    for name, count in (("long", 90), ("longer", 120), ("short", 9))
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,9 @@ def roberta_tokenizer():
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import RobertaTokenizer
 
-    vocabulary = {token: at for at, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())])}
+    vocabulary = {
+        token: at for at, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())])
+    }
     return RobertaTokenizer(vocab=vocabulary, merges=[])
 
 
@@ -41,12 +46,18 @@ def texts_of(document):
     return {"zh": CHINESE, "ja": JAPANESE, **LONG}[document]
 
 
-ITEMS = [Noisy(document, ratio, 7) for document in ("zh", "ja", "short", "long") for ratio in (0.15, 0.35, 0.55)] + [Reinforced("zh", "ja"), Reinforced("short", "zh")]
+ITEMS = [Noisy(document, ratio, 7) for document in ("zh", "ja", "short", "long") for ratio in (0.15, 0.35, 0.55)] + [
+    Reinforced("zh", "ja"),
+    Reinforced("short", "zh"),
+]
 
 
 def test_both_tokenizers_are_given_the_same_text_up_to_their_special_tokens(bert_tokenizer, roberta_tokenizer):
     for item in ITEMS:
-        one, other = (dark_text(item, "q1", texts_of, special_of(tokenizer, 500, {item.kind}, "m")) for tokenizer in (bert_tokenizer, roberta_tokenizer))
+        one, other = (
+            dark_text(item, "q1", texts_of, special_of(tokenizer, 500, {item.kind}, "m"))
+            for tokenizer in (bert_tokenizer, roberta_tokenizer)
+        )
         assert one.replace("[MASK]", "<mask>").replace("[SEP]", "</s>") == other
         assert one != other
 
@@ -88,19 +99,28 @@ def test_a_share_of_the_words_is_masked_and_the_rest_stays(text, ratio):
     assert masked.count("\0") == max(1, round(ratio * len(naive_words(text))))
     pattern = "".join(r"(\S+?)" if part == "\0" else re.escape(part) for part in re.split("(\0)", masked))
     hidden = re.fullmatch(pattern, text)
-    assert hidden and all(len(naive_words(word)) == 1 for word in hidden.groups()), "each mask stands for one whole word"
+    assert hidden and all(len(naive_words(word)) == 1 for word in hidden.groups()), (
+        "each mask stands for one whole word"
+    )
 
 
 def test_what_is_masked_is_fixed_by_seed_query_document_and_ratio():
-    texts = {seed: noisy_text(LONG["long"], seed, "_") for seed in ((7, "q", "d", 0.15), (8, "q", "d", 0.15), (7, "r", "d", 0.15), (7, "q", "e", 0.15))}
+    texts = {
+        seed: noisy_text(LONG["long"], seed, "_")
+        for seed in ((7, "q", "d", 0.15), (8, "q", "d", 0.15), (7, "r", "d", 0.15), (7, "q", "e", 0.15))
+    }
     assert len(set(texts.values())) == 4
     assert noisy_text(LONG["long"], (7, "q", "d", 0.15), "_") == texts[7, "q", "d", 0.15]
-    assert noisy_text("one two three four five six", (42, "q1", "d1", 0.35), "[MASK]") == "one two [MASK] [MASK] five six", "the same on every machine"
+    assert (
+        noisy_text("one two three four five six", (42, "q1", "d1", 0.35), "[MASK]") == "one two [MASK] [MASK] five six"
+    ), "the same on every machine"
     assert noisy_text("  ", (7, "q", "d", 0.5), "_") == "  "
 
 
 @pytest.mark.parametrize("tokens", [8, 9, 40, 41, 100])
-@pytest.mark.parametrize("pair", [("long", "longer"), ("short", "longer"), ("long", "short"), ("short", "short")], ids="-".join)
+@pytest.mark.parametrize(
+    "pair", [("long", "longer"), ("short", "longer"), ("long", "short"), ("short", "short")], ids="-".join
+)
 def test_a_reinforced_text_fits_in_twice_a_document_and_a_short_half_gives_its_room(tokenizer, tokens, pair):
     special = special_of(tokenizer, tokens, {"reinforced"}, "m")
     halves = [tokenizer(LONG[name], add_special_tokens=False)["input_ids"] for name in pair]
@@ -125,15 +145,27 @@ def test_a_reinforced_text_fits_in_twice_a_document_and_a_short_half_gives_its_r
 def test_a_tokenizer_that_says_no_positions_is_asked_word_by_word(bert_tokenizer):
     class Slow:
         is_fast = False
-        sep_token, mask_token, num_special_tokens_to_add, tokenize = bert_tokenizer.sep_token, bert_tokenizer.mask_token, bert_tokenizer.num_special_tokens_to_add, bert_tokenizer.tokenize
+        sep_token, mask_token, num_special_tokens_to_add, tokenize = (
+            bert_tokenizer.sep_token,
+            bert_tokenizer.mask_token,
+            bert_tokenizer.num_special_tokens_to_add,
+            bert_tokenizer.tokenize,
+        )
 
-    fast, slow = (reinforced_text(LONG["long"], LONG["longer"], special_of(tokenizer, 20, {"reinforced"}, "m")) for tokenizer in (bert_tokenizer, Slow()))
+    fast, slow = (
+        reinforced_text(LONG["long"], LONG["longer"], special_of(tokenizer, 20, {"reinforced"}, "m"))
+        for tokenizer in (bert_tokenizer, Slow())
+    )
     assert fast == slow and len(fast) < 400
 
 
 def test_a_prompt_takes_its_share(bert_tokenizer):
-    with_prompt, without = (special_of(bert_tokenizer, 20, {"reinforced"}, "m", prompt) for prompt in ("fox runs: ", ""))
-    assert without.room - with_prompt.room == len(bert_tokenizer("fox runs: ", add_special_tokens=False)["input_ids"]) > 0
+    with_prompt, without = (
+        special_of(bert_tokenizer, 20, {"reinforced"}, "m", prompt) for prompt in ("fox runs: ", "")
+    )
+    assert (
+        without.room - with_prompt.room == len(bert_tokenizer("fox runs: ", add_special_tokens=False)["input_ids"]) > 0
+    )
 
 
 def test_a_teacher_is_asked_with_room_for_both_halves(bert_tokenizer):
@@ -155,12 +187,18 @@ def test_a_tokenizer_without_the_token_that_is_needed_is_refused():
     assert Special().separator == "[SEP]"
 
 
-GOOD = [{"kind": "reinforced", "positive": "d1", "negative": "d2"}, {"kind": "noisy", "positive": "d1", "ratio": 0.15, "seed": 3}]
+GOOD = [
+    {"kind": "reinforced", "positive": "d1", "negative": "d2"},
+    {"kind": "noisy", "positive": "d1", "ratio": 0.15, "seed": 3},
+]
 BAD = {
     "not a list": ({"kind": "noisy"}, "dark is dict, expected a list"),
     "not an object": (["d1"], "dark item 1 is a str, expected an object of kind reinforced or noisy"),
     "an unknown kind": ([GOOD[0], {"kind": "loud"}], "dark item 2 is of kind 'loud'"),
-    "a missing field": ([{"kind": "noisy", "positive": "d1"}], "dark item 1: noisy has kind, positive, expected kind, positive, ratio, seed"),
+    "a missing field": (
+        [{"kind": "noisy", "positive": "d1"}],
+        "dark item 1: noisy has kind, positive, expected kind, positive, ratio, seed",
+    ),
     "another kind's field": ([GOOD[0] | {"ratio": 0.1}], "reinforced has kind, negative, positive, ratio"),
     "an empty id": ([GOOD[0] | {"negative": ""}], "the id is ''"),
     "a ratio above 1": ([GOOD[1] | {"ratio": 1.5}], "its ratio is 1.5, expected a share of words above 0"),

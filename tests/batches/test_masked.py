@@ -26,7 +26,10 @@ def test_the_shares_over_100000_tokens(encoder):
     masker = Masker(encoder, 64, 0.15)
     texts = [" ".join(np.random.default_rng(n).choice(WORDS, 80)) for n in range(1700)]
     found = masker(texts, [generator(7, n) for n in range(len(texts))])
-    ids = {word: number for number, word in enumerate(encoder.tokenizer.convert_ids_to_tokens(range(len(encoder.tokenizer))))}
+    ids = {
+        word: number
+        for number, word in enumerate(encoder.tokenizer.convert_ids_to_tokens(range(len(encoder.tokenizer))))
+    }
     asked, hidden, replaced, total, starts = 0, 0, 0, 0, Counter()
     for n, text in enumerate(texts):
         part = slice(found.tokens.starts[n], found.tokens.starts[n + 1])
@@ -43,7 +46,9 @@ def test_the_shares_over_100000_tokens(encoder):
     assert total > 100_000
     size = len(encoder.tokenizer)
     assert asked / total == pytest.approx(0.15, abs=0.005)
-    assert hidden / asked == pytest.approx(0.8 + 0.1 / size, abs=0.012) and replaced / asked == pytest.approx(0.1 * (1 - 2 / size), abs=0.01)
+    assert hidden / asked == pytest.approx(0.8 + 0.1 / size, abs=0.012) and replaced / asked == pytest.approx(
+        0.1 * (1 - 2 / size), abs=0.01
+    )
     assert len(starts) == 19 and max(starts.values()) < 2 * min(starts.values()), "every crop is as likely as another"
 
 
@@ -65,11 +70,17 @@ def test_a_text_is_masked_by_its_own_generator_alone(encoder):
     for n, text in enumerate(texts):
         alone = masker([text], [generator(1, n)])
         part = slice(together.tokens.starts[n], together.tokens.starts[n + 1])
-        assert np.array_equal(alone.tokens.flat, together.tokens.flat[part]) and np.array_equal(alone.labels, together.labels[part])
-    assert together.body_learns and not masker(texts, [generator(1, n) for n in range(3)], body_learns=False).body_learns
+        assert np.array_equal(alone.tokens.flat, together.tokens.flat[part]) and np.array_equal(
+            alone.labels, together.labels[part]
+        )
+    assert (
+        together.body_learns and not masker(texts, [generator(1, n) for n in range(3)], body_learns=False).body_learns
+    )
     ids, mask, labels, learns = together.inputs([1, 2], 0)
     assert ids.shape == mask.shape == labels.shape == (2, 12) and learns is True
-    assert (labels[0] == IGNORED).all() and mask.sum(axis=1).tolist() == [2, 12] and ids.dtype == labels.dtype == np.int64
+    assert (
+        (labels[0] == IGNORED).all() and mask.sum(axis=1).tolist() == [2, 12] and ids.dtype == labels.dtype == np.int64
+    )
 
 
 def batches_of(toy, encoder, monkeypatch, **settings):
@@ -77,7 +88,9 @@ def batches_of(toy, encoder, monkeypatch, **settings):
     monkeypatch.setattr(masked, "BLOCKS_A_GROUP", 3)
     store = open_store(toy.corpus)
     held = hold_out(store, settings.pop("held", 7), 5)
-    return MaskedBatches(store, Masker(encoder, 64, 0.15), batch_documents=10, seed=5, held_out=held, **settings), set(held.tolist())
+    return MaskedBatches(store, Masker(encoder, 64, 0.15), batch_documents=10, seed=5, held_out=held, **settings), set(
+        held.tolist()
+    )
 
 
 def test_an_epoch_visits_every_document_once_but_those_held_out(toy, encoder, monkeypatch):
@@ -118,7 +131,16 @@ def test_what_cannot_be_meant_is_refused(toy, encoder):
             Masker(*words)
     with pytest.raises(UserError, match="half of them"):
         hold_out(open_store(toy.corpus), 31, 1)
-    assert len(hold_out(open_store(write_jsonl(toy.folder / "c.jsonl", [{"_id": str(n), "text": "fox"} for n in range(250)])), None, 1)) == 2
+    assert (
+        len(
+            hold_out(
+                open_store(write_jsonl(toy.folder / "c.jsonl", [{"_id": str(n), "text": "fox"} for n in range(250)])),
+                None,
+                1,
+            )
+        )
+        == 2
+    )
 
 
 def test_a_special_token_that_a_text_spells_out_is_never_asked_for_but_unknown_is(encoder):

@@ -25,7 +25,9 @@ def source(toy):
 
 def batches(source, encoder_folder, **settings):
     sources = source if isinstance(source, list) else [source]
-    return PairBatches(sources, load_encoder(encoder_folder), **{"batch_queries": 6, "negatives": 2, "seed": 1} | settings)
+    return PairBatches(
+        sources, load_encoder(encoder_folder), **{"batch_queries": 6, "negatives": 2, "seed": 1} | settings
+    )
 
 
 def texts_of(batch, side):
@@ -34,7 +36,9 @@ def texts_of(batch, side):
 
 
 def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
-    positives, negatives = ([rows.tolist() for rows in lists] for lists in (source.examples.positives, source.examples.negatives))
+    positives, negatives = (
+        [rows.tolist() for rows in lists] for lists in (source.examples.positives, source.examples.negatives)
+    )
     positives[3].append(5)  # a second positive, which is another query's first
     negatives[3] = [9]
     source.examples.positives, source.examples.negatives = Lists.of(positives), Lists.of(negatives)
@@ -49,7 +53,9 @@ def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
             assert document in (positives if column < 6 else negatives)[at]
             for row, visit in enumerate(visits):
                 assert batch.relevant[row, column] == (document in positives[visit.at])
-        assert Counter(batch.owner.tolist()) == {row: 1 + min(2, len(negatives[visit.at])) for row, visit in enumerate(visits)}
+        assert Counter(batch.owner.tolist()) == {
+            row: 1 + min(2, len(negatives[visit.at])) for row, visit in enumerate(visits)
+        }
 
 
 def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006: kept on purpose, tokenizing is slow
@@ -62,7 +68,9 @@ def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006: kept
 
 def test_an_epoch_visits_each_query_once_and_draws_anew_in_the_next(source, encoder_folder):
     made = batches(source, encoder_folder, batch_queries=5)
-    first, second = ([visit for step in range(4 * epoch, 4 * epoch + 4) for visit in made.visits(step)] for epoch in (0, 1))
+    first, second = (
+        [visit for step in range(4 * epoch, 4 * epoch + 4) for visit in made.visits(step)] for epoch in (0, 1)
+    )
     for visits in (first, second):
         assert sorted(visit.at for visit in visits) == list(range(20))
     assert [visit.at for visit in first] != [visit.at for visit in second]
@@ -71,7 +79,9 @@ def test_an_epoch_visits_each_query_once_and_draws_anew_in_the_next(source, enco
 
 def test_weights_say_how_often_an_epoch_visits_a_query(source, encoder_folder):
     some = source.examples
-    other = Source(Usable(some.query_ids[:10], some.queries[:10], some.positives, some.negatives), source.store, weight=2.5)
+    other = Source(
+        Usable(some.query_ids[:10], some.queries[:10], some.positives, some.negatives), source.store, weight=2.5
+    )
     made = batches([source, other], encoder_folder, batch_queries=9)
     assert made.epoch_queries == 20 + 25
     for epoch in (0, 1):
@@ -130,7 +140,12 @@ def test_scores_follow_their_documents(toy, encoder_folder, tmp_path):
     made = batches(source, encoder_folder)
     documents = texts_of(made(3), "document")
     visits = made.visits(3)
-    positives = {tuple(tokens_of(made, source, row)): store.at(row).id for lists in (source.examples.positives, source.examples.negatives) for rows in lists for row in rows.tolist()}
+    positives = {
+        tuple(tokens_of(made, source, row)): store.at(row).id
+        for lists in (source.examples.positives, source.examples.negatives)
+        for rows in lists
+        for row in rows.tolist()
+    }
     for text, owner, score in zip(documents, made(3).owner.tolist(), made(3).scores.tolist(), strict=True):
         assert score == score_of(source.examples.query_ids[visits[owner].at], positives[tuple(text)])
     assert source.examples.scored_by == "teacher@1"
@@ -140,11 +155,14 @@ def tokens_of(made, source, row):
     return tokenize(made.model, [source.text(row)], "document").flat.tolist()
 
 
-@pytest.mark.parametrize(("teachers", "allowed", "words"), [
-    ([None], Scores.TEACHER, "run teacher-score on it, or say --accept-scores"),
-    (["one@1", "two@2"], Scores.ANY, "scores of several teachers do not mix"),
-    (["one@1", None], Scores.ANY, "scores of several teachers do not mix"),
-])
+@pytest.mark.parametrize(
+    ("teachers", "allowed", "words"),
+    [
+        ([None], Scores.TEACHER, "run teacher-score on it, or say --accept-scores"),
+        (["one@1", "two@2"], Scores.ANY, "scores of several teachers do not mix"),
+        (["one@1", None], Scores.ANY, "scores of several teachers do not mix"),
+    ],
+)
 def test_scores_that_nobody_should_learn_from_are_refused(toy, tmp_path, teachers, allowed, words):
     with pytest.raises(UserError, match=words):
         usable_examples(scored(toy, tmp_path, teachers), toy.queries, open_store(toy.corpus), allowed)
@@ -159,9 +177,25 @@ def test_what_is_relevant_to_a_query_in_another_file_is_no_negative_of_it(toy, e
     from conftest import write_jsonl
 
     store = open_store(toy.corpus)
-    one, other = (Source(usable_examples(write_jsonl(toy.folder / f"{name}.jsonl", examples), toy.queries, store), store) for name, examples in (
-        ("one", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}, {"query_id": "q5", "positives": ["d5"], "negatives": ["d6"]}]),
-        ("other", [{"query_id": "q1", "positives": ["d2"], "negatives": ["d7"]}, {"query_id": "q8", "positives": ["d8"], "negatives": ["d9"]}])))
+    one, other = (
+        Source(usable_examples(write_jsonl(toy.folder / f"{name}.jsonl", examples), toy.queries, store), store)
+        for name, examples in (
+            (
+                "one",
+                [
+                    {"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]},
+                    {"query_id": "q5", "positives": ["d5"], "negatives": ["d6"]},
+                ],
+            ),
+            (
+                "other",
+                [
+                    {"query_id": "q1", "positives": ["d2"], "negatives": ["d7"]},
+                    {"query_id": "q8", "positives": ["d8"], "negatives": ["d9"]},
+                ],
+            ),
+        )
+    )
     made = batches([one, other], encoder_folder, batch_queries=4, negatives=1)
     for step in range(3):
         visits, drawn, documents, _ = made.draw(step)

@@ -16,8 +16,20 @@ from drtools.formats.store import open_store
 from drtools.models.encoder import load_encoder
 
 
-@pytest.mark.parametrize(("count", "expected"), [
-    (0, []), (1, [1]), (15, [15]), (64, [64]), (79, [79]), (80, [64, 16]), (128, [64, 64]), (143, [64, 79]), (510, [64] * 7 + [62])])
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, []),
+        (1, [1]),
+        (15, [15]),
+        (64, [64]),
+        (79, [79]),
+        (80, [64, 16]),
+        (128, [64, 64]),
+        (143, [64, 79]),
+        (510, [64] * 7 + [62]),
+    ],
+)
 def test_cuts(count, expected):
     spans = cut(count, 64, 16)
     assert np.diff(spans, axis=1).ravel().tolist() == expected
@@ -29,17 +41,33 @@ def test_a_row_has_places_for_the_longest_document(encoder_folder):
     encoder.settings.max_document_tokens = 512
     layout = layout_of(encoder, PieceFlags())
     assert (layout.passages, layout.sentences, layout.places) == (4, 8, 13)
-    assert layout.parents(4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and layout.parents(2).tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert layout.parents(4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and layout.parents(2).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]
     with pytest.raises(UserError, match="a sentence lies in a passage"):
         layout_of(encoder, PieceFlags(passage_tokens=10, sentence_tokens=20))
     with pytest.raises(UserError, match="no whole sentence has so many tokens"):
         layout_of(encoder, PieceFlags(sentence_tokens=8, least_piece_tokens=9))
     assert layout_of(encoder, PieceFlags(sentence_tokens=16, least_piece_tokens=16)).sizes.passage_tokens == 128
     encoder.settings.pieces = {"spans": "mean", "passage_tokens": 100, "sentence_tokens": 50, "least_piece_tokens": 2}
-    assert layout_of(encoder, PieceFlags(sentence_tokens=25)).sizes == PieceFlags(100, 25, 2), "what is not said is as it was trained"
+    assert layout_of(encoder, PieceFlags(sentence_tokens=25)).sizes == PieceFlags(100, 25, 2), (
+        "what is not said is as it was trained"
+    )
 
 
-TEXTS = ["fox hound, otter heron", "", "  fox42 runs over the meadow and the hound sleeps by the river while otters swim in the lake and cliffs  ", "fox é hound 漢 otter " * 20]
+TEXTS = [
+    "fox hound, otter heron",
+    "",
+    "  fox42 runs over the meadow and the hound sleeps by the river while otters swim in the lake and cliffs  ",
+    "fox é hound 漢 otter " * 20,
+]
 
 
 @pytest.mark.parametrize("prompt", ["", "the fox: "])
@@ -57,19 +85,27 @@ def test_pieces_are_the_texts_own_tokens(encoder_folder, prompt):
         assert made.spans[at, 0].tolist() == [0, len(ids)]
         for first, places, size in ((1, layout.passages, 16), (1 + layout.passages, layout.sentences, 8)):
             there = [(start, end) for start, end in made.spans[at, first : first + places] if end]
-            assert [own[start : start + size] for start in range(0, len(own), size)][: len(there) - 1] == [ids[start:end] for start, end in there[:-1]]
+            assert [own[start : start + size] for start in range(0, len(own), size)][: len(there) - 1] == [
+                ids[start:end] for start, end in there[:-1]
+            ]
             assert [token for start, end in there for token in ids[start:end]] == own
             assert all(end - start >= 3 for start, end in there[1:])
         for (start, end), (first, last) in zip(made.spans[at, 1:], made.characters[at, 1:], strict=True):
-            if end and not encoder.tokenizer.convert_ids_to_tokens(ids[start]).startswith("##"):  # one that begins inside a word reads otherwise alone
-                assert encoder.tokenizer(text.strip()[first:last], add_special_tokens=False)["input_ids"] == ids[start:end]
+            if end and not encoder.tokenizer.convert_ids_to_tokens(ids[start]).startswith(
+                "##"
+            ):  # one that begins inside a word reads otherwise alone
+                assert (
+                    encoder.tokenizer(text.strip()[first:last], add_special_tokens=False)["input_ids"] == ids[start:end]
+                )
 
 
 def test_pieces_of_a_byte_level_tokenizer_are_its_tokens_and_read_as_they_do(encoder_folder):
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import RobertaTokenizer
 
-    vocabulary = {token: at for at, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())])}
+    vocabulary = {
+        token: at for at, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())])
+    }
     encoder = load_encoder(encoder_folder)
     encoder.tokenizer, encoder.settings.max_document_tokens = RobertaTokenizer(vocab=vocabulary, merges=[]), 64
     layout, whole = layout_of(encoder, SIZES), 0
@@ -81,7 +117,10 @@ def test_pieces_of_a_byte_level_tokenizer_are_its_tokens_and_read_as_they_do(enc
             there = [number for number in range(first, first + places) if made.spans[at, number, 1]]
             assert [token for number in there for token in ids[slice(*made.spans[at, number])]] == ids[1:-1]
             for number in there:
-                read, (begin, end) = encoder.tokenizer.decode(ids[slice(*made.spans[at, number])]), made.characters[at, number]
+                read, (begin, end) = (
+                    encoder.tokenizer.decode(ids[slice(*made.spans[at, number])]),
+                    made.characters[at, number],
+                )
                 if "\ufffd" not in read:  # no letter of several bytes is cut in two
                     assert text.strip()[begin:end].strip() == read.strip()
                     whole += 1
@@ -90,7 +129,11 @@ def test_pieces_of_a_byte_level_tokenizer_are_its_tokens_and_read_as_they_do(enc
 
 def test_a_document_of_one_piece_holds_it_once(encoder_folder):
     encoder = load_encoder(encoder_folder)
-    tokens = tokenize_pieces(encoder, ["fox hound", "fox hound otter heron badger salmon falcon marten lynx beaver adder", ""], layout_of(encoder, SIZES))
+    tokens = tokenize_pieces(
+        encoder,
+        ["fox hound", "fox hound otter heron badger salmon falcon marten lynx beaver adder", ""],
+        layout_of(encoder, SIZES),
+    )
     assert tokens.pieces(0) == [(0, 9)] and len(tokens.pieces(1)) == 3 and tokens.pieces(2) == []
     assert [counts.tolist() for counts in tokens.counts()] == [[1, 1, 0], [0, 2, 0]]
 
@@ -105,7 +148,13 @@ def batches(toy, model, path, **settings):
     encoder, store = load_encoder(model), open_store(toy.corpus)
     source = Source(usable_examples(path, toy.queries, store, Scores.TEACHER), store)
     pieces = read_piece_scores(path, source.examples, store)
-    return FineGrainedBatches([source], [pieces], encoder, layout_of(encoder, SIZES), **{"batch_queries": 6, "negatives": 2, "seed": 1} | settings)
+    return FineGrainedBatches(
+        [source],
+        [pieces],
+        encoder,
+        layout_of(encoder, SIZES),
+        **{"batch_queries": 6, "negatives": 2, "seed": 1} | settings,
+    )
 
 
 def test_scores_of_every_piece_by_a_loop(toy, scored):
@@ -117,7 +166,10 @@ def test_scores_of_every_piece_by_a_loop(toy, scored):
             query, text = drawing.visits[batch.owner[column]].query, source.text(row)
             tokens = tokenize_pieces(made.model, [text], made.layout)
             spans = tokens.spans[0, 1:]
-            for level, first, size in ((batch.passages, 0, made.layout.passages), (batch.sentences, made.layout.passages, made.layout.sentences)):
+            for level, first, size in (
+                (batch.passages, 0, made.layout.passages),
+                (batch.sentences, made.layout.passages, made.layout.sentences),
+            ):
                 for place in range(size):
                     assert level.there[column, place] == (spans[first + place, 1] > 0)
                     if level.there[column, place]:
@@ -126,17 +178,28 @@ def test_scores_of_every_piece_by_a_loop(toy, scored):
             for place in np.flatnonzero(batch.sentences.there[column]):
                 passage = spans[batch.parents[column, place]]
                 assert passage[0] <= spans[made.layout.passages + place, 0] < passage[1]
-            assert batch.once[column] == (batch.passages.there[column].sum() == batch.sentences.there[column].sum() == 1)
+            assert batch.once[column] == (
+                batch.passages.there[column].sum() == batch.sentences.there[column].sum() == 1
+            )
             seen.add(int(batch.sentences.there[column].sum()))
     assert len(seen) > 2, "documents of several lengths were looked at"
 
 
 def test_processes_share_one_batch(toy, scored):
     whole = batches(toy, *scored)(3)
-    halves = [batches(toy, *scored, shares=lambda count: [slice(0, count // 2), slice(count // 2, count)], rank=rank)(3) for rank in (0, 1)]
-    assert np.array_equal(np.concatenate([half.tokens["document"].spans for half in halves]), whole.tokens["document"].spans)
+    halves = [
+        batches(toy, *scored, shares=lambda count: [slice(0, count // 2), slice(count // 2, count)], rank=rank)(3)
+        for rank in (0, 1)
+    ]
+    assert np.array_equal(
+        np.concatenate([half.tokens["document"].spans for half in halves]), whole.tokens["document"].spans
+    )
     for half in halves:
-        assert all(np.array_equal(getattr(half, name)[part], getattr(whole, name)[part]) for name in ("passages", "sentences") for part in (0, 1))
+        assert all(
+            np.array_equal(getattr(half, name)[part], getattr(whole, name)[part])
+            for name in ("passages", "sentences")
+            for part in (0, 1)
+        )
 
 
 def without_pieces(record):
@@ -155,10 +218,19 @@ def misplaced(record):
     record["pieces"][0]["start"] = "0"
 
 
-@pytest.mark.parametrize(("spoil", "words"), [(without_pieces, "no scored pieces were found; run teacher-score --pieces"), (shorter, "piece_scores does not fit"),
-                                              (unscored, "is None, expected a number"), (misplaced, "expected {\"id\": document")])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (without_pieces, "no scored pieces were found; run teacher-score --pieces"),
+        (shorter, "piece_scores does not fit"),
+        (unscored, "is None, expected a number"),
+        (misplaced, 'expected {"id": document'),
+    ],
+)
 def test_bad_pieces_are_named(toy, scored, tmp_path, spoil, words):
-    path = score_pieces(toy, scored[0], tmp_path / "spoilt.jsonl", lambda record: spoil(record) if record["query_id"] == "q3" else None)
+    path = score_pieces(
+        toy, scored[0], tmp_path / "spoilt.jsonl", lambda record: spoil(record) if record["query_id"] == "q3" else None
+    )
     with pytest.raises(UserError, match="query 'q3'") as error:
         batches(toy, scored[0], path)
     assert words in str(error.value)
@@ -169,8 +241,22 @@ def test_scores_are_packed_while_they_are_read(toy, tmp_path):
 
     names, spans = [f"q{at}" for at in range(100)], [{"id": "d1", "start": at, "end": at + 1} for at in range(2000)]
     queries = write_jsonl(tmp_path / "many.jsonl", [{"_id": name, "text": "fox"} for name in names])
-    path = write_jsonl(tmp_path / "long.jsonl", [{"query_id": name, "positives": ["d1"], "negatives": [], "positive_scores": [1.0], "negative_scores": [], "scored_by": "counts@1", "pieces": spans,
-                                                  "piece_scores": [at + 0.5 for at in range(2000)]} for name in names])
+    path = write_jsonl(
+        tmp_path / "long.jsonl",
+        [
+            {
+                "query_id": name,
+                "positives": ["d1"],
+                "negatives": [],
+                "positive_scores": [1.0],
+                "negative_scores": [],
+                "scored_by": "counts@1",
+                "pieces": spans,
+                "piece_scores": [at + 0.5 for at in range(2000)],
+            }
+            for name in names
+        ],
+    )
     store = open_store(toy.corpus)
     examples = usable_examples(path, queries, store, Scores.TEACHER)
     tracemalloc.start()
@@ -180,7 +266,9 @@ def test_scores_are_packed_while_they_are_read(toy, tmp_path):
     finally:
         tracemalloc.stop()
     assert kept.scores[99][:2].tolist() == [0.5, 1.5] and len(kept.scores.flat) == 200_000
-    assert peak < 3 * kept.scores.flat.nbytes + 2**21, "two copies of the scores, room to grow, and 2 MB for one example as it is parsed"
+    assert peak < 3 * kept.scores.flat.nbytes + 2**21, (
+        "two copies of the scores, room to grow, and 2 MB for one example as it is parsed"
+    )
 
 
 def test_pieces_of_another_cut_are_refused(toy, scored):

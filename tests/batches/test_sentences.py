@@ -11,12 +11,23 @@ from drtools.batches.sentences import Sampled, sample, sentences_to_take, shuffl
 from drtools.randomness import generator
 
 
-@pytest.mark.parametrize(("language", "sentences"), [
-    ("en", ["Dr. Smith et al. (2019) gave 3.5 mg of IL-6, cf. Fig. 2.", "The U.S. Army vs. the F.B.I. was late.", "Why?", "He left!"]),
-    ("zh", ["你好。", "今天天气怎么样？", "我觉得很好！", "他说：“我们走吧。”", "然后走了。"]),
-    ("ja", ["これはペンです。", "それは何ですか？", "わかりました！"]),
-    ("de", ["Das ist z.B. ein Test.", "Dr. Müller kam am 3. Oktober.", "Er ging."]),
-])
+@pytest.mark.parametrize(
+    ("language", "sentences"),
+    [
+        (
+            "en",
+            [
+                "Dr. Smith et al. (2019) gave 3.5 mg of IL-6, cf. Fig. 2.",
+                "The U.S. Army vs. the F.B.I. was late.",
+                "Why?",
+                "He left!",
+            ],
+        ),
+        ("zh", ["你好。", "今天天气怎么样？", "我觉得很好！", "他说：“我们走吧。”", "然后走了。"]),
+        ("ja", ["これはペンです。", "それは何ですか？", "わかりました！"]),
+        ("de", ["Das ist z.B. ein Test.", "Dr. Müller kam am 3. Oktober.", "Er ging."]),
+    ],
+)
 def test_sentences_end_where_they_end(language, sentences):
     text = ("" if language in ("zh", "ja") else "  ").join(sentences)
     assert split_sentences(text, language) == sentences
@@ -27,19 +38,32 @@ def test_white_space_is_single_and_nothing_is_no_sentence():
     assert split_sentences(" \n ", "en") == []
 
 
-@pytest.mark.parametrize(("count", "place", "taken"), [(12, 0, 10), (12, 1, 5), (12, 2, 3), (12, 3, 2), (12, 9, 1), (12, 99, 1), (1, 0, 1), (0, 0, 0)])
+@pytest.mark.parametrize(
+    ("count", "place", "taken"),
+    [(12, 0, 10), (12, 1, 5), (12, 2, 3), (12, 3, 2), (12, 9, 1), (12, 99, 1), (1, 0, 1), (0, 0, 0)],
+)
 def test_the_rule_of_the_paper_by_hand(count, place, taken):
     assert sentences_to_take(count, place) == taken  # 12/1.2, 12/2.4, 12/3.6 = 3.33, 12/4.8 = 2.5 (to even), 12/12, ...
 
 
 def article(name: str, passages: int, sentences: int) -> list[dict]:
-    return [{"_id": f"{name}{n}", "title": name, "page": 7 if name == "Fox" else 8, "text": " ".join(f"{name} number {n} runs {at}." for at in range(sentences))}
-            for n in range(passages)]
+    return [
+        {
+            "_id": f"{name}{n}",
+            "title": name,
+            "page": 7 if name == "Fox" else 8,
+            "text": " ".join(f"{name} number {n} runs {at}." for at in range(sentences)),
+        }
+        for n in range(passages)
+    ]
 
 
 @pytest.mark.parametrize("key", ["title", "page"])
 def test_each_passage_of_an_article_gives_what_the_rule_says(tmp_path, key):
-    corpus = write_jsonl(tmp_path / "corpus.jsonl", article("Fox", 4, 12) + article("Newt", 2, 12) + [{"_id": "empty", "title": "Newt", "page": 8, "text": ""}])
+    corpus = write_jsonl(
+        tmp_path / "corpus.jsonl",
+        article("Fox", 4, 12) + article("Newt", 2, 12) + [{"_id": "empty", "title": "Newt", "page": 8, "text": ""}],
+    )
     given = list(sample(corpus, key, "en", seed=1))
     assert [len(each.sentences) for each in given] == [10, 5, 3, 2, 10, 5, 0]
     for each in given[:-1]:
@@ -91,7 +115,10 @@ def test_the_tool_writes_queries_that_name_their_documents(drtools, tmp_path):
     assert len(made) == 17 and len({line["_id"] for line in made}) == 17
     texts = {document["_id"]: document["text"] for document in article("Fox", 30, 12)}
     assert all(line["text"] in texts[line["document"]] for line in made)
-    assert drtools("sample-queries", "--corpus", corpus, "--count", 17, "--shuffle", "-o", tmp_path / "b.jsonl").status == 0
+    assert (
+        drtools("sample-queries", "--corpus", corpus, "--count", 17, "--shuffle", "-o", tmp_path / "b.jsonl").status
+        == 0
+    )
     shuffled = lines_of(tmp_path / "b.jsonl")
     assert [line["_id"] for line in shuffled] == [line["_id"] for line in made], "the same sentences"
     assert [sorted(line["text"].split()) for line in shuffled] == [sorted(line["text"].split()) for line in made]
@@ -126,7 +153,9 @@ def test_given_queries_are_shuffled_by_their_ids(drtools, toy):
     assert done.status == 0, done.err
     given = [json.loads(line) for line in open(toy.queries)]
     made = [json.loads(line) for line in done.out.splitlines()]
-    assert [(line["_id"], sorted(line["text"].split())) for line in made] == [(line["_id"], sorted(line["text"].split())) for line in given]
+    assert [(line["_id"], sorted(line["text"].split())) for line in made] == [
+        (line["_id"], sorted(line["text"].split())) for line in given
+    ]
 
 
 def test_what_cannot_be_meant_is_said(drtools, toy):

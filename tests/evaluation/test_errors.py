@@ -2,7 +2,14 @@ import random
 
 import pytest
 
-from drtools.evaluation.errors import bins_up_to, count_in_bins, errors_in_list, errors_in_top, expected_errors, share_of_worst
+from drtools.evaluation.errors import (
+    bins_up_to,
+    count_in_bins,
+    errors_in_list,
+    errors_in_top,
+    expected_errors,
+    share_of_worst,
+)
 
 
 def pairs_in_wrong_order(documents, relevant):
@@ -35,7 +42,10 @@ def test_an_example_worked_by_hand():
 @pytest.mark.parametrize("seed", range(30))
 def test_errors_equal_a_double_loop(seed):
     documents, relevant = lists(seed)
-    assert errors_in_list(documents, relevant) == (pairs_in_wrong_order(documents, relevant), len(relevant - set(documents)))
+    assert errors_in_list(documents, relevant) == (
+        pairs_in_wrong_order(documents, relevant),
+        len(relevant - set(documents)),
+    )
     for depth in (1, 5, 50):
         filled = [*documents, *(f"filler{n}" for n in range(depth))][:depth]
         assert errors_in_top(documents, relevant, depth) == pairs_in_wrong_order(filled, relevant)

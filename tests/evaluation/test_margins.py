@@ -19,7 +19,13 @@ def test_margin_by_a_loop_over_pairs():
 
 def write_run(path, scale):
     lines = {"q1": {"d1": 3, "d2": 2, "d3": 1}, "q2": {"d2": 5, "d1": 4, "d3": 2}, "q3": {"d9": 1}}
-    path.write_text("".join(f"{query} Q0 {document} 1 {scale * score} x\n" for query, hits in lines.items() for document, score in hits.items()))
+    path.write_text(
+        "".join(
+            f"{query} Q0 {document} 1 {scale * score} x\n"
+            for query, hits in lines.items()
+            for document, score in hits.items()
+        )
+    )
     return path
 
 
@@ -40,10 +46,16 @@ def test_margins_do_not_depend_on_the_scale_of_scores(drtools, tmp_path):
 def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
     (tmp_path / "qrels").write_text("q1 0 d1 1\n")
     (tmp_path / "equal.run").write_text("q1 Q0 d1 1 7 x\nq1 Q0 d2 2 7 x\n")
-    outcome = drtools("analyze", tmp_path / "equal.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out")
-    assert outcome.status == 2 and "all scores in its top" in outcome.err and "belong together" not in outcome.err, outcome.err
+    outcome = drtools(
+        "analyze", tmp_path / "equal.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out"
+    )
+    assert outcome.status == 2 and "all scores in its top" in outcome.err and "belong together" not in outcome.err, (
+        outcome.err
+    )
     (tmp_path / "other.run").write_text("q1 Q0 d3 1 7 x\nq1 Q0 d2 2 7 x\n")
-    outcome = drtools("analyze", tmp_path / "other.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out")
+    outcome = drtools(
+        "analyze", tmp_path / "other.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out"
+    )
     assert outcome.status == 2 and "belong together" in outcome.err, outcome.err
 
 
@@ -51,7 +63,21 @@ def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
 def test_the_curve_of_a_tuned_weight(drtools, toy, tmp_path, said, measure):
     (tmp_path / "qrels").write_text("q1 0 d1 1\nq2 0 d1 1\n")
     first, second = write_run(tmp_path / "a.run", 1), write_run(tmp_path / "b.run", 2)
-    assert drtools("fuse", first, second, "--method", "linear", "--tune", tmp_path / "qrels", *said, "-o", tmp_path / "fused.run").status == 0
+    assert (
+        drtools(
+            "fuse",
+            first,
+            second,
+            "--method",
+            "linear",
+            "--tune",
+            tmp_path / "qrels",
+            *said,
+            "-o",
+            tmp_path / "fused.run",
+        ).status
+        == 0
+    )
     outcome = drtools("analyze", "--tuned", tmp_path / "fused.run", "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     found = json.loads((tmp_path / "out/analysis.json").read_text())["tuning"]["fused"]

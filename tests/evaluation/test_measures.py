@@ -24,7 +24,21 @@ THEIRS = {
     "Success@1": "success_1",
     "Success@10": "success_10",
 }
-WORKED = ["nDCG@3", "nDCG", "RR", "RR@1", "MRR@3", "AP", "AP@2", "R@2", "P@5", "Success@1", "Success@2", "Judged@2", "Judged@10"]
+WORKED = [
+    "nDCG@3",
+    "nDCG",
+    "RR",
+    "RR@1",
+    "MRR@3",
+    "AP",
+    "AP@2",
+    "R@2",
+    "P@5",
+    "Success@1",
+    "Success@2",
+    "Judged@2",
+    "Judged@10",
+]
 
 
 def values(qrels, run, names, min_rel=1):
@@ -98,7 +112,9 @@ def test_cut_reciprocal_rank_is_that_of_trec_eval_on_the_cut_run():
     qrels, run = made(9)
     for k in (1, 3, 10):
         cut = {query: dict(list(hits.items())[:k]) for query, hits in run.items()}
-        expected = {query: found.get("recip_rank", 0.0) for query, found in theirs(qrels, cut, {"recip_rank"}, 1).items()}
+        expected = {
+            query: found.get("recip_rank", 0.0) for query, found in theirs(qrels, cut, {"recip_rank"}, 1).items()
+        }
         assert values(qrels, run, [f"RR@{k}"])[f"RR@{k}"] == pytest.approx(expected)
 
 
@@ -106,7 +122,9 @@ def test_judged_against_a_plain_count():
     qrels, run = made(11)
     for k in (1, 7, 100):
         first = {query: list(run.get(query, {}))[:k] for query in qrels}
-        expected = {query: sum(d in qrels[query] for d in docs) / len(docs) if docs else 0.0 for query, docs in first.items()}
+        expected = {
+            query: sum(d in qrels[query] for d in docs) / len(docs) if docs else 0.0 for query, docs in first.items()
+        }
         assert values(qrels, run, [f"Judged@{k}"])[f"Judged@{k}"] == pytest.approx(expected)
 
 

@@ -51,7 +51,10 @@ def test_what_follows_a_prefix_can_change_it_only_by_its_weight():
     for _ in range(20):
         first, other = (generator.sample(range(60), 60) for _ in range(2))
         for depth in (10, 30):
-            assert abs(rank_biased_overlap(first[:depth], other[:depth], 0.9) - rank_biased_overlap(first, other, 0.9)) <= 0.9**depth
+            assert (
+                abs(rank_biased_overlap(first[:depth], other[:depth], 0.9) - rank_biased_overlap(first, other, 0.9))
+                <= 0.9**depth
+            )
 
 
 def test_share_still_hard():

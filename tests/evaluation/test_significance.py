@@ -9,7 +9,9 @@ from drtools.evaluation.significance import holm, paired_t_test
 def test_a_t_test_worked_by_hand():
     # differences 1, 2, 3: mean 2, standard deviation 1, t = 2 / (1 / sqrt 3) = 3.4641 with 2 degrees of freedom, for which
     # the two-tailed p is 1 - t / sqrt(t^2 + 2) = 1 - 3.4641 / sqrt(14) = 0.0742
-    assert paired_t_test({"a": 1.0, "b": 1.0, "c": 1.0}, {"c": 4.0, "a": 2.0, "b": 3.0}) == pytest.approx(0.0742, abs=5e-5)
+    assert paired_t_test({"a": 1.0, "b": 1.0, "c": 1.0}, {"c": 4.0, "a": 2.0, "b": 3.0}) == pytest.approx(
+        0.0742, abs=5e-5
+    )
 
 
 def test_agrees_with_scipy_in_both_directions():
@@ -35,7 +37,10 @@ def test_edges():
 @pytest.mark.parametrize(
     "p_values, adjusted",
     [
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # the textbook example: 4 x .005, 3 x .01, 2 x .03, then no less
+        (
+            [0.01, 0.04, 0.03, 0.005],
+            [0.03, 0.06, 0.06, 0.02],
+        ),  # the textbook example: 4 x .005, 3 x .01, 2 x .03, then no less
         ([0.5, 0.6], [1.0, 1.0]),
         ([0.02], [0.02]),
         ([0.01, 0.01], [0.02, 0.02]),

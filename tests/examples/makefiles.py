@@ -9,16 +9,22 @@ from pathlib import Path
 from drtools.cli import command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PASSAGES = ("collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
-            "msmarco-test2019-queries.tsv 2019qrels-pass.txt").split()
-DOCUMENTS = ("msmarco-docs.tsv msmarco-doctrain-queries.tsv.gz msmarco-doctrain-qrels.tsv.gz msmarco-docdev-queries.tsv.gz "
-             "msmarco-docdev-qrels.tsv msmarco-test2019-queries.tsv.gz 2019qrels-docs.txt").split()
+PASSAGES = (
+    "collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
+    "msmarco-test2019-queries.tsv 2019qrels-pass.txt"
+).split()
+DOCUMENTS = (
+    "msmarco-docs.tsv msmarco-doctrain-queries.tsv.gz msmarco-doctrain-qrels.tsv.gz msmarco-docdev-queries.tsv.gz "
+    "msmarco-docdev-qrels.tsv msmarco-test2019-queries.tsv.gz 2019qrels-docs.txt"
+).split()
 
 
 def make(example: str, *words: object, folder: Path) -> subprocess.CompletedProcess:
     """Run make as a user does, without the variables of a make that runs these tests."""
     command = ["make", "-f", EXAMPLES / example / "Makefile", "DRTOOLS=drtools", *words]
-    return subprocess.run([str(word) for word in command], cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    return subprocess.run(
+        [str(word) for word in command], cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
 
 
 def printed(example: str, *words: object, folder: Path) -> list[list[str]]:
@@ -26,12 +32,14 @@ def printed(example: str, *words: object, folder: Path) -> list[list[str]]:
     done = make(example, "-n", *words, folder=folder)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
-    return [shlex.split(line)[1:] for line in done.stdout.replace("\\\n", " ").splitlines() if line.startswith("drtools ")]
+    return [
+        shlex.split(line)[1:] for line in done.stdout.replace("\\\n", " ").splitlines() if line.startswith("drtools ")
+    ]
 
 
 def arguments_of(words: list[str]) -> list[str]:
     """Return a command's words without what the shell does with its output."""
-    return words[:words.index(">")] if ">" in words else words
+    return words[: words.index(">")] if ">" in words else words
 
 
 def parsed(words: list[str]) -> dict[str, object]:

@@ -24,7 +24,11 @@ def other(beir):
 
 def outputs(commands):
     """Return what each tool gets, by its output."""
-    return {value["output"].removeprefix("five/"): (tool, value) for tool, value in ((words[0], parsed(words)) for words in commands) if "output" in value}
+    return {
+        value["output"].removeprefix("five/"): (tool, value)
+        for tool, value in ((words[0], parsed(words)) for words in commands)
+        if "output" in value
+    }
 
 
 @pytest.mark.parametrize(("distil", "last"), [("adam", "adam"), ("fgd", "fgd"), ("adam fgd", "fgd")])
@@ -34,34 +38,74 @@ def test_each_line_starts_from_the_one_before(beir, other, distil, last):
     order = ["ddr", *distil.split()]
     for before, after in zip(order, order[1:], strict=False):
         tool, value = made[after]
-        assert (tool, value["body"], value["rem"]) == (f"distill-{after}", "five/dam", "five/ddr" if before == "ddr" else f"five/{before}/rem")
+        assert (tool, value["body"], value["rem"]) == (
+            f"distill-{after}",
+            "five/dam",
+            "five/ddr" if before == "ddr" else f"five/{before}/rem",
+        )
         (examples,) = value["examples"]
-        assert f"{before}-mined.jsonl" in " ".join(shlex.join(words) for words in commands) and examples in {f"five/{name}" for name in made}
+        assert f"{before}-mined.jsonl" in " ".join(shlex.join(words) for words in commands) and examples in {
+            f"five/{name}" for name in made
+        }
     assert made["dam"][1]["model"] == made["ddr"][1]["model"] == "five/source-dam"
-    assert "other/" in made["source-dam"][1]["corpus"] and "other/" in made["teacher"][1]["corpus"][0] and "other/" not in made["dam"][1]["corpus"]
+    assert (
+        "other/" in made["source-dam"][1]["corpus"]
+        and "other/" in made["teacher"][1]["corpus"][0]
+        and "other/" not in made["dam"][1]["corpus"]
+    )
     adore = made["adore"][1]
     assert (adore["rem"], adore["vectors"], adore["index"]) == (f"five/{last}/rem", f"five/{last}-vectors", "five/PQ")
     spar = made["spar-vectors"][1]
-    assert (spar["first"], spar["second"], spar["model"]) == (f"five/{last}-vectors", "five/lexical-vectors", "five/adore")
+    assert (spar["first"], spar["second"], spar["model"]) == (
+        f"five/{last}-vectors",
+        "five/lexical-vectors",
+        "five/adore",
+    )
     assert made["spar-PQ"][1]["factory"] == "PQ144" and made["PQ"][1]["factory"] == "PQ48"
     table = parsed(next(words for words in commands if words[0] == "eval"))
-    assert [run.removeprefix("five/").removesuffix(".run") for run in table["runs"]] == ["zero-shot", *order, f"{last}-on-PQ", "adore-on-PQ", "adore", "spar", "spar-on-PQ", "bm25"]
+    assert [run.removeprefix("five/").removesuffix(".run") for run in table["runs"]] == [
+        "zero-shot",
+        *order,
+        f"{last}-on-PQ",
+        "adore-on-PQ",
+        "adore",
+        "spar",
+        "spar-on-PQ",
+        "bm25",
+    ]
 
 
 def test_what_was_made_elsewhere_is_not_made_again(beir, other):
     words = [f"SOURCE={other}", "SOURCE_DAM=a", "DAM=b", "REM=c", "TEACHER=d"]
     made = outputs(printed(f"DATA={beir}", *words, folder=beir))
     assert not {"source-dam", "dam", "ddr", "teacher"} & set(made)
-    assert (made["ddr-vectors"][1]["body"], made["ddr-vectors"][1]["rem"], *made["adam-scored.jsonl"][1]["teacher"]) == ("b", "c", "d")
+    assert (
+        made["ddr-vectors"][1]["body"],
+        made["ddr-vectors"][1]["rem"],
+        *made["adam-scored.jsonl"][1]["teacher"],
+    ) == ("b", "c", "d")
     made = outputs(printed(f"DATA={beir}", *words, "DISTILLED=e", folder=beir))
     assert "adam" not in made and "adam-scored.jsonl" not in made and made["adore"][1]["rem"] == "e"
 
 
 def test_what_was_made_again_elsewhere_is_noticed(beir, other):
-    words = ["five/ddr-vectors", f"DATA={beir}", f"SOURCE={other}", "SOURCE_DAM=a", "DAM=b", "REM=c/rem", "TEACHER=some/name-on-the-hub"]
+    words = [
+        "five/ddr-vectors",
+        f"DATA={beir}",
+        f"SOURCE={other}",
+        "SOURCE_DAM=a",
+        "DAM=b",
+        "REM=c/rem",
+        "TEACHER=some/name-on-the-hub",
+    ]
     for folder in ("b", "c/rem", "five/ddr-vectors"):
         (beir / folder).mkdir(parents=True)
-    for name, time in (("b/manifest.json", 1), ("c/rem/manifest.json", 1), ("five/ddr-vectors", 1000), ("corpus.jsonl", 1)):
+    for name, time in (
+        ("b/manifest.json", 1),
+        ("c/rem/manifest.json", 1),
+        ("five/ddr-vectors", 1000),
+        ("corpus.jsonl", 1),
+    ):
         (beir / name).touch()
         os.utime(beir / name, (time, time))
     assert printed(*words, folder=beir) == []
@@ -81,10 +125,26 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
     """Without dev judgements: each fifth query is held out. The commands are make's, drtools' in this process; then make itself finds nothing left to do."""
     (beir / "qrels/dev.tsv").unlink()
     steps = "--steps 2 --batch-queries 4"
-    words = [f"DATA={beir}", f"OUT={beir / 'out'}", f"MODEL={encoder_folder}", "DISTILL=adam fgd", "PQ=4x4", "JOINED_PQ=8x4", "LEXICAL=32", f"PYTHON={sys.executable}",
-             "ADAPT=--steps 2 --batch-documents 4", f"CONTRAST={steps}", f"RANKER={steps} --negatives 2", f"ADAM={steps} --max-document-tokens 30", "M=2", f"FGD={steps} --spans mean --hard-negatives 2",
-             "FGD_TOKENS=--max-query-tokens 16 --max-document-tokens 48", "SIZES=--passage-tokens 24 --sentence-tokens 8 --least-piece-tokens 2",
-             "ADORE=--steps 2 --batch-queries 4 --depth 20", "ENCODE=--max-document-tokens 48"]
+    words = [
+        f"DATA={beir}",
+        f"OUT={beir / 'out'}",
+        f"MODEL={encoder_folder}",
+        "DISTILL=adam fgd",
+        "PQ=4x4",
+        "JOINED_PQ=8x4",
+        "LEXICAL=32",
+        f"PYTHON={sys.executable}",
+        "ADAPT=--steps 2 --batch-documents 4",
+        f"CONTRAST={steps}",
+        f"RANKER={steps} --negatives 2",
+        f"ADAM={steps} --max-document-tokens 30",
+        "M=2",
+        f"FGD={steps} --spans mean --hard-negatives 2",
+        "FGD_TOKENS=--max-query-tokens 16 --max-document-tokens 48",
+        "SIZES=--passage-tokens 24 --sentence-tokens 8 --least-piece-tokens 2",
+        "ADORE=--steps 2 --batch-queries 4 --depth 20",
+        "ENCODE=--max-document-tokens 48",
+    ]
     for line in make("-n", *words, folder=beir).stdout.splitlines():
         if line.startswith("drtools "):
             makefiles.run_all([shlex.split(line)[1:]], drtools)

@@ -191,9 +191,10 @@ def test_collection(build, tmp_path, capsys):
             assert grade == "1" and query != document and document in corpus
             assert queries[query]["text"] not in corpus[document]["text"]
     assert len({record["text"] for record in queries.values()}) == len(queries)
-    assert build("third", *options, "--seed", "14").joinpath("corpus.jsonl.gz").read_bytes() != (
-        first / "corpus.jsonl.gz"
-    ).read_bytes()
+    assert (
+        build("third", *options, "--seed", "14").joinpath("corpus.jsonl.gz").read_bytes()
+        != (first / "corpus.jsonl.gz").read_bytes()
+    )
 
 
 def test_duplicates_are_left_out(docstrings):

@@ -35,11 +35,33 @@ class Setting:
 
     def start(self, *words: str, work: str = "work", **keywords) -> subprocess.Popen:
         """Start make with a small training, and with variables of one's own."""
-        command = ["make", "-s", "-f", EXAMPLE / "Makefile", f"DRTOOLS={self.program}", f"PYTHON={sys.executable}", "DATA=.", f"WORK={work}", f"MODEL={self.model}",
-                   "ADAPTING=--steps 3 --head-steps 2 --dev-documents 0 --batch-documents 8 --threads 1 --precision fp32", f"TRAINING={STEPS}", "ENCODING=--precision fp32 --threads 1",
-                   "GATE=nDCG@10>=-1", "FACTORY=Flat", *words]
-        return subprocess.Popen([str(word) for word in command], cwd=self.folder, env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **keywords)
+        command = [
+            "make",
+            "-s",
+            "-f",
+            EXAMPLE / "Makefile",
+            f"DRTOOLS={self.program}",
+            f"PYTHON={sys.executable}",
+            "DATA=.",
+            f"WORK={work}",
+            f"MODEL={self.model}",
+            "ADAPTING=--steps 3 --head-steps 2 --dev-documents 0 --batch-documents 8 --threads 1 --precision fp32",
+            f"TRAINING={STEPS}",
+            "ENCODING=--precision fp32 --threads 1",
+            "GATE=nDCG@10>=-1",
+            "FACTORY=Flat",
+            *words,
+        ]
+        return subprocess.Popen(
+            [str(word) for word in command],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **keywords,
+        )
 
     def run(self, *words: str, **keywords) -> tuple[int, str]:
         """Run make; return its status and all its words."""
@@ -73,14 +95,19 @@ def published(link: Path) -> dict[str, str]:
     """Return the hash of each file that readers see; manifests hold dates and paths and are left out."""
     version = Path(os.path.realpath(link))
     assert version.name.startswith("0")
-    return {str(path.relative_to(version)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(version.rglob("*")) if path.is_file() and path.name not in ("manifest.json", "README.md", "training.jsonl")}
+    return {
+        str(path.relative_to(version)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(version.rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", "README.md", "training.jsonl")
+    }
 
 
 def add_documents(folder: Path) -> None:
     (folder / "arrivals").mkdir(exist_ok=True)
     with gzip.open(folder / "arrivals" / "1.jsonl.gz", "wt") as stream:
-        stream.write('{"_id": "new", "title": "otter", "text": "otter heron river swims"}\n{"_id": "d3", "title": "", "text": "hammer holds"}\n{"_id": "d59", "deleted": true}\n')
+        stream.write(
+            '{"_id": "new", "title": "otter", "text": "otter heron river swims"}\n{"_id": "d3", "title": "", "text": "hammer holds"}\n{"_id": "d59", "deleted": true}\n'
+        )
 
 
 def test_two_nights_and_silence(setting):
@@ -88,11 +115,15 @@ def test_two_nights_and_silence(setting):
     first = current_version(folder / "work/live")
     assert sorted(path.name for path in first.iterdir()) == ["index", "manifest.json", "model", "vectors"]
     log = [json.loads(line) for path in (folder / "work/log").iterdir() for line in path.read_text().splitlines()]
-    assert {"encode", "mlm-adapt", "mine-negatives", "train-star", "search", "eval", "index", "publish"} == {record["tool"] for record in log}
+    assert {"encode", "mlm-adapt", "mine-negatives", "train-star", "search", "eval", "index", "publish"} == {
+        record["tool"] for record in log
+    }
     assert manifest.read(first / "model")["base"] == "work/adapted"
     before = len(log)
     assert setting.run() == (0, "")
-    assert sum(len(path.read_text().splitlines()) for path in (folder / "work/log").iterdir()) == before, "nothing new, nothing to do"
+    assert sum(len(path.read_text().splitlines()) for path in (folder / "work/log").iterdir()) == before, (
+        "nothing new, nothing to do"
+    )
     add_documents(folder)
     assert setting.run("ARRIVALS=arrivals") == (0, "")
     second = current_version(folder / "work/live")
@@ -137,7 +168,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_published_state(setting):
         stop.set()
         reader.join()
     assert (status, words) == (0, ""), moments
-    assert setting.run("ARRIVALS=arrivals", work="killed") == (0, ""), "what was published is not what the next run starts from"
+    assert setting.run("ARRIVALS=arrivals", work="killed") == (0, ""), (
+        "what was published is not what the next run starts from"
+    )
     assert published(folder / "killed/live") == published(folder / "work/live"), moments
     assert not problems, problems[:3]
     whole = {json.dumps(published(version)) for version in versions_of(folder / "killed/live")}
@@ -153,7 +186,9 @@ def test_a_refused_encoder_leaves_the_one_before_with_the_new_documents(setting)
     status, words = setting.run("ARRIVALS=arrivals", "GATE=nDCG@10>=2")
     assert status == 2 and "the one before goes on, with the new documents" in words
     second = published(folder / "work/live")
-    assert {name: second[name] for name in second if name.startswith("model/")} == {name: first[name] for name in first if name.startswith("model/")}
+    assert {name: second[name] for name in second if name.startswith("model/")} == {
+        name: first[name] for name in first if name.startswith("model/")
+    }
     assert "new" in (folder / "work/live/vectors/ids.txt").read_text().split()
     assert setting.run("ARRIVALS=arrivals", "GATE=nDCG@10>=2") == (0, ""), "said once"
 
@@ -163,7 +198,9 @@ def test_a_full_disk_and_bad_input_leave_what_readers_have(setting):
     first = published(folder / "work/live")
     add_documents(folder)
     for largest in (4_000, 100_000):
-        status, words = setting.run("ARRIVALS=arrivals", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)))
+        status, words = setting.run(
+            "ARRIVALS=arrivals", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        )
         assert status == 2 and "Traceback" not in words and published(folder / "work/live") == first, words
     assert "File too large" in words and "was not changed" in words, words
     (folder / "arrivals/2.jsonl").write_text('{"_id": "x", "text": "fox"}\n{"text": "no id"}\n')
@@ -189,6 +226,10 @@ def test_what_cannot_be_meant_is_said(setting, tmp_path):
 
 def test_the_crontab_line_names_what_the_makefile_knows():
     known = (EXAMPLE / "Makefile").read_text()
-    line = next(line for line in (EXAMPLE / "crontab").read_text().splitlines() if "make -s" in line and not line.startswith("#"))
+    line = next(
+        line
+        for line in (EXAMPLE / "crontab").read_text().splitlines()
+        if "make -s" in line and not line.startswith("#")
+    )
     variables = [word.split("=")[0] for word in line.split() if "=" in word]
     assert len(variables) == 3 and all(f"{name} ?=" in known or f"$({name})" in known for name in variables)

@@ -31,7 +31,9 @@ def published(tmp_path):
 def test_every_command_is_one_that_the_tools_take(published, beir, where):
     commands = printed(*TARGETS, f"{where}={beir if where == 'DATA' else published}", folder=beir)
     values = [(words[0], parsed(words)) for words in commands]
-    assert all(tool in ("eval", "analyze") or "--renew" in words for (tool, _), words in zip(values, commands, strict=True))
+    assert all(
+        tool in ("eval", "analyze") or "--renew" in words for (tool, _), words in zip(values, commands, strict=True)
+    )
     made = [value["output"] for tool, value in values if tool != "eval"]
     assert len(set(made)) == len(made)
     trained = {Path(value["output"]).name for tool, value in values if tool.startswith("train-")}
@@ -40,8 +42,17 @@ def test_every_command_is_one_that_the_tools_take(published, beir, where):
 
 def test_lambda_has_the_papers_settings(published):
     values = {words[0]: parsed(words) for words in printed(f"NQ={published}", folder=published)}
-    expected = {"learning_rate": 3e-5, "batch_queries": 2048, "weight_decay": 0, "clip": 2, "max_query_tokens": 256, "max_document_tokens": 256,
-                "tied": False, "hard_negatives": 1, "mask_positives": False}
+    expected = {
+        "learning_rate": 3e-5,
+        "batch_queries": 2048,
+        "weight_decay": 0,
+        "clip": 2,
+        "max_query_tokens": 256,
+        "max_document_tokens": 256,
+        "tied": False,
+        "hard_negatives": 1,
+        "mask_positives": False,
+    }
     assert {name: values["train-lexical"][name] for name in expected} == expected
     assert values["sample-queries"]["article_key"] == "title"
     assert values["mine-negatives"]["by_rank"] == "10:46-50"
@@ -84,9 +95,22 @@ def test_what_cannot_be_meant_is_said(tmp_path):
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """The commands are those that make prints, in its order, drtools' in this process; then make itself finds nothing left to do."""
-    words = [*TARGETS, f"DATA={beir}", f"OUT={beir / 'out'}", f"BASE={encoder_folder}", f"START={encoder_folder}", f"LEXICAL=--model {encoder_folder} --head none", "SAMPLE=--count 50",
-             "BY_RANK=4:19-20", "DEV_EVERY=10", "FACTORY=Flat", "LEXICAL_FLAGS=--batch-queries 8 --steps 2 --max-query-tokens 60 --max-document-tokens 60",
-             "BASE_FLAGS=--batch-queries 4 --steps 2", "ENCODE_FLAGS=--max-document-tokens 60", f"PYTHON={sys.executable}"]
+    words = [
+        *TARGETS,
+        f"DATA={beir}",
+        f"OUT={beir / 'out'}",
+        f"BASE={encoder_folder}",
+        f"START={encoder_folder}",
+        f"LEXICAL=--model {encoder_folder} --head none",
+        "SAMPLE=--count 50",
+        "BY_RANK=4:19-20",
+        "DEV_EVERY=10",
+        "FACTORY=Flat",
+        "LEXICAL_FLAGS=--batch-queries 8 --steps 2 --max-query-tokens 60 --max-document-tokens 60",
+        "BASE_FLAGS=--batch-queries 4 --steps 2",
+        "ENCODE_FLAGS=--max-document-tokens 60",
+        f"PYTHON={sys.executable}",
+    ]
     lines = make("-n", *words, folder=beir).stdout.splitlines()
     for line in lines:
         if line.startswith("drtools "):
@@ -96,7 +120,17 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
     again = make(*words, folder=beir)
     assert again.returncode == 0, again.stderr
     assert "drtools " not in again.stdout
-    for name in ("base", "lambda-transformer", "spar-transformer", "sum-transformer", "base+bm25", "spar-transformer+bm25", "two", "from-lambda-spar", "joint-spar"):
+    for name in (
+        "base",
+        "lambda-transformer",
+        "spar-transformer",
+        "sum-transformer",
+        "base+bm25",
+        "spar-transformer+bm25",
+        "two",
+        "from-lambda-spar",
+        "joint-spar",
+    ):
         assert f"test/{name}.run" in again.stdout
     assert "RBO" in again.stdout
     joined = json.loads((beir / "out/spar-transformer-vectors/manifest.json").read_text())["joined"]
@@ -106,8 +140,13 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
 def test_questions_get_their_lines_numbers(tmp_path):
     source = tmp_path / "qa.csv"
     source.write_text("who sang\u2028it\t['Ann']\nwhere\t[\"there\"]\n", encoding="utf-8")
-    done = subprocess.run([sys.executable, FOLDER / "questions.py", source], capture_output=True, text=True, check=True, encoding="utf-8")
-    assert [json.loads(line) for line in done.stdout.strip("\n").split("\n")] == [{"_id": "0", "text": "who sang\u2028it"}, {"_id": "1", "text": "where"}]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "questions.py", source], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    assert [json.loads(line) for line in done.stdout.strip("\n").split("\n")] == [
+        {"_id": "0", "text": "who sang\u2028it"},
+        {"_id": "1", "text": "where"},
+    ]
     source.write_text("who sang it\n")
     done = subprocess.run([sys.executable, FOLDER / "questions.py", source], capture_output=True, text=True)
     assert done.returncode == 1 and "qa.csv:1: 1 columns" in done.stderr

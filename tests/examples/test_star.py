@@ -35,12 +35,25 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection, t
     assert len(made) == len([words for words in commands if words[0] != "eval"])
 
 
-@pytest.mark.parametrize(("collection", "optimizer", "rate", "batch", "document_tokens"), [("passages", "lamb", 1e-4, 256, 120), ("documents", "adamw", 2e-6, 60, 512)])
+@pytest.mark.parametrize(
+    ("collection", "optimizer", "rate", "batch", "document_tokens"),
+    [("passages", "lamb", 1e-4, 256, 120), ("documents", "adamw", 2e-6, 60, 512)],
+)
 def test_star_has_the_papers_settings(published, collection, optimizer, rate, batch, document_tokens):
     commands = printed(f"MSMARCO={published}", f"COLLECTION={collection}", folder=published)
     values = parsed(next(words for words in commands if words[0] == "train-star"))
-    expected = {"optimizer": optimizer, "learning_rate": rate, "batch_queries": batch, "max_document_tokens": document_tokens,
-                "max_query_tokens": 24, "weight_decay": 0.01, "clip": 1, "warmup_steps": 1000, "hard_negatives": 1, "negatives": "static"}
+    expected = {
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "batch_queries": batch,
+        "max_document_tokens": document_tokens,
+        "max_query_tokens": 24,
+        "weight_decay": 0.01,
+        "clip": 1,
+        "warmup_steps": 1000,
+        "hard_negatives": 1,
+        "negatives": "static",
+    }
     assert {name: values[name] for name in expected} == expected
     assert values["model"] == "star/passages/warmup"
     mined = parsed(next(words for words in commands if words[0] == "mine-negatives" and "--vectors" in words))
@@ -60,8 +73,17 @@ def test_what_cannot_be_meant_is_said(tmp_path):
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """The commands are those that make prints, in its order, in this process; then make itself finds nothing left to do."""
-    words = ["baselines", f"DATA={beir}", f"OUT={beir / 'out'}", f"MODEL={encoder_folder}", "STEPS=2", "BATCH=4", "DOCUMENT_TOKENS=48",
-             "ENCODE_DOCUMENT_TOKENS=60", "ANCE=--negatives own --refresh-every-steps 1"]
+    words = [
+        "baselines",
+        f"DATA={beir}",
+        f"OUT={beir / 'out'}",
+        f"MODEL={encoder_folder}",
+        "STEPS=2",
+        "BATCH=4",
+        "DOCUMENT_TOKENS=48",
+        "ENCODE_DOCUMENT_TOKENS=60",
+        "ANCE=--negatives own --refresh-every-steps 1",
+    ]
     makefiles.run_all(printed(*words, folder=beir), drtools)
     again = make(*words, folder=beir)
     assert again.returncode == 0, again.stderr
@@ -75,17 +97,24 @@ def test_documents_are_url_title_and_body_cut_after_10000_characters(tmp_path):
     source, corpus = tmp_path / "msmarco-docs.tsv.gz", tmp_path / "corpus.jsonl"
     body = "wörd " * 3000
     with gzip.open(source, "wt", encoding="utf-8") as stream:
-        stream.write(f"D1\thttp://a.b/c \tA title\t{body}\nD2\thttp://d\t\t\nD3\thttp://e\tTwo\u2028lines\tand\ra body\n")
+        stream.write(
+            f"D1\thttp://a.b/c \tA title\t{body}\nD2\thttp://d\t\t\nD3\thttp://e\tTwo\u2028lines\tand\ra body\n"
+        )
     with open(corpus, "wb") as stream:
         subprocess.run([sys.executable, FOLDER / "documents.py", source], stdout=stream, check=True)
     documents = [document for _, document in read_corpus(corpus)]
     whole = f"http://a.b/c<sep>A title<sep>{body}"
     assert [(document.id, document.title) for document in documents] == [("D1", ""), ("D2", ""), ("D3", "")]
     assert documents[0].text == whole[:10_000] and len(whole) > 10_000
-    assert [document.text for document in documents[1:]] == ["http://d<sep><sep>", "http://e<sep>Two\u2028lines<sep>and\ra body"]
+    assert [document.text for document in documents[1:]] == [
+        "http://d<sep><sep>",
+        "http://e<sep>Two\u2028lines<sep>and\ra body",
+    ]
 
 
 def test_a_line_that_is_no_document_is_named(tmp_path):
     (tmp_path / "docs.tsv").write_text("D1\turl\ttitle\tbody\nD2 url\n")
-    done = subprocess.run([sys.executable, FOLDER / "documents.py", tmp_path / "docs.tsv"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, FOLDER / "documents.py", tmp_path / "docs.tsv"], capture_output=True, text=True
+    )
     assert done.returncode == 1 and "docs.tsv:2: 1 columns, expected `id url title body`" in done.stderr

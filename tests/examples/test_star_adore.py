@@ -34,7 +34,8 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection, g
     assert len(made) == len(set(made))
     assert all(words[0] == "eval" or "--renew" in words for words in commands)
     assert set(tuned(commands)) == {
-        "adore": {"adore-star"}, "starts": {f"adore-{start}" for start in STARTS},
+        "adore": {"adore-star"},
+        "starts": {f"adore-{start}" for start in STARTS},
         "metrics": {"adore-star", "adore-star-none", "adore-star-mrr", "adore-star-ndcg"},
         "negatives": {"adore-star", "adore-star-random", "adore-star-static", "adore-star-refreshed"},
     }.get(goal, {"adore-star", *(f"adore-star-through-PQ{count}" for count in BYTES)})
@@ -43,27 +44,54 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection, g
 @pytest.mark.parametrize(("collection", "metric"), [("passages", "rr@200"), ("documents", "rr@10")])
 def test_adore_has_the_papers_settings(published, collection, metric):
     commands = printed("starts", f"MSMARCO={published}", f"COLLECTION={collection}", folder=published)
-    expected = {"optimizer": "adamw", "learning_rate": 5e-6, "batch_queries": 32, "weight_decay": 0.01, "clip": 1, "warmup_steps": 2000, "steps": 60000,
-                "max_query_tokens": 64, "precision": "fp32", "depth": 200, "metric": metric, "index": None, "negatives": "live", "append": "if-none"}
+    expected = {
+        "optimizer": "adamw",
+        "learning_rate": 5e-6,
+        "batch_queries": 32,
+        "weight_decay": 0.01,
+        "clip": 1,
+        "warmup_steps": 2000,
+        "steps": 60000,
+        "max_query_tokens": 64,
+        "precision": "fp32",
+        "depth": 200,
+        "metric": metric,
+        "index": None,
+        "negatives": "live",
+        "append": "if-none",
+    }
     values = tuned(commands)
     for value in values.values():
         assert {name: value[name] for name in expected} == expected
     for start in STARTS - {"warmup"}:
-        assert (values[f"adore-{start}"]["model"], values[f"adore-{start}"]["vectors"]) == (f"star/{collection}/{start}", f"star/{collection}/{start}-vectors")
+        assert (values[f"adore-{start}"]["model"], values[f"adore-{start}"]["vectors"]) == (
+            f"star/{collection}/{start}",
+            f"star/{collection}/{start}-vectors",
+        )
     assert values["adore-warmup"]["model"] == "star/passages/warmup"  # the documents' too
     searched = [parsed(words) for words in commands if words[0] == "search"]
     assert {value["max_query_tokens"] for value in searched if "/adore-" in (value["model"] or "")} == {64}
 
 
 def test_an_index_is_trained_through_and_searched_beside_the_vectors(published):
-    commands = printed(f"MSMARCO={published}", "STARTS=warmup", "PQ=48", "INDEX=IVF64,Flat", "PROBE=--nprobe 8", folder=published)
+    commands = printed(
+        f"MSMARCO={published}", "STARTS=warmup", "PQ=48", "INDEX=IVF64,Flat", "PROBE=--nprobe 8", folder=published
+    )
     for factory, nprobe in {"PQ48": 8, "IVF64,Flat": 8}.items():
         value = tuned(commands)[f"adore-warmup-through-{factory}"]
-        assert (value["index"], value["loss_vectors"], value["nprobe"]) == (f"star/passages/warmup-index-{factory}", "exact", nprobe)
+        assert (value["index"], value["loss_vectors"], value["nprobe"]) == (
+            f"star/passages/warmup-index-{factory}",
+            "exact",
+            nprobe,
+        )
         runs = {parsed(words)["output"]: parsed(words) for words in commands if words[0] == "search"}
         for name in ("warmup", "adore-warmup", f"adore-warmup-through-{factory}"):
             on_index, exact = runs[f"star/passages/dev/{name}-on-{factory}.run"], runs[f"star/passages/dev/{name}.run"]
-            assert on_index["index"].endswith(f"warmup-index-{factory}") and on_index["model"].endswith(name) and on_index["nprobe"] == nprobe
+            assert (
+                on_index["index"].endswith(f"warmup-index-{factory}")
+                and on_index["model"].endswith(name)
+                and on_index["nprobe"] == nprobe
+            )
             assert exact["vectors"].endswith("warmup-vectors") and exact["nprobe"] is None
 
 
@@ -72,19 +100,42 @@ def test_an_unknown_start_is_said(published):
 
 
 def test_the_readmes_commands_are_ones_that_the_tools_take():
-    commands = [shlex.split(line)[1:] for line in README.read_text().replace("\\\n", " ").splitlines() if line.startswith("    drtools ")]
+    commands = [
+        shlex.split(line)[1:]
+        for line in README.read_text().replace("\\\n", " ").splitlines()
+        if line.startswith("    drtools ")
+    ]
     assert {parsed(words) and words[0] for words in commands} >= {"analyze", "encode"}
 
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """From a ready encoder, without STAR: exactly, by static negatives, and through an index."""
-    words = ["adore", "negatives", f"DATA={beir}", f"OUT={beir / 'out'}", f"MODEL={encoder_folder}", "STARTS=zero-shot",
-             "PQ=4x4", "NEGATIVES=static", "ADORE_STEPS=10", "ADORE_BATCH=4", "DEPTH=20", "METRIC=rr@20", "ENCODE_DOCUMENT_TOKENS=60"]
+    words = [
+        "adore",
+        "negatives",
+        f"DATA={beir}",
+        f"OUT={beir / 'out'}",
+        f"MODEL={encoder_folder}",
+        "STARTS=zero-shot",
+        "PQ=4x4",
+        "NEGATIVES=static",
+        "ADORE_STEPS=10",
+        "ADORE_BATCH=4",
+        "DEPTH=20",
+        "METRIC=rr@20",
+        "ENCODE_DOCUMENT_TOKENS=60",
+    ]
     makefiles.run_all(printed(*words, folder=beir), drtools)
     again = make(*words, folder=beir)
     assert again.returncode == 0, again.stderr
     assert "drtools " not in again.stdout
-    for run in ("zero-shot", "adore-zero-shot", "adore-zero-shot-static", "adore-zero-shot-through-PQ4x4", "adore-zero-shot-through-PQ4x4-on-PQ4x4"):
+    for run in (
+        "zero-shot",
+        "adore-zero-shot",
+        "adore-zero-shot-static",
+        "adore-zero-shot-through-PQ4x4",
+        "adore-zero-shot-through-PQ4x4-on-PQ4x4",
+    ):
         assert f"test/{run}.run" in again.stdout
     assert json.loads((beir / "out" / "adore-zero-shot" / "manifest.json").read_text())["steps"] == 10
     assert list((beir / "out" / "figure-4-zero-shot").glob("*.png"))

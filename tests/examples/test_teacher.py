@@ -5,14 +5,29 @@ import makefiles
 
 def test_the_chain_on_a_collection_of_ones_own(beir, encoder_folder, drtools, monkeypatch):
     monkeypatch.chdir(beir)
-    words = [f"DATA={beir}", f"MODEL={encoder_folder}", f"ENCODER={encoder_folder}", "BUDGET=--steps 2", "QUERY_TOKENS=16", "DOCUMENT_TOKENS=32", "OUT=out"]
+    words = [
+        f"DATA={beir}",
+        f"MODEL={encoder_folder}",
+        f"ENCODER={encoder_folder}",
+        "BUDGET=--steps 2",
+        "QUERY_TOKENS=16",
+        "DOCUMENT_TOKENS=32",
+        "OUT=out",
+    ]
     commands = makefiles.printed("teacher", "table", "scored", *words, folder=beir)
     values = {words[0]: makefiles.parsed(words) for words in commands}
-    assert values["train-ranker"]["dev_run"] == "out/bm25-dev.run" and values["train-ranker"]["steps"] == 2 and values["train-ranker"]["negatives"] == 7
+    assert (
+        values["train-ranker"]["dev_run"] == "out/bm25-dev.run"
+        and values["train-ranker"]["steps"] == 2
+        and values["train-ranker"]["negatives"] == 7
+    )
     assert all(words[0] == "eval" or "--renew" in words for words in commands)
     makefiles.run_all(commands, drtools)
     table = (beir / "out/test.txt").read_text()
-    assert all(name in table for name in ("bm25-test", "encoder", "encoder-ranked", "ranked")) and (beir / "out/scored.jsonl").read_text().count("scored_by") == 12
+    assert (
+        all(name in table for name in ("bm25-test", "encoder", "encoder-ranked", "ranked"))
+        and (beir / "out/scored.jsonl").read_text().count("scored_by") == 12
+    )
 
 
 def test_without_a_collection_it_says_what_it_needs(tmp_path):

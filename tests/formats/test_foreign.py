@@ -34,14 +34,20 @@ def test_tevatron_is_read_as_its_readme_says():
     assert row.positives == [Candidate("d1", "Fox", "hunts hares", None)]
     assert row.negatives == [Candidate("d2", "Anvil", "is heavy", None), Candidate("d3", "", "no title", None)]
     assert row.others == {"answers": ["fox"]}
-    assert read("tevatron", TEVATRON_DISTILL) == Row("7", "who", [Candidate("1", "", "a", 9.5)], [Candidate("2", "", "b", -1)], {})
+    assert read("tevatron", TEVATRON_DISTILL) == Row(
+        "7", "who", [Candidate("1", "", "a", 9.5)], [Candidate("2", "", "b", -1)], {}
+    )
 
 
 def test_dpr_is_read_with_its_hard_negatives_first():
     row = read("dpr", DPR)
     assert (row.query_id, row.query) == (None, "who hunts")
     assert row.positives == [Candidate("12", "Fox", "hunts hares", 1000)]
-    assert row.negatives == [Candidate("3", "Anvil", "is heavy", 14.5), Candidate(None, "", "no id", None), Candidate("77", "Lake", "is wet", 0)]
+    assert row.negatives == [
+        Candidate("3", "Anvil", "is heavy", 14.5),
+        Candidate(None, "", "no id", None),
+        Candidate("77", "Lake", "is wet", 0),
+    ]
     assert row.others == {"dataset": "nq_train_psgs_w100", "answers": ["fox", "a fox"]}
 
 
@@ -54,16 +60,31 @@ def test_flagembedding_is_read_as_its_readme_says():
     assert read("flagembedding", '{"query": "a", "pos": ["b"]}').negatives == []  # before its hn_mine
 
 
-@pytest.mark.parametrize("text, positives, negatives", [
-    ('{"anchor": "q", "positive": "p"}', [("p", None)], []),
-    ('{"query": "q", "positive": "p", "negative": "n"}', [("p", None)], [("n", None)]),
-    ('{"question": "q", "answer": "p", "negative": "n", "scores": [0.9, 0.25]}', [("p", 0.9)], [("n", 0.25)]),
-    ('{"anchor": "q", "positive": "p", "negative_1": "n", "negative_2": "m"}', [("p", None)], [("n", None), ("m", None)]),
-    ('{"negative_1": "n", "negative_2": "m", "positive": "p", "query": "q", "score": [3, 2, 1]}', [("p", 3)], [("n", 2), ("m", 1)]),
-    ('{"anchor": "q", "positive": "p", "label": 1}', [("p", None)], []),
-    ('{"anchor": "q", "positive": "n", "label": 0}', [], [("n", None)]),
-    ('{"anchor": "q", "positive": ["p", "n", "m"], "labels": [1, 0, 0]}', [("p", None)], [("n", None), ("m", None)]),
-])
+@pytest.mark.parametrize(
+    "text, positives, negatives",
+    [
+        ('{"anchor": "q", "positive": "p"}', [("p", None)], []),
+        ('{"query": "q", "positive": "p", "negative": "n"}', [("p", None)], [("n", None)]),
+        ('{"question": "q", "answer": "p", "negative": "n", "scores": [0.9, 0.25]}', [("p", 0.9)], [("n", 0.25)]),
+        (
+            '{"anchor": "q", "positive": "p", "negative_1": "n", "negative_2": "m"}',
+            [("p", None)],
+            [("n", None), ("m", None)],
+        ),
+        (
+            '{"negative_1": "n", "negative_2": "m", "positive": "p", "query": "q", "score": [3, 2, 1]}',
+            [("p", 3)],
+            [("n", 2), ("m", 1)],
+        ),
+        ('{"anchor": "q", "positive": "p", "label": 1}', [("p", None)], []),
+        ('{"anchor": "q", "positive": "n", "label": 0}', [], [("n", None)]),
+        (
+            '{"anchor": "q", "positive": ["p", "n", "m"], "labels": [1, 0, 0]}',
+            [("p", None)],
+            [("n", None), ("m", None)],
+        ),
+    ],
+)
 def test_sentence_transformers_forms(text, positives, negatives):
     row = read("sentence-transformers", text)
     assert row.query == "q"
@@ -71,14 +92,31 @@ def test_sentence_transformers_forms(text, positives, negatives):
     assert [(item.text, item.score) for item in row.negatives] == negatives
 
 
-@pytest.mark.parametrize("form, scores", [("triplet", True), ("n-tuple", True), ("triplet", False), ("n-tuple", False), ("labeled-pair", False), ("labeled-list", False)])
+@pytest.mark.parametrize(
+    "form, scores",
+    [
+        ("triplet", True),
+        ("n-tuple", True),
+        ("triplet", False),
+        ("n-tuple", False),
+        ("labeled-pair", False),
+        ("labeled-list", False),
+    ],
+)
 def test_what_mine_hard_negatives_writes_is_read(form, scores, tmp_path):
     """Compare with the miner itself, whose model is replaced by fixed vectors; q0 has p0, q1 has p1."""
     import torch
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
-    vectors = {"q0": [1, 0, 0], "q1": [0, 1, 0], "p0": [1, 0, 0], "p1": [0, 1, 0], "near0": [0.8, 0, 0.6], "near1": [0, 0.6, 0.8]}
+    vectors = {
+        "q0": [1, 0, 0],
+        "q1": [0, 1, 0],
+        "p0": [1, 0, 0],
+        "p1": [0, 1, 0],
+        "near0": [0.8, 0, 0.6],
+        "near1": [0, 0.6, 0.8],
+    }
 
     class Fixed:
         device = "cpu"
@@ -95,8 +133,14 @@ def test_what_mine_hard_negatives_writes_is_read(form, scores, tmp_path):
             return (a * b).sum(-1)
 
     mined = mine_hard_negatives(
-        Dataset.from_dict({"question": ["q0", "q1"], "answer": ["p0", "p1"]}), Fixed(), corpus=["near0", "near1"],
-        num_negatives=2, output_format=form, output_scores=scores, verbose=False)
+        Dataset.from_dict({"question": ["q0", "q1"], "answer": ["p0", "p1"]}),
+        Fixed(),
+        corpus=["near0", "near1"],
+        num_negatives=2,
+        output_format=form,
+        output_scores=scores,
+        verbose=False,
+    )
     path = tmp_path / "mined.jsonl"
     mined.to_json(path)
     examples, documents, queries, _ = join("sentence-transformers", path)
@@ -104,7 +148,11 @@ def test_what_mine_hard_negatives_writes_is_read(form, scores, tmp_path):
     assert {record["text"]: record["_id"] for record in queries} == {"q0": content_id("q0"), "q1": content_id("q1")}
     q0, q1 = examples
     assert [texts[i] for i in q0.positives] == ["p0"] and [texts[i] for i in q1.positives] == ["p1"]
-    assert texts[q0.negatives[0]] == "near0" and texts[q1.negatives[0]] == "near1" and len(q0.negatives) == len(q1.negatives) == 2
+    assert (
+        texts[q0.negatives[0]] == "near0"
+        and texts[q1.negatives[0]] == "near1"
+        and len(q0.negatives) == len(q1.negatives) == 2
+    )
     if scores:
         assert q0.positive_scores == [1] and q0.negative_scores[0] == pytest.approx(0.8)
         assert q1.positive_scores == [1] and q1.negative_scores[0] == pytest.approx(0.6)
@@ -121,25 +169,70 @@ def join(name: str, path: Path):
     for number, record in read_records(path):
         joined.add(number, FORMATS[name].read(record, path, number))
     examples = list(joined.examples())
-    return examples, [json.loads(line) for line in documents.getvalue().splitlines()], [json.loads(line) for line in queries.getvalue().splitlines()], joined.counts
+    return (
+        examples,
+        [json.loads(line) for line in documents.getvalue().splitlines()],
+        [json.loads(line) for line in queries.getvalue().splitlines()],
+        joined.counts,
+    )
 
 
-ROW = Row("q1", "who hunts", [Candidate("d1", "Fox", "hunts hares", 2.5), Candidate("d4", "", "lynx", 2)],
-          [Candidate("d2", "Anvil", "is heavy", -1.5), Candidate("d3", "", "lake", 0)], {"answers": ["fox"]})
+ROW = Row(
+    "q1",
+    "who hunts",
+    [Candidate("d1", "Fox", "hunts hares", 2.5), Candidate("d4", "", "lynx", 2)],
+    [Candidate("d2", "Anvil", "is heavy", -1.5), Candidate("d3", "", "lake", 0)],
+    {"answers": ["fox"]},
+)
 WRITTEN = {  # by hand
-    "tevatron": [{"query_id": "q1", "query": "who hunts", "answers": ["fox"],
-                  "positive_passages": [{"docid": "d1", "title": "Fox", "text": "hunts hares", "score": 2.5}, {"docid": "d4", "title": "", "text": "lynx", "score": 2}],
-                  "negative_passages": [{"docid": "d2", "title": "Anvil", "text": "is heavy", "score": -1.5}, {"docid": "d3", "title": "", "text": "lake", "score": 0}]}],
-    "dpr": [{"question": "who hunts", "answers": ["fox"], "query_id": "q1", "negative_ctxs": [],
-             "positive_ctxs": [{"title": "Fox", "text": "hunts hares", "score": 2.5, "passage_id": "d1"}, {"title": "", "text": "lynx", "score": 2, "passage_id": "d4"}],
-             "hard_negative_ctxs": [{"title": "Anvil", "text": "is heavy", "score": -1.5, "passage_id": "d2"}, {"title": "", "text": "lake", "score": 0, "passage_id": "d3"}]}],
-    "flagembedding": [{"query": "who hunts", "query_id": "q1", "answers": ["fox"], "pos": ["Fox hunts hares", "lynx"], "neg": ["Anvil is heavy", "lake"],
-                       "pos_scores": [2.5, 2], "neg_scores": [-1.5, 0]}],
+    "tevatron": [
+        {
+            "query_id": "q1",
+            "query": "who hunts",
+            "answers": ["fox"],
+            "positive_passages": [
+                {"docid": "d1", "title": "Fox", "text": "hunts hares", "score": 2.5},
+                {"docid": "d4", "title": "", "text": "lynx", "score": 2},
+            ],
+            "negative_passages": [
+                {"docid": "d2", "title": "Anvil", "text": "is heavy", "score": -1.5},
+                {"docid": "d3", "title": "", "text": "lake", "score": 0},
+            ],
+        }
+    ],
+    "dpr": [
+        {
+            "question": "who hunts",
+            "answers": ["fox"],
+            "query_id": "q1",
+            "negative_ctxs": [],
+            "positive_ctxs": [
+                {"title": "Fox", "text": "hunts hares", "score": 2.5, "passage_id": "d1"},
+                {"title": "", "text": "lynx", "score": 2, "passage_id": "d4"},
+            ],
+            "hard_negative_ctxs": [
+                {"title": "Anvil", "text": "is heavy", "score": -1.5, "passage_id": "d2"},
+                {"title": "", "text": "lake", "score": 0, "passage_id": "d3"},
+            ],
+        }
+    ],
+    "flagembedding": [
+        {
+            "query": "who hunts",
+            "query_id": "q1",
+            "answers": ["fox"],
+            "pos": ["Fox hunts hares", "lynx"],
+            "neg": ["Anvil is heavy", "lake"],
+            "pos_scores": [2.5, 2],
+            "neg_scores": [-1.5, 0],
+        }
+    ],
     "sentence-transformers": [
         {"anchor": "who hunts", "positive": "Fox hunts hares", "negative": "Anvil is heavy", "scores": [2.5, -1.5]},
         {"anchor": "who hunts", "positive": "Fox hunts hares", "negative": "lake", "scores": [2.5, 0]},
         {"anchor": "who hunts", "positive": "lynx", "negative": "Anvil is heavy", "scores": [2, -1.5]},
-        {"anchor": "who hunts", "positive": "lynx", "negative": "lake", "scores": [2, 0]}],
+        {"anchor": "who hunts", "positive": "lynx", "negative": "lake", "scores": [2, 0]},
+    ],
 }
 
 
@@ -151,48 +244,89 @@ def test_what_is_written(name):
 def test_separator_pairs_and_scores_left_out():
     layout = Layout(negatives=False, scores=False, title_separator=" | ")
     assert FORMATS["sentence-transformers"].write(ROW, layout) == [
-        {"anchor": "who hunts", "positive": "Fox | hunts hares"}, {"anchor": "who hunts", "positive": "lynx"}]
+        {"anchor": "who hunts", "positive": "Fox | hunts hares"},
+        {"anchor": "who hunts", "positive": "lynx"},
+    ]
     assert "pos_scores" not in FORMATS["flagembedding"].write(ROW, layout)[0]
 
 
 def test_dpr_file_suits_dprs_own_way_of_reading():
     """Take the sample apart in the same steps as DPR's training data set does."""
     sample = json.loads(json.dumps(FORMATS["dpr"].write(ROW, Layout(True, True))))[0]
-    groups = [[(context["text"], context["title"]) for context in sample[key]] for key in ("positive_ctxs", "negative_ctxs", "hard_negative_ctxs")]
+    groups = [
+        [(context["text"], context["title"]) for context in sample[key]]
+        for key in ("positive_ctxs", "negative_ctxs", "hard_negative_ctxs")
+    ]
     assert groups == [[("hunts hares", "Fox"), ("lynx", "")], [], [("is heavy", "Anvil"), ("lake", "")]]
 
 
 def test_rows_of_one_query_are_joined(tmp_path):
     path = tmp_path / "triplets.jsonl"
-    path.write_text("\n".join(json.dumps(record) for record in [
-        {"anchor": "a", "positive": "p1", "negative": "n1"},
-        {"anchor": "b", "positive": "p1", "negative": "n1"},
-        {"anchor": "a", "positive": "p2", "negative": "n2"},
-        {"anchor": "a", "positive": "p1", "negative": "n2"},
-        {"anchor": "a", "positive": "n1", "negative": "n3"},  # n1 was a negative of a
-    ]))
+    path.write_text(
+        "\n".join(
+            json.dumps(record)
+            for record in [
+                {"anchor": "a", "positive": "p1", "negative": "n1"},
+                {"anchor": "b", "positive": "p1", "negative": "n1"},
+                {"anchor": "a", "positive": "p2", "negative": "n2"},
+                {"anchor": "a", "positive": "p1", "negative": "n2"},
+                {"anchor": "a", "positive": "n1", "negative": "n3"},  # n1 was a negative of a
+            ]
+        )
+    )
     examples, documents, queries, counts = join("sentence-transformers", path)
     texts = {record["_id"]: record["text"] for record in documents}
-    assert [(example.query_id, [texts[i] for i in example.positives], [texts[i] for i in example.negatives]) for example in examples] == [
-        (content_id("a"), ["p1", "p2", "n1"], ["n2", "n3"]), (content_id("b"), ["p1"], ["n1"])]
-    assert sorted(texts.values()) == ["n1", "n2", "n3", "p1", "p2"] and [record["text"] for record in queries] == ["a", "b"]
+    assert [
+        (example.query_id, [texts[i] for i in example.positives], [texts[i] for i in example.negatives])
+        for example in examples
+    ] == [(content_id("a"), ["p1", "p2", "n1"], ["n2", "n3"]), (content_id("b"), ["p1"], ["n1"])]
+    assert sorted(texts.values()) == ["n1", "n2", "n3", "p1", "p2"] and [record["text"] for record in queries] == [
+        "a",
+        "b",
+    ]
     assert {key: value for key, value in counts.items() if value} == {"contradictions": 1}
     assert all(len(i) == 20 and int(i, 16) >= 0 for i in texts)
 
 
 def test_contradictions_are_by_text_and_oddities_counted(tmp_path):
     path = tmp_path / "train.jsonl"
-    passages = [{"docid": docid, "title": "T", "text": text} for docid, text in (("d1", "same"), ("d2", "same"), ("d3", "other"))]
-    path.write_text("\n".join(json.dumps(record) for record in [
-        {"query_id": "q", "query": "x", "positive_passages": passages[:1], "negative_passages": [*passages[1:], passages[2]], "answers": [1]},
-        {"query_id": "q", "query": "x", "positive_passages": [passages[0] | {"score": 1}], "negative_passages": [], "answers": [2]},
-        {"query_id": "q", "query": "x", "positive_passages": [passages[0] | {"score": 2}], "negative_passages": []},
-        {"query_id": "r", "query": "y", "positive_passages": [], "negative_passages": passages[:1]},
-    ]))
+    passages = [
+        {"docid": docid, "title": "T", "text": text}
+        for docid, text in (("d1", "same"), ("d2", "same"), ("d3", "other"))
+    ]
+    path.write_text(
+        "\n".join(
+            json.dumps(record)
+            for record in [
+                {
+                    "query_id": "q",
+                    "query": "x",
+                    "positive_passages": passages[:1],
+                    "negative_passages": [*passages[1:], passages[2]],
+                    "answers": [1],
+                },
+                {
+                    "query_id": "q",
+                    "query": "x",
+                    "positive_passages": [passages[0] | {"score": 1}],
+                    "negative_passages": [],
+                    "answers": [2],
+                },
+                {
+                    "query_id": "q",
+                    "query": "x",
+                    "positive_passages": [passages[0] | {"score": 2}],
+                    "negative_passages": [],
+                },
+                {"query_id": "r", "query": "y", "positive_passages": [], "negative_passages": passages[:1]},
+            ]
+        )
+    )
     examples, documents, _, counts = join("tevatron", path)
     assert [example.record() for example in examples] == [
         {"query_id": "q", "positives": ["d1"], "negatives": ["d3"], "positive_scores": [1], "answers": [1]},
-        {"query_id": "r", "positives": [], "negatives": ["d1"]}]
+        {"query_id": "r", "positives": [], "negatives": ["d1"]},
+    ]
     assert counts == Counter({"contradictions": 1, "repeated": 1, "disagreeing": 2, "without positives": 1})
     assert [record["_id"] for record in documents] == ["d1", "d2", "d3"]
 
@@ -210,16 +344,19 @@ def test_array_and_lines_are_read_with_their_line_numbers(tmp_path):
     assert list(read_records(array)) == []
 
 
-@pytest.mark.parametrize("text, where, words", [
-    ("[\n{}\n", ":3: ", "whole"),
-    ("[\n{}\n{}]", ":3: ", "comma"),
-    ("[{},\n1]", ":2: ", "expected an object"),
-    ("[{}]\n[{}]", ":1: ", "follows"),
-    ('[\n{"a": "\\ud800"}]', ":2: ", "not JSON"),
-    ('[{"a": NaN}]', ":1: ", "not JSON"),
-    ('[{"a": 1,\n"b": }]', ":2: ", "not JSON"),
-    ("[" + '{"a":' * 200000, ":1: ", "deep"),
-])
+@pytest.mark.parametrize(
+    "text, where, words",
+    [
+        ("[\n{}\n", ":3: ", "whole"),
+        ("[\n{}\n{}]", ":3: ", "comma"),
+        ("[{},\n1]", ":2: ", "expected an object"),
+        ("[{}]\n[{}]", ":1: ", "follows"),
+        ('[\n{"a": "\\ud800"}]', ":2: ", "not JSON"),
+        ('[{"a": NaN}]', ":1: ", "not JSON"),
+        ('[{"a": 1,\n"b": }]', ":2: ", "not JSON"),
+        ("[" + '{"a":' * 200000, ":1: ", "deep"),
+    ],
+)
 def test_broken_arrays(text, where, words, tmp_path):
     path = tmp_path / "train.json"
     path.write_text(text)
@@ -235,30 +372,63 @@ def test_array_in_another_encoding(tmp_path):
         list(read_records(path))
 
 
-@pytest.mark.parametrize("name, text, words", [
-    ("tevatron", '{"query_id": "q", "text": "x"}', "query: found no such key"),
-    ("tevatron", '{"query_id": "q", "query": "x", "positive_document_ids": ["d"]}', "positive_document_ids"),
-    ("tevatron", '{"query_id": "q", "query": "x"}', "positive_passages: found nothing"),
-    ("tevatron", '{"query_id": "q", "query": "x", "positive_passages": ["d"]}', "holds a str"),
-    ("tevatron", '{"query_id": "q", "query": "x", "positive_passages": [{"docid": "d"}]}', "text: found no such key"),
-    ("tevatron", '{"query_id": "q", "query": "x", "positive_passages": [{"docid": "d e", "text": ""}]}', "white space"),
-    ("tevatron", '{"query_id": "q", "query": "x", "positive_passages": [], "positives": []}', "'positives' means something else"),
-    ("dpr", '{"question": "x", "positive_ctxs": [{"text": "a", "score": "high"}]}', "the score is 'high'"),
-    ("dpr", '{"question": "x", "positive_ctxs": [{"text": "a", "score": true}]}', "the score is True"),
-    ("dpr", '{"question": 5, "positive_ctxs": []}', "question: found int"),
-    ("dpr", '{"question": "x", "positive_ctxs": [{"text": "a", "title": 7}]}', "title: found int"),
-    ("flagembedding", '{"query": "x", "pos": "a"}', "pos: found str"),
-    ("flagembedding", '{"query": "x", "pos": [5]}', "pos: found int"),
-    ("flagembedding", '{"query": "x", "pos": ["a"], "pos_scores": [1, 2]}', "pos_scores: found 2 numbers"),
-    ("sentence-transformers", '{"anchor": "x"}', "expected the keys anchor"),
-    ("sentence-transformers", '{"a": "x", "b": "y", "c": "z"}', "expected the keys anchor"),
-    ("sentence-transformers", '{"anchor": "x", "positive": "y", "score": 0.7}', "does not say which text is a positive"),
-    ("sentence-transformers", '{"anchor": "x", "positive": "y", "label": 3}', "does not say which text is a positive"),
-    ("sentence-transformers", '{"anchor": "x", "positive": ["y", "z"], "labels": [1]}', "does not say which text is a positive"),
-    ("sentence-transformers", '{"anchor": "x", "positive": "y", "negative": "z", "label": 1.5}', "expected a list of 2 numbers"),
-    ("sentence-transformers", '{"anchor": "x", "positive": "y", "negative": null}', "negative: found NoneType"),
-])
+@pytest.mark.parametrize(
+    "name, text, words",
+    [
+        ("tevatron", '{"query_id": "q", "text": "x"}', "query: found no such key"),
+        ("tevatron", '{"query_id": "q", "query": "x", "positive_document_ids": ["d"]}', "positive_document_ids"),
+        ("tevatron", '{"query_id": "q", "query": "x"}', "positive_passages: found nothing"),
+        ("tevatron", '{"query_id": "q", "query": "x", "positive_passages": ["d"]}', "holds a str"),
+        (
+            "tevatron",
+            '{"query_id": "q", "query": "x", "positive_passages": [{"docid": "d"}]}',
+            "text: found no such key",
+        ),
+        (
+            "tevatron",
+            '{"query_id": "q", "query": "x", "positive_passages": [{"docid": "d e", "text": ""}]}',
+            "white space",
+        ),
+        (
+            "tevatron",
+            '{"query_id": "q", "query": "x", "positive_passages": [], "positives": []}',
+            "'positives' means something else",
+        ),
+        ("dpr", '{"question": "x", "positive_ctxs": [{"text": "a", "score": "high"}]}', "the score is 'high'"),
+        ("dpr", '{"question": "x", "positive_ctxs": [{"text": "a", "score": true}]}', "the score is True"),
+        ("dpr", '{"question": 5, "positive_ctxs": []}', "question: found int"),
+        ("dpr", '{"question": "x", "positive_ctxs": [{"text": "a", "title": 7}]}', "title: found int"),
+        ("flagembedding", '{"query": "x", "pos": "a"}', "pos: found str"),
+        ("flagembedding", '{"query": "x", "pos": [5]}', "pos: found int"),
+        ("flagembedding", '{"query": "x", "pos": ["a"], "pos_scores": [1, 2]}', "pos_scores: found 2 numbers"),
+        ("sentence-transformers", '{"anchor": "x"}', "expected the keys anchor"),
+        ("sentence-transformers", '{"a": "x", "b": "y", "c": "z"}', "expected the keys anchor"),
+        (
+            "sentence-transformers",
+            '{"anchor": "x", "positive": "y", "score": 0.7}',
+            "does not say which text is a positive",
+        ),
+        (
+            "sentence-transformers",
+            '{"anchor": "x", "positive": "y", "label": 3}',
+            "does not say which text is a positive",
+        ),
+        (
+            "sentence-transformers",
+            '{"anchor": "x", "positive": ["y", "z"], "labels": [1]}',
+            "does not say which text is a positive",
+        ),
+        (
+            "sentence-transformers",
+            '{"anchor": "x", "positive": "y", "negative": "z", "label": 1.5}',
+            "expected a list of 2 numbers",
+        ),
+        ("sentence-transformers", '{"anchor": "x", "positive": "y", "negative": null}', "negative: found NoneType"),
+    ],
+)
 def test_what_is_refused(name, text, words):
     with pytest.raises(UserError) as caught:
         read(name, text)
-    assert str(caught.value).startswith("train.jsonl:4: ") and words in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(caught.value).startswith("train.jsonl:4: ") and words in str(caught.value) and "\n" not in str(caught.value)
+    )

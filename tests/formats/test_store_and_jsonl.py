@@ -16,7 +16,7 @@ def documents(path):
 
 
 def test_each_form_of_corpus_gives_the_same_documents(tmp_path):
-    expected = [Document("1", "", "löwe \"a\""), Document("2", "t", "two")]
+    expected = [Document("1", "", 'löwe "a"'), Document("2", "t", "two")]
     forms = {
         "beir.jsonl": '{"_id": "1", "title": "", "text": "löwe \\"a\\"", "metadata": {}}\n{"_id": "2", "title": "t", "text": "two"}\n',
         "pyserini.jsonl": '{"id": 1, "contents": "löwe \\"a\\""}\n{"id": "2", "title": "t", "contents": "two"}\n',
@@ -43,7 +43,11 @@ def test_the_text_of_a_document():
 
 
 def test_queries_in_each_form(tmp_path):
-    for name, text in {"q.jsonl": '{"_id": "a", "text": "x y"}\n', "q.tsv": "a\tx y\n", "t.jsonl": '{"query_id": "a", "query": "x y"}\n'}.items():
+    for name, text in {
+        "q.jsonl": '{"_id": "a", "text": "x y"}\n',
+        "q.tsv": "a\tx y\n",
+        "t.jsonl": '{"query_id": "a", "query": "x y"}\n',
+    }.items():
         (tmp_path / name).write_text(text)
         assert read_queries(tmp_path / name) == {"a": "x y"}
 
@@ -55,11 +59,16 @@ def test_the_store_gives_back_everything(tmp_path):
     store = open_store(str(path))
     assert len(store) == 5000 and store.empty == 0
     assert [document._asdict() | {"_id": document.id} for document in store.rows(4090, 4100)] == [
-        {"id": record["_id"], **record} for record in records[4090:4100]]
+        {"id": record["_id"], **record} for record in records[4090:4100]
+    ]
     assert store.get("d4321") == Document("d4321", "t", records[4321]["text"])
     assert store.get("nope") is None and store.missing(["d1", "nope"]) == ["nope"]
-    assert store.rows_of([]) == [] and store.rows_of([*(f"no{n}" for n in range(1200)), "d1"])[-1] == store.ids_at(range(len(store))).index("d1")
-    assert all(store.at(row) == store.get(document_id) for row, document_id in enumerate(store.ids_at(range(len(store)))))
+    assert store.rows_of([]) == [] and store.rows_of([*(f"no{n}" for n in range(1200)), "d1"])[-1] == store.ids_at(
+        range(len(store))
+    ).index("d1")
+    assert all(
+        store.at(row) == store.get(document_id) for row, document_id in enumerate(store.ids_at(range(len(store))))
+    )
     assert store.ids_at([0, 4999]) == ["d0", "d4999"]
     assert open_store(str(path)).path == store.path
 
@@ -85,13 +94,20 @@ def test_ids_by_row_and_row_by_id(tmp_path):
 def test_quotes_of_csv_go_where_dprs_header_says_that_it_is_csv(tmp_path):
     import csv
 
-    rows = [("1", 'Aaron ( or ; ""Aharon"") is "a prophet"', "Aaron"), ("2", '"a" and "b"', '"Heroes"'), ("3", "plain", "it's"), ("4", "", "x")]
+    rows = [
+        ("1", 'Aaron ( or ; ""Aharon"") is "a prophet"', "Aaron"),
+        ("2", '"a" and "b"', '"Heroes"'),
+        ("3", "plain", "it's"),
+        ("4", "", "x"),
+    ]
     with open(tmp_path / "psgs_w100.tsv", "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([("id", "text", "title"), *rows])
     assert '"""Heroes"""' in (tmp_path / "psgs_w100.tsv").read_text()
     assert documents(tmp_path / "psgs_w100.tsv") == [Document(name, title, text) for name, text, title in rows]
     (tmp_path / "bare.tsv").write_text('id\ttext\ttitle\n1\t"a" and "b"\t"\n')
-    assert documents(tmp_path / "bare.tsv") == [Document("1", '"', '"a" and "b"')], "no CSV: quotes within are not doubled"
+    assert documents(tmp_path / "bare.tsv") == [Document("1", '"', '"a" and "b"')], (
+        "no CSV: quotes within are not doubled"
+    )
     (tmp_path / "marco.tsv").write_text('7\t"a passage"\n')
     assert documents(tmp_path / "marco.tsv") == [Document("7", "", '"a passage"')]
 

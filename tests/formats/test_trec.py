@@ -47,7 +47,11 @@ def test_ids_of_tab_separated_judgements_may_have_spaces(tmp_path):
         ("query-id\tcorpus-id\tscore\n", 1, "no judgement"),
         ("q1 d1\n", 1, "found 2 columns, expected 3 (query-id"),
         ("q1 0 d1 1 x\n", 1, "found 5 columns, expected 3 (query-id"),
-        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", 3, "found 2 columns, expected 3 full ones as in the first line"),
+        (
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n",
+            3,
+            "found 2 columns, expected 3 full ones as in the first line",
+        ),
         ("q1 0 d1 1\nq1 d1 1\n", 2, "found 3 columns, expected 4 full ones as in the first line"),
         ("q1\t\t1\n", 1, "found 3 columns"),
         ("q1\td1\thigh\n", 1, "found 'high', expected a grade"),
@@ -113,7 +117,9 @@ def test_runs_of_any_spacing_are_read(tmp_path, text, name):
 
 def test_long_ids_are_read(tmp_path):
     made = {"q" * 5000: {"d" * 5000: 1.0}, "q": {"d": 1.0}}
-    text = "".join(f"{query} Q0 {document} 1 {score} t\n" for query, hits in made.items() for document, score in hits.items())
+    text = "".join(
+        f"{query} Q0 {document} 1 {score} t\n" for query, hits in made.items() for document, score in hits.items()
+    )
     assert trec.read_run(write(tmp_path / "a.run", text)) == made
 
 
@@ -145,12 +151,16 @@ def test_bad_runs_are_refused_with_their_line(tmp_path, content, line, found):
 
 def test_rank_order_goes_by_the_rank_column(tmp_path):
     path = write(tmp_path / "a.run", "q Q0 a 2 1 t\nq Q0 b 1 0.5 t\np Q0 a 1 1 t\nq Q0 c 3 7 t\n")
-    assert listed(trec.read_run(path, rank_order=True)) == {"q": [("b", 0.5), ("a", 1.0), ("c", 7.0)], "p": [("a", 1.0)]}
+    assert listed(trec.read_run(path, rank_order=True)) == {
+        "q": [("b", 0.5), ("a", 1.0), ("c", 7.0)],
+        "p": [("a", 1.0)],
+    }
     assert [document for document, _ in trec.read_run(path)["q"].items()] == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize(
-    "ranks, found", [("1 1", ":2: rank 1 of query q is taken by document d0"), ("1 x", ":2: found 'x', expected a rank")]
+    "ranks, found",
+    [("1 1", ":2: rank 1 of query q is taken by document d0"), ("1 x", ":2: found 'x', expected a rank")],
 )
 def test_bad_ranks_matter_in_rank_order_alone(tmp_path, ranks, found):
     path = write(tmp_path / "a.run", "".join(f"q Q0 d{i} {rank} {9 - i} t\n" for i, rank in enumerate(ranks.split())))
@@ -171,7 +181,9 @@ def trec_eval_order(hits):
     """Rank each document by asking trec_eval for the reciprocal rank with that document alone relevant."""
 
     def reciprocal_rank(document):
-        return pytrec_eval.RelevanceEvaluator({"q": {document: 1}}, {"recip_rank"}).evaluate({"q": hits})["q"]["recip_rank"]
+        return pytrec_eval.RelevanceEvaluator({"q": {document: 1}}, {"recip_rank"}).evaluate({"q": hits})["q"][
+            "recip_rank"
+        ]
 
     return sorted(hits, key=reciprocal_rank, reverse=True)
 
@@ -181,7 +193,9 @@ def trec_eval_order(hits):
 def test_the_order_is_that_of_trec_eval_however_the_file_is_cut_and_mixed(tmp_path, monkeypatch, seed, block_bytes):
     monkeypatch.setattr(trec, "BLOCK_BYTES", block_bytes)
     made = made_run(seed)
-    lines = [f"{query} Q0 {document} 1 {score!r} t\n" for query, hits in made.items() for document, score in hits.items()]
+    lines = [
+        f"{query} Q0 {document} 1 {score!r} t\n" for query, hits in made.items() for document, score in hits.items()
+    ]
     if seed % 2:
         random.Random(seed).shuffle(lines)
     path = write(tmp_path / "a.run", "".join(lines))

@@ -38,8 +38,11 @@ def test_attention_and_its_gradient_equal_the_formula(monkeypatch, mask, dropout
     kept = None
     if dropout:
         with seeded(7):  # the same draws, in the same order of slices
-            parts = [multipliers(torch.Size((2, 5, 5)), dropout, torch.float64) for _ in range(3)] if slice_numbers == 1 else \
-                [multipliers(torch.Size((6, 5, 5)), dropout, torch.float64)]
+            parts = (
+                [multipliers(torch.Size((2, 5, 5)), dropout, torch.float64) for _ in range(3)]
+                if slice_numbers == 1
+                else [multipliers(torch.Size((6, 5, 5)), dropout, torch.float64)]
+            )
         kept = torch.cat(parts).view(3, 2, 5, 5)
     expected = naive(*theirs, mask, 0.5, kept)
     torch.testing.assert_close(result, expected)
@@ -54,7 +57,9 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
         drawn = multipliers(torch.Size((1000, 1000)), 0.1, torch.float32)
     dropped = (drawn == 0).double().mean().item()
     assert abs(dropped - 0.1) < 5 * (0.09 / 1e6) ** 0.5
-    assert set(drawn.unique().tolist()) == {0.0, drawn.max().item()} and drawn.max().item() == pytest.approx(1 / 0.9, rel=1e-4)
+    assert set(drawn.unique().tolist()) == {0.0, drawn.max().item()} and drawn.max().item() == pytest.approx(
+        1 / 0.9, rel=1e-4
+    )
     assert abs(drawn[:, ::2].mean() - 1) < 5e-3 and abs(drawn[::2].mean() - 1) < 5e-3
 
 

@@ -55,17 +55,24 @@ def test_peers_load_it_with_the_same_logits(rankers, family):
     ours = logits_of(load_cross_encoder(rankers[family]), PAIRS)
     assert ours.std() > 0.01
     np.testing.assert_allclose(ours, CrossEncoder(rankers[family], device="cpu").predict(PAIRS), rtol=1e-5, atol=1e-5)
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(rankers[family]).eval(), AutoTokenizer.from_pretrained(rankers[family])
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(rankers[family]).eval(),
+        AutoTokenizer.from_pretrained(rankers[family]),
+    )
     for (query, document), logit in zip(PAIRS, ours, strict=True):
         with torch.no_grad():
-            np.testing.assert_allclose(model(**tokenizer(query, document, return_tensors="pt")).logits.numpy(), [[logit]], rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(
+                model(**tokenizer(query, document, return_tensors="pt")).logits.numpy(), [[logit]], rtol=1e-5, atol=1e-5
+            )
 
 
 def test_of_two_outputs_the_second_minus_the_first(rankers):
     from sentence_transformers import CrossEncoder
 
     both = CrossEncoder(rankers["two"], device="cpu").predict(PAIRS)
-    np.testing.assert_allclose(logits_of(load_cross_encoder(rankers["two"]), PAIRS), both[:, 1] - both[:, 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        logits_of(load_cross_encoder(rankers["two"]), PAIRS), both[:, 1] - both[:, 0], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_in_bfloat16_logits_keep_their_float32_steps(rankers):
@@ -78,13 +85,19 @@ def test_pairs_are_the_tokenizers_own_and_cut_where_the_lengths_say(rankers):
     encoder = load_cross_encoder(rankers["bert"])
     tokens = tokenize_pairs(encoder, PAIRS)
     ids, mask, types = tokens.inputs(range(len(PAIRS)), encoder.tokenizer.pad_token_id)
-    theirs = encoder.tokenizer([query for query, _ in PAIRS], [document for _, document in PAIRS], padding=True, return_tensors="np")
+    theirs = encoder.tokenizer(
+        [query for query, _ in PAIRS], [document for _, document in PAIRS], padding=True, return_tensors="np"
+    )
     np.testing.assert_array_equal(ids, theirs["input_ids"])
     np.testing.assert_array_equal(mask, theirs["attention_mask"])
     np.testing.assert_array_equal(types, theirs["token_type_ids"])
     assert tokens.truncated == tokens.truncated_queries == tokens.empty == 0
     marked = ids[1].tolist()
-    assert marked.count(encoder.tokenizer.sep_token_id) == 3 and encoder.tokenizer.mask_token_id in marked and types[1][marked.index(encoder.tokenizer.mask_token_id)] == 1
+    assert (
+        marked.count(encoder.tokenizer.sep_token_id) == 3
+        and encoder.tokenizer.mask_token_id in marked
+        and types[1][marked.index(encoder.tokenizer.mask_token_id)] == 1
+    )
 
 
 def test_neither_text_is_lost_to_the_other(rankers):
@@ -96,7 +109,9 @@ def test_neither_text_is_lost_to_the_other(rankers):
     encoder.set_lengths(5, 7)
     tokens = tokenize_pairs(encoder, [(long, long), ("hill", long), (long, long)], [None, None, 14])
     assert tokens.lengths.tolist() == [5 + 7 + 3, 1 + 7 + 3, 5 + 14 + 3] and encoder.max_pair_tokens == 15
-    with pytest.raises(UserError, match="--max-document-tokens 61: .* reads pairs of 61 tokens besides the special ones"):
+    with pytest.raises(
+        UserError, match="--max-document-tokens 61: .* reads pairs of 61 tokens besides the special ones"
+    ):
         encoder.set_lengths(None, 61)
 
 
@@ -107,14 +122,22 @@ def test_lengths_are_saved_and_are_part_of_the_fingerprint(rankers, tmp_path):
     assert encoder.fingerprint() != before
     said = save_cross_encoder(encoder, tmp_path / "saved")
     again = load_cross_encoder(str(tmp_path / "saved"))
-    assert (again.max_query_tokens, again.max_document_tokens, again.longest_pair, again.tokenizer.model_max_length) == (8, 16, 64, 27)
+    assert (
+        again.max_query_tokens,
+        again.max_document_tokens,
+        again.longest_pair,
+        again.tokenizer.model_max_length,
+    ) == (8, 16, 64, 27)
     assert again.fingerprint() == said
 
 
 def test_a_new_head_is_drawn_by_the_seed_and_a_finished_one_is_kept(bert, rankers):
     one, same, other = (new_cross_encoder(bert, seed).model.classifier.weight for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    assert torch.equal(new_cross_encoder(rankers["bert"], 1).model.classifier.weight, load_cross_encoder(rankers["bert"]).model.classifier.weight)
+    assert torch.equal(
+        new_cross_encoder(rankers["bert"], 1).model.classifier.weight,
+        load_cross_encoder(rankers["bert"]).model.classifier.weight,
+    )
 
 
 def test_what_is_trained_on_from_two_outputs_has_one_with_the_same_logits(rankers, tmp_path):
@@ -157,4 +180,7 @@ def test_its_body_may_become_an_encoder(rankers):
 
     encoder = load_encoder(rankers["bert"], pooling="cls")
     assert encoder.settings.max_document_tokens == encoder.settings.max_query_tokens == 64
-    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, load_cross_encoder(rankers["bert"]).body.embeddings.word_embeddings.weight)
+    assert torch.equal(
+        encoder.body.embeddings.word_embeddings.weight,
+        load_cross_encoder(rankers["bert"]).body.embeddings.word_embeddings.weight,
+    )

@@ -11,8 +11,16 @@ from drtools.models.device import all_threads
 from drtools.retrieval.encoding import choose_computing
 
 
-@pytest.mark.parametrize(("asked", "native", "precision", "warned"), [("auto", True, "bf16", False), ("auto", False, "fp32", False), ("bf16", True, "bf16", False),
-                                                                     ("bf16", False, "bf16", True), ("fp32", False, "fp32", False)])
+@pytest.mark.parametrize(
+    ("asked", "native", "precision", "warned"),
+    [
+        ("auto", True, "bf16", False),
+        ("auto", False, "fp32", False),
+        ("bf16", True, "bf16", False),
+        ("bf16", False, "bf16", True),
+        ("fp32", False, "fp32", False),
+    ],
+)
 def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, native, precision, warned):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
     console.configure("test")
@@ -20,9 +28,20 @@ def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, 
     assert ("may take hundreds of times as long" in capsys.readouterr().err) == warned
 
 
-@pytest.mark.parametrize(("environment", "threads"), [
-    ({}, 6), ({"OMP_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "3,1"}, 3), ({"OMP_NUM_THREADS": "16"}, 6), ({"OMP_NUM_THREADS": "0"}, 6), ({"OMP_NUM_THREADS": "many"}, 6),
-    ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 3), ({"LOCAL_WORLD_SIZE": "8", "OMP_NUM_THREADS": "1"}, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, 6),
+        ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "3,1"}, 3),
+        ({"OMP_NUM_THREADS": "16"}, 6),
+        ({"OMP_NUM_THREADS": "0"}, 6),
+        ({"OMP_NUM_THREADS": "many"}, 6),
+        ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 3),
+        ({"LOCAL_WORLD_SIZE": "8", "OMP_NUM_THREADS": "1"}, 1),
+    ],
+    ids=str,
+)
 def test_threads_are_the_cores_the_environment_leaves(monkeypatch, environment, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
     for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):

@@ -13,7 +13,12 @@ from drtools.models.pooling import POOLING
 from drtools.models.settings import read_settings
 from drtools.retrieval.encoding import Computing, encode_texts
 
-TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer", "a wrench holds and turns a vise near the lake x9"]
+TEXTS = [
+    "fox runs",
+    "the otter swims in the river and hunts salmon",
+    "hammer",
+    "a wrench holds and turns a vise near the lake x9",
+]
 COMPUTING = Computing("cpu", "fp32", 64)
 
 
@@ -21,8 +26,17 @@ def vectors(folder, side="document"):
     return encode_texts(load_encoder(str(folder)), TEXTS, side, COMPUTING)[0]
 
 
-@pytest.mark.parametrize("ours,theirs", [("cls", "cls"), ("mean", "mean"), ("max", "max"), ("mean-sqrt", "mean_sqrt_len_tokens"),
-                                         ("weighted-mean", "weightedmean"), ("last", "lasttoken")])
+@pytest.mark.parametrize(
+    "ours,theirs",
+    [
+        ("cls", "cls"),
+        ("mean", "mean"),
+        ("max", "max"),
+        ("mean-sqrt", "mean_sqrt_len_tokens"),
+        ("weighted-mean", "weightedmean"),
+        ("last", "lasttoken"),
+    ],
+)
 def test_each_pooling_is_that_of_sentence_transformers(bert, ours, theirs):
     body = Transformer(bert)
     peer = SentenceTransformer(modules=[body, Pooling(32, theirs)], device="cpu")
@@ -34,7 +48,14 @@ def test_each_pooling_is_that_of_sentence_transformers(bert, ours, theirs):
 def test_pooling_by_hand():
     states = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]]])
     mask = torch.tensor([[1, 1, 0]])
-    worked = {"cls": [1, 2], "last": [3, 6], "mean": [2, 4], "max": [3, 6], "mean-sqrt": [4 / 2**0.5, 8 / 2**0.5], "weighted-mean": [7 / 3, 14 / 3]}
+    worked = {
+        "cls": [1, 2],
+        "last": [3, 6],
+        "mean": [2, 4],
+        "max": [3, 6],
+        "mean-sqrt": [4 / 2**0.5, 8 / 2**0.5],
+        "weighted-mean": [7 / 3, 14 / 3],
+    }
     assert set(worked) == set(POOLING)
     for mode, expected in worked.items():
         torch.testing.assert_close(POOLING[mode](states, mask), torch.tensor([expected], dtype=torch.float32))
@@ -45,7 +66,12 @@ def peer_folder(bert, tmp_path):
     """A sentence-transformers model with everything that we read: two poolings, a dense head, prompts, its own length."""
     torch.manual_seed(3)
     body = Transformer(bert, max_seq_length=9)
-    modules = [body, Pooling(32, ("cls", "mean"), include_prompt=False), Dense(64, 16, activation_function=torch.nn.Tanh()), Normalize()]
+    modules = [
+        body,
+        Pooling(32, ("cls", "mean"), include_prompt=False),
+        Dense(64, 16, activation_function=torch.nn.Tanh()),
+        Normalize(),
+    ]
     peer = SentenceTransformer(modules=modules, prompts={"query": "fox: ", "document": "hill hill: "}, device="cpu")
     peer.save(str(tmp_path / "peer"))
     return tmp_path / "peer"

@@ -17,7 +17,11 @@ from drtools.models.masked import IGNORED, new_head
 from drtools.randomness import generator
 from tests.models.tiny_bodies import families  # noqa: F401: a fixture
 
-TEXTS = ["fox hound otter heron badger salmon falcon marten lynx beaver", "adder newt raven", "hare hammer chisel plane lathe anvil wrench " * 6]
+TEXTS = [
+    "fox hound otter heron badger salmon falcon marten lynx beaver",
+    "adder newt raven",
+    "hare hammer chisel plane lathe anvil wrench " * 6,
+]
 
 
 def masked(encoder, share=0.4, decoder_share=0.7, **settings):
@@ -29,7 +33,11 @@ def test_the_decoder_is_asked_for_the_encoders_tokens_and_more(encoder_folder):
     both = masked(encoder)
     first, second = both.tokens, both.heavier
     asked, more = first.labels != IGNORED, second.labels != IGNORED
-    assert np.array_equal(first.tokens.starts, second.tokens.starts) and (more | ~asked).all() and more.sum() > asked.sum() > 0
+    assert (
+        np.array_equal(first.tokens.starts, second.tokens.starts)
+        and (more | ~asked).all()
+        and more.sum() > asked.sum() > 0
+    )
     assert np.array_equal(first.labels[asked], second.labels[asked]), "it is the same crop"
     plain = Masker(encoder, 20, 0.4)(TEXTS, [generator(1, at) for at in range(len(TEXTS))])
     assert np.array_equal(plain.tokens.flat, first.tokens.flat) and np.array_equal(plain.labels, first.labels)
@@ -52,7 +60,9 @@ def test_rows_by_a_plain_forward_pass(families, family):  # noqa: F811
     encoder = load_encoder(families[family], pooling="cls", dropout=0.0)
     model = EnhancedModel(encoder, new_head(encoder, 3), 2, 5)
     both = masked(encoder)
-    ids, mask, labels, _, decoder_ids, decoder_labels = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in both.inputs(range(3), 0))
+    ids, mask, labels, _, decoder_ids, decoder_labels = (
+        torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in both.inputs(range(3), 0)
+    )
     rows = model(ids, mask, labels, True, decoder_ids, decoder_labels)
     body = encoder.body.set_attn_implementation("eager") or encoder.body
     for at in range(3):
@@ -64,7 +74,11 @@ def test_rows_by_a_plain_forward_pass(families, family):  # noqa: F811
             hidden = layer(hidden)
         for column, found, asked in ((0, states, labels), (2, hidden, decoder_labels)):
             wanted = asked[at, :length] != IGNORED
-            loss = cross_entropy(model.head(found[0], body.get_input_embeddings().weight)[wanted], asked[at, :length][wanted], reduction="sum")
+            loss = cross_entropy(
+                model.head(found[0], body.get_input_embeddings().weight)[wanted],
+                asked[at, :length][wanted],
+                reduction="sum",
+            )
             torch.testing.assert_close(rows[at, column], loss, atol=1e-3, rtol=1e-4)
             assert rows[at, column + 1] == wanted.sum()
     gradient = torch.autograd.grad(rows[:, 2].sum(), encoder.body.encoder.layer[0].output.dense.weight)[0]
@@ -72,8 +86,34 @@ def test_rows_by_a_plain_forward_pass(families, family):  # noqa: F811
 
 
 def command(toy, start, out, *more):
-    return ["mlm-adapt", "--objective", "ed-mlm", "--model", start, "--corpus", toy.corpus, "--batch-documents", "16", "--learning-rate", "3e-3", "--crop-tokens", "24", "--stride", "4",
-            "--head-steps", "3", "--dev-documents", "10", "--precision", "fp32", "--threads", "1", "-o", str(out), *more]
+    return [
+        "mlm-adapt",
+        "--objective",
+        "ed-mlm",
+        "--model",
+        start,
+        "--corpus",
+        toy.corpus,
+        "--batch-documents",
+        "16",
+        "--learning-rate",
+        "3e-3",
+        "--crop-tokens",
+        "24",
+        "--stride",
+        "4",
+        "--head-steps",
+        "3",
+        "--dev-documents",
+        "10",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "-o",
+        str(out),
+        *more,
+    ]
 
 
 def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drtools, tmp_path):
@@ -83,13 +123,23 @@ def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drt
         assert outcome.status == 0, outcome.err
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "other"))
     assert all(np.array_equal(one[name], other[name]) for name in one) and not any("decoder" in name for name in one)
-    log = [record for record in map(json.loads, (tmp_path / "one/training.jsonl").read_text().splitlines()) if "loss" in record]
+    log = [
+        record
+        for record in map(json.loads, (tmp_path / "one/training.jsonl").read_text().splitlines())
+        if "loss" in record
+    ]
     for name in ("encoder loss", "decoder loss"):
         assert log[-1][name] < log[0][name] - 0.1, name
     assert log[-1]["loss"] == pytest.approx(log[-1]["encoder loss"] + log[-1]["decoder loss"], abs=1e-4)
-    perplexity = [evaluation["perplexity"] for evaluation in json.loads((tmp_path / "one/manifest.json").read_text())["evaluations"]]
+    perplexity = [
+        evaluation["perplexity"]
+        for evaluation in json.loads((tmp_path / "one/manifest.json").read_text())["evaluations"]
+    ]
     assert min(perplexity) < 0.8 * perplexity[0]
-    assert drtools("encode", "--model", tmp_path / "one", "--documents", toy.corpus, "-o", tmp_path / "vectors").status == 0
+    assert (
+        drtools("encode", "--model", tmp_path / "one", "--documents", toy.corpus, "-o", tmp_path / "vectors").status
+        == 0
+    )
     assert Path(tmp_path / "one/masked-head").is_dir()
 
 
@@ -100,10 +150,36 @@ def test_a_body_without_such_layers_is_refused(families):  # noqa: F811
 
 
 def test_its_own_defaults_and_what_it_says(toy, encoder_folder, bert, drtools, tmp_path):
-    words = ["mlm-adapt", "--objective", "ed-mlm", "--corpus", toy.corpus, "--batch-documents", "50", "--head-steps", "1", "--dev-documents", "10", "--precision", "fp32", "--threads", "1"]
+    words = [
+        "mlm-adapt",
+        "--objective",
+        "ed-mlm",
+        "--corpus",
+        toy.corpus,
+        "--batch-documents",
+        "50",
+        "--head-steps",
+        "1",
+        "--dev-documents",
+        "10",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+    ]
     outcome = drtools(*words, "--gradient-caching", "--model", encoder_folder, "-o", tmp_path / "mean")
     made = json.loads((tmp_path / "mean/manifest.json").read_text())
-    assert (made["learning_rate"], made["steps"], made["mask_share"], made["decoder_mask_share"], made["stride"], made["crop_tokens"]) == (1e-4, 3 + 1, 0.3, 0.5, 64, 64)
-    assert all(50 < evaluation["decoder perplexity"] < 500 for evaluation in made["evaluations"]) and "trains the first token alone" in outcome.err
+    assert (
+        made["learning_rate"],
+        made["steps"],
+        made["mask_share"],
+        made["decoder_mask_share"],
+        made["stride"],
+        made["crop_tokens"],
+    ) == (1e-4, 3 + 1, 0.3, 0.5, 64, 64)
+    assert (
+        all(50 < evaluation["decoder perplexity"] < 500 for evaluation in made["evaluations"])
+        and "trains the first token alone" in outcome.err
+    )
     outcome = drtools(*words, "--model", bert, "--pooling", "cls", "-o", tmp_path / "cls")
     assert outcome.status == 0 and "first token alone" not in outcome.err, outcome.err

@@ -9,7 +9,12 @@ from tiny_bodies import DECODERS, FAMILIES, decoder_without_padding, families  #
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.retrieval.encoding import Computing, encode_texts, place
 
-TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer", "a wrench holds and turns a vise near the lake x9"]
+TEXTS = [
+    "fox runs",
+    "the otter swims in the river and hunts salmon",
+    "hammer",
+    "a wrench holds and turns a vise near the lake x9",
+]
 EACH_ALONE, TOGETHER = Computing("cpu", "fp32", 1), Computing("cpu", "fp32", 10_000)
 
 
@@ -53,7 +58,9 @@ def test_a_decoder_reads_to_its_last_token_and_learns_from_there(families, famil
     states = encoder.body(input_ids=ids[1:, :3]).last_hidden_state  # the shorter text alone
     torch.testing.assert_close(encoder(ids, mask)[1], states[0, 2], atol=1e-6, rtol=0)
     encoder(ids, mask).square().sum().backward()
-    without = [name for name, weight in encoder.named_parameters() if weight.grad is None or not weight.grad.abs().sum()]
+    without = [
+        name for name, weight in encoder.named_parameters() if weight.grad is None or not weight.grad.abs().sum()
+    ]
     assert not without
     assert not encoder.body.embed_tokens.weight.grad[0].abs().sum(), "padding teaches nothing"
 
@@ -69,4 +76,6 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(decoder_without_pad
     together = vectors(encoder)
     np.testing.assert_allclose(vectors(encoder, EACH_ALONE), together, atol=1e-5)
     save_encoder(encoder, tmp_path / "saved")
-    np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS), together, atol=1e-5)
+    np.testing.assert_allclose(
+        SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS), together, atol=1e-5
+    )

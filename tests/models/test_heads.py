@@ -35,7 +35,9 @@ def test_a_projection_is_linear_then_layer_norm(bert, tmp_path, dimension, expec
     np.testing.assert_allclose(mine, by_hand.detach(), atol=1e-5)
     save_encoder(encoder, tmp_path / "saved")
     np.testing.assert_allclose(vectors(load_encoder(str(tmp_path / "saved"))), mine, atol=1e-6)
-    np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS), mine, atol=1e-5)
+    np.testing.assert_allclose(
+        SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS), mine, atol=1e-5
+    )
 
 
 def test_a_projection_stands_ahead_of_the_normalization(encoder_folder, tmp_path):
@@ -43,10 +45,16 @@ def test_a_projection_stands_ahead_of_the_normalization(encoder_folder, tmp_path
     assert add_projection(encoder, 8)
     mine = vectors(encoder)
     np.testing.assert_allclose(np.linalg.norm(mine, axis=1), 1, atol=1e-6)
-    assert [layer["kind"] for layer in encoder.settings.head] == ["dense", "layer-norm", "normalize"] and encoder.settings.normalized
+    assert [layer["kind"] for layer in encoder.settings.head] == [
+        "dense",
+        "layer-norm",
+        "normalize",
+    ] and encoder.settings.normalized
     saved = save_encoder(encoder, tmp_path / "saved")
     assert saved == load_encoder(str(tmp_path / "saved")).side_fingerprints()
-    np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS), mine, atol=1e-5)
+    np.testing.assert_allclose(
+        SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS), mine, atol=1e-5
+    )
 
 
 def test_a_head_that_is_there_is_kept(bert):
@@ -73,7 +81,9 @@ def test_several_poolings_behind_a_head_are_read_back_in_their_order(bert, tmp_p
     again = load_encoder(str(tmp_path / "saved"))
     assert again.settings.pooling == encoder.settings.pooling
     texts = ["fox hound", "otter heron badger salmon"]
-    before, after = (encode_texts(each.eval(), texts, "document", Computing("cpu", "fp32", 64))[0] for each in (encoder, again))
+    before, after = (
+        encode_texts(each.eval(), texts, "document", Computing("cpu", "fp32", 64))[0] for each in (encoder, again)
+    )
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 

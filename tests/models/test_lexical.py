@@ -11,14 +11,20 @@ from drtools.models.factorization import expected_demand, fit_rows
 from drtools.models.lexical import random_signs
 
 
-def corpus(documents: int = 60, terms: int = 90, seed: int = 0) -> tuple[scipy.sparse.csr_matrix, np.ndarray, np.ndarray]:
+def corpus(
+    documents: int = 60, terms: int = 90, seed: int = 0
+) -> tuple[scipy.sparse.csr_matrix, np.ndarray, np.ndarray]:
     """Make documents' weights without idf [N, T], idf [T] and document frequencies [T], of terms as unequal as words are."""
     draw = np.random.default_rng(seed)
     held = draw.random((documents, terms)) < 0.6 / np.sqrt(np.arange(1, terms + 1))
     held[draw.integers(documents, size=terms), np.arange(terms)] = True
     weights = np.where(held, draw.uniform(0.3, 0.8, held.shape), 0)
     frequencies = held.sum(axis=0)
-    return scipy.sparse.csr_matrix(weights.astype(np.float32)), inverse_document_frequency(frequencies, documents), frequencies
+    return (
+        scipy.sparse.csr_matrix(weights.astype(np.float32)),
+        inverse_document_frequency(frequencies, documents),
+        frequencies,
+    )
 
 
 def vectors(weights, rows, idf) -> np.ndarray:
@@ -31,7 +37,9 @@ def test_lengths_are_those_that_lucene_remembers():
 
     lucene = java_class("org.apache.lucene.util.SmallFloat")
     lengths = [*range(200), *range(200, 100_000, 997), 2**31 - 1]
-    assert length_in_one_byte(np.array(lengths)).tolist() == [lucene.byte4ToInt(lucene.intToByte4(length)) for length in lengths]
+    assert length_in_one_byte(np.array(lengths)).tolist() == [
+        lucene.byte4ToInt(lucene.intToByte4(length)) for length in lengths
+    ]
 
 
 def test_random_rows_depend_on_seed_and_key_alone():
@@ -41,7 +49,9 @@ def test_random_rows_depend_on_seed_and_key_alone():
     assert (random_signs(keys[::-1][:7], 200, 5) == rows[::-1][:7]).all()
     assert (random_signs(keys, 64, 5) * 64**0.5 == rows[:, :64] * 200**0.5).all()
     assert abs((random_signs(keys, 200, 6) * rows).sum()) < 5 * 300**0.5 * 200**-0.5
-    assert (np.abs(random_signs(np.arange(300), 200, 0).sum(axis=0)) < 5 * 300**0.5 * 200**-0.5).all(), "near keys must not have near rows"
+    assert (np.abs(random_signs(np.arange(300), 200, 0).sum(axis=0)) < 5 * 300**0.5 * 200**-0.5).all(), (
+        "near keys must not have near rows"
+    )
 
 
 def test_random_rows_are_near_orthogonal_as_independent_signs_are():
@@ -131,4 +141,6 @@ def test_counted_terms_and_their_padding():
 
 
 def test_document_weights_are_bm25s():
-    assert document_weights(np.array([3]), np.array([20]), 10.0, 0.9, 0.4) == pytest.approx(3 / (3 + 0.9 * (0.6 + 0.4 * 2)))
+    assert document_weights(np.array([3]), np.array([20]), 10.0, 0.9, 0.4) == pytest.approx(
+        3 / (3 + 0.9 * (0.6 + 0.4 * 2))
+    )

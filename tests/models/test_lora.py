@@ -12,9 +12,13 @@ from drtools.retrieval.encoding import Computing, encode_texts
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
 # linear layers of a layer of each family, as (inputs + outputs), for a body of 32 dimensions and 64 inner ones
 LAYERS = {
-    "bert": [64] * 4 + [96] * 2, "roberta": [64] * 4 + [96] * 2, "distilbert": [64] * 4 + [96] * 2,
+    "bert": [64] * 4 + [96] * 2,
+    "roberta": [64] * 4 + [96] * 2,
+    "distilbert": [64] * 4 + [96] * 2,
     "modernbert": [128, 64, 160, 96],  # Wqkv, Wo, Wi (gate and values at once), Wo
-    "qwen2": [64, 48, 48, 64, 96, 96, 96], "qwen3": [64, 48, 48, 64, 96, 96, 96], "llama": [64, 48, 48, 64, 96, 96, 96],
+    "qwen2": [64, 48, 48, 64, 96, 96, 96],
+    "qwen3": [64, 48, 48, 64, 96, 96, 96],
+    "llama": [64, 48, 48, 64, 96, 96, 96],
 }
 
 
@@ -58,7 +62,9 @@ def test_the_update_is_alpha_over_rank_times_b_a(families):
         adapted = encoder.body.encoder.layer[0].attention.self.query
         adapted.lora_A["default"].weight.data, adapted.lora_B["default"].weight.data = first, second
         merge_lora(encoder)
-        torch.testing.assert_close(encoder.body.encoder.layer[0].attention.self.query.weight.detach(), before + scale * second @ first)
+        torch.testing.assert_close(
+            encoder.body.encoder.layer[0].attention.self.query.weight.detach(), before + scale * second @ first
+        )
 
 
 def test_the_random_half_follows_the_seed_and_disturbs_no_other_randomness(families):

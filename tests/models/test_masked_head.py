@@ -65,16 +65,33 @@ def test_old_names_of_layernorm_and_a_decoder_of_its_own(bert, tmp_path):
     from transformers import BertConfig, BertForMaskedLM
 
     torch.manual_seed(1)
-    theirs = BertForMaskedLM(BertConfig(vocab_size=126, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
-                                        max_position_embeddings=64, tie_word_embeddings=False)).eval()
+    theirs = BertForMaskedLM(
+        BertConfig(
+            vocab_size=126,
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            tie_word_embeddings=False,
+        )
+    ).eval()
     theirs.save_pretrained(tmp_path)
     make_tokenizer(bert, "bert").save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    save_file({name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value for name, value in tensors.items()},
-              tmp_path / "model.safetensors", {"format": "pt"})
+    save_file(
+        {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+            for name, value in tensors.items()
+        },
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
     encoder = load_encoder(str(tmp_path), pooling="cls")
     head = load_head(encoder)
-    assert torch.equal(head.decoder, theirs.cls.predictions.decoder.weight) and not torch.equal(head.decoder, encoder.body.get_input_embeddings().weight)
+    assert torch.equal(head.decoder, theirs.cls.predictions.decoder.weight) and not torch.equal(
+        head.decoder, encoder.body.get_input_embeddings().weight
+    )
     states = torch.randn(3, 32)
     torch.testing.assert_close(head(states, encoder.body.get_input_embeddings().weight), theirs.cls(states))
 
@@ -101,7 +118,12 @@ def test_a_new_head_begins_with_the_shares_of_tokens(encoder_folder):
     shares = np.random.default_rng(1).dirichlet(np.ones(size - 2))
     head.begin_with(shares)
     torch.nn.init.zeros_(head.norm.weight)  # so that states say nothing
-    found = head(torch.randn(3, encoder.body.config.hidden_size), encoder.body.get_input_embeddings().weight).softmax(-1).detach().numpy()
+    found = (
+        head(torch.randn(3, encoder.body.config.hidden_size), encoder.body.get_input_embeddings().weight)
+        .softmax(-1)
+        .detach()
+        .numpy()
+    )
     known = found[:, : size - 2]
     np.testing.assert_allclose(known / known.sum(axis=1, keepdims=True), np.stack([shares] * 3), rtol=1e-4)
     assert (found[:, size - 2 :] <= known.min() * 1.0001).all(), "rows of the embeddings that no token has"

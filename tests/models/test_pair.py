@@ -28,11 +28,17 @@ def make_pair(encoder_folder) -> EncoderPair:
     torch.manual_seed(4)
     with torch.no_grad():
         for half in halves(pair):
-            half.body.embeddings.word_embeddings.weight.add_(torch.randn(half.body.embeddings.word_embeddings.weight.shape) / 10)
+            half.body.embeddings.word_embeddings.weight.add_(
+                torch.randn(half.body.embeddings.word_embeddings.weight.shape) / 10
+            )
     add_projection(pair.query, 16, seed=1)
     add_projection(pair.document, 16, seed=2)
     for half in halves(pair):
-        half.settings.query_prompt, half.settings.document_prompt, half.settings.max_query_tokens = "fox: ", "hill hill: ", 8
+        half.settings.query_prompt, half.settings.document_prompt, half.settings.max_query_tokens = (
+            "fox: ",
+            "hill hill: ",
+            8,
+        )
     return pair
 
 
@@ -63,7 +69,12 @@ def test_a_saved_pair_is_loaded_with_the_same_vectors(encoder_folder, tmp_path):
     pair = make_pair(encoder_folder)
     saved = save_encoder(pair, tmp_path / "pair")
     loaded = load_encoder(str(tmp_path / "pair"))
-    assert isinstance(loaded, EncoderPair) and loaded.folder == tmp_path / "pair" and not loaded.training and loaded.dimension == 16
+    assert (
+        isinstance(loaded, EncoderPair)
+        and loaded.folder == tmp_path / "pair"
+        and not loaded.training
+        and loaded.dimension == 16
+    )
     for side in ("query", "document"):
         np.testing.assert_allclose(vectors(loaded, side), vectors(pair, side), atol=1e-6)
         alone = load_encoder(str(tmp_path / "pair" / side))
@@ -113,35 +124,61 @@ def test_encode_takes_the_half_of_its_side(drtools, toy, pair_folder):
 
 def test_search_and_rerank_use_both_halves(drtools, toy, pair_folder):
     pair = load_encoder(str(pair_folder))
-    assert drtools("encode", "--model", pair_folder, "--documents", toy.corpus, "-o", toy.folder / "vectors", *ANY).status == 0
+    assert (
+        drtools("encode", "--model", pair_folder, "--documents", toy.corpus, "-o", toy.folder / "vectors", *ANY).status
+        == 0
+    )
     texts = [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
-    table = encode_texts(pair.query, texts, "query", Computing("cpu", "fp32", 64))[0] @ np.load(toy.folder / "vectors" / "vectors.npy").T
-    expected = {(f"q{query}", f"d{document}"): table[query, document] for query in range(20) for document in np.argsort(-table[query])[:5]}
+    table = (
+        encode_texts(pair.query, texts, "query", Computing("cpu", "fp32", 64))[0]
+        @ np.load(toy.folder / "vectors" / "vectors.npy").T
+    )
+    expected = {
+        (f"q{query}", f"d{document}"): table[query, document]
+        for query in range(20)
+        for document in np.argsort(-table[query])[:5]
+    }
 
     def run(*words):
-        done = drtools("search", "--queries", toy.queries, "--device", "cpu", "--precision", "fp32", "--depth", "5", *words)
+        done = drtools(
+            "search", "--queries", toy.queries, "--device", "cpu", "--precision", "fp32", "--depth", "5", *words
+        )
         assert done.status == 0, done.err
         return {(fields[0], fields[2]): float(fields[4]) for fields in map(str.split, done.out.splitlines())}
 
-    for found in (run("--vectors", toy.folder / "vectors"), run("--vectors", toy.folder / "vectors", "--model", pair_folder / "query")):
+    for found in (
+        run("--vectors", toy.folder / "vectors"),
+        run("--vectors", toy.folder / "vectors", "--model", pair_folder / "query"),
+    ):
         assert found == pytest.approx(expected, abs=1e-5)
     run_file = toy.folder / "first.run"
-    run_file.write_text("".join(f"{query} Q0 {document} 1 {-rank} x\n" for rank, (query, document) in enumerate(expected)))
+    run_file.write_text(
+        "".join(f"{query} Q0 {document} 1 {-rank} x\n" for rank, (query, document) in enumerate(expected))
+    )
     reranked = run("--rerank", run_file, "--corpus", toy.corpus, "--model", pair_folder)
     assert reranked == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_other_half_is_refused(drtools, toy, pair_folder, encoder_folder):
-    assert drtools("encode", "--model", pair_folder, "--documents", toy.corpus, "-o", toy.folder / "vectors", *ANY).status == 0
-    wrong = drtools("encode", "--model", pair_folder / "query", "--documents", toy.corpus, "-o", toy.folder / "wrong", *ANY)
+    assert (
+        drtools("encode", "--model", pair_folder, "--documents", toy.corpus, "-o", toy.folder / "vectors", *ANY).status
+        == 0
+    )
+    wrong = drtools(
+        "encode", "--model", pair_folder / "query", "--documents", toy.corpus, "-o", toy.folder / "wrong", *ANY
+    )
     assert wrong.status == 2 and "an encoder of queries alone" in wrong.err
-    wrong = drtools("search", "--vectors", toy.folder / "vectors", "--queries", toy.queries, "--model", pair_folder / "document")
+    wrong = drtools(
+        "search", "--vectors", toy.folder / "vectors", "--queries", toy.queries, "--model", pair_folder / "document"
+    )
     assert wrong.status == 2 and "an encoder of documents alone" in wrong.err
     other = make_pair(encoder_folder)
     with torch.no_grad():
         other.document.body.embeddings.word_embeddings.weight[5, 5] += 1
     save_encoder(other, toy.folder / "other")
-    wrong = drtools("search", "--vectors", toy.folder / "vectors", "--queries", toy.queries, "--model", toy.folder / "other")
+    wrong = drtools(
+        "search", "--vectors", toy.folder / "vectors", "--queries", toy.queries, "--model", toy.folder / "other"
+    )
     assert wrong.status == 2 and "made by another encoder" in wrong.err
 
 
@@ -151,7 +188,9 @@ def test_foreign_vectors_of_a_pair_are_adopted_for_their_side(drtools, toy, pair
     words = ("convert", "--vectors", toy.folder / "x.npy", "--ids", toy.folder / "ids.txt")
     assert drtools(*words, "--model", pair_folder, "-o", toy.folder / "adopted").status == 0
     written = json.loads((toy.folder / "adopted" / "manifest.json").read_text())
-    assert {name: written[f"{name}_fingerprint"] for name in ("query", "document")} == load_encoder(str(pair_folder)).side_fingerprints()
+    assert {name: written[f"{name}_fingerprint"] for name in ("query", "document")} == load_encoder(
+        str(pair_folder)
+    ).side_fingerprints()
     wrong = drtools(*words, "--model", pair_folder / "query", "-o", toy.folder / "wrong")
     assert wrong.status == 2 and "an encoder of queries alone" in wrong.err
 
@@ -163,9 +202,25 @@ def test_dev_evaluation_encodes_each_side_by_its_half(toy, pair_folder):
     from drtools.retrieval.dev import DevFlags, dev_measure
 
     pair, computing = load_encoder(str(pair_folder)), Computing("cpu", "fp32", 64)
-    found = dev_measure(DevFlags(dev_qrels=toy.qrels, dev_documents=0, dev_measures="RR@10"), toy.queries, open_store(toy.corpus), pair, computing, 1, " ")()
+    found = dev_measure(
+        DevFlags(dev_qrels=toy.qrels, dev_documents=0, dev_measures="RR@10"),
+        toy.queries,
+        open_store(toy.corpus),
+        pair,
+        computing,
+        1,
+        " ",
+    )()
     texts = [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
     documents = [f"{document['title']} {document['text']}" for document in toy.documents]
-    table = encode_texts(pair.query, texts, "query", computing)[0] @ encode_texts(pair.document, documents, "document", computing)[0].T
-    ranked = {f"q{query}": {f"d{document}": float(table[query, document]) for document in np.argsort(-table[query])} for query in range(20)}
-    assert found["RR@10"] == pytest.approx(mean(evaluate(read_qrels(toy.qrels), ranked, [parse_measure("RR@10")])["RR@10"]))
+    table = (
+        encode_texts(pair.query, texts, "query", computing)[0]
+        @ encode_texts(pair.document, documents, "document", computing)[0].T
+    )
+    ranked = {
+        f"q{query}": {f"d{document}": float(table[query, document]) for document in np.argsort(-table[query])}
+        for query in range(20)
+    }
+    assert found["RR@10"] == pytest.approx(
+        mean(evaluate(read_qrels(toy.qrels), ranked, [parse_measure("RR@10")])["RR@10"])
+    )

@@ -13,11 +13,25 @@ from tiny_bodies import families  # noqa: F401  (a fixture)
 
 from drtools.errors import UserError
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
-from drtools.models.rem import RemSettings, add_rem, check_folds, fold_rem, load_rem, rem_parameters, save_rem, train_parts
+from drtools.models.rem import (
+    RemSettings,
+    add_rem,
+    check_folds,
+    fold_rem,
+    load_rem,
+    rem_parameters,
+    save_rem,
+    train_parts,
+)
 from drtools.models.settings import EncoderSettings
 
 KNOWN = ["bert", "roberta", "distilbert", "modernbert"]
-LAYERS = {"bert": "encoder.layer", "roberta": "encoder.layer", "distilbert": "transformer.layer", "modernbert": "layers"}
+LAYERS = {
+    "bert": "encoder.layer",
+    "roberta": "encoder.layer",
+    "distilbert": "transformer.layer",
+    "modernbert": "layers",
+}
 ALL = RemSettings(4, 6)
 
 
@@ -47,13 +61,22 @@ def test_the_papers_counts_on_bert_base():
     def count(lora_rank, adapter_size):
         with torch.device("meta"):
             body = BertModel(BertConfig())
-            add_rem(encoder := Encoder(body, None, EncoderSettings(("mean",)), torch.nn.Sequential()), RemSettings(lora_rank, adapter_size), 1)
+            add_rem(
+                encoder := Encoder(body, None, EncoderSettings(("mean",)), torch.nn.Sequential()),
+                RemSettings(lora_rank, adapter_size),
+                1,
+            )
         train_parts(encoder, "rem")
         own = sum(parameter.numel() for parameter in rem_parameters(encoder).values())
         assert own == sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
         return own
 
-    assert (count(192, 192), count(192, 0), count(96, 0), count(0, 192)) == (10_628_352, 7_077_888, 3_538_944, 3_550_464)
+    assert (count(192, 192), count(192, 0), count(96, 0), count(0, 192)) == (
+        10_628_352,
+        7_077_888,
+        3_538_944,
+        3_550_464,
+    )
 
 
 @pytest.mark.parametrize("family", KNOWN)
@@ -66,7 +89,9 @@ def test_a_fresh_one_changes_nothing_and_learns_alone(families, family):  # noqa
     shake(encoder)
     encoder.train()(*batch()).square().sum().backward()
     learning = {name for name, parameter in encoder.named_parameters() if parameter.grad is not None}
-    assert len(learning) == len(rem_parameters(encoder)) == 2 * (4 + 4) and all("lora_" in name or ".adapter." in name for name in learning)
+    assert len(learning) == len(rem_parameters(encoder)) == 2 * (4 + 4) and all(
+        "lora_" in name or ".adapter." in name for name in learning
+    )
     assert not torch.allclose(vectors(encoder), before, atol=1e-3)
     train_parts(encoder, "all")
     assert all(parameter.requires_grad for parameter in encoder.parameters())
@@ -90,13 +115,21 @@ def test_lora_is_a_product_added_to_the_rows_of_queries_and_values(families, fam
         for number in range(2):
             where = f"{LAYERS[family]}.{number}"
             for part, names in enumerate((("query", "q_lin"), ("value", "v_lin"))):
-                (first,), (second,) = ([value for name, value in rem.items() if name.startswith(where) and matrix in name and any(f".{word}." in name for word in names)]
-                                       for matrix in ("lora_A", "lora_B"))
+                (first,), (second,) = (
+                    [
+                        value
+                        for name, value in rem.items()
+                        if name.startswith(where) and matrix in name and any(f".{word}." in name for word in names)
+                    ]
+                    for matrix in ("lora_A", "lora_B")
+                )
                 if family == "modernbert":  # the rows of Wqkv: queries, keys, values
                     body.get_submodule(where).attn.Wqkv.weight[64 * part : 64 * part + 32] += second @ first
                 else:
                     attention = body.get_submodule(where).attention
-                    (attention if family == "distilbert" else attention.self).get_submodule(names[family == "distilbert"]).weight += second @ first
+                    (attention if family == "distilbert" else attention.self).get_submodule(
+                        names[family == "distilbert"]
+                    ).weight += second @ first
     torch.testing.assert_close(vectors(encoder), vectors(plain), atol=1e-5, rtol=1e-4)
 
 
@@ -117,13 +150,23 @@ def test_the_adapter_stands_beside_the_feed_forward_block(families, family):  # 
             n = layer.mlp_norm(x)
             values, gate = layer.mlp.Wi(n).chunk(2, -1)
             adapter = layer.mlp.adapter
-            expected = x + layer.mlp.Wo(torch.nn.functional.gelu(values) * gate) + 4 * adapter.up(torch.relu(adapter.down(n)))
+            expected = (
+                x + layer.mlp.Wo(torch.nn.functional.gelu(values) * gate) + 4 * adapter.up(torch.relu(adapter.down(n)))
+            )
         elif family == "distilbert":
             adapter = layer.ffn.adapter
-            expected = layer.output_layer_norm(layer.ffn.lin2(torch.nn.functional.gelu(layer.ffn.lin1(x))) + 4 * adapter.up(torch.relu(adapter.down(x))) + x)
+            expected = layer.output_layer_norm(
+                layer.ffn.lin2(torch.nn.functional.gelu(layer.ffn.lin1(x)))
+                + 4 * adapter.up(torch.relu(adapter.down(x)))
+                + x
+            )
         else:
             adapter = layer.output.adapter
-            expected = layer.output.LayerNorm(layer.output.dense(torch.nn.functional.gelu(layer.intermediate.dense(x))) + 4 * adapter.up(torch.relu(adapter.down(x))) + x)
+            expected = layer.output.LayerNorm(
+                layer.output.dense(torch.nn.functional.gelu(layer.intermediate.dense(x)))
+                + 4 * adapter.up(torch.relu(adapter.down(x)))
+                + x
+            )
     torch.testing.assert_close(seen["out"], expected, atol=1e-6, rtol=1e-5)
 
 
@@ -181,16 +224,25 @@ def test_a_body_that_does_not_fit_is_refused(families, bert, tmp_path):  # noqa:
     save_rem(encoder, tmp_path)
     make_bert(tmp_path / "wide", hidden=64)
     shutil.copytree(bert, tmp_path / "deep")
-    BertModel(BertConfig(**{**encoder.body.config.to_dict(), "num_hidden_layers": 3})).save_pretrained(tmp_path / "deep")
+    BertModel(BertConfig(**{**encoder.body.config.to_dict(), "num_hidden_layers": 3})).save_pretrained(
+        tmp_path / "deep"
+    )
     shutil.copytree(bert, tmp_path / "renamed")
     for name in ("vocab.txt", "tokenizer.json"):
         if (file := tmp_path / "renamed" / name).exists():
             file.write_text(file.read_text().replace("otter", "gannet"))
-    for folder, pooling, wanted in ((tmp_path / "wide", "mean", "64 dimensions"), (tmp_path / "deep", "mean", "has 3 layers"), (tmp_path / "renamed", "mean", "tokenizer"),
-                                    (bert, "cls", "has cls pooling"), (families["distilbert"], "mean", "a body of type distilbert")):
+    for folder, pooling, wanted in (
+        (tmp_path / "wide", "mean", "64 dimensions"),
+        (tmp_path / "deep", "mean", "has 3 layers"),
+        (tmp_path / "renamed", "mean", "tokenizer"),
+        (bert, "cls", "has cls pooling"),
+        (families["distilbert"], "mean", "a body of type distilbert"),
+    ):
         with pytest.raises(UserError, match=wanted):
             load_encoder(str(folder), pooling, rem=str(tmp_path))
-    with pytest.raises(UserError, match=r"type qwen2, whose first layer has layers\.0\.self_attn\.q_proj, .*known are bert"):
+    with pytest.raises(
+        UserError, match=r"type qwen2, whose first layer has layers\.0\.self_attn\.q_proj, .*known are bert"
+    ):
         add_rem(load_encoder(families["qwen2"], "last"), ALL, 1)
     with pytest.raises(UserError, match="expected a REM"):
         load_encoder(bert, "mean", rem=bert)
@@ -224,8 +276,16 @@ def test_damaged_files_are_one_line_that_names_them(bert, tmp_path):
     add_rem(encoder, ALL, 3)
     save_rem(encoder, tmp_path)
     record, weights = json.loads((tmp_path / "drtools.json").read_text()), (tmp_path / "rem.safetensors").read_bytes()
-    for name, damaged in (("rem.safetensors", weights[:50]), ("rem.safetensors", weights[:-50]), ("rem.safetensors", None), ("drtools.json", b"{"),
-                          *(("drtools.json", json.dumps({key: value for key, value in record.items() if key != gone}).encode()) for gone in ("lora_rank", "adapter_size", "body"))):
+    for name, damaged in (
+        ("rem.safetensors", weights[:50]),
+        ("rem.safetensors", weights[:-50]),
+        ("rem.safetensors", None),
+        ("drtools.json", b"{"),
+        *(
+            ("drtools.json", json.dumps({key: value for key, value in record.items() if key != gone}).encode())
+            for gone in ("lora_rank", "adapter_size", "body")
+        ),
+    ):
         (tmp_path / "drtools.json").write_text(json.dumps(record))
         (tmp_path / "rem.safetensors").write_bytes(weights)
         (tmp_path / name).unlink() if damaged is None else (tmp_path / name).write_bytes(damaged)

@@ -71,13 +71,22 @@ def test_spans_and_gradients_equal_the_last_layer_run_for_each(families, family)
             rows = Spans(encoder, PASSAGES, SENTENCES)(ids, mask, spans).unflatten(1, (8, -1))
             vectors = [rows[text, at] for text, at, _ in there()]
         else:
-            vectors = [by_running_the_last_layer_again(encoder.body, ids, mask, text, span) for text, at, span in there()]
-        sum((vector * weights[text, at]).sum() for vector, (text, at, _) in zip(vectors, there(), strict=True)).backward()
-        found[way] = torch.stack(vectors).detach(), {name: value.grad for name, value in encoder.named_parameters() if value.grad is not None}
+            vectors = [
+                by_running_the_last_layer_again(encoder.body, ids, mask, text, span) for text, at, span in there()
+            ]
+        sum(
+            (vector * weights[text, at]).sum() for vector, (text, at, _) in zip(vectors, there(), strict=True)
+        ).backward()
+        found[way] = (
+            torch.stack(vectors).detach(),
+            {name: value.grad for name, value in encoder.named_parameters() if value.grad is not None},
+        )
     torch.testing.assert_close(found["ours"][0], found["reference"][0], atol=1e-5, rtol=0)
     assert found["ours"][1].keys() == found["reference"][1].keys()
     for name, gradient in found["ours"][1].items():
-        torch.testing.assert_close(gradient, found["reference"][1][name], atol=1e-4, rtol=1e-4)  # sums of 15 gradients of up to 50
+        torch.testing.assert_close(
+            gradient, found["reference"][1][name], atol=1e-4, rtol=1e-4
+        )  # sums of 15 gradients of up to 50
 
 
 def test_dropout_is_the_threads_own(families):  # noqa: F811
@@ -107,7 +116,9 @@ def test_edges_join_what_contains_and_what_follows():
     found = edges(torch.tensor(SPANS), PASSAGES)
     names = ["d", "p1", "p2", "p3", "s1", "s2", "s3", "s4"]
     pairs = [{frozenset((names[i], names[j])) for i, j in relation.nonzero().tolist()} for relation in found[0]]
-    assert pairs[0] == set(map(frozenset, [("d", "p1"), ("d", "p2"), ("d", "p3"), ("p1", "s1"), ("p1", "s2"), ("p2", "s3"), ("p2", "s4")]))
+    assert pairs[0] == set(
+        map(frozenset, [("d", "p1"), ("d", "p2"), ("d", "p3"), ("p1", "s1"), ("p1", "s2"), ("p2", "s3"), ("p2", "s4")])
+    )
     assert pairs[1] == set(map(frozenset, [("p1", "p2"), ("p2", "p3"), ("s1", "s2"), ("s2", "s3"), ("s3", "s4")]))
     short = [{frozenset((names[i], names[j])) for i, j in relation.nonzero().tolist()} for relation in found[2]]
     assert short == [set(map(frozenset, [("d", "p1"), ("p1", "s1")])), set()]
@@ -125,12 +136,29 @@ def test_the_graph_by_a_loop_over_neighbours():
         new = expected.clone()
         for text in range(3):
             for node in range(8):
-                neighbours = [(relation, other) for relation in range(2) for other in range(8) if torch_edges[text, relation, node, other]]
+                neighbours = [
+                    (relation, other)
+                    for relation in range(2)
+                    for other in range(8)
+                    if torch_edges[text, relation, node, other]
+                ]
                 if not neighbours:
                     continue
-                messages = torch.stack([expected[text, other] @ graph.weights[layer, relation] for relation, other in neighbours])
-                own = torch.stack([expected[text, node] @ graph.weights[layer, relation] @ graph.to_[layer, relation] for relation, _ in neighbours])
-                theirs = torch.stack([message @ graph.from_[layer, relation] for message, (relation, _) in zip(messages, neighbours, strict=True)])
+                messages = torch.stack(
+                    [expected[text, other] @ graph.weights[layer, relation] for relation, other in neighbours]
+                )
+                own = torch.stack(
+                    [
+                        expected[text, node] @ graph.weights[layer, relation] @ graph.to_[layer, relation]
+                        for relation, _ in neighbours
+                    ]
+                )
+                theirs = torch.stack(
+                    [
+                        message @ graph.from_[layer, relation]
+                        for message, (relation, _) in zip(messages, neighbours, strict=True)
+                    ]
+                )
                 shares = torch.softmax(torch.nn.functional.leaky_relu(own + theirs, 0.2), 0)
                 new[text, node] = expected[text, node] + shares @ messages
         expected = new

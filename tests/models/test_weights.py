@@ -95,9 +95,21 @@ def test_a_masked_head(bert, shifted, tmp_path):
 
 
 def test_a_lexical_encoder(toy, drtools, shifted, tmp_path):
-    words = ["make-lexical", "--corpus", toy.corpus, "--queries", toy.queries, "--dimension", 16, "-o", tmp_path / "lexical"]
+    words = [
+        "make-lexical",
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--dimension",
+        16,
+        "-o",
+        tmp_path / "lexical",
+    ]
     assert drtools(*words).status == 0
-    assert addresses(load_lexical(Path(shifted(tmp_path / "lexical")), "document", lambda language: str.split, {})) == {0}
+    assert addresses(load_lexical(Path(shifted(tmp_path / "lexical")), "document", lambda language: str.split, {})) == {
+        0
+    }
 
 
 def test_a_checkpoint_with_its_optimizer(tmp_path):

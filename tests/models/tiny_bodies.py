@@ -12,14 +12,31 @@ def make_body(family: str, vocabulary: int):
     """Make a body of 2 layers and 32 dimensions."""
     import transformers
 
-    small = {"vocab_size": vocabulary, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 66}
+    small = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 66,
+    }
     decoder = {**small, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 3, "bos_token_id": None}
     configuration = {
         "bert": lambda: transformers.BertConfig(**small),
         "roberta": lambda: transformers.RobertaConfig(**small, pad_token_id=0),
-        "distilbert": lambda: transformers.DistilBertConfig(vocab_size=vocabulary, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=66),
-        "modernbert": lambda: transformers.ModernBertConfig(**small, pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3,
-                                                           local_attention=8, global_attn_every_n_layers=2),
+        "distilbert": lambda: transformers.DistilBertConfig(
+            vocab_size=vocabulary, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=66
+        ),
+        "modernbert": lambda: transformers.ModernBertConfig(
+            **small,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+            cls_token_id=2,
+            sep_token_id=3,
+            local_attention=8,
+            global_attn_every_n_layers=2,
+        ),
         "qwen2": lambda: transformers.Qwen2Config(**decoder),
         "qwen3": lambda: transformers.Qwen3Config(**decoder, head_dim=8),
         "llama": lambda: transformers.LlamaConfig(**decoder),
@@ -37,10 +54,23 @@ def make_tokenizer(bert: str, family: str, padding: bool = True):
     special = {"unk_token": "[UNK]", **({"pad_token": "[PAD]"} if padding else {})}
     if family in DECODERS:
         backend.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
-        return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, eos_token="[SEP]", padding_side="left",
-                                       model_input_names=["input_ids", "attention_mask"], **special)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-                                   model_input_names=["input_ids", "attention_mask"], **special)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            model_max_length=64,
+            eos_token="[SEP]",
+            padding_side="left",
+            model_input_names=["input_ids", "attention_mask"],
+            **special,
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=64,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "attention_mask"],
+        **special,
+    )
 
 
 @pytest.fixture(scope="session")

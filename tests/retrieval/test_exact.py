@@ -11,7 +11,10 @@ def by_double_loop(vectors, queries, depth):
     """Return (scores, rows): every product in Python integers, sorted by score down and row up."""
     scores, rows = [], []
     for query in queries:
-        pairs = sorted((-sum(int(a) * int(b) for a, b in zip(query, vector, strict=True)), row) for row, vector in enumerate(vectors))[:depth]
+        pairs = sorted(
+            (-sum(int(a) * int(b) for a, b in zip(query, vector, strict=True)), row)
+            for row, vector in enumerate(vectors)
+        )[:depth]
         scores.append([-score for score, _ in pairs])
         rows.append([row for _, row in pairs])
     return np.array(scores, np.float32), np.array(rows)
@@ -29,15 +32,18 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@pytest.mark.parametrize(("count", "depth", "block_rows"), [
-    (300, 10, 64),  # several blocks, the last one ragged
-    (300, 100, 16),  # depth above the block
-    (300, 300, 48),
-    (7, 50, None),  # fewer rows than the depth
-    (1, 5, None),
-    (257, 1, 32),
-    (64, 64, 64),
-])
+@pytest.mark.parametrize(
+    ("count", "depth", "block_rows"),
+    [
+        (300, 10, 64),  # several blocks, the last one ragged
+        (300, 100, 16),  # depth above the block
+        (300, 300, 48),
+        (7, 50, None),  # fewer rows than the depth
+        (1, 5, None),
+        (257, 1, 32),
+        (64, 64, 64),
+    ],
+)
 def test_equals_a_double_loop_with_many_ties(dtype, count, depth, block_rows):
     # 3 dimensions of 5 values: at most 25 scores, so that nearly all rows tie
     vectors, queries = integers(0, count, 3, dtype), integers(1, 19, 3)
@@ -101,7 +107,9 @@ def test_rerank_scores_given_rows_in_their_order(dtype):
     found = exact.rerank(vectors, queries, candidates)
     for query, rows, scores in zip(queries, candidates, found, strict=True):
         assert scores.dtype == np.float32
-        assert scores.tolist() == [sum(int(a) * int(b) for a, b in zip(query, vectors[row], strict=True)) for row in rows]
+        assert scores.tolist() == [
+            sum(int(a) * int(b) for a, b in zip(query, vectors[row], strict=True)) for row in rows
+        ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -132,7 +140,13 @@ def test_a_tensor_that_is_kept_gives_what_the_file_gives(dtype):
     import torch
 
     random = np.random.default_rng(4)
-    vectors, queries = random.standard_normal((1001, 24)).astype(dtype), random.standard_normal((7, 24)).astype(np.float32)
-    from_array, from_tensor = exact.search(vectors, queries, 50, block_rows=160), exact.search(torch.from_numpy(vectors), queries, 50, block_rows=160)
+    vectors, queries = (
+        random.standard_normal((1001, 24)).astype(dtype),
+        random.standard_normal((7, 24)).astype(np.float32),
+    )
+    from_array, from_tensor = (
+        exact.search(vectors, queries, 50, block_rows=160),
+        exact.search(torch.from_numpy(vectors), queries, 50, block_rows=160),
+    )
     for one, other in zip(from_array, from_tensor, strict=True):
         np.testing.assert_array_equal(one, other)

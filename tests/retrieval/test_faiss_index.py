@@ -12,8 +12,22 @@ from drtools.errors import UserError
 from drtools.retrieval import exact, faiss_index
 
 DIMENSION = 32
-ALL_KINDS = ["Flat", "SQ8", "SQfp16", "PQ8", "PQ8x4fs", "IVF16,Flat", "IVF16,PQ8", "HNSW32", "HNSW16,SQ8", "OPQ4_16,PQ4", "OPQ4,IVF8,PQ4",
-             "PCA16,Flat", "IVF16_HNSW8,SQ8", "IVF16,PQ8x4fs,RFlat"]
+ALL_KINDS = [
+    "Flat",
+    "SQ8",
+    "SQfp16",
+    "PQ8",
+    "PQ8x4fs",
+    "IVF16,Flat",
+    "IVF16,PQ8",
+    "HNSW32",
+    "HNSW16,SQ8",
+    "OPQ4_16,PQ4",
+    "OPQ4,IVF8,PQ4",
+    "PCA16,Flat",
+    "IVF16_HNSW8,SQ8",
+    "IVF16,PQ8x4fs,RFlat",
+]
 
 
 def points(count, dimension=DIMENSION, seed=0, dtype=np.float16):
@@ -62,7 +76,9 @@ def test_every_kind_is_found_again_and_scores_inner_products(factory, built, vec
     scores, rows = faiss_index.search(index, queries, 10)
     assert (rows >= 0).all() and (np.diff(scores) <= 0).all()
     products = np.take_along_axis(queries @ vectors.astype(np.float32).T, rows, 1)
-    assert np.abs(scores - products).mean() < 0.2 and products.mean() > 0.5  # L2 would give distances, coarse codes give noise
+    assert (
+        np.abs(scores - products).mean() < 0.2 and products.mean() > 0.5
+    )  # L2 would give distances, coarse codes give noise
     assert faiss_index.recall(index, vectors, queries, 10) > 0.2
 
 
@@ -75,11 +91,18 @@ def test_the_estimated_size_is_that_of_the_file(factory, built, vectors):
 def test_a_repeated_build_in_a_fresh_process_gives_the_same_bytes(vectors, tmp_path):
     np.save(tmp_path / "vectors.npy", vectors[:700])
     factories = ["Flat", "IVF16,Flat", "PQ4", "OPQ4_16,PQ4", "IVF8,PQ4", "SQ8"]
-    code = ("import sys, numpy; from drtools.retrieval import faiss_index; folder, *factories = sys.argv[1:]\n"
-            "vectors = numpy.load('vectors.npy', mmap_mode='r')\n"
-            "for i, factory in enumerate(factories): faiss_index.build(vectors, factory, f'{folder}{i}', train_sample=600, seed=5, threads=2)")
+    code = (
+        "import sys, numpy; from drtools.retrieval import faiss_index; folder, *factories = sys.argv[1:]\n"
+        "vectors = numpy.load('vectors.npy', mmap_mode='r')\n"
+        "for i, factory in enumerate(factories): faiss_index.build(vectors, factory, f'{folder}{i}', train_sample=600, seed=5, threads=2)"
+    )
     for folder in "ab":
-        subprocess.run([sys.executable, "-c", code, folder, *factories], cwd=tmp_path, check=True, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+        subprocess.run(
+            [sys.executable, "-c", code, folder, *factories],
+            cwd=tmp_path,
+            check=True,
+            env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+        )
     for i, factory in enumerate(factories):
         assert (tmp_path / f"a{i}").read_bytes() == (tmp_path / f"b{i}").read_bytes(), factory
     faiss_index.build(vectors[:700], "PQ4", tmp_path / "other", train_sample=600, seed=6, threads=1)
@@ -144,11 +167,16 @@ def test_recall_by_hand(built, vectors, queries):
     index = faiss_index.load(built("PQ8"))
     _, rows = faiss_index.search(index, queries, 10)
     best = np.argsort(-(queries.astype(np.float64) @ vectors.astype(np.float64).T), axis=1)[:, :10]
-    by_hand = np.mean([len(set(mine) & set(theirs)) / 10 for mine, theirs in zip(rows.tolist(), best.tolist(), strict=True)])
+    by_hand = np.mean(
+        [len(set(mine) & set(theirs)) / 10 for mine, theirs in zip(rows.tolist(), best.tolist(), strict=True)]
+    )
     assert faiss_index.recall(index, vectors, queries, 10) == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF16,Flat", "SQfp16", "PQ8", "PQ8x4fs", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "IVF16,PQ8x4fs,RFlat"])
+@pytest.mark.parametrize(
+    "factory",
+    ["Flat", "HNSW32", "IVF16,Flat", "SQfp16", "PQ8", "PQ8x4fs", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "IVF16,PQ8x4fs,RFlat"],
+)
 def test_reconstructed_vectors_have_the_scores_of_the_search(factory, built, queries):
     index = faiss_index.load(built(factory))
     scores, rows = faiss_index.search(index, queries[:5], 10)
@@ -160,21 +188,26 @@ def test_reconstructed_vectors_have_the_scores_of_the_search(factory, built, que
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "SQ8"])
 def test_a_memory_map_finds_the_same(factory, built, queries):
-    loaded, mapped = (faiss_index.search(faiss_index.load(built(factory), memory_map=mapped), queries, 10) for mapped in (False, True))
+    loaded, mapped = (
+        faiss_index.search(faiss_index.load(built(factory), memory_map=mapped), queries, 10) for mapped in (False, True)
+    )
     np.testing.assert_array_equal(loaded[1], mapped[1])
 
 
-@pytest.mark.parametrize(("factory", "count", "words"), [
-    ("Bogus", 300, "could not parse index string Bogus; expected an index of inner products such as"),
-    ("", 300, "could not parse"),
-    ("LSH", 300, "METRIC_L2"),
-    ("PQ5", 300, "multiple of the number of subquantizers"),
-    ("IDMap,Flat", 300, "IDMap"),
-    ("PQ8", 100, "found 100 vectors to train on, expected at least 256"),
-    ("OPQ4_16,PQ4x4", 100, "expected at least 256"),
-    ("IVF500,Flat", 300, "found 300 vectors to train on, expected at least 500"),
-    ("Flat", 0, "found no row"),
-])
+@pytest.mark.parametrize(
+    ("factory", "count", "words"),
+    [
+        ("Bogus", 300, "could not parse index string Bogus; expected an index of inner products such as"),
+        ("", 300, "could not parse"),
+        ("LSH", 300, "METRIC_L2"),
+        ("PQ5", 300, "multiple of the number of subquantizers"),
+        ("IDMap,Flat", 300, "IDMap"),
+        ("PQ8", 100, "found 100 vectors to train on, expected at least 256"),
+        ("OPQ4_16,PQ4x4", 100, "expected at least 256"),
+        ("IVF500,Flat", 300, "found 300 vectors to train on, expected at least 500"),
+        ("Flat", 0, "found no row"),
+    ],
+)
 def test_what_cannot_be_built_is_refused_in_one_line(factory, count, words, vectors, tmp_path):
     with pytest.raises(UserError, match=words) as refused:
         faiss_index.build(vectors[:count], factory, tmp_path / "index", threads=1)
@@ -191,7 +224,9 @@ def test_vectors_that_are_not_finite_are_named(vectors, tmp_path):
 
 def test_settings_that_an_index_lacks_are_refused(built, vectors, queries, tmp_path):
     flat = faiss_index.load(built("Flat"))
-    with pytest.raises(UserError, match="--nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"):
+    with pytest.raises(
+        UserError, match="--nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"
+    ):
         faiss_index.search(flat, queries, 5, nprobe=4)
     with pytest.raises(UserError, match="--ef-search"):
         faiss_index.search(faiss_index.load(built("IVF16,Flat")), queries, 5, ef_search=4)
@@ -224,8 +259,12 @@ def test_files_that_are_no_index_are_refused(built, tmp_path):
     whole = built("HNSW32").read_bytes()
     distances = faiss.IndexFlatL2(4)
     faiss.write_index(distances, str(tmp_path / "distances"))
-    for content, words in ((b"", "read error"), (b"not an index at all", "not recognized"), (whole[: len(whole) // 2], "read error"),
-                           ((tmp_path / "distances").read_bytes(), "expected one of inner products")):
+    for content, words in (
+        (b"", "read error"),
+        (b"not an index at all", "not recognized"),
+        (whole[: len(whole) // 2], "read error"),
+        ((tmp_path / "distances").read_bytes(), "expected one of inner products"),
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=words) as refused:
             faiss_index.load(path)
@@ -239,18 +278,26 @@ def test_a_full_disk_is_noticed_to_the_last_byte(vectors):
             faiss_index.build(vectors[:count], "Flat", "/dev/full")
 
 
-@pytest.mark.parametrize(("factory", "words"), [
-    ("Flat", "FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"),
-    ("HNSW32", "HNSWFlat, 1,500 vectors of 32 dimensions, 400 bytes each"),
-    ("IVF16,PQ8", "IVFPQ (16 lists), 1,500 vectors of 32 dimensions, 16 bytes each"),
-    ("OPQ4,IVF8,PQ4", "LinearTransform + IVFPQ (8 lists), 1,500 vectors of 32 dimensions, 12 bytes each"),
-    ("IVF16,PQ8x4fs,RFlat", "RefineFlat + IVFPQFastScan (16 lists), 1,500 vectors of 32 dimensions, 140 bytes each"),
-])
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("Flat", "FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"),
+        ("HNSW32", "HNSWFlat, 1,500 vectors of 32 dimensions, 400 bytes each"),
+        ("IVF16,PQ8", "IVFPQ (16 lists), 1,500 vectors of 32 dimensions, 16 bytes each"),
+        ("OPQ4,IVF8,PQ4", "LinearTransform + IVFPQ (8 lists), 1,500 vectors of 32 dimensions, 12 bytes each"),
+        (
+            "IVF16,PQ8x4fs,RFlat",
+            "RefineFlat + IVFPQFastScan (16 lists), 1,500 vectors of 32 dimensions, 140 bytes each",
+        ),
+    ],
+)
 def test_describe(factory, words, built):
     assert faiss_index.describe(faiss_index.load(built(factory))) == words
 
 
-@pytest.mark.parametrize("factory", ["Flat", "PCA8,Flat", "PCAR8,Flat", "L2norm,Flat", "OPQ4,PQ4x4", "IVF4,Flat", "SQ8"])
+@pytest.mark.parametrize(
+    "factory", ["Flat", "PCA8,Flat", "PCAR8,Flat", "L2norm,Flat", "OPQ4,PQ4x4", "IVF4,Flat", "SQ8"]
+)
 def test_a_document_asked_for_by_name_has_the_score_of_a_hit(vectors, tmp_path, factory):
     some = np.asarray(vectors[:600], np.float32)
     queries = some[:5] * 1.7 + 0.1

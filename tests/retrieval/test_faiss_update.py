@@ -51,7 +51,9 @@ def updated(folder, old, change, factory, array):
     return note
 
 
-@pytest.mark.parametrize("factory", ["Flat", "PCA16,Flat", "SQ8", "PQ8", "IVF16,Flat", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "IVF16_HNSW8,SQ8"])
+@pytest.mark.parametrize(
+    "factory", ["Flat", "PCA16,Flat", "SQ8", "PQ8", "IVF16,Flat", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "IVF16_HNSW8,SQ8"]
+)
 def test_an_updated_index_finds_what_the_trained_one_finds_when_filled_anew(factory, old, change, tmp_path):
     array = after(old, change)
     assert updated(tmp_path / "old", old, change, factory, array) is None
@@ -64,7 +66,9 @@ def assert_as_filled_anew(folder, factory, array):
     anew.add(array.astype(np.float32))
     queries = points(60, seed=9).astype(np.float32)
     (scores, rows), (others, other_rows) = (
-        faiss_index.search(index, queries, 30, nprobe=16 if "IVF" in factory else None) for index in (anew, faiss_index.load(folder / "new.faiss")))
+        faiss_index.search(index, queries, 30, nprobe=16 if "IVF" in factory else None)
+        for index in (anew, faiss_index.load(folder / "new.faiss"))
+    )
     # PCA's product over fewer rows at once differs in its last bits
     np.testing.assert_allclose(scores, others, rtol=1e-5 if "PCA" in factory else 0)
     assert (rows == other_rows).all()
@@ -79,7 +83,10 @@ def test_an_updated_flat_index_is_the_bytes_of_a_full_build(old, change, tmp_pat
 
 @pytest.mark.parametrize("factory", ["HNSW16", "PQ8x4fs", "IVF16,PQ8x4fs,RFlat"])
 def test_what_cannot_give_rows_up_says_so_and_takes_more_at_its_end(factory, old, change, tmp_path):
-    with pytest.raises(UserError, match="cannot give rows up or move them, and 10 of its rows are gone or changed; build the index anew"):
+    with pytest.raises(
+        UserError,
+        match="cannot give rows up or move them, and 10 of its rows are gone or changed; build the index anew",
+    ):
         updated(tmp_path / "old", old, change, factory, after(old, change))
     more = faiss_update.Change(np.concatenate([np.arange(900), np.full(30, -1)]), np.empty(0, np.int64))
     array = np.concatenate([old, points(30, seed=3)])
@@ -107,14 +114,32 @@ def indexed(toy, encoder_folder, drtools):
     documents.insert(3, {"_id": "new", "title": "", "text": "lynx runs"})
     toy.later = write_jsonl(toy.folder / "later.jsonl", documents)
     for name, corpus in (("v1", toy.corpus), ("v2", toy.later)):
-        assert drtools("encode", "--model", encoder_folder, "--precision", "fp32", "--documents", corpus, "-o", toy.folder / name).status == 0
+        assert (
+            drtools(
+                "encode",
+                "--model",
+                encoder_folder,
+                "--precision",
+                "fp32",
+                "--documents",
+                corpus,
+                "-o",
+                toy.folder / name,
+            ).status
+            == 0
+        )
     assert drtools("index", "--vectors", toy.folder / "v1", "-o", toy.folder / "old").status == 0
     return toy
 
 
 def test_the_tool_updates_a_flat_index_to_the_full_one(indexed, drtools):
     folder = indexed.folder
-    assert "3 of 60 rows are gone or changed, 2 of 59 vectors are new" in drtools("index", "--vectors", folder / "v2", "--update", folder / "old", "--dry-run", "-o", folder / "none").err
+    assert (
+        "3 of 60 rows are gone or changed, 2 of 59 vectors are new"
+        in drtools(
+            "index", "--vectors", folder / "v2", "--update", folder / "old", "--dry-run", "-o", folder / "none"
+        ).err
+    )
     outcome = drtools("index", "--vectors", folder / "v2", "--update", folder / "old", "-o", folder / "updated")
     assert outcome.status == 0, outcome.err
     assert drtools("index", "--vectors", folder / "v2", "-o", folder / "full").status == 0
@@ -122,11 +147,30 @@ def test_the_tool_updates_a_flat_index_to_the_full_one(indexed, drtools):
         assert (folder / "updated" / name).read_bytes() == (folder / "full" / name).read_bytes()
     runs = []
     for name in ("updated", "full"):
-        assert drtools("search", "--index", folder / name, "--queries", indexed.queries, "--precision", "fp32", "-o", folder / f"{name}.run").status == 0
+        assert (
+            drtools(
+                "search",
+                "--index",
+                folder / name,
+                "--queries",
+                indexed.queries,
+                "--precision",
+                "fp32",
+                "-o",
+                folder / f"{name}.run",
+            ).status
+            == 0
+        )
         runs.append(read_run(folder / f"{name}.run"))
     assert runs[0] == runs[1] and any("new" in hits for hits in runs[0].values())
-    again = drtools("index", "--vectors", folder / "v2", "--update", folder / "updated", "-o", folder / "updated", "--overwrite")
-    assert again.status == 0 and "0 of 59 rows are gone" in again.err and (folder / "updated" / "index.faiss").read_bytes() == (folder / "full" / "index.faiss").read_bytes()
+    again = drtools(
+        "index", "--vectors", folder / "v2", "--update", folder / "updated", "-o", folder / "updated", "--overwrite"
+    )
+    assert (
+        again.status == 0
+        and "0 of 59 rows are gone" in again.err
+        and (folder / "updated" / "index.faiss").read_bytes() == (folder / "full" / "index.faiss").read_bytes()
+    )
     assert json.loads((folder / "updated" / "manifest.json").read_text())["new_since_training"] == 2
 
 

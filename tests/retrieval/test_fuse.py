@@ -20,7 +20,9 @@ def test_linear_by_hand():
     def linear(lists, weights, normalization, missing):
         return weigh(scores_of(lists, normalization, missing), weights, 9)
 
-    assert linear([FIRST, SECOND], [1, 0.1], "none", "lowest") == pytest.approx({"a": 3.6, "b": 2.6, "c": 2.0, "d": 1.6})
+    assert linear([FIRST, SECOND], [1, 0.1], "none", "lowest") == pytest.approx(
+        {"a": 3.6, "b": 2.6, "c": 2.0, "d": 1.6}
+    )
     assert linear([FIRST, SECOND], [1, 0.1], "none", "zero") == pytest.approx({"a": 3.0, "b": 2.0, "c": 2.0, "d": 0.6})
     assert linear([FIRST, SECOND], [1, 1], "min-max", "lowest") == pytest.approx({"a": 1, "b": 0.5, "c": 1, "d": 0})
     assert linear([FIRST, {}], [1, 1], "none", "lowest") == FIRST
@@ -42,12 +44,22 @@ def test_runs_are_fused_query_by_query_and_cut():
 def test_any_lists_give_what_a_naive_loop_gives_in_its_order(seed):
     generator = random.Random(seed)
     names = [generator.choice("äbc") + str(n) for n in range(30)]
-    lists = [rank({name: generator.choice([0.5, 1 / 3, 7.0, generator.random()]) for name in generator.sample(names, generator.randint(0, 25))}) for _ in range(3)]
+    lists = [
+        rank(
+            {
+                name: generator.choice([0.5, 1 / 3, 7.0, generator.random()])
+                for name in generator.sample(names, generator.randint(0, 25))
+            }
+        )
+        for _ in range(3)
+    ]
     weights = [1.0, generator.choice([0.0, 0.3, 100.0]), generator.random()]
     everything, by_rank = {}, {}
     for name in {name for scores in lists for name in scores}:
         everything[name] = by_rank[name] = 0.0
-        for weight, scores in zip(weights, lists, strict=True):  # not sum(), which Python 3.12 and later round otherwise
+        for weight, scores in zip(
+            weights, lists, strict=True
+        ):  # not sum(), which Python 3.12 and later round otherwise
             everything[name] += weight * scores.get(name, min(scores.values(), default=0.0))
             by_rank[name] += weight * (1 / (60 + list(scores).index(name) + 1)) if name in scores else 0.0
     for parts, expected in ((scores_of(lists, "none", "lowest"), everything), (reciprocal_ranks(lists), by_rank)):

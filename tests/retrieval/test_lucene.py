@@ -94,7 +94,9 @@ def test_neither_threads_nor_the_order_of_documents_change_a_run(plain, tmp_path
     truth = list(LuceneIndex(plain).search_batches(questions(50), 25, threads=1, batch=50))
     for folder, threads, batch in [(plain, 3, 7), (tmp_path / "other", 1, 1), (tmp_path / "other", 4, 9)]:
         run = list(LuceneIndex(folder).search_batches(questions(50), 25, threads, batch))
-        assert [(query, list(hits.items())) for query, hits in run] == [(query, list(hits.items())) for query, hits in truth]
+        assert [(query, list(hits.items())) for query, hits in run] == [
+            (query, list(hits.items())) for query, hits in truth
+        ]
 
 
 def test_ties_are_in_the_order_of_the_ids_bytes(tmp_path):
@@ -113,8 +115,23 @@ def test_relative_folders_are_of_the_working_directory_of_now(plain, tmp_path, m
 
 
 def test_ids_come_back_as_they_were(tmp_path):
-    identifiers = ["007", "a b", 'q"uote', "back\\slash", "tab\t", "\x00", "عربى", "中文", "👩‍🔬", "é", "é", "x" * 32_766]
-    assert build_index(tmp_path, [(identifier, f"cat number{i}") for i, identifier in enumerate(identifiers)]).documents == len(identifiers)
+    identifiers = [
+        "007",
+        "a b",
+        'q"uote',
+        "back\\slash",
+        "tab\t",
+        "\x00",
+        "عربى",
+        "中文",
+        "👩‍🔬",
+        "é",
+        "é",
+        "x" * 32_766,
+    ]
+    assert build_index(
+        tmp_path, [(identifier, f"cat number{i}") for i, identifier in enumerate(identifiers)]
+    ).documents == len(identifiers)
     assert [next(iter(search(tmp_path, f"number{i}"))) for i in range(len(identifiers))] == identifiers
 
 
@@ -136,7 +153,9 @@ def test_a_query_without_known_words_has_no_hits(with_vectors, query, rm3):
 
 
 def test_query_syntax_is_plain_words(plain):
-    assert search(plain, 'cat^9 +(bird* OR "wolf frog"~2) -[dog TO id:d1') == search(plain, "cat 9 bird or wolf frog 2 dog to id d1")
+    assert search(plain, 'cat^9 +(bird* OR "wolf frog"~2) -[dog TO id:d1') == search(
+        plain, "cat 9 bird or wolf frog 2 dog to id d1"
+    )
 
 
 def test_a_query_may_have_thousands_of_words(with_vectors):
@@ -163,7 +182,7 @@ def test_queries_come_back_in_order_and_are_not_searched_far_ahead(plain):
 @pytest.mark.parametrize("rm3", [None, Rm3()])
 def test_documents_are_scored_at_whatever_rank(with_vectors, rm3):
     index = LuceneIndex(with_vectors, rm3=rm3)
-    (_, hits), = index.search_batches([("q", "cat goat")], 1000)
+    ((_, hits),) = index.search_batches([("q", "cat goat")], 1000)
     asked = ["d7", "d250", "absent", *[f"d{i}" for i in range(30, 60)]]
     found = index.score_documents("cat goat", asked)
     assert list(found.items()) == [(document, score) for document, score in hits.items() if document in asked]
@@ -172,7 +191,11 @@ def test_documents_are_scored_at_whatever_rank(with_vectors, rm3):
 
 def test_rm3_finds_what_the_query_does_not_name(tmp_path):
     others = [(f"d{i}", f"other{i}") for i in range(40)]  # RM3 passes over terms in more than a tenth of the documents
-    build_index(tmp_path, [("a", "cat whisker"), ("b", "cat whisker"), ("c", "whisker lion"), *others], keep_document_vectors=True)
+    build_index(
+        tmp_path,
+        [("a", "cat whisker"), ("b", "cat whisker"), ("c", "whisker lion"), *others],
+        keep_document_vectors=True,
+    )
     assert list(search(tmp_path, "cat")) == ["a", "b"]
     assert list(search(tmp_path, "cat", rm3=Rm3())) == ["a", "b", "c"]
     assert list(search(tmp_path, "cat", rm3=Rm3(terms=0))) == ["a", "b"]
@@ -200,7 +223,9 @@ def test_analyzers():
 
 def test_a_language_without_analyzer_is_refused(plain, tmp_path):
     for attempt in (lambda: build_index(tmp_path, [], language="tlh"), lambda: LuceneIndex(plain, language="tlh")):
-        with pytest.raises(UserError, match="language 'tlh' has no Lucene analyzer; those that have: ar, .* en, .* zh$"):
+        with pytest.raises(
+            UserError, match="language 'tlh' has no Lucene analyzer; those that have: ar, .* en, .* zh$"
+        ):
             attempt()
 
 
@@ -210,9 +235,15 @@ def test_a_folder_that_is_no_index_is_refused(plain, tmp_path):
     damaged.mkdir()
     for path in plain.iterdir():
         (damaged / path.name).write_bytes(path.read_bytes()[:-9])
-    for folder, found in [(tmp_path / "absent", "is not a"), (empty, "is not a"), (damaged, "damaged or of another version")]:
+    for folder, found in [
+        (tmp_path / "absent", "is not a"),
+        (empty, "is not a"),
+        (damaged, "damaged or of another version"),
+    ]:
         for attempt in (LuceneIndex, document_count):
-            with pytest.raises(UserError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index --lucene[^\n]*$"):
+            with pytest.raises(
+                UserError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index --lucene[^\n]*$"
+            ):
                 attempt(folder)
 
 
@@ -264,7 +295,9 @@ except WorldError as error:
 
 @pytest.mark.parametrize("buffer_megabytes", ["256", "1"])
 def test_a_full_disk_is_one_line(tmp_path, buffer_megabytes):
-    process = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path, buffer_megabytes], capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path, buffer_megabytes], capture_output=True, text=True
+    )
     assert process.stdout.count("\n") == 1
     assert "the Lucene index cannot be written (" in process.stdout and "File too large" in process.stdout
     assert process.stderr == ""

@@ -42,7 +42,9 @@ def test_filters_equal_sentence_transformers_rule_on_random_lists():
         hits = dict(sorted(((f"d{n}", generator.uniform(-1, 1)) for n in range(30)), key=lambda pair: -pair[1]))
         positives = set(generator.sample(list(hits), 3))
         lowest = min(hits[document] for document in positives)
-        flags = MiningFlags(ranks="3-25", negatives=8, absolute_margin=0.05, relative_margin=0.1, max_score=0.9, min_score=-0.8)
+        flags = MiningFlags(
+            ranks="3-25", negatives=8, absolute_margin=0.05, relative_margin=0.1, max_score=0.9, min_score=-0.8
+        )
         naive = []
         for rank, (document, score) in enumerate(hits.items(), 1):
             if 3 <= rank <= 25 and document not in positives and score <= 0.9 and score >= -0.8:
@@ -60,8 +62,14 @@ def test_random_draws_are_seeded_and_stay_in_ranked_order():
 
 def test_labels_by_rank():
     example = label_by_rank("q", HITS, 2, (6, 8))
-    assert example.positives == ["d1", "d2"] and example.negatives == ["d6", "d7", "d8"] and example.negative_scores == [4, 3, 2]
-    assert label_by_rank("q", HITS, 2, (18, 20)).negatives == ["d8", "d9", "d10"], "the bottom of a list that ends early"
+    assert (
+        example.positives == ["d1", "d2"]
+        and example.negatives == ["d6", "d7", "d8"]
+        and example.negative_scores == [4, 3, 2]
+    )
+    assert label_by_rank("q", HITS, 2, (18, 20)).negatives == ["d8", "d9", "d10"], (
+        "the bottom of a list that ends early"
+    )
     assert label_by_rank("q", HITS, 8, (18, 20)) is None
 
 

@@ -23,7 +23,22 @@ LENGTHS = ["--max-document-tokens", "64", "--max-query-tokens", "64"]
 @pytest.fixture
 def encoded(toy, bert, drtools, tmp_path):
     model = cls_of(bert, tmp_path / "cls", stronger=10)
-    arguments = ["encode", "--model", model, "--documents", toy.corpus, "--pieces", *SIZE_FLAGS, *LENGTHS, "--dtype", "float32", "--precision", "fp32", "--threads", "1"]
+    arguments = [
+        "encode",
+        "--model",
+        model,
+        "--documents",
+        toy.corpus,
+        "--pieces",
+        *SIZE_FLAGS,
+        *LENGTHS,
+        "--dtype",
+        "float32",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+    ]
     outcome = drtools(*arguments, "-o", tmp_path / "vectors")
     assert outcome.status == 0, outcome.err
     return model, tmp_path / "vectors", arguments
@@ -40,7 +55,10 @@ def rows_of(toy, model):
     encode_tokens(spans, tokens, Computing("cpu", "fp32", 512), rows)
     vectors, there = rows.reshape(len(rows), layout.places, -1), tokens.spans[:, :, 1] > 0
     split = 1 + layout.passages
-    return encoder, [(vector[0], vector[1:split][exists[1:split]], vector[split:][exists[split:]]) for vector, exists in zip(vectors, there, strict=True)]
+    return encoder, [
+        (vector[0], vector[1:split][exists[1:split]], vector[split:][exists[split:]])
+        for vector, exists in zip(vectors, there, strict=True)
+    ]
 
 
 def test_pieces_are_stored_once(toy, encoded):
@@ -48,14 +66,21 @@ def test_pieces_are_stored_once(toy, encoded):
     encoder, expected = rows_of(toy, model)
     pieces = open_pieces(folder, 60)
     documents = np.load(folder / "vectors.npy")
-    plain, _ = encode_texts(encoder, [f"{document['title']} {document['text']}" for document in toy.documents], "document", Computing("cpu", "fp32", 512))
+    plain, _ = encode_texts(
+        encoder,
+        [f"{document['title']} {document['text']}" for document in toy.documents],
+        "document",
+        Computing("cpu", "fp32", 512),
+    )
     np.testing.assert_allclose(documents, plain, atol=1e-5)
     ones = 0
     for at, (_, passages, sentences) in enumerate(expected):
         first, middle, end = pieces.starts[2 * at : 2 * at + 3]
         np.testing.assert_allclose(pieces.array[first:middle], passages, atol=1e-5)
         ones += len(sentences) == 1
-        np.testing.assert_allclose(pieces.array[middle:end], sentences if len(sentences) > 1 else sentences[:0], atol=1e-5)
+        np.testing.assert_allclose(
+            pieces.array[middle:end], sentences if len(sentences) > 1 else sentences[:0], atol=1e-5
+        )
     made = json.loads((folder / "manifest.json").read_text())["pieces"]
     assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 < ones < 60
 
@@ -64,9 +89,11 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, enviro
     _, _, arguments = encoded
     assert drtools(*arguments, "--chunk", "7", "-o", tmp_path / "whole").status == 0
     again = [*arguments, "--chunk", "7", "-o", str(tmp_path / "again")]
-    code = ("import os, sys\nfrom drtools.output import Work\nsave, seen = Work.save, []\n"
-            "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
-            "Work.save = counted\nimport drtools.cli\ndrtools.cli.main(sys.argv[1:])")
+    code = (
+        "import os, sys\nfrom drtools.output import Work\nsave, seen = Work.save, []\n"
+        "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
+        "Work.save = counted\nimport drtools.cli\ndrtools.cli.main(sys.argv[1:])"
+    )
     for status in (9, 0):
         done = subprocess.run([program, "-c", code, *map(str, again)], env=environment, capture_output=True, text=True)
         assert done.returncode == status, done.stderr
@@ -74,8 +101,16 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, enviro
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-@pytest.mark.parametrize(("rescore", "considered", "at_once"), [(["--rescore", "5"], 12, None), (["--rescore", "20"], 20, None), (["--rescore", "0"], 60, None), ([], 60, None),
-                                                                 (["--rescore", "0"], 60, 7)])
+@pytest.mark.parametrize(
+    ("rescore", "considered", "at_once"),
+    [
+        (["--rescore", "5"], 12, None),
+        (["--rescore", "20"], 20, None),
+        (["--rescore", "0"], 60, None),
+        ([], 60, None),
+        (["--rescore", "0"], 60, 7),
+    ],
+)
 def test_search_by_a_loop(toy, encoded, drtools, tmp_path, monkeypatch, rescore, considered, at_once):
     model, folder, _ = encoded
     if at_once:  # several blocks of queries, and of documents whose pieces are read together
@@ -84,7 +119,19 @@ def test_search_by_a_loop(toy, encoded, drtools, tmp_path, monkeypatch, rescore,
     encoder, expected = rows_of(toy, model)
     queries = {record["_id"]: record["text"] for record in map(json.loads, Path(toy.queries).read_text().splitlines())}
     vectors, _ = encode_texts(encoder, list(queries.values()), "query", Computing("cpu", "fp32", 512))
-    search = ["search", "--vectors", folder, "--model", model, "--queries", toy.queries, "--precision", "fp32", "--multi-vector", *LENGTHS[2:]]
+    search = [
+        "search",
+        "--vectors",
+        folder,
+        "--model",
+        model,
+        "--queries",
+        toy.queries,
+        "--precision",
+        "fp32",
+        "--multi-vector",
+        *LENGTHS[2:],
+    ]
     outcome = drtools(*search, "--gamma", "0.7", "--depth", "12", *rescore, "-o", tmp_path / "run")
     assert outcome.status == 0, outcome.err
     run = read_run(tmp_path / "run")
@@ -96,12 +143,26 @@ def test_search_by_a_loop(toy, encoded, drtools, tmp_path, monkeypatch, rescore,
             scores[document] += 0.7 * float(max(passages @ query) + max(sentences @ query))
         top = sorted(scores, key=scores.get)[-12:]
         assert sorted(run[query_id]) == sorted(top)
-        np.testing.assert_allclose([run[query_id][document] for document in top], [scores[document] for document in top], rtol=1e-4)
+        np.testing.assert_allclose(
+            [run[query_id][document] for document in top], [scores[document] for document in top], rtol=1e-4
+        )
 
 
 def test_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
     model, folder, _ = encoded
-    search = ["search", "--vectors", folder, "--model", model, "--queries", toy.queries, "--precision", "fp32", "--multi-vector", *LENGTHS[2:]]
+    search = [
+        "search",
+        "--vectors",
+        folder,
+        "--model",
+        model,
+        "--queries",
+        toy.queries,
+        "--precision",
+        "fp32",
+        "--multi-vector",
+        *LENGTHS[2:],
+    ]
     outcome = drtools(*search, "--tune", toy.qrels, "--tune-measure", "RR@10", "-o", tmp_path / "tuned")
     assert outcome.status == 0 and "dev queries" in outcome.err, outcome.err
     made = json.loads((tmp_path / "tuned.manifest.json").read_text())
@@ -109,11 +170,18 @@ def test_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
     for gamma, _ in made["tried"]:
         assert drtools(*search, "--gamma", gamma, "-o", tmp_path / f"run-{gamma}").status == 0
         ranked = read_run(tmp_path / f"run-{gamma}")
-        firsts = [next((place for place, document in enumerate(list(ranked[query])[:10], 1) if document in judged), np.inf) for query, judged in read_qrels(toy.qrels).items()]
+        firsts = [
+            next((place for place, document in enumerate(list(ranked[query])[:10], 1) if document in judged), np.inf)
+            for query, judged in read_qrels(toy.qrels).items()
+        ]
         values[gamma] = np.mean(1 / np.array(firsts))
-    np.testing.assert_allclose([value for _, value in made["tried"]], [values[gamma] for gamma, _ in made["tried"]], atol=1e-9)
+    np.testing.assert_allclose(
+        [value for _, value in made["tried"]], [values[gamma] for gamma, _ in made["tried"]], atol=1e-9
+    )
     assert made["tuned_for"] == "RR@10"
-    assert made["gamma"] == max(values, key=lambda gamma: (values[gamma], -gamma)) and read_run(tmp_path / "tuned") == read_run(tmp_path / f"run-{made['gamma']}")
+    assert made["gamma"] == max(values, key=lambda gamma: (values[gamma], -gamma)) and read_run(
+        tmp_path / "tuned"
+    ) == read_run(tmp_path / f"run-{made['gamma']}")
 
 
 def test_the_best_of_each_level_by_a_loop(tmp_path):
@@ -135,7 +203,9 @@ def test_the_best_of_each_level_by_a_loop(tmp_path):
         own, (passages, sentences) = vectors[first[row] : first[row + 1]].astype(np.float32) @ query, shape[row]
         assert there[at] == bool(passages)
         if passages:
-            assert passage[at] == pytest.approx(max(own[:passages]), abs=1e-5) and sentence[at] == pytest.approx(max(own[passages:] if sentences else own), abs=1e-5)
+            assert passage[at] == pytest.approx(max(own[:passages]), abs=1e-5) and sentence[at] == pytest.approx(
+                max(own[passages:] if sentences else own), abs=1e-5
+            )
     taken = joined([pieces.take(rows[:2]), pieces.take(rows[2:])])
     assert np.array_equal(taken.array, np.concatenate([vectors[first[row] : first[row + 1]] for row in rows]))
     assert np.array_equal(taken.starts, np.concatenate([[0], np.cumsum([shape[row] for row in rows])]))
@@ -147,12 +217,41 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
     model, folder, _ = encoded
     assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "plain").status == 0
     search = ["search", "--queries", toy.queries, "-o", tmp_path / "run"]
-    for words, more in (("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]), ("--gamma and --tune: for pieces, which --multi-vector scores", ["--vectors", folder, "--tune", toy.qrels, "--gamma", "1"]),
-                        ("without --rerank", ["--rerank", toy.corpus, "--vectors", folder, "--multi-vector"]), ("--tune-queries: the queries of --tune", ["--vectors", folder, "--multi-vector", "--tune-queries", toy.queries]),
-                        ("--tune chooses gamma, --gamma says it", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--gamma", "1"]),
-                        ("--tune-measure: nothing is tuned", ["--vectors", folder, "--multi-vector", "--tune-measure", "RR@10"]), ("--tune-measure: for pieces", ["--vectors", folder, "--tune-measure", "RR@10"]),
-                        ("nDCG@ten", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--tune-measure", "nDCG@ten"]), ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]), ("say --pooling cls, or --spans mean", None), ("queries have none", [])):
-        outcome = drtools(*search, *more) if more else drtools("encode", "--model", encoder_folder, *(["--documents", toy.corpus] if more is None else ["--queries", toy.queries]), "--pieces", "-o", tmp_path / "x")
+    for words, more in (
+        ("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]),
+        (
+            "--gamma and --tune: for pieces, which --multi-vector scores",
+            ["--vectors", folder, "--tune", toy.qrels, "--gamma", "1"],
+        ),
+        ("without --rerank", ["--rerank", toy.corpus, "--vectors", folder, "--multi-vector"]),
+        (
+            "--tune-queries: the queries of --tune",
+            ["--vectors", folder, "--multi-vector", "--tune-queries", toy.queries],
+        ),
+        (
+            "--tune chooses gamma, --gamma says it",
+            ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--gamma", "1"],
+        ),
+        ("--tune-measure: nothing is tuned", ["--vectors", folder, "--multi-vector", "--tune-measure", "RR@10"]),
+        ("--tune-measure: for pieces", ["--vectors", folder, "--tune-measure", "RR@10"]),
+        ("nDCG@ten", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--tune-measure", "nDCG@ten"]),
+        ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]),
+        ("say --pooling cls, or --spans mean", None),
+        ("queries have none", []),
+    ):
+        outcome = (
+            drtools(*search, *more)
+            if more
+            else drtools(
+                "encode",
+                "--model",
+                encoder_folder,
+                *(["--documents", toy.corpus] if more is None else ["--queries", toy.queries]),
+                "--pieces",
+                "-o",
+                tmp_path / "x",
+            )
+        )
         assert outcome.status == 2 and words in outcome.err, outcome.err
 
 

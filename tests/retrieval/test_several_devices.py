@@ -35,7 +35,9 @@ def twice(monkeypatch):
             both.wait()
         plain_batch(model, *more)
 
-    monkeypatch.setattr(encoding, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name))
+    monkeypatch.setattr(
+        encoding, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name)
+    )
     monkeypatch.setattr(encoding, "_encode_batch", watched)
     return worked
 
@@ -53,7 +55,11 @@ def both_ways(drtools, twice, tmp_path, *words):
     return made
 
 
-@pytest.mark.parametrize("pieces", [[], ["--pieces", "--pooling", "cls", "--passage-tokens", 16, "--sentence-tokens", 8, "--least-piece-tokens", 2]], ids=["texts", "pieces"])
+@pytest.mark.parametrize(
+    "pieces",
+    [[], ["--pieces", "--pooling", "cls", "--passage-tokens", 16, "--sentence-tokens", 8, "--least-piece-tokens", 2]],
+    ids=["texts", "pieces"],
+)
 def test_vectors_are_those_of_one(toy, encoder_folder, drtools, twice, tmp_path, pieces):
     words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--batch-tokens", 64, *pieces]
     several, one = both_ways(drtools, twice, tmp_path, *words)
@@ -63,19 +69,40 @@ def test_vectors_are_those_of_one(toy, encoder_folder, drtools, twice, tmp_path,
 
 
 def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeypatch):  # noqa: F811
-    words = ["teacher-score", "--teacher", rankers["bert"], "--examples", toy.examples, "--corpus", toy.corpus, "--queries", toy.queries, "--batch-tokens", 64]
+    words = [
+        "teacher-score",
+        "--teacher",
+        rankers["bert"],
+        "--examples",
+        toy.examples,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--batch-tokens",
+        64,
+    ]
     caches = iter(("first", "second"))
-    monkeypatch.setattr(scoring, "ScoreCache", lambda key: ScoreCache(f"{key}-{next(caches)}"))  # the second knows nothing of the first
+    monkeypatch.setattr(
+        scoring, "ScoreCache", lambda key: ScoreCache(f"{key}-{next(caches)}")
+    )  # the second knows nothing of the first
     several, one = both_ways(drtools, twice, tmp_path, *words)
     assert Path(several).read_text() == Path(one).read_text()
 
 
 def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):  # noqa: F811
     ranker, encoder = load_cross_encoder(rankers["bert"]), load_encoder(bert, pooling="cls")
-    pairs, texts = tokenize_pairs(ranker, [("fox", "fox runs"), ("otter", "an otter swims")]), tokenize(encoder, ["fox", "otter hill"], "document")
+    pairs, texts = (
+        tokenize_pairs(ranker, [("fox", "fox runs"), ("otter", "an otter swims")]),
+        tokenize(encoder, ["fox", "otter hill"], "document"),
+    )
     spans = Spans(encoder, 1, 1)
     pieces = tokenize_pieces(encoder, ["fox runs"], layout_of(encoder, PieceFlags(16, 8, 2)))
-    for model, inputs in ((ranker, pairs.inputs(np.arange(2), 0)), (encoder, texts.inputs(np.arange(2), 0)), (spans, pieces.inputs(np.arange(1), 0))):
+    for model, inputs in (
+        (ranker, pairs.inputs(np.arange(2), 0)),
+        (encoder, texts.inputs(np.arange(2), 0)),
+        (spans, pieces.inputs(np.arange(1), 0)),
+    ):
         tensors = [torch.as_tensor(part) for part in inputs]
         (copied,) = Copies(["cpu"]).of(model)
         with torch.inference_mode():
@@ -87,13 +114,51 @@ def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):  # noqa: 
 
 
 def test_a_lexical_encoder_takes_one(toy, drtools, twice, tmp_path):
-    assert drtools("make-lexical", "--corpus", toy.corpus, "--encoder", "projection", "--dimension", 16, "-o", tmp_path / "lexical").status == 0
-    done = drtools("encode", "--model", tmp_path / "lexical", "--documents", toy.corpus, "--device", "cuda:all", "-o", tmp_path / "vectors")
+    assert (
+        drtools(
+            "make-lexical",
+            "--corpus",
+            toy.corpus,
+            "--encoder",
+            "projection",
+            "--dimension",
+            16,
+            "-o",
+            tmp_path / "lexical",
+        ).status
+        == 0
+    )
+    done = drtools(
+        "encode",
+        "--model",
+        tmp_path / "lexical",
+        "--documents",
+        toy.corpus,
+        "--device",
+        "cuda:all",
+        "-o",
+        tmp_path / "vectors",
+    )
     assert done.status == 2 and "a lexical encoder computes on one device" in done.err, done.err
 
 
 def test_a_plan_counts_all_of_them(toy, encoder_folder, drtools, twice, tmp_path):
-    done = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--threads", 2, "--precision", "fp32", "--device", "cuda:all", "--dry-run", "-o", tmp_path / "vectors")
+    done = drtools(
+        "encode",
+        "--model",
+        encoder_folder,
+        "--documents",
+        toy.corpus,
+        "--threads",
+        2,
+        "--precision",
+        "fp32",
+        "--device",
+        "cuda:all",
+        "--dry-run",
+        "-o",
+        tmp_path / "vectors",
+    )
     assert done.status == 0 and "on cpu cpu in fp32 (by the first 60 on one)" in done.err, done.err
 
 
@@ -106,14 +171,47 @@ def test_an_error_on_one_ends_the_work(toy, encoder_folder, drtools, twice, monk
             raise UserError("broken")
 
     monkeypatch.setattr(encoding, "_encode_batch", failing)
-    done = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--batch-tokens", 64, "--threads", 1, "--device", "cuda:all", "-o", tmp_path / "vectors")
+    done = drtools(
+        "encode",
+        "--model",
+        encoder_folder,
+        "--documents",
+        toy.corpus,
+        "--batch-tokens",
+        64,
+        "--threads",
+        1,
+        "--device",
+        "cuda:all",
+        "-o",
+        tmp_path / "vectors",
+    )
     assert done.status == 2 and done.err.endswith("broken\n") and not (tmp_path / "vectors").exists()
 
 
 def test_the_other_tools_take_one(toy, encoder_folder, drtools, twice, tmp_path):
-    done = drtools("train-contrastive", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
-                   "--device", "cuda:all", "--steps", 1, "-o", tmp_path / "model")
-    assert done.status == 2 and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here" in done.err, done.err
+    done = drtools(
+        "train-contrastive",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--device",
+        "cuda:all",
+        "--steps",
+        1,
+        "-o",
+        tmp_path / "model",
+    )
+    assert (
+        done.status == 2
+        and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here"
+        in done.err
+    ), done.err
 
 
 def test_which_devices(monkeypatch):
@@ -122,9 +220,20 @@ def test_which_devices(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert choose_devices("cuda:all") == ["cuda:0", "cuda:1", "cuda:2"]
     assert choose_devices("cuda:2,cuda:0") == choose_devices("cuda:2, cuda:0") == ["cuda:2", "cuda:0"]
-    assert choose_devices("auto") == ["cuda"] and choose_devices("cpu") == ["cpu"] and choose_devices("cuda:1") == ["cuda:1"]
-    for wrong, words in {"cuda:0,cuda:0": "several are different GPUs", "cpu,cuda:0": "several are different GPUs", "cuda,cuda:1": "several are different GPUs", "cuda:3": "GPUs are cuda:0 to cuda:2",
-                         "cuda:0,cuda:7": "GPUs are cuda:0 to cuda:2", "cuda:x": "GPUs are cuda:0 to cuda:2", "gpu": "expected auto"}.items():
+    assert (
+        choose_devices("auto") == ["cuda"]
+        and choose_devices("cpu") == ["cpu"]
+        and choose_devices("cuda:1") == ["cuda:1"]
+    )
+    for wrong, words in {
+        "cuda:0,cuda:0": "several are different GPUs",
+        "cpu,cuda:0": "several are different GPUs",
+        "cuda,cuda:1": "several are different GPUs",
+        "cuda:3": "GPUs are cuda:0 to cuda:2",
+        "cuda:0,cuda:7": "GPUs are cuda:0 to cuda:2",
+        "cuda:x": "GPUs are cuda:0 to cuda:2",
+        "gpu": "expected auto",
+    }.items():
         with pytest.raises(UserError, match=words):
             choose_devices(wrong)
 

@@ -22,9 +22,14 @@ def test_counts_are_those_of_a_double_loop(toy, monkeypatch):
     monkeypatch.setattr(terms, "KEYS_A_MERGE", 50)
     known, sampled = TermKeys(), np.arange(60) % 2 == 0
     told = []
-    corpus = terms.count_corpus(DocumentTexts(open_store(toy.corpus), " "), terms.Analyzer("en"), known, sampled, told.append)
+    corpus = terms.count_corpus(
+        DocumentTexts(open_store(toy.corpus), " "), terms.Analyzer("en"), known, sampled, told.append
+    )
     analyzed = [analyze(f"{document['title']} {document['text']}") for document in toy.documents]
     expected = Counter(known[term] for words in analyzed for term in set(words))
-    assert dict(zip(corpus.keys.tolist(), corpus.frequencies.tolist(), strict=True)) == expected and (np.diff(corpus.keys) > 0).all()
+    assert (
+        dict(zip(corpus.keys.tolist(), corpus.frequencies.tolist(), strict=True)) == expected
+        and (np.diff(corpus.keys) > 0).all()
+    )
     assert corpus.documents == sum(told) == 60 and corpus.mean_length == sum(map(len, analyzed)) / 60
     assert [length for part in corpus.sample for length in part.lengths] == [len(words) for words in analyzed[::2]]

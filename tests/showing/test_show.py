@@ -14,8 +14,12 @@ from conftest import write_jsonl
 def made(toy, encoder_folder, drtools, monkeypatch):
     """A chain as a user makes it, by relative names: vectors, index, run, examples."""
     monkeypatch.chdir(toy.folder)
-    for command in (f"encode --model {encoder_folder} --documents corpus.jsonl --precision fp32 -o vectors", "index --vectors vectors -o index",
-                    "search --index index --queries queries.jsonl --depth 4 -o a.run", "mine-negatives --run a.run --queries queries.jsonl --qrels qrels.tsv --ranks 1-4 -o mined.jsonl"):
+    for command in (
+        f"encode --model {encoder_folder} --documents corpus.jsonl --precision fp32 -o vectors",
+        "index --vectors vectors -o index",
+        "search --index index --queries queries.jsonl --depth 4 -o a.run",
+        "mine-negatives --run a.run --queries queries.jsonl --qrels qrels.tsv --ranks 1-4 -o mined.jsonl",
+    ):
         outcome = drtools(*command.split())
         assert outcome.status == 0, outcome.err
     return toy
@@ -24,8 +28,15 @@ def made(toy, encoder_folder, drtools, monkeypatch):
 def test_the_tree_leads_back_to_the_corpus_from_anywhere(made, drtools, monkeypatch):
     tree = drtools("show", "mined.jsonl").out.split("made from\n")[1].splitlines()
     assert [line.strip().split(":")[0] for line in tree] == [
-        "--queries queries.jsonl", "--qrels qrels.tsv", "--run a.run", "--index index", "--vectors vectors", next(line.strip().split(":")[0] for line in tree if "--model" in line),
-        "--documents corpus.jsonl", "--queries queries.jsonl"]
+        "--queries queries.jsonl",
+        "--qrels qrels.tsv",
+        "--run a.run",
+        "--index index",
+        "--vectors vectors",
+        next(line.strip().split(":")[0] for line in tree if "--model" in line),
+        "--documents corpus.jsonl",
+        "--queries queries.jsonl",
+    ]
     depths = [(len(line) - len(line.lstrip())) // 2 for line in tree]
     assert depths == [1, 1, 1, 2, 3, 4, 4, 2]
     assert "vectors by encode, 20" in tree[4] and "run by search" in tree[2]
@@ -34,31 +45,62 @@ def test_the_tree_leads_back_to_the_corpus_from_anywhere(made, drtools, monkeypa
     (made.folder / "qrels.tsv").write_text("q0\td0\t1\n")
     shutil.rmtree(made.folder / "index")
     changed = drtools("show", made.folder / "mined.jsonl").out
-    assert "qrels.tsv: a file of 8 B; has changed since" in changed and "--index index: not there any more" in changed and "--vectors" not in changed
+    assert (
+        "qrels.tsv: a file of 8 B; has changed since" in changed
+        and "--index index: not there any more" in changed
+        and "--vectors" not in changed
+    )
 
 
 def test_examples_with_their_texts_and_scores(made, drtools):
-    example = next(json.loads(line) for line in Path("mined.jsonl").read_text().splitlines() if json.loads(line)["query_id"] == "q3")
+    example = next(
+        json.loads(line)
+        for line in Path("mined.jsonl").read_text().splitlines()
+        if json.loads(line)["query_id"] == "q3"
+    )
     out = drtools("show", "mined.jsonl", "--query", "q3", "--depth", "2", "--corpus", "corpus.jsonl").out
     lines = [line for line in out.splitlines() if line.startswith("  - ") and "…" not in line[:6]]
     assert len(lines) == 2
     for line, document, score in zip(lines, example["negatives"], example["negative_scores"], strict=False):
         assert line.split()[1:3] == [f"{score:.4f}", document] and made.documents[int(document[1:])]["title"] in line
-    queries = {record["_id"]: record["text"] for record in map(json.loads, Path("queries.jsonl").read_text().splitlines())}
+    queries = {
+        record["_id"]: record["text"] for record in map(json.loads, Path("queries.jsonl").read_text().splitlines())
+    }
     assert f"q3  {queries['q3']}" in out.splitlines()
     assert "q5" not in out and drtools("show", "mined.jsonl", "--query", "none").status == 2
-    write_jsonl(Path("dark.jsonl"), [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"], "dark": [{"kind": "noisy", "positive": "d1", "ratio": 0.25, "seed": 3}],
-                                      "dark_scores": [0.5], "scored_by": "teacher@1", "pieces": [1, 2]}])
+    write_jsonl(
+        Path("dark.jsonl"),
+        [
+            {
+                "query_id": "q1",
+                "positives": ["d1"],
+                "negatives": ["d2"],
+                "dark": [{"kind": "noisy", "positive": "d1", "ratio": 0.25, "seed": 3}],
+                "dark_scores": [0.5],
+                "scored_by": "teacher@1",
+                "pieces": [1, 2],
+            }
+        ],
+    )
     out = drtools("show", "dark.jsonl").out
-    assert "0.5000  noisy positive: d1 with 25% of its words masked (seed 3)" in out and "scored by teacher@1" in out and "pieces: 2 of them" in out
+    assert (
+        "0.5000  noisy positive: d1 with 25% of its words masked (seed 3)" in out
+        and "scored by teacher@1" in out
+        and "pieces: 2 of them" in out
+    )
 
 
 def test_a_run_finds_its_own_corpus(made, drtools):
     first = [line.split() for line in Path("a.run").read_text().splitlines()[:4]]
     out = drtools("show", "a.run", "--count", "1").out
     assert "20 queries, 80 hits" in out
-    for line, (_, _, document, place, score, _) in zip([line for line in out.splitlines() if line.startswith("    ") and "--" not in line], first):
-        assert line.split()[:3] == [place, f"{float(score):.4f}", document] and made.documents[int(document[1:])]["title"] in line
+    for line, (_, _, document, place, score, _) in zip(
+        [line for line in out.splitlines() if line.startswith("    ") and "--" not in line], first
+    ):
+        assert (
+            line.split()[:3] == [place, f"{float(score):.4f}", document]
+            and made.documents[int(document[1:])]["title"] in line
+        )
 
 
 def test_vectors_and_indexes(made, drtools):
@@ -79,18 +121,30 @@ def test_models(made, encoder_folder, bert, drtools):
 
     count = sum(tensor.size for tensor in load_file(Path(encoder_folder) / "model.safetensors").values())
     out = drtools("show", encoder_folder).out
-    assert "bert, 2 layers of 32 dimensions" in out and "pooling mean, normalize, compared by cosine" in out and f"{count:,} parameters in model.safetensors" in out
+    assert (
+        "bert, 2 layers of 32 dimensions" in out
+        and "pooling mean, normalize, compared by cosine" in out
+        and f"{count:,} parameters in model.safetensors" in out
+    )
     assert "bert, 2 layers" in drtools("show", bert).out
     trained = f"train-star --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 2 --batch-queries 4 --untied -o star"
     assert drtools(*trained.split()).status == 0
     out = drtools("show", "star").out
-    assert "query: bert" in out and "document: bert" in out and "trained for 2 steps" in out and f"{2 * count:,} parameters" in out and "--examples mined.jsonl: examples by" in out
+    assert (
+        "query: bert" in out
+        and "document: bert" in out
+        and "trained for 2 steps" in out
+        and f"{2 * count:,} parameters" in out
+        and "--examples mined.jsonl: examples by" in out
+    )
     assert "with negatives static" in out or "negatives static" in out
     write_jsonl(Path("log.jsonl"), [{"step": 1, "loss": 0.5}])
     assert drtools("show", "log.jsonl").out.splitlines()[1:] == ['{"step": 1, "loss": 0.5}']
-    for command in (f"train-rem --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 --batch-queries 4 -o rem",
-                    f"train-ranker --model {bert} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 --batch-queries 4 -o ranker",
-                    "make-lexical --corpus corpus.jsonl --queries queries.jsonl --dimension 64 -o lexical"):
+    for command in (
+        f"train-rem --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 --batch-queries 4 -o rem",
+        f"train-ranker --model {bert} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 --batch-queries 4 -o ranker",
+        "make-lexical --corpus corpus.jsonl --queries queries.jsonl --dimension 64 -o lexical",
+    ):
         outcome = drtools(*command.split())
         assert outcome.status == 0, outcome.err
         shown = drtools("show", command.split()[-1])
@@ -102,7 +156,9 @@ def test_files_that_nobody_here_made_manifests_and_releases(made, drtools):
     assert "d2  " in drtools("show", "corpus.jsonl").out and "q0  " in drtools("show", "queries.jsonl").out
     out = drtools("show", "qrels.tsv", "--queries", "queries.jsonl", "--corpus", "corpus.jsonl").out
     assert "20 queries, 20 judgements" in out and made.documents[0]["title"] in out
-    assert drtools("show", "a.run.manifest.json").out.startswith("a.run: run") and drtools("show", "index/manifest.json").out.startswith("index: faiss")
+    assert drtools("show", "a.run.manifest.json").out.startswith("a.run: run") and drtools(
+        "show", "index/manifest.json"
+    ).out.startswith("index: faiss")
     drtools("publish", "index", "vectors", "live")
     drtools("publish", "vectors", "live")
     out = drtools("show", "live").out
@@ -111,7 +167,15 @@ def test_files_that_nobody_here_made_manifests_and_releases(made, drtools):
     assert "index: faiss by index" in out and "--documents corpus.jsonl" in out and "see above" in out
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), ("", "found no line"), ("one two\n", "found 'one two'"), ('{"a": \n', "not one JSON object a line")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        ("", "found no line"),
+        ("one two\n", "found 'one two'"),
+        ('{"a": \n', "not one JSON object a line"),
+    ],
+)
 def test_what_cannot_be_shown_is_one_line(tmp_path, drtools, content, said):
     path = tmp_path / "x"
     if content is not None:
@@ -133,4 +197,6 @@ def test_what_looks_like_another_kind_or_is_damaged_is_said(toy, encoder_folder,
     (tmp_path / "cut/model.safetensors").write_bytes(b"abc")
     for name in ("foreign", "cut"):
         outcome = drtools("show", tmp_path / name)
-        assert "internal error" not in outcome.err and (name == "foreign" or outcome.status == 2 and "not a whole safetensors file" in outcome.err), outcome.err
+        assert "internal error" not in outcome.err and (
+            name == "foreign" or outcome.status == 2 and "not a whole safetensors file" in outcome.err
+        ), outcome.err

@@ -34,13 +34,29 @@ def runs(toy):
     toy.lists = {}
     for name, queries in (("first", 20), ("second", 19)):
         toy.lists[name] = {f"q{n}": [f"d{m}" for m in generator.permutation(60)[:30]] for n in range(queries)}
-        lines = [f"{query} Q0 {document} {rank} {100 - rank} t\n" for query, hits in toy.lists[name].items() for rank, document in enumerate(hits, start=1)]
+        lines = [
+            f"{query} Q0 {document} {rank} {100 - rank} t\n"
+            for query, hits in toy.lists[name].items()
+            for rank, document in enumerate(hits, start=1)
+        ]
         (toy.folder / f"{name}.run").write_text("".join(lines))
     return toy
 
 
 def test_pairwise_errors(runs, drtools):
-    outcome = drtools("analyze", runs.folder / "first.run", runs.folder / "second.run", "--qrels", runs.qrels, "--depth", "8", "--corpus-size", "60", "-o", runs.folder / "out")
+    outcome = drtools(
+        "analyze",
+        runs.folder / "first.run",
+        runs.folder / "second.run",
+        "--qrels",
+        runs.qrels,
+        "--depth",
+        "8",
+        "--corpus-size",
+        "60",
+        "-o",
+        runs.folder / "out",
+    )
     assert outcome.status == 0, outcome.err
     found = content(runs.folder / "out")
     assert list(found) == ["depth", "errors"] and found["errors"]["queries"] == 20
@@ -54,18 +70,35 @@ def test_pairwise_errors(runs, drtools):
         assert one["mean_in_all"] == pytest.approx(fmean(one["in_all"].values()))
         assert one["relevant_not_listed"] == sum(f"d{n}" not in lists.get(f"q{n}", []) for n in range(20))
         assert name in outcome.out and f"{one['mean_against_top']:.2f}" in outcome.out
-    assert all(sum(counts) == 20 for panel in found["errors"]["histogram"]["queries"].values() for counts in panel.values())
+    assert all(
+        sum(counts) == 20 for panel in found["errors"]["histogram"]["queries"].values() for counts in panel.values()
+    )
     assert "second lacks 1 of 20 queries" in outcome.err and "does not list" in outcome.err
     check_picture(runs.folder / "out" / "errors.png")
 
 
 def test_likeness_and_negatives_in_one_go(runs, drtools):
-    outcome = drtools("analyze", runs.folder / "second.run", "--against", runs.folder / "first.run", "--examples", runs.examples, "--depth", "12", "-o", runs.folder / "out")
+    outcome = drtools(
+        "analyze",
+        runs.folder / "second.run",
+        "--against",
+        runs.folder / "first.run",
+        "--examples",
+        runs.examples,
+        "--depth",
+        "12",
+        "-o",
+        runs.folder / "out",
+    )
     assert outcome.status == 0, outcome.err
     found = content(runs.folder / "out")
     assert list(found) == ["depth", "likeness", "negatives"]
     likeness = found["likeness"]["runs"]["second"]
-    assert len(likeness["by_query"]) == 20 and likeness["by_query"]["q19"] == 0 and likeness["mean"] == pytest.approx(fmean(likeness["by_query"].values()))
+    assert (
+        len(likeness["by_query"]) == 20
+        and likeness["by_query"]["q19"] == 0
+        and likeness["mean"] == pytest.approx(fmean(likeness["by_query"].values()))
+    )
     hard = found["negatives"]["second"]["by_query"]
     for n in range(19):
         top = [document for document in runs.lists["second"][f"q{n}"] if document != f"d{n}"][:12]
@@ -77,10 +110,24 @@ def test_likeness_and_negatives_in_one_go(runs, drtools):
 
 def scored(toy, dark_scores=True):
     generator = np.random.default_rng(4)
-    return write_jsonl(toy.folder / "scored.jsonl", [{
-        "query_id": f"q{n}", "positives": [f"d{n}"], "negatives": ["d40", "d41"], "positive_scores": [generator.normal()], "negative_scores": [generator.normal() - 3, None],
-        "dark": [{"kind": "reinforced", "positive": f"d{n}", "negative": "d40"}, {"kind": "noisy", "positive": f"d{n}", "ratio": 0.15, "seed": 1}],
-        "dark_scores": [generator.normal() - 1, 0.5] if dark_scores else [1.0]} for n in range(20)])
+    return write_jsonl(
+        toy.folder / "scored.jsonl",
+        [
+            {
+                "query_id": f"q{n}",
+                "positives": [f"d{n}"],
+                "negatives": ["d40", "d41"],
+                "positive_scores": [generator.normal()],
+                "negative_scores": [generator.normal() - 3, None],
+                "dark": [
+                    {"kind": "reinforced", "positive": f"d{n}", "negative": "d40"},
+                    {"kind": "noisy", "positive": f"d{n}", "ratio": 0.15, "seed": 1},
+                ],
+                "dark_scores": [generator.normal() - 1, 0.5] if dark_scores else [1.0],
+            }
+            for n in range(20)
+        ],
+    )
 
 
 def test_scores_by_kind(toy, drtools):
@@ -90,14 +137,26 @@ def test_scores_by_kind(toy, drtools):
     found = content(toy.folder / "out")["scores"]
     records = [json.loads(line) for line in open(path)]
     expected = {
-        "positives": [record["positive_scores"][0] for record in records], "negatives": [record["negative_scores"][0] for record in records],
-        "reinforced negatives": [record["dark_scores"][0] for record in records], "noisy positives": [0.5] * 20,
-        "negatives and dark": [score for record in records for score in (record["negative_scores"][0], *record["dark_scores"])]}
+        "positives": [record["positive_scores"][0] for record in records],
+        "negatives": [record["negative_scores"][0] for record in records],
+        "reinforced negatives": [record["dark_scores"][0] for record in records],
+        "noisy positives": [0.5] * 20,
+        "negatives and dark": [
+            score for record in records for score in (record["negative_scores"][0], *record["dark_scores"])
+        ],
+    }
     assert list(found["files"]["scored"]) == list(expected)
     for kind, scores in expected.items():
         one = found["files"]["scored"][kind]
-        assert (one["count"], one["mean"], one["median"]) == (len(scores), pytest.approx(np.mean(scores)), pytest.approx(np.median(scores)))
-        naive = [sum(low <= score < high or score == high == found["edges"][-1] for score in scores) for low, high in zip(found["edges"], found["edges"][1:])]
+        assert (one["count"], one["mean"], one["median"]) == (
+            len(scores),
+            pytest.approx(np.mean(scores)),
+            pytest.approx(np.median(scores)),
+        )
+        naive = [
+            sum(low <= score < high or score == high == found["edges"][-1] for score in scores)
+            for low, high in zip(found["edges"], found["edges"][1:])
+        ]
         assert one["counts"] == naive
     check_picture(toy.folder / "out" / "scores.png")
 
@@ -105,13 +164,21 @@ def test_scores_by_kind(toy, drtools):
 def test_curves_of_several_trainings(tmp_path, drtools):
     for name, fall in (("static", 0.5), ("_live", 0.1), ("$x^2$", 0.0)):
         (tmp_path / name).mkdir()
-        write_jsonl(tmp_path / name / "training.jsonl", [{"step": step, "seconds": step / 2, "loss": 1 / step, "overlap": 1 - fall * step / 200} for step in range(1, 201)])
+        write_jsonl(
+            tmp_path / name / "training.jsonl",
+            [
+                {"step": step, "seconds": step / 2, "loss": 1 / step, "overlap": 1 - fall * step / 200}
+                for step in range(1, 201)
+            ],
+        )
     logs = [word for name in ("static", "_live", "$x^2$") for word in ("--logs", tmp_path / name / "training.jsonl")]
     outcome = drtools("analyze", *logs, "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     found = content(tmp_path / "out")["curves"]
     assert list(found) == ["loss", "overlap"] and list(found["loss"]) == ["static", "_live", "$x^2$"]
-    assert found["overlap"]["static"]["steps"] == list(range(1, 201)) and found["overlap"]["static"]["values"][-1] == 0.5
+    assert (
+        found["overlap"]["static"]["steps"] == list(range(1, 201)) and found["overlap"]["static"]["values"][-1] == 0.5
+    )
     check_picture(tmp_path / "out" / "curves.png")
     assert "already done" in drtools("analyze", *logs, "-o", tmp_path / "out").err
     drtools("analyze", *logs, "-o", tmp_path / "again")
@@ -136,12 +203,21 @@ def moved(toy):
     vectors(toy.folder / "documents", documents, [f"d{n}" for n in range(60)], "document")
     vectors(toy.folder / "before", np.stack([documents[0], before]), ["q1", "q3"], "query")
     vectors(toy.folder / "after", toy.arrays[1][1:], ["q3"], "query")
-    toy.words = ["--vectors", toy.folder / "documents", "--query-vectors", toy.folder / "before", "--query-vectors", toy.folder / "after"]
+    toy.words = [
+        "--vectors",
+        toy.folder / "documents",
+        "--query-vectors",
+        toy.folder / "before",
+        "--query-vectors",
+        toy.folder / "after",
+    ]
     return toy
 
 
 def test_a_query_moves(moved, drtools):
-    outcome = drtools("analyze", *moved.words, "--query", "q3", "--qrels", moved.qrels, "--depth", "9", "-o", moved.folder / "out")
+    outcome = drtools(
+        "analyze", *moved.words, "--query", "q3", "--qrels", moved.qrels, "--depth", "9", "-o", moved.folder / "out"
+    )
     assert outcome.status == 0, outcome.err
     found = content(moved.folder / "out")["move"]
     scores = moved.arrays[1] @ moved.arrays[0].T
@@ -150,7 +226,9 @@ def test_a_query_moves(moved, drtools):
     assert found["stay"] == len(set(orders[0][:9]) & set(orders[1][:9]))
     assert set(found["documents"]) == {f"d{row}" for row in orders[0][:9] + orders[1][:9] + [3]}
     for row in set(orders[0][:9]) - {3}:
-        assert found["documents"][f"d{row}"]["kind"] == ("top before and after" if row in orders[1][:9] else "top before alone")
+        assert found["documents"][f"d{row}"]["kind"] == (
+            "top before and after" if row in orders[1][:9] else "top before alone"
+        )
     # the place along the move tells documents apart by what their scores gain
     gains = {document: (scores[1] - scores[0])[int(document[1:])] for document in found["documents"]}
     places = {document: one["at"][0] for document, one in found["documents"].items()}
@@ -162,7 +240,11 @@ def test_a_query_moves(moved, drtools):
 def test_labels_tell_paths_apart():
     assert labels_of(["a/star.run", "b/bm25.run.gz"]) == {"star": "a/star.run", "bm25": "b/bm25.run.gz"}
     assert list(labels_of(["x/1/star.run", "x/2/star.run"])) == ["1/star", "2/star"]
-    assert list(labels_of(["live/training.jsonl", "live/2/training.jsonl", "other/2/training.jsonl"])) == [f"{Path.cwd().name}/live", "live/2", "other/2"]
+    assert list(labels_of(["live/training.jsonl", "live/2/training.jsonl", "other/2/training.jsonl"])) == [
+        f"{Path.cwd().name}/live",
+        "live/2",
+        "other/2",
+    ]
     assert list(labels_of(["a.run", "a.txt"])) == ["a.run", "a.txt"]
 
 
@@ -172,11 +254,26 @@ BAD = {
     "a reference alone": (lambda t: ["--against", t.run], "nothing to analyse"),
     "qrels alone": (lambda t: ["--qrels", t.qrels, "--examples", t.examples], "name the runs"),
     "p of 1": (lambda t: [t.run, "--against", t.run, "--rbo", "1"], "above 0 and below 1"),
-    "p without lists to compare": (lambda t: [t.run, "--qrels", t.qrels, "--rbo", "0.8"], "--rbo is of the overlap with --against"),
-    "a grade without judgements": (lambda t: [t.run, "--against", t.run, "--min-rel", "2"], "--min-rel is a grade of --qrels"),
-    "a scale without students": (lambda t: [t.run, "--qrels", t.qrels, "--scale", "2"], "--scale is for --student and --agreement"),
-    "a corpus's size without judgements": (lambda t: [t.run, "--against", t.run, "--corpus-size", "99"], "--corpus-size is for the errors"),
-    "a length without a student": (lambda t: [t.run, "--qrels", t.qrels, "--max-document-tokens", "9"], "--max-document-tokens cuts what --student encodes"),
+    "p without lists to compare": (
+        lambda t: [t.run, "--qrels", t.qrels, "--rbo", "0.8"],
+        "--rbo is of the overlap with --against",
+    ),
+    "a grade without judgements": (
+        lambda t: [t.run, "--against", t.run, "--min-rel", "2"],
+        "--min-rel is a grade of --qrels",
+    ),
+    "a scale without students": (
+        lambda t: [t.run, "--qrels", t.qrels, "--scale", "2"],
+        "--scale is for --student and --agreement",
+    ),
+    "a corpus's size without judgements": (
+        lambda t: [t.run, "--against", t.run, "--corpus-size", "99"],
+        "--corpus-size is for the errors",
+    ),
+    "a length without a student": (
+        lambda t: [t.run, "--qrels", t.qrels, "--max-document-tokens", "9"],
+        "--max-document-tokens cuts what --student encodes",
+    ),
     "a run twice": (lambda t: [t.run, t.run, "--qrels", t.qrels], "named twice"),
     "a run of other queries": (lambda t: [t.other, "--qrels", t.qrels], "other: holds none of the 20 queries"),
     "a run of other examples": (lambda t: [t.other, "--examples", t.examples], "other: holds none of the 20 queries"),
@@ -184,21 +281,48 @@ BAD = {
     "a corpus smaller than a list": (lambda t: [t.run, "--qrels", t.qrels, "--corpus-size", "20"], "--corpus-size 20"),
     "an empty reference": (lambda t: [t.run, "--against", t.empty], "a run without a query"),
     "examples without scores": (lambda t: ["--examples", t.examples], "examples without scores"),
-    "dark scores that do not fit": (lambda t: ["--examples", scored(t, dark_scores=False)], "scored.jsonl:1: dark_scores is 1 numbers, expected 2"),
+    "dark scores that do not fit": (
+        lambda t: ["--examples", scored(t, dark_scores=False)],
+        "scored.jsonl:1: dark_scores is 1 numbers, expected 2",
+    ),
     "a student without a corpus": (lambda t: ["--examples", t.examples, "--student", "m"], "--student needs --corpus"),
-    "a corpus without a student": (lambda t: ["--examples", t.examples, "--corpus", t.corpus], "--student needs --corpus"),
-    "a student without examples": (lambda t: [t.run, "--qrels", t.qrels, "--student", "m"], "say --examples SCORED once"),
+    "a corpus without a student": (
+        lambda t: ["--examples", t.examples, "--corpus", t.corpus],
+        "--student needs --corpus",
+    ),
+    "a student without examples": (
+        lambda t: [t.run, "--qrels", t.qrels, "--student", "m"],
+        "say --examples SCORED once",
+    ),
     "agreement without runs": (lambda t: ["--examples", t.examples, "--agreement"], "name the runs"),
-    "agreement with a retriever": (lambda t: [t.run, "--examples", scored(t), "--agreement"], "no teacher's (scored_by is missing)"),
+    "agreement with a retriever": (
+        lambda t: [t.run, "--examples", scored(t), "--agreement"],
+        "no teacher's (scored_by is missing)",
+    ),
     "a log that is none": (lambda t: ["--logs", t.examples], "examples.jsonl:1: step is None"),
     "a curve without logs": (lambda t: [t.run, "--qrels", t.qrels, "--curve", "loss"], "name the logs"),
     "a query that has no vector": (lambda t: [*t.words, "--query", "q9"], "holds no query 'q9'"),
     "one query's vectors": (lambda t: [*t.words[:4], "--query", "q3"], "--query-vectors twice"),
     "no query": (lambda t: t.words, "--query ID"),
     "no move": (lambda t: [*t.words[:4], *t.words[2:4], "--query", "q3"], "did not move"),
-    "queries as documents": (lambda t: ["--vectors", t.folder / "before", *t.words[2:], "--query", "q3"], "expected vectors of documents"),
-    "documents as queries": (lambda t: [*t.words[:4], "--query-vectors", t.folder / "documents", "--query", "q3"], "expected vectors of queries"),
-    "another encoder": (lambda t: [*t.words[:4], "--query-vectors", vectors(t.folder / "x", np.ones((1, 16)), ["q3"], "query", "g"), "--query", "q3"], "another encoder"),
+    "queries as documents": (
+        lambda t: ["--vectors", t.folder / "before", *t.words[2:], "--query", "q3"],
+        "expected vectors of documents",
+    ),
+    "documents as queries": (
+        lambda t: [*t.words[:4], "--query-vectors", t.folder / "documents", "--query", "q3"],
+        "expected vectors of queries",
+    ),
+    "another encoder": (
+        lambda t: [
+            *t.words[:4],
+            "--query-vectors",
+            vectors(t.folder / "x", np.ones((1, 16)), ["q3"], "query", "g"),
+            "--query",
+            "q3",
+        ],
+        "another encoder",
+    ),
 }
 
 

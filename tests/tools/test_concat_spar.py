@@ -21,7 +21,15 @@ def encoder_of(folder: Path, seed: int, hidden: int) -> str:
     from drtools.models.settings import EncoderSettings
 
     body, tokenizer = load_body(Path(make_bert(folder / "body", seed, hidden)))
-    save_encoder(Encoder(body, tokenizer, EncoderSettings(pooling=("cls",), max_query_tokens=64, max_document_tokens=64), nn.Sequential()), folder / "encoder")
+    save_encoder(
+        Encoder(
+            body,
+            tokenizer,
+            EncoderSettings(pooling=("cls",), max_query_tokens=64, max_document_tokens=64),
+            nn.Sequential(),
+        ),
+        folder / "encoder",
+    )
     return str(folder / "encoder")
 
 
@@ -35,7 +43,19 @@ def made(toy, encoder_folder, second, drtools):
     """Vectors of both sides by the base (32 dimensions) and by two others, in float32."""
     for name, model in {"base": encoder_folder, "16": second[16], "32": second[32]}.items():
         for side, path in (("documents", toy.corpus), ("queries", toy.queries)):
-            done = drtools("encode", "--model", model, f"--{side}", path, "--precision", "fp32", "--dtype", "float32", "-o", toy.folder / f"{name}-{side}")
+            done = drtools(
+                "encode",
+                "--model",
+                model,
+                f"--{side}",
+                path,
+                "--precision",
+                "fp32",
+                "--dtype",
+                "float32",
+                "-o",
+                toy.folder / f"{name}-{side}",
+            )
             assert done.status == 0, done.err
     toy.of = lambda name, side: np.asarray(open_vectors(toy.folder / f"{name}-{side}").array)
     toy.spar = lambda *words: drtools("concat-spar", *words)
@@ -71,7 +91,19 @@ def test_scores_are_those_of_both_by_every_way_to_search(made, drtools, how, oth
     pair = [folder / "base-documents", folder / f"{other}-documents", "--how", how]
     for out, words in {"joined": [], "named": ["--no-copy"]}.items():
         assert made.spar(*pair, "--mu", 0.3, *words, "-o", folder / out).status == 0
-    assert made.spar(folder / "base-queries", folder / f"{other}-queries", "--how", how, "--mu", 0.3, "-o", folder / "joined-queries").status == 0
+    assert (
+        made.spar(
+            folder / "base-queries",
+            folder / f"{other}-queries",
+            "--how",
+            how,
+            "--mu",
+            0.3,
+            "-o",
+            folder / "joined-queries",
+        ).status
+        == 0
+    )
     assert drtools("index", "--vectors", folder / "named", "-o", folder / "flat").status == 0
     assert not (folder / "named" / "vectors.npy").exists()
     queries = ["--queries", made.queries]
@@ -84,33 +116,92 @@ def test_scores_are_those_of_both_by_every_way_to_search(made, drtools, how, oth
     same(made.search("f.run", "--index", folder / "flat", "--mu", 2.5, *queries), expected(made, other, 2.5, how))
     weights = np.linspace(0.1, 2, 20)
     (folder / "mu.tsv").write_text("".join(f"q{n}\t{weight}\n" for n, weight in enumerate(weights)))
-    same(made.search("g.run", "--index", folder / "flat", "--mu-by-query", folder / "mu.tsv", *queries), expected(made, other, weights, how))
+    same(
+        made.search("g.run", "--index", folder / "flat", "--mu-by-query", folder / "mu.tsv", *queries),
+        expected(made, other, weights, how),
+    )
 
 
 def test_a_joined_folder_is_a_vectors_folder_and_may_be_joined_again(made, drtools):
     folder = made.folder
-    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "-o", folder / "joined").status == 0
+    assert (
+        made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "-o", folder / "joined").status == 0
+    )
     opened = open_vectors(folder / "joined")
-    np.testing.assert_array_equal(opened.array, np.concatenate([made.of("base", "documents"), made.of("16", "documents")], 1))
+    np.testing.assert_array_equal(
+        opened.array, np.concatenate([made.of("base", "documents"), made.of("16", "documents")], 1)
+    )
     assert made.spar(folder / "joined", folder / "32-documents", "--mu", 0.5, "-o", folder / "three").status == 0
     third = 0.5 * made.of("32", "queries").astype(np.float64) @ made.of("32", "documents").T.astype(np.float64)
-    same(made.search("a.run", "--vectors", folder / "three", "--queries", made.queries), expected(made, "16", 0.3) + third)
+    same(
+        made.search("a.run", "--vectors", folder / "three", "--queries", made.queries),
+        expected(made, "16", 0.3) + third,
+    )
     done = drtools("search", "--vectors", folder / "three", "--precision", "fp32", "fox hound")
     assert done.status == 0 and "  1  " in done.out
 
 
 def test_others_take_the_named_folders_or_say_why_not(made, drtools, encoder_folder):
     folder = made.folder
-    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", folder / "named").status == 0
+    assert (
+        made.spar(
+            folder / "base-documents", folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", folder / "named"
+        ).status
+        == 0
+    )
     for mu in (0.3, 3):
-        assert made.spar(folder / "base-queries", folder / "16-queries", "--mu", mu, "-o", folder / f"queries-{mu}").status == 0
-    moved = drtools("analyze", "--vectors", folder / "named", "--query-vectors", folder / "queries-0.3", "--query-vectors", folder / "queries-3", "--query", "q3", "--qrels", made.qrels, "-o", folder / "move")
+        assert (
+            made.spar(folder / "base-queries", folder / "16-queries", "--mu", mu, "-o", folder / f"queries-{mu}").status
+            == 0
+        )
+    moved = drtools(
+        "analyze",
+        "--vectors",
+        folder / "named",
+        "--query-vectors",
+        folder / "queries-0.3",
+        "--query-vectors",
+        folder / "queries-3",
+        "--query",
+        "q3",
+        "--qrels",
+        made.qrels,
+        "-o",
+        folder / "move",
+    )
     assert moved.status == 0, moved.err
-    refused = drtools("train-adore", "--model", encoder_folder, "--queries", made.queries, "--qrels", made.qrels, "--vectors", folder / "named", "-o", folder / "adore")
+    refused = drtools(
+        "train-adore",
+        "--model",
+        encoder_folder,
+        "--queries",
+        made.queries,
+        "--qrels",
+        made.qrels,
+        "--vectors",
+        folder / "named",
+        "-o",
+        folder / "adore",
+    )
     assert refused.status == 2 and "joined of two encoders' vectors" in refused.err
-    mined = drtools("mine-negatives", "--queries", made.queries, "--qrels", made.qrels, "--vectors", folder / "named", "--precision", "fp32", "-o", folder / "mined.jsonl")
+    mined = drtools(
+        "mine-negatives",
+        "--queries",
+        made.queries,
+        "--qrels",
+        made.qrels,
+        "--vectors",
+        folder / "named",
+        "--precision",
+        "fp32",
+        "-o",
+        folder / "mined.jsonl",
+    )
     assert mined.status == 0, mined.err
-    assert drtools("index", "--vectors", folder / "named", "--factory", "HNSW8", "--check", "-o", folder / "hnsw").status == 0
+    assert (
+        drtools("index", "--vectors", folder / "named", "--factory", "HNSW8", "--check", "-o", folder / "hnsw").status
+        == 0
+    )
 
 
 def test_rows_are_matched_by_id(made):
@@ -123,10 +214,36 @@ def test_rows_are_matched_by_id(made):
     (mixed / IDS).write_text("".join(f"{names[row]}\n" for row in order))
     for words in ([], ["--no-copy"]):
         out = folder / f"joined{len(words)}"
-        done = made.spar(folder / "base-documents", mixed, "--dev-queries", made.queries, "--dev-qrels", made.qrels, "--precision", "fp32", *words, "-o", out)
+        done = made.spar(
+            folder / "base-documents",
+            mixed,
+            "--dev-queries",
+            made.queries,
+            "--dev-qrels",
+            made.qrels,
+            "--precision",
+            "fp32",
+            *words,
+            "-o",
+            out,
+        )
         assert done.status == 0, done.err
-        np.testing.assert_array_equal(open_vectors(out).array[np.arange(60)], np.concatenate([made.of("base", "documents"), made.of("16", "documents")], 1))
-    straight = made.spar(folder / "base-documents", folder / "16-documents", "--dev-queries", made.queries, "--dev-qrels", made.qrels, "--precision", "fp32", "-o", folder / "straight")
+        np.testing.assert_array_equal(
+            open_vectors(out).array[np.arange(60)],
+            np.concatenate([made.of("base", "documents"), made.of("16", "documents")], 1),
+        )
+    straight = made.spar(
+        folder / "base-documents",
+        folder / "16-documents",
+        "--dev-queries",
+        made.queries,
+        "--dev-qrels",
+        made.qrels,
+        "--precision",
+        "fp32",
+        "-o",
+        folder / "straight",
+    )
     assert straight.status == 0
     assert manifest_of(folder / "straight")["tried"] == manifest_of(out)["tried"]
 
@@ -140,7 +257,10 @@ def reciprocal_rank(table: np.ndarray, relevant: dict[int, int]) -> float:
     values = []
     for query, document in relevant.items():
         single = table[query].astype(np.float32)
-        above = sum(single[other] > single[document] or single[other] == single[document] and f"d{other}" > f"d{document}" for other in range(60))
+        above = sum(
+            single[other] > single[document] or single[other] == single[document] and f"d{other}" > f"d{document}"
+            for other in range(60)
+        )
         values.append(1 / (above + 1) if above < 10 else 0)
     return sum(values) / len(values)
 
@@ -153,9 +273,26 @@ def test_mu_is_what_brute_force_finds(made, how):
     for name in ("base", "32"):
         documents = random.normal(size=(60, 32)).astype(np.float32)
         np.save(made.folder / f"{name}-documents" / "vectors.npy", documents)
-        np.save(made.folder / f"{name}-queries" / "vectors.npy", (0.3 * documents[[relevant[query] for query in range(20)]] + random.normal(size=(20, 32))).astype(np.float32))
-    done = made.spar(made.folder / "base-documents", made.folder / "32-documents", "--how", how, "--dev-qrels", made.qrels,
-                     "--dev-query-vectors", made.folder / "base-queries", "--dev-query-vectors", made.folder / "32-queries", "-o", made.folder / "joined")
+        np.save(
+            made.folder / f"{name}-queries" / "vectors.npy",
+            (0.3 * documents[[relevant[query] for query in range(20)]] + random.normal(size=(20, 32))).astype(
+                np.float32
+            ),
+        )
+    done = made.spar(
+        made.folder / "base-documents",
+        made.folder / "32-documents",
+        "--how",
+        how,
+        "--dev-qrels",
+        made.qrels,
+        "--dev-query-vectors",
+        made.folder / "base-queries",
+        "--dev-query-vectors",
+        made.folder / "32-queries",
+        "-o",
+        made.folder / "joined",
+    )
     assert done.status == 0, done.err
     record = manifest_of(made.folder / "joined")
     values = {one["mu"]: one["value"] for one in record["tried"]}
@@ -166,9 +303,27 @@ def test_mu_is_what_brute_force_finds(made, how):
 
 
 def test_dev_queries_are_encoded_by_both(made):
-    made_of = {"queries": ["--dev-queries", made.queries], "vectors": ["--dev-query-vectors", made.folder / "base-queries", "--dev-query-vectors", made.folder / "32-queries"]}
+    made_of = {
+        "queries": ["--dev-queries", made.queries],
+        "vectors": [
+            "--dev-query-vectors",
+            made.folder / "base-queries",
+            "--dev-query-vectors",
+            made.folder / "32-queries",
+        ],
+    }
     for out, words in made_of.items():
-        done = made.spar(made.folder / "base-documents", made.folder / "32-documents", "--dev-qrels", made.qrels, *words, "--precision", "fp32", "-o", made.folder / out)
+        done = made.spar(
+            made.folder / "base-documents",
+            made.folder / "32-documents",
+            "--dev-qrels",
+            made.qrels,
+            *words,
+            "--precision",
+            "fp32",
+            "-o",
+            made.folder / out,
+        )
         assert done.status == 0, done.err
     assert manifest_of(made.folder / "queries")["tried"] == manifest_of(made.folder / "vectors")["tried"]
 
@@ -179,7 +334,10 @@ class Names(dict):
 
 
 def of_scores(*pairs: tuple[list[float], list[float]]) -> list[Candidates]:
-    return [Candidates(f"q{n}", np.arange(len(first)), np.array(first), np.array(second)) for n, (first, second) in enumerate(pairs)]
+    return [
+        Candidates(f"q{n}", np.arange(len(first)), np.array(first), np.array(second))
+        for n, (first, second) in enumerate(pairs)
+    ]
 
 
 def test_the_grid_goes_on_where_the_best_stands_at_its_end():
@@ -196,13 +354,18 @@ def test_the_grid_goes_on_where_the_best_stands_at_its_end():
     mu, tried = tune(useless, Names(), qrels, "RR@10")
     assert len(tried) == 19 and mu == 0.9, "0.1 to 0.9 are equal, the nearest to 1 is taken"
     endless = [([0.0, 9.5 * 100.0**power], [1.0, 0.0]) for power in range(6)]
-    assert len(tune(of_scores(*endless), Names(), {f"q{n}": {"d0": 1} for n in range(6)}, "RR@10")[1]) == 19 + 18 * EXTENSIONS
+    assert (
+        len(tune(of_scores(*endless), Names(), {f"q{n}": {"d0": 1} for n in range(6)}, "RR@10")[1])
+        == 19 + 18 * EXTENSIONS
+    )
 
 
 def test_ties_go_to_the_depth_weighted_accuracy():
     assert depth_weighted_accuracy([1, 3], depth=4) == (0.5 * 1 + 0.5 * 2 + 1 * 3 + 1 * 4) / 4
     ranks = [1, 7, float("inf"), 40, 100, 101]
-    assert depth_weighted_accuracy(ranks) == pytest.approx(sum(k * sum(place <= k for place in ranks) / 6 for k in range(1, 101)) / 100)
+    assert depth_weighted_accuracy(ranks) == pytest.approx(
+        sum(k * sum(place <= k for place in ranks) / 6 for k in range(1, 101)) / 100
+    )
     found = of_scores(([0.0, 9.0, 1.0], [1.0, 0.0, 0.0]))
     mu, tried = tune(found, Names(), {"q0": {"d0": 1}}, "Success@1")
     assert 9 < mu, "10 x 1 > 9 puts it first"
@@ -213,13 +376,45 @@ def test_ties_go_to_the_depth_weighted_accuracy():
 
 def test_mu_is_tuned_on_answers(made):
     texts = {document["_id"]: document["text"] for document in made.documents}
-    (made.folder / "answers.jsonl").write_text("".join(json.dumps({"_id": f"q{n}", "answers": [" ".join(texts[f'd{n}'].split()[:3]).upper()]}) + "\n" for n in range(20)))
-    done = made.spar(made.folder / "base-documents", made.folder / "16-documents", "--dev-queries", made.queries, "--dev-answers", made.folder / "answers.jsonl", "--corpus", made.corpus,
-                     "--measure", "RR@10", "--precision", "fp32", "-o", made.folder / "joined")
+    (made.folder / "answers.jsonl").write_text(
+        "".join(
+            json.dumps({"_id": f"q{n}", "answers": [" ".join(texts[f"d{n}"].split()[:3]).upper()]}) + "\n"
+            for n in range(20)
+        )
+    )
+    done = made.spar(
+        made.folder / "base-documents",
+        made.folder / "16-documents",
+        "--dev-queries",
+        made.queries,
+        "--dev-answers",
+        made.folder / "answers.jsonl",
+        "--corpus",
+        made.corpus,
+        "--measure",
+        "RR@10",
+        "--precision",
+        "fp32",
+        "-o",
+        made.folder / "joined",
+    )
     assert done.status == 0, done.err
-    same_as = made.spar(made.folder / "base-documents", made.folder / "16-documents", "--dev-queries", made.queries, "--dev-qrels", made.qrels, "--precision", "fp32", "-o", made.folder / "other")
+    same_as = made.spar(
+        made.folder / "base-documents",
+        made.folder / "16-documents",
+        "--dev-queries",
+        made.queries,
+        "--dev-qrels",
+        made.qrels,
+        "--precision",
+        "fp32",
+        "-o",
+        made.folder / "other",
+    )
     assert same_as.status == 0
-    assert manifest_of(made.folder / "joined")["tried"] == manifest_of(made.folder / "other")["tried"], "each answer stands in the relevant document alone"
+    assert manifest_of(made.folder / "joined")["tried"] == manifest_of(made.folder / "other")["tried"], (
+        "each answer stands in the relevant document alone"
+    )
 
 
 def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
@@ -254,7 +449,17 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     assert "has no vector of 'd7'" in spar(documents, other, "--mu", 1, "-o", folder / "bad").err
     (other / IDS).write_text((other / IDS).read_text().replace("x7\n", "d7\n"))
     assert spar(documents, other, "--mu", 1, "--no-copy", "-o", folder / "named").status == 0
-    search = ["search", "--vectors", folder / "named", "--precision", "fp32", "--queries", made.queries, "-o", folder / "x.run"]
+    search = [
+        "search",
+        "--vectors",
+        folder / "named",
+        "--precision",
+        "fp32",
+        "--queries",
+        made.queries,
+        "-o",
+        folder / "x.run",
+    ]
     assert "have 16 dimensions, those of" in drtools(*search, "--second-model", second[32]).err
     assert drtools(*search, "--model", second[16]).status == 2
     assert drtools(*search, "--model", encoder_folder, "--second-model", second[16]).status == 0
@@ -262,7 +467,10 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     assert "mu.tsv:2" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
     (folder / "mu.tsv").write_text("q0\t1\n")
     assert "no mu of query 'q1'" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
-    assert "not joined" in drtools("search", "--vectors", documents, "--mu", 2, "--queries", made.queries, "-o", folder / "y.run").err
+    assert (
+        "not joined"
+        in drtools("search", "--vectors", documents, "--mu", 2, "--queries", made.queries, "-o", folder / "y.run").err
+    )
     record = manifest_of(other)
     (other / "manifest.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
     assert "has changed since" in drtools(*search, "--overwrite").err
@@ -271,16 +479,49 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
 def test_flags_of_an_encoder_are_the_first_ones(made, drtools):
     """A query prompt of unknown letters changes the first part's vectors and leaves the second's."""
     folder = made.folder
-    assert drtools("encode", "--model", manifest_of(folder / "base-queries")["model"], "--queries", made.queries, "--query-prompt", "fox hound: ", "--precision", "fp32", "--dtype", "float32", "-o", folder / "prompted-queries").status == 0
-    assert made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "-o", folder / "joined").status == 0
-    run = made.search("a.run", "--vectors", folder / "joined", "--queries", made.queries, "--query-prompt", "fox hound: ")
+    assert (
+        drtools(
+            "encode",
+            "--model",
+            manifest_of(folder / "base-queries")["model"],
+            "--queries",
+            made.queries,
+            "--query-prompt",
+            "fox hound: ",
+            "--precision",
+            "fp32",
+            "--dtype",
+            "float32",
+            "-o",
+            folder / "prompted-queries",
+        ).status
+        == 0
+    )
+    assert (
+        made.spar(folder / "base-documents", folder / "16-documents", "--mu", 0.3, "-o", folder / "joined").status == 0
+    )
+    run = made.search(
+        "a.run", "--vectors", folder / "joined", "--queries", made.queries, "--query-prompt", "fox hound: "
+    )
     one, two = made.of("prompted", "queries").astype(np.float64), made.of("16", "queries").astype(np.float64)
     assert np.abs(one - made.of("base", "queries")).max() > 1e-3
     same(run, one @ made.of("base", "documents").T + 0.3 * two @ made.of("16", "documents").T)
     tried = {}
-    for out, words in {"told": ["--dev-queries", made.queries, "--query-prompt", "fox hound: "],
-                       "vectors": ["--dev-query-vectors", folder / "prompted-queries", "--dev-query-vectors", folder / "16-queries"]}.items():
-        done = made.spar(folder / "base-documents", folder / "16-documents", "--dev-qrels", made.qrels, *words, "--precision", "fp32", "-o", folder / out)
+    for out, words in {
+        "told": ["--dev-queries", made.queries, "--query-prompt", "fox hound: "],
+        "vectors": ["--dev-query-vectors", folder / "prompted-queries", "--dev-query-vectors", folder / "16-queries"],
+    }.items():
+        done = made.spar(
+            folder / "base-documents",
+            folder / "16-documents",
+            "--dev-qrels",
+            made.qrels,
+            *words,
+            "--precision",
+            "fp32",
+            "-o",
+            folder / out,
+        )
         assert done.status == 0, done.err
         tried[out] = manifest_of(folder / out)["tried"]
     assert tried["told"] == tried["vectors"]
@@ -288,11 +529,33 @@ def test_flags_of_an_encoder_are_the_first_ones(made, drtools):
 
 def test_a_named_folder_is_found_through_a_link(made, tmp_path):
     (tmp_path / "deep/er").mkdir(parents=True)
-    assert made.spar(made.folder / "base-documents", made.folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", tmp_path / "deep/named").status == 0
+    assert (
+        made.spar(
+            made.folder / "base-documents",
+            made.folder / "16-documents",
+            "--mu",
+            0.3,
+            "--no-copy",
+            "-o",
+            tmp_path / "deep/named",
+        ).status
+        == 0
+    )
     (tmp_path / "deep/er/link").symlink_to(tmp_path / "deep/named")
     assert open_vectors(tmp_path / "deep/er/link").array.shape == (60, 48)
     (tmp_path / "shortcut").symlink_to(tmp_path / "deep/er")
-    assert made.spar(made.folder / "base-documents", made.folder / "16-documents", "--mu", 0.3, "--no-copy", "-o", tmp_path / "shortcut/named").status == 0
+    assert (
+        made.spar(
+            made.folder / "base-documents",
+            made.folder / "16-documents",
+            "--mu",
+            0.3,
+            "--no-copy",
+            "-o",
+            tmp_path / "shortcut/named",
+        ).status
+        == 0
+    )
     assert open_vectors(tmp_path / "shortcut/named").array.shape == (60, 48)
 
 
@@ -308,12 +571,29 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
             assert done.status == 2 and f"--mu {bad}: expected a number" in done.err, done.err
     done = drtools(*search, "--mu", 1, "--mu-by-query", folder / "mu.tsv")
     assert done.status == 2 and "--mu and --mu-by-query" in done.err
-    for flag, value in {"--dev-queries": made.queries, "--measure": "RR@10", "--corpus": made.corpus, "--dev-query-vectors": folder / "base-queries"}.items():
+    for flag, value in {
+        "--dev-queries": made.queries,
+        "--measure": "RR@10",
+        "--corpus": made.corpus,
+        "--dev-query-vectors": folder / "base-queries",
+    }.items():
         done = made.spar(*pair, "--mu", 1, flag, value, "-o", folder / "bad")
         assert done.status == 2 and f"{flag}: to tune mu with" in done.err, done.err
     done = made.spar(*pair, "--mu", 1, "--query-prompt", "x", "-o", folder / "bad")
     assert done.status == 2 and "for --dev-queries" in done.err
-    done = made.spar(*pair, "--dev-answers", made.qrels, "--corpus", made.corpus, "--dev-queries", made.queries, "--measure", "R@100", "-o", folder / "bad")
+    done = made.spar(
+        *pair,
+        "--dev-answers",
+        made.qrels,
+        "--corpus",
+        made.corpus,
+        "--dev-queries",
+        made.queries,
+        "--measure",
+        "R@100",
+        "-o",
+        folder / "bad",
+    )
     assert done.status == 2 and "measure R@100 with --answers" in done.err
 
 
@@ -323,15 +603,29 @@ def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_fold
     from drtools.retrieval import reranking, searching
     from drtools.tools import search
 
-    assert reranking.QUERIES_A_BLOCK <= search.QUERIES_A_SAVE and search.QUERIES_A_SAVE % reranking.QUERIES_A_BLOCK == 0 and search.QUERIES_A_SAVE % searching.QUERIES_A_BLOCK == 0
-    for module, name, size in ((searching, "QUERIES_A_BLOCK", 8), (reranking, "QUERIES_A_BLOCK", 4), (search, "QUERIES_A_SAVE", 8)):
+    assert (
+        reranking.QUERIES_A_BLOCK <= search.QUERIES_A_SAVE
+        and search.QUERIES_A_SAVE % reranking.QUERIES_A_BLOCK == 0
+        and search.QUERIES_A_SAVE % searching.QUERIES_A_BLOCK == 0
+    )
+    for module, name, size in (
+        (searching, "QUERIES_A_BLOCK", 8),
+        (reranking, "QUERIES_A_BLOCK", 4),
+        (search, "QUERIES_A_SAVE", 8),
+    ):
         monkeypatch.setattr(module, name, size)
     (made.folder / "a.run").write_text("".join(f"q{n} Q0 d{n} 1 1.0 a\n" for n in range(20)))
     words = ["search", "--queries", made.queries, "--precision", "fp32", "--max-query-tokens", 3]
-    words += ["--vectors", made.folder / "base-documents"] if source == "vectors" else ["--model", encoder_folder, "--rerank", made.folder / "a.run", "--corpus", made.corpus]
+    words += (
+        ["--vectors", made.folder / "base-documents"]
+        if source == "vectors"
+        else ["--model", encoder_folder, "--rerank", made.folder / "a.run", "--corpus", made.corpus]
+    )
     assert drtools(*words, "-o", made.folder / "whole.run").status == 0
     calls = interrupt_at(trec, "write_run", 12)
     assert drtools(*words, "-o", made.folder / "parts.run").status == 130
     assert drtools(*words, "-o", made.folder / "parts.run").status == 0 and len(calls) == 12 + 12
-    whole, parts = (json.loads((made.folder / f"{name}.run.manifest.json").read_text())["counts"] for name in ("whole", "parts"))
+    whole, parts = (
+        json.loads((made.folder / f"{name}.run.manifest.json").read_text())["counts"] for name in ("whole", "parts")
+    )
     assert whole == parts and whole["truncated"] == 20

@@ -25,18 +25,21 @@ def said(outcome) -> str:
     return outcome.err
 
 
-@pytest.mark.parametrize("words, expected", [
-    ([], "none of --vectors, --from, --to was given"),
-    (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to was given"),
-    (["--from", "dpr"], "--from needs FILE"),
-    (["--to", "dpr", "--corpus", "FILE"], "--to needs --examples and --queries"),
-    (["--vectors", "FILE"], "--vectors needs --ids and --model"),
-    (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype does not go with --from"),
-    (["--from", "dpr", "FILE"], "--from writes a folder"),
-    (["--from", "dpr", "FILE", "-o", "-"], "--from writes a folder"),
-    (["--from", "bge", "FILE", "-o", "out"], "bge"),
-    (["--from", "dpr", "nothing.json", "-o", "out"], "no such file"),
-])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ([], "none of --vectors, --from, --to was given"),
+        (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to was given"),
+        (["--from", "dpr"], "--from needs FILE"),
+        (["--to", "dpr", "--corpus", "FILE"], "--to needs --examples and --queries"),
+        (["--vectors", "FILE"], "--vectors needs --ids and --model"),
+        (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype does not go with --from"),
+        (["--from", "dpr", "FILE"], "--from writes a folder"),
+        (["--from", "dpr", "FILE", "-o", "-"], "--from writes a folder"),
+        (["--from", "bge", "FILE", "-o", "out"], "bge"),
+        (["--from", "dpr", "nothing.json", "-o", "out"], "no such file"),
+    ],
+)
 def test_wrong_usage(words, expected, drtools, tmp_path):
     (tmp_path / "file").write_text("[]")
     assert expected in said(drtools("convert", *[str(tmp_path / "file") if word == "FILE" else word for word in words]))
@@ -47,29 +50,75 @@ def ours(tmp_path) -> Path:
     """Write a collection with titles, several positives, uneven negatives, scores and further keys."""
     folder = tmp_path / "ours"
     folder.mkdir()
-    documents = [{"_id": f"d{n}", "title": f"Title {n}" if n % 2 else "", "text": f"text of {n} é 狐"} for n in range(9)]
+    documents = [
+        {"_id": f"d{n}", "title": f"Title {n}" if n % 2 else "", "text": f"text of {n} é 狐"} for n in range(9)
+    ]
     write_jsonl(folder / "corpus.jsonl", documents)
     write_jsonl(folder / "queries.jsonl", [{"_id": f"q{n}", "text": f"question {n}"} for n in range(3)])
-    write_jsonl(folder / "examples.jsonl", [
-        {"query_id": "q0", "positives": ["d0", "d1"], "negatives": ["d2", "d3", "d4"], "positive_scores": [4.5, 2], "negative_scores": [1, 0.25, -3], "answers": ["a"]},
-        {"query_id": "q1", "positives": ["d5"], "negatives": ["d2"], "positive_scores": [0.1], "negative_scores": [0], "answers": ["b"]},
-        {"query_id": "q2", "positives": ["d8"], "negatives": ["d7", "d6"], "positive_scores": [7], "negative_scores": [6, 5], "answers": []},
-    ])
+    write_jsonl(
+        folder / "examples.jsonl",
+        [
+            {
+                "query_id": "q0",
+                "positives": ["d0", "d1"],
+                "negatives": ["d2", "d3", "d4"],
+                "positive_scores": [4.5, 2],
+                "negative_scores": [1, 0.25, -3],
+                "answers": ["a"],
+            },
+            {
+                "query_id": "q1",
+                "positives": ["d5"],
+                "negatives": ["d2"],
+                "positive_scores": [0.1],
+                "negative_scores": [0],
+                "answers": ["b"],
+            },
+            {
+                "query_id": "q2",
+                "positives": ["d8"],
+                "negatives": ["d7", "d6"],
+                "positive_scores": [7],
+                "negative_scores": [6, 5],
+                "answers": [],
+            },
+        ],
+    )
     return folder
 
 
 def write_as(drtools, name: str, folder: Path, path: Path, *more: str):
-    return drtools("convert", "--to", name, "--examples", folder / "examples.jsonl", "--corpus", folder / "corpus.jsonl",
-                   "--queries", folder / "queries.jsonl", "-o", path, *more)
+    return drtools(
+        "convert",
+        "--to",
+        name,
+        "--examples",
+        folder / "examples.jsonl",
+        "--corpus",
+        folder / "corpus.jsonl",
+        "--queries",
+        folder / "queries.jsonl",
+        "-o",
+        path,
+        *more,
+    )
 
 
 def as_texts(folder: Path) -> list:
     """Return a folder's examples with every id replaced by its text."""
-    documents = {record["_id"]: f"{record['title']} {record['text']}".strip() for record in lines(folder / "corpus.jsonl")}
+    documents = {
+        record["_id"]: f"{record['title']} {record['text']}".strip() for record in lines(folder / "corpus.jsonl")
+    }
     queries = {record["_id"]: record["text"] for record in lines(folder / "queries.jsonl")}
-    return [{"query": queries[example["query_id"]], "positives": [documents[i] for i in example["positives"]],
-             "negatives": [documents[i] for i in example["negatives"]], "scores": [example.get("positive_scores"), example.get("negative_scores")]}
-            for example in lines(folder / "examples.jsonl")]
+    return [
+        {
+            "query": queries[example["query_id"]],
+            "positives": [documents[i] for i in example["positives"]],
+            "negatives": [documents[i] for i in example["negatives"]],
+            "scores": [example.get("positive_scores"), example.get("negative_scores")],
+        }
+        for example in lines(folder / "examples.jsonl")
+    ]
 
 
 @pytest.mark.parametrize("name", ["tevatron", "dpr", "sentence-transformers", "flagembedding"])
@@ -88,7 +137,11 @@ def test_there_and_back(name, drtools, ours, tmp_path):
     # and once more there: the same file
     assert write_as(drtools, name, tmp_path / "back", tmp_path / "again.jsonl").status == 0
     again, first = (tmp_path / "again.jsonl").read_bytes(), gzip.decompress(written.read_bytes())
-    assert again == first if name != "sentence-transformers" else lines(tmp_path / "again.jsonl") == [json.loads(line) for line in first.splitlines()]
+    assert (
+        again == first
+        if name != "sentence-transformers"
+        else lines(tmp_path / "again.jsonl") == [json.loads(line) for line in first.splitlines()]
+    )
 
 
 def test_sentence_transformers_file_loads_as_triplets(drtools, ours, tmp_path):
@@ -96,9 +149,16 @@ def test_sentence_transformers_file_loads_as_triplets(drtools, ours, tmp_path):
 
     outcome = write_as(drtools, "sentence-transformers", ours, tmp_path / "train.jsonl")
     assert outcome.status == 0 and "3 examples have keys that sentence-transformers cannot hold" in outcome.err
-    loaded = load_dataset("json", data_files=str(tmp_path / "train.jsonl"), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = load_dataset(
+        "json", data_files=str(tmp_path / "train.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert loaded.column_names == ["anchor", "positive", "negative", "scores"] and len(loaded) == 2 * 3 + 1 + 2
-    assert loaded[1] == {"anchor": "question 0", "positive": "text of 0 é 狐", "negative": "Title 3 text of 3 é 狐", "scores": [4.5, 0.25]}
+    assert loaded[1] == {
+        "anchor": "question 0",
+        "positive": "text of 0 é 狐",
+        "negative": "Title 3 text of 3 é 狐",
+        "scores": [4.5, 0.25],
+    }
 
 
 def test_other_files_load_as_data_sets(drtools, ours, tmp_path):
@@ -107,8 +167,12 @@ def test_other_files_load_as_data_sets(drtools, ours, tmp_path):
 
     for name in ("tevatron", "flagembedding", "dpr"):
         assert write_as(drtools, name, ours, tmp_path / f"{name}.json").status == 0
-    tevatron, flag = (load_dataset("json", data_files=str(tmp_path / f"{name}.json"), split="train", cache_dir=str(tmp_path / "cache"))
-                      for name in ("tevatron", "flagembedding"))
+    tevatron, flag = (
+        load_dataset(
+            "json", data_files=str(tmp_path / f"{name}.json"), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        for name in ("tevatron", "flagembedding")
+    )
     assert {"query_id", "query", "positive_passages", "negative_passages"} <= set(tevatron.column_names)
     assert tevatron[1]["negative_passages"] == [{"docid": "d2", "title": "", "text": "text of 2 é 狐", "score": 0}]
     assert {"query", "pos", "neg", "pos_scores", "neg_scores"} <= set(flag.column_names)
@@ -135,8 +199,12 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
         stream.write('{"_id": "q4", "text": "four"}\n')
     outcome = write_as(drtools, "sentence-transformers", ours, tmp_path / "train.jsonl")
     assert outcome.status == 0
-    for words in ("1 examples have a query without a text", "1 documents of the examples are not in the corpus",
-                  "1 examples have no negative; triplets cannot say them", "3 examples have scores, which"):
+    for words in (
+        "1 examples have a query without a text",
+        "1 documents of the examples are not in the corpus",
+        "1 examples have no negative; triplets cannot say them",
+        "3 examples have scores, which",
+    ):
         assert words in outcome.err, words
     assert {tuple(record) for record in lines(tmp_path / "train.jsonl")} == {("anchor", "positive", "negative")}
     assert write_as(drtools, "sentence-transformers", ours, tmp_path / "strict.jsonl", "--strict").status == 2
@@ -160,14 +228,27 @@ def test_a_negative_with_a_positives_text_is_left_out(drtools, ours, tmp_path):
     assert [passage["docid"] for passage in lines(tmp_path / "train.jsonl")[1]["negative_passages"]] == ["d2"]
 
 
-@pytest.mark.parametrize("records, words", [
-    ([], "no records"),
-    ([{"query_id": "q", "query": "x", "positive_passages": [{"docid": "d", "text": "a"}]}, {"query_id": "r", "query": "x", "positive_passages": [{"docid": "d", "text": "b"}]}],
-     "theirs.jsonl:2: document 'd' has another text in line 1"),
-    ([{"query_id": "q", "query": "x", "positive_passages": []}, {"query_id": "q", "query": "y", "positive_passages": []}],
-     "theirs.jsonl:2: query 'q' has another text in line 1"),
-    ([{"query_id": "q", "query": "x"}], "theirs.jsonl:1: positive_passages"),
-])
+@pytest.mark.parametrize(
+    "records, words",
+    [
+        ([], "no records"),
+        (
+            [
+                {"query_id": "q", "query": "x", "positive_passages": [{"docid": "d", "text": "a"}]},
+                {"query_id": "r", "query": "x", "positive_passages": [{"docid": "d", "text": "b"}]},
+            ],
+            "theirs.jsonl:2: document 'd' has another text in line 1",
+        ),
+        (
+            [
+                {"query_id": "q", "query": "x", "positive_passages": []},
+                {"query_id": "q", "query": "y", "positive_passages": []},
+            ],
+            "theirs.jsonl:2: query 'q' has another text in line 1",
+        ),
+        ([{"query_id": "q", "query": "x"}], "theirs.jsonl:1: positive_passages"),
+    ],
+)
 def test_training_files_that_are_refused(records, words, drtools, tmp_path):
     path = write_jsonl(tmp_path / "theirs.jsonl", records)
     assert words in said(drtools("convert", "--from", "tevatron", path, "-o", tmp_path / "out"))
@@ -175,7 +256,19 @@ def test_training_files_that_are_refused(records, words, drtools, tmp_path):
 
 
 def test_reading_from_standard_input(drtools, tmp_path):
-    outcome = drtools("convert", "--from", "flagembedding", "-", "-o", tmp_path / "out", stdin=b'{"query": "a", "pos": ["b", "b"], "neg": ["b", "c"]}\n')
-    assert outcome.status == 0 and "1 negatives are also a positive" in outcome.err and "1 documents stand twice" in outcome.err
+    outcome = drtools(
+        "convert",
+        "--from",
+        "flagembedding",
+        "-",
+        "-o",
+        tmp_path / "out",
+        stdin=b'{"query": "a", "pos": ["b", "b"], "neg": ["b", "c"]}\n',
+    )
+    assert (
+        outcome.status == 0
+        and "1 negatives are also a positive" in outcome.err
+        and "1 documents stand twice" in outcome.err
+    )
     outcome = drtools("convert", "--from", "flagembedding", "-", "-o", tmp_path / "bad", stdin=b"{")
     assert "standard input:1: not JSON" in said(outcome)

@@ -37,7 +37,18 @@ def foreign(tmp_path) -> Foreign:
 def adopt(drtools, foreign, encoder_folder):
     def run(*more: object):
         folder = foreign.folder
-        return drtools("convert", "--vectors", folder / "x.npy", "--ids", folder / "ids.txt", "--model", encoder_folder, "-o", folder / "out", *more)
+        return drtools(
+            "convert",
+            "--vectors",
+            folder / "x.npy",
+            "--ids",
+            folder / "ids.txt",
+            "--model",
+            encoder_folder,
+            "-o",
+            folder / "out",
+            *more,
+        )
 
     return run
 
@@ -48,21 +59,33 @@ def test_adopted_vectors_are_what_encode_would_leave(adopt, foreign, drtools, to
     adopted = open_vectors(foreign.folder / "out")
     assert adopted.array.dtype == np.float32 and np.array_equal(adopted.array, foreign.array)
     assert [adopted.ids[row] for row in range(7)] == foreign.ids
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", toy.folder / "encoded").status == 0
+    assert (
+        drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", toy.folder / "encoded").status
+        == 0
+    )
     ours = open_vectors(toy.folder / "encoded").manifest
     assert adopted.manifest.keys() == ours.keys()
     same = ("kind", "side", "dimension", "normalized", "model", "corpus", "query_fingerprint", "document_fingerprint")
     assert [adopted.manifest[key] for key in same] == [ours[key] for key in same]
-    assert {key: adopted.manifest[key] for key in ("count", "dtype", "title_separator", "max_tokens", "precision", "counts")} == {
-        "count": 7, "dtype": "float32", "title_separator": None, "max_tokens": None, "precision": None, "counts": {}}
+    assert {
+        key: adopted.manifest[key] for key in ("count", "dtype", "title_separator", "max_tokens", "precision", "counts")
+    } == {"count": 7, "dtype": "float32", "title_separator": None, "max_tokens": None, "precision": None, "counts": {}}
     again = adopt("--corpus", toy.corpus)
     assert again.status == 0 and "already done" in again.err
 
 
-@pytest.mark.parametrize("given, asked, kept", [
-    ("float32", None, "float32"), ("float16", None, "float16"), ("float64", None, "float32"), (">f4", None, "float32"),
-    ("float32", "float16", "float16"), ("float16", "float32", "float32"), ("float64", "float16", "float16"),
-])
+@pytest.mark.parametrize(
+    "given, asked, kept",
+    [
+        ("float32", None, "float32"),
+        ("float16", None, "float16"),
+        ("float64", None, "float32"),
+        (">f4", None, "float32"),
+        ("float32", "float16", "float16"),
+        ("float16", "float32", "float32"),
+        ("float64", "float16", "float16"),
+    ],
+)
 def test_numbers_are_kept_or_rounded(given, asked, kept, adopt, foreign):
     array = foreign.array.astype(given)
     foreign.save(np.asfortranarray(array))
@@ -100,7 +123,17 @@ def test_dimension_of_heads_and_poolings(tmp_path):
 
 
 def test_bare_body_asks_for_pooling(drtools, foreign, bert):
-    words = ["convert", "--vectors", foreign.folder / "x.npy", "--ids", foreign.folder / "ids.txt", "--model", bert, "-o", foreign.folder / "out"]
+    words = [
+        "convert",
+        "--vectors",
+        foreign.folder / "x.npy",
+        "--ids",
+        foreign.folder / "ids.txt",
+        "--model",
+        bert,
+        "-o",
+        foreign.folder / "out",
+    ]
     assert "say --pooling" in said(drtools(*words))
     assert drtools(*words, "--pooling", "cls").status == 0
 
@@ -133,30 +166,33 @@ def put(row: int, value: float):
     return change
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda f: f.save(f.array.ravel()), "found float32 [224], expected"),
-    (lambda f: f.save(f.array.reshape(7, 8, 4)), "found float32 [7, 8, 4], expected"),
-    (lambda f: f.save(f.array.astype(int)), "found int64 [7, 32], expected"),
-    (lambda f: f.save(f.array.astype(complex)), "found complex128"),
-    (lambda f: f.save(f.array.astype(np.longdouble)), "found float128"),
-    (lambda f: f.save(f.array[:0]), "found float32 [0, 32], expected"),
-    (lambda f: f.save(f.array[:, :30]), "30 dimensions, but"),
-    (lambda f: (f.folder / "x.npy").write_bytes(b""), "not a whole .npy file"),
-    (lambda f: (f.folder / "x.npy").write_text("0.1 0.2\n"), "not a whole .npy file"),
-    (objects, "not a whole .npy file"),
-    (archive, "an archive of arrays"),
-    (damaged_archive, "not a whole .npy file"),
-    (cut, "not a whole .npy file"),
-    (put(5, np.nan), "row 5 (counted from 0, id 'd5') holds NaN or infinity"),
-    (put(0, -np.inf), "row 0 (counted from 0, id 'd0') holds NaN or infinity"),
-    (lambda f: f.name(f.ids[:-1]), "6 ids for the 7 rows"),
-    (lambda f: f.name([*f.ids, "d7"]), "8 ids for the 7 rows"),
-    (lambda f: f.name([*f.ids[:5], "d2", "d6"]), "ids.txt:6: the id 'd2' stands on line 3 too"),
-    (lambda f: f.name([*f.ids[:5], "", "d6"]), "ids.txt:6: the line is empty"),
-    (lambda f: f.name([*f.ids[:5], "a b", "d6"]), "ids.txt:6: the id 'a b' holds white space"),
-    (lambda f: (f.folder / "ids.txt").write_bytes(b"d0\nd\xe9\n"), "ids.txt:2: byte 2 is not UTF-8"),
-    (lambda f: f.name([]), "0 ids for the 7 rows"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda f: f.save(f.array.ravel()), "found float32 [224], expected"),
+        (lambda f: f.save(f.array.reshape(7, 8, 4)), "found float32 [7, 8, 4], expected"),
+        (lambda f: f.save(f.array.astype(int)), "found int64 [7, 32], expected"),
+        (lambda f: f.save(f.array.astype(complex)), "found complex128"),
+        (lambda f: f.save(f.array.astype(np.longdouble)), "found float128"),
+        (lambda f: f.save(f.array[:0]), "found float32 [0, 32], expected"),
+        (lambda f: f.save(f.array[:, :30]), "30 dimensions, but"),
+        (lambda f: (f.folder / "x.npy").write_bytes(b""), "not a whole .npy file"),
+        (lambda f: (f.folder / "x.npy").write_text("0.1 0.2\n"), "not a whole .npy file"),
+        (objects, "not a whole .npy file"),
+        (archive, "an archive of arrays"),
+        (damaged_archive, "not a whole .npy file"),
+        (cut, "not a whole .npy file"),
+        (put(5, np.nan), "row 5 (counted from 0, id 'd5') holds NaN or infinity"),
+        (put(0, -np.inf), "row 0 (counted from 0, id 'd0') holds NaN or infinity"),
+        (lambda f: f.name(f.ids[:-1]), "6 ids for the 7 rows"),
+        (lambda f: f.name([*f.ids, "d7"]), "8 ids for the 7 rows"),
+        (lambda f: f.name([*f.ids[:5], "d2", "d6"]), "ids.txt:6: the id 'd2' stands on line 3 too"),
+        (lambda f: f.name([*f.ids[:5], "", "d6"]), "ids.txt:6: the line is empty"),
+        (lambda f: f.name([*f.ids[:5], "a b", "d6"]), "ids.txt:6: the id 'a b' holds white space"),
+        (lambda f: (f.folder / "ids.txt").write_bytes(b"d0\nd\xe9\n"), "ids.txt:2: byte 2 is not UTF-8"),
+        (lambda f: f.name([]), "0 ids for the 7 rows"),
+    ],
+)
 def test_vectors_that_are_refused(change, words, adopt, foreign):
     change(foreign)
     assert words in said(adopt())
@@ -170,5 +206,15 @@ def test_a_number_too_big_for_float16(adopt, foreign):
 
 
 def test_a_folder_in_the_arrays_place(drtools, foreign, encoder_folder):
-    outcome = drtools("convert", "--vectors", encoder_folder, "--ids", foreign.folder / "ids.txt", "--model", encoder_folder, "-o", foreign.folder / "out")
+    outcome = drtools(
+        "convert",
+        "--vectors",
+        encoder_folder,
+        "--ids",
+        foreign.folder / "ids.txt",
+        "--model",
+        encoder_folder,
+        "-o",
+        foreign.folder / "out",
+    )
     assert "a folder was found" in said(outcome)

@@ -24,7 +24,9 @@ def scored(toy, drtools):
     examples = [json.loads(line) for line in open(toy.examples)]
     examples[1]["positives"] = ["d1", "d50"]
     write_jsonl(toy.folder / "examples.jsonl", examples)
-    assert drtools("make-dark-examples", toy.examples, "--ratios", "0.2,0.5", "-o", toy.folder / "dark.jsonl").status == 0
+    assert (
+        drtools("make-dark-examples", toy.examples, "--ratios", "0.2,0.5", "-o", toy.folder / "dark.jsonl").status == 0
+    )
     draw = np.random.default_rng(5)
     records = [json.loads(line) for line in open(toy.folder / "dark.jsonl")]
     for record in records:
@@ -32,13 +34,44 @@ def scored(toy, drtools):
             items = record["dark" if key == "dark" else f"{key}s"]
             record[f"{key}_scores"] = draw.normal(mean, 1, len(items)).tolist()
         record["scored_by"] = "teacher@1"
-    toy.dark, toy.records, toy.scored = toy.folder / "dark.jsonl", records, write_jsonl(toy.folder / "scored.jsonl", records)
+    toy.dark, toy.records, toy.scored = (
+        toy.folder / "dark.jsonl",
+        records,
+        write_jsonl(toy.folder / "scored.jsonl", records),
+    )
     return toy
 
 
 def command(toy, encoder_folder, out, *more, examples=None):
-    return [str(word) for word in ["distill-adam", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", examples or toy.scored, "--batch-queries", "8", "--learning-rate", "1e-3",
-            "--max-query-tokens", "16", "--max-document-tokens", TOKENS, "--precision", "fp32", "--threads", "1", "-o", out, *more]]
+    return [
+        str(word)
+        for word in [
+            "distill-adam",
+            "--model",
+            encoder_folder,
+            "--corpus",
+            toy.corpus,
+            "--queries",
+            toy.queries,
+            "--examples",
+            examples or toy.scored,
+            "--batch-queries",
+            "8",
+            "--learning-rate",
+            "1e-3",
+            "--max-query-tokens",
+            "16",
+            "--max-document-tokens",
+            TOKENS,
+            "--precision",
+            "fp32",
+            "--threads",
+            "1",
+            "-o",
+            out,
+            *more,
+        ]
+    ]
 
 
 def batches_of(toy, encoder_folder, form, **settings):
@@ -52,12 +85,17 @@ def batches_of(toy, encoder_folder, form, **settings):
     for name, value in settings.pop("set", {}).items():
         setattr(model.settings, name, value)
     source = Source(usable_examples(toy.scored, toy.queries, store, Scores.TEACHER), store)
-    return model, AdamBatches([source], model, form, name="toy", **{"batch_queries": 8, "seed": 1, "share_of": lambda step: 1.0, **settings})
+    return model, AdamBatches(
+        [source], model, form, name="toy", **{"batch_queries": 8, "seed": 1, "share_of": lambda step: 1.0, **settings}
+    )
 
 
 FORMS = {
-    "adam": (Form(), ["negatives", "reinforced", "noisy"]), "without reinforced": (Form(("noisy",)), ["negatives", "noisy"]),
-    "without noisy": (Form(("reinforced",)), ["negatives", "reinforced"]), "without both": (Form(()), ["negatives"]), "two negatives": (Form(negatives=2), ["negatives", "reinforced", "noisy"]),
+    "adam": (Form(), ["negatives", "reinforced", "noisy"]),
+    "without reinforced": (Form(("noisy",)), ["negatives", "noisy"]),
+    "without noisy": (Form(("reinforced",)), ["negatives", "reinforced"]),
+    "without both": (Form(()), ["negatives"]),
+    "two negatives": (Form(negatives=2), ["negatives", "reinforced", "noisy"]),
 }
 
 
@@ -65,7 +103,10 @@ FORMS = {
 def test_each_list_holds_what_it_should_and_each_item_its_text_and_score(scored, encoder_folder, name, lower_case):
     form, groups = FORMS[name]
     if lower_case:
-        write_jsonl(scored.folder / "corpus.jsonl", [document | {"text": document["text"].upper()} for document in scored.documents])
+        write_jsonl(
+            scored.folder / "corpus.jsonl",
+            [document | {"text": document["text"].upper()} for document in scored.documents],
+        )
     model, batches = batches_of(scored, encoder_folder, form, set={"lower_case": lower_case})
     texts = {document["_id"]: f"{document['title']} {document['text']}" for document in scored.documents}
     special = special_of(model.tokenizer, TOKENS, {"reinforced", "noisy"}, "toy")
@@ -73,18 +114,29 @@ def test_each_list_holds_what_it_should_and_each_item_its_text_and_score(scored,
     seen = set()
     for step in range(3):
         batch = batches(step)
-        mine = [record for visit in batches.visits(step) for record in scored.records if queries[record["query_id"]] == visit.query]
+        mine = [
+            record
+            for visit in batches.visits(step)
+            for record in scored.records
+            if queries[record["query_id"]] == visit.query
+        ]
         documents = len(batch.tokens["document"].lengths)
         assert ("reinforced" in batch.tokens) == ("reinforced" in groups)
         for row, record in enumerate(mine):
             p = record["dark"][0]["positive"]
             negatives = record["negatives"][: form.negatives]
             items = [(texts[p], record["positive_scores"][record["positives"].index(p)])]
-            items += [(texts[document], score) for document, score in zip(negatives, record["negative_scores"], strict=False)]
+            items += [
+                (texts[document], score) for document, score in zip(negatives, record["negative_scores"], strict=False)
+            ]
             own = len(items)
             for item, score in zip(record["dark"], record["dark_scores"], strict=True):
                 if item["kind"] in groups and item.get("negative", negatives[0]) in negatives:
-                    made = Reinforced(p, item["negative"]) if item["kind"] == "reinforced" else Noisy(p, item["ratio"], item["seed"])
+                    made = (
+                        Reinforced(p, item["negative"])
+                        if item["kind"] == "reinforced"
+                        else Noisy(p, item["ratio"], item["seed"])
+                    )
                     items.append((dark_text(made, record["query_id"], texts.get, special), score))
             count = len(items)
             assert batch.is_own[row].tolist() == [True] * own + [False] * (batch.columns.shape[1] - own)
@@ -96,7 +148,10 @@ def test_each_list_holds_what_it_should_and_each_item_its_text_and_score(scored,
                 assert (side == "reinforced") == (at >= own and at < own + len(negatives) and "reinforced" in groups)
                 tokens = batch.tokens[side]
                 longest = TOKENS if side == "document" else 2 * TOKENS
-                assert tokens.flat[tokens.starts[column] : tokens.starts[column + 1]].tolist() == model.tokenizer(text, truncation=True, max_length=longest)["input_ids"]
+                assert (
+                    tokens.flat[tokens.starts[column] : tokens.starts[column + 1]].tolist()
+                    == model.tokenizer(text, truncation=True, max_length=longest)["input_ids"]
+                )
             seen.add(record["query_id"])
     assert len(mine) == 8 and len(seen) == 20
 
@@ -108,13 +163,19 @@ def test_random_negatives_are_drawn_afresh_and_never_relevant(scored, encoder_fo
         for visit in batches.visits(step):
             listed = list_visit(visit, batches.form)
             relevant = visit.source.examples.positives[visit.at].tolist()
-            assert listed.positive in relevant and not set(listed.negatives) & set(relevant) and 20 < len(listed.negatives) <= 30
+            assert (
+                listed.positive in relevant
+                and not set(listed.negatives) & set(relevant)
+                and 20 < len(listed.negatives) <= 30
+            )
             drawn.setdefault(visit.at, []).append(tuple(listed.negatives))
     assert all(len(set(lists)) == len(lists) for lists in drawn.values()) and max(map(len, drawn.values())) > 1
 
 
 def test_it_learns_and_the_kept_share_falls(scored, encoder_folder, drtools, tmp_path):
-    outcome = drtools(*command(scored, encoder_folder, tmp_path / "adam", "--epochs", "16", "--dev-qrels", scored.qrels))
+    outcome = drtools(
+        *command(scored, encoder_folder, tmp_path / "adam", "--epochs", "16", "--dev-qrels", scored.qrels)
+    )
     assert outcome.status == 0, outcome.err
     made = json.loads((tmp_path / "adam/manifest.json").read_text())
     assert made["teacher"] == "teacher@1" and made["steps"] == 40
@@ -126,8 +187,19 @@ def test_it_learns_and_the_kept_share_falls(scored, encoder_folder, drtools, tmp
     assert divergences[-1] < 0.8 * divergences[0]
 
 
-@pytest.mark.parametrize("more", [["--baseline", "hard-kd"], ["--without", "reinforced"], ["--without", "noisy", "--without", "reinforced"], ["--pacing", "steps"], ["--lambda", "0", "--with-positive"],
-                                  ["--kl", "reverse", "--reduction", "sum"], ["--negatives", "1"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--baseline", "hard-kd"],
+        ["--without", "reinforced"],
+        ["--without", "noisy", "--without", "reinforced"],
+        ["--pacing", "steps"],
+        ["--lambda", "0", "--with-positive"],
+        ["--kl", "reverse", "--reduction", "sum"],
+        ["--negatives", "1"],
+    ],
+    ids=" ".join,
+)
 def test_every_form_trains_to_weights_of_its_own(scored, encoder_folder, drtools, tmp_path, more):
     for name, words in (("adam", []), ("form", more)):
         assert drtools(*command(scored, encoder_folder, tmp_path / name, "--steps", "8", *words)).status == 0
@@ -136,19 +208,41 @@ def test_every_form_trains_to_weights_of_its_own(scored, encoder_folder, drtools
 
 
 def test_scores_computed_before_and_during_training_agree(scored, encoder_folder, rankers, drtools, tmp_path):  # noqa: F811
-    teach = ["teacher-score", "--teacher", rankers["roberta"], "--corpus", scored.corpus, "--queries", scored.queries, "--precision", "fp32", "--examples", scored.dark]
+    teach = [
+        "teacher-score",
+        "--teacher",
+        rankers["roberta"],
+        "--corpus",
+        scored.corpus,
+        "--queries",
+        scored.queries,
+        "--precision",
+        "fp32",
+        "--examples",
+        scored.dark,
+    ]
     live = ["--teacher", rankers["roberta"], "--steps", "6"]
     assert drtools(*command(scored, encoder_folder, tmp_path / "live", *live, examples=scored.dark)).status == 0
     assert drtools(*teach, "-o", tmp_path / "taught.jsonl").status == 0
     assert "the others were known" in drtools(*teach, "--overwrite", "-o", tmp_path / "taught.jsonl").err
-    assert drtools(*command(scored, encoder_folder, tmp_path / "file", "--steps", "6", examples=tmp_path / "taught.jsonl")).status == 0
+    assert (
+        drtools(
+            *command(scored, encoder_folder, tmp_path / "file", "--steps", "6", examples=tmp_path / "taught.jsonl")
+        ).status
+        == 0
+    )
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("live", "file"))
     assert all(np.array_equal(one[name], other[name]) for name in one)
     teachers = {json.loads((tmp_path / name / "manifest.json").read_text())["teacher"] for name in ("live", "file")}
     assert len(teachers) == 1 and teachers.pop().startswith("roberta@")
     counted = json.loads((tmp_path / "taught.jsonl.manifest.json").read_text())["counts"]
     assert counted["pairs"] == 20 * (1 + 3 + 3 + 2) + 1 and not counted.get("computed"), "two positives in q1"
-    assert drtools(*command(scored, encoder_folder, tmp_path / "random", *live, "--baseline", "rand-kd", examples=scored.dark)).status == 0
+    assert (
+        drtools(
+            *command(scored, encoder_folder, tmp_path / "random", *live, "--baseline", "rand-kd", examples=scored.dark)
+        ).status
+        == 0
+    )
 
 
 def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):  # noqa: F811
@@ -165,18 +259,40 @@ def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):  
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     drawn = np.array([Dropping(teacher, ("many", step)).scores(pairs) for step in range(200)])
     assert drawn.std(axis=0).min() > 0
-    assert np.abs(drawn.mean(axis=0) - plain).max() < 6 * drawn.std(axis=0).max() / 200**0.5 + 0.1 * np.abs(plain).max(), "around the scores without"
-    assert [len(scorer.cache) for scorer in teacher.scorers] == [30, 30] and teacher.counts["computed"] == 2 * 203 * 30, "past the cache"
+    assert (
+        np.abs(drawn.mean(axis=0) - plain).max() < 6 * drawn.std(axis=0).max() / 200**0.5 + 0.1 * np.abs(plain).max()
+    ), "around the scores without"
+    assert [len(scorer.cache) for scorer in teacher.scorers] == [30, 30] and teacher.counts[
+        "computed"
+    ] == 2 * 203 * 30, "past the cache"
 
 
-def test_teacher_dropout_continues_to_the_same_weights(scored, encoder_folder, rankers, drtools, tmp_path, interrupt_at):  # noqa: F811
+def test_teacher_dropout_continues_to_the_same_weights(
+    scored, encoder_folder, rankers, drtools, tmp_path, interrupt_at
+):  # noqa: F811
     words = ["--teacher", rankers["bert"], "--teacher-dropout", "0.1", "--steps", "6", "--save-every-minutes", "0"]
     assert drtools(*command(scored, encoder_folder, tmp_path / "whole", *words, examples=scored.dark)).status == 0
     interrupt_at(AdamBatches, "__call__", 5)
     assert drtools(*command(scored, encoder_folder, tmp_path / "stopped", *words, examples=scored.dark)).status == 130
     assert drtools(*command(scored, encoder_folder, tmp_path / "stopped", *words, examples=scored.dark)).status == 0
-    assert drtools(*command(scored, encoder_folder, tmp_path / "without", "--teacher", rankers["bert"], "--steps", "6", examples=scored.dark)).status == 0
-    whole, stopped, without = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped", "without"))
+    assert (
+        drtools(
+            *command(
+                scored,
+                encoder_folder,
+                tmp_path / "without",
+                "--teacher",
+                rankers["bert"],
+                "--steps",
+                "6",
+                examples=scored.dark,
+            )
+        ).status
+        == 0
+    )
+    whole, stopped, without = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped", "without")
+    )
     assert all(np.array_equal(whole[name], stopped[name]) for name in whole)
     assert any(not np.array_equal(whole[name], without[name]) for name in whole)
 
@@ -185,13 +301,34 @@ def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers,
     from sentence_transformers import CrossEncoder
     from transformers import AutoTokenizer
 
-    drtools("teacher-score", "--teacher", rankers["bert"], "--corpus", scored.corpus, "--queries", scored.queries, "--precision", "fp32", "--examples", scored.dark, "--max-document-tokens", "16", "-o", tmp_path / "taught.jsonl")
+    drtools(
+        "teacher-score",
+        "--teacher",
+        rankers["bert"],
+        "--corpus",
+        scored.corpus,
+        "--queries",
+        scored.queries,
+        "--precision",
+        "fp32",
+        "--examples",
+        scored.dark,
+        "--max-document-tokens",
+        "16",
+        "-o",
+        tmp_path / "taught.jsonl",
+    )
     texts = {document["_id"]: f"{document['title']} {document['text']}" for document in scored.documents}
     queries = {record["_id"]: record["text"] for record in map(json.loads, open(scored.queries))}
     special = special_of(AutoTokenizer.from_pretrained(rankers["bert"]), 16, {"reinforced", "noisy"}, "bert")
     peer = CrossEncoder(rankers["bert"], device="cpu")
     for record in map(json.loads, open(tmp_path / "taught.jsonl")):
-        items = [Reinforced(item["positive"], item["negative"]) if item["kind"] == "reinforced" else Noisy(item["positive"], item["ratio"], item["seed"]) for item in record["dark"]]
+        items = [
+            Reinforced(item["positive"], item["negative"])
+            if item["kind"] == "reinforced"
+            else Noisy(item["positive"], item["ratio"], item["seed"])
+            for item in record["dark"]
+        ]
         rendered = [dark_text(item, record["query_id"], texts.get, special) for item in items]
         shorts = [at for at, item in enumerate(items) if item.kind == "reinforced"]
         expected = peer.predict([(queries[record["query_id"]], rendered[at]) for at in shorts])
@@ -244,7 +381,10 @@ def unscored(toy):
 
 
 def by_retriever(toy):
-    return write_jsonl(toy.folder / "bm25.jsonl", [{key: value for key, value in record.items() if key != "scored_by"} for record in toy.records])
+    return write_jsonl(
+        toy.folder / "bm25.jsonl",
+        [{key: value for key, value in record.items() if key != "scored_by"} for record in toy.records],
+    )
 
 
 def of_kind(toy, kind):
@@ -256,15 +396,35 @@ def of_kind(toy, kind):
 
 
 BAD = {
-    "items without scores": (lambda t: [], unscored, "3 of 180 items to distil have no score; run teacher-score on the file, or say --teacher"),
+    "items without scores": (
+        lambda t: [],
+        unscored,
+        "3 of 180 items to distil have no score; run teacher-score on the file, or say --teacher",
+    ),
     "nothing scored": (lambda t: ["--accept-scores"], lambda t: t.dark, "180 of 180 items"),
     "scores of a retriever": (lambda t: [], by_retriever, "scores are no teacher's"),
-    "no dark items": (lambda t: ["--accept-scores"], lambda t: write_jsonl(t.folder / "plain.jsonl", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}]), "no example has dark items"),
-    "no items of a kind": (lambda t: [], lambda t: of_kind(t, "noisy"), "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or say --without reinforced"),
+    "no dark items": (
+        lambda t: ["--accept-scores"],
+        lambda t: write_jsonl(t.folder / "plain.jsonl", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}]),
+        "no example has dark items",
+    ),
+    "no items of a kind": (
+        lambda t: [],
+        lambda t: of_kind(t, "noisy"),
+        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or say --without reinforced",
+    ),
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
-    "a baseline without a kind": (lambda t: ["--baseline", "hard-kd", "--without", "noisy"], None, "a baseline has no dark examples"),
+    "a baseline without a kind": (
+        lambda t: ["--baseline", "hard-kd", "--without", "noisy"],
+        None,
+        "a baseline has no dark examples",
+    ),
     "random without a teacher": (lambda t: ["--baseline", "rand-kd"], None, "say --teacher, or mine"),
-    "dropout without a teacher": (lambda t: ["--teacher-dropout", "0.1"], None, "say --teacher to score while training"),
+    "dropout without a teacher": (
+        lambda t: ["--teacher-dropout", "0.1"],
+        None,
+        "say --teacher to score while training",
+    ),
     "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
     "minutes alone": (lambda t: ["--minutes", "1"], None, "--minutes 1 alone does not say"),
     "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "say 32 or less, or --without reinforced"),
@@ -274,13 +434,20 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_meant_is_refused_in_one_line(scored, encoder_folder, drtools, tmp_path, name):
     words, examples, expected = BAD[name]
-    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", *words(scored), examples=examples and examples(scored)))
+    outcome = drtools(
+        *command(scored, encoder_folder, tmp_path / "out", *words(scored), examples=examples and examples(scored))
+    )
     assert outcome.status == 2 and expected in outcome.err, outcome.err
-    assert len([line for line in outcome.err.splitlines() if "note:" not in line]) == 1 and not (tmp_path / "out").exists()
+    assert (
+        len([line for line in outcome.err.splitlines() if "note:" not in line]) == 1 and not (tmp_path / "out").exists()
+    )
 
 
 def test_examples_without_dark_items_are_counted(scored, encoder_folder, drtools, tmp_path):
-    bare = write_jsonl(tmp_path / "bare.jsonl", [record | {"dark": [], "dark_scores": []} if at < 3 else record for at, record in enumerate(scored.records)])
+    bare = write_jsonl(
+        tmp_path / "bare.jsonl",
+        [record | {"dark": [], "dark_scores": []} if at < 3 else record for at, record in enumerate(scored.records)],
+    )
     outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "1", examples=bare))
     assert outcome.status == 0 and "3 of 20 examples have no dark item of those asked for" in outcome.err, outcome.err
 
@@ -288,22 +455,47 @@ def test_examples_without_dark_items_are_counted(scored, encoder_folder, drtools
 def test_two_teachers_do_not_mix(scored, encoder_folder, drtools, tmp_path):
     other = write_jsonl(tmp_path / "other.jsonl", [record | {"scored_by": "other@1"} for record in scored.records])
     outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--examples", other, "--steps", "1"))
-    assert outcome.status == 2 and "other.jsonl by other@1; scores of several teachers do not mix" in outcome.err, outcome.err
+    assert outcome.status == 2 and "other.jsonl by other@1; scores of several teachers do not mix" in outcome.err, (
+        outcome.err
+    )
 
 
 def test_what_a_live_teacher_cuts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):  # noqa: F811
-    write_jsonl(Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * 9)} for document in scored.documents])
+    write_jsonl(
+        Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * 9)} for document in scored.documents]
+    )
     for dropout in ([], ["--teacher-dropout", "0.1"]):
-        outcome = drtools(*command(scored, encoder_folder, tmp_path / f"out{len(dropout)}", "--teacher", rankers["bert"], "--steps", "1", *dropout))
-        assert outcome.status == 0 and re.search(r"note: \d+ of the pairs computed now had a document that was cut", outcome.err), outcome.err
+        outcome = drtools(
+            *command(
+                scored,
+                encoder_folder,
+                tmp_path / f"out{len(dropout)}",
+                "--teacher",
+                rankers["bert"],
+                "--steps",
+                "1",
+                *dropout,
+            )
+        )
+        assert outcome.status == 0 and re.search(
+            r"note: \d+ of the pairs computed now had a document that was cut", outcome.err
+        ), outcome.err
 
 
 def test_reinforced_texts_that_lose_the_end_of_a_half_count_as_cut(scored, encoder_folder):
-    write_jsonl(Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * (1 + at % 3))} for at, document in enumerate(scored.documents)])
+    write_jsonl(
+        Path(scored.corpus),
+        [
+            {**document, "text": " ".join([document["text"]] * (1 + at % 3))}
+            for at, document in enumerate(scored.documents)
+        ],
+    )
     model, batches = batches_of(scored, encoder_folder, Form(("reinforced",)))
     batch, ids = batches(0), {}
     for document in map(json.loads, open(scored.corpus)):
-        ids[document["_id"]] = model.tokenizer(f"{document['title']} {document['text']}", add_special_tokens=False)["input_ids"]
+        ids[document["_id"]] = model.tokenizer(f"{document['title']} {document['text']}", add_special_tokens=False)[
+            "input_ids"
+        ]
     visits = [list_visit(visit, Form(("reinforced",))) for visit in batches.visits(0)]
     items = [row.item(batches.visits(0)[0].source.store.ids_at) for listed in visits for row in listed.dark]
     whole = [len(ids[item.positive]) + len(ids[item.negative]) + 3 <= 2 * TOKENS for item in items]
@@ -311,4 +503,17 @@ def test_reinforced_texts_that_lose_the_end_of_a_half_count_as_cut(scored, encod
 
 
 def test_a_retrievers_scores_are_learnt_from_if_that_was_said(scored, encoder_folder, drtools, tmp_path):
-    assert drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "2", "--accept-scores", examples=by_retriever(scored))).status == 0
+    assert (
+        drtools(
+            *command(
+                scored,
+                encoder_folder,
+                tmp_path / "out",
+                "--steps",
+                "2",
+                "--accept-scores",
+                examples=by_retriever(scored),
+            )
+        ).status
+        == 0
+    )

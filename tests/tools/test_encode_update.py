@@ -38,13 +38,26 @@ def test_rows_are_found_by_whole_digests():
     digests[:, :8] = digests[:, :8] // 2 * (np.arange(8) > 5)  # many begin alike
     asked = np.concatenate([digests[::3], generator.integers(0, 3, (50, 16), dtype=np.uint8), digests[:1] + 100])
     rows = [row.tobytes() for row in digests]
-    assert RowsByDigest(digests).find(asked).tolist() == [rows.index(one.tobytes()) if one.tobytes() in rows else -1 for one in asked]
+    assert RowsByDigest(digests).find(asked).tolist() == [
+        rows.index(one.tobytes()) if one.tobytes() in rows else -1 for one in asked
+    ]
 
 
 def encoder_with(bert, kind) -> Encoder:
-    heads = {"normalized": [{"kind": "normalize"}], "bare": [],
-             "projection": [{"kind": "dense", "in": 32, "out": 48, "bias": True, "activation": "Identity"}, {"kind": "layer-norm", "dimension": 48}]}
-    settings = EncoderSettings(pooling=("cls",) if kind == "projection" else ("mean", "max"), head=heads[kind], max_query_tokens=64, max_document_tokens=64)
+    heads = {
+        "normalized": [{"kind": "normalize"}],
+        "bare": [],
+        "projection": [
+            {"kind": "dense", "in": 32, "out": 48, "bias": True, "activation": "Identity"},
+            {"kind": "layer-norm", "dimension": 48},
+        ],
+    }
+    settings = EncoderSettings(
+        pooling=("cls",) if kind == "projection" else ("mean", "max"),
+        head=heads[kind],
+        max_query_tokens=64,
+        max_document_tokens=64,
+    )
     torch.manual_seed(1)
     encoder = Encoder(*load_body(bert), settings, make_head(settings, None)).eval()
     for name, parameter in encoder.named_parameters():
@@ -62,17 +75,35 @@ def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kin
     computing = Computing("cpu", precision, 512)
     place(encoder, computing)
     generator = np.random.default_rng(0)
-    texts = ["", "fox", "fox otter", *(" ".join(generator.choice(WORDS, generator.integers(1, 70))) for _ in range(150))]
+    texts = [
+        "",
+        "fox",
+        "fox otter",
+        *(" ".join(generator.choice(WORDS, generator.integers(1, 70))) for _ in range(150)),
+    ]
     tokens = tokenize(encoder, texts, "document")
 
     def encoded(rows, batch_tokens):
         made = np.empty((len(rows), encoder.dimension), np.float32)
-        encode_tokens(encoder, tokenize(encoder, [texts[row] for row in rows], "document"), computing._replace(batch_tokens=batch_tokens), made, one_length=True)
+        encode_tokens(
+            encoder,
+            tokenize(encoder, [texts[row] for row in rows], "document"),
+            computing._replace(batch_tokens=batch_tokens),
+            made,
+            one_length=True,
+        )
         return made
 
     together = encoded(range(len(texts)), 512)
     assert np.isfinite(together).all() and len(set(tokens.lengths)) > 30
-    for rows in ([0], [1], [2], list(range(len(texts)))[::-1], [*range(0, 150, 7), 5, 5], *([row] for row in range(3, 40))):
+    for rows in (
+        [0],
+        [1],
+        [2],
+        list(range(len(texts)))[::-1],
+        [*range(0, 150, 7), 5, 5],
+        *([row] for row in range(3, 40)),
+    ):
         for batch_tokens in (64, 4096):
             assert (encoded(rows, batch_tokens) == together[rows]).all()
 
@@ -85,13 +116,24 @@ def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert
     encoder = encoder_with(Path(bert), "projection")
     encoder.settings.max_document_tokens = longest
     generator = np.random.default_rng(0)
-    texts = ["", "fox", "fox otter", *(" ".join(generator.choice(WORDS, length)) for length in [*range(3, 80), *range(3, 80)])]
+    texts = [
+        "",
+        "fox",
+        "fox otter",
+        *(" ".join(generator.choice(WORDS, length)) for length in [*range(3, 80), *range(3, 80)]),
+    ]
     layout = layout_of(encoder, SIZES)
     spans = Spans(encoder, layout.passages, layout.sentences, kind)
 
     def encoded(rows):
         made = np.empty((len(rows), spans.dimension), np.float32)
-        encode_tokens(spans, tokenize_pieces(encoder, [texts[row] for row in rows], layout), Computing("cpu", "fp32", 4096), made, one_length=True)
+        encode_tokens(
+            spans,
+            tokenize_pieces(encoder, [texts[row] for row in rows], layout),
+            Computing("cpu", "fp32", 4096),
+            made,
+            one_length=True,
+        )
         return made
 
     together = encoded(range(len(texts)))
@@ -107,7 +149,9 @@ def changed(toy):
     documents[3]["text"] += " heron"
     documents[9]["title"] = "stoat"
     documents[20]["_id"] = "renamed"
-    documents[30:30] = [{"_id": f"new{n}", "title": "", "text": text} for n, text in enumerate(["lynx runs", "", " ".join(WORDS * 3)])]
+    documents[30:30] = [
+        {"_id": f"new{n}", "title": "", "text": text} for n, text in enumerate(["lynx runs", "", " ".join(WORDS * 3)])
+    ]
     documents.append({**documents[40], "_id": "twice"})
     return write_jsonl(toy.folder / "changed.jsonl", documents)
 
@@ -116,7 +160,14 @@ def files(folder, pieces=False) -> list[bytes]:
     return [(folder / name).read_bytes() for name in (*RESULTS, *(PIECES if pieces else ()))]
 
 
-@pytest.mark.parametrize("words", [("--precision", "fp32", "--dtype", "float32"), ("--precision", "bf16"), ("--precision", "fp32", "--max-document-tokens", "12")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--precision", "fp32", "--dtype", "float32"),
+        ("--precision", "bf16"),
+        ("--precision", "fp32", "--max-document-tokens", "12"),
+    ],
+)
 def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_folder, drtools, monkeypatch, words):
     from drtools.retrieval import encoding_folder
 
@@ -124,33 +175,68 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
     assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
     full = drtools(*command, "--documents", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
     encoded, real = [], encoding_folder.encode_tokens
-    monkeypatch.setattr(encoding_folder, "encode_tokens", lambda encoder, tokens, *rest, **more: (encoded.append(len(tokens.lengths)), real(encoder, tokens, *rest, **more)))
-    outcome = drtools(*command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated")
+    monkeypatch.setattr(
+        encoding_folder,
+        "encode_tokens",
+        lambda encoder, tokens, *rest, **more: (
+            encoded.append(len(tokens.lengths)),
+            real(encoder, tokens, *rest, **more),
+        ),
+    )
+    outcome = drtools(
+        *command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated"
+    )
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated") == files(toy.folder / "full")
     assert sum(encoded) == 5 + 16 and "57 of them taken over" in outcome.err and "5 encoded" in outcome.err
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
-    assert records[0]["notices"] == records[1]["notices"] and len(records[0]["notices"]) == 2  # cut, empty; nothing of other bits
+    assert (
+        records[0]["notices"] == records[1]["notices"] and len(records[0]["notices"]) == 2
+    )  # cut, empty; nothing of other bits
     assert {**records[0]["counts"], "taken": 57} == records[1]["counts"]
 
 
-@pytest.mark.parametrize("words", [("--precision", "fp32", "--dtype", "float32"), ("--precision", "bf16"), ("--precision", "fp32", "--max-document-tokens", "12"),
-                                   ("--precision", "fp32", "--spans", "mean")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--precision", "fp32", "--dtype", "float32"),
+        ("--precision", "bf16"),
+        ("--precision", "fp32", "--max-document-tokens", "12"),
+        ("--precision", "fp32", "--spans", "mean"),
+    ],
+)
 def test_an_update_with_pieces_equals_a_full_encoding_bit_for_bit(toy, bert, changed, drtools, words):
     command = ["encode", "--model", cls_of(bert, toy.folder / "cls", stronger=10), "--pieces", *SIZE_FLAGS, *words]
     assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
     full = drtools(*command, "--documents", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
-    outcome = drtools(*command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated")
+    outcome = drtools(
+        *command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated"
+    )
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated", pieces=True) == files(toy.folder / "full", pieces=True)
     assert "57 of them taken over" in outcome.err and "other bits" not in outcome.err
-    assert "5 to encode" in drtools(*command, "--documents", changed, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none").err
+    assert (
+        "5 to encode"
+        in drtools(
+            *command, "--documents", changed, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none"
+        ).err
+    )
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
-    assert records[0]["pieces"] == records[1]["pieces"] and records[0]["pieces"]["count"] == len(np.load(toy.folder / "full/pieces.npy"))
+    assert records[0]["pieces"] == records[1]["pieces"] and records[0]["pieces"]["count"] == len(
+        np.load(toy.folder / "full/pieces.npy")
+    )
 
 
 def test_pieces_that_are_not_those_of_the_texts_are_refused(toy, bert, drtools):
-    command = ["encode", "--model", cls_of(bert, toy.folder / "cls", stronger=10), "--pieces", *SIZE_FLAGS, "--documents", toy.corpus]
+    command = [
+        "encode",
+        "--model",
+        cls_of(bert, toy.folder / "cls", stronger=10),
+        "--pieces",
+        *SIZE_FLAGS,
+        "--documents",
+        toy.corpus,
+    ]
     assert drtools(*command, "-o", toy.folder / "old").status == 0
     update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
     array = np.load(toy.folder / "old/pieces.npy", mmap_mode="r+")
@@ -172,8 +258,11 @@ def test_pieces_that_are_not_those_of_the_texts_are_refused(toy, bert, drtools):
 def test_an_update_with_other_pieces_is_refused_by_name(toy, bert, drtools):
     command = ["encode", "--model", cls_of(bert, toy.folder / "cls"), "--documents", toy.corpus]
     assert drtools(*command, "--pieces", *SIZE_FLAGS, "-o", toy.folder / "old").status == 0
-    for words, expected in (([], "made with --pieces; say it too"), (["--pieces", *SIZE_FLAGS[:2], "--sentence-tokens", "4", *SIZE_FLAGS[4:]], "--sentence-tokens (8 then, 4 now)"),
-                            (["--pieces", *SIZE_FLAGS, "--spans", "mean"], "--spans ('attention' then, 'mean' now)")):
+    for words, expected in (
+        ([], "made with --pieces; say it too"),
+        (["--pieces", *SIZE_FLAGS[:2], "--sentence-tokens", "4", *SIZE_FLAGS[4:]], "--sentence-tokens (8 then, 4 now)"),
+        (["--pieces", *SIZE_FLAGS, "--spans", "mean"], "--spans ('attention' then, 'mean' now)"),
+    ):
         outcome = drtools(*command, *words, "--update", toy.folder / "old", "-o", toy.folder / "new")
         assert outcome.status == 2 and expected in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
 
@@ -183,7 +272,9 @@ def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drto
     assert drtools(*command, "-o", toy.folder / "old").status == 0
     outcome = drtools(*command, "--update", toy.folder / "old", "-o", toy.folder / "new")
     assert "20 of them taken over" in outcome.err and files(toy.folder / "old") == files(toy.folder / "new")
-    assert "0 to encode" in drtools(*command, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none").err
+    assert (
+        "0 to encode" in drtools(*command, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none").err
+    )
     # in its own place, as a cron job might
     assert drtools(*command, "--update", toy.folder / "old", "--overwrite", "-o", toy.folder / "old").status == 0
     assert files(toy.folder / "old") == files(toy.folder / "new")
@@ -243,7 +334,9 @@ def test_an_update_of_other_vectors_is_refused_by_name(name, toy, bert, encoder_
     assert drtools(*made, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
     source = ["--queries", toy.queries] if name == "side" else ["--documents", toy.corpus, *words]
     outcome = drtools(*made, *source, "--update", toy.folder / "old", "-o", toy.folder / "new")
-    said = [line for line in outcome.err.splitlines() if not line.startswith("note: --precision")]  # a note where bfloat16 is slow
+    said = [
+        line for line in outcome.err.splitlines() if not line.startswith("note: --precision")
+    ]  # a note where bfloat16 is slow
     assert outcome.status == 2 and len(said) == 1 and expected in said[0], outcome.err
 
 
@@ -272,6 +365,8 @@ def test_other_bits_are_odd_where_the_same_ones_are_promised(toy, encoder_folder
     real = torch.cpu.get_capabilities()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**real, "amx_bf16": amx})
     outcome = drtools(*command, "--update", toy.folder / "old", "-o", toy.folder / "new")
-    assert outcome.status == 0 and "got other bits" in outcome.err and ("another machine or version" in outcome.err) != amx
+    assert (
+        outcome.status == 0 and "got other bits" in outcome.err and ("another machine or version" in outcome.err) != amx
+    )
     notices = json.loads((toy.folder / "new/manifest.json").read_text())["notices"]
     assert any("other bits" in notice for notice in notices) != amx

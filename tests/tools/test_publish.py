@@ -47,7 +47,12 @@ def two(tmp_path, monkeypatch):
 
 
 def test_a_version_is_named_once_and_an_earlier_one_is_gone_back_to(two, drtools):
-    for folder, place, said in [("a", "00001", "now"), ("b", "00002", "now"), ("b", "00002", "already"), ("a", "00001", "now")]:
+    for folder, place, said in [
+        ("a", "00001", "now"),
+        ("b", "00002", "now"),
+        ("b", "00002", "already"),
+        ("a", "00001", "now"),
+    ]:
         outcome = drtools("publish", folder, "live")
         assert outcome.status == 0 and said in outcome.err and place in outcome.err
     assert not os.path.isabs(os.readlink("live")) and read(Path("live")) == {"old"}
@@ -67,7 +72,9 @@ def test_the_current_and_the_latest_others_are_kept(tmp_path, monkeypatch, drtoo
     first = versions_of(Path("live"))[0]
     drtools("publish", first, "live")
     drtools("publish", finished(Path("c"), "x"), "live", "--keep", "2")
-    assert [path.name[:5] for path in versions_of(Path("live"))] == ["00003", "00006"], "what was live a moment before stays for its readers"
+    assert [path.name[:5] for path in versions_of(Path("live"))] == ["00003", "00006"], (
+        "what was live a moment before stays for its readers"
+    )
     assert drtools("publish", "c", "live", "--keep", "1").status == 2
 
 
@@ -94,8 +101,14 @@ def test_what_is_not_whole_is_refused_and_the_link_stays(two, drtools):
     Path("joined/parts.json").write_text("{}")
     Path("b.partial").mkdir()
     Path("taken").mkdir()
-    for words, said in {("b", "live"): "not those that its manifest tells of", ("bare", "live"): "no manifest.json", ("joined", "live"): "--no-copy",
-                        ("b.partial", "live"): "under way", ("nowhere", "live"): "no such folder", ("a", "taken"): "a link is to be switched"}.items():
+    for words, said in {
+        ("b", "live"): "not those that its manifest tells of",
+        ("bare", "live"): "no manifest.json",
+        ("joined", "live"): "--no-copy",
+        ("b.partial", "live"): "under way",
+        ("nowhere", "live"): "no such folder",
+        ("a", "taken"): "a link is to be switched",
+    }.items():
         outcome = drtools("publish", *words)
         assert outcome.status == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
     assert read(Path("live")) == {"old"} and len(versions_of(Path("live"))) == 1
@@ -131,7 +144,9 @@ def test_readers_never_see_a_half(two, environment):
     def go_round():
         while not stop.is_set():
             try:
-                assert json.loads(Path("live/manifest.json").read_bytes())["kind"] == "vectors"  # the link always leads somewhere whole
+                assert (
+                    json.loads(Path("live/manifest.json").read_bytes())["kind"] == "vectors"
+                )  # the link always leads somewhere whole
                 words = read(Path(os.path.realpath("live")))
                 assert len(words) == 1
                 seen.append(words.pop())

@@ -50,23 +50,56 @@ def cached(cache):
 
 
 def test_examples_get_the_logits_that_the_peer_gives_in_their_order(toy, rankers, drtools, tmp_path, cache):  # noqa: F811
-    done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--window", 7, "--batch-tokens", 64, "-o", tmp_path / "scored.jsonl"))
+    done = drtools(
+        *command(
+            toy,
+            "--teacher",
+            rankers["bert"],
+            "--examples",
+            toy.examples,
+            "--window",
+            7,
+            "--batch-tokens",
+            64,
+            "-o",
+            tmp_path / "scored.jsonl",
+        )
+    )
     assert done.status == 0, done.err
     queries, documents = texts(toy)
     before, after = records(toy.examples), records(tmp_path / "scored.jsonl")
     assert [record["query_id"] for record in after] == [record["query_id"] for record in before]
     for one, other in zip(before, after, strict=True):
         assert {key: other[key] for key in one} == one
-        expected = predicted(rankers["bert"], [(queries[one["query_id"]], documents[document]) for document in one["positives"] + one["negatives"]])
+        expected = predicted(
+            rankers["bert"],
+            [(queries[one["query_id"]], documents[document]) for document in one["positives"] + one["negatives"]],
+        )
         np.testing.assert_allclose(other["positive_scores"] + other["negative_scores"], expected, rtol=1e-5, atol=1e-5)
     made = json.loads((tmp_path / "scored.jsonl.manifest.json").read_text())
-    assert {record["scored_by"] for record in after} == {made["scored_by"]} and made["scored_by"].startswith("bert@") and made["counts"]["computed"] == 80 == cached(cache)
+    assert (
+        {record["scored_by"] for record in after} == {made["scored_by"]}
+        and made["scored_by"].startswith("bert@")
+        and made["counts"]["computed"] == 80 == cached(cache)
+    )
 
 
 def test_the_manifest_says_how_much_of_a_document_the_teacher_read(toy, rankers, drtools, tmp_path):  # noqa: F811
     room = load_cross_encoder(rankers["bert"]).longest_pair - 3
     for words, expected in (([], room - room // 2), (["--max-document-tokens", "5"], 5)):
-        drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *words, "--overwrite", "-o", tmp_path / "scored.jsonl"))
+        drtools(
+            *command(
+                toy,
+                "--teacher",
+                rankers["bert"],
+                "--examples",
+                toy.examples,
+                *words,
+                "--overwrite",
+                "-o",
+                tmp_path / "scored.jsonl",
+            )
+        )
         assert json.loads((tmp_path / "scored.jsonl.manifest.json").read_text())["max_document_tokens"] == expected
 
 
@@ -79,12 +112,19 @@ def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):  # 
     assert second.out == first.out and "0 scores were computed now" in second.err
     ranked = drtools(*command(toy, "--teacher", rankers["bert"], "--run", run))
     assert "1 scores were computed now" in ranked.err
-    assert "80 scores" in drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--max-document-tokens", 3)).err
+    assert (
+        "80 scores"
+        in drtools(
+            *command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--max-document-tokens", 3)
+        ).err
+    )
 
 
 def test_a_run_is_ranked_anew(toy, rankers, drtools, tmp_path):  # noqa: F811
     run = tmp_path / "a.run"
-    run.write_text("".join(f"q{n} Q0 d{(7 * n + step) % 60} {step} {50 - step} x\n" for n in (4, 2, 11) for step in range(9)))
+    run.write_text(
+        "".join(f"q{n} Q0 d{(7 * n + step) % 60} {step} {50 - step} x\n" for n in (4, 2, 11) for step in range(9))
+    )
     done = drtools(*command(toy, "--teacher", rankers["bert"], "--run", run, "--depth", 5, "--window", 6, "--tag", "T"))
     assert done.status == 0, done.err
     queries, documents = texts(toy)
@@ -92,21 +132,44 @@ def test_a_run_is_ranked_anew(toy, rankers, drtools, tmp_path):  # noqa: F811
     assert [line[0] for line in lines] == ["q4"] * 5 + ["q2"] * 5 + ["q11"] * 5 and {line[5] for line in lines} == {"T"}
     for n in (4, 2, 11):
         ids = [f"d{(7 * n + step) % 60}" for step in range(5)]
-        scores = dict(zip(ids, predicted(rankers["bert"], [(queries[f"q{n}"], documents[document]) for document in ids]), strict=True))
+        scores = dict(
+            zip(
+                ids,
+                predicted(rankers["bert"], [(queries[f"q{n}"], documents[document]) for document in ids]),
+                strict=True,
+            )
+        )
         found = {line[2]: float(line[4]) for line in lines if line[0] == f"q{n}"}
         assert list(found) == sorted(ids, key=lambda document: -scores[document])
-        np.testing.assert_allclose([found[document] for document in ids], [scores[document] for document in ids], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            [found[document] for document in ids], [scores[document] for document in ids], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_several_teachers_are_averaged(toy, rankers, drtools):  # noqa: F811
     names = ("bert", "roberta")
-    alone = [[json.loads(line) for line in drtools(*command(toy, "--teacher", rankers[name], "--examples", toy.examples)).out.splitlines()] for name in names]
-    both = drtools(*command(toy, "--teacher", rankers["bert"], "--teacher", rankers["roberta"], "--examples", toy.examples))
+    alone = [
+        [
+            json.loads(line)
+            for line in drtools(*command(toy, "--teacher", rankers[name], "--examples", toy.examples)).out.splitlines()
+        ]
+        for name in names
+    ]
+    both = drtools(
+        *command(toy, "--teacher", rankers["bert"], "--teacher", rankers["roberta"], "--examples", toy.examples)
+    )
     assert both.status == 0, both.err
     for one, other, mean in zip(*alone, map(json.loads, both.out.splitlines()), strict=True):
-        np.testing.assert_allclose(mean["negative_scores"], (np.array(one["negative_scores"]) + other["negative_scores"]) / 2, rtol=1e-6)
+        np.testing.assert_allclose(
+            mean["negative_scores"], (np.array(one["negative_scores"]) + other["negative_scores"]) / 2, rtol=1e-6
+        )
         assert mean["scored_by"] == f"{one['scored_by']}+{other['scored_by']}"
-    assert drtools(*command(toy, "--teacher", rankers["bert"], "--teacher", rankers["bert"], "--examples", toy.examples)).status == 2
+    assert (
+        drtools(
+            *command(toy, "--teacher", rankers["bert"], "--teacher", rankers["bert"], "--examples", toy.examples)
+        ).status
+        == 2
+    )
 
 
 def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path):  # noqa: F811
@@ -115,44 +178,91 @@ def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path): 
         assert done.status == 0, done.err
         return records(tmp_path / out), done.err
 
-    with_pieces, _ = score("bert", toy.examples, "first.jsonl", "--pieces", rankers["bert"], "--pieces-max-document-tokens", "64")
+    with_pieces, _ = score(
+        "bert", toy.examples, "first.jsonl", "--pieces", rankers["bert"], "--pieces-max-document-tokens", "64"
+    )
     same, said = score("bert", tmp_path / "first.jsonl", "same.jsonl")
     assert same == with_pieces and "pieces" in same[0] and "another teacher" not in said
     other, said = score("roberta", tmp_path / "first.jsonl", "other.jsonl")
     assert f"{len(other)} examples had pieces that another teacher scored" in said
-    assert not any(key.startswith("piece") for record in other for key in record) and other[0]["scored_by"] != same[0]["scored_by"]
-    anew, said = score("roberta", tmp_path / "first.jsonl", "anew.jsonl", "--pieces", rankers["bert"], "--pieces-max-document-tokens", "64")
-    assert anew[0]["pieces"] == same[0]["pieces"] and anew[0]["piece_scores"] != same[0]["piece_scores"] and "another teacher" not in said
+    assert (
+        not any(key.startswith("piece") for record in other for key in record)
+        and other[0]["scored_by"] != same[0]["scored_by"]
+    )
+    anew, said = score(
+        "roberta",
+        tmp_path / "first.jsonl",
+        "anew.jsonl",
+        "--pieces",
+        rankers["bert"],
+        "--pieces-max-document-tokens",
+        "64",
+    )
+    assert (
+        anew[0]["pieces"] == same[0]["pieces"]
+        and anew[0]["piece_scores"] != same[0]["piece_scores"]
+        and "another teacher" not in said
+    )
 
 
 def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):  # noqa: F811
     for more in (["--passage-tokens", "9"], ["--pieces-max-document-tokens", "60"], ["--pieces-document-prompt", "x"]):
-        done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *more, "-o", tmp_path / "x"))
+        done = drtools(
+            *command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *more, "-o", tmp_path / "x")
+        )
         assert done.status == 2 and f"{more[0]}: for pieces, which are scored by --pieces MODEL" in done.err, done.err
 
 
 def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):  # noqa: F811
-    lines = [{"query_id": "q1", "positives": ["d1"], "negatives": ["gone", "d5"], "kept": 1}, {"query_id": "nobody", "positives": ["d1"], "negatives": ["d2"]}]
-    done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-"), stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
+    lines = [
+        {"query_id": "q1", "positives": ["d1"], "negatives": ["gone", "d5"], "kept": 1},
+        {"query_id": "nobody", "positives": ["d1"], "negatives": ["d2"]},
+    ]
+    done = drtools(
+        *command(toy, "--teacher", rankers["bert"], "--examples", "-"),
+        stdin="".join(json.dumps(line) + "\n" for line in lines).encode(),
+    )
     assert done.status == 0, done.err
     first, second = map(json.loads, done.out.splitlines())
     assert first["kept"] == 1 and first["negative_scores"][0] is None and isinstance(first["negative_scores"][1], float)
     assert second["positive_scores"] == second["negative_scores"] == [None]
     assert "1 queries have no text" in done.err and "1 documents are not in the corpus" in done.err
-    done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", "-", "--strict"), stdin="".join(json.dumps(line) + "\n" for line in lines).encode())
+    done = drtools(
+        *command(toy, "--teacher", rankers["bert"], "--examples", "-", "--strict"),
+        stdin="".join(json.dumps(line) + "\n" for line in lines).encode(),
+    )
     assert done.status == 2
 
 
 def test_bad_usage_has_one_line(toy, rankers, bert, drtools):  # noqa: F811
-    for words, said in ((["--teacher", bert, "--examples", toy.examples], "expected a cross-encoder"), (["--teacher", rankers["bert"]], "say either --examples EXAMPLES or --run RUN"),
-                        (["--teacher", rankers["bert"], "--examples", toy.examples, "--max-query-tokens", "70"], "--max-query-tokens 70")):
+    for words, said in (
+        (["--teacher", bert, "--examples", toy.examples], "expected a cross-encoder"),
+        (["--teacher", rankers["bert"]], "say either --examples EXAMPLES or --run RUN"),
+        (
+            ["--teacher", rankers["bert"], "--examples", toy.examples, "--max-query-tokens", "70"],
+            "--max-query-tokens 70",
+        ),
+    ):
         done = drtools(*command(toy, *words))
         assert done.status == 2 and said in done.err and done.err.count("\n") == 1
 
 
 def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  # noqa: F811
-    mined = drtools("mine-negatives", "--random", "--corpus", toy.corpus, "--queries", toy.queries, "--qrels", toy.qrels, "--negatives", 3)
-    scored = drtools(*command(toy, "--teacher", rankers["bert"], "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode())
+    mined = drtools(
+        "mine-negatives",
+        "--random",
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--qrels",
+        toy.qrels,
+        "--negatives",
+        3,
+    )
+    scored = drtools(
+        *command(toy, "--teacher", rankers["bert"], "-", "-o", tmp_path / "scored.jsonl"), stdin=mined.out.encode()
+    )
     assert scored.status == 0 and len(records(tmp_path / "scored.jsonl")) == 20
 
 
@@ -173,20 +283,47 @@ drtools.cli.main(sys.argv[1:])
 
 
 def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, program, environment, cache):  # noqa: F811
-    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 1, "-o", tmp_path / "scored.jsonl")
+    words = command(
+        toy,
+        "--teacher",
+        rankers["bert"],
+        "--examples",
+        toy.examples,
+        "--batch-tokens",
+        128,
+        "--threads",
+        1,
+        "-o",
+        tmp_path / "scored.jsonl",
+    )
     died = subprocess.run([program, "-c", DYING, *map(str, words)], env=environment, stdout=subprocess.PIPE, text=True)
     kept = cached(cache)
     assert died.returncode == -signal.SIGKILL and 0 < kept == int(died.stdout) < 80
     done = drtools(*words)
     assert done.status == 0 and f"{80 - kept} scores were computed now" in done.err, done.err
-    assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
+    assert (
+        drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out
+        == (tmp_path / "scored.jsonl").read_text()
+    )
 
 
 def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, monkeypatch):  # noqa: F811
     from drtools.errors import Terminated
     from drtools.retrieval import encoding
 
-    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--window", 8, "--threads", 1, "-o", tmp_path / "scored.jsonl")
+    words = command(
+        toy,
+        "--teacher",
+        rankers["bert"],
+        "--examples",
+        toy.examples,
+        "--window",
+        8,
+        "--threads",
+        1,
+        "-o",
+        tmp_path / "scored.jsonl",
+    )
     plain, batches = encoding._encode_batch, []
 
     def stopped(*inputs):
@@ -198,10 +335,15 @@ def test_stopped_between_windows_it_continues_behind_what_is_written(toy, ranker
     monkeypatch.setattr(encoding, "_encode_batch", stopped)
     assert drtools(*words).status == 143
     monkeypatch.setattr(encoding, "_encode_batch", plain)
-    assert json.loads((tmp_path / "scored.jsonl.partial/state.json").read_text())["counts"]["examples"] == 6, "three windows of two examples"
+    assert json.loads((tmp_path / "scored.jsonl.partial/state.json").read_text())["counts"]["examples"] == 6, (
+        "three windows of two examples"
+    )
     done = drtools(*words)
     assert done.status == 0 and "continuing" in done.err and "80 pairs; 56 scores were computed now" in done.err
-    assert drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out == (tmp_path / "scored.jsonl").read_text()
+    assert (
+        drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)).out
+        == (tmp_path / "scored.jsonl").read_text()
+    )
 
 
 def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, rankers, drtools, monkeypatch, cache):  # noqa: F811
@@ -227,7 +369,9 @@ def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, ra
 
     monkeypatch.setattr(encoding, "_encode_batch", slow)
     monkeypatch.setattr(encoding, "as_completed", stopped)
-    words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 2)
+    words = command(
+        toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 2
+    )
     assert drtools(*words).status == 143
     assert cached(cache) == sum(told) and len(told) >= 3
 
@@ -251,16 +395,26 @@ def test_a_damaged_cache_is_said_in_one_line(toy, rankers, drtools, cache):  # n
     for path in (cache / "scores").glob("*.sqlite*"):
         path.write_bytes(b"no database " * 2000)
     done = drtools(*words)
-    assert done.status == 1 and "a file of the cache is damaged" in done.err and str(cache) in done.err and done.err.count("\n") == 1
+    assert (
+        done.status == 1
+        and "a file of the cache is damaged" in done.err
+        and str(cache) in done.err
+        and done.err.count("\n") == 1
+    )
 
 
 def test_several_processes_write_one_cache_and_read_it_meanwhile_in_a_thread(cache):
-    code = ("import sys, threading; from drtools.formats.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), threading.Event()\n"
-            "def read():\n    while not ended.is_set(): cache.known([f'{part} {at}'.encode() for part in range(40) for at in range(50)])\n"
-            "reader = threading.Thread(target=read)\nreader.start()\n"
-            "try:\n    for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in range(50))\nfinally: ended.set()\n"
-            "reader.join()")
-    processes = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "DRTOOLS_CACHE": str(cache)}) for _ in range(3)]
+    code = (
+        "import sys, threading; from drtools.formats.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), threading.Event()\n"
+        "def read():\n    while not ended.is_set(): cache.known([f'{part} {at}'.encode() for part in range(40) for at in range(50)])\n"
+        "reader = threading.Thread(target=read)\nreader.start()\n"
+        "try:\n    for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in range(50))\nfinally: ended.set()\n"
+        "reader.join()"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "DRTOOLS_CACHE": str(cache)})
+        for _ in range(3)
+    ]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     kept = ScoreCache("f")
     assert len(kept) == 2000 and kept.known([b"3 7", b"none", b"39 49"]) == {b"3 7": 6.5, b"39 49": 63.5}
@@ -282,7 +436,10 @@ def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens
     assert teacher.max_document_tokens == 10
     told = []
     scores = teacher.scores(pairs, [None, None, 20, None], told.append)
-    expected = predicted(rankers["bert"], [("fox", "hill [SEP] river"), ("fox", " ".join(long.split()[:10])), ("fox", " ".join(long.split()[:20]))])
+    expected = predicted(
+        rankers["bert"],
+        [("fox", "hill [SEP] river"), ("fox", " ".join(long.split()[:10])), ("fox", " ".join(long.split()[:20]))],
+    )
     np.testing.assert_allclose(scores, [*expected, expected[0]], rtol=1e-5, atol=1e-5)
     assert sum(told) == 3 and teacher.scores([]).shape == (0,)
     again = load_teacher([rankers["bert"]], computing, max_document_tokens=10)
@@ -294,7 +451,9 @@ def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens
 
 def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers):  # noqa: F811
     """Twice 40 tokens do not fit into the pair's 64: what is cut is the halves, not the negative alone."""
-    teacher = load_teacher([rankers["bert"]], Computing("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40)
+    teacher = load_teacher(
+        [rankers["bert"]], Computing("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40
+    )
     special = teacher.special({"reinforced"}, "hound " * 20)
     text, limit = asked_text(Reinforced("p", "n"), "q", {"p": "fox " * 60, "n": "owl " * 60}.get, special)
     read = tokenize_pairs(teacher.scorers[0].encoder, [("hound " * 20, text)], [limit])
@@ -302,4 +461,6 @@ def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers
     ends = [at for at, word in enumerate(words) if word == teacher.tokenizer.sep_token]
     first, second = ends[1] - ends[0] - 1, ends[2] - ends[1] - 1
     assert len(ends) == 3 and read.truncated == 0 and abs(first - second) <= 1 and first + second == 64 - 4 - 8
-    assert teacher.special({"reinforced"}, "hound fox").room == 64 - 4 - 2, "what a short query leaves is the document's"
+    assert teacher.special({"reinforced"}, "hound fox").room == 64 - 4 - 2, (
+        "what a short query leaves is the document's"
+    )

@@ -10,8 +10,26 @@ from sentence_transformers import SentenceTransformer
 
 
 def command(toy, encoder_folder, out, *more):
-    return ["train-contrastive", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
-            "--batch-queries", "8", "--learning-rate", "1e-3", "--precision", "fp32", "-o", str(out), *more]
+    return [
+        "train-contrastive",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--batch-queries",
+        "8",
+        "--learning-rate",
+        "1e-3",
+        "--precision",
+        "fp32",
+        "-o",
+        str(out),
+        *more,
+    ]
 
 
 def vectors(drtools, model, toy, side, out):
@@ -29,13 +47,35 @@ def query_texts(toy):
     return [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("more", [
-    [], ["--lora-rank", "4"], ["--head", "projection"], ["--untied"], ["--untied", "--lora-rank", "4", "--head", "projection"],
-    ["--query-prompt", "fox: ", "--document-prompt", "hill ", "--gradient-caching", "--batch-tokens", "64"], ["--activation-checkpointing"],
-    ["--precision", "bf16"],
-], ids=" ".join)
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--lora-rank", "4"],
+        ["--head", "projection"],
+        ["--untied"],
+        ["--untied", "--lora-rank", "4", "--head", "projection"],
+        ["--query-prompt", "fox: ", "--document-prompt", "hill ", "--gradient-caching", "--batch-tokens", "64"],
+        ["--activation-checkpointing"],
+        ["--precision", "bf16"],
+    ],
+    ids=" ".join,
+)
 def test_it_learns_and_its_folder_loads_everywhere_with_the_same_vectors(toy, encoder_folder, drtools, tmp_path, more):
-    done = drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "30", "--evaluate-every-steps", "15", "--dev-qrels", toy.qrels, *more))
+    done = drtools(
+        *command(
+            toy,
+            encoder_folder,
+            tmp_path / "out",
+            "--steps",
+            "30",
+            "--evaluate-every-steps",
+            "15",
+            "--dev-qrels",
+            toy.qrels,
+            *more,
+        )
+    )
     assert done.status == 0, done.err
     made = json.loads((tmp_path / "out/manifest.json").read_text())
     log = [json.loads(line) for line in (tmp_path / "out/training.jsonl").read_text().splitlines()]
@@ -44,15 +84,21 @@ def test_it_learns_and_its_folder_loads_everywhere_with_the_same_vectors(toy, en
     slowly = {"--lora-rank", "projection"} & set(more)  # few weights, or a head that begins at random
     assert made["best"]["value"] > made["evaluations"][0]["nDCG@10"] - 1e-9 + (0 if slowly else 0.03)
     peer = SentenceTransformer(str(tmp_path / "out"), device="cpu")
-    np.testing.assert_allclose(vectors(drtools, tmp_path / "out", toy, "document", tmp_path / "d"), peer.encode_document(texts(toy)), atol=1e-5)
-    np.testing.assert_allclose(vectors(drtools, tmp_path / "out", toy, "query", tmp_path / "q"), peer.encode_query(query_texts(toy)), atol=1e-5)
+    np.testing.assert_allclose(
+        vectors(drtools, tmp_path / "out", toy, "document", tmp_path / "d"), peer.encode_document(texts(toy)), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        vectors(drtools, tmp_path / "out", toy, "query", tmp_path / "q"), peer.encode_query(query_texts(toy)), atol=1e-5
+    )
 
 
 def test_lora_leaves_the_frozen_weights_alone(toy, encoder_folder, drtools, tmp_path):
     assert drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "3", "--lora-rank", "2")).status == 0
     before, after = load_file(Path(encoder_folder) / "model.safetensors"), load_file(tmp_path / "out/model.safetensors")
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed and all(name.endswith("weight") and before[name].ndim == 2 and "embeddings" not in name for name in changed)
+    assert changed and all(
+        name.endswith("weight") and before[name].ndim == 2 and "embeddings" not in name for name in changed
+    )
 
 
 def test_caching_trains_the_same_weights(toy, encoder_folder, drtools, tmp_path):
@@ -67,8 +113,24 @@ def test_caching_trains_the_same_weights(toy, encoder_folder, drtools, tmp_path)
 def test_several_files_each_with_its_corpus(toy, encoder_folder, drtools, tmp_path):
     for name in ("corpus.jsonl", "queries.jsonl", "examples.jsonl"):
         (tmp_path / f"other-{name}").write_text((toy.folder / name).read_text())
-    words = ["--examples", tmp_path / "other-examples.jsonl", "--corpus", tmp_path / "other-corpus.jsonl", "--queries", tmp_path / "other-queries.jsonl",
-             "--weight", "1", "--weight", "2", "--title-separator", " ", "--title-separator", " fox ", "--epochs", "1"]
+    words = [
+        "--examples",
+        tmp_path / "other-examples.jsonl",
+        "--corpus",
+        tmp_path / "other-corpus.jsonl",
+        "--queries",
+        tmp_path / "other-queries.jsonl",
+        "--weight",
+        "1",
+        "--weight",
+        "2",
+        "--title-separator",
+        " ",
+        "--title-separator",
+        " fox ",
+        "--epochs",
+        "1",
+    ]
     done = drtools(*command(toy, encoder_folder, tmp_path / "out", *words))
     assert done.status == 0, done.err
     made = json.loads((tmp_path / "out/manifest.json").read_text())
@@ -82,15 +144,24 @@ def test_several_files_each_with_its_corpus(toy, encoder_folder, drtools, tmp_pa
 def test_tensorboard_shows_what_the_log_holds(toy, encoder_folder, drtools, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "20", "--tensorboard", tmp_path / "board")).status == 0
+    assert (
+        drtools(
+            *command(toy, encoder_folder, tmp_path / "out", "--steps", "20", "--tensorboard", tmp_path / "board")
+        ).status
+        == 0
+    )
     shown = EventAccumulator(str(tmp_path / "board"))
     shown.Reload()
     log = [json.loads(line) for line in (tmp_path / "out/training.jsonl").read_text().splitlines()]
-    np.testing.assert_allclose([event.value for event in shown.Scalars("loss")], [record["loss"] for record in log], rtol=1e-6)
+    np.testing.assert_allclose(
+        [event.value for event in shown.Scalars("loss")], [record["loss"] for record in log], rtol=1e-6
+    )
 
 
 def test_the_card_says_how_it_was_made(toy, encoder_folder, drtools, tmp_path):
-    assert drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "4", "--dev-qrels", toy.qrels)).status == 0
+    assert (
+        drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "4", "--dev-qrels", toy.qrels)).status == 0
+    )
     card = (tmp_path / "out/README.md").read_text()
     assert "train-contrastive" in card and "examples.jsonl" in card and str(tmp_path) not in card
     best = json.loads((tmp_path / "out/manifest.json").read_text())["best"]
@@ -98,7 +169,18 @@ def test_the_card_says_how_it_was_made(toy, encoder_folder, drtools, tmp_path):
 
 
 def test_patience_ends_it(toy, encoder_folder, drtools, tmp_path):
-    words = ["--steps", "400", "--evaluate-every-steps", "2", "--patience", "3", "--dev-qrels", toy.qrels, "--learning-rate", "1e-9"]
+    words = [
+        "--steps",
+        "400",
+        "--evaluate-every-steps",
+        "2",
+        "--patience",
+        "3",
+        "--dev-qrels",
+        toy.qrels,
+        "--learning-rate",
+        "1e-9",
+    ]
     assert drtools(*command(toy, encoder_folder, tmp_path / "out", *words)).status == 0
     made = json.loads((tmp_path / "out/manifest.json").read_text())
     assert made["steps"] < 400 and made["steps"] == made["best"]["step"] + 6

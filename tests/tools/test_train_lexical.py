@@ -26,7 +26,9 @@ def test_the_loss_is_the_papers_by_a_double_loop(mask_positives):
         kept = [other for other in range(6) if other == query or not (mask_positives and relevant[query, other])]
         scores = [2.0 * float(queries[query] @ documents[other]) for other in kept]
         total -= 2.0 * float(queries[query] @ documents[query]) - math.log(sum(map(math.exp, scores)))
-    loss = lexical_loss(2.0, mask_positives)(torch.tensor(queries), torch.tensor(documents), SimpleNamespace(relevant=relevant))
+    loss = lexical_loss(2.0, mask_positives)(
+        torch.tensor(queries), torch.tensor(documents), SimpleNamespace(relevant=relevant)
+    )
     assert float(loss) == pytest.approx(total / 3, rel=1e-5)
 
 
@@ -35,14 +37,33 @@ def taught(toy, drtools):
     """The toy corpus's sentences, a foreign run that ranks by shared words, and examples of it."""
     random = np.random.default_rng(4)
     texts = {f"s{n}": " ".join(random.choice(WORDS, 4, replace=False)) for n in range(60)}
-    toy.sentences = write_jsonl(toy.folder / "sentences.jsonl", [{"_id": name, "text": text} for name, text in texts.items()])
+    toy.sentences = write_jsonl(
+        toy.folder / "sentences.jsonl", [{"_id": name, "text": text} for name, text in texts.items()]
+    )
     toy.run = {}
     for name, text in texts.items():
-        shared = {document["_id"]: float(sum(document["text"].split().count(word) for word in text.split())) for document in toy.documents}
+        shared = {
+            document["_id"]: float(sum(document["text"].split().count(word) for word in text.split()))
+            for document in toy.documents
+        }
         toy.run[name] = rank({document: score for document, score in shared.items() if score})
-    lines = [f"{name} Q0 {document} {place} {score} theirs\n" for name, hits in toy.run.items() for place, (document, score) in enumerate(hits.items(), 1)]
+    lines = [
+        f"{name} Q0 {document} {place} {score} theirs\n"
+        for name, hits in toy.run.items()
+        for place, (document, score) in enumerate(hits.items(), 1)
+    ]
     (toy.folder / "their.run").write_text("".join(lines))
-    done = drtools("mine-negatives", "--queries", toy.sentences, "--run", toy.folder / "their.run", "--by-rank", "4:19-20", "-o", toy.folder / "lexical.jsonl")
+    done = drtools(
+        "mine-negatives",
+        "--queries",
+        toy.sentences,
+        "--run",
+        toy.folder / "their.run",
+        "--by-rank",
+        "4:19-20",
+        "-o",
+        toy.folder / "lexical.jsonl",
+    )
     assert done.status == 0, done.err
     lines = (toy.folder / "lexical.jsonl").read_text().splitlines(keepends=True)
     (toy.folder / "train.jsonl").write_text("".join(lines[10:]))
@@ -61,20 +82,62 @@ def test_examples_are_labelled_by_a_foreign_runs_ranks(taught):
 
 
 def command(toy, bert, out, *more):
-    return ["train-lexical", "--model", bert, "--corpus", toy.corpus, "--queries", toy.sentences, "--examples", toy.folder / "train.jsonl",
-            "--max-query-tokens", 64, "--max-document-tokens", 64, "--batch-queries", 16, "--learning-rate", 2e-3, "--precision", "fp32", "--threads", 1, "-o", out, *more]
+    return [
+        "train-lexical",
+        "--model",
+        bert,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.sentences,
+        "--examples",
+        toy.folder / "train.jsonl",
+        "--max-query-tokens",
+        64,
+        "--max-document-tokens",
+        64,
+        "--batch-queries",
+        16,
+        "--learning-rate",
+        2e-3,
+        "--precision",
+        "fp32",
+        "--threads",
+        1,
+        "-o",
+        out,
+        *more,
+    ]
 
 
 def vectors(drtools, model, toy, side, path):
     out = toy.folder / f"{Path(model).name}-{side}"
-    assert drtools("encode", "--model", model, f"--{side}", path, "--dtype", "float32", "--precision", "fp32", "-o", out).status == 0
+    assert (
+        drtools(
+            "encode", "--model", model, f"--{side}", path, "--dtype", "float32", "--precision", "fp32", "-o", out
+        ).status
+        == 0
+    )
     return np.load(out / "vectors.npy").astype(np.float64)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_it_learns_to_rank_as_the_teacher_and_dev_measures_that(taught, bert, drtools, tied):
     out = taught.folder / "lambda"
-    done = drtools(*command(taught, bert, out, "--steps", 6 if tied else 60, "--evaluate-every-steps", 3 if tied else 20, "--dev-examples", taught.folder / "dev.jsonl", *(["--tied"] if tied else [])))
+    done = drtools(
+        *command(
+            taught,
+            bert,
+            out,
+            "--steps",
+            6 if tied else 60,
+            "--evaluate-every-steps",
+            3 if tied else 20,
+            "--dev-examples",
+            taught.folder / "dev.jsonl",
+            *(["--tied"] if tied else []),
+        )
+    )
     assert done.status == 0, done.err
     made = json.loads((out / "manifest.json").read_text())
     assert made["best"]["measure"] == "RR" and made["scale"] == 1
@@ -90,7 +153,10 @@ def test_it_learns_to_rank_as_the_teacher_and_dev_measures_that(taught, bert, dr
         rows = [names.index(document) for document in example.negatives]
         drawn.append(names[generator(42, "dev", example.query_id).choice(rows)])
     small = {*drawn, *(example.positives[0] for example in dev)}
-    queries, documents = (vectors(drtools, out, taught, side, path) for side, path in (("queries", taught.sentences), ("documents", taught.corpus)))
+    queries, documents = (
+        vectors(drtools, out, taught, side, path)
+        for side, path in (("queries", taught.sentences), ("documents", taught.corpus))
+    )
     ranks = []
     for example in dev:
         scores = queries[int(example.query_id[1:])] @ documents.T
@@ -100,18 +166,43 @@ def test_it_learns_to_rank_as_the_teacher_and_dev_measures_that(taught, bert, dr
 
 def test_a_base_may_start_from_it(taught, bert, drtools):
     assert drtools(*command(taught, bert, taught.folder / "lambda", "--steps", 2)).status == 0
-    done = drtools("train-contrastive", "--model", taught.folder / "lambda", "--corpus", taught.corpus, "--queries", taught.queries, "--examples", taught.examples,
-                   "--batch-queries", 8, "--steps", 2, "--precision", "fp32", "-o", taught.folder / "base")
+    done = drtools(
+        "train-contrastive",
+        "--model",
+        taught.folder / "lambda",
+        "--corpus",
+        taught.corpus,
+        "--queries",
+        taught.queries,
+        "--examples",
+        taught.examples,
+        "--batch-queries",
+        8,
+        "--steps",
+        2,
+        "--precision",
+        "fp32",
+        "-o",
+        taught.folder / "base",
+    )
     assert done.status == 0, done.err
     assert (taught.folder / "base" / "query" / "model.safetensors").exists()
 
 
 def test_a_head_can_be_left_behind(taught, encoder_folder, drtools):
     assert drtools(*command(taught, encoder_folder, taught.folder / "kept", "--steps", 1, "--tied")).status == 0
-    assert drtools(*command(taught, encoder_folder, taught.folder / "bare", "--steps", 1, "--tied", "--head", "none")).status == 0
+    assert (
+        drtools(
+            *command(taught, encoder_folder, taught.folder / "bare", "--steps", 1, "--tied", "--head", "none")
+        ).status
+        == 0
+    )
     kept, bare = (json.loads((taught.folder / name / "manifest.json").read_text()) for name in ("kept", "bare"))
     assert (kept["scale"], bare["scale"]) == (20, 1)
-    lengths = {name: np.linalg.norm(vectors(drtools, taught.folder / name, taught, "documents", taught.corpus), axis=1) for name in ("kept", "bare")}
+    lengths = {
+        name: np.linalg.norm(vectors(drtools, taught.folder / name, taught, "documents", taught.corpus), axis=1)
+        for name in ("kept", "bare")
+    }
     assert lengths["kept"] == pytest.approx(1, abs=1e-5) and abs(lengths["bare"] - 1).min() > 0.1
 
 
@@ -122,9 +213,14 @@ def test_processes_equal_one(taught, bert, drtools, several):
     assert drtools(*command(taught, bert, taught.folder / "other", *words, "--seed", 7)).status == 0
     tables = []
     for name in ("one", "two", "other"):
-        queries, documents = (vectors(drtools, taught.folder / name, taught, side, path) for side, path in (("queries", taught.sentences), ("documents", taught.corpus)))
+        queries, documents = (
+            vectors(drtools, taught.folder / name, taught, side, path)
+            for side, path in (("queries", taught.sentences), ("documents", taught.corpus))
+        )
         scores = queries @ documents.T
-        tables.append(scores - scores.mean(1, keepdims=True))  # what is added to all of a query's scores has no gradient but rounding, of which Adam makes whole steps
+        tables.append(
+            scores - scores.mean(1, keepdims=True)
+        )  # what is added to all of a query's scores has no gradient but rounding, of which Adam makes whole steps
     np.testing.assert_allclose(tables[1], tables[0], atol=2e-5)
     assert np.abs(tables[2] - tables[0]).max() > 1e-3, "other batches make another twin"
 
@@ -138,7 +234,11 @@ def test_a_dev_example_without_its_first_positive_is_left_out(taught, bert, drto
     (taught.folder / "rest.jsonl").write_text("\n".join(lines[1:]) + "\n")
     found = {}
     for name in ("lost", "rest"):
-        done = drtools(*command(taught, bert, taught.folder / name, "--steps", 2, "--dev-examples", taught.folder / f"{name}.jsonl"))
+        done = drtools(
+            *command(
+                taught, bert, taught.folder / name, "--steps", 2, "--dev-examples", taught.folder / f"{name}.jsonl"
+            )
+        )
         assert done.status == 0, done.err
         assert ("1 of the 10 dev examples" in done.err) == (name == "lost")
         found[name] = json.loads((taught.folder / name / "manifest.json").read_text())["evaluations"]

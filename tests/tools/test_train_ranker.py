@@ -17,8 +17,30 @@ from drtools.training.rankers import list_loss
 
 
 def command(toy, model, out, *more):
-    return ["train-ranker", "--model", model, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--batch-queries", "5",
-            "--negatives", "2", "--learning-rate", "1e-3", "--precision", "fp32", "--threads", "1", "-o", str(out), *map(str, more)]
+    return [
+        "train-ranker",
+        "--model",
+        model,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--batch-queries",
+        "5",
+        "--negatives",
+        "2",
+        "--learning-rate",
+        "1e-3",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "-o",
+        str(out),
+        *map(str, more),
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +51,11 @@ def body(bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("body") / "body"
     shutil.copytree(bert, folder)
     weights = load_file(folder / "model.safetensors")
-    save_file({name: value * 5 if value.ndim == 2 else value for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value * 5 if value.ndim == 2 else value for name, value in weights.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     return str(folder)
 
 
@@ -37,35 +63,109 @@ def manifest(folder):
     return json.loads((folder / "manifest.json").read_text())
 
 
-@pytest.mark.parametrize("more", [["--loss", "listwise"], ["--loss", "pointwise", "--precision", "bf16"], ["--loss", "ranknet", "--gradient-caching", "--batch-tokens", "512"],
-                                  ["--activation-checkpointing"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--loss", "listwise"],
+        ["--loss", "pointwise", "--precision", "bf16"],
+        ["--loss", "ranknet", "--gradient-caching", "--batch-tokens", "512"],
+        ["--activation-checkpointing"],
+    ],
+    ids=" ".join,
+)
 def test_it_learns(toy, body, drtools, tmp_path, more):
-    done = drtools(*command(toy, body, tmp_path / "out", "--steps", "40", "--warmup-steps", "5", "--batch-queries", "20", "--learning-rate", "1e-2",
-                          "--dropout", "0", "--dev-examples", toy.examples, *more))
+    done = drtools(
+        *command(
+            toy,
+            body,
+            tmp_path / "out",
+            "--steps",
+            "40",
+            "--warmup-steps",
+            "5",
+            "--batch-queries",
+            "20",
+            "--learning-rate",
+            "1e-2",
+            "--dropout",
+            "0",
+            "--dev-examples",
+            toy.examples,
+            *more,
+        )
+    )
     assert done.status == 0, done.err
     made = manifest(tmp_path / "out")
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "out/training.jsonl").read_text().splitlines() if '"loss"' in line]
+    losses = [
+        json.loads(line)["loss"]
+        for line in (tmp_path / "out/training.jsonl").read_text().splitlines()
+        if '"loss"' in line
+    ]
     assert made["kind"] == "ranker" and losses[-1] < losses[0] - 0.05
     assert made["best"]["value"] > made["evaluations"][0]["nDCG@10"]
 
 
 def test_dev_ranks_a_run_anew_as_teacher_score_does(toy, body, drtools, tmp_path):
     run = tmp_path / "first.run"
-    run.write_text("".join(f"q{n} Q0 d{(n + step) % 60} {step} {50 - step} x\n" for n in range(20) for step in (3, 0, 9, 30)))
-    words = ["--steps", "8", "--dev-run", run, "--dev-qrels", toy.qrels, "--dev-depth", "3", "--evaluate-every-steps", "8", "--max-query-tokens", "9", "--max-document-tokens", "12"]
+    run.write_text(
+        "".join(f"q{n} Q0 d{(n + step) % 60} {step} {50 - step} x\n" for n in range(20) for step in (3, 0, 9, 30))
+    )
+    words = [
+        "--steps",
+        "8",
+        "--dev-run",
+        run,
+        "--dev-qrels",
+        toy.qrels,
+        "--dev-depth",
+        "3",
+        "--evaluate-every-steps",
+        "8",
+        "--max-query-tokens",
+        "9",
+        "--max-document-tokens",
+        "12",
+    ]
     done = drtools(*command(toy, body, tmp_path / "out", *words))
     assert done.status == 0, done.err
     made = manifest(tmp_path / "out")
-    assert drtools("teacher-score", "--teacher", tmp_path / "out", "--run", run, "--corpus", toy.corpus, "--queries", toy.queries, "--depth", 3,
-                   "--precision", "fp32", "-o", tmp_path / "ranked.run").status == 0
+    assert (
+        drtools(
+            "teacher-score",
+            "--teacher",
+            tmp_path / "out",
+            "--run",
+            run,
+            "--corpus",
+            toy.corpus,
+            "--queries",
+            toy.queries,
+            "--depth",
+            3,
+            "--precision",
+            "fp32",
+            "-o",
+            tmp_path / "ranked.run",
+        ).status
+        == 0
+    )
     for measure, value in list(made["evaluations"][made["best"]["step"] // 8].items())[1:]:
         report = drtools("eval", "--qrels", toy.qrels, "--measures", measure, tmp_path / "ranked.run")
         assert f"{value:.4f}" in report.out, (measure, value, report.out)
     card = (tmp_path / "out/README.md").read_text()
-    assert "CrossEncoder(" in card and "pipeline_tag: text-ranking" in card and "| pair, with special tokens | 24 |" in card and str(tmp_path) not in card
+    assert (
+        "CrossEncoder(" in card
+        and "pipeline_tag: text-ranking" in card
+        and "| pair, with special tokens | 24 |" in card
+        and str(tmp_path) not in card
+    )
 
 
-@pytest.mark.parametrize("more", [["--dev-run", "RUN"], ["--dev-qrels", "QRELS"], ["--dev-examples", "EXAMPLES", "--dev-qrels", "QRELS"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "more",
+    [["--dev-run", "RUN"], ["--dev-qrels", "QRELS"], ["--dev-examples", "EXAMPLES", "--dev-qrels", "QRELS"]],
+    ids=" ".join,
+)
 def test_what_does_not_make_a_dev_set_is_refused(toy, body, drtools, tmp_path, more):
     (tmp_path / "a.run").write_text("q0 Q0 d0 1 1 x\n")
     given = {"RUN": tmp_path / "a.run", "QRELS": toy.qrels, "EXAMPLES": toy.examples}
@@ -82,9 +182,20 @@ def test_examples_without_negatives_are_refused(toy, body, drtools, tmp_path):
 
 
 def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp_path, program, environment):
-    words = ["--steps", "40", "--save-every-minutes", "0.001", "--dev-examples", toy.examples, "--evaluate-every-steps", "20"]
+    words = [
+        "--steps",
+        "40",
+        "--save-every-minutes",
+        "0.001",
+        "--dev-examples",
+        toy.examples,
+        "--evaluate-every-steps",
+        "20",
+    ]
     assert drtools(*command(toy, body, tmp_path / "whole", *words)).status == 0
-    process = subprocess.Popen([program, *command(toy, body, tmp_path / "killed", *words)], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, *command(toy, body, tmp_path / "killed", *words)], env=environment, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (tmp_path / "killed.partial/state.json").exists():
         time.sleep(0.01)
@@ -121,17 +232,27 @@ def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
     from drtools.training.processes import World
 
     store = open_store(toy.corpus)
-    batches = RankedBatches([Source(usable_examples(toy.examples, toy.queries, store), store)], new_cross_encoder(body, 1), batch_queries=6, negatives=3, seed=1)
+    batches = RankedBatches(
+        [Source(usable_examples(toy.examples, toy.queries, store), store)],
+        new_cross_encoder(body, 1),
+        batch_queries=6,
+        negatives=3,
+        seed=1,
+    )
     model, batch = batches.encoder, batches(2)
-    loss = Gradients(model, Computing("cpu", "fp32", 100), World(), caching=False, parallel=False).of(batch, list_loss(contrastive), 1)
+    loss = Gradients(model, Computing("cpu", "fp32", 100), World(), caching=False, parallel=False).of(
+        batch, list_loss(contrastive), 1
+    )
     found = {name: parameter.grad.clone() for name, parameter in model.model.named_parameters()}
     model.zero_grad()
     tokenizer = AutoTokenizer.from_pretrained(body)
     texts = [f"{document['title']} {document['text']}" for document in toy.documents]
     expected = 0.0
     for visit, listed in zip(batches.visits(2), batch.lists, strict=True):
-        first, *others = (tokenizer.decode([token for token, kind in zip(ids, types, strict=True) if kind == 1 and token > 4])
-                          for ids, types in zip(*batch.tokens["pair"].inputs(listed, 0)[::2], strict=True))
+        first, *others = (
+            tokenizer.decode([token for token, kind in zip(ids, types, strict=True) if kind == 1 and token > 4])
+            for ids, types in zip(*batch.tokens["pair"].inputs(listed, 0)[::2], strict=True)
+        )
         assert first == texts[int(visit.source.examples.query_ids[visit.at][1:])], "the query's positive stands first"
         documents = [first, *others]
         logits = model.model(**tokenizer([visit.query] * 4, documents, padding=True, return_tensors="pt")).logits[:, 0]
@@ -162,8 +283,31 @@ def test_losses_of_lists_equal_naive_loops():
 
 def test_a_head_drawn_at_random_is_never_the_best(toy, bert, drtools, tmp_path):  # noqa: F811
     """At a rate that changes next to nothing no evaluation beats the start, and yet what is written was trained."""
-    done = drtools("train-ranker", "--model", bert, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--dev-examples", toy.examples,
-                   "--steps", 2, "--evaluate-every-steps", 1, "--learning-rate", "1e-12", "--batch-queries", 4, "--max-document-tokens", 8, "-o", tmp_path / "ranker")
+    done = drtools(
+        "train-ranker",
+        "--model",
+        bert,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--dev-examples",
+        toy.examples,
+        "--steps",
+        2,
+        "--evaluate-every-steps",
+        1,
+        "--learning-rate",
+        "1e-12",
+        "--batch-queries",
+        4,
+        "--max-document-tokens",
+        8,
+        "-o",
+        tmp_path / "ranker",
+    )
     manifest = json.loads((tmp_path / "ranker" / "manifest.json").read_text())
     assert done.status == 0, done.err
     assert [entry["step"] for entry in manifest["evaluations"]] == [0, 1, 2] and manifest["best"]["step"] > 0

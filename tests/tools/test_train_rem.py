@@ -12,12 +12,47 @@ from safetensors.numpy import load_file
 
 
 def command(toy, body, out, *more):
-    return ["train-rem", "--model", str(body), "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--batch-queries", "8",
-            "--learning-rate", "1e-2", "--lora-rank", "4", "--adapter-size", "8", "--precision", "fp32", "--threads", "1", "-o", str(out), *more]
+    return [
+        "train-rem",
+        "--model",
+        str(body),
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--batch-queries",
+        "8",
+        "--learning-rate",
+        "1e-2",
+        "--lora-rank",
+        "4",
+        "--adapter-size",
+        "8",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "-o",
+        str(out),
+        *more,
+    ]
 
 
 def encode(drtools, toy, out, *encoder, side="documents"):
-    done = drtools("encode", *encoder, f"--{side}", toy.corpus if side == "documents" else toy.queries, "--dtype", "float32", "--precision", "fp32", "-o", out)
+    done = drtools(
+        "encode",
+        *encoder,
+        f"--{side}",
+        toy.corpus if side == "documents" else toy.queries,
+        "--dtype",
+        "float32",
+        "--precision",
+        "fp32",
+        "-o",
+        out,
+    )
     assert done.status == 0, done.err
     return np.load(out / "vectors.npy")
 
@@ -25,7 +60,23 @@ def encode(drtools, toy, out, *encoder, side="documents"):
 @pytest.fixture
 def dam(toy, encoder_folder, drtools, tmp_path):
     """A body adapted from the REM's."""
-    done = drtools("mlm-adapt", "--model", encoder_folder, "--corpus", toy.corpus, "--steps", "4", "--head-steps", "2", "--learning-rate", "1e-3", "--dev-documents", "5", "-o", tmp_path / "dam")
+    done = drtools(
+        "mlm-adapt",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--steps",
+        "4",
+        "--head-steps",
+        "2",
+        "--learning-rate",
+        "1e-3",
+        "--dev-documents",
+        "5",
+        "-o",
+        tmp_path / "dam",
+    )
     assert done.status == 0, done.err
     return tmp_path / "dam"
 
@@ -33,32 +84,94 @@ def dam(toy, encoder_folder, drtools, tmp_path):
 def scored(toy, by="toy@1", missing=None):
     examples = [json.loads(line) for line in Path(toy.examples).read_text().splitlines()]
     for number, example in enumerate(examples):
-        example |= {"positive_scores": [4.0], "negative_scores": [0.0, -1.0, missing if number == 0 else -2.0], **({"scored_by": by} if by else {})}
+        example |= {
+            "positive_scores": [4.0],
+            "negative_scores": [0.0, -1.0, missing if number == 0 else -2.0],
+            **({"scored_by": by} if by else {}),
+        }
     Path(toy.examples).write_text("".join(json.dumps(example) + "\n" for example in examples))
 
 
 def test_one_rem_serves_several_bodies(toy, encoder_folder, dam, drtools, tmp_path):
-    done = drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "30", "--evaluate-every-steps", "10", "--dev-qrels", toy.qrels))
+    done = drtools(
+        *command(
+            toy,
+            encoder_folder,
+            tmp_path / "rem",
+            "--steps",
+            "30",
+            "--evaluate-every-steps",
+            "10",
+            "--dev-qrels",
+            toy.qrels,
+        )
+    )
     assert done.status == 0, done.err
     made = json.loads((tmp_path / "rem/manifest.json").read_text())
     values = [evaluation["nDCG@10"] for evaluation in made["evaluations"]]
     assert max(values) > values[0] + 0.05 and made["kind"] == "rem" and made["steps"] == 30
-    assert made["parameters"] == 2 * (2 * 4 * 64 + 2 * 32 * 8 + 8 + 32) and f"a REM of {made['parameters']:,} numbers" in done.err
-    assert {path.name for path in (tmp_path / "rem").iterdir()} == {"rem.safetensors", "drtools.json", "manifest.json", "training.jsonl"}
-    rates = {json.loads(line).get("learning_rate") for line in (tmp_path / "rem/training.jsonl").read_text().splitlines()} - {None}
+    assert (
+        made["parameters"] == 2 * (2 * 4 * 64 + 2 * 32 * 8 + 8 + 32)
+        and f"a REM of {made['parameters']:,} numbers" in done.err
+    )
+    assert {path.name for path in (tmp_path / "rem").iterdir()} == {
+        "rem.safetensors",
+        "drtools.json",
+        "manifest.json",
+        "training.jsonl",
+    }
+    rates = {
+        json.loads(line).get("learning_rate") for line in (tmp_path / "rem/training.jsonl").read_text().splitlines()
+    } - {None}
     assert rates == {0.01}, "constant, no warm-up"
     rem = ["--rem", tmp_path / "rem"]
     on_source = encode(drtools, toy, tmp_path / "on-source", "--body", encoder_folder, *rem)
     on_target = encode(drtools, toy, tmp_path / "on-target", "--body", dam, *rem)
     plain = encode(drtools, toy, tmp_path / "plain", "--model", dam)
     assert np.abs(on_source - on_target).max() > 1e-3 and np.abs(on_target - plain).max() > 1e-3
-    run = drtools("search", "--vectors", tmp_path / "on-target", "--queries", toy.queries, "--precision", "fp32", "-o", tmp_path / "run")
-    named = drtools("search", "--vectors", tmp_path / "on-target", "--body", dam, *rem, "--queries", toy.queries, "--precision", "fp32", "-o", tmp_path / "named.run")
-    assert run.status == named.status == 0 and (tmp_path / "run").read_text() == (tmp_path / "named.run").read_text(), "the vectors name body and REM"
+    run = drtools(
+        "search",
+        "--vectors",
+        tmp_path / "on-target",
+        "--queries",
+        toy.queries,
+        "--precision",
+        "fp32",
+        "-o",
+        tmp_path / "run",
+    )
+    named = drtools(
+        "search",
+        "--vectors",
+        tmp_path / "on-target",
+        "--body",
+        dam,
+        *rem,
+        "--queries",
+        toy.queries,
+        "--precision",
+        "fp32",
+        "-o",
+        tmp_path / "named.run",
+    )
+    assert run.status == named.status == 0 and (tmp_path / "run").read_text() == (tmp_path / "named.run").read_text(), (
+        "the vectors name body and REM"
+    )
     for others in (["--model", dam], ["--body", encoder_folder, *rem]):
-        refused = drtools("search", "--vectors", tmp_path / "on-target", *others, "--queries", toy.queries, "-o", tmp_path / "other.run")
+        refused = drtools(
+            "search",
+            "--vectors",
+            tmp_path / "on-target",
+            *others,
+            "--queries",
+            toy.queries,
+            "-o",
+            tmp_path / "other.run",
+        )
         assert refused.status == 2 and "search with the encoder that made them" in refused.err
-    assert drtools("index", "--vectors", tmp_path / "on-target", "--factory", "Flat", "-o", tmp_path / "index").status == 0
+    assert (
+        drtools("index", "--vectors", tmp_path / "on-target", "--factory", "Flat", "-o", tmp_path / "index").status == 0
+    )
     found = drtools("search", "--index", tmp_path / "index", "--precision", "fp32", "fox runs")
     assert found.status == 0, found.err
 
@@ -73,7 +186,9 @@ def test_merged_it_is_the_same_encoder_everywhere(toy, encoder_folder, dam, drto
     merged = encode(drtools, toy, tmp_path / "one", "--model", tmp_path / "merged")
     np.testing.assert_allclose(merged, pair, atol=1e-5)
     texts = [f"{document['title']} {document['text']}" for document in toy.documents]
-    np.testing.assert_allclose(SentenceTransformer(str(tmp_path / "merged"), device="cpu").encode(texts), pair, atol=1e-5)
+    np.testing.assert_allclose(
+        SentenceTransformer(str(tmp_path / "merged"), device="cpu").encode(texts), pair, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("part", ["rem", "all"])
@@ -81,12 +196,45 @@ def test_adore_tunes_an_encoder_with_a_rem(toy, encoder_folder, dam, drtools, tm
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4")).status == 0
     both = ["--body", dam, "--rem", tmp_path / "rem"]
     encode(drtools, toy, tmp_path / "vectors", *both)
-    done = drtools("train-adore", *both, "--train", part, "--vectors", tmp_path / "vectors", "--queries", toy.queries, "--qrels", toy.qrels, "--learning-rate", "3e-3",
-                   "--batch-queries", "8", "--dev-qrels", toy.qrels, "--steps", "20", "-o", tmp_path / "adore")
+    done = drtools(
+        "train-adore",
+        *both,
+        "--train",
+        part,
+        "--vectors",
+        tmp_path / "vectors",
+        "--queries",
+        toy.queries,
+        "--qrels",
+        toy.qrels,
+        "--learning-rate",
+        "3e-3",
+        "--batch-queries",
+        "8",
+        "--dev-qrels",
+        toy.qrels,
+        "--steps",
+        "20",
+        "-o",
+        tmp_path / "adore",
+    )
     assert done.status == 0, done.err
-    values = [evaluation["nDCG@10"] for evaluation in json.loads((tmp_path / "adore/manifest.json").read_text())["evaluations"]]
+    values = [
+        evaluation["nDCG@10"]
+        for evaluation in json.loads((tmp_path / "adore/manifest.json").read_text())["evaluations"]
+    ]
     assert max(values) > values[0]
-    found = drtools("search", "--vectors", tmp_path / "vectors", "--model", tmp_path / "adore", "--queries", toy.queries, "-o", tmp_path / "run")
+    found = drtools(
+        "search",
+        "--vectors",
+        tmp_path / "vectors",
+        "--model",
+        tmp_path / "adore",
+        "--queries",
+        toy.queries,
+        "-o",
+        tmp_path / "run",
+    )
     assert found.status == 0, found.err
     before, after = load_file(dam / "model.safetensors"), load_file(tmp_path / "adore/model.safetensors")
     key = "encoder.layer.0.attention.self.key.weight"  # no part of a REM
@@ -97,7 +245,24 @@ def test_a_rem_that_a_distillation_trains_goes_on_other_bodies_too(toy, encoder_
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4")).status == 0
     scored(toy, missing=-2.0)
     both = ["--body", dam, "--rem", tmp_path / "rem"]
-    words = ["--examples", toy.examples, "--corpus", toy.corpus, "--queries", toy.queries, "--baseline", "hard-kd", "--learning-rate", "3e-3", "--batch-queries", "8", "--max-document-tokens", "60", "--steps", "6"]
+    words = [
+        "--examples",
+        toy.examples,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--baseline",
+        "hard-kd",
+        "--learning-rate",
+        "3e-3",
+        "--batch-queries",
+        "8",
+        "--max-document-tokens",
+        "60",
+        "--steps",
+        "6",
+    ]
     done = drtools("distill-adam", *both, *words, "-o", tmp_path / "student")
     assert done.status == 0, done.err
     folded = encode(drtools, toy, tmp_path / "folded", "--model", tmp_path / "student")
@@ -133,7 +298,11 @@ def test_killed_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_pa
     line = [program, *command(toy, encoder_folder, tmp_path / "killed", *words)]
     process = subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and not list((tmp_path / "killed.partial/working").glob("checkpoint-*"))
+    ):
         time.sleep(0.02)
     time.sleep(0.1)
     kill(process)
@@ -145,16 +314,62 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "1")).status == 0
     rem = ["--rem", tmp_path / "rem"]
     for words, wanted in (
-        (command(toy, encoder_folder, tmp_path / "x", "--lora-rank", "0", "--adapter-size", "0"), "nothing would be left"),
-        (command(toy, encoder_folder, tmp_path / "x", "--loss", "margin-mse", "--hard-negatives", "0"), "margins are between"),
+        (
+            command(toy, encoder_folder, tmp_path / "x", "--lora-rank", "0", "--adapter-size", "0"),
+            "nothing would be left",
+        ),
+        (
+            command(toy, encoder_folder, tmp_path / "x", "--loss", "margin-mse", "--hard-negatives", "0"),
+            "margins are between",
+        ),
         (["encode", "--documents", toy.corpus, "--body", encoder_folder, "-o", tmp_path / "x"], "--body alone"),
         (["encode", "--documents", toy.corpus, *rem, "-o", tmp_path / "x"], "--rem alone"),
-        (["encode", "--documents", toy.corpus, "--model", encoder_folder, *rem, "-o", tmp_path / "x"], "--model beside"),
+        (
+            ["encode", "--documents", toy.corpus, "--model", encoder_folder, *rem, "-o", tmp_path / "x"],
+            "--model beside",
+        ),
         (["encode", "--documents", toy.corpus, "-o", tmp_path / "x"], "no encoder was named"),
         (["merge", "--model", encoder_folder, "-o", tmp_path / "x"], "nothing to merge"),
-        (["mlm-adapt", "--corpus", toy.corpus, "--body", encoder_folder, *rem, "-o", tmp_path / "x"], "adapted without its REM"),
-        (["train-contrastive", "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--body", encoder_folder, *rem, "--lora-rank", "2", "-o", tmp_path / "x"], "LoRA of its own"),
-        (["train-rem", "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--body", encoder_folder, *rem, "-o", tmp_path / "x"], "trained anew"),
+        (
+            ["mlm-adapt", "--corpus", toy.corpus, "--body", encoder_folder, *rem, "-o", tmp_path / "x"],
+            "adapted without its REM",
+        ),
+        (
+            [
+                "train-contrastive",
+                "--corpus",
+                toy.corpus,
+                "--queries",
+                toy.queries,
+                "--examples",
+                toy.examples,
+                "--body",
+                encoder_folder,
+                *rem,
+                "--lora-rank",
+                "2",
+                "-o",
+                tmp_path / "x",
+            ],
+            "LoRA of its own",
+        ),
+        (
+            [
+                "train-rem",
+                "--corpus",
+                toy.corpus,
+                "--queries",
+                toy.queries,
+                "--examples",
+                toy.examples,
+                "--body",
+                encoder_folder,
+                *rem,
+                "-o",
+                tmp_path / "x",
+            ],
+            "trained anew",
+        ),
     ):
         outcome = drtools(*words)
         assert outcome.status == 2 and wanted in outcome.err and len(outcome.err.strip().splitlines()) == 1, outcome.err
@@ -165,20 +380,55 @@ def test_a_checkpoint_holds_what_learns(toy, encoder_folder, drtools, tmp_path, 
 
     seen = []
     plain = loop.save_tensors
-    monkeypatch.setattr(loop, "save_tensors", lambda path, *what: (plain(path, *what), seen.append(set(load_file(path)))))
-    assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4", "--dev-qrels", toy.qrels)).status == 0
+    monkeypatch.setattr(
+        loop, "save_tensors", lambda path, *what: (plain(path, *what), seen.append(set(load_file(path))))
+    )
+    assert (
+        drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4", "--dev-qrels", toy.qrels)).status == 0
+    )
     parameters = {name for names in seen for name in names if name.startswith("model.")}
-    assert len(seen) > 2 and parameters and all("lora_" in name or ".adapter." in name for name in parameters), "not the body, which the start still holds"
+    assert len(seen) > 2 and parameters and all("lora_" in name or ".adapter." in name for name in parameters), (
+        "not the body, which the start still holds"
+    )
 
 
 def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_path):
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "1")).status == 0
-    done = drtools("train-contrastive", "--untied", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--steps", "1", "-o", tmp_path / "pair")
+    done = drtools(
+        "train-contrastive",
+        "--untied",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--steps",
+        "1",
+        "-o",
+        tmp_path / "pair",
+    )
     assert done.status == 0, done.err
     both = ["--body", tmp_path / "pair", "--rem", tmp_path / "rem"]
     encode(drtools, toy, tmp_path / "vectors", "--model", tmp_path / "pair")
-    for words in (["encode", *both, "--documents", toy.corpus], ["encode", *both, "--queries", toy.queries],
-                  ["train-adore", *both, "--vectors", tmp_path / "vectors", "--queries", toy.queries, "--qrels", toy.qrels, "--steps", "1"]):
+    for words in (
+        ["encode", *both, "--documents", toy.corpus],
+        ["encode", *both, "--queries", toy.queries],
+        [
+            "train-adore",
+            *both,
+            "--vectors",
+            tmp_path / "vectors",
+            "--queries",
+            toy.queries,
+            "--qrels",
+            toy.qrels,
+            "--steps",
+            "1",
+        ],
+    ):
         refused = drtools(*words, "-o", tmp_path / "x")
         assert refused.status == 2 and "a pair of encoders, on which no REM can be put" in refused.err, refused.err
 
@@ -186,10 +436,33 @@ def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_pa
 def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_folder, dam, drtools, tmp_path):
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "2")).status == 0
     assert drtools("merge", "--body", dam, "--rem", tmp_path / "rem", "-o", tmp_path / "merged").status == 0
-    done = drtools("encode", "--body", tmp_path / "merged", "--rem", tmp_path / "rem", "--documents", toy.corpus, "-o", tmp_path / "twice")
+    done = drtools(
+        "encode",
+        "--body",
+        tmp_path / "merged",
+        "--rem",
+        tmp_path / "rem",
+        "--documents",
+        toy.corpus,
+        "-o",
+        tmp_path / "twice",
+    )
     assert done.status == 2 and "in its weights already, and would have it twice" in done.err, done.err
     assert drtools(*command(toy, tmp_path / "merged", tmp_path / "second", "--steps", "2")).status == 0
-    assert drtools("encode", "--body", tmp_path / "merged", "--rem", tmp_path / "second", "--documents", toy.corpus, "-o", tmp_path / "vectors").status == 0, "another REM may go on top"
+    assert (
+        drtools(
+            "encode",
+            "--body",
+            tmp_path / "merged",
+            "--rem",
+            tmp_path / "second",
+            "--documents",
+            toy.corpus,
+            "-o",
+            tmp_path / "vectors",
+        ).status
+        == 0
+    ), "another REM may go on top"
 
 
 def test_patience_needs_something_to_wait_for(toy, encoder_folder, drtools, tmp_path):

@@ -14,8 +14,30 @@ from safetensors.numpy import load_file
 
 
 def command(toy, encoder_folder, out, *more):
-    return ["train-star", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
-            "--batch-queries", "8", "--learning-rate", "1e-3", "--dev-qrels", toy.qrels, "--precision", "fp32", "--threads", "1", "-o", str(out), *more]
+    return [
+        "train-star",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--batch-queries",
+        "8",
+        "--learning-rate",
+        "1e-3",
+        "--dev-qrels",
+        toy.qrels,
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "-o",
+        str(out),
+        *more,
+    ]
 
 
 def test_training_improves_dev_and_the_best_checkpoint_is_kept(toy, encoder_folder, drtools, tmp_path):
@@ -30,7 +52,12 @@ def test_training_improves_dev_and_the_best_checkpoint_is_kept(toy, encoder_fold
     assert not (tmp_path / "star/working").exists()
     log = [json.loads(line) for line in (tmp_path / "star/training.jsonl").read_text().splitlines()]
     steps, devs = [record for record in log if "loss" in record], [record for record in log if "dev nDCG@10" in record]
-    assert [record["step"] for record in steps] == [10, 20, 30] and [record["step"] for record in devs] == [0, 10, 20, 30]
+    assert [record["step"] for record in steps] == [10, 20, 30] and [record["step"] for record in devs] == [
+        0,
+        10,
+        20,
+        30,
+    ]
     for record in steps:
         assert record["gradient_norm"] > 0 and record["queries_per_second"] > 0 and record["tokens_per_second"] > 0
         assert 0 <= record["padding_share"] < 1 and 0 < record["matmul_share"] < 1
@@ -39,10 +66,46 @@ def test_training_improves_dev_and_the_best_checkpoint_is_kept(toy, encoder_fold
 
 
 def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder, drtools, tmp_path):
-    drtools(*command(toy, encoder_folder, tmp_path / "star", "--steps", "30", "--evaluate-every-steps", "5", "--dev-documents", "0"))
+    drtools(
+        *command(
+            toy,
+            encoder_folder,
+            tmp_path / "star",
+            "--steps",
+            "30",
+            "--evaluate-every-steps",
+            "5",
+            "--dev-documents",
+            "0",
+        )
+    )
     best = json.loads((tmp_path / "star/manifest.json").read_text())["best"]["value"]
-    drtools("encode", "--model", tmp_path / "star", "--documents", toy.corpus, "--dtype", "float32", "--precision", "fp32", "-o", tmp_path / "v")
-    drtools("search", "--vectors", tmp_path / "v", "--model", tmp_path / "star", "--queries", toy.queries, "--precision", "fp32", "-o", tmp_path / "run")
+    drtools(
+        "encode",
+        "--model",
+        tmp_path / "star",
+        "--documents",
+        toy.corpus,
+        "--dtype",
+        "float32",
+        "--precision",
+        "fp32",
+        "-o",
+        tmp_path / "v",
+    )
+    drtools(
+        "search",
+        "--vectors",
+        tmp_path / "v",
+        "--model",
+        tmp_path / "star",
+        "--queries",
+        toy.queries,
+        "--precision",
+        "fp32",
+        "-o",
+        tmp_path / "run",
+    )
     outcome = drtools("eval", "--qrels", toy.qrels, tmp_path / "run", "--json")
     assert abs(json.loads(outcome.out)["runs"][0]["measures"]["nDCG@10"] - best) < 1e-6
 
@@ -63,8 +126,14 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     refresh = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="2-9", negatives=4))
     refresh.make(tmp_path / "refreshed-5", 5, lambda: None)
     refresh.load(tmp_path / "refreshed-5")
-    documents = encode_texts(model, [source.text(row) for row in range(60)], "document", computing)[0].astype(np.float16).astype(np.float32)
-    for text, positives, negatives in zip(source.examples.queries, source.examples.positives, source.examples.negatives, strict=True):
+    documents = (
+        encode_texts(model, [source.text(row) for row in range(60)], "document", computing)[0]
+        .astype(np.float16)
+        .astype(np.float32)
+    )
+    for text, positives, negatives in zip(
+        source.examples.queries, source.examples.positives, source.examples.negatives, strict=True
+    ):
         ranked = np.argsort(-(documents @ encode_texts(model, [text], "query", computing)[0][0]), kind="stable")
         assert negatives.tolist() == [row for row in ranked[1:9].tolist() if row not in positives][:4]
     drawn = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="1-40", negatives=4, draw="random"))
@@ -85,43 +154,83 @@ def test_a_refresh_changes_what_is_learnt_from(toy, encoder_folder, drtools, tmp
 
 
 def test_every_form_learns(toy, encoder_folder, drtools, tmp_path):
-    for more in (["--alpha", "0.1"], ["--negatives", "own"], ["--negatives", "in-batch"], ["--negatives", "random"], ["--optimizer", "lamb", "--learning-rate", "1e-2"]):
+    for more in (
+        ["--alpha", "0.1"],
+        ["--negatives", "own"],
+        ["--negatives", "in-batch"],
+        ["--negatives", "random"],
+        ["--optimizer", "lamb", "--learning-rate", "1e-2"],
+    ):
         out = tmp_path / "-".join(more).replace("--", "")
-        assert drtools(*command(toy, encoder_folder, out, "--steps", "30", "--evaluate-every-steps", "10", *more)).status == 0
+        assert (
+            drtools(*command(toy, encoder_folder, out, "--steps", "30", "--evaluate-every-steps", "10", *more)).status
+            == 0
+        )
         made = json.loads((out / "manifest.json").read_text())
         assert made["best"]["value"] > made["evaluations"][0]["nDCG@10"], more
 
 
 def test_what_cannot_be_meant_is_refused(toy, encoder_folder, drtools, tmp_path):
-    for more, words in ((["--alpha", "1", "--negatives", "own"], "only static negatives"), (["--refresh-every-steps", "3", "--negatives", "random"], "no mined negatives"),
-                        (["--hard-negatives", "0", "--negatives", "own"], "nothing would be left")):
+    for more, words in (
+        (["--alpha", "1", "--negatives", "own"], "only static negatives"),
+        (["--refresh-every-steps", "3", "--negatives", "random"], "no mined negatives"),
+        (["--hard-negatives", "0", "--negatives", "own"], "nothing would be left"),
+    ):
         outcome = drtools(*command(toy, encoder_folder, tmp_path / "star", *more))
         assert outcome.status == 2 and words in outcome.err
 
 
 def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_path):
     lines = Path(toy.examples).read_text().splitlines()
-    odd = [{"query_id": "q99", "positives": ["d1"], "negatives": []}, {"query_id": "q0", "positives": ["zz"], "negatives": ["d3"]},
-           {"query_id": "q1", "positives": ["d1"], "negatives": ["yy"]}]
+    odd = [
+        {"query_id": "q99", "positives": ["d1"], "negatives": []},
+        {"query_id": "q0", "positives": ["zz"], "negatives": ["d3"]},
+        {"query_id": "q1", "positives": ["d1"], "negatives": ["yy"]},
+    ]
     Path(toy.examples).write_text("\n".join([json.dumps(record) for record in odd] + lines[2:]) + "\n")
     arguments = command(toy, encoder_folder, tmp_path / "star", "--steps", "2")
     assert drtools(*arguments, "--strict").status == 2
     outcome = drtools(*arguments)
     assert outcome.status == 0, outcome.err
-    for words in ("1 examples have a query that", "1 examples have no positive in the corpus", "2 documents of the examples", "1 examples have no negative"):
+    for words in (
+        "1 examples have a query that",
+        "1 examples have no positive in the corpus",
+        "2 documents of the examples",
+        "1 examples have no negative",
+    ):
         assert words in outcome.err
 
 
-def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, program, environment):
-    arguments = ("--steps", "60", "--evaluate-every-steps", "7", "--save-every-minutes", "0", "--threads", "2",
-                 "--refresh-every-steps", "17", "--refresh-ranks", "1-20", "--refresh-negatives", "3")
+def test_killed_at_random_moments_it_ends_in_the_same_weights(
+    toy, encoder_folder, drtools, tmp_path, program, environment
+):
+    arguments = (
+        "--steps",
+        "60",
+        "--evaluate-every-steps",
+        "7",
+        "--save-every-minutes",
+        "0",
+        "--threads",
+        "2",
+        "--refresh-every-steps",
+        "17",
+        "--refresh-ranks",
+        "1-20",
+        "--refresh-negatives",
+        "3",
+    )
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *arguments)).status == 0
     whole = load_file(tmp_path / "whole/model.safetensors")
     words = [program, *command(toy, encoder_folder, tmp_path / "killed", *arguments)]
     for pause, number in ((2.6, signal.SIGKILL), (0.4, signal.SIGTERM), (1.3, signal.SIGKILL)):
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None and not list((tmp_path / "killed.partial/working").glob("checkpoint-*")):
+        while (
+            time.monotonic() < deadline
+            and process.poll() is None
+            and not list((tmp_path / "killed.partial/working").glob("checkpoint-*"))
+        ):
             time.sleep(0.02)
         time.sleep(pause / 10)
         status = kill(process, number)
@@ -132,7 +241,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights(toy, encoder_folde
     assert whole.keys() == again.keys() and all(np.array_equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(toy, encoder_folder, drtools, tmp_path, monkeypatch):
+def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(
+    toy, encoder_folder, drtools, tmp_path, monkeypatch
+):
     import signal
 
     from drtools.training import refresh
@@ -153,22 +264,47 @@ def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(toy, enc
     monkeypatch.setattr(refresh, "encode_tokens", plain)
     again = drtools(*words)
     assert again.status == 0 and "continuing" in again.err
-    assert drtools(*command(toy, encoder_folder, tmp_path / "whole", "--steps", "8", "--refresh-every-steps", "4")).status == 0
+    assert (
+        drtools(*command(toy, encoder_folder, tmp_path / "whole", "--steps", "8", "--refresh-every-steps", "4")).status
+        == 0
+    )
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "whole"))
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_strict_is_not_passed_by_saying_it_again(toy, encoder_folder, drtools, tmp_path):
-    words = command(toy, encoder_folder, tmp_path / "out", "--steps", "5", "--max-query-tokens", "3", "--strict", "--dev-qrels", toy.qrels)
+    words = command(
+        toy,
+        encoder_folder,
+        tmp_path / "out",
+        "--steps",
+        "5",
+        "--max-query-tokens",
+        "3",
+        "--strict",
+        "--dev-qrels",
+        toy.qrels,
+    )
     for _ in range(2):
         outcome = drtools(*words)
         assert outcome.status == 2 and "longer than their limit and were cut" in outcome.err, outcome.err
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["--alpha", "-3"], "--alpha -3: expected a weight above 0"), (["--refresh-every-steps", "2", "--hard-negatives", "0"], "none of what is mined"), (["--refresh-ranks", "5-2"], "--refresh-ranks 5-2"),
-    (["--weight", "0.001"], "an epoch would visit none"), (["--weight", "nan"], "--weight nan: expected"), (["--negatives", "own", "--refresh-every-steps", "2", "--refresh-ranks", "300-400"], "no query has a negative among these ranks")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--alpha", "-3"], "--alpha -3: expected a weight above 0"),
+        (["--refresh-every-steps", "2", "--hard-negatives", "0"], "none of what is mined"),
+        (["--refresh-ranks", "5-2"], "--refresh-ranks 5-2"),
+        (["--weight", "0.001"], "an epoch would visit none"),
+        (["--weight", "nan"], "--weight nan: expected"),
+        (
+            ["--negatives", "own", "--refresh-every-steps", "2", "--refresh-ranks", "300-400"],
+            "no query has a negative among these ranks",
+        ),
+    ],
+)
 def test_what_nothing_can_be_learnt_from_is_refused(toy, encoder_folder, drtools, tmp_path, words, said):
     outcome = drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "30", *words))
     assert outcome.status == 2 and said in outcome.err and "internal" not in outcome.err, outcome.err
@@ -176,7 +312,9 @@ def test_what_nothing_can_be_learnt_from_is_refused(toy, encoder_folder, drtools
 
 def test_fewer_negatives_than_are_drawn_are_counted(toy, encoder_folder, drtools, tmp_path):
     outcome = drtools(*command(toy, encoder_folder, tmp_path / "out", "--steps", "1", "--hard-negatives", "9"))
-    assert outcome.status == 0 and "20 examples have fewer negatives of their own than the 9 to draw" in outcome.err, outcome.err
+    assert outcome.status == 0 and "20 examples have fewer negatives of their own than the 9 to draw" in outcome.err, (
+        outcome.err
+    )
 
 
 def test_a_damaged_checkpoint_is_said_in_one_line(toy, encoder_folder, drtools, tmp_path, monkeypatch):
@@ -196,6 +334,8 @@ def test_a_damaged_checkpoint_is_said_in_one_line(toy, encoder_folder, drtools, 
     monkeypatch.setattr(Gradients, "of", plain)
     next((tmp_path / "out.partial/working").glob("checkpoint-*")).write_bytes(b"")
     outcome = drtools(*words)
-    assert outcome.status == 2 and "the checkpoint is damaged or gone" in outcome.err and "internal" not in outcome.err, outcome.err
+    assert (
+        outcome.status == 2 and "the checkpoint is damaged or gone" in outcome.err and "internal" not in outcome.err
+    ), outcome.err
     overwritten = drtools(*words, "--overwrite")
     assert overwritten.status == 0, overwritten.err

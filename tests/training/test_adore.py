@@ -36,7 +36,9 @@ def naive_loss(queries, documents, judged, depth, metric, cut, append_missing):
     """The mean over queries of the mean over pairs, straight from the definition; queries a float64 tensor with gradient."""
     total = 0.0
     for query, (relevant_rows, _) in zip(queries, judged, strict=True):
-        scores = [float(sum(a * b for a, b in zip(query.tolist(), document, strict=True))) for document in documents.tolist()]
+        scores = [
+            float(sum(a * b for a, b in zip(query.tolist(), document, strict=True))) for document in documents.tolist()
+        ]
         retrieved = sorted(range(len(documents)), key=lambda row: (-scores[row], row))[:depth]
         ranked = [(row, place + 1) for place, row in enumerate(retrieved)]
         missing = [row for row in relevant_rows if row not in retrieved]
@@ -59,12 +61,27 @@ def test_loss_and_gradient_equal_a_double_loop(metric, depth, append_missing):
     documents = random.integers(-2, 3, (30, 4)).astype(np.float32)  # few values, so that scores tie
     documents[7] = documents[3]
     queries = torch.tensor(random.integers(-2, 3, (5, 4)), dtype=torch.float64, requires_grad=True)
-    judged = [Judged(np.array(rows), np.ones(len(rows), np.float32)) for rows in ([3], [7, 12], [0, 1, 2, 29], [25], [14, 15])]
+    judged = [
+        Judged(np.array(rows), np.ones(len(rows), np.float32)) for rows in ([3], [7, 12], [0, 1, 2, 29], [25], [14, 15])
+    ]
     name, _, cut = metric.partition("@")
-    expected = naive_loss(queries, torch.tensor(documents, dtype=torch.float64), judged, depth, name, int(cut or 0), append_missing)
+    expected = naive_loss(
+        queries, torch.tensor(documents, dtype=torch.float64), judged, depth, name, int(cut or 0), append_missing
+    )
     (gradient,) = torch.autograd.grad(expected, queries)
-    loss = AdoreLoss(Frozen(documents), {str(n): part for n, part in enumerate(judged)}, depth=depth, metric=Metric.parse(metric), append_missing=append_missing,
-                     decoded=False, scale=1.0, negatives="live", seed=1, note=lambda **numbers: None, note_every_steps=10)
+    loss = AdoreLoss(
+        Frozen(documents),
+        {str(n): part for n, part in enumerate(judged)},
+        depth=depth,
+        metric=Metric.parse(metric),
+        append_missing=append_missing,
+        decoded=False,
+        scale=1.0,
+        negatives="live",
+        seed=1,
+        note=lambda **numbers: None,
+        note_every_steps=10,
+    )
     mine = queries.detach().float().requires_grad_()
     value = loss(mine, QueryBatch({}, {}, [str(n) for n in range(5)], 0))
     torch.testing.assert_close(value, expected.detach().float(), atol=1e-5, rtol=1e-5)
@@ -76,7 +93,11 @@ def test_what_is_appended_and_where():
     once = candidates_of(retrieved, judged, 200, append_missing=False)
     assert once.rows.tolist() == [4, 9, 2] and once.ranks.tolist() == [1, 2, 3] and once.gains.tolist() == [0, 2, 0]
     each = candidates_of(retrieved, judged, 200, append_missing=True)
-    assert each.rows.tolist() == [4, 9, 2, 7, 1] and each.ranks.tolist() == [1, 2, 3, 201, 202] and each.gains.tolist() == [0, 2, 0, 1, 1]
+    assert (
+        each.rows.tolist() == [4, 9, 2, 7, 1]
+        and each.ranks.tolist() == [1, 2, 3, 201, 202]
+        and each.gains.tolist() == [0, 2, 0, 1, 1]
+    )
     none = candidates_of(np.array([4, 2]), judged, 200, append_missing=False)
     assert none.rows.tolist() == [4, 2, 7, 9, 1] and none.ranks.tolist() == [1, 2, 201, 202, 203]
 
@@ -84,32 +105,92 @@ def test_what_is_appended_and_where():
 def test_the_log_is_told_overlap_and_rr():
     told = {}
     documents = np.eye(12, dtype=np.float32)
-    loss = AdoreLoss(Frozen(documents), {"a": Judged(np.array([2]), np.ones(1, np.float32))}, depth=4, metric=Metric.parse("rr@10"), append_missing=False,
-                     decoded=False, scale=1.0, negatives="static", seed=1, note=lambda **numbers: told.update(numbers), note_every_steps=1)
+    loss = AdoreLoss(
+        Frozen(documents),
+        {"a": Judged(np.array([2]), np.ones(1, np.float32))},
+        depth=4,
+        metric=Metric.parse("rr@10"),
+        append_missing=False,
+        decoded=False,
+        scale=1.0,
+        negatives="static",
+        seed=1,
+        note=lambda **numbers: told.update(numbers),
+        note_every_steps=1,
+    )
     loss.keep({"a": np.array([0, 5, 6, 2])})
     vector = torch.tensor([[4.0, 3.0, 2.0, 1.0] + [0.0] * 8], requires_grad=True)
     value = loss(vector, QueryBatch({}, {}, ["a"], 0))
     assert told == {"RR@10": pytest.approx(1 / 3), "overlap": 0.5}
     # ranked by the scores of the moment: 0 (4), 2 (2), 5 (0), 6 (0); the relevant one is second
-    pairs = [abs(1 / 2 - 1) * math.log1p(math.exp(4 - 2)), abs(1 / 2 - 1 / 3) * math.log1p(math.exp(-2)), abs(1 / 2 - 1 / 4) * math.log1p(math.exp(-2))]
+    pairs = [
+        abs(1 / 2 - 1) * math.log1p(math.exp(4 - 2)),
+        abs(1 / 2 - 1 / 3) * math.log1p(math.exp(-2)),
+        abs(1 / 2 - 1 / 4) * math.log1p(math.exp(-2)),
+    ]
     assert value.item() == pytest.approx(sum(pairs) / 3, abs=1e-6)
 
 
 @pytest.fixture
 def served(toy, encoder_folder, drtools, tmp_path):
     """Vectors and an IVF index of the toy corpus, and a function that trains against them."""
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32", "-o", tmp_path / "vectors").status == 0
-    assert drtools("index", "--vectors", tmp_path / "vectors", "--factory", "IVF2,Flat", "-o", tmp_path / "ivf").status == 0
+    assert (
+        drtools(
+            "encode",
+            "--model",
+            encoder_folder,
+            "--documents",
+            toy.corpus,
+            "--precision",
+            "fp32",
+            "-o",
+            tmp_path / "vectors",
+        ).status
+        == 0
+    )
+    assert (
+        drtools("index", "--vectors", tmp_path / "vectors", "--factory", "IVF2,Flat", "-o", tmp_path / "ivf").status
+        == 0
+    )
 
     def train(out, *more):
-        return drtools("train-adore", "--model", encoder_folder, "--queries", toy.queries, "--qrels", toy.qrels, "--learning-rate", "1e-3", "--batch-queries", "8",
-                       "--dev-qrels", toy.qrels, "--evaluate-every-steps", "10", "--steps", "30", "-o", out, *more)
+        return drtools(
+            "train-adore",
+            "--model",
+            encoder_folder,
+            "--queries",
+            toy.queries,
+            "--qrels",
+            toy.qrels,
+            "--learning-rate",
+            "1e-3",
+            "--batch-queries",
+            "8",
+            "--dev-qrels",
+            toy.qrels,
+            "--evaluate-every-steps",
+            "10",
+            "--steps",
+            "30",
+            "-o",
+            out,
+            *more,
+        )
 
     return train
 
 
-@pytest.mark.parametrize("more", [["--vectors"], ["--index", "--loss-vectors", "decoded"], ["--vectors", "--index", "--metric", "ndcg@10", "--append", "missing"],
-                                  ["--vectors", "--negatives", "static", "--refresh-every-steps", "10"], ["--vectors", "--negatives", "random"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--vectors"],
+        ["--index", "--loss-vectors", "decoded"],
+        ["--vectors", "--index", "--metric", "ndcg@10", "--append", "missing"],
+        ["--vectors", "--negatives", "static", "--refresh-every-steps", "10"],
+        ["--vectors", "--negatives", "random"],
+    ],
+    ids=" ".join,
+)
 def test_it_gets_better_on_the_very_index(served, toy, drtools, tmp_path, more):
     paths = {"--vectors": tmp_path / "vectors", "--index": tmp_path / "ivf"}
     words = [part for word in more for part in ([word, paths[word]] if word in paths else [word])]
@@ -121,8 +202,24 @@ def test_it_gets_better_on_the_very_index(served, toy, drtools, tmp_path, more):
     log = [json.loads(line) for line in (tmp_path / "adore/training.jsonl").read_text().splitlines()]
     assert all(0 <= record["RR@10"] <= 1 and 0 < record["overlap"] <= 1 for record in log if "loss" in record)
     index = ["--index", tmp_path / "ivf"] if "--index" in more else ["--vectors", tmp_path / "vectors"]
-    assert drtools("search", *index, "--model", tmp_path / "adore", "--queries", toy.queries, "--precision", "fp32", "-o", tmp_path / "run").status == 0
-    measured = json.loads(drtools("eval", "--qrels", toy.qrels, tmp_path / "run", "--json").out)["runs"][0]["measures"]["nDCG@10"]
+    assert (
+        drtools(
+            "search",
+            *index,
+            "--model",
+            tmp_path / "adore",
+            "--queries",
+            toy.queries,
+            "--precision",
+            "fp32",
+            "-o",
+            tmp_path / "run",
+        ).status
+        == 0
+    )
+    measured = json.loads(drtools("eval", "--qrels", toy.qrels, tmp_path / "run", "--json").out)["runs"][0]["measures"][
+        "nDCG@10"
+    ]
     assert measured == pytest.approx(max(values), abs=1e-6)
 
 
@@ -132,20 +229,56 @@ def test_its_result_is_bound_to_the_index(served, toy, bert, drtools, tmp_path):
     assert refused.status == 2 and "queries alone" in refused.err
     record = json.loads((tmp_path / "adore/manifest.json").read_text())
     frozen = json.loads((tmp_path / "vectors/manifest.json").read_text())
-    assert record["document_fingerprint"] == frozen["document_fingerprint"] and record["query_fingerprint"] != frozen["query_fingerprint"]
-    assert drtools("encode", "--model", bert, "--pooling", "cls", "--documents", toy.corpus, "-o", tmp_path / "others").status == 0
-    other = drtools("search", "--vectors", tmp_path / "others", "--model", tmp_path / "adore", "--queries", toy.queries, "-o", tmp_path / "no.run")
+    assert (
+        record["document_fingerprint"] == frozen["document_fingerprint"]
+        and record["query_fingerprint"] != frozen["query_fingerprint"]
+    )
+    assert (
+        drtools(
+            "encode", "--model", bert, "--pooling", "cls", "--documents", toy.corpus, "-o", tmp_path / "others"
+        ).status
+        == 0
+    )
+    other = drtools(
+        "search",
+        "--vectors",
+        tmp_path / "others",
+        "--model",
+        tmp_path / "adore",
+        "--queries",
+        toy.queries,
+        "-o",
+        tmp_path / "no.run",
+    )
     assert other.status == 2 and "made by another encoder" in other.err
     again = served(tmp_path / "again", "--vectors", tmp_path / "others")
     assert again.status == 2 and "made by another encoder" in again.err
-    twice = drtools("train-adore", "--model", tmp_path / "adore", "--vectors", tmp_path / "vectors", "--queries", toy.queries, "--qrels", toy.qrels, "--steps", "2", "-o", tmp_path / "twice")
+    twice = drtools(
+        "train-adore",
+        "--model",
+        tmp_path / "adore",
+        "--vectors",
+        tmp_path / "vectors",
+        "--queries",
+        toy.queries,
+        "--qrels",
+        toy.qrels,
+        "--steps",
+        "2",
+        "-o",
+        tmp_path / "twice",
+    )
     assert twice.status == 0, twice.err
 
 
 def test_what_cannot_be_meant_is_refused(served, toy, drtools, tmp_path):
-    for more, words in ((["--index", tmp_path / "ivf"], "the exact vectors are needed"), (["--vectors", tmp_path / "vectors", "--loss-vectors", "decoded"], "an index is needed"),
-                        (["--vectors", tmp_path / "vectors", "--metric", "map"], "expected rr@K"), (["--loss-vectors", "decoded", "--index", tmp_path / "vectors"], "expected a FAISS index"),
-                        (["--vectors", tmp_path / "vectors", "--refresh-every-steps", "5"], "only static negatives")):
+    for more, words in (
+        (["--index", tmp_path / "ivf"], "the exact vectors are needed"),
+        (["--vectors", tmp_path / "vectors", "--loss-vectors", "decoded"], "an index is needed"),
+        (["--vectors", tmp_path / "vectors", "--metric", "map"], "expected rr@K"),
+        (["--loss-vectors", "decoded", "--index", tmp_path / "vectors"], "expected a FAISS index"),
+        (["--vectors", tmp_path / "vectors", "--refresh-every-steps", "5"], "only static negatives"),
+    ):
         outcome = served(tmp_path / "no", *more)
         assert outcome.status == 2 and words in outcome.err and not (tmp_path / "no").exists()
 
@@ -157,7 +290,11 @@ def test_what_cannot_be_trained_on_is_counted(served, toy, tmp_path):
     Path(toy.qrels).write_text("\n".join(lines) + "\n")
     outcome = served(tmp_path / "adore", "--vectors", tmp_path / "vectors")
     assert outcome.status == 0, outcome.err
-    for words in ("1 judged queries are not in", "1 queries have no relevant document", "1 relevant documents are not in the index"):
+    for words in (
+        "1 judged queries are not in",
+        "1 queries have no relevant document",
+        "1 relevant documents are not in the index",
+    ):
         assert words in outcome.err
 
 
@@ -165,8 +302,29 @@ def test_several_processes_equal_one(served, toy, encoder_folder, several, tmp_p
     for name, more in (("exact", []), ("ivf", ["--index", str(tmp_path / "ivf")])):
         words = ["--vectors", str(tmp_path / "vectors"), "--steps", "4", "--dropout", "0", *more]
         assert served(tmp_path / f"one-{name}", *words).status == 0
-        several(2, ["train-adore", "--model", encoder_folder, "--queries", toy.queries, "--qrels", toy.qrels, "--learning-rate", "1e-3", "--batch-queries", "8",
-                    "--dev-qrels", toy.qrels, "--evaluate-every-steps", "10", "-o", tmp_path / f"two-{name}", *words])
+        several(
+            2,
+            [
+                "train-adore",
+                "--model",
+                encoder_folder,
+                "--queries",
+                toy.queries,
+                "--qrels",
+                toy.qrels,
+                "--learning-rate",
+                "1e-3",
+                "--batch-queries",
+                "8",
+                "--dev-qrels",
+                toy.qrels,
+                "--evaluate-every-steps",
+                "10",
+                "-o",
+                tmp_path / f"two-{name}",
+                *words,
+            ],
+        )
         one, two = (load_file(tmp_path / f"{count}-{name}/model.safetensors") for count in ("one", "two"))
         for key, value in one.items():
             np.testing.assert_allclose(two[key], value, atol=1e-5)

@@ -28,7 +28,9 @@ def test_torch_counts_the_same(family, bert):
     if family == "bert":
         body = AutoModel.from_pretrained(bert, add_pooling_layer=False, attn_implementation="eager")
     else:
-        config = DistilBertConfig(vocab_size=50, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=16)
+        config = DistilBertConfig(
+            vocab_size=50, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=16
+        )
         config._attn_implementation = "eager"
         body = DistilBertModel(config)
     with FlopCounterMode(display=False) as counter:
@@ -41,13 +43,18 @@ def test_the_rate_is_that_of_the_product(monkeypatch):
     monkeypatch.setattr("drtools.training.counting._seconds_of_product", lambda left, right: next(seconds))
     before = torch.get_rng_state()
     assert matmul_rate.__wrapped__("cpu", torch.bfloat16) == 2 * 2048**3 / 3.0
-    seconds = iter([9.0, 1e-2, 1.0, 1.0, 1.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0, 50.0])  # so slow that a large product would take 40 seconds
+    seconds = iter(
+        [9.0, 1e-2, 1.0, 1.0, 1.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0, 50.0]
+    )  # so slow that a large product would take 40 seconds
     assert matmul_rate.__wrapped__("cpu", torch.bfloat16) == 2 * 128**3 / 3.0
     assert torch.equal(torch.get_rng_state(), before), "only the first process measures, and all must draw the same"
 
 
 def test_a_gpu_is_measured_by_a_large_product_alone(monkeypatch):
     asked = []
-    monkeypatch.setattr("drtools.training.counting._rates_of_products", lambda device, dtype, size, count: asked.append(size) or [1.0, 2.0, 7.0, 5.0, 6.0, 9.0, 8.0])
+    monkeypatch.setattr(
+        "drtools.training.counting._rates_of_products",
+        lambda device, dtype, size, count: asked.append(size) or [1.0, 2.0, 7.0, 5.0, 6.0, 9.0, 8.0],
+    )
     assert matmul_rate.__wrapped__("cuda:1", torch.bfloat16) == 7.0
     assert asked == [4096]

@@ -19,7 +19,10 @@ def batch_of(seed: int = 0) -> PieceBatch:
     passages[2] = 1
     sentences = np.minimum(SENTENCES, 2 * passages - random.integers(0, 2, COUNT))
     sentences[2] = 1
-    levels = [Level(np.arange(size) < counts[:, None], random.normal(size=(COUNT, size)).astype(np.float32)) for counts, size in ((passages, PASSAGES), (sentences, SENTENCES))]
+    levels = [
+        Level(np.arange(size) < counts[:, None], random.normal(size=(COUNT, size)).astype(np.float32))
+        for counts, size in ((passages, PASSAGES), (sentences, SENTENCES))
+    ]
     owner = np.concatenate([np.arange(QUERIES), np.repeat(np.arange(QUERIES), NEGATIVES)])
     relevant = np.zeros((QUERIES, COUNT), bool)
     relevant[range(QUERIES), range(QUERIES)] = True
@@ -30,7 +33,10 @@ def batch_of(seed: int = 0) -> PieceBatch:
 
 
 def divergence(teacher: list[float], student: list[float], reverse: bool) -> float:
-    first, second = (np.exp(values) / np.exp(values).sum() for values in (np.array(teacher, np.float64), np.array(student, np.float64)))
+    first, second = (
+        np.exp(values) / np.exp(values).sum()
+        for values in (np.array(teacher, np.float64), np.array(student, np.float64))
+    )
     first, second = (second, first) if reverse else (first, second)
     return float((first * np.log(first / second)).sum())
 
@@ -45,48 +51,94 @@ def by_loops(queries, vectors, batch, levels, weight, scale, reverse) -> float:
         own = [document for document in range(QUERIES, COUNT) if batch.owner[document] == query]
         if "document" in levels:
             listed = [document for document in (query, *own) if not np.isnan(batch.scores[document])]
-            total["document"] += divergence([batch.scores[document] for document in listed], [everyone[document] for document in listed], reverse)
+            total["document"] += divergence(
+                [batch.scores[document] for document in listed], [everyone[document] for document in listed], reverse
+            )
         chosen = None
         for name, level, first in (("passage", batch.passages, 1), ("sentence", batch.sentences, 1 + PASSAGES)):
             if name not in levels:
                 continue
-            candidates = [(document, place) for document in own for place in np.flatnonzero(level.there[document])
-                          if chosen is None or (document, batch.parents[document, place]) in chosen]
+            candidates = [
+                (document, place)
+                for document in own
+                for place in np.flatnonzero(level.there[document])
+                if chosen is None or (document, batch.parents[document, place]) in chosen
+            ]
             candidates = sorted(candidates, key=lambda pair: -score(query, pair[0], first + pair[1]))[:KEPT]
             if name == "passage":
                 chosen = set(candidates)
             pieces = np.flatnonzero(level.there[query])
             if name == "sentence" and "passage" in levels and batch.passages.there[query].sum() == len(pieces) == 1:
                 continue
-            total[name] += sum(divergence([level.scores[query, piece], *(level.scores[pair] for pair in candidates)],
-                                          [score(query, query, first + piece), *(score(query, document, first + place) for document, place in candidates)], reverse)
-                               for piece in pieces) / len(pieces)
+            total[name] += sum(
+                divergence(
+                    [level.scores[query, piece], *(level.scores[pair] for pair in candidates)],
+                    [
+                        score(query, query, first + piece),
+                        *(score(query, document, first + place) for document, place in candidates),
+                    ],
+                    reverse,
+                )
+                for piece in pieces
+            ) / len(pieces)
     return weight * contrast / QUERIES + sum(total.values()) / QUERIES
 
 
-@pytest.mark.parametrize("levels", [("passage", "sentence"), ("document", "passage", "sentence"), ("document",), ("passage",), ("sentence",)], ids="+".join)
+@pytest.mark.parametrize(
+    "levels",
+    [("passage", "sentence"), ("document", "passage", "sentence"), ("document",), ("passage",), ("sentence",)],
+    ids="+".join,
+)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_every_ablation_by_loops(levels, reverse):
     batch, told = batch_of(), {}
     generator = torch.Generator().manual_seed(1)
-    queries, vectors = torch.randn(QUERIES, SIZE, generator=generator), torch.randn(COUNT, 1 + PASSAGES + SENTENCES, SIZE, generator=generator)
-    loss = FgdLoss(levels, SIZE, PASSAGES, 0.7, weight=0.2, negative_pieces=KEPT, direction="student-teacher" if reverse else "teacher-student", note=told.update)
+    queries, vectors = (
+        torch.randn(QUERIES, SIZE, generator=generator),
+        torch.randn(COUNT, 1 + PASSAGES + SENTENCES, SIZE, generator=generator),
+    )
+    loss = FgdLoss(
+        levels,
+        SIZE,
+        PASSAGES,
+        0.7,
+        weight=0.2,
+        negative_pieces=KEPT,
+        direction="student-teacher" if reverse else "teacher-student",
+        note=told.update,
+    )
     rows = vectors.flatten(1).clone().requires_grad_()
     value = loss(queries.clone().requires_grad_(), rows, batch)
     assert value.item() == pytest.approx(by_loops(queries, vectors, batch, levels, 0.2, 0.7, reverse), abs=1e-4)
     assert set(told) == {"contrastive", *(f"{level} KL" for level in levels)}
     value.backward()
-    lacking = ~torch.from_numpy(np.concatenate([np.ones((COUNT, 1), bool), batch.passages.there, batch.sentences.there], 1))
+    lacking = ~torch.from_numpy(
+        np.concatenate([np.ones((COUNT, 1), bool), batch.passages.there, batch.sentences.there], 1)
+    )
     assert (rows.grad.unflatten(1, (-1, SIZE))[lacking] == 0).all(), "nothing is learnt from what is not there"
 
 
 def test_negatives_are_chosen_as_they_score_now():
     batch, told = batch_of(), []
-    loss = FgdLoss(("passage",), SIZE, PASSAGES, 1.0, weight=0.0, negative_pieces=1, direction="teacher-student", note=lambda **numbers: told.append(numbers))
+    loss = FgdLoss(
+        ("passage",),
+        SIZE,
+        PASSAGES,
+        1.0,
+        weight=0.0,
+        negative_pieces=1,
+        direction="teacher-student",
+        note=lambda **numbers: told.append(numbers),
+    )
     generator = torch.Generator().manual_seed(1)
-    queries, vectors = torch.randn(QUERIES, SIZE, generator=generator), torch.randn(COUNT, 1 + PASSAGES + SENTENCES, SIZE, generator=generator)
+    queries, vectors = (
+        torch.randn(QUERIES, SIZE, generator=generator),
+        torch.randn(COUNT, 1 + PASSAGES + SENTENCES, SIZE, generator=generator),
+    )
     own = vectors[QUERIES : QUERIES + NEGATIVES, 1 : 1 + PASSAGES] @ queries[0]
-    first = queries[0] * (own.max() + 1) / queries[0].square().sum()  # scores 1 above all others: first, and far from a share of 0 or 1
+    first = (
+        queries[0] * (own.max() + 1) / queries[0].square().sum()
+    )  # scores 1 above all others: first, and far from a share of 0 or 1
     values = []
     for document in (QUERIES, QUERIES + 1):
         moved = vectors.clone()

@@ -16,7 +16,15 @@ from drtools.training.objectives import contrastive_loss
 from drtools.training.processes import World
 
 QUERIES = ["fox runs", "otter swims in the river", "hammer", "wrench holds and turns"]
-DOCUMENTS = ["the fox runs over the hill", "river otter", "hammer bends anvil " * 5, "wrench", "lathe cuts", "marsh heron sleeps " * 9, "vise"]
+DOCUMENTS = [
+    "the fox runs over the hill",
+    "river otter",
+    "hammer bends anvil " * 5,
+    "wrench",
+    "lathe cuts",
+    "marsh heron sleeps " * 9,
+    "vise",
+]
 
 
 def batch_of(model):
@@ -46,8 +54,12 @@ def gradients(model, loss, *, batch_tokens=32, caching=False, cores=1, precision
     return value, found
 
 
-@pytest.mark.parametrize("loss", [contrastive_loss(20.0), star_loss(20.0), star_loss(20.0, alpha=0.1)], ids=["contrastive", "star", "alpha"])
-@pytest.mark.parametrize("settings", [{}, {"caching": True}, {"cores": 2}, {"cores": 2, "caching": True}, {"batch_tokens": 10**6}], ids=str)
+@pytest.mark.parametrize(
+    "loss", [contrastive_loss(20.0), star_loss(20.0), star_loss(20.0, alpha=0.1)], ids=["contrastive", "star", "alpha"]
+)
+@pytest.mark.parametrize(
+    "settings", [{}, {"caching": True}, {"cores": 2}, {"cores": 2, "caching": True}, {"batch_tokens": 10**6}], ids=str
+)
 def test_chunks_give_the_gradient_of_the_whole(encoder_folder, loss, settings):
     model = model_of(encoder_folder, dropout=0)
     value, found = gradients(model, loss, **settings)

@@ -19,9 +19,34 @@ def other(toy, tmp_path_factory, drtools):
     """Vectors of both sides in the name of an encoder of 16 dimensions; the numbers are random, as a toy encoder's hardly differ."""
     model = make_bert(tmp_path_factory.mktemp("other") / "bert", 3, 16)
     for side, path in (("documents", toy.corpus), ("queries", toy.queries)):
-        assert drtools("encode", "--model", model, "--pooling", "cls", f"--{side}", path, "--precision", "fp32", "--dtype", "float32", "-o", toy.folder / f"other-{side}").status == 0
-        np.save(toy.folder / f"other-{side}" / "vectors.npy", np.random.default_rng(len(side)).normal(size=(60 if side == "documents" else 20, 16)).astype(np.float32))
-    toy.beside = ["--beside-documents", toy.folder / "other-documents", "--beside-queries", toy.folder / "other-queries"]
+        assert (
+            drtools(
+                "encode",
+                "--model",
+                model,
+                "--pooling",
+                "cls",
+                f"--{side}",
+                path,
+                "--precision",
+                "fp32",
+                "--dtype",
+                "float32",
+                "-o",
+                toy.folder / f"other-{side}",
+            ).status
+            == 0
+        )
+        np.save(
+            toy.folder / f"other-{side}" / "vectors.npy",
+            np.random.default_rng(len(side)).normal(size=(60 if side == "documents" else 20, 16)).astype(np.float32),
+        )
+    toy.beside = [
+        "--beside-documents",
+        toy.folder / "other-documents",
+        "--beside-queries",
+        toy.folder / "other-queries",
+    ]
     return toy
 
 
@@ -29,7 +54,9 @@ def test_vectors_are_looked_up_by_id(other):
     beside = Beside(str(other.folder / "other-documents"), str(other.folder / "other-queries"))
     documents = np.load(other.folder / "other-documents" / "vectors.npy")
     np.testing.assert_array_equal(beside("document", ["d7", "d3", "d7"]), documents[[7, 3, 7]])
-    np.testing.assert_array_equal(beside("query", ["q19"]), np.load(other.folder / "other-queries" / "vectors.npy")[[19]])
+    np.testing.assert_array_equal(
+        beside("query", ["q19"]), np.load(other.folder / "other-queries" / "vectors.npy")[[19]]
+    )
     with pytest.raises(Exception, match="no vector of query 'q99'"):
         beside("query", ["q1", "q99"])
     with pytest.raises(Exception, match="not queries' vectors by the encoder"):
@@ -48,16 +75,33 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
     store = open_store(other.corpus)
     beside = Beside(str(other.folder / "other-documents"), str(other.folder / "other-queries"))
     model = JointModel(load_encoder(encoder_folder, dropout=0.0), beside.dimension, 0.7)
-    batch = PairBatches([Source(usable_examples(other.examples, other.queries, store), store)], model, batch_queries=6, negatives=1, seed=1, beside=beside)(0)
+    batch = PairBatches(
+        [Source(usable_examples(other.examples, other.queries, store), store)],
+        model,
+        batch_queries=6,
+        negatives=1,
+        seed=1,
+        beside=beside,
+    )(0)
     loss_of = contrastive_loss(2.0)
     for caching in (False, True):
         model.zero_grad()
         loss = Gradients(model, Computing("cpu", "fp32", 64), World(), caching, parallel=False).of(batch, loss_of, 1)
-        found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+        found = {
+            name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
         model.zero_grad()
-        inputs = {side: [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in tokens.inputs(np.arange(len(tokens.lengths)), 0)] for side, tokens in batch.tokens.items()}
+        inputs = {
+            side: [
+                torch.from_numpy(part) if isinstance(part, np.ndarray) else part
+                for part in tokens.inputs(np.arange(len(tokens.lengths)), 0)
+            ]
+            for side, tokens in batch.tokens.items()
+        }
         one, two = (model.encoder(*inputs[side][:3]) for side in ("query", "document"))
-        scores = 2.0 * (one @ two.T + 0.7 * torch.exp(model.logarithm.value) * (inputs["query"][3] @ inputs["document"][3].T))
+        scores = 2.0 * (
+            one @ two.T + 0.7 * torch.exp(model.logarithm.value) * (inputs["query"][3] @ inputs["document"][3].T)
+        )
         kept = scores.masked_fill(torch.from_numpy(batch.relevant) & ~torch.eye(6, 12, dtype=torch.bool), -torch.inf)
         expected = -(kept.log_softmax(1).diagonal()).mean()
         expected.backward()
@@ -69,23 +113,125 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
 
 
 def command(toy, encoder_folder, out, *more):
-    return ["train-contrastive", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, *toy.beside,
-            "--batch-queries", 8, "--learning-rate", 1e-3, "--precision", "fp32", "--threads", 1, "-o", out, *more]
+    return [
+        "train-contrastive",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        *toy.beside,
+        "--batch-queries",
+        8,
+        "--learning-rate",
+        1e-3,
+        "--precision",
+        "fp32",
+        "--threads",
+        1,
+        "-o",
+        out,
+        *more,
+    ]
 
 
 def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder_folder, drtools):
     out = other.folder / "joint"
-    done = drtools(*command(other, encoder_folder, out, "--mu", 0.5, "--steps", 60, "--evaluate-every-steps", 20, "--dev-qrels", other.qrels, "--dev-documents", 0))
+    done = drtools(
+        *command(
+            other,
+            encoder_folder,
+            out,
+            "--mu",
+            0.5,
+            "--steps",
+            60,
+            "--evaluate-every-steps",
+            20,
+            "--dev-qrels",
+            other.qrels,
+            "--dev-documents",
+            0,
+        )
+    )
     assert done.status == 0, done.err
     made = json.loads((out / "manifest.json").read_text())
     assert made["mu"] > 0 and made["mu"] != 0.5, made["evaluations"]
     assert load_file(out / "model.safetensors").keys() == load_file(Path(encoder_folder) / "model.safetensors").keys()
-    assert drtools("encode", "--model", out, "--documents", other.corpus, "--precision", "fp32", "--dtype", "float32", "-o", other.folder / "v").status == 0
-    assert drtools("concat-spar", other.folder / "v", other.folder / "other-documents", "--mu", made["mu"], "-o", other.folder / "joined").status == 0
-    assert drtools("encode", "--model", out, "--queries", other.queries, "--precision", "fp32", "--dtype", "float32", "-o", other.folder / "q").status == 0
-    assert drtools("concat-spar", other.folder / "q", other.folder / "other-queries", "--mu", made["mu"], "-o", other.folder / "joined-q").status == 0
-    assert drtools("search", "--vectors", other.folder / "joined", "--query-vectors", other.folder / "joined-q", "-o", other.folder / "run").status == 0
-    value = json.loads(drtools("eval", "--qrels", other.qrels, other.folder / "run", "--json").out)["runs"][0]["measures"]["nDCG@10"]
+    assert (
+        drtools(
+            "encode",
+            "--model",
+            out,
+            "--documents",
+            other.corpus,
+            "--precision",
+            "fp32",
+            "--dtype",
+            "float32",
+            "-o",
+            other.folder / "v",
+        ).status
+        == 0
+    )
+    assert (
+        drtools(
+            "concat-spar",
+            other.folder / "v",
+            other.folder / "other-documents",
+            "--mu",
+            made["mu"],
+            "-o",
+            other.folder / "joined",
+        ).status
+        == 0
+    )
+    assert (
+        drtools(
+            "encode",
+            "--model",
+            out,
+            "--queries",
+            other.queries,
+            "--precision",
+            "fp32",
+            "--dtype",
+            "float32",
+            "-o",
+            other.folder / "q",
+        ).status
+        == 0
+    )
+    assert (
+        drtools(
+            "concat-spar",
+            other.folder / "q",
+            other.folder / "other-queries",
+            "--mu",
+            made["mu"],
+            "-o",
+            other.folder / "joined-q",
+        ).status
+        == 0
+    )
+    assert (
+        drtools(
+            "search",
+            "--vectors",
+            other.folder / "joined",
+            "--query-vectors",
+            other.folder / "joined-q",
+            "-o",
+            other.folder / "run",
+        ).status
+        == 0
+    )
+    value = json.loads(drtools("eval", "--qrels", other.qrels, other.folder / "run", "--json").out)["runs"][0][
+        "measures"
+    ]["nDCG@10"]
     assert value == pytest.approx(made["best"]["value"], abs=1e-6)
 
 
@@ -105,13 +251,23 @@ def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, d
     assert drtools(*command(other, encoder_folder, other.folder / "parts", *words)).status == 130
     monkeypatch.setattr(Run, "take_step", real)
     assert drtools(*command(other, encoder_folder, other.folder / "parts", *words)).status == 0
-    whole, parts = (json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("whole", "parts"))
+    whole, parts = (
+        json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("whole", "parts")
+    )
     assert whole == parts
-    assert (other.folder / "whole/model.safetensors").read_bytes() == (other.folder / "parts/model.safetensors").read_bytes()
+    assert (other.folder / "whole/model.safetensors").read_bytes() == (
+        other.folder / "parts/model.safetensors"
+    ).read_bytes()
 
 
 def test_both_folders_are_needed(other, encoder_folder, drtools):
-    done = drtools(*[word for word in command(other, encoder_folder, other.folder / "x") if word != "--beside-queries" and word != other.folder / "other-queries"])
+    done = drtools(
+        *[
+            word
+            for word in command(other, encoder_folder, other.folder / "x")
+            if word != "--beside-queries" and word != other.folder / "other-queries"
+        ]
+    )
     assert done.status == 2 and "expected --beside-documents" in done.err
     for bad in ("nan", "inf", "0", "-1"):
         done = drtools(*command(other, encoder_folder, other.folder / "x", f"--mu={bad}"))
@@ -148,9 +304,21 @@ def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(o
     encoders = [parameter for parameter in parameters if parameter is not model.logarithm.value]
     norm = sum(parameter.numel() for parameter in encoders) ** 0.5 * 0.25
     assert run._clip() == pytest.approx(norm, rel=1e-4)
-    assert encoders[0].grad.flatten()[0].item() == pytest.approx(0.25 / norm, rel=1e-4) and model.logarithm.value.grad.item() == 300
+    assert (
+        encoders[0].grad.flatten()[0].item() == pytest.approx(0.25 / norm, rel=1e-4)
+        and model.logarithm.value.grad.item() == 300
+    )
     for group in run.optimizer.param_groups:
         group["lr"] = 1e-5 * group["rate"]
     run.optimizer.step()
-    assert model.mu.item() == pytest.approx(0.5 * np.exp(-1e-3), rel=1e-5), "AdamW's first step is the rate itself, whatever the gradient"
-    assert max(float((parameter.detach() - old).abs().max()) for parameter, old in zip(parameters, before, strict=True) if parameter is not model.logarithm.value) < 1.5e-5
+    assert model.mu.item() == pytest.approx(0.5 * np.exp(-1e-3), rel=1e-5), (
+        "AdamW's first step is the rate itself, whatever the gradient"
+    )
+    assert (
+        max(
+            float((parameter.detach() - old).abs().max())
+            for parameter, old in zip(parameters, before, strict=True)
+            if parameter is not model.logarithm.value
+        )
+        < 1.5e-5
+    )

@@ -10,7 +10,13 @@ from drtools.training.log import Log
 
 
 def record(step, loss):
-    return {"step": step, "loss": loss, "learning_rate": 2e-5 * step, "tokens": 1000 * step, "note": "words are for people"}
+    return {
+        "step": step,
+        "loss": loss,
+        "learning_rate": 2e-5 * step,
+        "tokens": 1000 * step,
+        "note": "words are for people",
+    }
 
 
 def read(path):
@@ -79,7 +85,9 @@ def test_tensorboard_shows_the_same_numbers_and_forgets_what_was_cut_off(tmp_pat
     log.write(record(20, 0.25))
     log.close()
     for name in ("loss", "learning_rate", "tokens"):
-        assert shown(board, name) == pytest.approx({one["step"]: one[name] for one in read(path) if name in one}, rel=1e-6)
+        assert shown(board, name) == pytest.approx(
+            {one["step"]: one[name] for one in read(path) if name in one}, rel=1e-6
+        )
 
 
 def test_without_tensorboard_the_next_move_is_named(tmp_path, monkeypatch):

@@ -13,14 +13,46 @@ from safetensors.numpy import load_file
 
 
 def command(toy, encoder_folder, out, *more):
-    return ["train-star", "--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
-            "--batch-queries", "7", "--learning-rate", "1e-3", "--precision", "fp32", "--threads", "1", "-o", str(out), *more]
+    return [
+        "train-star",
+        "--model",
+        encoder_folder,
+        "--corpus",
+        toy.corpus,
+        "--queries",
+        toy.queries,
+        "--examples",
+        toy.examples,
+        "--batch-queries",
+        "7",
+        "--learning-rate",
+        "1e-3",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "-o",
+        str(out),
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("caching", [[], ["--gradient-caching", "--batch-tokens", "64"]], ids=["kept", "cached"])
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several, size, caching):
-    words = ["--steps", "4", "--dropout", "0", "--dev-qrels", toy.qrels, "--optimizer", "lamb", "--refresh-every-steps", "2", *caching]
+    words = [
+        "--steps",
+        "4",
+        "--dropout",
+        "0",
+        "--dev-qrels",
+        toy.qrels,
+        "--optimizer",
+        "lamb",
+        "--refresh-every-steps",
+        "2",
+        *caching,
+    ]
     assert drtools(*command(toy, encoder_folder, tmp_path / "one", *words)).status == 0
     said = several(size, command(toy, encoder_folder, tmp_path / "more", *words))
     one, more = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "more"))
@@ -34,17 +66,38 @@ def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several, si
         assert "already done" in several(size, command(toy, encoder_folder, tmp_path / "more", *words))
 
 
-def test_stopped_under_torchrun_it_ends_in_the_same_weights(toy, encoder_folder, tmp_path, several, program, environment):
+def test_stopped_under_torchrun_it_ends_in_the_same_weights(
+    toy, encoder_folder, tmp_path, several, program, environment
+):
     words = ["--steps", "120", "--save-every-minutes", "0.005"]
     several(2, command(toy, encoder_folder, tmp_path / "whole", *words))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "--no-python", program]
-    process = subprocess.Popen([*torchrun, *command(toy, encoder_folder, tmp_path / "stopped", *words)], env=environment, stderr=subprocess.PIPE, text=True)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        free_port(),
+        "--no-python",
+        program,
+    ]
+    process = subprocess.Popen(
+        [*torchrun, *command(toy, encoder_folder, tmp_path / "stopped", *words)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list((tmp_path / "stopped.partial/working").glob("checkpoint-*")):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode != 0 and "stopped; the same command again continues" in said and not (tmp_path / "stopped").exists()
+    assert (
+        process.returncode != 0
+        and "stopped; the same command again continues" in said
+        and not (tmp_path / "stopped").exists()
+    )
     assert "continuing the work" in several(2, command(toy, encoder_folder, tmp_path / "stopped", *words))
     one, more = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(np.array_equal(one[name], more[name]) for name in one)
