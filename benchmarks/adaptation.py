@@ -1,11 +1,14 @@
-"""mlm-adapt beside transformers' Trainer with its collator for masked language modelling; train-rem beside training all weights.
+"""mlm-adapt beside transformers' Trainer with its collator for masked language modelling.
+
+Train-rem beside training all weights.
 
     python benchmarks/adaptation.py DATA/scifact [--documents 32] [--steps 8] [--rounds 3]
     python benchmarks/adaptation.py DATA/wikipedia --rem
 
-The same model (all-MiniLM-L6-v2 with a new head, its dropout on), crops, batch, share of masked tokens and optimizer. The Trainer gets its
-crops tokenized beforehand, drtools tokenizes while it trains. A step's seconds are the median between two steps. `--rem`: seconds a step and the peak memory of
-train-rem and train-contrastive on the same queries, each in a process of its own. `--model`, `--device` choose others.
+The same model (all-MiniLM-L6-v2 with a new head, its dropout on), crops, batch, share of masked tokens and optimizer.
+The Trainer gets its crops tokenized beforehand, drtools tokenizes while it trains. A step's seconds are the median
+between two steps. `--rem`: seconds a step and the peak memory of train-rem and train-contrastive on the same queries,
+each in a process of its own. `--model`, `--device` choose others.
 """
 
 import argparse
@@ -23,7 +26,10 @@ CROP_TOKENS = 128
 def ours(
     data: Path, model: str, device: str, precision: str, documents: int, steps: int, folder: str
 ) -> tuple[float, list[list[int]]]:
-    """Adapt by the tool's own composition, the body learning from the first step; return (seconds a step, the crops as they were)."""
+    """Adapt by the tool's own composition, the body learning from the first step.
+
+    Return (seconds a step, the crops as they were).
+    """
     import numpy as np
 
     from drtools import console, flags, output
@@ -129,7 +135,8 @@ def adaptation(data: Path, model: str, device: str, documents: int, steps: int, 
             rates["theirs"].append(tokens / other)
             ratios.append(other / took)
         print(
-            f"{precision}: ours {statistics.median(rates['ours']):8,.0f} tokens/s, theirs {statistics.median(rates['theirs']):8,.0f}; "
+            f"{precision}: ours {statistics.median(rates['ours']):8,.0f} tokens/s, theirs "
+            f"{statistics.median(rates['theirs']):8,.0f}; "
             f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})",
             flush=True,
         )
@@ -171,7 +178,8 @@ def rem(data: Path, model: str, device: str, queries: int, steps: int) -> None:
             seconds[tool] = json.loads((out / "manifest.json").read_text())["training_seconds"] / steps
             print(f"{tool:<18} {seconds[tool]:6.2f} s a step   {peaks[tool] / 1e6:7,.0f} MB", flush=True)
         print(
-            f"a REM takes {seconds['train-rem'] / seconds['train-contrastive']:.2f} of the time and {peaks['train-rem'] / peaks['train-contrastive']:.2f} of the memory"
+            f"a REM takes {seconds['train-rem'] / seconds['train-contrastive']:.2f} of the time and "
+            f"{peaks['train-rem'] / peaks['train-contrastive']:.2f} of the memory"
         )
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/adore.py [--counts 10000 100000 1000000] [--steps 12] [--device cuda]
 
-32 queries of 64 tokens a step, float32, 200 hits of normalized random vectors of 384 dimensions kept as float16; exact search
-and an IVF index of sqrt(N) lists. Prints a step's seconds (median), the share that search takes, and the process's own memory.
+32 queries of 64 tokens a step, float32, 200 hits of normalized random vectors of 384 dimensions kept as float16; exact
+search and an IVF index of sqrt(N) lists. Prints a step's seconds (median), the share that search takes, and the
+process's own memory.
 """
 
 import argparse
@@ -191,7 +192,8 @@ def main() -> None:
                 )
                 found = json.loads(done.stdout)
                 print(
-                    f"{count:>10,} {name:<7} {found['step']:7.3f} {found['search']:9.3f} {found['search'] / found['step']:6.0%} {found['memory'] / 1e6:8.0f}",
+                    f"{count:>10,} {name:<7} {found['step']:7.3f} {found['search']:9.3f} "
+                    f"{found['search'] / found['step']:6.0%} {found['memory'] / 1e6:8.0f}",
                     flush=True,
                 )
 

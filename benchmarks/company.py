@@ -2,8 +2,9 @@
 
     python benchmarks/company.py DATA/covid-papers/corpus.jsonl.gz [--texts 30]
 
-All-MiniLM-L6-v2: long texts, short pieces of them, and texts of no and one word, each encoded with all others and by itself. float32 and
-bfloat16, means and first tokens, with and without a dense layer after them; then each document with its passages and sentences.
+All-MiniLM-L6-v2: long texts, short pieces of them, and texts of no and one word, each encoded with all others and by
+itself. float32 and bfloat16, means and first tokens, with and without a dense layer after them; then each document with
+its passages and sentences.
 """
 
 import argparse

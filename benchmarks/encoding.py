@@ -2,9 +2,9 @@
 
     python benchmarks/encoding.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--rounds 3] [--device cuda --repeat 10]
 
-Ours is what the tool `encode` does between loading the model and naming its output: text by id, tokens, vectors, memory map,
-flushes. Prints texts a second, the ratio of each round (median, least, greatest), and the share of the machine's own
-matrix-product rate that the model's multiplications reach.
+Ours is what the tool `encode` does between loading the model and naming its output: text by id, tokens, vectors, memory
+map, flushes. Prints texts a second, the ratio of each round (median, least, greatest), and the share of the machine's
+own matrix-product rate that the model's multiplications reach.
 """
 
 import argparse
@@ -30,7 +30,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Some(DocumentTexts):
-    """The first texts of a corpus, one after another so often: a GPU is done with a small corpus before it has well begun."""
+    """The first texts of a corpus, one after another so often.
+
+    A GPU is done with a small corpus before it has well begun.
+    """
 
     count, repeat = 0, 1
 
@@ -112,7 +115,8 @@ def main() -> None:
         middle = statistics.median(values)
         rate = rates[name.split()[1]]
         print(
-            f"{name:<12} {len(plain) / middle:8.1f} texts/s  {work / middle / 1e9:7.0f} GFLOP/s  {work / middle / rate:5.0%} of {rate / 1e9:,.0f}"
+            f"{name:<12} {len(plain) / middle:8.1f} texts/s  {work / middle / 1e9:7.0f} GFLOP/s  "
+            f"{work / middle / rate:5.0%} of {rate / 1e9:,.0f}"
         )
     for words, a, b in (
         ("float32", "theirs fp32", "ours fp32"),

@@ -89,7 +89,8 @@ def main() -> None:
         ratios = [mine / other for mine, other in seconds]
         mine, other = (statistics.median(column) for column in zip(*seconds))
         print(
-            f"{step:<20}{mine:>9.3f}{other:>13.3f}{statistics.median(ratios):>8.2f}   {min(ratios):.2f} {max(ratios):.2f}"
+            f"{step:<20}{mine:>9.3f}{other:>13.3f}{statistics.median(ratios):>8.2f}   {min(ratios):.2f} "
+            f"{max(ratios):.2f}"
         )
 
 

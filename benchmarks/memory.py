@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--documents 20000]
 
-Memory-mapped files are left out: the system takes them back when it needs the room. A small random BERT encodes, so that the
-tools and not the model are measured. Prints bytes a document more.
+Memory-mapped files are left out: the system takes them back when it needs the room. A small random BERT encodes, so
+that the tools and not the model are measured. Prints bytes a document more.
 """
 
 import argparse

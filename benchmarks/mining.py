@@ -2,8 +2,8 @@
 
     python benchmarks/mining.py DATA/wikipedia [--depth 200] [--rounds 3]
 
-Ours reads queries and judgements, searches, removes positives, chooses negatives and writes examples with scores. Theirs reads
-the queries, searches, and leaves the hits in Java.
+Ours reads queries and judgements, searches, removes positives, chooses negatives and writes examples with scores.
+Theirs reads the queries, searches, and leaves the hits in Java.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from pyserini.search.lucene import LuceneSearcher
 index, queries, qrels, depth, threads = sys.argv[1:]
 judged = {line.split()[0] for line in open(qrels)}
 rows = [(row["_id"], row["text"]) for row in map(json.loads, gzip.open(queries, "rt")) if row["_id"] in judged]
-LuceneSearcher(index).batch_search([text for _, text in rows], [name for name, _ in rows], k=int(depth), threads=int(threads))
+texts, names = [text for _, text in rows], [name for name, _ in rows]
+LuceneSearcher(index).batch_search(texts, names, k=int(depth), threads=int(threads))
 """
 
 
@@ -89,7 +90,8 @@ def main() -> None:
             )
     ratios = sorted(mine / bare for mine, bare in zip(ours, theirs, strict=True))
     print(
-        f"depth {arguments.depth}: mine-negatives {statistics.median(ours):.1f} s, bare batch_search {statistics.median(theirs):.1f} s, "
+        f"depth {arguments.depth}: mine-negatives {statistics.median(ours):.1f} s, bare batch_search "
+        f"{statistics.median(theirs):.1f} s, "
         f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
 

@@ -2,10 +2,10 @@
 
     python benchmarks/scoring.py DATA/scifact [--pairs 2000] [--rounds 3] [--model RANKER] [--device cuda]
 
-Ours is what the tool teacher-score does between loading the teacher and naming its output: texts by id, tokens, logits, the score
-cache on the disk, lines. Pairs are the collection's test queries with random documents. Without --model the ranker is
-all-MiniLM-L6-v2 with a random head, which costs the same. Prints pairs a second, the ratio of each round (median, least,
-greatest), and how far the logits are apart.
+Ours is what the tool teacher-score does between loading the teacher and naming its output: texts by id, tokens, logits,
+the score cache on the disk, lines. Pairs are the collection's test queries with random documents. Without --model the
+ranker is all-MiniLM-L6-v2 with a random head, which costs the same. Prints pairs a second, the ratio of each round
+(median, least, greatest), and how far the logits are apart.
 """
 
 import argparse
@@ -113,7 +113,8 @@ def compare(sides, pairs: list[tuple[str, str]], examples: Path, texts: Texts, r
             )
             if not number:
                 print(
-                    f"{precision}: logits up to {np.abs(logits - theirs).max():.2g} apart, whose deviation is {np.std(logits):.2g}"
+                    f"{precision}: logits up to {np.abs(logits - theirs).max():.2g} apart, whose deviation is "
+                    f"{np.std(logits):.2g}"
                 )
     tokens = sides["fp32"][0].counts["tokens"] / rounds
     print(f"{len(pairs):,} pairs, {tokens / len(pairs):.0f} tokens each; {torch.get_num_threads()} threads")

@@ -1,9 +1,12 @@
-"""What FGD's student side costs: a step with the vectors of all passages and sentences beside a contrastive step, by turns.
+"""What FGD's student side costs.
+
+A step with the vectors of all passages and sentences beside a contrastive step, by turns.
 
     python benchmarks/spans.py [--model MODEL] [--queries 2] [--rounds 5] [--device auto] [--precision auto]
 
-The same queries and documents of 512 tokens (random words), one positive and 8 negatives each, forward and backward; the teacher's
-scores are random numbers, which cost nothing. Prints the median seconds of both and the share that FGD adds.
+The same queries and documents of 512 tokens (random words), one positive and 8 negatives each, forward and backward;
+the teacher's scores are random numbers, which cost nothing. Prints the median seconds of both and the share that FGD
+adds.
 """
 
 import argparse
@@ -110,7 +113,8 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     added = medians["FGD"] / medians["contrastive"] - 1
     print(
-        f"{words.model}, {computing.device} in {computing.precision}, {words.queries} queries with {1 + NEGATIVES} documents of {DOCUMENT_TOKENS} tokens: "
+        f"{words.model}, {computing.device} in {computing.precision}, {words.queries} queries with {1 + NEGATIVES} "
+        f"documents of {DOCUMENT_TOKENS} tokens: "
         + ", ".join(f"{name} {value:.3f} s" for name, value in medians.items())
         + f"; FGD adds {added:+.1%} (target: under 15%)"
     )

@@ -1,10 +1,11 @@
 """Index size and query time of a base encoder, of SPAR and of the base fused with BM25 (Chen et al. 2022, 4.3).
 
-    python benchmarks/spar_index.py QUERIES --base base-vectors --joined spar-vectors --bm25 bm25 [--factory Flat --factory HNSW32]
+    python benchmarks/spar_index.py QUERIES --base base-vectors --joined spar-vectors --bm25 bm25 [--factory Flat
+    --factory HNSW32]
 
-The folders are what examples/spar makes. Query vectors are made beforehand, as encoding costs the same for each system but for the second
-encoder's share, which is said by itself; times are of search alone, one query at a time and one thread, medians of --rounds. A
-fusion searches both indexes and adds scores.
+The folders are what examples/spar makes. Query vectors are made beforehand, as encoding costs the same for each system
+but for the second encoder's share, which is said by itself; times are of search alone, one query at a time and one
+thread, medians of --rounds. A fusion searches both indexes and adds scores.
 """
 
 import argparse
@@ -66,7 +67,8 @@ def main() -> None:
     words = milliseconds(by_words, len(queries), arguments.rounds)
     lucene_size = size_of(arguments.bm25 / "lucene")
     print(
-        f"| index | system | MB | ms a query |\n|---|---|---|---|\n| Lucene | BM25 | {lucene_size / 1e6:.1f} | {words:.2f} |"
+        f"| index | system | MB | ms a query |\n|---|---|---|---|\n| Lucene | BM25 | {lucene_size / 1e6:.1f} | "
+        f"{words:.2f} |"
     )
     with tempfile.TemporaryDirectory() as folder:
         for factory in arguments.factory or ["Flat", "HNSW32"]:
@@ -91,7 +93,8 @@ def main() -> None:
 
                 taken = milliseconds(dense, len(queries), arguments.rounds)
                 print(
-                    f"| {factory} | {name}, {opened.array.shape[1]} dimensions (encoding {encoding:.1f} ms) | {size_of(file) / 1e6:.1f} | {taken:.2f} |"
+                    f"| {factory} | {name}, {opened.array.shape[1]} dimensions (encoding {encoding:.1f} ms) | "
+                    f"{size_of(file) / 1e6:.1f} | {taken:.2f} |"
                 )
                 if name == "base":
                     both = milliseconds(

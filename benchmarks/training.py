@@ -3,10 +3,10 @@
     python benchmarks/training.py DATA/covid-papers [--steps 8] [--rounds 3] [--device cuda --queries 256]
     python benchmarks/training.py DATA/wikipedia --memory
 
-The same model (all-MiniLM-L6-v2, its dropout on), queries, positives and one hard negative each, lengths, batch and optimizer. A
-step's seconds are the median between two steps, so that loading and the first steps do not count. Prints the ratio of each round
-and the share of the machine's matrix-product rate. `--memory`: the peak of a step of 4,096 queries with gradient caching beside
-one of 64 without, each in a process of its own.
+The same model (all-MiniLM-L6-v2, its dropout on), queries, positives and one hard negative each, lengths, batch and
+optimizer. A step's seconds are the median between two steps, so that loading and the first steps do not count. Prints
+the ratio of each round and the share of the machine's matrix-product rate. `--memory`: the peak of a step of 4,096
+queries with gradient caching beside one of 64 without, each in a process of its own.
 """
 
 import argparse
@@ -154,13 +154,15 @@ def speed(data: Path, setting: argparse.Namespace) -> None:
                 seconds[f"ours {precision}"].append(took)
                 seconds[f"theirs {precision}"].append(theirs(rows, setting, precision, f"{folder}/theirs"))
                 print(
-                    f"round {number + 1}, {precision}: ours {took:.3f}, theirs {seconds[f'theirs {precision}'][-1]:.3f} s a step",
+                    f"round {number + 1}, {precision}: ours {took:.3f}, theirs "
+                    f"{seconds[f'theirs {precision}'][-1]:.3f} s a step",
                     flush=True,
                 )
     for name, values in seconds.items():
         middle, rate = statistics.median(values), rates[name.split()[1]]
         print(
-            f"{name:<12} {setting.queries / middle:6.1f} queries/s  {count / middle / 1e9:6.0f} GFLOP/s  {count / middle / rate:5.0%} of {rate / 1e9:,.0f}"
+            f"{name:<12} {setting.queries / middle:6.1f} queries/s  {count / middle / 1e9:6.0f} GFLOP/s  "
+            f"{count / middle / rate:5.0%} of {rate / 1e9:,.0f}"
         )
     for words, slow, fast in (
         ("float32", "theirs fp32", "ours fp32"),

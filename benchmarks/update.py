@@ -1,9 +1,12 @@
-"""encode --update and index --update at 1% changed, beside doing everything: the same bytes, and the time of whole processes.
+"""encode --update and index --update at 1% changed, beside doing everything.
 
-    python benchmarks/update.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--share 0.01] [--rounds 3] [--precision bf16] [--factory IVF64,Flat]
+The same bytes, and the time of whole processes.
 
-Of the share half are texts that change by a word, a quarter are new, a quarter go. `seconds` in brackets is the tool's own work
-without starting Python and loading the model. Exits 1 if the updated folder is not the full one, byte by byte.
+    python benchmarks/update.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--share 0.01] [--rounds 3] [--precision
+    bf16] [--factory IVF64,Flat]
+
+Of the share half are texts that change by a word, a quarter are new, a quarter go. `seconds` in brackets is the tool's
+own work without starting Python and loading the model. Exits 1 if the updated folder is not the full one, byte by byte.
 """
 
 import argparse
@@ -102,7 +105,8 @@ def main() -> None:
                 one[0] / other[0] for one, other in zip(seconds["full"], seconds["update"], strict=True)
             )
             print(
-                f"{what}: {record['count']:,} rows; full {work[0]}, update {work[1]}, {ratio:.1f} times; the same bytes: {same}; {'; '.join(record['notices'])}",
+                f"{what}: {record['count']:,} rows; full {work[0]}, update {work[1]}, {ratio:.1f} times; the same "
+                f"bytes: {same}; {'; '.join(record['notices'])}",
                 flush=True,
             )
             if not same and "IVF" not in what:  # whose lists keep the centroids of the earlier training

@@ -1,4 +1,7 @@
-"""Formulas as MathML, which browsers draw themselves: no script, no fonts, nothing to fetch. The translation is docutils' own."""
+"""Formulas as MathML, which browsers draw themselves: no script, no fonts, nothing to fetch.
+
+The translation is docutils' own.
+"""
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml

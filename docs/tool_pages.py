@@ -1,6 +1,7 @@
-"""A page for each tool, made from what `drtools TOOL --help` is made from, and from README's table of what tools read and write.
+"""A page for each tool, made from what `drtools TOOL --help` shows and from README's table of tools.
 
-Sphinx has them written before it reads the others: docs/tools.md, the list, and docs/tools/NAME.md. They are not kept in the tree.
+Sphinx has them written before it reads the others: docs/tools.md, the list, and docs/tools/NAME.md. They are not kept
+in the tree.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def list_of_tools(table: dict[str, tuple[str, str]]) -> str:
     )
     listed = "\n".join(f"tools/{name}" for name in tool_names())
     return (
-        f"# Tools\n\n`drtools` lists them, `drtools TOOL --help` shows what these pages show. From a checkout `bin/TOOL` is the same as `drtools TOOL`.\n\n"
+        "# Tools\n\n`drtools` lists them, `drtools TOOL --help` shows what these pages show. From a checkout "
+        "`bin/TOOL` is the same as `drtools TOOL`.\n\n"
         f"{entries}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     )
 
@@ -70,7 +72,10 @@ def tool_page(name: str, reads: str, writes: str) -> str:
 
 
 def prose(docstring: str, name: str) -> str:
-    """Return a docstring as Markdown: its indented commands as code, flags set as code, other tools' names as links to their pages."""
+    """Return a docstring as Markdown.
+
+    Its indented commands as code, flags set as code, other tools' names as links to their pages.
+    """
     paragraphs = []
     for paragraph in docstring.split("\n\n"):
         if paragraph.startswith("    "):
@@ -91,7 +96,10 @@ def prose(docstring: str, name: str) -> str:
 
 
 def flag(parameter: TyperOption | TyperArgument, name: str, help_text: str) -> str:
-    """Return one flag as an `option` of Sphinx, which search and links find: its kind of value, what it is for, its bounds and default."""
+    """Return one flag as an `option` of Sphinx, which search and links find.
+
+    Its kind of value, what it is for, its bounds and default.
+    """
     words = parameter.help or ""
     facts = [_fact(fact) for fact in help_text.removeprefix(words).strip(" []").split("; ") if fact]
     if parameter.multiple:
@@ -116,7 +124,10 @@ def _fact(text: str) -> str:
 
 
 def write_pages(app: Sphinx) -> None:
-    """Write the pages where Sphinx looks for them; those that have not changed are left as they are, others than these are removed."""
+    """Write the pages where Sphinx looks for them.
+
+    Those that have not changed are left as they are, others than these are removed.
+    """
     root = Path(app.srcdir)
     (root / "tools").mkdir(exist_ok=True)
     made = {root / f"{place}.md": text for place, text in pages().items()}

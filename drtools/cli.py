@@ -50,7 +50,7 @@ def _list_tools() -> str:
 
 
 def _flat_parameters(function: Callable) -> tuple[list[inspect.Parameter], dict[str, type]]:
-    """Return the parameters of a tool with each dataclass replaced by its fields, and the dataclasses by parameter name."""
+    """Return a tool's parameters with each dataclass replaced by its fields, and the dataclasses by parameter name."""
     from drtools.flags import ConsoleFlags
 
     hints = typing.get_type_hints(function, include_extras=True)
@@ -95,7 +95,8 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "save_every_minutes" not in values:
             raise UserError(
-                f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"
+                f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take "
+                "several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"
             )
         values = pinned_values(flat, values)
         request = checked_request(name, flat, values)
@@ -128,7 +129,10 @@ def _module(name: str) -> ModuleType:
 
 @functools.cache
 def command(name: str) -> "TyperCommand":
-    """Return a tool as a command: its parameters, which `--help` and the documentation list, and what parses and runs it."""
+    """Return a tool as a command.
+
+    Its parameters, which `--help` and the documentation list, and what parses and runs it.
+    """
     import typer
 
     module = _module(name)
@@ -204,7 +208,8 @@ def _status_of(error: BaseException, arguments: Sequence[str] = ()) -> int:
         return 1
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
         console.error(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller --batch-tokens, in a training --gradient-caching"
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller "
+            "--batch-tokens, in a training --gradient-caching"
         )
         return 1
     raise error

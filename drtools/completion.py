@@ -1,7 +1,10 @@
-"""What the Tab key offers: names of tools, flags, the values of those that have choices; for all else the shell's own file names.
+"""What the Tab key offers: names of tools, flags, the values of those that have choices.
 
-A shell's script (`drtools completion SHELL` prints it) runs the command line as it stands, up to the word at the cursor, with
-DRTOOLS_COMPLETE set. The answer is the line `files`, or the line `words` and then a candidate a line, with a tab and its help after it.
+For all else the shell's own file names.
+
+A shell's script (`drtools completion SHELL` prints it) runs the command line as it stands, up to the word at the
+cursor, with DRTOOLS_COMPLETE set. The answer is the line `files`, or the line `words` and then a candidate a line, with
+a tab and its help after it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +18,10 @@ VARIABLE = "DRTOOLS_COMPLETE"
 
 
 class Flag(NamedTuple):
-    """A flag or, without `names`, an argument of a tool. `kind` is bool for a flag without a value; `choices` are all its values, if they are named."""
+    """A flag or, without `names`, an argument of a tool.
+
+    `kind` is bool for a flag without a value; `choices` are all its values, if they are named.
+    """
 
     names: tuple[str, ...]
     kind: type
@@ -52,8 +58,8 @@ def flags_of(parameters: list[Parameter]) -> list[Flag]:
 def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[str], list[Parameter]]) -> str:
     """Return the answer to a Tab.
 
-    `words` are those after the command, the last up to the cursor (empty after a space); `tools` the tools' names with their first
-    lines; `parameters_of` gives a tool's flat parameters, and is asked for one tool at most.
+    `words` are those after the command, the last up to the cursor (empty after a space); `tools` the tools' names with
+    their first lines; `parameters_of` gives a tool's flat parameters, and is asked for one tool at most.
     """
     current = words[-1] if words else ""
     if len(words) < 2:

@@ -73,7 +73,10 @@ def error(text: str) -> None:
 
 
 def notice(count: int, text: str) -> None:
-    """Remember something odd but usable, to be said at the end and to fail under `--strict`; nothing if `count` is 0."""
+    """Remember something odd but usable, to be said at the end and to fail under `--strict`.
+
+    Nothing if `count` is 0.
+    """
     if count:
         _notices.append(text)
 
@@ -116,7 +119,10 @@ class Progress:
         self.last_line = self.begin.time
 
     def advance(self, count: int = 1, **numbers: object) -> None:
-        """Count `count` more, with the numbers of the moment (loss ...); `tokens` are all so far, and are told as a rate."""
+        """Count `count` more, with the numbers of the moment (loss ...).
+
+        `tokens` are all so far, and are told as a rate.
+        """
         before = self.latest
         self.done += count
         self.numbers.update(numbers)
@@ -134,12 +140,18 @@ class Progress:
         return len(self.past) > 1
 
     def rate(self, what: str = "done") -> float:
-        """Return units (or tokens) a second in this process, of the last minute or so; from wait to wait, for news may come in bursts."""
+        """Return units (or tokens) a second in this process, of the last minute or so.
+
+        From wait to wait, for news may come in bursts.
+        """
         since, until = (self.past[0], self.past[-1]) if self.is_settled() else (self.begin, self.latest)
         return (getattr(until, what) - getattr(since, what)) / max(until.time - since.time, 1e-9)
 
     def _details(self) -> list[str]:
-        """Return time left, rate and numbers in words, the most important first; no rate and no time left before there is news of both."""
+        """Return time left, rate and numbers in words, the most important first.
+
+        No rate and no time left before there is news of both.
+        """
         numbers = [
             f"{name.replace('_', ' ')} {_as_word(value)}" for name, value in self.numbers.items() if name != "tokens"
         ]
@@ -187,13 +199,16 @@ _shown: list[Progress] = []
 
 
 def _can_live() -> bool:
-    """Whether a person watches a terminal that lines can be drawn anew on, and no data go to it or into a pipe of the same terminal."""
+    """Whether a person watches a terminal that can redraw lines, and no data go to it or into a pipe of its own."""
     quiet = _settings["quiet"] or _settings["log_json"] or _settings["data_on_stdout"] or not _is_first_rank()
     return not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def leave_terminal_to_data() -> None:
-    """Draw no live line from now on: data go to standard output, to the same terminal or through a pipe to a tool that draws its own."""
+    """Draw no live line from now on.
+
+    Data go to standard output, to the same terminal or through a pipe to a tool that draws its own.
+    """
     _settings["data_on_stdout"] = os.isatty(1) or stat.S_ISFIFO(os.fstat(1).st_mode)
 
 

@@ -89,7 +89,8 @@ class ComputeFlags:
     device: Annotated[
         str,
         Option(
-            help="auto, cpu, cuda, cuda:1, mps; in encode and teacher-score also several GPUs, cuda:0,cuda:1 or cuda:all",
+            help="auto, cpu, cuda, cuda:1, mps; in encode and teacher-score also several GPUs, cuda:0,cuda:1 or "
+            "cuda:all",
             rich_help_panel="Computing",
         ),
         Role.UNRECORDED,
@@ -143,14 +144,19 @@ class EncoderFlags:
         return names_of(asdict(self))
 
     def start(self) -> str:
-        """Return the name of the encoder, or of the body that `rem` is put on; UserError if none is named, or too many."""
+        """Return the name of the encoder, or of the body that `rem` is put on.
+
+        UserError if none is named, or too many.
+        """
         if self.model and (self.body or self.rem):
             raise UserError(
-                "--model beside --body or --rem: an encoder is either of the two; say --model ENCODER, or --body BODY --rem REM"
+                "--model beside --body or --rem: an encoder is either of the two; say --model ENCODER, or --body BODY "
+                "--rem REM"
             )
         if bool(self.body) != bool(self.rem):
             raise UserError(
-                f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem REM, or --model for an encoder by itself"
+                f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem "
+                "REM, or --model for an encoder by itself"
             )
         if not self.model and not self.body:
             raise UserError("no encoder was named; say --model FOLDER or a hub name, or --body BODY --rem REM")
@@ -159,7 +165,10 @@ class EncoderFlags:
 
 @dataclass
 class PieceFlags:
-    """How documents are cut into passages and sentences, in the encoder's own tokens (FGD); what is not said is as the encoder was trained, else usual."""
+    """How documents are cut into passages and sentences, in the encoder's own tokens (FGD).
+
+    What is not said is as the encoder was trained, else usual.
+    """
 
     passage_tokens: Annotated[
         int | None,
@@ -186,7 +195,10 @@ class PieceFlags:
         return names_of(asdict(self))
 
     def settled(self, trained: dict[str, object]) -> "PieceFlags":
-        """Return them without gaps: as said, else as an encoder was `trained` (its settings' `pieces`), else as usual."""
+        """Return them without gaps.
+
+        As said, else as an encoder was `trained` (its settings' `pieces`), else as usual.
+        """
         return replace(
             self,
             **{name: trained.get(name, usual) for name, usual in self.usual.items() if getattr(self, name) is None},
@@ -236,7 +248,10 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
 
 
 def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> dict:
-    """Return what identifies a command: the tool, every flag that can change its result, and its inputs' fingerprints."""
+    """Return what identifies a command.
+
+    The tool, every flag that can change its result, and its inputs' fingerprints.
+    """
     arguments = {}
     for parameter in parameters:
         role = _role(parameter)

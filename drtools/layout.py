@@ -1,7 +1,9 @@
-"""Text for the columns of a terminal: its width, folding at words, tables, the line of a progress. Pure functions of strings.
+"""Text for the columns of a terminal: its width, folding at words, tables, the line of a progress.
 
-A narrow terminal never costs a number: a table that does not fit puts long names on lines of their own, and columns that do not
-fit into a further table below. Ids, paths and addresses are not broken, so that they can be copied whole.
+Pure functions of strings.
+
+A narrow terminal never costs a number: a table that does not fit puts long names on lines of their own, and columns
+that do not fit into a further table below. Ids, paths and addresses are not broken, so that they can be copied whole.
 """
 
 import re
@@ -14,7 +16,8 @@ WIDE = (
     "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
 )
 CLOSING = "、。，．：；？！）」』】》〉’”"
-# what a line may end after: a run of spaces, one character of Chinese or Japanese with the marks that close it, or a word
+# what a line may end after: a run of spaces, one character of Chinese or Japanese with the marks that close it, or a
+# word
 PIECE = re.compile(rf"\s+|[{WIDE}][{CLOSING}]*|[^\s{WIDE}]+")
 BARS = (40, 30, 20, 10)  # columns; in steps, so that a bar does not tremble with the digits beside it
 LEAST_FIRST = 24  # columns that a table's first has room for before others move below it
@@ -37,7 +40,10 @@ def columns_of(text: str) -> int:
 
 
 def wrapped(text: str, width: int | None, later: str = "") -> str:
-    """Fold a line at words to `width` columns; lines after the first begin with `later`. A longer word stays whole. No width: as it is."""
+    """Fold a line at words to `width` columns; lines after the first begin with `later`. A longer word stays whole.
+
+    No width: as it is.
+    """
     if width is None or columns_of(text) <= width:
         return text
     lines, between = [], ""
@@ -56,7 +62,8 @@ def wrapped(text: str, width: int | None, later: str = "") -> str:
 def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     """Lay out rows of words in columns: the first to the left, the others to the right, two spaces between.
 
-    In fewer columns than that takes, a first cell without room has a line of its own, and columns without room follow below.
+    In fewer columns than that takes, a first cell without room has a line of its own, and columns without room follow
+    below.
     """
     widths = [max(columns_of(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     if width is None or widths[0] + sum(2 + each for each in widths[1:]) <= width:
@@ -95,9 +102,12 @@ def _lines_of(row: Sequence[str], columns: Sequence[int], widths: list[int], fir
 def progress_line(
     width: int, description: str, count: str, share: float | None, details: Sequence[str], ascii_only: bool = False
 ) -> str:
-    """Return one line of at most `width` columns: a description, a bar of `share` (0 to 1) if it is known, a count, details.
+    """Return one line of at most `width` columns.
 
-    The first details stay longest; a bar has room before the fourth of them. Of what stands there nothing is cut but the description.
+    A description, a bar of `share` (0 to 1) if it is known, a count, details.
+
+    The first details stay longest; a bar has room before the fourth of them. Of what stands there nothing is cut but
+    the description.
     """
     room = max(0, width - columns_of(count) - 1)
     if columns_of(description) > room:

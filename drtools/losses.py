@@ -16,9 +16,9 @@ def scores(queries: Tensor, documents: Tensor, scale: float) -> Tensor:  # [B, D
 def ranknet(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
     """Mean over the kept pairs of softplus(s_n - s_p): STAR's default form.
 
-    Every query stands against every candidate that `keep` leaves it: other queries' positives and the whole batch's hard
-    negatives, without what is relevant to it. (Zhan et al. 2021, Eq. 3 and 13; one count of pairs for the batch, as their
-    program has it.)
+    Every query stands against every candidate that `keep` leaves it: other queries' positives and the whole batch's
+    hard negatives, without what is relevant to it. (Zhan et al. 2021, Eq. 3 and 13; one count of pairs for the batch,
+    as their program has it.)
     """
     pairs = softplus(candidates - positive.unsqueeze(1))
     return (pairs * keep).sum() / keep.sum().clamp(min=1)
@@ -27,7 +27,9 @@ def ranknet(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B
 def star_weighted(
     positive: Tensor, candidates: Tensor, own: Tensor, others: Tensor, alpha: float
 ) -> Tensor:  # [B], [B, C], bool [B, C] twice -> []
-    """L_s + alpha * L_r (Zhan et al. 2021, Eq. 13): each query's own hard negatives, and every document of the other rows.
+    """L_s + alpha * L_r (Zhan et al. 2021, Eq.
+
+    13): each query's own hard negatives, and every document of the other rows.
 
     Each part is a mean over its pairs.
     """
@@ -35,7 +37,10 @@ def star_weighted(
 
 
 def contrastive(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
-    """Mean cross-entropy of each query's positive among itself and the kept candidates (DPR, Karpukhin et al. 2020, Eq. 2)."""
+    """Mean cross-entropy of each query's positive among itself and the kept candidates (DPR, Karpukhin et al. 2020, Eq.
+
+    2).
+    """
     among = torch.cat([positive.unsqueeze(1), candidates.masked_fill(~keep, float("-inf"))], dim=1)
     return (among.logsumexp(dim=1) - positive).mean()
 
@@ -45,9 +50,9 @@ def lambda_weights(
 ) -> Tensor:  # [R], bool [R], [R] -> [P, N]
     """Weights of the pairs (relevant i, other j) of one query's list for ADORE (Zhan et al. 2021).
 
-    `ranks` are from 1. `rr`: |g(r_i) - g(r_j)| with g(r) = 1/r up to the cut, else 0, as the authors' program has it. `mrr` and
-    `ndcg`: by how much the measure changes if i and j swap their places (Eq. 15); `gains` are the relevant documents' grades, 0 else, and
-    `ideal` is the best DCG at the cut. `none`: 1.
+    `ranks` are from 1. `rr`: |g(r_i) - g(r_j)| with g(r) = 1/r up to the cut, else 0, as the authors' program has it.
+    `mrr` and `ndcg`: by how much the measure changes if i and j swap their places (Eq. 15); `gains` are the relevant
+    documents' grades, 0 else, and `ideal` is the best DCG at the cut. `none`: 1.
     """
     first, second = ranks[relevant].unsqueeze(1), ranks[~relevant].unsqueeze(0)
     if metric == "none":
@@ -66,12 +71,15 @@ def lambda_weights(
 
 
 def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], bool [R], [P, N] -> []
-    """Mean over one query's pairs of softplus(s_j - s_i) * weight, pairs of weight 0 counted, as the authors' program does."""
+    """Mean over one query's pairs of softplus(s_j - s_i) * weight; pairs of weight 0 count (the authors' program)."""
     return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:  # [M, V], [M] -> [M]
-    """Cross-entropy of each masked token's own word among the vocabulary, in float32 whatever the autocast (BERT, Devlin et al. 2019, 3.1)."""
+    """Cross-entropy of each masked token's own word among the vocabulary (BERT, Devlin et al. 2019, 3.1).
+
+    It is computed in float32 whatever the autocast.
+    """
     with torch.autocast(logits.device.type, enabled=False):
         return cross_entropy(logits.float(), labels, reduction="none")
 
@@ -82,12 +90,18 @@ def masked_language(sums: Tensor, counts: Tensor) -> Tensor:  # [N], [N] -> []
 
 
 def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
-    """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq. 5), from the differences; 0 without pairs."""
+    """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq.
+
+    5), from the differences; 0 without pairs.
+    """
     return (margins - teacher).square().sum() / max(1, len(margins))
 
 
 def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
-    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019); one mean over all pairs [ours]."""
+    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019).
+
+    One mean over all pairs [ours].
+    """
     wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
     return wrong / (keep.sum() + len(positive))
 
@@ -113,9 +127,10 @@ def kl_of_lists(
 
 
 def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
-    """Log of the teacher's softmax at the positive, which stands first, against the original negatives (Tao et al., ADAM).
+    """Log of the teacher's softmax at the positive against the original negatives (Tao et al., ADAM).
 
-    A query without negatives says nothing about the teacher: -inf, so that it never takes another's place.
+    The positive stands first. A query without negatives says nothing about the teacher: -inf, so that it never takes
+    another's place.
     """
     return (-contrastive_of_lists(teacher.float(), listed)).masked_fill(listed.sum(dim=1) < 2, -math.inf)
 
@@ -131,7 +146,11 @@ def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool 
 def adam(
     supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean"
 ) -> Tensor:  # [B], [B], bool [B] -> []
-    """weight * L_sup + L_kd: cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM, Eq. 9 and 10)."""
+    """weight * L_sup + L_kd.
+
+    Cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM,
+    Eq. 9 and 10).
+    """
     distilled = (divergence * kept).sum()
     return weight * supervised.mean() + (distilled if reduction == "sum" else distilled / kept.sum().clamp(min=1))
 
@@ -139,7 +158,7 @@ def adam(
 def highest(
     scores: Tensor, allowed: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:  # [B, C], bool [B, C] -> int [B, M], bool [B, M]
-    """Return the places of each row's `count` highest allowed scores, and which of these are allowed at all (M = min(count, C))."""
+    """Return the places of each row's M = min(count, C) highest allowed scores, and which of these are allowed."""
     found = scores.masked_fill(~allowed, float("-inf")).topk(min(count, scores.shape[1]), dim=1)
     return found.indices, allowed.gather(1, found.indices)
 
@@ -147,10 +166,11 @@ def highest(
 def fine_grained(
     teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], pieces: Tensor, kept: Tensor, reverse: bool = False
 ) -> Tensor:
-    """Mean over queries of 1/K sum over k of KL over {k-th piece of the positive} + the negative pieces (Zhou et al., FGD).
+    """Mean over queries of 1/K sum_k of KL over {k-th piece of the positive} + negative pieces (Zhou et al., FGD).
 
-    `teacher` and `student` each hold scores of the positive's pieces [B, P] and of the negative ones [B, M]; `pieces` bool [B, P] says
-    which of the former there are (K of them), `kept` bool [B, M] which of the latter. A query without a piece costs 0.
+    `teacher` and `student` each hold scores of the positive's pieces [B, P] and of the negative ones [B, M]; `pieces`
+    bool [B, P] says which of the former there are (K of them), `kept` bool [B, M] which of the latter. A query without
+    a piece costs 0.
     """
     count = pieces.shape[1]
     lists = [

@@ -85,7 +85,8 @@ def read(path: str | Path) -> dict:
     where = beside(path)
     if not where.exists():
         raise UserError(
-            f"{path}: no {where.name} was found, so this is not a finished output of drtools; make it again, or adopt foreign data with `drtools convert`"
+            f"{path}: no {where.name} was found, so this is not a finished output of drtools; make it again, or adopt "
+            "foreign data with `drtools convert`"
         )
     return read_json(where)
 

@@ -1,7 +1,7 @@
 """Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
 
-The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or with
-`--renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
+The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or
+with `--renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
 """
 
 import datetime
@@ -114,7 +114,10 @@ class Work:
         self.give_file_its_name()
 
     def give_file_its_name(self) -> None:
-        """Rename a file and the manifest that is written beside it; a process that died within this is finished by the next."""
+        """Rename a file and the manifest that is written beside it.
+
+        A process that died within this is finished by the next.
+        """
         beside = manifest.beside(self.target)
         data = self.path / (PACKED if self.target.name.endswith(".gz") else DATA)
         if data.exists():
@@ -134,7 +137,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _check_finished(work: Work) -> None:
-    """Raise AlreadyDone if the target is this request's output, UserError if it is anything else that may not be replaced."""
+    """Raise AlreadyDone if the target is this request's output, UserError if it may not be replaced."""
     if not work.target.exists():
         return
     then = request_in(manifest.beside(work.target))
@@ -149,7 +152,8 @@ def _check_finished(work: Work) -> None:
         if work.renew:
             return
         raise UserError(
-            f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or --overwrite"
+            f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or "
+            "--overwrite"
         )
     os.utime(work.target)  # Make compares times: this output is as new as the question
     raise AlreadyDone(f"{work.target}: already done, by this same request")
@@ -187,7 +191,8 @@ def _open_partial(work: Work) -> None:
         is_same = same(then, work.request)
         if not is_same and not work.renew:
             raise UserError(
-                f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or --overwrite to start afresh"
+                f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or "
+                "--overwrite to start afresh"
             )
         if is_same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
@@ -220,7 +225,10 @@ def folder(output: "FolderOutput") -> Iterator[Work]:
 
 @contextmanager
 def file(output: "FileOutput") -> Iterator[Work]:
-    """Open an output file: the tool writes to `work.stream` and calls `work.finish`; `-` is standard output, as it comes."""
+    """Open an output file: the tool writes to `work.stream` and calls `work.finish`.
+
+    `-` is standard output, as it comes.
+    """
     if output.output == "-":
         yield _Stdout(output.request)
         return
@@ -251,7 +259,10 @@ def _finish_naming(work: Work) -> None:
 
 
 def _is_a_finished_file(partial: Path) -> bool:
-    """Return whether a folder holds a file's work, done and its manifest written: not a folder's, nor anything of others."""
+    """Return whether a folder holds a file's work, done and its manifest written.
+
+    Not a folder's, nor anything of others.
+    """
     return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= {
         STATE,
         REQUEST,
@@ -279,7 +290,10 @@ def _under_way(work: Work) -> Iterator[None]:
 
 
 def _may_be_dropped(work: Work) -> bool:
-    """Return whether nothing is lost with the folder: not another request's unfinished work, nothing that lacks only its name, nothing of others."""
+    """Return whether nothing is lost with the folder.
+
+    Not another request's unfinished work, nothing that lacks only its name, nothing of others.
+    """
     written = work.path / REQUEST
     if not work.path.exists() or (work.path / manifest.NAME).exists():
         return False

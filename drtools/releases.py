@@ -1,7 +1,7 @@
 """Releases: readers of a link see one whole version or the next, never a half.
 
-LINK is a symbolic link to LINK.versions/NUMBER-FINGERPRINT, a folder that never changes once it has this name. A version is one
-finished folder, or a folder of several that belong together (an index and its encoder).
+LINK is a symbolic link to LINK.versions/NUMBER-FINGERPRINT, a folder that never changes once it has this name. A
+version is one finished folder, or a folder of several that belong together (an index and its encoder).
 """
 
 import datetime
@@ -62,14 +62,17 @@ def pinned(name: str, seen: dict[Path, Path]) -> str:
 
 
 def publish(folders: list[Path], link: Path, keep: int) -> Published:
-    """Make a version of finished folders and let `link` name it; keep it, the one that it named before, and the latest others, `keep` in all.
+    """Make a version of finished folders and let `link` name it.
 
-    The same folders again are the version that is there. Files are hard links where the file system allows, else copies. UserError for
-    a folder that is not finished or was changed since, and for a `link` that is something else.
+    Keep it, the one that it named before, and the latest others, `keep` in all.
+
+    The same folders again are the version that is there. Files are hard links where the file system allows, else
+    copies. UserError for a folder that is not finished or was changed since, and for a `link` that is something else.
     """
     if link.exists() and not link.is_symlink():
         raise UserError(
-            f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it away, or name another link"
+            f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it "
+            "away, or name another link"
         )
     with _alone(link):
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
@@ -115,13 +118,15 @@ def _finished(folder: Path) -> dict:
     """Return the manifest of a folder that can be published."""
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; publish takes finished folders"
+            f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; "
+            "publish takes finished folders"
         )
     if folder.name.endswith(UNFINISHED):
         raise UserError(f"{folder}: work under way; publish {folder.name.removesuffix(UNFINISHED)} once it is finished")
     if (folder / PARTS).exists():
         raise UserError(
-            f"{folder}: vectors that name the two folders they are joined of, which may change; join them by concat-spar without --no-copy, and publish that"
+            f"{folder}: vectors that name the two folders they are joined of, which may change; join them by "
+            "concat-spar without --no-copy, and publish that"
         )
     return manifest.read(folder)
 
@@ -188,12 +193,16 @@ def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
     content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
     if manifest.content_fingerprint(where, content) != record["fingerprint"]:
         raise UserError(
-            f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being replaced just now; make it again, then publish it"
+            f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being "
+            "replaced just now; make it again, then publish it"
         )
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Give a file a second name, which costs no disk and is safe as finished outputs are replaced and never changed; else copy it."""
+    """Give a file a second name, which costs no disk and is safe as finished outputs are replaced and never changed.
+
+    Else copy it.
+    """
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links; a full disk fails again below
@@ -211,7 +220,7 @@ def _switch(link: Path, version: Path) -> None:
 
 
 def _remove_old(link: Path, current: Path, before: Path | None, keep: int) -> list[Path]:
-    """Remove all versions but the current one, what was current `before`, which readers may still open, and the latest others."""
+    """Remove all versions but the current one, the one `before`, which readers may have open, and the latest others."""
     others = [path for path in versions_of(link) if path not in (current, before)]
     removed = others[: max(0, len(others) - (keep - len({current, before} - {None})))]
     for path in removed:

@@ -1,4 +1,7 @@
-"""Requests, as manifests hold them: the tool and its arguments, inputs by their fingerprints; whether two are the same, and how not."""
+"""Requests, as manifests hold them: the tool and its arguments, inputs by their fingerprints.
+
+Whether two are the same, and how not.
+"""
 
 from pathlib import Path
 

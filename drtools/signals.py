@@ -19,7 +19,10 @@ _came: list[int] = []
 
 
 def listen() -> None:
-    """Let the signals that stop a tool raise KeyboardInterrupt and Terminated; one that its parent has it ignore stays ignored."""
+    """Let the signals that stop a tool raise KeyboardInterrupt and Terminated.
+
+    One that its parent has it ignore stays ignored.
+    """
     _came.clear()
     _handle(_raise)
     atexit.register(_raise_no_more)
@@ -49,7 +52,10 @@ def error_of(number: int) -> BaseException:
 
 
 def behind(error: BaseException) -> BaseException:
-    """Return the signal's own error where a library has made another of it; the system's (disk full) stay what they are."""
+    """Return the signal's own error where a library has made another of it.
+
+    The system's (disk full) stay what they are.
+    """
     if not _came or isinstance(error, OSError) and error.errno is not None:
         return error
     return error_of(_came[0])
@@ -71,12 +77,18 @@ def _raise_again(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_no_more() -> None:
-    """Forget what was to be raised again; as the interpreter ends, its handler is gone and SIGALRM would kill the process."""
+    """Forget what was to be raised again.
+
+    As the interpreter ends, its handler is gone and SIGALRM would kill the process.
+    """
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _raising_later(otherwise: Callable) -> Callable:
-    """Return a hook for what the interpreter drops: a signal's error is raised a little later, all else is left to the hook before."""
+    """Return a hook for what the interpreter drops.
+
+    A signal's error is raised a little later, all else is left to the hook before.
+    """
 
     def dropped(what: "sys.UnraisableHookArgs") -> None:
         if _came and isinstance(what.exc_value, type(error_of(_came[0]))):

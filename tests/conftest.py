@@ -1,4 +1,7 @@
-"""A toy world made in memory: a corpus about animals and tools, its queries, and a small random BERT that can read them."""
+"""A toy world made in memory.
+
+A corpus about animals and tools, its queries, and a small random BERT that can read them.
+"""
 
 import json
 import os
@@ -205,7 +208,10 @@ def drtools(capsysbinary, monkeypatch):
 
 @pytest.fixture
 def interrupt_at(monkeypatch):
-    """Return a function that lets one of a module's or class's raise KeyboardInterrupt at a call (from 1); it returns the list that grows by each call."""
+    """Return a function that lets one of a module's or class's raise KeyboardInterrupt at a call (from 1).
+
+    It returns the list that grows by each call.
+    """
 
     def replace(owner: object, name: str, call: int) -> list[int]:
         real, calls = getattr(owner, name), []
@@ -224,7 +230,7 @@ def interrupt_at(monkeypatch):
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory) -> Iterator[str]:
-    """Give the path of a program that is `drtools`, or with -c `python -c`, as a process of its own that has its libraries from the start."""
+    """Give the path of a program that is `drtools`, or with -c `python -c`, as a process that has its libraries."""
     folder = tmp_path_factory.getbasetemp()
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "program"
     folder.mkdir(exist_ok=True)
@@ -241,7 +247,10 @@ def free_port() -> str:
 
 @pytest.fixture
 def several(program, environment):
-    """Return a function that runs a command as several processes that train as one, as torchrun starts them; it returns what they said."""
+    """Return a function that runs a command as several processes that train as one, as torchrun starts them.
+
+    It returns what they said.
+    """
 
     def run(size: int, words: list[object]) -> str:
         together = {

@@ -55,7 +55,10 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def commands(page: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number, command) with continued lines joined: every line of a `sh` block, and what looks like a command elsewhere."""
+    """Yield (line number, command) with continued lines joined.
+
+    Every line of a `sh` block, and what looks like a command elsewhere.
+    """
     for block in blocks(page):
         joined, start = "", 0
         for number, line in block.lines:
@@ -79,7 +82,7 @@ def inline_commands(page: str) -> Iterator[tuple[int, str]]:
 
 
 def stages(line: str) -> tuple[list[list[str]], str | None]:
-    """Return the words of each command of a pipe, without the settings before it, and the file that the last one's output goes to."""
+    """Return the words of each command of a pipe, without settings, and the file that the last one's output goes to."""
     reader = shlex.shlex(line, posix=True, punctuation_chars="|>;&")
     reader.whitespace_split = True
     words = list(reader)
@@ -110,7 +113,10 @@ def words_for_drtools(words: list[str]) -> list[str] | None:
 
 
 def check(words: list[str]) -> None:
-    """Raise for a tool that is not there, and what typer raises for a flag that it does not know; where `...` stands only flags are looked at."""
+    """Raise for a tool that is not there, and what typer raises for a flag that it does not know.
+
+    Where `...` stands only flags are looked at.
+    """
     if not words or words[0] in ("--help", "--version", "..."):
         return
     tool, *rest = words
@@ -126,7 +132,10 @@ def check(words: list[str]) -> None:
 
 
 def run_line(line: str, drtools: Callable, shorter: dict[str, list[str]]) -> None:
-    """Run a line: drtools in this process, with what makes a tool's work short; other commands by themselves; pipes between them."""
+    """Run a line: drtools in this process, with what makes a tool's work short; other commands by themselves.
+
+    Pipes between them.
+    """
     piped, into = stages(line)
     data = b""
     for words in piped:

@@ -20,7 +20,10 @@ def likeness(query: str, text: str) -> float:
 
 
 def cls_of(folder: str, target: Path, stronger: float = 1.0) -> str:
-    """Write an encoder's body as one that pools the first token, without a head; `stronger` weights tell texts apart."""
+    """Write an encoder's body as one that pools the first token, without a head.
+
+    `stronger` weights tell texts apart.
+    """
     import torch
 
     from drtools.models.encoder import save_encoder

@@ -1,7 +1,10 @@
-"""Commands as processes of their own, without loading the libraries for each: a server that has them forks one for every command.
+"""Commands as processes of their own, without loading the libraries for each.
 
-`program` is a script that stands for `drtools`, or, with -c, for `python -c`. Its process takes signals, limits, pipes and an environment as
-that of a tool does, and dies with the tool as the tool dies with it. One server serves all the processes of a test run; it ends with the last.
+A server that has them forks one for every command.
+
+`program` is a script that stands for `drtools`, or, with -c, for `python -c`. Its process takes signals, limits, pipes
+and an environment as that of a tool does, and dies with the tool as the tool dies with it. One server serves all the
+processes of a test run; it ends with the last.
 """
 
 import contextlib
@@ -35,8 +38,10 @@ PROGRAM = """#!{python} -IS
 import array, json, os, resource, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-order = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ), "largest_file": resource.getrlimit(resource.RLIMIT_FSIZE)}}
-server.sendmsg([json.dumps(order).encode() + b"\\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+order = {{"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+order["largest_file"] = resource.getrlimit(resource.RLIMIT_FSIZE)
+files = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))
+server.sendmsg([json.dumps(order).encode() + b"\\n"], [files])
 answers = server.makefile()
 tool = int(answers.readline() or sys.exit(70))
 def send_on(number, frame):
@@ -57,7 +62,7 @@ sys.exit(status)
 
 @contextlib.contextmanager
 def program(folder: Path):
-    """Give the script, made in this folder by the first of the processes that share it, for as long as the server must serve this one."""
+    """Give the script, made in this folder by the first process that shares it, for as long as it is needed."""
     script, address = folder / "drtools", str(folder / "socket")
     with socket.socket(socket.AF_UNIX) as needed:
         with open(folder / "lock", "w") as lock:
@@ -112,7 +117,10 @@ def load() -> None:
 
 
 def serve(listening: socket.socket, lock: int) -> tuple[dict, list[int]]:
-    """Run commands as they come, until nobody needs the server any more; return, in a child, what it is to do and its standard files."""
+    """Run commands as they come, until nobody needs the server any more.
+
+    Return, in a child, what it is to do and its standard files.
+    """
     needing, commands = [], {}
     while True:
         ready = select.select([listening, *needing, *commands, *(ended for _, ended in commands.values())], [], [])[0]
@@ -166,7 +174,10 @@ def tell(connection: socket.socket, number: int) -> None:
 
 
 def become(order: dict, files: list[int]) -> None:
-    """Be the command in the place of its client, to the end: that of an interpreter with so much loaded would take 0.3 seconds."""
+    """Be the command in the place of its client, to the end.
+
+    That of an interpreter with so much loaded would take 0.3 seconds.
+    """
     import resource
 
     for place, file in enumerate(files):

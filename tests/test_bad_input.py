@@ -1,4 +1,7 @@
-"""What users hand over by mistake: one line that names the place and the next move, the right exit status, nothing left behind."""
+"""What users hand over by mistake.
+
+One line that names the place and the next move, the right exit status, nothing left behind.
+"""
 
 import gzip
 import json

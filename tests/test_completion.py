@@ -75,7 +75,10 @@ def test_flags_are_those_that_typer_takes(name):
 
 
 def test_tab_loads_no_heavy_library(environment):
-    code = "import sys, drtools.cli\ndrtools.cli.main(['train-star', '--lea'])\nprint(sorted({'numpy', 'torch', 'transformers', 'faiss', 'rich'} & set(sys.modules)))"
+    code = (
+        "import sys, drtools.cli\ndrtools.cli.main(['train-star', '--lea'])\nprint(sorted({'numpy', 'torch', "
+        "'transformers', 'faiss', 'rich'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**environment, "DRTOOLS_COMPLETE": "1"},

@@ -102,7 +102,10 @@ def test_the_list_of_tools(capsys):
 
 
 def test_a_bug_is_one_line_and_debugging_shows_where(toy, environment):
-    code = "import drtools.tools.eval as tool\ndef main() -> None:\n    raise ZeroDivisionError('oh')\ntool.main = main\nimport drtools.cli\ndrtools.cli.main(['eval'])"
+    code = (
+        "import drtools.tools.eval as tool\ndef main() -> None:\n    raise ZeroDivisionError('oh')\ntool.main = "
+        "main\nimport drtools.cli\ndrtools.cli.main(['eval'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (
         done.returncode == 1

@@ -1,4 +1,7 @@
-"""Every command that the documentation says to type is run, or listed here with the reason why not; links lead somewhere; messages are those of the code."""
+"""Every command that the documentation says to type is run, or listed here with the reason why not.
+
+Links lead somewhere; messages are those of the code.
+"""
 
 import ast
 import re

@@ -157,7 +157,10 @@ def test_make_keeps_no_target_of_a_broken_pipe(toy, environment):
     run = toy.folder / "a.run"
     run.write_text("".join(f"q{n} Q0 d{m} {m + 1} {60 - m} t\n" for n in range(20) for m in range(60)))
     mine = f"{sys.executable} -m drtools mine-negatives --run a.run --queries {toy.queries} --qrels {toy.qrels}"
-    convert = f"{sys.executable} -m drtools convert --to tevatron --examples - --corpus {toy.corpus} --queries {toy.queries} -o $@"
+    convert = (
+        f"{sys.executable} -m drtools convert --to tevatron --examples - --corpus {toy.corpus} --queries "
+        f"{toy.queries} -o $@"
+    )
     (toy.folder / "Makefile").write_text(
         "SHELL := bash\n.SHELLFLAGS := -euo pipefail -c\n.DELETE_ON_ERROR:\n"
         f"whole.jsonl: ; {mine} | {convert}\n"

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM in a tool: what it ends with, whatever a library makes of the error that a signal raises inside it."""
+"""SIGINT and SIGTERM in a tool.
+
+What it ends with, whatever a library makes of the error that a signal raises inside it.
+"""
 
 import errno
 import os

@@ -101,7 +101,10 @@ def test_data_on_the_terminal_are_not_mixed_with_a_live_line(toy, drtools, envir
 
 @pytest.mark.parametrize("columns", [60, 90])
 def test_help_cuts_no_flag(environment, columns):
-    code = "import drtools.cli\nfor name in drtools.cli.tool_names():\n try: drtools.cli.main([name, '--help'])\n except SystemExit: pass"
+    code = (
+        "import drtools.cli\nfor name in drtools.cli.tool_names():\n try: drtools.cli.main([name, '--help'])\n "
+        "except SystemExit: pass"
+    )
     written = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal([sys.executable, "-c", code], environment, columns))
     assert "…" not in written and written.count("Usage: drtools") == len(tool_names())
     assert "--activation-checkpointing" in written

@@ -30,7 +30,10 @@ class Scorer(Protocol):
 
 
 class Form(NamedTuple):
-    """What is listed for a query: the kinds of dark examples, at most how many negatives (None: all), and whether they are random documents."""
+    """What is listed for a query: the kinds of dark examples, at most how many negatives (None.
+
+    All), and whether they are random documents.
+    """
 
     kinds: tuple[str, ...] = KINDS
     negatives: int | None = None
@@ -38,7 +41,10 @@ class Form(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What a visit trains on, by rows of its corpus: the positive, m negatives, dark items, and their teacher's scores [1 + m + dark], nan without."""
+    """What a visit trains on, by rows of its corpus.
+
+    The positive, m negatives, dark items, and their teacher's scores [1 + m + dark], nan without.
+    """
 
     positive: int
     negatives: list[int]
@@ -47,7 +53,10 @@ class Listed(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What a teacher is asked: (query text, document text) [N], and how many tokens each document may have without special ones, None: as always."""
+    """What a teacher is asked.
+
+    (query text, document text) [N], and how many tokens each document may have without special ones, None: as always.
+    """
 
     texts: list[tuple[str, str]]
     limits: list[int | None]
@@ -56,11 +65,12 @@ class Pairs(NamedTuple):
 class AdamBatch(NamedTuple):
     """B queries, all processes' together, and the lists of their documents.
 
-    `tokens` and `counts` are the loop's (this process's share; how many each process has): sides `query`, `document` (positives, negatives,
-    noisy positives) and, where there are any, `reinforced`. `columns` int64 [B, K] says where each query's items stand among the documents followed
-    by the reinforced: its positive, its negatives, its dark items; `is_own` bool [B, K] marks the positive and the negatives, `is_dark` the dark
-    items, and neither what pads. `teacher` float32 [b, K]: the examples' scores of this process's queries; or `asked`: the pairs to ask a
-    teacher for, in the order of the lists. `share` of the queries is distilled on at this `step`.
+    `tokens` and `counts` are the loop's (this process's share; how many each process has): sides `query`, `document`
+    (positives, negatives, noisy positives) and, where there are any, `reinforced`. `columns` int64 [B, K] says where
+    each query's items stand among the documents followed by the reinforced: its positive, its negatives, its dark
+    items; `is_own` bool [B, K] marks the positive and the negatives, `is_dark` the dark items, and neither what pads.
+    `teacher` float32 [b, K]: the examples' scores of this process's queries; or `asked`: the pairs to ask a teacher
+    for, in the order of the lists. `share` of the queries is distilled on at this `step`.
     """
 
     tokens: dict[str, Tokens]
@@ -75,7 +85,10 @@ class AdamBatch(NamedTuple):
 
 
 def list_visit(visit: Visit, form: Form) -> Listed:
-    """Return what a visit trains on. Negatives are taken as they are listed; the positive is that of the dark items, or else one is drawn."""
+    """Return what a visit trains on.
+
+    Negatives are taken as they are listed; the positive is that of the dark items, or else one is drawn.
+    """
     examples, random = visit.source.examples, generator(*visit.seed)
     drawn = (
         draw(visit, form.negatives or 0, random, among_all=True) if form.random_negatives else draw(visit, 0, random)
@@ -103,8 +116,8 @@ def list_visit(visit: Visit, form: Form) -> Listed:
 class AdamBatches:
     """The endless sequence of batches; a pure function of (seed, step).
 
-    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with beside a query's text,
-    batches hold the pairs to ask it for. `name` is the student's, for messages.
+    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with
+    beside a query's text, batches hold the pairs to ask it for. `name` is the student's, for messages.
     """
 
     def __init__(

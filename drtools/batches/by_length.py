@@ -6,7 +6,7 @@ import numpy as np
 
 
 def batches_by_length(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:  # [N] -> rows [B] at a time
-    """Yield rows, longest texts first, so many that rows x longest stays within `batch_tokens` (one row at the least)."""
+    """Yield rows, longest texts first, so many that rows x longest stays within `batch_tokens` (at least one row)."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -16,7 +16,10 @@ def batches_by_length(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.nda
 
 
 def batches_of_one_length(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:  # [N] -> rows [B] at a time
-    """Yield rows whose texts have the same length, longest texts first, within `batch_tokens` (one row at the least): nothing is padding."""
+    """Yield rows whose texts have the same length, longest texts first, within `batch_tokens` (one row at the least).
+
+    Nothing is padding.
+    """
     order = np.argsort(-lengths, kind="stable")
     firsts = np.flatnonzero(np.diff(lengths[order], prepend=-1))
     for same in np.split(order, firsts)[1:]:

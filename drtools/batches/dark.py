@@ -1,4 +1,7 @@
-"""Dark examples as text (Tao et al., ADAM): one rendering for teacher and student, with the special tokens of each one's tokenizer."""
+"""Dark examples as text (Tao et al., ADAM).
+
+One rendering for teacher and student, with the special tokens of each one's tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,17 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
 # Chinese characters as BERT's tokenizer tells them, and the kana of Japanese: such a character is a word
-_ALONE = "\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
+_ALONE = (
+    "\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
+)
 WORD = re.compile(f"[{_ALONE}]|[^\\s{_ALONE}]+")
 
 
 class Special(NamedTuple):
-    """What dark items are written with: a tokenizer's separator and mask token, and how many tokens both halves of a reinforced text may have.
+    """What dark items are written with.
+
+    A tokenizer's separator and mask token, and how many tokens both halves of a reinforced text may have.
 
     Without a tokenizer (`None`) nothing is cut.
     """
@@ -50,17 +58,20 @@ def special_of(
 ) -> Special:
     """Return what a tokenizer writes dark items of some kinds with.
 
-    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more than `most` tokens
-    besides the special ones. Raises UserError if the tokenizer lacks a token that is needed; `name` is its model's.
+    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more
+    than `most` tokens besides the special ones. Raises UserError if the tokenizer lacks a token that is needed; `name`
+    is its model's.
     """
     separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:
         raise UserError(
-            f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave them out"
+            f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave "
+            "them out"
         )
     if "noisy" in kinds and mask is None:
         raise UserError(
-            f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model that has one"
+            f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model "
+            "that has one"
         )
     taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
     room = 2 * max_document_tokens - taken
@@ -68,11 +79,15 @@ def special_of(
 
 
 def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, otherwise: str = "") -> Special:
-    """Return the same for a student, whose positions must be enough for reinforced texts; `otherwise` is what else can be done where they are not."""
+    """Return the same for a student, whose positions must be enough for reinforced texts.
+
+    `otherwise` is what else can be done where they are not.
+    """
     longest = positions(encoder.body.config.to_dict())
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise UserError(
-            f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and {name} has {longest} positions; "
+            f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and "
+            f"{name} has {longest} positions; "
             f"say {longest // 2} or less{otherwise}"
         )
     return special_of(
@@ -98,16 +113,19 @@ def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable
 
 
 def is_cut(item: Dark, text_of: Callable[[str], str], special: Special) -> bool:
-    """Return whether a dark item's text loses the end of a half or of both: a reinforced one that does not fit in its room."""
+    """Return whether a dark item's text loses the end of a half or of both.
+
+    A reinforced one that does not fit in its room.
+    """
     if isinstance(item, Noisy) or special.tokenizer is None:
         return False
     return sum(count_tokens(special.tokenizer, text_of(document)) for document in documents_of(item)) > special.room
 
 
 def asked_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> tuple[str, int | None]:
-    """Return a dark item's text as a teacher is asked for it, and how many tokens it may have without special ones, None: as always.
+    """Return a dark item's text as a teacher is asked for it, and how many tokens it may have without special ones.
 
-    `special` is the teacher's.
+    `special` is the teacher's. The number is None for a text that is cut as always.
     """
     return dark_text(item, query_id, text_of, special), special.room + 1 if isinstance(item, Reinforced) else None
 
@@ -115,8 +133,8 @@ def asked_text(item: Dark, query_id: str, text_of: Callable[[str], str], special
 def noisy_text(text: str, seed: tuple[int, str, str, float], mask: str) -> str:
     """Return a text with a share of its words masked: round(ratio x words), one at the least, one mask token for each.
 
-    Which ones is fixed by `seed`: (seed, query id, document id, ratio). A word is what stands between white space, and each Chinese
-    character or kana by itself.
+    Which ones is fixed by `seed`: (seed, query id, document id, ratio). A word is what stands between white space, and
+    each Chinese character or kana by itself.
     """
     words = list(WORD.finditer(text))
     if not words:

@@ -1,4 +1,7 @@
-"""Training batches for FGD: what PairBatches draws, documents cut into pieces, and what the teacher says of each piece."""
+"""Training batches for FGD.
+
+What PairBatches draws, documents cut into pieces, and what the teacher says of each piece.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ class Level(NamedTuple):
 class PieceBatch(NamedTuple):
     """A PairBatch whose documents are rows of pieces.
 
-    `parents` int64 [C, S]: the passage in which a sentence begins. `once` bool [C]: the document's one passage is its one sentence.
+    `parents` int64 [C, S]: the passage in which a sentence begins. `once` bool [C]: the document's one passage is its
+    one sentence.
     """
 
     tokens: dict[str, Tokens | PieceTokens]
@@ -51,8 +55,8 @@ class PieceBatch(NamedTuple):
 class PieceScores:
     """What the teacher says of the pieces of N examples' documents.
 
-    `documents` holds (row, passages, sentences, check of the cut) of each document of an example, one after another; `scores` those of their
-    pieces, in the same order.
+    `documents` holds (row, passages, sentences, check of the cut) of each document of an example, one after another;
+    `scores` those of their pieces, in the same order.
     """
 
     path: str
@@ -71,7 +75,10 @@ class PieceScores:
 def read_piece_scores(
     path: str, examples: Usable, store: Store, expected: dict[str, object] | None = None
 ) -> PieceScores:
-    """Read the keys `pieces` and `piece_scores` of the examples that are trained on; UserError if their `pieces_cut` is not the one `expected`."""
+    """Read the keys `pieces` and `piece_scores` of the examples that are trained on.
+
+    UserError if their `pieces_cut` is not the one `expected`.
+    """
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
     documents, scores = [], []
     for example in read_examples(path):
@@ -105,7 +112,10 @@ def read_piece_scores(
 
 
 def _check_cut(example: Example, path: str, expected: dict[str, object] | None) -> None:
-    """Refuse pieces that were cut otherwise than this training cuts; those without a record are compared as they are drawn."""
+    """Refuse pieces that were cut otherwise than this training cuts.
+
+    Those without a record are compared as they are drawn.
+    """
     found = example.others.get("pieces_cut")
     if expected is None or not isinstance(found, dict):
         return
@@ -118,7 +128,8 @@ def _check_cut(example: Example, path: str, expected: dict[str, object] | None) 
             for name in other
         )
         raise UserError(
-            f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run teacher-score --pieces anew with these"
+            f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run "
+            "teacher-score --pieces anew with these"
         )
 
 
@@ -128,7 +139,8 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
     here = f"{shown(path)}: query {example.query_id!r}"
     if pieces is None or scores is None:
         raise UserError(
-            f"{here}: no scored pieces were found; run teacher-score --pieces MODEL on the examples, with the MODEL that is to be trained"
+            f"{here}: no scored pieces were found; run teacher-score --pieces MODEL on the examples, with the MODEL "
+            "that is to be trained"
         )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
         raise UserError(f"{here}: piece_scores does not fit pieces, expected a list of numbers, one for each piece")
@@ -140,18 +152,23 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
             or not all(isinstance(piece.get(name), int) for name in ("start", "end"))
         ):
             raise UserError(
-                f'{here}: found the piece {piece!r}, expected {{"id": document, "start": characters, "end": characters}}'
+                f'{here}: found the piece {piece!r}, expected {{"id": document, "start": characters, "end": '
+                "characters}"
             )
         if not isinstance(score, int | float):
             raise UserError(
-                f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score --pieces again"
+                f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score --pieces "
+                "again"
             )
         found.setdefault(piece["id"], []).append(((piece["start"], piece["end"]), float(score)))
     return found
 
 
 def _levels(pieces: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return how many of a document's pieces are passages and how many sentences: these begin at the text's start again."""
+    """Return how many of a document's pieces are passages and how many sentences.
+
+    These begin at the text's start again.
+    """
     again = [at for at in range(1, len(pieces)) if pieces[at][0] <= pieces[at - 1][0]]
     passages = again[0] if again else len(pieces)
     return passages, len(pieces) - passages
@@ -207,6 +224,8 @@ class FineGrainedBatches(PairBatches):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:
                 raise UserError(
-                    f"{shown(self.pieces[id(source)].path)}: document {source.store.at(row).id!r} has {len(scores)} scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; "
-                    "run teacher-score --pieces with the --model, --max-document-tokens, --title-separator and sizes of this training"
+                    f"{shown(self.pieces[id(source)].path)}: document {source.store.at(row).id!r} has {len(scores)} "
+                    f"scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; "
+                    "run teacher-score --pieces with the --model, --max-document-tokens, --title-separator and sizes "
+                    "of this training"
                 )

@@ -1,7 +1,8 @@
 """Documents -> crops with masked tokens, for masked language modelling.
 
-A visit to a document takes one random crop of it and masks tokens anew: 15% of them are to be predicted, of which 80% are hidden
-by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3.1). All is drawn by (seed, epoch, document).
+A visit to a document takes one random crop of it and masks tokens anew: 15% of them are to be predicted, of which 80%
+are hidden by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3.1). All is drawn by (seed,
+epoch, document).
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matte
 
 @dataclass(frozen=True)
 class MaskedTokens(Enriched):
-    """Token ids of N texts as the model sees them, and their labels: `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked."""
+    """Token ids of N texts as the model sees them, and their labels.
+
+    `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked.
+    """
 
     labels: np.ndarray
     body_learns: bool = True
@@ -62,16 +66,21 @@ class TwiceMasked(Enriched):
         return self.tokens.body_learns
 
     def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
-        """Return what an `EnhancedModel` takes of some rows: a masked model's inputs, then the decoder's token ids and labels."""
+        """Return what an `EnhancedModel` takes of some rows.
+
+        A masked model's inputs, then the decoder's token ids and labels.
+        """
         ids, _, labels, _ = self.heavier.inputs(rows, padding)
         return *self.tokens.inputs(rows, padding), ids, labels
 
 
 class Masker:
-    """Crops and masks texts for one tokenizer; `crop_tokens` with the special ones, `share` of the others to be predicted.
+    """Crops and masks texts for one tokenizer.
 
-    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With a `decoder_share` the same crops are masked for a decoder too: what the encoder is
-    asked for and, by the same random numbers, more.
+    `crop_tokens` with the special ones, `share` of the others to be predicted.
+
+    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With a `decoder_share` the same
+    crops are masked for a decoder too: what the encoder is asked for and, by the same random numbers, more.
     """
 
     def __init__(
@@ -81,7 +90,8 @@ class Masker:
         self.decoder_share, self.stride = decoder_share, stride
         if self.tokenizer.mask_token_id is None:
             raise UserError(
-                f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language modelling; name an encoder such as BERT's"
+                f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language "
+                "modelling; name an encoder such as BERT's"
             )
         self.crop_tokens = crop_tokens
         longest = positions(encoder.body.config.to_dict())
@@ -168,7 +178,10 @@ def _replaced(chance: np.ndarray, share: float) -> np.ndarray:
 
 
 class MaskedBatch(NamedTuple):
-    """Documents of a batch. `tokens` and `counts` are the loop's: this process's share, and how many each process has."""
+    """Documents of a batch.
+
+    `tokens` and `counts` are the loop's: this process's share, and how many each process has.
+    """
 
     tokens: dict[str, MaskedTokens]
     counts: dict[str, Sequence[int]]
@@ -177,8 +190,8 @@ class MaskedBatch(NamedTuple):
 class MaskedBatches:
     """The endless sequence of batches over a corpus; a pure function of (seed, step). Texts are never held in memory.
 
-    An epoch goes through groups of random blocks of the corpus, each group in random order. Rows `held_out` are never visited. In
-    the first `head_steps` the head alone learns.
+    An epoch goes through groups of random blocks of the corpus, each group in random order. Rows `held_out` are never
+    visited. In the first `head_steps` the head alone learns.
     """
 
     def __init__(
@@ -249,7 +262,10 @@ def texts_of(store: Store, rows: Sequence[int], title_separator: str) -> list[st
 
 
 def hold_out(store: Store, count: int | None, seed: int) -> np.ndarray:
-    """Return the rows of `count` documents (None: 1% of them, 1,000 at most [ours]) that are measured on and never trained on."""
+    """Return the rows of `count` documents (None.
+
+    1% of them, 1,000 at most [ours]) that are measured on and never trained on.
+    """
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
         raise UserError(

@@ -1,4 +1,7 @@
-"""Pairs of a query and a document -> token ids of both in one list, as a cross-encoder reads them; every cut counted."""
+"""Pairs of a query and a document -> token ids of both in one list, as a cross-encoder reads them.
+
+Every cut counted.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ if TYPE_CHECKING:
 
 
 class PairTokens(NamedTuple):
-    """Token ids of N pairs: `flat` int32 [total], pair i is flat[starts[i]:starts[i + 1]]; `types` int8 [total], None for a body without them.
+    """Token ids of N pairs: `flat` int32 [total], pair i is flat[starts[i]:starts[i + 1]].
 
-    `truncated` counts pairs whose document was cut, `truncated_queries` those whose query was, `empty` those where either is empty.
+    `types` int8 [total], None for a body without them.
+
+    `truncated` counts pairs whose document was cut, `truncated_queries` those whose query was, `empty` those where
+    either is empty.
     """
 
     flat: np.ndarray
@@ -43,8 +49,8 @@ def tokenize_pairs(
 ) -> PairTokens:
     """Tokenize (query text, document text) by the tokenizer's own template for pairs.
 
-    The query is cut at its own length, the document at its length and at what the query leaves of the pair; `limits` gives
-    pairs (not None) another length of the document. Special tokens written in a text become those tokens.
+    The query is cut at its own length, the document at its length and at what the query leaves of the pair; `limits`
+    gives pairs (not None) another length of the document. Special tokens written in a text become those tokens.
     """
     template = encoder.template
     queries, query_tokens = _each_once(encoder, [query for query, _ in pairs], encoder.longest_pair)

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 class PairBatch(NamedTuple):
     """B queries and C documents: first each query's positive [B], then the negatives of all.
 
-    `tokens` and `counts` are the loop's (this process's share; how many each process has). `relevant` bool [B, C]: document c is
-    a positive of query b. `owner` [C]: the query that a document was drawn for. `scores` float32 [C]: what the examples' teacher
-    says of a document and its owner, nan where it says nothing; None if the examples' scores were not read.
+    `tokens` and `counts` are the loop's (this process's share; how many each process has). `relevant` bool [B, C]:
+    document c is a positive of query b. `owner` [C]: the query that a document was drawn for. `scores` float32 [C]:
+    what the examples' teacher says of a document and its owner, nan where it says nothing; None if the examples' scores
+    were not read.
     """
 
     tokens: dict[str, Tokens | Accompanied]
@@ -35,7 +36,10 @@ class PairBatch(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What a batch is made of: visits [B], what each drew, the documents [C] as (source, row), and whose each is [C]."""
+    """What a batch is made of.
+
+    Visits [B], what each drew, the documents [C] as (source, row), and whose each is [C].
+    """
 
     visits: list[Visit]
     drawn: list[Drawn]
@@ -46,8 +50,8 @@ class Drawing(NamedTuple):
 class PairBatches:
     """The endless sequence of batches over examples.
 
-    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is. `beside(side, ids)` gives vectors that go
-    with texts, float32 [N, D], if the model takes any.
+    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is. `beside(side, ids)`
+    gives vectors that go with texts, float32 [N, D], if the model takes any.
     """
 
     def __init__(
@@ -134,7 +138,10 @@ def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[n
 def relevant_among(
     visits: Sequence[Visit], documents: Sequence[tuple[Source, int]], same: dict[tuple[int, str, str], list[np.ndarray]]
 ) -> np.ndarray:  # -> bool [B, C]
-    """Return which of the documents are positives of which visit's query; `same` are those of queries that stand in several sources."""
+    """Return which of the documents are positives of which visit's query.
+
+    `same` are those of queries that stand in several sources.
+    """
     columns: dict[tuple[int, int], list[int]] = {}
     for column, (source, document) in enumerate(documents):
         columns.setdefault((id(source.store), document), []).append(column)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
-    """Cut `count` tokens into consecutive spans of `size`; a rest under `least` joins the span before it. No tokens, no span."""
+    """Cut `count` tokens into consecutive spans of `size`; a rest under `least` joins the span before it.
+
+    No tokens, no span.
+    """
     starts = np.arange(0, count, size)
     if len(starts) > 1 and count - starts[-1] < least:
         starts = starts[:-1]
@@ -31,7 +34,10 @@ def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
 
 
 class Layout(NamedTuple):
-    """Places in a row for a document and its pieces: K = 1 + `passages` + `sentences`, as many as the longest document can have."""
+    """Places in a row for a document and its pieces.
+
+    K = 1 + `passages` + `sentences`, as many as the longest document can have.
+    """
 
     passages: int
     sentences: int
@@ -56,23 +62,30 @@ class Layout(NamedTuple):
 
 
 def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
-    """Return the places that the encoder's documents need at its length; sizes that were not said are those it was trained with."""
+    """Return the places that the encoder's documents need at its length.
+
+    Sizes that were not said are those it was trained with.
+    """
     sizes = sizes.settled(encoder.settings.pieces)
     if sizes.sentence_tokens > sizes.passage_tokens:
         raise UserError(
-            f"--sentence-tokens {sizes.sentence_tokens} beside --passage-tokens {sizes.passage_tokens}: a sentence lies in a passage; expected no more"
+            f"--sentence-tokens {sizes.sentence_tokens} beside --passage-tokens {sizes.passage_tokens}: a sentence "
+            "lies in a passage; expected no more"
         )
     if sizes.least_piece_tokens > sizes.sentence_tokens:
         raise UserError(
-            f"--least-piece-tokens {sizes.least_piece_tokens} beside --sentence-tokens {sizes.sentence_tokens}: no whole sentence has so many tokens; expected no more"
+            f"--least-piece-tokens {sizes.least_piece_tokens} beside --sentence-tokens {sizes.sentence_tokens}: no "
+            "whole sentence has so many tokens; expected no more"
         )
     if not encoder.tokenizer.is_fast:
         raise UserError(
-            f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; expected a fast tokenizer (tokenizer.json)"
+            f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; "
+            "expected a fast tokenizer (tokenizer.json)"
         )
     if encoder.settings.lower_case:
         raise UserError(
-            f"{encoder.folder}: its texts are lower-cased before the tokenizer, so that tokens have no place in the text; pieces are not known for it"
+            f"{encoder.folder}: its texts are lower-cased before the tokenizer, so that tokens have no place in the "
+            "text; pieces are not known for it"
         )
     most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
     sizes_of = Layout(0, 0, sizes).spans(most)
@@ -80,7 +93,10 @@ def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
 
 
 def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, object]:
-    """Return all but a document that decides where it is cut, for whoever stores pieces; the tokenizer by its fingerprint."""
+    """Return all but a document that decides where it is cut, for whoever stores pieces.
+
+    The tokenizer by its fingerprint.
+    """
     parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     return {
         "max_document_tokens": encoder.settings.max_document_tokens,
@@ -93,7 +109,9 @@ def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, 
 
 @dataclass(frozen=True)
 class PieceTokens(Enriched):
-    """Tokens of N documents with their pieces: `spans` int32 [N, K, 2] in tokens, the whole first, (0, 0) for a piece that is not there.
+    """Tokens of N documents with their pieces.
+
+    `spans` int32 [N, K, 2] in tokens, the whole first, (0, 0) for a piece that is not there.
 
     `characters` int32 [N, K, 2]: the same in characters of the text.
     """
@@ -107,7 +125,10 @@ class PieceTokens(Enriched):
         return *self.tokens.padded(rows, padding), self.spans[rows].astype(np.int64)
 
     def counts(self, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return the passages and sentences of documents, [N] each; 0 sentences where the one passage is the one sentence."""
+        """Return the passages and sentences of documents, [N] each.
+
+        0 sentences where the one passage is the one sentence.
+        """
         there = self.spans[rows, 1:, 1] > 0
         passages, sentences = there[:, : self.layout.passages].sum(1), there[:, self.layout.passages :].sum(1)
         return passages, np.where((passages == 1) & (sentences == 1), 0, sentences)

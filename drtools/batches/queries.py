@@ -1,4 +1,7 @@
-"""Batches of queries alone, for methods whose documents are frozen: epochs in random order, one after another without a rest."""
+"""Batches of queries alone, for methods whose documents are frozen.
+
+Epochs in random order, one after another without a rest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Training batches for a ranker: each query with one positive and negatives of its own, as pairs that are read together."""
+"""Training batches for a ranker.
+
+Each query with one positive and negatives of its own, as pairs that are read together.
+"""
 
 from __future__ import annotations
 

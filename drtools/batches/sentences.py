@@ -33,7 +33,8 @@ def check_language(language: str) -> None:
     """Refuse a language whose sentences nobody knows to split."""
     if language not in LANGUAGES:
         raise UserError(
-            f"--language {language}: no rules for its sentences; say the nearest of those that have: {', '.join(LANGUAGES)}"
+            f"--language {language}: no rules for its sentences; say the nearest of those that have: "
+            f"{', '.join(LANGUAGES)}"
         )
 
 
@@ -45,16 +46,19 @@ def split_sentences(text: str, language: str) -> list[str]:
 
 
 def sentences_to_take(count: int, place: int) -> int:
-    """Return how many of `count` sentences the passage at a place of its article (from 0) gives (Chen et al. 2022, [code])."""
+    """Return how many of `count` sentences the passage at a place of its article (from 0) gives (Chen et al.
+
+    2022, [code]).
+    """
     return max(1, round(count / (DECAY * (place + 1)))) if count else 0
 
 
 def sample(path: str, article_key: str | None, language: str, seed: int, skip: int = 0) -> Iterator[Sampled]:
     """Yield what each document of a corpus gives, in their order; those before `skip` are read but not split.
 
-    Without an article key every sentence. With one, neighbouring documents of the same article are its passages, and each
-    gives `sentences_to_take` of its sentences without replacement, as (seed, document id) draws them. A document without an
-    article is one of its own. Memory does not grow with the corpus.
+    Without an article key every sentence. With one, neighbouring documents of the same article are its passages, and
+    each gives `sentences_to_take` of its sentences without replacement, as (seed, document id) draws them. A document
+    without an article is one of its own. Memory does not grow with the corpus.
     """
     before, place = "", 0
     for number, (document, article) in enumerate(read_articles(path, article_key)):
@@ -73,7 +77,10 @@ def sample(path: str, article_key: str | None, language: str, seed: int, skip: i
 
 
 def thin(sampled: Sampled, seed: int, wanted: int, left: int) -> Sampled:
-    """Keep some of a document's sentences, so that of all `left` sentences from here on exactly `wanted` are kept, each as likely."""
+    """Keep some of a document's sentences.
+
+    Of all `left` sentences from here on exactly `wanted` are kept, each as likely.
+    """
     kept = []
     for chance, sentence in zip(
         generator(seed, "count", sampled.document).random(len(sampled.sentences)), sampled.sentences, strict=True
@@ -86,6 +93,9 @@ def thin(sampled: Sampled, seed: int, wanted: int, left: int) -> Sampled:
 
 
 def shuffle_words(text: str, random: np.random.Generator) -> str:
-    """Return a text's words in random order; a Chinese character or Japanese letter is a word, and a text without spaces stays so."""
+    """Return a text's words in random order.
+
+    A Chinese character or Japanese letter is a word, and a text without spaces stays so.
+    """
     words = WORD.findall(text)
     return (" " if len(text.split()) > 1 else "").join(words[at] for at in random.permutation(len(words)))

@@ -1,4 +1,7 @@
-"""Texts -> weighted terms: what a lexical encoder reads in the place of tokens. A term is known by a hash of 63 bits."""
+"""Texts -> weighted terms: what a lexical encoder reads in the place of tokens.
+
+A term is known by a hash of 63 bits.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class TermKeys(dict[str, int]):
-    """The key of each term that was met: 63 bits of its hash, so that no list of terms is needed and none is unknown."""
+    """The key of each term that was met.
+
+    63 bits of its hash, so that no list of terms is needed and none is unknown.
+    """
 
     def __missing__(self, term: str) -> int:
         key = (
@@ -28,7 +34,10 @@ class TermKeys(dict[str, int]):
 
 
 class CountedTerms(NamedTuple):
-    """The distinct terms of N texts: text i has keys[starts[i]:starts[i + 1]], each so often as `counts` says; `lengths` [N] counts repetitions."""
+    """The distinct terms of N texts: text i has keys[starts[i]:starts[i + 1]], each so often as `counts` says.
+
+    `lengths` [N] counts repetitions.
+    """
 
     keys: np.ndarray
     counts: np.ndarray
@@ -37,7 +46,10 @@ class CountedTerms(NamedTuple):
 
 
 class WeightedTerms(NamedTuple):
-    """Terms and their weights, int64 and float32 [total], in the place of `Tokens`: text i has those from starts[i] to starts[i + 1]."""
+    """Terms and their weights, int64 and float32 [total], in the place of `Tokens`.
+
+    Text i has those from starts[i] to starts[i + 1].
+    """
 
     flat: np.ndarray
     weights: np.ndarray

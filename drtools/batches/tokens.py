@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Tokens(NamedTuple):
-    """Token ids of N texts: `flat` int32 [total], text i is flat[starts[i]:starts[i + 1]]; bool [N]: which were `cut`, which are `blank`."""
+    """Token ids of N texts: `flat` int32 [total], text i is flat[starts[i]:starts[i + 1]]; bool [N].
+
+    Which were `cut`, which are `blank`.
+    """
 
     flat: np.ndarray
     starts: np.ndarray
@@ -96,7 +99,7 @@ class Accompanied(Enriched):
 def pad(
     flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: float, dtype: type = np.int64
 ) -> np.ndarray:  # -> [B, T]
-    """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest of them."""
+    """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest."""
     lengths = np.diff(starts)[rows]
     padded = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
     for at, row in enumerate(rows):
@@ -105,7 +108,10 @@ def pad(
 
 
 def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
-    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length; for a lexical encoder, weigh their terms."""
+    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length.
+
+    For a lexical encoder, weigh their terms.
+    """
     if isinstance(encoder, LexicalEncoder):
         from drtools.batches.terms import weigh_terms
 
@@ -116,7 +122,10 @@ def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str)
 
 
 def prepare(text: str, encoder: Encoder) -> str:
-    """Return a text as its encoder's tokenizer is given it: stripped, and in lower case for an encoder that knows no other."""
+    """Return a text as its encoder's tokenizer is given it.
+
+    Stripped, and in lower case for an encoder that knows no other.
+    """
     return text.strip().lower() if encoder.settings.lower_case else text.strip()
 
 
@@ -137,7 +146,10 @@ def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest
 def token_lists(
     tokenizer: object, texts: list[str], longest: int, special: bool = True
 ) -> tuple[list[list[int]], np.ndarray]:
-    """Return the token ids of texts, cut at `longest`, and which were cut, bool [N]; with special tokens around them or without."""
+    """Return the token ids of texts, cut at `longest`, and which were cut, bool [N].
+
+    With special tokens around them or without.
+    """
     if not tokenizer.is_fast:
         whole = [
             tokenizer(text, truncation=False, verbose=False, add_special_tokens=special)["input_ids"] for text in texts

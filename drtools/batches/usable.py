@@ -1,6 +1,7 @@
 """Which examples can be trained on with a corpus and queries at hand; what cannot is counted, never dropped in silence.
 
-Documents are kept as rows of the corpus, four bytes each: a hundred million negatives in every process must not be words.
+Documents are kept as rows of the corpus, four bytes each: a hundred million negatives in every process must not be
+words.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ class Lists:
 
 
 class DarkRow(NamedTuple):
-    """A dark item by rows of a corpus, with its teacher's score, nan where there is none; a noisy positive has no negative (-1)."""
+    """A dark item by rows of a corpus, with its teacher's score, nan where there is none.
+
+    A noisy positive has no negative (-1).
+    """
 
     positive: int
     negative: int
@@ -115,8 +119,8 @@ class DarkRows:
 class Usable:
     """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives.
 
-    Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one teacher of them all.
-    `dark` is None if no example has dark items.
+    Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one
+    teacher of them all. `dark` is None if no example has dark items.
     """
 
     query_ids: list[str]
@@ -135,8 +139,8 @@ class Usable:
 def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scores.UNREAD) -> Usable:
     """Return the examples whose query has a text and a positive in the corpus, without the ids that the corpus lacks.
 
-    A lacking positive stays out of training and, being no document, needs no mask. With `scores` of a teacher, examples that
-    a retriever scored are refused; those of several teachers always.
+    A lacking positive stays out of training and, being no document, needs no mask. With `scores` of a teacher, examples
+    that a retriever scored are refused; those of several teachers always.
     """
     texts, counts, teachers = read_queries(queries), Counter(), {}
     usable = list(_usable(path, texts, store, counts, teachers))
@@ -150,7 +154,8 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
         console.notice(counts[name], f"{counts[name]:,} {words}")
     if not usable:
         raise UserError(
-            f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong together?"
+            f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong "
+            "together?"
         )
     query_ids = [row.query_id for row in usable]
     kept = Usable(
@@ -173,13 +178,15 @@ def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> 
     if len(teachers) > 1:
         (first, query), (second, other) = list(teachers.items())[:2]
         raise UserError(
-            f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by {second or 'a retriever'}; "
+            f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by "
+            f"{second or 'a retriever'}; "
             "scores of several teachers do not mix, run teacher-score on the whole file"
         )
     teacher = next(iter(teachers), None)
     if teacher is None and scores is Scores.TEACHER:
         raise UserError(
-            f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say --accept-scores to learn from what scored it"
+            f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say "
+            "--accept-scores to learn from what scored it"
         )
     return teacher
 

@@ -54,7 +54,10 @@ class Visit(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What a visit trains on: rows of one positive and of some negatives [m], with their scores, nan where there are none."""
+    """What a visit trains on.
+
+    Rows of one positive and of some negatives [m], with their scores, nan where there are none.
+    """
 
     positive: int
     negatives: np.ndarray
@@ -101,7 +104,7 @@ class Visits:
 
 
 def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> Drawn:
-    """Draw one positive and `negatives` of the example's own, or of all documents of the corpus, without replacement among its own."""
+    """Draw a positive and `negatives` of the example's own, without replacement, or of all documents of the corpus."""
     examples = visit.source.examples
     relevant = examples.positives[visit.at]
     place = int(random.integers(len(relevant)))

@@ -49,7 +49,8 @@ def errors(
         )
     console.notice(
         len(relevant) - len(asked),
-        f"{len(relevant) - len(asked):,} of {len(relevant):,} judged queries have no relevant document; they are left out of pairwise errors",
+        f"{len(relevant) - len(asked):,} of {len(relevant):,} judged queries have no relevant document; they are left "
+        "out of pairwise errors",
     )
     found = {label: _errors_of(label, run, asked, depth, corpus_size) for label, run in runs.items()}
     tops, wholes = ({label: run[key] for label, run in found.items()} for key in ("against_top", "in_all"))
@@ -72,7 +73,10 @@ def errors(
         for words, kind in panels.items()
     }
     best = min(tops, key=lambda label: mean(tops[label]))
-    title = f"{_short(best)}{' has the fewest errors' if len(runs) > 1 else ''} against the top {depth:,}: {mean(tops[best]):,.1f} a query"
+    title = (
+        f"{_short(best)}{' has the fewest errors' if len(runs) > 1 else ''} against the top {depth:,}: "
+        f"{mean(tops[best]):,.1f} a query"
+    )
     pictures.draw_errors(folder / "errors.png", bins, counted, title)
     rows = [
         [
@@ -119,7 +123,8 @@ def _errors_of(label: str, run: Run, asked: dict[str, set[str]], depth: int, cor
         if corpus_size is not None:
             if len(hits) + lacking > corpus_size:
                 raise UserError(
-                    f"--corpus-size {corpus_size:,}: {label} and the judgements name {len(hits) + lacking:,} documents for query {query}; expected the documents of the whole corpus"
+                    f"--corpus-size {corpus_size:,}: {label} and the judgements name {len(hits) + lacking:,} documents "
+                    f"for query {query}; expected the documents of the whole corpus"
                 )
             whole[query] = counting.expected_errors(hits, documents, corpus_size)
         unlisted += lacking
@@ -145,14 +150,18 @@ def _lacking(label: str, run: Run, asked: dict, words: str) -> int:
     lacking = sum(query not in run for query in asked)
     if lacking == len(asked):
         raise UserError(
-            f"{label}: holds none of the {len(asked):,} queries asked for; do the run and the other file belong together?"
+            f"{label}: holds none of the {len(asked):,} queries asked for; do the run and the other file belong "
+            "together?"
         )
     console.notice(lacking, f"{label} lacks {lacking:,} of {len(asked):,} queries; {words}")
     return lacking
 
 
 def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: int, folder: Path) -> Analysis:
-    """Compare runs with a reference by rank-biased overlap down to `depth`: mean over its queries, histogram, likeness.png."""
+    """Compare runs with a reference by rank-biased overlap down to `depth`.
+
+    Mean over its queries, histogram, likeness.png.
+    """
     if not reference:
         raise UserError(f"{name}: a run without a query; there is nothing to compare with")
     values = {}
@@ -192,13 +201,17 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
 
 
 def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: int, folder: Path) -> list[Analysis]:
-    """Look at examples: the scores that they keep, scores.png; a teacher's as soft labels, soft-labels.png; with runs the negatives that are still hard, negatives.png."""
+    """Look at examples: the scores that they keep, scores.png; a teacher's as soft labels, soft-labels.png.
+
+    With runs the negatives that are still hard, negatives.png.
+    """
     kept = {label: list(read_examples(path)) for label, path in paths.items()}
     found = {label: scores.scores_by_kind(examples) for label, examples in kept.items()}
     found = {label: kinds for label, kinds in found.items() if kinds}
     if not found and not runs:
         raise UserError(
-            f"{', '.join(paths)}: examples without scores, and no run was given; mine-negatives and teacher-score write scores"
+            f"{', '.join(paths)}: examples without scores, and no run was given; mine-negatives and teacher-score "
+            "write scores"
         )
     made = [_scores(found, bins, folder)] if found else []
     taught = {
@@ -283,14 +296,18 @@ def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -
     ]
     return Analysis(
         "soft_labels",
-        "The teacher's softmax over a query's list: mass on the top item, and evenness (entropy over its most), means over queries",
+        "The teacher's softmax over a query's list: mass on the top item, and evenness (entropy over its most), means "
+        "over queries",
         rows,
         told,
     )
 
 
 def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], float]]]], folder: Path) -> Analysis:
-    """Compare students with the teacher: `lists` holds {student: {kind of list: (teacher's scores, student's, scale)}}; agreement.png shows Kendall's tau."""
+    """Compare students with the teacher: `lists` holds {student: {kind of list: (teacher's scores, student's, scale)}}.
+
+    Agreement.png shows Kendall's tau.
+    """
     found = {
         student: {kind: [soft_labels.agreement(*one) for one in kept] for kind, kept in kinds.items()}
         for student, kinds in lists.items()
@@ -354,7 +371,10 @@ def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder
             }
     means = {label: mean(by_query) for label, by_query in values.items()}
     share = " to ".join(f"{value:.0%}" for value in dict.fromkeys([min(means.values()), max(means.values())]))
-    title = f"{share} of the negatives are in the top {depth:,}{f' of {_short(next(iter(runs)))}' if len(runs) == 1 else ''}"
+    title = (
+        f"{share} of the negatives are in the top "
+        f"{depth:,}{f' of {_short(next(iter(runs)))}' if len(runs) == 1 else ''}"
+    )
     pictures.draw_shares(
         folder / "negatives.png",
         {label: list(by_query.values()) for label, by_query in values.items()},
@@ -416,7 +436,8 @@ def move(
     relevant = {document: documents.ids.row_of(document) for document in wanted}
     console.notice(
         sum(row is None for row in relevant.values()),
-        f"{vectors} lacks {sum(row is None for row in relevant.values()):,} of the {len(wanted):,} relevant documents of query {query}",
+        f"{vectors} lacks {sum(row is None for row in relevant.values()):,} of the {len(wanted):,} relevant documents "
+        f"of query {query}",
     )
     relevant = {document: row for document, row in relevant.items() if row is not None}
     shown = list(dict.fromkeys([*tops[0], *tops[1], *relevant.values()]))
@@ -445,7 +466,8 @@ def move(
         plane,
         {name: [at for at, row in enumerate(shown) if row in rows] for name, rows in groups.items()},
         title,
-        f"the query moves by {length:.3g}; {stay:,} of its top {len(before):,} stay; the plane shows {plane.spread:.0%} of the documents' variance",
+        f"the query moves by {length:.3g}; {stay:,} of its top {len(before):,} stay; the plane shows "
+        f"{plane.spread:.0%} of the documents' variance",
     )
     rows = [
         ["relevant document", "rank before", "rank after"],
@@ -482,7 +504,8 @@ def _query_vector(path: str, query: str, documents: Vectors) -> object:
         raise UserError(f"{path}: vectors of documents, expected vectors of queries (encode --queries)")
     if queries.manifest["document_fingerprint"] != documents.manifest["document_fingerprint"]:
         raise UserError(
-            f"{path}: of another encoder than the documents' vectors {documents.path}; both query vectors must go with the same documents"
+            f"{path}: of another encoder than the documents' vectors {documents.path}; both query vectors must go with "
+            "the same documents"
         )
     row = queries.ids.row_of(query)
     if row is None:

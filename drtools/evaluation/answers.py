@@ -19,7 +19,10 @@ ANSWERED = ("success", "rr", "mrr", "p")  # measures that need no relevant docum
 
 
 def words_of(text: str) -> list[str]:
-    """Return a text's words and signs in lower case, after NFD: runs of letters, numbers and marks, else single visible characters (DPR's SimpleTokenizer)."""
+    """Return a text's words and signs in lower case, after NFD.
+
+    Runs of letters, numbers and marks, else single visible characters (DPR's SimpleTokenizer).
+    """
     import regex
 
     normal = unicodedata.normalize("NFD", text)
@@ -40,7 +43,7 @@ def string_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
 
 
 def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
-    """Return whether one of the answers, regular expressions whatever their case, occurs in a text (TREC's questions)."""
+    """Return whether one of the answers, regular expressions of any case, occurs in a text (TREC's questions)."""
     import regex
 
     try:
@@ -56,11 +59,12 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
 
 
 def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
-    """Refuse measures that need relevant documents which nobody listed, and grades above the one that a held answer gives."""
+    """Refuse measures that need a list of relevant documents, and grades above the one that a held answer gives."""
     for measure in measures:
         if measure.k is None or measure.name.lower().partition("@")[0] not in ANSWERED:
             raise UserError(
-                f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected Success@k, RR@k or P@k"
+                f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected "
+                "Success@k, RR@k or P@k"
             )
     if min_rel > 1:
         raise UserError(
@@ -74,7 +78,9 @@ MATCHERS = {"string": string_matcher, "regex": regex_matcher}
 def judge(
     lists: dict[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string"
 ) -> Qrels:
-    """Return judgements of every query with answers: 1 for each listed document whose text, without its title, holds one; else 0.
+    """Return judgements of every query with answers.
+
+    1 for each listed document whose text, without its title, holds one; else 0.
 
     Listed documents that the corpus lacks are counted and judged 0.
     """

@@ -29,7 +29,8 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
         step = record.pop("step", None)
         if not isinstance(step, int) or isinstance(step, bool):
             raise UserError(
-                f"{shown(path)}:{number}: step is {step!r}, expected a whole number; is this a training log (training.jsonl)?"
+                f"{shown(path)}:{number}: step is {step!r}, expected a whole number; is this a training log "
+                "(training.jsonl)?"
             )
         for name, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -38,13 +39,16 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
                 curve.values.append(float(value))
     if not curves:
         raise UserError(
-            f"{shown(path)}: no number over steps was found; is this a training log (training.jsonl), and did the training take a step?"
+            f"{shown(path)}: no number over steps was found; is this a training log (training.jsonl), and did the "
+            "training take a step?"
         )
     return curves
 
 
 def chosen(logs: dict[str, dict[str, Curve]], names: list[str] | None) -> dict[str, dict[str, Curve]]:
-    """Return {name of a number: {label of a log: curve}}: the names asked for, or every one but the time and the learning rate.
+    """Return {name of a number: {label of a log: curve}}.
+
+    The names asked for, or every one but the time and the learning rate.
 
     Raises UserError for a name that no log has.
     """

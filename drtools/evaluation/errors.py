@@ -1,4 +1,7 @@
-"""Pairwise errors (Zhan et al. 2021, Table 1 and Figure 3): how many documents that are not relevant stand above relevant ones."""
+"""Pairwise errors (Zhan et al.
+
+2021, Table 1 and Figure 3): how many documents that are not relevant stand above relevant ones.
+"""
 
 from collections.abc import Iterable, Sequence, Set
 
@@ -7,7 +10,7 @@ FIRST_IN_DECADE = (1, 2, 5)
 
 
 def errors_in_list(documents: Iterable[str], relevant: Set[str]) -> tuple[int, int]:
-    """Count the pairs (relevant, not relevant) of a ranked list that stand in the wrong order, and the relevant it lacks.
+    """Count a ranked list's pairs (relevant, not relevant) in the wrong order, and the relevant that it lacks.
 
     Over the relevant p that the list holds it is the sum of rank(p) - 1 - relevant above p. A relevant document that
     the list lacks stands below its end: every other document of the list is above it. So the count is exact if none is
@@ -27,7 +30,8 @@ def errors_in_list(documents: Iterable[str], relevant: Set[str]) -> tuple[int, i
 def expected_errors(documents: Sequence[str], relevant: Set[str], corpus_size: int) -> float:
     """Return the errors over a whole corpus if what the list lacks stands below its end in any order, each as likely.
 
-    It is what a list without end would have on average where the rest is tied, as documents without a word of the query are.
+    It is what a list without end would have on average where the rest is tied, as documents without a word of the query
+    are.
     """
     errors, lacking = errors_in_list(documents, relevant)
     return errors + lacking * (corpus_size - len(documents) - lacking) / 2
@@ -37,7 +41,8 @@ def errors_in_top(documents: Sequence[str], relevant: Set[str], depth: int) -> i
     """Count the errors against the first `depth` documents alone: at most `depth` for each relevant document.
 
     A relevant document from further down, or absent, has all others of the first `depth` above it. A list that is
-    shorter is filled up to `depth` with documents that are not relevant, so that a query without hits has the most errors.
+    shorter is filled up to `depth` with documents that are not relevant, so that a query without hits has the most
+    errors.
     """
     top = documents[:depth]
     errors, lacking = errors_in_list(top, relevant)
@@ -45,14 +50,20 @@ def errors_in_top(documents: Sequence[str], relevant: Set[str], depth: int) -> i
 
 
 def share_of_worst(counts: Iterable[float]) -> float:
-    """Return the share of all errors that the worst tenth of the queries (rounded up) makes; 0 where there is no error."""
+    """Return the share of all errors that the worst tenth of the queries (rounded up) makes.
+
+    0 where there is no error.
+    """
     ordered = sorted(counts, reverse=True)
     worst = ordered[: -(-len(ordered) // 10)]
     return sum(worst) / sum(ordered) if ordered[0] else 0.0
 
 
 def bins_up_to(largest: float) -> list[tuple[int, int]]:
-    """Return bins (first, last) that hold every count from 0 to `largest`: 0, 1, 2 to 4, 5 to 9, 10 to 19, 20 to 49 ..."""
+    """Return bins (first, last) that hold every count from 0 to `largest`.
+
+    0, 1, 2 to 4, 5 to 9, 10 to 19, 20 to 49 ...
+    """
     firsts = [0]
     power = 1
     while firsts[-1] <= largest:

@@ -1,4 +1,7 @@
-"""FGD's analyses: by how much a relevant document stands above others (Figure 4), and a measure over a tuned weight (Figure 5)."""
+"""FGD's analyses.
+
+By how much a relevant document stands above others (Figure 4), and a measure over a tuned weight (Figure 5).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def score_range(run: Run, depth: int) -> float:
 
 
 def margin(hits: dict[str, float], relevant: Collection[str], depth: int) -> float | None:
-    """Return the mean over one list's pairs (relevant p, other n) of s(p) - s(n), down to `depth`; None without a pair."""
+    """Return the mean over one list's pairs (relevant p, other n) of s(p) - s(n), down to `depth`.
+
+    None without a pair.
+    """
     top = list(hits.items())[:depth]
     positives = [score for document, score in top if document in relevant]
     negatives = [score for document, score in top if document not in relevant]
@@ -41,7 +47,10 @@ def margin(hits: dict[str, float], relevant: Collection[str], depth: int) -> flo
 
 
 def margins(runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, folder: Path) -> Analysis:
-    """Measure the margins of runs as shares of each run's range of scores: mean over queries, histogram, margins.png."""
+    """Measure the margins of runs as shares of each run's range of scores.
+
+    Mean over queries, histogram, margins.png.
+    """
     relevant = {
         query: {document for document, grade in grades.items() if grade >= min_rel} for query, grades in qrels.items()
     }
@@ -53,17 +62,20 @@ def margins(runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, folder
         found = {query: margin(run.get(query, {}), documents, depth) for query, documents in relevant.items()}
         if not whole and any(value is not None for value in found.values()):
             raise UserError(
-                f"{label}: all scores in its top {depth:,} are equal, so that there is no range of scores to take margins as shares of; expected a run whose scores differ"
+                f"{label}: all scores in its top {depth:,} are equal, so that there is no range of scores to take "
+                "margins as shares of; expected a run whose scores differ"
             )
         without = sum(value is None for value in found.values())
         console.notice(
             without,
-            f"{label}: {without:,} of {len(found):,} queries have no relevant document, or nothing else, in their top {depth:,}; they have no margin",
+            f"{label}: {without:,} of {len(found):,} queries have no relevant document, or nothing else, in their top "
+            f"{depth:,}; they have no margin",
         )
         values[label] = {query: value / whole for query, value in found.items() if value is not None}
         if not values[label]:
             raise UserError(
-                f"{label}: no query has a relevant document and another in its top {depth:,}; do the run and the judgements belong together?"
+                f"{label}: no query has a relevant document and another in its top {depth:,}; do the run and the "
+                "judgements belong together?"
             )
     means = {label: mean(by_query) for label, by_query in values.items()}
     best = max(means, key=means.__getitem__)
@@ -94,13 +106,17 @@ def margins(runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, folder
 
 
 def tuning(paths: dict[str, str], folder: Path) -> Analysis:
-    """Draw the measure that a weight was tuned for over the weights that were tried, out of tuned runs' manifests: tuning.png."""
+    """Draw the measure that a weight was tuned for over the weights that were tried, out of tuned runs' manifests.
+
+    Tuning.png.
+    """
     curves, measures = {}, set()
     for label, path in paths.items():
         record = manifest.read(path)
         if not (record.get("tried") and record.get("tuned_for")):
             raise UserError(
-                f"{path}: its manifest holds no weights that were tried; expected a run that `search --multi-vector --tune` or `fuse --tune` wrote"
+                f"{path}: its manifest holds no weights that were tried; expected a run that `search --multi-vector "
+                "--tune` or `fuse --tune` wrote"
             )
         curves[label] = sorted(map(tuple, record["tried"]))
         measures.add(record["tuned_for"])

@@ -37,7 +37,8 @@ def parse_measure(text: str) -> Measure:
     theirs = KNOWN.get(match[1], (None, None))[match[2] is not None] if match else None
     if theirs is None:
         raise UserError(
-            f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as nDCG@10, "
+            f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as "
+            "nDCG@10, "
             f"and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1"
         )
     return Measure(text, theirs, int(match[2]) if match[2] else None)
@@ -93,6 +94,9 @@ def _value(measure: Measure, query: str, found: dict[str, dict[str, float]], qre
 
 
 def judged(hits: dict[str, float], judgements: dict[str, int], k: int) -> float:
-    """Return the share of the first k hits that have a judgement, whatever its grade; 0 without hits (as ir_measures)."""
+    """Return the share of the first k hits that have a judgement, whatever its grade.
+
+    0 without hits (as ir_measures).
+    """
     first = list(hits)[:k]
     return sum(document in judgements for document in first) / len(first) if first else 0.0

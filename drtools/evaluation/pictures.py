@@ -63,7 +63,10 @@ LONGEST_LABEL = 90  # characters; longer ones are cut in the middle
 def _picture(
     path: Path, height: float, title: str, below: str, rows: int = 1, columns: int = 1, **shared: object
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Open a figure of `height` inches under a bold title and a grey line that says how to read it; save it at the end."""
+    """Open a figure of `height` inches under a bold title and a grey line that says how to read it.
+
+    Save it at the end.
+    """
     import os
 
     from drtools.manifest import cache_directory
@@ -279,7 +282,10 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
 
 
 def draw_projection(path: Path, projection: Projection, groups: dict[str, list[int]], title: str, below: str) -> None:
-    """Draw the query's move among documents; `groups` are rows of the projection's documents by name, positives last."""
+    """Draw the query's move among documents.
+
+    `groups` are rows of the projection's documents by name, positives last.
+    """
     looks = {
         "top before alone": {"color": ORANGE, "marker": "o", "s": 22, "alpha": 0.8, "linewidths": 0},
         "top before and after": {"color": GREY, "marker": "o", "s": 22, "alpha": 0.9, "linewidths": 0},

@@ -1,8 +1,8 @@
 """One query before and after training, with its positives and top documents, in a plane (Zhan et al. 2021, Figure 6).
 
-The paper draws t-SNE. This plane is a true projection instead: its first axis is the direction in which the query moved,
-so that the whole move is seen and a document's place along it is what its score gains by the move; the second is the
-direction across in which the documents differ most.
+The paper draws t-SNE. This plane is a true projection instead: its first axis is the direction in which the query
+moved, so that the whole move is seen and a document's place along it is what its score gains by the move; the second is
+the direction across in which the documents differ most.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ BLOCK_ROWS = 65536
 
 
 class Projection(NamedTuple):
-    """Points of the plane, [n, 2] each, the queries' [2, 2] before and after; `spread` is the share of the documents' variance shown."""
+    """Points of the plane, [n, 2] each, the queries' [2, 2] before and after.
+
+    `spread` is the share of the documents' variance shown.
+    """
 
     documents: np.ndarray
     queries: np.ndarray

@@ -10,7 +10,9 @@ QUANTILES = {"5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95}
 
 
 def scores_by_kind(examples: Iterable[Example]) -> dict[str, list[float]]:
-    """Return {kind: scores} of the kinds that have any, in the order positives, negatives, dark ones, negatives and dark ones together.
+    """Return {kind.
+
+    Scores} of the kinds that have any, in the order positives, negatives, dark ones, negatives and dark ones together.
 
     What has no score (null) is left out.
     """

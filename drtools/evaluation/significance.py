@@ -25,7 +25,8 @@ def paired_t_test(first: dict[str, float], other: dict[str, float]) -> float:
 def holm(p_values: list[float]) -> list[float]:
     """Return Holm-Bonferroni adjusted p-values, in the order given (Holm 1979).
 
-    The smallest of m values is multiplied by m, the next by m - 1, and so on; none is below the one before it or above 1.
+    The smallest of m values is multiplied by m, the next by m - 1, and so on; none is below the one before it or above
+    1.
     """
     adjusted = [0.0] * len(p_values)
     highest = 0.0

@@ -1,4 +1,7 @@
-"""What a teacher's scores teach: its softmax over the lists that ADAM distils, and how near a student's comes to it (Tao et al.)."""
+"""What a teacher's scores teach.
+
+Its softmax over the lists that ADAM distils, and how near a student's comes to it (Tao et al.).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ LISTS = ("positive, negatives", "positive, negatives, dark", "negatives", "negat
 
 
 def lists_of(example: Example) -> dict[str, list[float]]:
-    """Return {kind of list: scores} of one example, the positive being that of its dark items, or else its first; what has no score is left out."""
+    """Return {kind of list: scores} of one example, the positive being that of its dark items, or else its first.
+
+    What has no score is left out.
+    """
     positives = dict(zip(example.positives, example.positive_scores or [None] * len(example.positives), strict=True))
     dark_of = example.dark[0].positive if example.dark else None
     positive = [positives[dark_of if dark_of in positives else example.positives[0]]] if positives else []
@@ -30,7 +36,10 @@ def softmax(scores: Sequence[float]) -> list[float]:
 
 
 def evenness(shares: Sequence[float]) -> float:
-    """Return the entropy of shares over that of equal ones, so that lists of different length compare: 0 says no more than a label, 1 nothing."""
+    """Return the entropy of shares over that of equal ones, so that lists of different length compare.
+
+    0 says no more than a label, 1 nothing.
+    """
     import math
 
     return (
@@ -39,7 +48,9 @@ def evenness(shares: Sequence[float]) -> float:
 
 
 def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
-    """Return {kind of list: shares, for each example} of the examples with a scored positive, a scored negative and a scored dark item.
+    """Return {kind of list.
+
+    Shares, for each example} of the examples with a scored positive, a scored negative and a scored dark item.
 
     Without dark items in any of them, of lists without those.
     """
@@ -56,7 +67,9 @@ def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
 
 
 def agreement(teacher: Sequence[float], student: Sequence[float], scale: float) -> tuple[float, float]:
-    """Return (KL(teacher || student), Kendall's tau-b) of one list of two items or more; the student's scores are scaled first.
+    """Return (KL(teacher || student), Kendall's tau-b) of one list of two items or more.
+
+    The student's scores are scaled first.
 
     tau is nan where one of them gives all items the same score.
     """

@@ -1,4 +1,7 @@
-"""Dark examples (Tao et al., ADAM): what lies between a positive and a negative, kept as what it is made of and not as text."""
+"""Dark examples (Tao et al., ADAM).
+
+What lies between a positive and a negative, kept as what it is made of and not as text.
+"""
 
 import math
 from collections.abc import Sequence
@@ -34,12 +37,16 @@ FIELDS = {"reinforced": {"kind", "positive", "negative"}, "noisy": {"kind", "pos
 
 
 def parse_dark(value: object, path: str | Path, number: int) -> list[Dark] | None:
-    """Check the dark items of the example on a line; None if it has none. UserError with file:line names the item, from 1."""
+    """Check the dark items of the example on a line; None if it has none.
+
+    UserError with file:line names the item, from 1.
+    """
     if value is None:
         return None
     if not isinstance(value, list):
         raise UserError(
-            f"{shown(path)}:{number}: dark is {type(value).__name__}, expected a list of items; make-dark-examples writes it"
+            f"{shown(path)}:{number}: dark is {type(value).__name__}, expected a list of items; make-dark-examples "
+            "writes it"
         )
     items = [_parse_item(item, place, path, number) for place, item in enumerate(value, start=1)]
     if len(set(items)) < len(items):

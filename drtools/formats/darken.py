@@ -1,4 +1,7 @@
-"""From an example to the same with dark items (Tao et al., ADAM, 3.1): what is drawn depends on the seed and the query alone."""
+"""From an example to the same with dark items (Tao et al., ADAM, 3.1).
+
+What is drawn depends on the seed and the query alone.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +12,12 @@ from drtools.randomness import generator
 
 
 def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], reinforced: bool, seed: int) -> Example:
-    """Return an example of at most `negatives` drawn negatives (0: all as they are) with its dark items, all of one positive.
+    """Return an example of at most `negatives` drawn negatives (0.
 
-    Reinforced negatives stand in the order of the negatives, then noisy positives in that of the ratios. Scores of the negatives stay with
-    them; dark items that were there, their scores and texts, go.
+    All as they are) with its dark items, all of one positive.
+
+    Reinforced negatives stand in the order of the negatives, then noisy positives in that of the ratios. Scores of the
+    negatives stay with them; dark items that were there, their scores and texts, go.
     """
     random = generator(seed, "dark", example.query_id)
     order = (

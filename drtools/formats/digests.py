@@ -1,7 +1,7 @@
 """What each row was made of, so that a later run knows which rows it can take over: digests beside ids, 16 bytes a row.
 
-A vectors folder has texts.npy [N]: of each row's text its digest, its tokens, whether it was cut, whether it was empty. An index has
-digests.npy [N, 16]: of each row's id and vector.
+A vectors folder has texts.npy [N]: of each row's text its digest, its tokens, whether it was cut, whether it was empty.
+An index has digests.npy [N, 16]: of each row's id and vector.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _open(path: Path, mode: str) -> np.ndarray:
 
     if not path.exists():
         raise UserError(
-            f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); make the folder once without --update, then update that one"
+            f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); "
+            "make the folder once without --update, then update that one"
         )
     try:
         return np.load(path, mmap_mode=mode, allow_pickle=False)

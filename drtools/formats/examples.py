@@ -14,8 +14,8 @@ from drtools.formats.lines import shown
 class Example:
     """One query with every positive (which is also its false-negative mask) and its negatives.
 
-    Scores, where there are any, stand in the order of the ids; `scored_by` names the teacher that gave them, as name@fingerprint, and is
-    None for a retriever's. `others` holds the keys that this version does not know.
+    Scores, where there are any, stand in the order of the ids; `scored_by` names the teacher that gave them, as
+    name@fingerprint, and is None for a retriever's. `others` holds the keys that this version does not know.
     """
 
     query_id: str
@@ -108,7 +108,8 @@ def read_examples(path: str | Path) -> Iterator[Example]:
         example = parse_example(record, path, number)
         if example.query_id in lines:
             raise UserError(
-                f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query"
+                f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one "
+                "example a query"
             )
         lines[example.query_id] = number
         yield example

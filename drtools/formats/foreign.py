@@ -48,10 +48,14 @@ class Layout(NamedTuple):
 
 
 def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
-    """Read {query_id, query, positive_passages: [{docid, title, text, score}], negative_passages}; titles and scores may lack."""
+    """Read {query_id, query, positive_passages: [{docid, title, text, score}], negative_passages}.
+
+    Titles and scores may lack.
+    """
     if "positive_document_ids" in record:
         raise UserError(
-            f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages with their texts"
+            f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages "
+            "with their texts"
         )
     return Row(
         _id(record, ("query_id",), path, number),
@@ -128,10 +132,12 @@ def to_flagembedding(row: Row, layout: Layout) -> list[dict]:
 
 
 def from_sentence_transformers(record: dict, path: str | Path, number: int) -> Row:
-    """Read what mine_hard_negatives writes: pair, triplet or n-tuple (with or without scores), labeled-pair, labeled-list.
+    """Read what mine_hard_negatives writes.
 
-    The columns that are neither labels nor named negative… are the anchor and the positive: in this order, as there, unless
-    one is named positive. Scores of a tuple are the positive's, then each negative's.
+    Pair, triplet or n-tuple (with or without scores), labeled-pair, labeled-list.
+
+    The columns that are neither labels nor named negative… are the anchor and the positive: in this order, as there,
+    unless one is named positive. Scores of a tuple are the positive's, then each negative's.
     """
     label, *further = [key for key in record if key in LABELS] or [None]
     negatives = [key for key in record if key.startswith("negative")]
@@ -139,7 +145,8 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
     if len(columns) != 2 or further:
         found = ", ".join(map(repr, record)) or "none"
         raise UserError(
-            f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at most; found {found}"
+            f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of "
+            f"{', '.join(LABELS)} at most; found {found}"
         )
     anchor, other = columns if columns[0] != "positive" else columns[::-1]
     query = _text(record, anchor, path, number)
@@ -148,7 +155,8 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
         labels = record[label] if isinstance(record[label], list) else [record[label]]
         if label.startswith("score") or len(labels) != len(texts) or any(value not in (0, 1) for value in labels):
             raise UserError(
-                f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` of 0 and 1, one for each text"
+                f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` "
+                "of 0 and 1, one for each text"
             )
         candidates = [Candidate(None, "", _text({other: text}, other, path, number)) for text in texts]
         kinds = [[item for item, value in zip(candidates, labels, strict=True) if value == kind] for kind in (1, 0)]
@@ -160,7 +168,7 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
 
 
 def to_sentence_transformers(row: Row, layout: Layout) -> list[dict]:
-    """Write a row as triplets (pairs where no row of the file has negatives), one for each positive with each negative."""
+    """Write a row as triplets, one for each positive with each negative (pairs if no row of the file has negatives)."""
 
     def text(item: Candidate) -> str:
         return document_text(item.title, item.text, layout.title_separator)
@@ -283,6 +291,7 @@ def _others(record: dict, known: tuple[str, ...], path: str | Path, number: int)
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
         raise UserError(
-            f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format that was named?"
+            f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format "
+            "that was named?"
         )
     return {key: value for key, value in record.items() if key not in known}

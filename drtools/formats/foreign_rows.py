@@ -1,6 +1,7 @@
 """Rows of a foreign training file <-> a corpus, queries and examples of ours.
 
-What has no id gets one from its text: 20 hexadecimal digits of its hash, so that the same text has the same id everywhere.
+What has no id gets one from its text: 20 hexadecimal digits of its hash, so that the same text has the same id
+everywhere.
 """
 
 import hashlib
@@ -68,12 +69,16 @@ class Joined:
         text_id, content_before, line = known.setdefault(given or content, (given or content, content, number))
         if content_before != content:
             raise UserError(
-                f"{shown(self.path)}:{number}: {what} {text_id!r} has another text in line {line}; one id, one text: mend the ids"
+                f"{shown(self.path)}:{number}: {what} {text_id!r} has another text in line {line}; one id, one text: "
+                "mend the ids"
             )
         return text_id
 
     def examples(self) -> Iterator[Example]:
-        """Yield the examples, each document once; what is a positive and a negative of a query, by text, is a positive."""
+        """Yield the examples, each document once.
+
+        What is a positive and a negative of a query, by text, is a positive.
+        """
         for example in self.by_query.values():
             positives = self._merged(example.positives, example.positive_scores)
             negatives = self._merged(example.negatives, example.negative_scores)

@@ -30,7 +30,8 @@ def open_foreign(path: str) -> np.ndarray:
         array = np.load(local(path), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{shown(path)}: not a whole .npy file of numbers ({error}); write it again with numpy.save, without objects in it"
+            f"{shown(path)}: not a whole .npy file of numbers ({error}); write it again with numpy.save, without "
+            "objects in it"
         ) from None
     if not isinstance(array, np.ndarray):
         raise UserError(
@@ -38,7 +39,8 @@ def open_foreign(path: str) -> np.ndarray:
         )
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
         raise UserError(
-            f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, dimensions]; write it so"
+            f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, "
+            "dimensions]; write it so"
         )
     return array
 
@@ -85,14 +87,16 @@ def copy_rows(path: str, array: np.ndarray, into: np.ndarray, ids: Ids) -> int:
         bad = find_not_finite(block)
         if bad is not None:
             raise UserError(
-                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; encode that text again, or leave it out"
+                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; "
+                "encode that text again, or leave it out"
             )
         with np.errstate(over="ignore"):
             narrowed = block.astype(into.dtype)
         bad = find_not_finite(narrowed)
         if bad is not None:
             raise UserError(
-                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond {into.dtype}; say a wider --dtype, or scale the vectors"
+                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond "
+                f"{into.dtype}; say a wider --dtype, or scale the vectors"
             )
         into[start : start + ROWS_A_BLOCK] = narrowed
         lengths = np.linalg.norm(narrowed.astype(np.float32), axis=1)

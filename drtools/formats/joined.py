@@ -1,7 +1,7 @@
 """Vectors of two encoders as one: side by side, or summed; made on the way, or written.
 
-The query's second part is weighed by mu and the document's is not, so that the inner product of [q1, mu * q2] and [d1, d2] is s1 + mu * s2
-for whatever mu a query brings (Chen et al. 2022, 3.3).
+The query's second part is weighed by mu and the document's is not, so that the inner product of [q1, mu * q2] and [d1,
+d2] is s1 + mu * s2 for whatever mu a query brings (Chen et al. 2022, 3.3).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ How = Literal["concat", "sum"]
 
 
 def join(how: How, first: np.ndarray, second: np.ndarray, mu: float | np.ndarray = 1.0) -> np.ndarray:
-    """Return float32 [v1, mu * v2] (`concat`) or v1 + mu * v2 (`sum`) of vectors [N, D1] and [N, D2]; mu may be one for each row, [N]."""
+    """Return float32 [v1, mu * v2] (`concat`) or v1 + mu * v2 (`sum`) of vectors [N, D1] and [N, D2].
+
+    Mu may be one for each row, [N].
+    """
     import numpy as np
 
     weighed = np.reshape(np.asarray(mu, np.float32), (-1, 1)) * np.asarray(second, np.float32)
@@ -38,7 +41,8 @@ class JoinedArray:
 
         if how == "sum" and first.shape[1] != second.shape[1]:
             raise UserError(
-                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by --how concat"
+                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by --how "
+                "concat"
             )
         self.how, self.first, self.second, self.order = how, first, second, order
         self.shape = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
@@ -56,7 +60,10 @@ class JoinedArray:
 
 
 def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None:
-    """Return the row among `others` of each id, None if both have the same ids in the same order; UserError for an id that they lack."""
+    """Return the row among `others` of each id, None if both have the same ids in the same order.
+
+    UserError for an id that they lack.
+    """
     import numpy as np
 
     if ids.bytes[:] == others.bytes[:]:
@@ -64,6 +71,7 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
     rows = [others.row_of(ids[row]) for row in range(len(ids))]
     if None in rows:
         raise UserError(
-            f"{names[1]}: has no vector of {ids[rows.index(None)]!r}, which {names[0]} has; encode the same texts with both"
+            f"{names[1]}: has no vector of {ids[rows.index(None)]!r}, which {names[0]} has; encode the same texts with "
+            "both"
         )
     return np.array(rows, np.int64)

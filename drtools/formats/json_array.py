@@ -49,7 +49,8 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
             )
     if text[at + 1 :].strip():
         raise UserError(
-            f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object a line"
+            f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object "
+            "a line"
         )
 
 

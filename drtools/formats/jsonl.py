@@ -56,7 +56,8 @@ def checked_id(value: object, path: str | Path, number: int) -> str:
         raise UserError(f"{shown(path)}:{number}: the id is {value!r}, expected a string that is not empty")
     if len(value.split()) != 1 or value.strip() != value:
         raise UserError(
-            f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for instance by `_`"
+            f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for "
+            "instance by `_`"
         )
     return value
 
@@ -109,7 +110,10 @@ def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
 
 
 def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document, str]]:
-    """Yield (document, name of its article): what the field `key` holds, or with `title` the title; "" where there is none."""
+    """Yield (document, name of its article): what the field `key` holds, or with `title` the title.
+
+    "" where there is none.
+    """
     if key in (None, "title"):
         for _, document in read_corpus(path):
             yield document, document.title if key else ""
@@ -117,13 +121,17 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
     for (number, document), (_, record) in zip(read_corpus(path), read_json_lines(path), strict=True):
         if key not in record:
             raise UserError(
-                f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say another --article-key"
+                f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say "
+                "another --article-key"
             )
         yield document, "" if record[key] is None else str(record[key])
 
 
 def unquoted(column: str) -> str:
-    """Return what a column of CSV holds: quotes around it go, doubled ones within are single. Others are as they are."""
+    """Return what a column of CSV holds: quotes around it go, doubled ones within are single.
+
+    Others are as they are.
+    """
     inner = column[1:-1].replace('""', "")
     return (
         column[1:-1].replace('""', '"')
@@ -162,12 +170,14 @@ def read_queries(path: str | Path) -> dict[str, str]:
                 raise UserError(f"{shown(path)}:{number}: {len(columns)} columns, expected `qid<TAB>text`")
             if number == 1 and columns[0].lower() in QUERY_HEADER and columns[1].lower() in QUERY_HEADER:
                 raise UserError(
-                    f"{shown(path)}:1: found a header ({columns[0]}, {columns[1]}), expected `qid<TAB>text` from the first line on; take it out (tail -n +2)"
+                    f"{shown(path)}:1: found a header ({columns[0]}, {columns[1]}), expected `qid<TAB>text` from the "
+                    "first line on; take it out (tail -n +2)"
                 )
             query_id, text = checked_id(columns[0], path, number), columns[1]
         if query_id in queries:
             raise UserError(
-                f"{shown(path)}:{number}: the query id {query_id!r} stands on line {lines[query_id]} too; ids must be unique"
+                f"{shown(path)}:{number}: the query id {query_id!r} stands on line {lines[query_id]} too; ids must be "
+                "unique"
             )
         queries[query_id], lines[query_id] = text, number
     if not queries:

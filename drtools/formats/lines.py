@@ -51,7 +51,9 @@ def open_bytes(path: str | Path) -> BinaryIO:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line without its end); lines of white space alone, and a byte-order mark before the first, are left out.
+    """Yield (line number from 1, line without its end).
+
+    Lines of white space alone, and a byte-order mark before the first, are left out.
 
     Raises UserError with file:line for a gzip file that is cut short or damaged.
     """
@@ -69,10 +71,12 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             if number == 0 and "Not a gzipped" in str(error):
                 raise UserError(
-                    f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or pack the file with gzip"
+                    f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or "
+                    "pack the file with gzip"
                 ) from None
             raise UserError(
-                f"{shown(path)}:{number + 1}: the gzip stream is cut short or damaged ({error}); fetch or write the file again"
+                f"{shown(path)}:{number + 1}: the gzip stream is cut short or damaged ({error}); fetch or write the "
+                "file again"
             ) from None
 
 
@@ -92,7 +96,10 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
 
 
 def open_for_writing(path: str | Path) -> BinaryIO:
-    """Open for writing bytes; through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes."""
+    """Open for writing bytes.
+
+    Through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes.
+    """
     if str(path).endswith(".gz"):
         return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
     return open(path, "wb", buffering=1 << 20)

@@ -1,7 +1,8 @@
 """Vectors of documents' pieces, beside the documents' own: one array for all and where each document's begin.
 
-pieces.npy [T, D] holds each document's passages, then its sentences. piece_starts.npy int64 [2N + 1]: document i's passages are rows
-starts[2i] to starts[2i + 1], its sentences starts[2i + 1] to starts[2i + 2]; a document of one piece holds it as a passage alone.
+pieces.npy [T, D] holds each document's passages, then its sentences. piece_starts.npy int64 [2N + 1]: document i's
+passages are rows starts[2i] to starts[2i + 1], its sentences starts[2i + 1] to starts[2i + 2]; a document of one piece
+holds it as a passage alone.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ class PieceVectors(NamedTuple):
         return PieceVectors(np.asarray(self.array[at]), starts)
 
     def best(self, rows: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the best passage's and the best sentence's score of each document, [C] each, and which documents have pieces, bool [C].
+        """Return the best passage's and the best sentence's score of each document, and which documents have pieces.
 
-        rows int [C], query float32 [D]. Where the one passage is the one sentence it counts as both; without pieces both are 0.
+        rows int [C], query float32 [D]; returned are [C], [C] and bool [C]. Where the one passage is the one sentence
+        it counts as both; without pieces both are 0.
         """
         import numpy as np
 
@@ -92,7 +94,8 @@ def open_pieces(folder: Path, count: int) -> PieceVectors:
     array, starts = open_array(folder / PIECES), np.load(folder / STARTS, mmap_mode="r", allow_pickle=False)
     if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
         raise UserError(
-            f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again"
+            f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make "
+            "it again"
         )
     return PieceVectors(array, starts)
 

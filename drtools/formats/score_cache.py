@@ -1,4 +1,6 @@
-"""Scores of pairs that a teacher gave before: an SQLite file a teacher in the cache, shared by every process and every tool.
+"""Scores of pairs that a teacher gave before.
+
+An SQLite file a teacher in the cache, shared by every process and every tool.
 
 What is scored is there as soon as its batch is done, so that a stopped scoring goes on and no pair is scored twice.
 """
@@ -18,13 +20,16 @@ PATIENCE_SECONDS = 60  # for another process that is writing
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
-    """Return the key of a query's and a document's text, and of where the document is cut if that is not where the teacher always cuts."""
+    """Return the key of a query's and a document's text, and of the document's limit if it is not the teacher's own."""
     lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # says where the query ends
     return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class ScoreCache:
-    """The float32 scores of one teacher by pair, on disk; `fingerprint` is of everything that changes a score but the pair."""
+    """The float32 scores of one teacher by pair, on disk.
+
+    `fingerprint` is of everything that changes a score but the pair.
+    """
 
     def __init__(self, fingerprint: str) -> None:
         folder = manifest.cache_directory() / "scores"

@@ -1,4 +1,7 @@
-"""Text by id: a corpus as an SQLite file in the cache, built once for each content, opened read-only by every process."""
+"""Text by id.
+
+A corpus as an SQLite file in the cache, built once for each content, opened read-only by every process.
+"""
 
 import fcntl
 import os
@@ -132,7 +135,8 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
         raise UserError(
-            f"{shown(corpus)}:{lines[1]}: the document id {document_id!r} stands on line {lines[0]} too; ids must be unique"
+            f"{shown(corpus)}:{lines[1]}: the document id {document_id!r} stands on line {lines[0]} too; ids must be "
+            "unique"
         ) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())
 

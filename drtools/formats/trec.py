@@ -33,7 +33,9 @@ TAB_SEPARATED = re.compile(r"\S([^\t\r\n]*\S)?")  # an id that a TSV column can 
 
 
 def read_qrels(path: str | Path) -> Qrels:
-    """Read judgements: BEIR's three columns, with or without their header, or TREC's four, told apart by the first line.
+    """Read judgements.
+
+    BEIR's three columns, with or without their header, or TREC's four, told apart by the first line.
 
     A judgement may be repeated. Raises UserError with file:line for a bad line, two grades of one document for a query,
     and a file without judgements.
@@ -56,9 +58,9 @@ def read_qrels(path: str | Path) -> Qrels:
 def read_run(path: str | Path, rank_order: bool = False) -> Run:
     """Read a TREC run, each query's documents in the order described above, best first; queries as they first appear.
 
-    The lines of a query need not be together. A run without a line is an empty dict. Raises UserError with file:line for
-    a line that has not six columns, a score that is not a number, a document twice in a query and, with `rank_order`, a
-    rank that is not a whole number or is taken already.
+    The lines of a query need not be together. A run without a line is an empty dict. Raises UserError with file:line
+    for a line that has not six columns, a score that is not a number, a document twice in a query and, with
+    `rank_order`, a rank that is not a whole number or is taken already.
     """
     path = local(str(path))
     run = _read_run_by_block(path, rank_order)
@@ -116,19 +118,22 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
                 continue
             if width in (3, 4) and not any(sign.isdigit() for sign in text):
                 raise UserError(
-                    f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, score; write that header, or take the line out"
+                    f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, "
+                    "corpus-id, score; write that header, or take the line out"
                 )
         columns = split(text)
         if len(columns) != width or width not in (3, 4) or "" in columns:
             forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
             expected = f"{width} full ones as in the first line" if width in (3, 4) else forms
             raise UserError(
-                f"{shown(path)}:{number}: found {len(columns)} columns, expected {expected}; is this a file of judgements?"
+                f"{shown(path)}:{number}: found {len(columns)} columns, expected {expected}; is this a file of "
+                "judgements?"
             )
         grade = _whole(columns[-1], "a grade", path, number)
         if grade > HIGHEST_GRADE:
             raise UserError(
-                f"{shown(path)}:{number}: found grade {columns[-1]}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?"
+                f"{shown(path)}:{number}: found grade {columns[-1]}, expected {HIGHEST_GRADE:,} at the most; is the "
+                "last column the grade?"
             )
         yield number, columns[0], columns[-2], grade
 
@@ -193,7 +198,7 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
 
 
 def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
-    """Read what `_read_run_by_line` reads, several times faster, or return None for a file with anything unusual in it."""
+    """Read what `_read_run_by_line` reads, several times faster, or return None for a file with anything unusual."""
     import numpy as np
 
     run: Run = {}
@@ -232,8 +237,8 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
 def _split_block(block: bytes, wanted: list[int]) -> tuple[list[tuple[str, int, int]], list[list[str]]] | None:
     """Split whole lines of six columns with one space or tab between them; return None if a line is anything else.
 
-    Returns the lines of each query as (query id, first line, line after the last), where the lines of a query may come in
-    several parts, and the wanted columns (numbers from 0, ascending), a list each.
+    Returns the lines of each query as (query id, first line, line after the last), where the lines of a query may come
+    in several parts, and the wanted columns (numbers from 0, ascending), a list each.
     """
     import numpy as np
 

@@ -1,6 +1,7 @@
 """Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps.
 
-A folder may have parts.json in the place of vectors.npy: it names two other folders, whose vectors are joined as they are read.
+A folder may have parts.json in the place of vectors.npy: it names two other folders, whose vectors are joined as they
+are read.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def open_vectors(folder: str | Path) -> Vectors:
 
 
 def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> None:
-    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie. No link is part of them."""
+    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie.
+
+    No link is part of them.
+    """
     named = [
         {"folder": os.path.relpath(part.path.resolve(), target.resolve()), "fingerprint": part.manifest["fingerprint"]}
         for part in parts

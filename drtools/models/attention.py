@@ -1,8 +1,10 @@
-"""Attention on a processor, in slices of texts whose scores stay in its cache; for encoding in bfloat16 and for training.
+"""Attention on a processor, in slices of texts whose scores stay in its cache.
+
+For encoding in bfloat16 and for training.
 
 torch's own bfloat16 kernel for processors reaches about half the speed of plain batched products here: per layer of
-all-MiniLM-L6-v2, 8,192 tokens, 48 against 26 ms at texts of 256 tokens, 90 against 44 at 512, 31 against 17 at 128. While
-training with dropout torch has no kernel at all and draws its random numbers one by one.
+all-MiniLM-L6-v2, 8,192 tokens, 48 against 26 ms at texts of 256 tokens, 90 against 44 at 512, 31 against 17 at 128.
+While training with dropout torch has no kernel at all and draws its random numbers one by one.
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,10 @@ def sliced_attention(
     dropout: float = 0.0,
     **others: object,
 ) -> tuple[Tensor, None]:
-    """Attend, [B, H, T, D] -> [B, T, H, D]; whatever is not plain bidirectional attention goes to transformers' SDPA."""
+    """Attend, [B, H, T, D] -> [B, T, H, D].
+
+    Whatever is not plain bidirectional attention goes to transformers' SDPA.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if torch.is_autocast_enabled("cpu"):
@@ -67,7 +72,10 @@ def _attend(
     probabilities: Tensor | None = None,
     kept: Tensor | None = None,
 ) -> Tensor:  # [B, H, T, D] each -> [B, H, T, D]
-    """Attend slice by slice; fill `probabilities` and dropout's multipliers `kept`, both [B * H, T, T], if they are given."""
+    """Attend slice by slice.
+
+    Fill `probabilities` and dropout's multipliers `kept`, both [B * H, T, T], if they are given.
+    """
     texts, heads, tokens, size = query.shape
     flat_query, flat_key, flat_value = (part.reshape(-1, tokens, size) for part in (query, key, value))
     result = torch.empty_like(flat_query)
@@ -80,7 +88,8 @@ def _attend(
             scores = room[: part.stop - part.start]
         torch.bmm(flat_query[part], flat_key[part].transpose(1, 2), out=scores)
         if mask is not None:
-            # the least number, not -inf: a padding row of a sliding window may see nothing, and NaN would spread from it
+            # the least number, not -inf: a padding row of a sliding window may see nothing, and NaN would spread from
+            # it
             scores.view(-1, heads, tokens, tokens).masked_fill_(~mask[text_part], torch.finfo(scores.dtype).min)
         torch.softmax(scores, dim=-1, out=scores)
         if dropout:

@@ -1,7 +1,7 @@
 """BM25 as Lucene computes it, in parts: a document's term weights, a query's, and the statistics that both need.
 
-A score is the inner product of the two: sum over terms of [count in the query * idf] * [tf / (tf + k1 * (1 - b + b * length / mean))].
-Lucene has left out the constant k1 + 1 since its version 8.
+A score is the inner product of the two: sum over terms of [count in the query * idf] * [tf / (tf + k1 * (1 - b + b *
+length / mean))]. Lucene has left out the constant k1 + 1 since its version 8.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ import numpy as np
 
 
 def inverse_document_frequency(frequencies: np.ndarray, documents: int) -> np.ndarray:  # [T] -> float32 [T]
-    """Return ln(1 + (N - df + 1/2) / (df + 1/2)) of terms that `frequencies` of N documents hold (Robertson et al. 1995; never negative)."""
+    """Return ln(1 + (N - df + 1/2) / (df + 1/2)) of terms that `frequencies` of N documents hold (Robertson et al.
+
+    1995; never negative).
+    """
     return np.log1p((documents - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
 
 
 def length_in_one_byte(lengths: np.ndarray) -> np.ndarray:  # [N] -> int64 [N]
-    """Return lengths in terms as Lucene remembers them: exact below 40, else cut to four significant bits of what exceeds 24."""
+    """Return lengths in terms as Lucene remembers them.
+
+    Exact below 40, else cut to four significant bits of what exceeds 24.
+    """
     beyond = np.maximum(
         np.asarray(lengths, np.int64) - 24, 0
     )  # 24: codes of one byte that its longest length leaves free
@@ -27,6 +33,6 @@ def length_in_one_byte(lengths: np.ndarray) -> np.ndarray:  # [N] -> int64 [N]
 def document_weights(
     counts: np.ndarray, lengths: np.ndarray, mean_length: float, k1: float, b: float
 ) -> np.ndarray:  # [P], [P] -> float32 [P]
-    """Return the saturated weight of a term that stands `counts` times in a document of so many terms, without its idf."""
+    """Return the saturated weight, without idf, of a term that stands `counts` times in a document of so many terms."""
     norm = k1 * (1 - b + b * length_in_one_byte(lengths) / mean_length)
     return (counts / (counts + norm)).astype(np.float32)

@@ -25,7 +25,10 @@ RAW_LOGITS = {
 
 
 class Template(NamedTuple):
-    """The special tokens before a query, between query and document, and after; the token types of each part and of the two texts."""
+    """The special tokens before a query, between query and document, and after.
+
+    The token types of each part and of the two texts.
+    """
 
     before: list[int]
     between: list[int]
@@ -59,8 +62,8 @@ def template_of(tokenizer: object) -> Template:
 class CrossEncoder(nn.Module):
     """Token ids of pairs -> logits. `model` is the whole classifier, `folder` where its weights were loaded from.
 
-    A query is cut at `max_query_tokens`, a document at `max_document_tokens` (None: at what the query leaves of `longest_pair`),
-    both without special tokens. `longest_pair` is what the body's positions allow, with them.
+    A query is cut at `max_query_tokens`, a document at `max_document_tokens` (None: at what the query leaves of
+    `longest_pair`), both without special tokens. `longest_pair` is what the body's positions allow, with them.
     """
 
     dimension = 1
@@ -109,12 +112,16 @@ class CrossEncoder(nn.Module):
                 continue
             if value >= room:
                 raise UserError(
-                    f"--{name.replace('_', '-')} {value}: {self.folder} reads pairs of {room} tokens besides the special ones; say less"
+                    f"--{name.replace('_', '-')} {value}: {self.folder} reads pairs of {room} tokens besides the "
+                    "special ones; say less"
                 )
             setattr(self, name, value)
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of everything that changes a pair's logit but the precision: weights as they were loaded, lengths as they are."""
+        """Return the fingerprint of everything that changes a pair's logit but the precision.
+
+        Weights as they were loaded, lengths as they are.
+        """
         return manifest.digest(
             [weights_fingerprint(self.folder), self.longest_pair, self.max_query_tokens, self.max_document_tokens]
         )
@@ -132,14 +139,20 @@ class CrossEncoder(nn.Module):
 
 
 def load_cross_encoder(name: str, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:
-    """Load a finished cross-encoder in float32, in eval mode, from a folder or a hub's name: one output, or two; `dropout` replaces its own."""
+    """Load a finished cross-encoder in float32, in eval mode, from a folder or a hub's name: one output, or two.
+
+    `dropout` replaces its own.
+    """
     return _load(name, trust_remote_code, dropout)
 
 
 def new_cross_encoder(
     name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None
 ) -> CrossEncoder:
-    """Load what a ranker's training starts from: a cross-encoder, two outputs made one, or any body or encoder, whose head of one output begins at random by `seed`."""
+    """Load what a ranker's training starts from.
+
+    A cross-encoder, two outputs made one, or any body or encoder, whose head of one output begins at random by `seed`.
+    """
     return _load(name, trust_remote_code, dropout, seed)
 
 
@@ -163,7 +176,8 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     )
     if model.config.num_labels > 2:
         raise UserError(
-            f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with two of which the second is for relevant"
+            f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with "
+            "two of which the second is for relevant"
         )
     model.config.pad_token_id = tokenizer.pad_token_id
     if seed is not None and model.config.num_labels == 2:
@@ -180,14 +194,15 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
 
 
 def _make_one_of_two(model: nn.Module, name: str) -> None:
-    """Let a head of two outputs give their difference, so that every program reads the trained folder's one logit alike."""
+    """Let a head of two outputs give their difference, so that every program reads the folder's one logit alike."""
     below = set(model.base_model.modules())
     last = [
         part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == 2 and part not in below
     ]
     if len(last) != 1:
         raise UserError(
-            f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder with one output, or a body"
+            f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder "
+            "with one output, or a body"
         )
     for key, parameter in list(last[0].named_parameters()):
         setattr(last[0], key, nn.Parameter(parameter.detach()[1:] - parameter.detach()[:1]))
@@ -195,22 +210,30 @@ def _make_one_of_two(model: nn.Module, name: str) -> None:
 
 
 def _check(folder: Path, name: str, finished: bool) -> bool:
-    """Return whether a folder holds a classifier with its head; refuse what is not finished where that was asked for."""
+    """Return whether a folder holds a classifier with its head.
+
+    Refuse what is not finished where that was asked for.
+    """
     if not (folder / "config.json").exists():
         raise UserError(
-            f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of sentence-transformers"
+            f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of "
+            "sentence-transformers"
         )
     architectures = manifest.read_json(folder / "config.json").get("architectures") or []
     has_head = any(word.endswith(CLASSIFIER) for word in architectures)
     if finished and not has_head:
         raise UserError(
-            f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); make one with `drtools train-ranker`"
+            f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); "
+            "make one with `drtools train-ranker`"
         )
     return has_head
 
 
 def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
-    """Write a folder that Hugging Face, sentence-transformers' CrossEncoder and this program load with the same logits; return its fingerprint."""
+    """Write a folder that Hugging Face, sentence-transformers' CrossEncoder and this program load with the same logits.
+
+    Return its fingerprint.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     encoder.model.config.sentence_transformers = RAW_LOGITS
     save_weights(encoder.model, folder)
@@ -224,7 +247,10 @@ def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
 
 
 def _keep_in_float32(part: nn.Module) -> None:
-    """Compute a part of the head in float32 whatever its input and the autocast: in bfloat16 logits near 8 would be spaced 0.06."""
+    """Compute a part of the head in float32 whatever its input and the autocast.
+
+    In bfloat16 logits near 8 would be spaced 0.06.
+    """
     plain: Callable = type(part).forward
 
     def forward(part: nn.Module, *inputs: object, **named: object) -> object:

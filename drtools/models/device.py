@@ -6,14 +6,18 @@ from drtools.errors import UserError, WorldError
 
 
 def choose_device(name: str) -> str:
-    """Return `cuda`, `mps` or `cpu` for `auto`, else the named device if it is there; of torchrun's processes each takes its own."""
+    """Return `cuda`, `mps` or `cpu` for `auto`, else the named device if it is there.
+
+    Of torchrun's processes each takes its own.
+    """
     import torch
 
     if name in ("auto", "cuda") and torch.cuda.is_available():
         own = int(os.environ.get("LOCAL_RANK", "-1"))
         if own >= torch.cuda.device_count():
             raise UserError(
-                f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; lower --nproc-per-node, or say --device cpu"
+                f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; "
+                "lower --nproc-per-node, or say --device cpu"
             )
         return f"cuda:{own}" if own >= 0 else "cuda"
     if name == "auto":
@@ -21,7 +25,8 @@ def choose_device(name: str) -> str:
     kind = kind_of(name)
     if kind not in ("cpu", "cuda", "mps"):
         raise UserError(
-            f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or cuda:0,cuda:1"
+            f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or "
+            "cuda:0,cuda:1"
         )
     if kind == "cuda" and not torch.cuda.is_available() or kind == "mps" and not torch.backends.mps.is_available():
         raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
@@ -34,7 +39,10 @@ def choose_device(name: str) -> str:
 
 
 def choose_devices(name: str) -> list[str]:
-    """Return the devices that `name` lists by commas; `cuda:all` lists every GPU. UserError where several are not different GPUs."""
+    """Return the devices that `name` lists by commas; `cuda:all` lists every GPU.
+
+    UserError where several are not different GPUs.
+    """
     import torch
 
     if name == "cuda:all":
@@ -70,7 +78,10 @@ def native_precision(device: str) -> str:
 
 
 def all_threads() -> int:
-    """Return the processor threads that this process may use: its cores, or fewer by OMP_NUM_THREADS; processes that torchrun started share them."""
+    """Return the processor threads that this process may use: its cores, or fewer by OMP_NUM_THREADS.
+
+    Processes that torchrun started share them.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if sharing > 1:  # OMP_NUM_THREADS=1 is then torchrun's word, not the user's

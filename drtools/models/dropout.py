@@ -1,7 +1,8 @@
 """Dropout on a processor from random bits drawn four to a number, by a generator of the thread's own.
 
 torch draws its own dropout one number at a time and from one generator for all threads: about 10 ns a number here, and
-nothing can be repeated once several threads draw. These bits cost under 1 ns, and what a thread draws depends on its seed alone.
+nothing can be repeated once several threads draw. These bits cost under 1 ns, and what a thread draws depends on its
+seed alone.
 """
 
 import math

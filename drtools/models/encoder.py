@@ -1,4 +1,7 @@
-"""A dense encoder: a Hugging Face body, pooling and a head; loaded from any encoder's folder, saved so that all can load it."""
+"""A dense encoder: a Hugging Face body, pooling and a head.
+
+Loaded from any encoder's folder, saved so that all can load it.
+"""
 
 import copy
 import json
@@ -32,7 +35,10 @@ from drtools.models.weights import align_weights
 
 
 class Encoder(nn.Module):
-    """Token ids -> vectors. `folder` is where its weights were loaded from, `rem` the sizes of the relevance module that the body carries."""
+    """Token ids -> vectors.
+
+    `folder` is where its weights were loaded from, `rem` the sizes of the relevance module that the body carries.
+    """
 
     def __init__(
         self,
@@ -57,7 +63,10 @@ class Encoder(nn.Module):
         return self
 
     def side_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each side: the weights (a REM's too) as they were loaded, the settings as they are."""
+        """Return the fingerprint of each side.
+
+        The weights (a REM's too) as they were loaded, the settings as they are.
+        """
         found = fingerprints(self.folder, self.settings)
         if self.rem_fingerprint:
             found |= {
@@ -95,7 +104,9 @@ def load_encoder(
     dropout: float | None = None,
     rem: str | None = None,
 ) -> Encoder | EncoderPair:
-    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name; `dropout` replaces its body's own.
+    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name.
+
+    `dropout` replaces its body's own.
 
     With the folder of a `rem` the encoder carries that relevance module, not yet folded in.
     """
@@ -103,7 +114,8 @@ def load_encoder(
     if is_pair(folder):
         if rem:
             raise UserError(
-                f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document"
+                f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or "
+                "document"
             )
         query, document = (load_encoder(str(folder / side), pooling, trust_remote_code, dropout) for side in SIDES)
         return EncoderPair(query, document, folder).eval()
@@ -140,9 +152,10 @@ def load_weights(
     dropout: float | None = None,
     **changes: object,
 ) -> tuple[nn.Module, object, list[str]]:
-    """Load a Hugging Face model by the class that `loader_of` chooses for its configuration, with `changes` to that, and its tokenizer.
+    """Load a Hugging Face model by the class that `loader_of` chooses for its configuration, and its tokenizer.
 
-    Returns besides the names of the tensors that the weights lack, which begin at random. Safetensors alone are read.
+    `changes` are made to the configuration. Returns besides the names of the tensors that the weights lack, which begin
+    at random. Safetensors alone are read.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer
@@ -150,7 +163,8 @@ def load_weights(
     _quietly()
     if not any(folder.glob("*.safetensors")):
         raise UserError(
-            f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to safetensors first"
+            f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to "
+            "safetensors first"
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
@@ -183,12 +197,16 @@ def refuse_missing(missing: list[str], model: nn.Module, folder: Path) -> None:
     """Refuse weights that lack tensors which may not begin at random."""
     if missing:
         raise UserError(
-            f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: {missing[0]}); it is not this body's checkpoint"
+            f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: "
+            f"{missing[0]}); it is not this body's checkpoint"
         )
 
 
 def _set_dropout(config: object, dropout: float, folder: Path) -> dict[str, float]:
-    """Set every dropout of a configuration that is a number (the names differ between families); return what they were."""
+    """Set every dropout of a configuration that is a number (the names differ between families).
+
+    Return what they were.
+    """
     own = {
         name: value
         for name, value in config.to_dict().items()

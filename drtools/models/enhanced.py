@@ -1,6 +1,7 @@
 """ED-MLM: masked language modelling with a decoder that must lean on the encoder's vector (FGD's pre-training).
 
-The decoder sees a more heavily masked text, and the encoder's first token in place of its own; it serves training alone.
+The decoder sees a more heavily masked text, and the encoder's first token in place of its own; it serves training
+alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class EnhancedModel(MaskedModel):
-    """Texts masked twice -> each text's (summed loss, masked tokens) of the encoder, then of the decoder; both by one head."""
+    """Texts masked twice -> each text's (summed loss, masked tokens) of the encoder, then of the decoder.
+
+    Both by one head.
+    """
 
     dimension = 4
 
@@ -30,7 +34,8 @@ class EnhancedModel(MaskedModel):
         super().__init__(encoder, head)
         if not isinstance(self.body, BertModel | RobertaModel | XLMRobertaModel):
             raise UserError(
-                f"{encoder.folder}: found a {self.body.config.model_type} body, expected the layers of BERT or RoBERTa, which the decoder is made of; say --objective mlm"
+                f"{encoder.folder}: found a {self.body.config.model_type} body, expected the layers of BERT or "
+                "RoBERTa, which the decoder is made of; say --objective mlm"
             )
         kind = type(self.body.encoder.layer[0])
         self.decoder = nn.ModuleList(kind(self.body.config) for _ in range(layers))

@@ -1,10 +1,11 @@
 """Fit a static lexical encoder: the rows of terms whose inner products come nearest to BM25 in so many dimensions.
 
-Let W [N, T] hold the documents' BM25 weights without idf, and M [T, T] the second moment of queries' term weights (count * idf). BM25 asks of two
-sets of rows, Q and D [T, K], that W D Q^T = W diag(idf). The mean square error over queries and documents is least where the documents' vectors
-W D span the first K left singular vectors U of W M^(1/2) (Eckart and Young 1936), that is the first eigenvectors of W M W^T. Of term t's column
-w_t, U then holds the part h_t = |U^T w_t|^2 / |w_t|^2. Rankings want a rare term to count fully more than they want the least square: each
-query row is divided by its h_t, so that its weight is right on average over the documents that hold it.
+Let W [N, T] hold the documents' BM25 weights without idf, and M [T, T] the second moment of queries' term weights
+(count * idf). BM25 asks of two sets of rows, Q and D [T, K], that W D Q^T = W diag(idf). The mean square error over
+queries and documents is least where the documents' vectors W D span the first K left singular vectors U of W M^(1/2)
+(Eckart and Young 1936), that is the first eigenvectors of W M W^T. Of term t's column w_t, U then holds the part h_t =
+|U^T w_t|^2 / |w_t|^2. Rankings want a rare term to count fully more than they want the least square: each query row is
+divided by its h_t, so that its weight is right on average over the documents that hold it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ LEAST_LENGTH = 1e-5  # beside the longest: below it float32 holds nothing but no
 
 
 class Demand(NamedTuple):
-    """What queries ask for: M = diag(idf) (`joint`^T `joint` + diag(`alone`)) diag(idf), of mean 1 on the diagonal without idf.
+    """What queries ask for.
 
-    `alone` [T] is the share of each term by itself, `joint` sparse [queries, T] are terms that come together, None without queries.
+    M = diag(idf) (`joint`^T `joint` + diag(`alone`)) diag(idf), of mean 1 on the diagonal without idf.
+
+    `alone` [T] is the share of each term by itself, `joint` sparse [queries, T] are terms that come together, None
+    without queries.
     """
 
     alone: np.ndarray
@@ -37,8 +41,8 @@ class Demand(NamedTuple):
 def expected_demand(frequencies: np.ndarray, counts: csr_matrix | None = None) -> Demand:
     """Return what to expect of queries: terms by the square root of their document frequencies [ours].
 
-    With the counts [queries, T] of known queries: a third by that rule, a third by these queries' terms each alone, a third as
-    they come together [ours].
+    With the counts [queries, T] of known queries: a third by that rule, a third by these queries' terms each alone, a
+    third as they come together [ours].
     """
     terms = len(frequencies)
     rule = np.sqrt(frequencies) * (terms / np.sqrt(frequencies).sum())
@@ -89,7 +93,10 @@ def fit_rows(
 
 
 def _whitening(vectors: torch.Tensor) -> torch.Tensor:  # [N, K] -> float32 [K, R]
-    """Return what makes vectors' columns orthogonal and of length 1; directions that hold nothing (documents alike) are left out."""
+    """Return what makes vectors' columns orthogonal and of length 1.
+
+    Directions that hold nothing (documents alike) are left out.
+    """
     wide = vectors.double()
     squares, directions = torch.linalg.eigh(wide.T @ wide)
     lengths = squares.clamp(min=0).sqrt()

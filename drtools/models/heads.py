@@ -1,4 +1,7 @@
-"""What stands between the pooled states and the vector: dense layers, LayerNorm, normalization; made, read and written."""
+"""What stands between the pooled states and the vector: dense layers, LayerNorm, normalization.
+
+Made, read and written.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ MODULES = {
     "layer-norm": "LayerNorm",
     "normalize": "Normalize",
 }  # our word: sentence-transformers' module
-LEAST_ROWS = 16  # fewer float32 rows, 1 to 3 or on some processors to 15, are multiplied by another kernel, whose sums differ in their last bits
+# fewer float32 rows, 1 to 3 or on some processors to 15, are multiplied by another kernel, whose sums differ in their
+# last bits
+LEAST_ROWS = 16
 DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
 
 
@@ -54,7 +59,8 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
         else:
             if description["activation"] not in ACTIVATIONS:
                 raise UserError(
-                    f"{folder}: a head with the activation {description['activation']!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
+                    f"{folder}: a head with the activation {description['activation']!r} is not supported; supported "
+                    f"are {', '.join(ACTIVATIONS)}"
                 )
             layer = nn.Linear(description["in"], description["out"], bias=description["bias"])
             inner = [layer, ACTIVATIONS[description["activation"]]()]
@@ -73,7 +79,7 @@ def _layer_state(folder: Path) -> dict[str, Tensor]:
 
 
 def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 42) -> bool:
-    """Append Linear(D -> `dimension`, or D) and LayerNorm, ahead of a normalization, drawn by `seed` (STAR's RoBERTa head).
+    """Append Linear(D -> `dimension`, or D) and LayerNorm ahead of a normalization, drawn by `seed` (STAR's head).
 
     An encoder that has a dense layer or a LayerNorm already is left as it is; returns whether the projection was added.
     """
@@ -97,7 +103,10 @@ def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 4
 
 
 def drop_head(encoder: Encoder) -> bool:
-    """Take away all layers behind the pooling, so that vectors have whatever length and meet by inner product; return whether there were any."""
+    """Take away all layers behind the pooling, so that vectors have whatever length and meet by inner product.
+
+    Return whether there were any.
+    """
     had = bool(encoder.settings.head)
     encoder.head, encoder.settings.head, encoder.settings.similarity = nn.Sequential(), [], None
     return had

@@ -1,8 +1,10 @@
-"""A lexical encoder (Lambda) without attention: the vector of a text is the sum of its terms' rows, each with its BM25 weight.
+"""A lexical encoder (Lambda) without attention.
 
-A projection's rows are random signs, drawn by a hash of (seed, term): inner products are BM25 scores up to noise that shrinks with
-the square root of the dimension (Johnson and Lindenstrauss; signs by Achlioptas 2003). A static encoder has rows fitted to a corpus, see
-`drtools.models.factorization`, and random ones for terms that the corpus lacks.
+The vector of a text is the sum of its terms' rows, each with its BM25 weight.
+
+A projection's rows are random signs, drawn by a hash of (seed, term): inner products are BM25 scores up to noise that
+shrinks with the square root of the dimension (Johnson and Lindenstrauss; signs by Achlioptas 2003). A static encoder
+has rows fitted to a corpus, see `drtools.models.factorization`, and random ones for terms that the corpus lacks.
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ from drtools.models.weights import read_tensors
 
 FILE = "lexical.safetensors"
 NO_LIMIT = 2**31 - 1  # terms: no text is cut
-# [ours] of a fitted encoder's rows for terms without one: a match counts fully, and between two texts that share none the noise is a
-# tenth of a term's weight; the document's row is the larger one, for a document has few such terms
+# [ours] of a fitted encoder's rows for terms without one: a match counts fully, and between two texts that share none
+# the noise is a tenth of a term's weight; the document's row is the larger one, for a document has few such terms
 UNSEEN_NOISE = 0.1
 
 
 @dataclass
 class LexicalSettings:
-    """How terms are made and weighed: the analyzer's language, BM25's constants, what was counted in the corpus, the random rows."""
+    """How terms are made and weighed.
+
+    The analyzer's language, BM25's constants, what was counted in the corpus, the random rows.
+    """
 
     encoder: str  # projection or static
     language: str
@@ -46,7 +51,10 @@ class LexicalSettings:
 
 
 def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # int64 [U] -> float32 [U, D]
-    """Return each key's row of length 1, of signs that depend on (seed, key) alone: 64 of them from each hash (SplitMix64) of a counter."""
+    """Return each key's row of length 1, of signs that depend on (seed, key) alone.
+
+    64 of them from each hash (SplitMix64) of a counter.
+    """
     with np.errstate(over="ignore"):
         state = keys.astype(np.uint64)[:, None] + np.uint64(seed * 0xD1342543DE82EF95 % 2**64)
         words = state + np.arange(1, -(-dimension // 64) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -59,10 +67,12 @@ def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # 
 
 
 class LexicalEncoder(nn.Module):
-    """One side (`query` or `document`) of a lexical encoder. `tokenizer` is its analyzer, `known` the keys of the terms that it met.
+    """One side (`query` or `document`) of a lexical encoder.
 
-    `statistics` holds sorted `keys` int64 [T] with `frequencies` [T], and of a static encoder sorted `row_keys` [R] with
-    the rows of this side [R, D].
+    `tokenizer` is its analyzer, `known` the keys of the terms that it met.
+
+    `statistics` holds sorted `keys` int64 [T] with `frequencies` [T], and of a static encoder sorted `row_keys` [R]
+    with the rows of this side [R, D].
     """
 
     def __init__(
@@ -96,7 +106,10 @@ class LexicalEncoder(nn.Module):
     def weights(
         self, keys: np.ndarray, counts: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:  # [P] thrice -> float32 [P]
-        """Return BM25's weights of terms that stand `counts` times in texts of so many terms; each side has the square root of idf."""
+        """Return BM25's weights of terms that stand `counts` times in texts of so many terms.
+
+        Each side has the square root of idf.
+        """
         shared = np.sqrt(inverse_document_frequency(self._frequencies_of(keys), self.terms.documents))
         if self.side == "query":
             return shared * counts.astype(np.float32)
@@ -147,7 +160,8 @@ def read_lexical_settings(folder: Path) -> LexicalSettings:
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
     if kept.keys() - {"kind"} != names:
         raise UserError(
-            f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the encoder again"
+            f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the "
+            "encoder again"
         )
     return LexicalSettings(**{name: kept[name] for name in names})
 

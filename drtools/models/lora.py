@@ -1,4 +1,7 @@
-"""Low-rank adaptation of an encoder's body: train two thin matrices beside every linear layer, then add them to its weights."""
+"""Low-rank adaptation of an encoder's body.
+
+Train two thin matrices beside every linear layer, then add them to its weights.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 def add_lora(
     encoder: Encoder, rank: int, alpha: float | None = None, seed: int = 42, targets: str = "all-linear"
 ) -> None:
-    """Put W + (alpha / rank) B A in place of linear layers W of the body (`targets`: an expression that names match), B zero and A random by `seed`; freeze the body.
+    """Put W + (alpha / rank) B A in place of linear layers W of the body (`targets`.
+
+    An expression that names match), B zero and A random by `seed`; freeze the body.
 
     Without `alpha` the scale alpha / rank is 1. The head stays trained; there is no dropout on the way through A.
     """
@@ -42,7 +47,8 @@ def add_lora(
             inject_adapter_in_model(config, encoder.body)
         except ValueError as error:
             raise UserError(
-                f"{encoder.folder}: LoRA does not fit its body ({' '.join(str(error).split())[:200]}); train all its weights"
+                f"{encoder.folder}: LoRA does not fit its body ({' '.join(str(error).split())[:200]}); train all its "
+                "weights"
             ) from None
     encoder.body.train(training)
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
 IGNORED = -100  # the label of a token that is not to be predicted
-# where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name of the activation
+# where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name
+# of the activation
 STYLES = (
     (
         "cls.predictions.transform.dense",
@@ -37,7 +38,10 @@ STYLES = (
 
 
 class MaskedHead(nn.Module):
-    """States -> logits over the vocabulary: dense, activation, LayerNorm, and a decoder tied to the embeddings or its own (`decoder`)."""
+    """States -> logits over the vocabulary.
+
+    Dense, activation, LayerNorm, and a decoder tied to the embeddings or its own (`decoder`).
+    """
 
     def __init__(
         self, dense: nn.Linear, activation: str, norm: nn.LayerNorm, bias: Tensor, decoder: Tensor | None = None
@@ -59,13 +63,16 @@ class MaskedHead(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, shares: np.ndarray) -> None:  # [V]
-        """Let a new head begin with each token's share of the corpus, in place of finding that out step by step: its bias is their logarithm."""
+        """Let a new head begin with each token's share of the corpus, in place of finding that out step by step.
+
+        Its bias is their logarithm.
+        """
         self.bias[: len(shares)] = torch.from_numpy(np.log(shares)).to(self.bias)
         self.bias[len(shares) :] = self.bias[: len(shares)].min()  # rows that the tokenizer has no token for
 
 
 class MaskedModel(nn.Module):
-    """Texts with masked tokens -> each text's (summed loss, number of masked tokens), for the one loop and for a dev measure.
+    """Texts with masked tokens -> each text's (summed loss, number of masked tokens), for the loop and a dev measure.
 
     The encoder that the body belongs to is not part of this module: its pooling and head stay as they are.
     """
@@ -125,7 +132,8 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
         )
     except (OSError, SafetensorError, KeyError, RuntimeError, StopIteration) as error:
         raise UserError(
-            f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); "
             "the files were damaged, adapt again, or remove the folder for a new head"
         ) from None
 
@@ -149,7 +157,8 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activat
     weight = tensors[f"{dense_name}.weight"]
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
         raise UserError(
-            f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
+            f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, "
+            "its embeddings of "
             f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
         )
     dense = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{dense_name}.bias" in tensors)
@@ -167,7 +176,10 @@ def _epsilon(encoder: Encoder) -> float:
 
 
 def new_head(encoder: Encoder, seed: int) -> MaskedHead:
-    """Make a head for a body that has none, drawn by `seed`: dense, gelu, LayerNorm, a decoder tied to the embeddings with a bias."""
+    """Make a head for a body that has none, drawn by `seed`.
+
+    Dense, gelu, LayerNorm, a decoder tied to the embeddings with a bias.
+    """
     count, size = encoder.body.get_input_embeddings().weight.shape
     dense = nn.Linear(encoder.body.config.hidden_size, size)
     with torch.no_grad():

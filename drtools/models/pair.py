@@ -23,7 +23,8 @@ class EncoderPair(nn.Module):
         super().__init__()
         if query.dimension != document.dimension:
             raise UserError(
-                f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; pair encoders of one dimension"
+                f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; "
+                "pair encoders of one dimension"
             )
         self.query, self.document, self.folder = query, document, folder
 

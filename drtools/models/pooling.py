@@ -16,7 +16,10 @@ def last(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
 
 
 def summed(states: Tensor, weights: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
-    """Sum over the tokens by weight; not as a product of matrices, which for one text alone has other last bits on some processors."""
+    """Sum over the tokens by weight.
+
+    Not as a product of matrices, which for one text alone has other last bits on some processors.
+    """
     return (states * weights.unsqueeze(-1)).sum(dim=1)
 
 

@@ -1,7 +1,9 @@
-"""A relevance module (REM): LoRA on queries and values, and a parallel adapter beside every feed-forward block, on a body that stays as it is.
+"""A relevance module (REM).
 
-Zhan et al., DDR. It is trained on one body and put on others of the same family, depth and tokenizer. For inference it is folded into the
-weights, so that what remains is a plain body.
+LoRA on queries and values, and a parallel adapter beside every feed-forward block, on a body that stays as it is.
+
+Zhan et al., DDR. It is trained on one body and put on others of the same family, depth and tokenizer. For inference it
+is folded into the weights, so that what remains is a plain body.
 """
 
 from __future__ import annotations
@@ -45,7 +47,10 @@ FITTING = {  # what must be the same of two bodies, in words
 
 @dataclass
 class RemSettings:
-    """The sizes of a REM: the rank of LoRA and the adapter's bottleneck, 0 for none; what the adapter's output is multiplied by."""
+    """The sizes of a REM: the rank of LoRA and the adapter's bottleneck, 0 for none.
+
+    What the adapter's output is multiplied by.
+    """
 
     lora_rank: int
     adapter_size: int
@@ -53,11 +58,13 @@ class RemSettings:
 
 
 class Family(NamedTuple):
-    """Where a body has what a REM adapts: its layers, in each the query and value projections and the feed-forward block.
+    """Where a body has what a REM adapts.
 
-    `residual_first`: the block takes (inner states, x) and adds x itself, after dropout and before its LayerNorm; else it takes x, and
-    what it returns is added to the residual. `inner` and `outer` are the block's linear layers, `width` and `activation` the configuration's
-    names; a gated block, which cannot be widened, names none.
+    Its layers, in each the query and value projections and the feed-forward block.
+
+    `residual_first`: the block takes (inner states, x) and adds x itself, after dropout and before its LayerNorm; else
+    it takes x, and what it returns is added to the residual. `inner` and `outer` are the block's linear layers, `width`
+    and `activation` the configuration's names; a gated block, which cannot be widened, names none.
     """
 
     layers: str
@@ -147,7 +154,10 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def _family(encoder: Encoder) -> Family:
-    """Return where the parts of an encoder's body are; UserError with the names of its layers for one that is not known."""
+    """Return where the parts of an encoder's body are.
+
+    UserError with the names of its layers for one that is not known.
+    """
     kind = encoder.body.config.model_type
     if kind not in FAMILIES:
         names = [
@@ -156,7 +166,8 @@ def _family(encoder: Encoder) -> Family:
             if isinstance(module, nn.Linear) and ".0." in f".{name}."
         ]
         raise UserError(
-            f"{encoder.folder}: a REM does not know where to go in a body of type {kind}, whose first layer has {', '.join(names) or 'no linear layers'}; "
+            f"{encoder.folder}: a REM does not know where to go in a body of type {kind}, whose first layer has "
+            f"{', '.join(names) or 'no linear layers'}; "
             f"known are {', '.join(FAMILIES)}"
         )
     return FAMILIES[kind]
@@ -222,8 +233,8 @@ def train_parts(encoder: Encoder, part: str) -> None:
 def fold_rem(encoder: Encoder) -> None:
     """Fold the REM into the weights, so that the body is plain again: its vectors stay the same to 1e-5.
 
-    LoRA is added to its projections. An adapter becomes more neurons of its block, whose gelu is made so steep that it is relu.
-    ModernBERT's gated block has no room for that; there the adapter stays beside it.
+    LoRA is added to its projections. An adapter becomes more neurons of its block, whose gelu is made so steep that it
+    is relu. ModernBERT's gated block has no room for that; there the adapter stays beside it.
     """
     family, settings = _family(encoder), encoder.rem
     encoder.settings.folded_rem = encoder.rem_fingerprint
@@ -250,7 +261,8 @@ def check_folds(encoder: Encoder) -> None:
     """Refuse an encoder whose REM cannot become part of a plain body, before work is spent on it."""
     if encoder.rem.adapter_size and not _widens(encoder):
         raise UserError(
-            f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} body, whose feed-forward block is gated or no gelu; "
+            f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} "
+            "body, whose feed-forward block is gated or no gelu; "
             "use --body and --rem as they are, or train the REM with --adapter-size 0"
         )
 
@@ -326,12 +338,16 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         return read_tensors(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM again"
+            f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was "
+            "damaged, train the REM again"
         ) from None
 
 
 def load_rem(encoder: Encoder, folder: Path) -> None:
-    """Put a REM on an encoder's body, with the prompts that it learnt behind; one of another family, depth, tokenizer, pooling or head is refused."""
+    """Put a REM on an encoder's body, with the prompts that it learnt behind.
+
+    One of another family, depth, tokenizer, pooling or head is refused.
+    """
     record = manifest.read_json(folder / OURS) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
         raise UserError(
@@ -346,7 +362,8 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     for name, words in FITTING.items():
         if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
             raise UserError(
-                f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has {words.format(ours[name])}; "
+                f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has "
+                f"{words.format(ours[name])}; "
                 "put it on a body adapted from the one that it was trained on"
             )
     for name in PROMPTS:
@@ -366,5 +383,6 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     encoder.rem_fingerprint = _fingerprint(folder)
     if encoder.settings.folded_rem == encoder.rem_fingerprint:
         raise UserError(
-            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say --model {encoder.folder} alone"
+            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say --model "
+            f"{encoder.folder} alone"
         )

@@ -10,7 +10,9 @@ DEVIATION = 0.02  # of new weights, as BERT and RoBERTa begin
 
 
 def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> bool [B, 2, K, K]
-    """Return which nodes see which by each relation, both ways: a document contains its passages, a passage the sentences that begin in it.
+    """Return which nodes see which by each relation, both ways.
+
+    A document contains its passages, a passage the sentences that begin in it.
 
     `next` joins neighbours of a level. A span of no tokens has no edge.
     """
@@ -29,7 +31,10 @@ def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> b
 
 
 class Rgat(nn.Module):
-    """Layers of: a node's state plus the attention-weighted sum of its neighbours', projected by the relation that joins them."""
+    """Layers of.
+
+    A node's state plus the attention-weighted sum of its neighbours', projected by the relation that joins them.
+    """
 
     def __init__(self, dimension: int, layers: int = LAYERS, seed: int = 42) -> None:
         super().__init__()

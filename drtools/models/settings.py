@@ -14,11 +14,9 @@ from drtools.errors import UserError
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"
-NO_VECTORS = (
-    MASKED_HEAD,
-    "rem",
-    "working",
-)  # folders of weights that make no vectors: that head, a REM for other bodies, and a training's checkpoints while it writes its output
+# folders of weights that make no vectors: that head, a REM for other bodies, and a training's checkpoints while it
+# writes its output
+NO_VECTORS = (MASKED_HEAD, "rem", "working")
 SIDES = ("query", "document")
 LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -135,7 +133,8 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
         raise UserError(
-            f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models are not supported"
+            f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is "
+            "not known; such models are not supported"
         )
     return head_dimension(settings, sizes[0])
 
@@ -174,7 +173,8 @@ def _head_layer(kind: str, folder: Path, path: str) -> dict:
         return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
     if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
         raise UserError(
-            f"{folder / path}: a dense layer with a residual or another input is not supported; export the model without it"
+            f"{folder / path}: a dense layer with a residual or another input is not supported; export the model "
+            "without it"
         )
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
     return {
@@ -196,7 +196,8 @@ def _modules(path: Path) -> list[dict]:
         isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
     ):
         raise UserError(
-            f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model again"
+            f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model "
+            "again"
         )
     return modules
 
@@ -208,7 +209,8 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
         if kind == "Transformer":
             if module["path"]:
                 raise UserError(
-                    f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the folder itself are supported"
+                    f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the "
+                    "folder itself are supported"
                 )
         elif kind == "Pooling":
             config = optional_json(folder / module["path"] / "config.json")
@@ -218,7 +220,8 @@ def _of_modules(folder: Path, settings: EncoderSettings) -> None:
             settings.head.append(_head_layer(kind, folder, module["path"]))
         elif kind != "Dropout":
             raise UserError(
-                f"{folder}: its modules.json names {module['type']}, which is not supported; supported are Transformer, Pooling, Dense, LayerNorm, Normalize"
+                f"{folder}: its modules.json names {module['type']}, which is not supported; supported are "
+                "Transformer, Pooling, Dense, LayerNorm, Normalize"
             )
     config = optional_json(folder / "config_sentence_transformers.json")
     prompts = config.get("prompts") or {}
@@ -235,7 +238,8 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
     if is_lexical(folder):
         raise UserError(
-            f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools make-lexical"
+            f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with "
+            "drtools make-lexical"
         )
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
@@ -265,7 +269,8 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         words += [] if last == "normalize" else [last]
         if not words or any(word not in POOLINGS for word in words):
             raise UserError(
-                f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length 1"
+                f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end "
+                "gives vectors of length 1"
             )
         settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
         if len(settings.pooling) < len(words):
@@ -274,7 +279,8 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
             settings.head.append({"kind": "normalize"})
     if not settings.pooling:
         raise UserError(
-            f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, mean, max or last"
+            f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, "
+            "mean, max or last"
         )
     return settings
 
@@ -302,7 +308,8 @@ def check_side(settings: EncoderSettings, side: str, name: str) -> None:
         plural = {"query": "queries", "document": "documents"}
         other = SIDES[1 - SIDES.index(side)]
         raise UserError(
-            f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, or the pair of both"
+            f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, "
+            "or the pair of both"
         )
 
 

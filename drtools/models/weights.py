@@ -1,7 +1,8 @@
 """Tensors out of safetensors files, in memory that is aligned as torch's own.
 
-safetensors maps tensors from the file, where they begin at any address. Some processors' kernels add up in another order there than in
-memory that torch allocated, so that a model that was just loaded would give other last bits than one that was trained, merged or copied.
+safetensors maps tensors from the file, where they begin at any address. Some processors' kernels add up in another
+order there than in memory that torch allocated, so that a model that was just loaded would give other last bits than
+one that was trained, merged or copied.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ ALIGNMENT = 64  # bytes; what torch's allocator keeps to on processors
 
 
 def aligned(tensor: Tensor) -> Tensor:
-    """Return the tensor, or a copy of it in memory that torch allocates if it begins at an address that is no multiple of 64 bytes."""
+    """Return the tensor, or an aligned copy of it if its address is not a multiple of 64 bytes."""
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def align_weights(model: nn.Module) -> None:
-    """Put those parameters and buffers of a model into memory of torch's own that begin at an address that is no multiple of 64 bytes."""
+    """Move a model's parameters and buffers whose address is not a multiple of 64 bytes into aligned memory."""
     for tensor in chain(model.parameters(), model.buffers()):
         tensor.data = aligned(tensor.data)
 

@@ -79,10 +79,10 @@ def dev_measure_on_examples(
     computing: Computing,
     seed: int,
 ) -> Callable[[], dict[str, float]] | None:
-    """Return a function that measures how well the encoder as it stands finds a teacher's first hits, or None without dev examples.
+    """Return a function that measures how well the encoder finds a teacher's first hits, or None without dev examples.
 
-    Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a query, drawn by
-    the seed; the measure is the mean reciprocal rank (Chen et al. 2022).
+    Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a
+    query, drawn by the seed; the measure is the mean reciprocal rank (Chen et al. 2022).
     """
     if flags.dev_examples is None:
         return None
@@ -122,7 +122,10 @@ def dev_measure_on_examples(
 
 
 def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
-    """Return the places of the examples whose first positive in the file is in the corpus: else the teacher's rank 2 would pass for its rank 1."""
+    """Return the places of the examples whose first positive in the file is in the corpus.
+
+    Else the teacher's rank 2 would pass for its rank 1.
+    """
     from drtools.formats.examples import read_examples
 
     first = {example.query_id: example.positives[0] for example in read_examples(path) if example.positives}
@@ -132,7 +135,8 @@ def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
     ]
     console.notice(
         len(names) - len(kept),
-        f"{len(names) - len(kept):,} of the {len(names):,} dev examples have a first positive that is not in the corpus; not measured on",
+        f"{len(names) - len(kept):,} of the {len(names):,} dev examples have a first positive that is not in the "
+        "corpus; not measured on",
     )
     if not kept:
         raise UserError(f"{path}: no dev example has its first positive in the corpus; do the two belong together?")

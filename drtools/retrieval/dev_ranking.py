@@ -1,4 +1,7 @@
-"""Dev evaluation of a ranker during training: a run, or examples' own documents, ranked anew by the ranker as it stands."""
+"""Dev evaluation of a ranker during training.
+
+A run, or examples' own documents, ranked anew by the ranker as it stands.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +50,13 @@ class RankerDevFlags(QueryDevFlags):
         """Refuse flags that do not say together what is ranked and who judges it."""
         if self.dev_examples and (self.dev_run or self.dev_qrels):
             raise UserError(
-                "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say --dev-examples, or --dev-run and --dev-qrels"
+                "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say "
+                "--dev-examples, or --dev-run and --dev-qrels"
             )
         if bool(self.dev_run) != bool(self.dev_qrels):
             raise UserError(
-                "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; say both, or --dev-examples"
+                "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; "
+                "say both, or --dev-examples"
             )
 
 
@@ -80,7 +85,8 @@ def dev_ranking(
         qrels, candidates, texts = _of_examples(flags.dev_examples, flags.dev_queries or queries_path)
     if not any(candidates.values()):
         raise UserError(
-            f"{shown(flags.dev_run or flags.dev_examples)}: no document to rank for the dev queries; do the files belong together?"
+            f"{shown(flags.dev_run or flags.dev_examples)}: no document to rank for the dev queries; do the files "
+            "belong together?"
         )
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     return _measure(candidates, texts, qrels, measures, store, encoder, computing, title_separator)

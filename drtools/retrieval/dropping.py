@@ -1,4 +1,7 @@
-"""A teacher whose dropout stays on while it scores, as that of ADAM's paper: each asking draws anew, so that no score is kept."""
+"""A teacher whose dropout stays on while it scores, as that of ADAM's paper.
+
+Each asking draws anew, so that no score is kept.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ class Dropping:
     key: tuple[object, ...]
 
     def scores(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None = None) -> np.ndarray:
-        """Return the raw logits float32 [N] of (query text, document text), in their order; `limits` as a Teacher has them."""
+        """Return the raw logits float32 [N] of (query text, document text), in their order.
+
+        `limits` as a Teacher has them.
+        """
         found = np.zeros(len(pairs))
         for number, scorer in enumerate(self.teacher.scorers):
             logits = np.empty((len(pairs), 1), np.float32)

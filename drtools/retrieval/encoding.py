@@ -32,14 +32,16 @@ from drtools.models.source import resolve
 if TYPE_CHECKING:
     from drtools.flags import ComputeFlags, EncoderFlags
 
-# cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05 in twice as large ones, more of them padding
+# cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05
+# in twice as large ones, more of them padding
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
 CHUNK = {
     "cpu": 2048,
     "cuda": 16384,
     "mps": 16384,
 }  # texts: a minute or two of a slow processor's work, seconds of a GPU's
-# oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths at a time
+# oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths
+# at a time
 KEPT_SHAPES = "16"
 
 
@@ -69,18 +71,23 @@ class Computing(NamedTuple):
 
 
 def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, several: bool = False) -> Computing:
-    """Settle the device, the precision, the processor threads and the tokens in a batch; `several` devices are refused unless said."""
+    """Settle the device, the precision, the processor threads and the tokens in a batch.
+
+    `several` devices are refused unless said.
+    """
     set_threads(flags.threads)
     device, *others = choose_devices(flags.device)
     if others and not several:
         raise UserError(
-            f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here"
+            f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; "
+            "say one here"
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "bf16" and slow:
         console.say(
-            f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds of times as long; --precision auto chooses fp32 here"
+            f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds "
+            "of times as long; --precision auto chooses fp32 here"
         )
     return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
 
@@ -88,7 +95,8 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, sever
 def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | None = None) -> Encoder | EncoderPair:
     """Load the encoder that flags name, with what they set about it, on its device and in its precision.
 
-    With a `side` (`query` or `document`) only that side's encoder of a pair is read. An encoder made for the other side is refused.
+    With a `side` (`query` or `document`) only that side's encoder of a pair is read. An encoder made for the other side
+    is refused.
     """
     name = flags.start()
     if computing.device == "cpu":
@@ -118,7 +126,8 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
     if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
         made = encoder.terms.title_separator
         raise UserError(
-            f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say --title-separator {made!r}, or make the encoder again"
+            f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say "
+            f"--title-separator {made!r}, or make the encoder again"
         )
 
 
@@ -132,7 +141,8 @@ def _load_lexical(
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
             raise UserError(
-                f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out"
+                f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave "
+                "the flag out"
             )
     known = TermKeys()
     if side:
@@ -180,13 +190,16 @@ def encode_tokens(
     one_length: bool = False,
     seed_of: Callable[[int], int] | None = None,
 ) -> None:
-    """Encode tokenized texts into rows of `into` [N, D]; `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
+    """Encode tokenized texts into rows of `into` [N, D].
 
-    On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product, and
-    vectors do not depend on the number of cores. Of several GPUs each takes the next batch with its own copy of the encoder.
-    With `one_length` a processor's batch has texts of one length: then a text's vector is the same, bit for bit, whatever else is
-    encoded, for products of `LEAST_ROWS` rows and more add up each row alike (but bfloat16 by AMX, in an order that the number of
-    rows decides: `promises_bits`). `seed_of` says what the dropout of the batch of a number is drawn by, for an encoder in training mode with dropout of our own.
+    `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
+
+    On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product,
+    and vectors do not depend on the number of cores. Of several GPUs each takes the next batch with its own copy of the
+    encoder. With `one_length` a processor's batch has texts of one length: then a text's vector is the same, bit for
+    bit, whatever else is encoded, for products of `LEAST_ROWS` rows and more add up each row alike (but bfloat16 by
+    AMX, in an order that the number of rows decides: `promises_bits`). `seed_of` says what the dropout of the batch of
+    a number is drawn by, for an encoder in training mode with dropout of our own.
     """
     lengths = tokens.lengths
     on_processor = computing.device == "cpu"
@@ -259,7 +272,8 @@ def _encode_batch(
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise UserError(
-            f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision fp32"
+            f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision "
+            "fp32"
         )
     into[rows] = vectors[: len(rows)]
 

@@ -1,4 +1,7 @@
-"""Texts -> a vectors folder, chunk by chunk: tokenized ahead in a thread, written through the memory map, durable after each."""
+"""Texts -> a vectors folder, chunk by chunk.
+
+Tokenized ahead in a thread, written through the memory map, durable after each.
+"""
 
 from __future__ import annotations
 

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 
 def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
-    """Return the kind of spans: as said, else as the encoder was trained, else by attention; UserError for a graph, which was not kept."""
+    """Return the kind of spans: as said, else as the encoder was trained, else by attention.
+
+    UserError for a graph, which was not kept.
+    """
     kind = said or encoder.settings.pieces.get("spans", "attention")
     if kind == "rgat":
         raise UserError(
-            f"{encoder.folder}: its pieces learnt through a graph (distill-fgd --spans rgat), which is not kept with the encoder, so that their vectors cannot be made; "
+            f"{encoder.folder}: its pieces learnt through a graph (distill-fgd --spans rgat), which is not kept with "
+            "the encoder, so that their vectors cannot be made; "
             "encode its documents without --pieces, or say --spans mean for what went into the graph"
         )
     return kind
@@ -39,7 +43,8 @@ class PieceEncoding:
     def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceFlags, kind: SpanKind | None, dtype: str) -> None:
         if isinstance(encoder, LexicalEncoder):
             raise UserError(
-                f"--pieces: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without spans; leave the flag out"
+                f"--pieces: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without "
+                "spans; leave the flag out"
             )
         self.kind = settled_kind(encoder, kind)
         self.encoder, self.layout, self.dtype = encoder, layout_of(encoder, sizes), dtype

@@ -1,12 +1,12 @@
 """Search by brute force: exact inner products between queries and every vector, out of a memory map, block by block.
 
-Ties: of two rows with the same float32 score the lower row comes first. `torch.topk` promises no order among equal values, so
-what it selects here is not a score but a key that no two rows share: the score's order in the high 32 bits of an int64, the row,
-inverted, in the low 32.
+Ties: of two rows with the same float32 score the lower row comes first. `torch.topk` promises no order among equal
+values, so what it selects here is not a score but a key that no two rows share: the score's order in the high 32 bits
+of an int64, the row, inverted, in the low 32.
 
-A matrix product may sum in another order when its shape is ragged. Here every side is filled up with zeros to a multiple of 16,
-so that a pair has the same score, bit for bit, whatever the block size and whichever queries are searched beside it; seen with MKL
-at 10 to 4,096 dimensions.
+A matrix product may sum in another order when its shape is ragged. Here every side is filled up with zeros to a
+multiple of 16, so that a pair has the same score, bit for bit, whatever the block size and whichever queries are
+searched beside it; seen with MKL at 10 to 4,096 dimensions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ CHUNK_QUERIES = 1024
 # A block's vectors and scores in float32; on the CPU they stay in its cache.
 BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 1 << 30}
 SIDE = 16
-# Rows go in groups to the comparison with the k-th best score: one maximum, and only where that passes its eight scores.
+# Rows go in groups to the comparison with the k-th best score: one maximum, and only where that passes its eight
+# scores.
 GROUP_ROWS = 8
 LARGEST_ROW = 0xFFFFFFFF
 
@@ -41,10 +42,10 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find each query's rows of highest inner product, ties by lower row first.
 
-    vectors [N, D] float16 or float32, usually a memory map, or a tensor that is kept on the device; queries [Q, D] float32. Returns scores float32 [Q, k] and rows int64
-    [Q, k], best first, k = min(depth, N). After each block `on_progress` is told how many of the N rows are done.
-    Other devices than `cuda` leave it to the CPU. Raises UserError where there is no vector, the dimensions differ, or a value is
-    not finite.
+    vectors [N, D] float16 or float32, usually a memory map, or a tensor that is kept on the device; queries [Q, D]
+    float32. Returns scores float32 [Q, k] and rows int64 [Q, k], best first, k = min(depth, N). After each block
+    `on_progress` is told how many of the N rows are done. Other devices than `cuda` leave it to the CPU. Raises
+    UserError where there is no vector, the dimensions differ, or a value is not finite.
     """
     import numpy as np
     import torch
@@ -81,8 +82,8 @@ def search(
 def rerank(vectors: np.ndarray, queries: np.ndarray, candidate_rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Score given rows for each query: the inner products that `search` gives them.
 
-    vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any order (no -1).
-    Returns Q arrays float32 [C]. Raises UserError as `search` does.
+    vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any
+    order (no -1). Returns Q arrays float32 [C]. Raises UserError as `search` does.
     """
     import torch
 
@@ -101,9 +102,9 @@ def rerank(vectors: np.ndarray, queries: np.ndarray, candidate_rows: Sequence[np
 class Best:
     """The best k rows that each of Q queries has met.
 
-    keys [Q, k] int64, in no order; threshold [Q]: a score that a further row must exceed. Rows that did wait in `pending`, as
-    (query, key), until there are enough of them to be worth a merge; blocks come in ascending order of rows, so that a row equal to the
-    threshold would lose its tie.
+    keys [Q, k] int64, in no order; threshold [Q]: a score that a further row must exceed. Rows that did wait in
+    `pending`, as (query, key), until there are enough of them to be worth a merge; blocks come in ascending order of
+    rows, so that a row equal to the threshold would lose its tie.
     """
 
     keys: torch.Tensor
@@ -175,7 +176,10 @@ def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blocks(vectors: np.ndarray | torch.Tensor, block_rows: int, device: str) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Yield (first row, rows, float32 [block_rows, D]) for all of vectors [N, D]; zeros follow the rows of the last. The tensor is reused."""
+    """Yield (first row, rows, float32 [block_rows, D]) for all of vectors [N, D]; zeros follow the rows of the last.
+
+    The tensor is reused.
+    """
     import torch
 
     block = torch.empty(block_rows, vectors.shape[1], device=device)
@@ -215,7 +219,8 @@ def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
     finite = np.isfinite(queries).all(1)
     if not finite.all():
         raise UserError(
-            f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the queries again"
+            f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the "
+            "queries again"
         )
 
 
@@ -231,7 +236,8 @@ def refuse_not_finite(vectors: np.ndarray, finite: np.ndarray, rows: range | np.
     """Refuse the first of some rows [C] of vectors that is not finite [C]."""
     if not finite.all():
         raise UserError(
-            f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; encode the documents again"
+            f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; "
+            "encode the documents again"
         )
 
 

@@ -20,10 +20,12 @@ Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
 
 
 class Asked(NamedTuple):
-    """Something of an example that is to be scored: `key` is the list of scores it goes to, `text` is None if there is none to score.
+    """Something of an example that is to be scored.
 
-    `limit` is how many tokens the text may have, None: as many as the teacher gives any document. Of a text that was written for the teacher
-    `cut` says whether its ends are not there any more.
+    `key` is the list of scores it goes to, `text` is None if there is none to score.
+
+    `limit` is how many tokens the text may have, None: as many as the teacher gives any document. Of a text that was
+    written for the teacher `cut` says whether its ends are not there any more.
     """
 
     key: str
@@ -33,7 +35,10 @@ class Asked(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """The texts of queries and, by a title rule, of documents; `cutter` cuts these into pieces that are asked for too."""
+    """The texts of queries and, by a title rule, of documents.
+
+    `cutter` cuts these into pieces that are asked for too.
+    """
 
     queries: dict[str, str]
     store: Store
@@ -91,7 +96,10 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
 
 
 def drop_pieces(example: Example, scored_by: str) -> bool:
-    """Take away what another teacher said of an example's pieces, which nobody scores now; return whether there was any."""
+    """Take away what another teacher said of an example's pieces, which nobody scores now.
+
+    Return whether there was any.
+    """
     found = [example.others.pop(key, None) for key in PIECE_KEYS] if example.scored_by != scored_by else []
     return any(found)
 
@@ -99,7 +107,10 @@ def drop_pieces(example: Example, scored_by: str) -> bool:
 def example_windows(
     examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int
 ) -> Iterator[Window]:
-    """Yield whole examples, so many that their pairs fill a window: pairs, limits, and (example, what was asked of it)."""
+    """Yield whole examples, so many that their pairs fill a window.
+
+    Pairs, limits, and (example, what was asked of it).
+    """
 
     def each() -> Iterator[tuple[list, list, Any]]:
         for example in examples:
@@ -114,7 +125,10 @@ def example_windows(
 
 
 def run_windows(run: dict[str, dict[str, float]], depth: int, texts: Texts, pairs_a_window: int) -> Iterator[Window]:
-    """Yield whole queries of a run, so many that their pairs fill a window: pairs, limits, and (query id, documents with a text, documents without)."""
+    """Yield whole queries of a run, so many that their pairs fill a window.
+
+    Pairs, limits, and (query id, documents with a text, documents without).
+    """
 
     def each() -> Iterator[tuple[list, list, Any]]:
         for query_id, hits in run.items():

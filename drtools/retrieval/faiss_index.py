@@ -1,6 +1,7 @@
 """Build, load and search FAISS indexes of inner products.
 
-An index knows rows, not ids. Where it finds fewer rows than it was asked for the row is -1 (and the score -inf): drop it.
+An index knows rows, not ids. Where it finds fewer rows than it was asked for the row is -1 (and the score -inf): drop
+it.
 
 The same build with the same threads gives the same bytes, but for HNSW, whose insertions race: there the same recall.
 """
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ADD_ROWS = 16_384
-# [ours] Of 18,008 questions' vectors HNSW32 found .9942, .9953, .9981 of the top 100 (ef_search 200) when built at 40 (FAISS's), 100, 200
-# in 4, 9, 23 s; IVF256,Flat .87 with 16 lists, .93 with 32, .97 with 64.
+# [ours] Of 18,008 questions' vectors HNSW32 found .9942, .9953, .9981 of the top 100 (ef_search 200) when built at 40
+# (FAISS's), 100, 200 in 4, 9, 23 s; IVF256,Flat .87 with 16 lists, .93 with 32, .97 with 64.
 EF_CONSTRUCTION = 100
 LEAST_CANDIDATES, CANDIDATES_A_HIT = 64, 2
 LEAST_LISTS, SHARE_OF_LISTS = 32, 1 / 16
@@ -55,9 +56,10 @@ def build(
 ) -> str | None:
     """Build an index of vectors [N, D] by a FAISS factory string and write it to a file.
 
-    It is trained on `train_sample` random rows: by default 64 a centroid and 65,536 at least, N at most. After each block
-    `on_progress` is told how many of the N rows are in. Returns a note for the user if the training rows are few.
-    Raises UserError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not finite.
+    It is trained on `train_sample` random rows: by default 64 a centroid and 65,536 at least, N at most. After each
+    block `on_progress` is told how many of the N rows are in. Returns a note for the user if the training rows are few.
+    Raises UserError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not
+    finite.
     """
     import faiss
 
@@ -79,7 +81,8 @@ def build(
     centroids = max((clustering.centroids for clustering in clusterings(index)), default=0)
     if points < WANTED_POINTS_A_CENTROID * centroids:
         return (
-            f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted for its {centroids:,} centroids;"
+            f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted "
+            f"for its {centroids:,} centroids;"
             " --check measures what that costs"
         )
     return None
@@ -132,7 +135,8 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
         raise UserError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise UserError(
-            f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it with `drtools index`"
+            f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it "
+            "with `drtools index`"
         )
     return index
 
@@ -140,11 +144,14 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
 def search(
     index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find rows of high inner product with queries [Q, D] float32: scores float32 [Q, k] and rows int64 [Q, k], k = min(depth, N).
+    """Find rows of high inner product with queries [Q, D] float32.
 
-    Best first, equal scores by lower row; rows that an index did not find are -1, at the end. Defaults: `nprobe` (IVF: lists
-    visited) a sixteenth of the lists and 32 at least, `ef_search` (HNSW: candidates kept) twice the depth and 64 at least; what
-    is refined (RFlat) is four times the depth. Raises UserError for another dimension, values that are not finite, and a setting that the index does not have.
+    Scores float32 [Q, k] and rows int64 [Q, k], k = min(depth, N).
+
+    Best first, equal scores by lower row; rows that an index did not find are -1, at the end. Defaults: `nprobe` (IVF:
+    lists visited) a sixteenth of the lists and 32 at least, `ef_search` (HNSW: candidates kept) twice the depth and 64
+    at least; what is refined (RFlat) is four times the depth. Raises UserError for another dimension, values that are
+    not finite, and a setting that the index does not have.
     """
     import faiss
     import numpy as np
@@ -157,7 +164,8 @@ def search(
         )
     if ef_search and not graphs:
         raise UserError(
-            f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave --ef-search out"
+            f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave "
+            "--ef-search out"
         )
     for part in lists:
         part.nprobe = min(part.nlist, nprobe or max(LEAST_LISTS, int(part.nlist * SHARE_OF_LISTS)))
@@ -188,7 +196,8 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
         raise UserError(
-            f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves (--vectors), or an index without fs"
+            f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves "
+            "(--vectors), or an index without fs"
         ) from None
 
 
@@ -217,7 +226,10 @@ def recall(
     nprobe: int | None = None,
     ef_search: int | None = None,
 ) -> float:
-    """Return the mean share of the exact top `depth` that an index finds; of rows that tie for the last place any will do."""
+    """Return the mean share of the exact top `depth` that an index finds.
+
+    Of rows that tie for the last place any will do.
+    """
     import numpy as np
 
     _, rows = search(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
@@ -230,7 +242,10 @@ def recall(
 
 
 def describe(index: faiss.Index) -> str:
-    """Say in short words what an index is: `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`."""
+    """Say in short words what an index is.
+
+    `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`.
+    """
     import faiss
 
     kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [
@@ -248,7 +263,10 @@ def describe(index: faiss.Index) -> str:
 
 
 def _prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
-    """Set seeds and construction, silence the clusterings, and leave out PQ's polysemous codes: minutes of training for a search that nobody asks for."""
+    """Set seeds and construction, silence the clusterings, and leave out PQ's polysemous codes.
+
+    Minutes of training for a search that nobody asks for.
+    """
     import faiss
 
     for clustering in clusterings(index):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # FAISS warns under 39 points a centroid, and takes at most 65,536 points for a product quantizer.
 WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39, 64, 65_536
-# Below 128,000 coordinates of points FAISS 1.15 leaves BLAS aside, and the clusterings of a product quantizer's 8 dimensions take
-# five times as long. 20, the default before 1.15, always takes BLAS.
+# Below 128,000 coordinates of points FAISS 1.15 leaves BLAS aside, and the clusterings of a product quantizer's 8
+# dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
 BLAS_THRESHOLD = 20
 PROBE_POINTS = 2048
 
@@ -45,7 +45,8 @@ def refusals(factory: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise UserError(
-            f"--factory {factory}: FAISS says: {reason(error)}; expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
+            f"--factory {factory}: FAISS says: {reason(error)}; expected an index of inner products such as Flat, "
+            "HNSW32 or IVF256,PQ48"
         ) from None
 
 
@@ -70,7 +71,8 @@ def create(factory: str, dimension: int) -> faiss.Index:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise UserError(
-            f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of inner products, for instance HNSW32,Flat or IVF1024,PQ48"
+            f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of "
+            "inner products, for instance HNSW32,Flat or IVF1024,PQ48"
         )
     return index
 
@@ -139,7 +141,8 @@ def training_points(index: faiss.Index, factory: str, count: int, train_sample: 
     points = min(count, train_sample or max(LEAST_TRAINING_POINTS, TRAINING_POINTS_A_CENTROID * largest))
     if points < largest:
         raise UserError(
-            f"--factory {factory}: found {points:,} vectors to train on, expected at least {largest:,}, one for each centroid;"
+            f"--factory {factory}: found {points:,} vectors to train on, expected at least {largest:,}, one for each "
+            "centroid;"
             " choose fewer centroids, or an index without training such as HNSW32 or Flat"
         )
     return points
@@ -161,7 +164,8 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
     elif isinstance(index, faiss.IndexRefine):
         fixed, each = map(sum, zip(footprint(index.base_index), footprint(index.refine_index), strict=True))
     elif isinstance(index, faiss.IndexHNSW):
-        # 2 M neighbours on the ground; one node in M also stands on the floor above, with M, and so on; offset and level 12
+        # 2 M neighbours on the ground; one node in M also stands on the floor above, with M, and so on; offset and
+        # level 12
         neighbours = index.hnsw.nb_neighbors(1)
         fixed, each = footprint(index.storage)
         each += 4 * (2 * neighbours + neighbours / (neighbours - 1)) + 12

@@ -1,7 +1,10 @@
-"""Bring a FAISS index up to date: rows that are gone are taken out, new ones put in, and all numbered as in the new vectors.
+"""Bring a FAISS index up to date.
 
-Nothing is trained anew. A Flat index becomes the very bytes of a full build; lists (IVF) and codes (PQ, SQ, OPQ, PCA) keep the centroids
-and rotations that they were trained with. What cannot give rows up (HNSW, fast-scan codes, refined indexes) takes rows at its end alone.
+Rows that are gone are taken out, new ones put in, and all numbered as in the new vectors.
+
+Nothing is trained anew. A Flat index becomes the very bytes of a full build; lists (IVF) and codes (PQ, SQ, OPQ, PCA)
+keep the centroids and rotations that they were trained with. What cannot give rows up (HNSW, fast-scan codes, refined
+indexes) takes rows at its end alone.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ LARGEST_SHARE_NEW = 0.3  # [ours] of the rows that were put in since the index w
 
 
 class Change(NamedTuple):
-    """What is to be done to an index: `rows` int64 [N] says where it has each of N vectors, -1 for a new one; `gone` int64 [G] are to be taken out.
+    """What is to be done to an index: `rows` int64 [N] says where it has each of N vectors, -1 for a new one.
+
+    `gone` int64 [G] are to be taken out.
 
     `new_before` rows were put in by earlier updates, after the training.
     """
@@ -64,7 +69,10 @@ def _digests(vectors: Vectors, start: int) -> np.ndarray:
 
 
 def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
-    """Return the manifest of the index to be updated; UserError if it is none of FAISS's, of another encoder or of another factory string."""
+    """Return the manifest of the index to be updated.
+
+    UserError if it is none of FAISS's, of another encoder or of another factory string.
+    """
     record = manifest.read(folder)
     if record.get("kind") != "faiss":
         raise UserError(
@@ -75,11 +83,13 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
         or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
     ):
         raise UserError(
-            f"{folder}: made of another encoder's vectors ({record['model']}) than {vectors.path} ({vectors.manifest['model']}); build the index anew, without --update"
+            f"{folder}: made of another encoder's vectors ({record['model']}) than {vectors.path} "
+            f"({vectors.manifest['model']}); build the index anew, without --update"
         )
     if factory and factory != record["factory"]:
         raise UserError(
-            f"{folder}: its --factory is {record['factory']}, not {factory}; leave --factory out, or build anew without --update"
+            f"{folder}: its --factory is {record['factory']}, not {factory}; leave --factory out, or build anew "
+            "without --update"
         )
     return record
 
@@ -105,9 +115,12 @@ def changes(folder: str, vectors: Vectors) -> Change:
 def update(
     folder: str, array: np.ndarray, change: Change, path: Path, threads: int, on_progress: Callable[[int], None]
 ) -> str | None:
-    """Write the index of `folder`, changed so that row i is that of `array` [N, D], to a file; `on_progress` is told how many new rows are in.
+    """Write the index of `folder`, changed so that row i is that of `array` [N, D], to a file.
 
-    Returns a note for the user where much of it is newer than its training. UserError for an index that cannot give rows up, where it would have to.
+    `on_progress` is told how many new rows are in.
+
+    Returns a note for the user where much of it is newer than its training. UserError for an index that cannot give
+    rows up, where it would have to.
     """
     import faiss
     import numpy as np
@@ -130,14 +143,16 @@ def update(
         _reorder(inner, change)
     else:
         raise UserError(
-            f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} of its rows are gone or changed"
+            f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} "
+            "of its rows are gone or changed"
             f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without --update"
         )
     assert index.ntotal == len(array)
     write(index, path)
     if change.new_since_training > LARGEST_SHARE_NEW * len(array) and (clusterings(index) or transforms(index)):
         return (
-            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; --check measures what that costs,"
+            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; --check "
+            "measures what that costs,"
             " building anew without --update trains it"
         )
     return None
@@ -172,7 +187,10 @@ def _renumber(lists: faiss.InvertedLists, change: Change) -> None:
 
 
 def _reorder(inner: faiss.IndexFlatCodes, change: Change) -> None:
-    """Move codes, of rows that stayed and then of new ones, to the order of the new vectors. Needs the codes' memory twice more."""
+    """Move codes, of rows that stayed and then of new ones, to the order of the new vectors.
+
+    Needs the codes' memory twice more.
+    """
     import faiss
     import numpy as np
 

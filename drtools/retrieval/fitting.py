@@ -27,9 +27,10 @@ def fit_to_corpus(
     seed: int,
     on_pass: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
-    """Return `row_keys` [R], `query_rows` and `document_rows` float16 [R, D] of the terms that the sampled documents hold.
+    """Return `row_keys` [R], `query_rows` and `document_rows` float16 [R, D] of the sampled documents' terms.
 
-    `bm25` is (k1, b). If there are more than `most_terms`, those that add most to the scores that are expected have rows.
+    `bm25` is (k1, b). If there are more than `most_terms`, those that add most to the scores that are expected have
+    rows.
     """
     if not corpus.sample:
         raise UserError("no document of those to fit to has a term; say more --fit-documents")
@@ -50,7 +51,7 @@ def fit_to_corpus(
 
 
 def _matrix(parts: Sequence[CountedTerms], keys: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
-    """Return the counts of texts [N, T] in the columns of sorted keys, other terms left out, and the texts' lengths [N]."""
+    """Return texts' counts [N, T] in the columns of sorted keys, other terms left out, and the texts' lengths [N]."""
     from scipy.sparse import csr_matrix
 
     terms, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "counts"))

@@ -1,7 +1,9 @@
-"""Several runs into one: reciprocal rank, or a weighted sum of scores; normalization and missing scores said explicitly.
+"""Several runs into one: reciprocal rank, or a weighted sum of scores.
 
-What a weight multiplies does not depend on the weight: each query's lists become a matrix once, [lists, documents], and a fusion of
-either kind is a row of weights times that matrix.
+Normalization and missing scores said explicitly.
+
+What a weight multiplies does not depend on the weight: each query's lists become a matrix once, [lists, documents], and
+a fusion of either kind is a row of weights times that matrix.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ GRID = [
 
 
 class Parts(NamedTuple):
-    """One query's lists: the documents of any of them, ids descending, and what each list gives to each document, [lists, documents] float64."""
+    """One query's lists.
+
+    The documents of any of them, ids descending, and what each list gives to each document, [lists, documents] float64.
+    """
 
     documents: list[str]
     given: np.ndarray
@@ -38,7 +43,10 @@ def reciprocal_ranks(lists: Sequence[dict[str, float]], k: float = 60.0) -> Part
 
 
 def scores_of(lists: Sequence[dict[str, float]], normalization: str, missing: str) -> Parts:
-    """Give normalized scores; to a document that a list lacks its lowest one (`missing` lowest) or 0 (`zero`); an empty list gives 0."""
+    """Give normalized scores; to a document that a list lacks its lowest one (`missing` lowest) or 0 (`zero`).
+
+    An empty list gives 0.
+    """
     normalized = [normalize(scores, normalization) for scores in lists]
     return _parts(
         normalized, [min(scores.values()) if scores and missing == "lowest" else 0.0 for scores in normalized]
@@ -75,7 +83,10 @@ def normalize(scores: dict[str, float], how: str) -> dict[str, float]:
 
 
 def weigh(parts: Parts, weights: Sequence[float], depth: int) -> dict[str, float]:
-    """Return one query's best `depth` documents by the weighted sum, in formats/trec's ranked order (documents stand by their ids, descending)."""
+    """Return one query's best `depth` documents by the weighted sum, in formats/trec's ranked order.
+
+    Documents stand by their ids, descending.
+    """
     import numpy as np
 
     fused = (np.asarray(weights, dtype=np.float64)[:, None] * parts.given).sum(axis=0)
@@ -97,7 +108,10 @@ def fuse(parts: dict[str, Parts], weights: Sequence[float], depth: int) -> Run:
 def tune_weight(
     parts: dict[str, Parts], qrels: Qrels, measure: Measure, depth: int
 ) -> tuple[float, list[tuple[float, float]]]:
-    """Try each weight of the grid for the second of two runs; return the best (the smallest of equals) and every (weight, value)."""
+    """Try each weight of the grid for the second of two runs.
+
+    Return the best (the smallest of equals) and every (weight, value).
+    """
     from drtools.evaluation.measures import evaluate, mean
 
     judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}

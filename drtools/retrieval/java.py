@@ -24,7 +24,8 @@ SYSTEM_HOMES = (
 
 OPTIONS = (
     "-Xrs",  # leaves SIGINT, SIGTERM and SIGHUP to Python
-    "-Xss8m",  # Java bounds the stack of the thread that starts it, the usual 1 MB is less than Python 3.12 recurses down in C
+    # Java bounds the stack of the thread that starts it, the usual 1 MB is less than Python 3.12 recurses down in C
+    "-Xss8m",
     "-XX:MaxRAMPercentage=50",
     "-XX:+UseSerialGC",  # measured beside the default: half the memory in a search, a third less in indexing, no slower
     "-XX:-UsePerfData",  # else a file in the temporary folder for as long as the process lives

@@ -73,7 +73,8 @@ def read_weights(path: str) -> dict[str, float]:
             mu = math.nan
         if not 0 <= mu < math.inf or len(columns) != 2:
             raise UserError(
-                f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a number from 0 on"
+                f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a "
+                "number from 0 on"
             )
         if query_id in weights:
             raise UserError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")
@@ -104,7 +105,10 @@ def open_queries(
 
 
 class JoinedQueries:
-    """Queries as vectors by both encoders of joined vectors: [q1, mu * q2], or q1 + mu * q2. Either may be joined itself."""
+    """Queries as vectors by both encoders of joined vectors: [q1, mu * q2], or q1 + mu * q2.
+
+    Either may be joined itself.
+    """
 
     def __init__(
         self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, joining: JoiningFlags

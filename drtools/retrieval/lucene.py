@@ -1,7 +1,7 @@
 """BM25 and RM3 by Lucene: build an index, search it, with Anserini's analyzers, fields and order of ties.
 
-Scores are the float32 that Lucene computes; equal ones are in the order of the document ids' UTF-8 bytes. pyserini has the same
-order, but rounds scores to four decimals and takes millionths off tied ones: see `separate_ties`.
+Scores are the float32 that Lucene computes; equal ones are in the order of the document ids' UTF-8 bytes. pyserini has
+the same order, but rounds scores to four decimals and takes millionths off tied ones: see `separate_ties`.
 """
 
 from array import array
@@ -29,7 +29,10 @@ class IndexCounts(NamedTuple):
 
 
 class Rm3(NamedTuple):
-    """Settings of the RM3 relevance model: how many terms, of how many first hits, and the weight left to the query's own."""
+    """Settings of the RM3 relevance model.
+
+    How many terms, of how many first hits, and the weight left to the query's own.
+    """
 
     terms: int = 10
     documents: int = 10
@@ -43,10 +46,12 @@ def build_index(
     keep_document_vectors: bool = False,
     threads: int = 2,
 ) -> IndexCounts:
-    """Index (id, contents) pairs into a folder, in the place of an index that is there; memory does not grow with their number.
+    """Index (id, contents) pairs into a folder, in the place of an index that is there.
 
-    Document vectors are what RM3 needs. UserError for a language without analyzer or an id too long for Lucene; WorldError
-    where the index cannot be written.
+    Memory does not grow with their number.
+
+    Document vectors are what RM3 needs. UserError for a language without analyzer or an id too long for Lucene;
+    WorldError where the index cannot be written.
     """
     language_analyzer(language)
     # absolute: Java keeps the working directory that it was started in
@@ -92,7 +97,8 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
     for identifier, contents in documents:
         if len(identifier.encode()) > LONGEST_ID_BYTES:
             raise UserError(
-                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; shorten it"
+                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; "
+                "shorten it"
             )
         batch.append((identifier, contents))
         characters += len(identifier) + len(contents)
@@ -134,8 +140,8 @@ def _open_reader(folder: Path):
 class LuceneIndex:
     """A Lucene index, open for search by BM25 and, with rm3, by queries that RM3 has expanded.
 
-    k1 and b are BM25's; the language must be the one that the index was built with. UserError where the folder is not an index
-    of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
+    k1 and b are BM25's; the language must be the one that the index was built with. UserError where the folder is not
+    an index of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
     """
 
     def __init__(
@@ -159,8 +165,8 @@ class LuceneIndex:
     ) -> Iterator[tuple[str, dict[str, float]]]:
         """Yield (query id, {document id: score}, best first) for each (query id, text), in their order.
 
-        A query none of whose words are in the index has no hits. A thread takes a batch of queries at a time and no more than
-        two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
+        A query none of whose words are in the index has no hits. A thread takes a batch of queries at a time and no
+        more than two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
         """
         pool = ThreadPoolExecutor(threads)
         ahead = deque()
@@ -176,7 +182,10 @@ class LuceneIndex:
                 pool.shutdown(cancel_futures=True)
 
     def score_documents(self, text: str, documents: Sequence[str]) -> dict[str, float]:
-        """Return {document id: score} of those of the documents that share a word with a query, best first, at whatever rank they are."""
+        """Return {document id.
+
+        Score} of those of the documents that share a word with a query, best first, at whatever rank they are.
+        """
         clauses, names = java_class("org.apache.lucene.search.BooleanClause$Occur"), java_class("java.util.ArrayList")()
         for document in documents:
             names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
@@ -228,7 +237,8 @@ def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
         raise UserError(
-            f"{folder}: a Lucene index without documents or of another program; build one with drtools index --lucene CORPUS"
+            f"{folder}: a Lucene index without documents or of another program; build one with drtools index --lucene "
+            "CORPUS"
         )
     if rm3 and not contents.hasVectors():
         raise UserError(f"{folder}: has no document vectors, which RM3 needs; build it again with --document-vectors")
@@ -270,10 +280,10 @@ def _read_hits(text: str) -> dict[str, float]:
 
 
 def separate_ties(hits: dict[str, float]) -> dict[str, float]:
-    """Lower each score that does not fall below the one before by the least float32 step that makes it, and keep the others.
+    """Lower each score that does not fall below the one before by the least float32 step, and keep the others.
 
-    Takes and returns one query's {document id: positive score}, best first. A run written so keeps Lucene's order whatever rule
-    its reader breaks ties by, and has the measures that Anserini publishes.
+    Takes and returns one query's {document id: positive score}, best first. A run written so keeps Lucene's order
+    whatever rule its reader breaks ties by, and has the measures that Anserini publishes.
     """
     import numpy as np
 

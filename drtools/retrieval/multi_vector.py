@@ -1,4 +1,7 @@
-"""Search by a document's vector and those of its pieces: s + gamma * (best passage + best sentence), over the top of s (FGD)."""
+"""Search by a document's vector and those of its pieces.
+
+S + gamma * (best passage + best sentence), over the top of s (FGD).
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ class MultiVectorFlags:
         int | None,
         Option(
             min=0,
-            help="by how many of a query's top documents to do so, --depth at the least; 0: all, of a small collection; default: 1000",
+            help="by how many of a query's top documents to do so, --depth at the least; 0: all, of a small "
+            "collection; default: 1000",
             rich_help_panel=PANEL,
         ),
     ] = None
@@ -131,7 +135,10 @@ class MultiVectorSource:
         self.record, self.noted = dense.record, dense.noted
 
     def scored(self, queries: Sequence[tuple[str, str]], depth: int) -> Iterator[Scored]:
-        """Yield each query's top `rescored` documents (`depth` at the least; 0: all); one without pieces counts as its own passage and sentence."""
+        """Yield each query's top `rescored` documents (`depth` at the least; 0: all).
+
+        One without pieces counts as its own passage and sentence.
+        """
         import numpy as np
 
         count = max(depth, self.rescored or len(self.dense.ids))
@@ -176,7 +183,8 @@ class MultiVectorSource:
                 progress.advance(1)
         self.gamma, value = max(tried, key=lambda pair: (pair[1], -pair[0]))
         console.say(
-            f"gamma {self.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without pieces)"
+            f"gamma {self.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without "
+            "pieces)"
         )
         self.noted.clear()  # what was odd about the dev queries
         return tried

@@ -1,4 +1,7 @@
-"""The pieces of an example's documents for a teacher to score, each alone: cut by the tokens of the encoder that will learn from them."""
+"""The pieces of an example's documents for a teacher to score, each alone.
+
+Cut by the tokens of the encoder that will learn from them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ class Cutter:
         self.cut: dict[str, object] = {}
 
     def asked(self, example: Example, texts: Texts) -> list[Asked]:
-        """List the pieces of an example's positives, then of its negatives, and note in the example where they stand in their documents, and how they were cut."""
+        """List the pieces of an example's positives, then of its negatives.
+
+        Notes in the example where they stand in their documents, and how they were cut.
+        """
         from drtools.batches.pieces import cut_of, tokenize_pieces
         from drtools.retrieval.example_scores import Asked
 
@@ -53,7 +59,8 @@ def load_cutter(
     longest = positions(encoder.body.config.to_dict())
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
         raise UserError(
-            f"--pieces-max-document-tokens {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has {longest} positions; say {longest} or less"
+            f"--pieces-max-document-tokens {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has {longest} "
+            f"positions; say {longest} or less"
         )
     encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
     if prompt is not None:

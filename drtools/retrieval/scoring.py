@@ -29,7 +29,10 @@ Pair = tuple[str, str]
 
 
 class Window(NamedTuple):
-    """Pairs on the way to their scores. `keys` of all [N]; `new` the different keys to compute here, and `tokens` their pairs'."""
+    """Pairs on the way to their scores.
+
+    `keys` of all [N]; `new` the different keys to compute here, and `tokens` their pairs'.
+    """
 
     keys: list[bytes]
     known: dict[bytes, float]
@@ -83,11 +86,14 @@ class CachedScorer:
 
 
 class Teacher:
-    """One cross-encoder, or several whose logits are averaged. `name` is what examples' scored_by records: name@fingerprint, joined by +.
+    """One cross-encoder, or several whose logits are averaged.
 
-    A document's text may hold the special tokens of `tokenizer` (that of the first) as they are written, `[SEP]` or `<mask>`: they
-    become special tokens of the second segment, in each teacher its own. `max_document_tokens`, without special tokens, is where all of
-    them would still read a document after a long query. `counts`: pairs computed, tokens, and what was cut or empty among them.
+    `name` is what examples' scored_by records: name@fingerprint, joined by +.
+
+    A document's text may hold the special tokens of `tokenizer` (that of the first) as they are written, `[SEP]` or
+    `<mask>`: they become special tokens of the second segment, in each teacher its own. `max_document_tokens`, without
+    special tokens, is where all of them would still read a document after a long query. `counts`: pairs computed,
+    tokens, and what was cut or empty among them.
     """
 
     def __init__(self, scorers: Sequence[CachedScorer]) -> None:
@@ -108,7 +114,10 @@ class Teacher:
         return sum((scorer.counts for scorer in self.scorers), Counter())
 
     def special(self, kinds: Collection[str], query: str) -> Special:
-        """Return what dark items of some kinds are written with beside a query: the words of the first, and what each of them can read of a long one."""
+        """Return what dark items of some kinds are written with beside a query.
+
+        The words of the first, and what each of them can read of a long one.
+        """
         encoders = zip((scorer.encoder for scorer in self.scorers), self._rendering, strict=True)
         left = min(
             encoder.longest_pair
@@ -130,7 +139,8 @@ class Teacher:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
 
         `limits` says of each pair how many tokens its document may have, None: as always. What is scored is kept in the
-        cache after each batch, and what is there is not scored again. `on_batch` is told how many pairs were just computed.
+        cache after each batch, and what is there is not scored again. `on_batch` is told how many pairs were just
+        computed.
         """
         parts = [slice(start, start + WINDOW_PAIRS) for start in range(0, len(pairs), WINDOW_PAIRS)]
         windows = ((pairs[part], limits and limits[part], None) for part in parts)
@@ -141,7 +151,10 @@ class Teacher:
         windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Any]],
         on_batch: Callable[[int], None] = lambda count: None,
     ) -> Iterator[tuple[Any, np.ndarray]]:
-        """Yield, for each window of (pairs, limits, anything), that thing and the scores; the next is read and tokenized meanwhile, in a thread."""
+        """Yield, for each window of (pairs, limits, anything), that thing and the scores.
+
+        The next is read and tokenized meanwhile, in a thread.
+        """
         source = iter(windows)
 
         def prepare_next(before: list[Window] | None) -> tuple[Any, list[Window]] | None:
@@ -192,7 +205,10 @@ def load_teacher(
     trust_remote_code: bool = False,
     dropout: float | None = None,
 ) -> Teacher:
-    """Load cross-encoders by folder or hub name, as one teacher; lengths and dropout that are not said are each model's own."""
+    """Load cross-encoders by folder or hub name, as one teacher.
+
+    Lengths and dropout that are not said are each model's own.
+    """
     if not names:
         raise UserError("no teacher was named; say --teacher FOLDER or a hub name")
     if len(set(names)) < len(names):

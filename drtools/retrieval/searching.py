@@ -104,7 +104,8 @@ def refuse_another_encoder(
     """
     if dimension != record["dimension"]:
         raise UserError(
-            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} ({record['model']})"
+            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
+            f"({record['model']})"
         )
     if fingerprint != record["document_fingerprint"]:
         raise UserError(f"{what}: made by another encoder ({record['model']}) than {name}; {for_encoder}")
@@ -148,7 +149,10 @@ class QueryEncoder:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder of queries: the one named, else the one that the manifest names; either must be the one that made the vectors."""
+        """The encoder of queries: the one named, else the one that the manifest names.
+
+        Either must be the one that made the vectors.
+        """
         import dataclasses
 
         from drtools.retrieval.encoding import load_for_encoding
@@ -265,7 +269,10 @@ def open_dense(
     joining: JoiningFlags | None = None,
     **parameters: int | None,
 ) -> DenseSource:
-    """Open a vectors folder for exact search, or a FAISS index folder; either may be joined of two encoders' vectors."""
+    """Open a vectors folder for exact search, or a FAISS index folder.
+
+    Either may be joined of two encoders' vectors.
+    """
     from drtools.formats.vectors import Ids, open_document_vectors
     from drtools.retrieval.joining import open_queries
 

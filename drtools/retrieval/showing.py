@@ -13,7 +13,10 @@ WIDEST = 100  # columns of a text that is easily read
 
 
 def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
-    """Return the stretch of a text, at word borders, that holds most of the different words asked for; the first such."""
+    """Return the stretch of a text, at word borders, that holds most of the different words asked for.
+
+    The first such.
+    """
     text = " ".join(text.split())
     if len(text) <= longest:
         return text

@@ -59,7 +59,10 @@ def beside_teacher(
     compute: ComputeFlags,
     max_document_tokens: int | None = None,
 ) -> dict[str, Lists]:
-    """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said. UserError if no teacher did."""
+    """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said.
+
+    UserError if no teacher did.
+    """
     from drtools.formats.examples import read_examples
 
     scored = list(read_examples(path))
@@ -93,7 +96,10 @@ def trained_scale(name: str) -> float | None:
 
 
 def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
-    """Return the lists of two documents or more that both the teacher and a run have scored: (teacher's scores, the run's, scale)."""
+    """Return the lists of two documents or more that both the teacher and a run have scored.
+
+    (teacher's scores, the run's, scale).
+    """
     lists: Lists = {PLAIN: []}
     items = lacking = 0
     for example in examples:
@@ -105,11 +111,13 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
             lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
     console.notice(
         lacking,
-        f"{label}: {lacking:,} of the {items:,} documents that the teacher scored are not among their query's hits; left out",
+        f"{label}: {lacking:,} of the {items:,} documents that the teacher scored are not among their query's hits; "
+        "left out",
     )
     if not lists[PLAIN]:
         raise UserError(
-            "no query has two documents that both the teacher and the run have scored; make the run by search --rerank of a run that holds the examples' documents"
+            "no query has two documents that both the teacher and the run have scored; make the run by search --rerank "
+            "of a run that holds the examples' documents"
         )
     return lists
 
@@ -122,9 +130,12 @@ def lists_by_encoder(
     computing: Computing,
     scale: float | None,
 ) -> Lists:
-    """Return the lists that a teacher has scored with an encoder's scores beside: documents alone, and with dark items where there are any.
+    """Return the lists that a teacher has scored with an encoder's scores beside.
 
-    `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left out, and counted.
+    Documents alone, and with dark items where there are any.
+
+    `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left
+    out, and counted.
     """
     from drtools.batches.dark import special_of_encoder
 
@@ -150,17 +161,22 @@ def lists_by_encoder(
             progress.advance(len(window))
     console.notice(
         items - seen,
-        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {shown(texts.store.corpus)} lacks; left out",
+        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that "
+        f"{shown(texts.store.corpus)} lacks; left out",
     )
     if not lists[PLAIN]:
         raise UserError(
-            f"no example has two documents that {shown(texts.store.corpus)} holds and a teacher has scored; do the examples and the corpus belong together? Else run teacher-score on the examples"
+            f"no example has two documents that {shown(texts.store.corpus)} holds and a teacher has scored; do the "
+            "examples and the corpus belong together? Else run teacher-score on the examples"
         )
     return {kind: kept for kind, kept in lists.items() if kept}
 
 
 class _Window(NamedTuple):
-    """What of some examples has a text; texts by item, those that are cut as documents are and those of twice that length."""
+    """What of some examples has a text.
+
+    Texts by item, those that are cut as documents are and those of twice that length.
+    """
 
     listed: list[list[Scored]]
     short: dict[object, str]

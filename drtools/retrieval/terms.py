@@ -22,7 +22,10 @@ KEYS_A_MERGE = 1_000_000
 
 
 class Analyzer:
-    """The analyzer that Lucene has for a language (as `index --lucene --language`): texts -> lists of terms, repetitions kept."""
+    """The analyzer that Lucene has for a language (as `index --lucene --language`).
+
+    Texts -> lists of terms, repetitions kept.
+    """
 
     pad_token_id = 0
 
@@ -45,7 +48,10 @@ class Analyzer:
 
 
 class CorpusTerms(NamedTuple):
-    """What BM25 counts: sorted `keys` [T] of all terms and their document `frequencies` [T], documents with a term, their mean length in terms.
+    """What BM25 counts.
+
+    Sorted `keys` [T] of all terms and their document `frequencies` [T], documents with a term, their mean length in
+    terms.
 
     `sample` are the counted terms of the documents that were asked for.
     """
@@ -83,7 +89,10 @@ def count_corpus(
 
 
 class _Frequencies:
-    """Sorted keys with how often each was added; merged once as many wait as are known, so that a long corpus is not sorted at each chunk."""
+    """Sorted keys with how often each was added.
+
+    Merged once as many wait as are known, so that a long corpus is not sorted at each chunk.
+    """
 
     def __init__(self) -> None:
         import numpy as np

@@ -28,7 +28,7 @@ DEPTH = 100
 
 
 class Candidates(NamedTuple):
-    """Of one query the rows that either encoder finds, and what each encoder's query vector says of them in the joined space."""
+    """Of one query the rows that either encoder finds, and their scores by each encoder's query vector."""
 
     query_id: str
     rows: np.ndarray
@@ -66,7 +66,10 @@ def candidates(
 
 
 def depth_weighted_accuracy(ranks: Sequence[float], depth: int = DEPTH) -> float:
-    """Return the mean over k = 1 ... depth of acc@k * k, where acc@k is the share of the first relevant `ranks` that are k or less ([code])."""
+    """Return the mean over k = 1 ...
+
+    depth of acc@k * k, where acc@k is the share of the first relevant `ranks` that are k or less ([code]).
+    """
     sums = [
         depth * (depth + 1) // 2 - int(place) * (int(place) - 1) // 2 for place in ranks if place <= depth
     ]  # of k from a rank to the depth
@@ -74,10 +77,10 @@ def depth_weighted_accuracy(ranks: Sequence[float], depth: int = DEPTH) -> float
 
 
 def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> tuple[float, list[dict[str, float]]]:
-    """Return the mu whose s1 + mu * s2 ranks the candidates best by a measure, and every {"mu", "value", "tie"} that was tried.
+    """Return the mu whose s1 + mu * s2 ranks the candidates best, and every {"mu", "value", "tie"} that was tried.
 
-    Ties go to the greater depth-weighted accuracy, then to the mu nearest 1. While the best stands at an end of the grid, the grid goes
-    on from there by a factor of 100.
+    Ties go to the greater depth-weighted accuracy, then to the mu nearest 1. While the best stands at an end of the
+    grid, the grid goes on from there by a factor of 100.
     """
     names = {row: ids[row] for each in found for row in each.rows.tolist()}
     tried: dict[float, dict[str, float]] = {}
@@ -134,6 +137,7 @@ def texts_to_tune_on(
     missing = len(judged) - len(kept)
     console.notice(
         missing,
-        f"{missing:,} of the {len(judged):,} dev queries are not in {queries or source.vectors.path}; mu is tuned without them",
+        f"{missing:,} of the {len(judged):,} dev queries are not in {queries or source.vectors.path}; mu is tuned "
+        "without them",
     )
     return kept

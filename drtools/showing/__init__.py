@@ -1,1 +1,4 @@
-"""What is there, told to a person: artefacts, where they came from, this machine. Every function yields lines of text."""
+"""What is there, told to a person: artefacts, where they came from, this machine.
+
+Every function yields lines of text.
+"""

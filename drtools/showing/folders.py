@@ -43,7 +43,10 @@ def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
         if len(opened.array)
         else []
     )
-    yield f"{len(opened.array):,} vectors of {opened.array.shape[1]} dimensions, {opened.array.dtype}, of {opened.manifest['side']} texts"
+    yield (
+        f"{len(opened.array):,} vectors of {opened.array.shape[1]} dimensions, {opened.array.dtype}, of "
+        f"{opened.manifest['side']} texts"
+    )
     yield f"by {opened.manifest.get('model')}, cut at {opened.manifest.get('max_tokens')} tokens"
     lengths = np.array([np.linalg.norm(np.asarray(opened.array[row : row + 1], np.float32)) for row in rows])
     if len(rows):
@@ -63,14 +66,20 @@ def index_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
     """Yield what an index is, and its first documents."""
     record = manifest.read(path)
     if record["kind"] == "lucene":
-        yield f"Lucene, {record['count']:,} documents ({record['empty']:,} empty ones left out), analyzer {record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
+        yield (
+            f"Lucene, {record['count']:,} documents ({record['empty']:,} empty ones left out), analyzer "
+            f"{record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
+        )
         return
     from drtools.retrieval import faiss_index
 
     yield f"FAISS {record['factory']}: {faiss_index.describe(faiss_index.load(path / 'index.faiss', memory_map=True))}"
     yield f"of {record['side']} vectors by {record['model']}"
     if record.get("recall"):
-        yield f"recall of the exact top {record['recall']['depth']}: {record['recall']['value']:.4f} ({record['recall']['queries']:,} queries)"
+        yield (
+            f"recall of the exact top {record['recall']['depth']}: {record['recall']['value']:.4f} "
+            f"({record['recall']['queries']:,} queries)"
+        )
     ids = Ids(path / "ids.txt")
     yield from (f"  {texts.document(ids[row])}" for row in range(min(count, len(ids))))
 
@@ -94,7 +103,10 @@ def model_lines(path: Path) -> Iterator[str]:
         ):
             yield from _encoder(folder)
     weights = [file for file in path.rglob("*.safetensors") if "working" not in file.relative_to(path).parts]
-    yield f"{sum(map(_parameters, weights)):,} parameters in {', '.join(sorted(str(file.relative_to(path)) for file in weights)) or 'no file'}"
+    yield (
+        f"{sum(map(_parameters, weights)):,} parameters in "
+        f"{', '.join(sorted(str(file.relative_to(path)) for file in weights)) or 'no file'}"
+    )
     yield from _training(manifest.read(path) if (path / manifest.NAME).exists() else {})
 
 
@@ -110,7 +122,10 @@ def _body(folder: Path) -> str:
 def _encoder(folder: Path) -> Iterator[str]:
     settings = read_settings(folder)
     head = " + ".join(layer["kind"] for layer in settings.head) or "no head"
-    yield f"  vectors of {vector_dimension(folder, settings)} dimensions: pooling {', '.join(settings.pooling)}, {head}, compared by {settings.similarity_word}"
+    yield (
+        f"  vectors of {vector_dimension(folder, settings)} dimensions: pooling {', '.join(settings.pooling)}, "
+        f"{head}, compared by {settings.similarity_word}"
+    )
     yield f"  queries are cut at {settings.max_query_tokens} tokens, documents at {settings.max_document_tokens}"
     prompts = {side: settings.prompt(side) for side in SIDES if settings.prompt(side)}
     yield from (f"  before each {side}: {prompt!r}" for side, prompt in prompts.items())
@@ -137,7 +152,12 @@ def _parameters(file: Path) -> int:
 
 def _training(record: dict) -> Iterator[str]:
     if "steps" in record:
-        yield f"trained for {record['steps']:,} steps in {console.seconds_as_words(record.get('training_seconds', 0))} ({record.get('precision')}, {record.get('processes', 1)} processes), from {record.get('base') or record.get('body')}"
+        yield (
+            f"trained for {record['steps']:,} steps in "
+            f"{console.seconds_as_words(record.get('training_seconds', 0))} "
+            f"({record.get('precision')}, {record.get('processes', 1)} processes), from "
+            f"{record.get('base') or record.get('body')}"
+        )
     if record.get("best"):
         best = record["best"]
         yield f"best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}"
@@ -149,7 +169,10 @@ def release_lines(link: Path) -> Iterator[str]:
     current = current_version(link)
     for version in versions_of(link):
         record = manifest.read(version)
-        yield f"{'* ' if version == current else '  '}{version.name}  {record.get('kind')}, {record['created'][:16].replace('T', ' ')}, {console.bytes_as_words(size_of(version))}"
+        yield (
+            f"{'* ' if version == current else '  '}{version.name}  {record.get('kind')}, "
+            f"{record['created'][:16].replace('T', ' ')}, {console.bytes_as_words(size_of(version))}"
+        )
 
 
 def part_lines(path: Path) -> Iterator[str]:

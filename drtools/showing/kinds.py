@@ -13,8 +13,10 @@ MODELS = ("encoder", "rem", "ranker")
 
 
 def kind_of(path: Path) -> str:
-    """Return `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`, `ranker`, `release`, or another
-    word of a manifest; UserError for what is none of ours.
+    """Return what an artefact is, or raise UserError for what is none of ours.
+
+    It is `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`,
+    `ranker`, `release`, or another word of a manifest.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -32,7 +34,8 @@ def _kind_of_folder(path: Path) -> str:
     if (path / "config.json").exists():
         return "encoder"
     raise UserError(
-        f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a model, or a file of its inputs"
+        f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a "
+        "model, or a file of its inputs"
     )
 
 
@@ -45,7 +48,8 @@ def _kind_of_lines(path: Path) -> str:
             keys = orjson.loads(line).keys()
         except orjson.JSONDecodeError:
             raise UserError(
-                f"{path}:{number}: not one JSON object a line; show takes JSONL, TSV, TREC's forms, and what a tool here made"
+                f"{path}:{number}: not one JSON object a line; show takes JSONL, TSV, TREC's forms, and what a tool "
+                "here made"
             ) from None
         for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
             if key in keys:

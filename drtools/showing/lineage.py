@@ -1,4 +1,7 @@
-"""Where an artefact came from: the inputs that its manifest's request names, theirs, and so on back to files that nobody here made."""
+"""Where an artefact came from.
+
+The inputs that its manifest's request names, theirs, and so on back to files that nobody here made.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +14,10 @@ CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
 
 
 class Ancestor(NamedTuple):
-    """An input of an artefact, or of one of its inputs: `depth` 1 are its own. `place` is None where it is not there any more."""
+    """An input of an artefact, or of one of its inputs: `depth` 1 are its own.
+
+    `place` is None where it is not there any more.
+    """
 
     depth: int
     flag: str
@@ -27,7 +33,10 @@ def manifest_of(path: Path) -> dict | None:
 
 
 def ancestors(artefact: Path) -> Iterator[Ancestor]:
-    """Yield all that an artefact was made from, each below what was made of it; what stood before is not gone into again."""
+    """Yield all that an artefact was made from, each below what was made of it.
+
+    What stood before is not gone into again.
+    """
     yield from _ancestors(artefact, 1, {artefact.resolve()})
 
 
@@ -48,7 +57,10 @@ def _ancestors(artefact: Path, depth: int, met: set[Path]) -> Iterator[Ancestor]
 
 
 def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
-    """Look for an input where its name leads from here, and from each folder above the artefact: manifests keep names as they were typed."""
+    """Look for an input where its name leads from here, and from each folder above the artefact.
+
+    Manifests keep names as they were typed.
+    """
     path, fingerprint = item["path"], item.get("fingerprint")
     if shown(path) == "standard input":
         return Ancestor(depth, flag, "standard input", None, "")

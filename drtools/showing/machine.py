@@ -1,4 +1,7 @@
-"""What is on this machine, what will be used of it and why: Python and the libraries, devices, Java, the hub, room on the disk."""
+"""What is on this machine, what will be used of it and why.
+
+Python and the libraries, devices, Java, the hub, room on the disk.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ def findings() -> Iterator[Finding]:
 
 
 def required() -> dict[str, str]:
-    """Return what drtools needs as {distribution: bounds}, as its own installation says, or beside a checkout pyproject.toml."""
+    """Return what drtools needs as {distribution.
+
+    Bounds}, as its own installation says, or beside a checkout pyproject.toml.
+    """
     from packaging.requirements import Requirement
 
     beside = Path(__file__).parents[2] / "pyproject.toml"
@@ -109,7 +115,8 @@ def _libraries() -> Iterator[Finding]:
         yield Finding(
             "note",
             "FAISS",
-            "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a GPU",
+            "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a "
+            "GPU",
         )
 
 
@@ -126,7 +133,8 @@ def _devices() -> Iterator[Finding]:
 
     device = choose_device("auto")
     gpus = [
-        f"{torch.cuda.get_device_name(number)} ({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})"
+        f"{torch.cuda.get_device_name(number)} "
+        f"({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})"
         for number in range(torch.cuda.device_count())
     ]
     why = (
@@ -190,7 +198,8 @@ def _hub() -> Finding:
         return Finding(
             "note",
             "hub",
-            f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be named; HF_HUB_OFFLINE=1 saves the tries",
+            f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be "
+            "named; HF_HUB_OFFLINE=1 saves the tries",
         )
 
 
@@ -202,8 +211,8 @@ def _hub_cache() -> Finding:
     return Finding(
         "ok",
         "hub's cache",
-        f"{folder}, {console.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} models"
-        + (f": {', '.join(models[:8])}" if models else ""),
+        f"{folder}, {console.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} "
+        "models" + (f": {', '.join(models[:8])}" if models else ""),
     )
 
 
@@ -216,7 +225,8 @@ def _room() -> Iterator[Finding]:
         yield Finding(
             "bad",
             "cache",
-            f"{error.filename or manifest.cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a folder that can",
+            f"{error.filename or manifest.cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a "
+            "folder that can",
         )
         return
     stores = [

@@ -42,13 +42,17 @@ def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> Tex
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
         console.say(
-            "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; say --corpus, --queries"
+            "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; say "
+            "--corpus, --queries"
         )
     return Texts(open_store(corpus) if corpus else None, read_queries(queries) if queries else {})
 
 
 def example_lines(path: Path, texts: Texts, query: str | None, count: int, depth: int) -> Iterator[str]:
-    """Yield the first examples, or that of a query: texts and scores of positives, negatives and dark items, `depth` of each."""
+    """Yield the first examples, or that of a query.
+
+    Texts and scores of positives, negatives and dark items, `depth` of each.
+    """
     examples = (parse_example(record, path, number) for number, record in read_json_lines(path))
     for example in _chosen(examples, path, query, count, lambda example: example.query_id):
         yield from _example(example, texts, depth)

@@ -3,17 +3,20 @@
     drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
     drtools analyze lambda.run dense.run --against bm25.run -o likeness
     drtools analyze star.run --examples examples.jsonl -o negatives
-    drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o agreement
+    drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz \\
+        --queries queries.jsonl.gz -o agreement
     drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
     drtools analyze star.run fgd.run --qrels qrels/test.tsv --margins -o margins
     drtools analyze --tuned multi-vector.run -o gamma
-    drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 --qrels qrels/test.tsv -o move
+    drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \\
+        --qrels qrels/test.tsv -o move
 
-What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth; with --margins also by how
-much relevant documents stand above others. --tuned: a measure over the weights that were tried. Runs and
---against: rank-biased overlap. --examples: histogram of their scores, and of a teacher's softmax the
-mass on the top item; with runs: the share of each query's negatives that is among the run's top; with --student, or with
-runs and --agreement: KL divergence and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over steps. --vectors: one query's move among its documents.
+What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth; with
+--margins also by how much relevant documents stand above others. --tuned: a measure over the weights that were tried.
+Runs and --against: rank-biased overlap. --examples: histogram of their scores, and of a teacher's softmax the mass on
+the top item; with runs: the share of each query's negatives that is among the run's top; with --student, or with runs
+and --agreement: KL divergence and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over
+steps. --vectors: one query's move among its documents.
 """
 
 from __future__ import annotations
@@ -67,7 +70,8 @@ def main(
         int,
         Option(
             min=1,
-            help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to it",
+            help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to "
+            "it",
         ),
     ] = 200,
     vectors: Annotated[
@@ -199,13 +203,15 @@ def check(
     """Raise UserError for inputs that make no analysis together."""
     if not (examples or logs or vectors or runs or tuned):
         raise UserError(
-            "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors"
+            "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, "
+            "--vectors"
         )
     if margins and not (runs and qrels):
         raise UserError("--margins measures runs by judgements; name the runs and --qrels QRELS")
     if runs and not (qrels or against or examples):
         raise UserError(
-            "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES (negatives)"
+            "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES "
+            "(negatives)"
         )
     if against and not runs:
         raise UserError("--against compares runs with a reference; name the runs")
@@ -238,7 +244,8 @@ def check_students(student, agreement: bool, scale, max_document_tokens, example
         raise UserError("--agreement compares runs with a teacher; name the runs")
     if (student or agreement) and len(examples or []) != 1:
         raise UserError(
-            f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED once"
+            f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED "
+            "once"
         )
     if bool(student) != bool(corpus or queries) or student and not (corpus and queries):
         raise UserError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")

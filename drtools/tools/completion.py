@@ -4,7 +4,8 @@
     eval "$(drtools completion zsh)"         # in ~/.zshrc, after compinit
     drtools completion fish | source         # in ~/.config/fish/config.fish
 
-It is for `drtools TOOL ...` wherever drtools lies; from a checkout `bin/drtools completion` knows its bin/TOOL too. bash 4.1 or later.
+It is for `drtools TOOL ...` wherever drtools lies; from a checkout `bin/drtools completion` knows its bin/TOOL too.
+bash 4.1 or later.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Annotated, Literal
 
 from typer import Argument
 
-# A name in bin/ is completed if it is this checkout's, and not another program of that name: Tab runs what it completes.
+# A name in bin/ is completed if it is this checkout's, and not another program of that name: Tab runs what it
+# completes.
 BASH = r"""_drtools() {
     local command=${1/#\~/$HOME} answer
     compopt -o default

@@ -5,9 +5,10 @@
     drtools search --index index --queries queries.jsonl.gz -o spar.run
     drtools search --index index --queries queries.jsonl.gz --mu 0.5 -o other.run
 
-The result is a vectors folder that index and search take; queries are encoded by both encoders and weighed by mu, which the
-documents know nothing of. mu is said (--mu), or tuned on dev: 19 values from .1 to 10, further if the best stands at an end, by both
-exact scores of each encoder's top 100 (the first encodes --dev-queries as --model and its like say). --no-copy names both folders and copies no vector. Vectors of queries are joined with --mu.
+The result is a vectors folder that index and search take; queries are encoded by both encoders and weighed by mu, which
+the documents know nothing of. mu is said (--mu), or tuned on dev: 19 values from .1 to 10, further if the best stands
+at an end, by both exact scores of each encoder's top 100 (the first encodes --dev-queries as --model and its like say).
+--no-copy names both folders and copies no vector. Vectors of queries are joined with --mu.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def main(
             raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
     if mu is None and bool(dev_queries) == bool(dev_query_vectors) or dev_query_vectors and len(dev_query_vectors) != 2:
         raise UserError(
-            "mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by the second"
+            "mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by "
+            "the second"
         )
     if corpus and not dev_answers:
         raise UserError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
@@ -185,7 +187,8 @@ def tuned(
     mu, tried = tune(found, parts[0].ids, wanted, measure)
     best = max(one["value"] for one in tried)
     console.say(
-        f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from {tried[0]['mu']:g} to {tried[-1]['mu']:g}"
+        f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from "
+        f"{tried[0]['mu']:g} to {tried[-1]['mu']:g}"
     )
     return mu, tried
 
@@ -212,7 +215,8 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
             bad = find_not_finite(array[rows])
             if bad is not None:
                 raise UserError(
-                    f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none; say --dtype float32, or encode again"
+                    f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond "
+                    f"{dtype}, or none; say --dtype float32, or encode again"
                 )
             array.flush()
             del array

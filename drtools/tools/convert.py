@@ -108,7 +108,8 @@ def checked_mode(given: dict[str, str | None]) -> str:
     asked = [flag for flag in MODES if given[flag] is not None]
     if len(asked) != 1:
         raise UserError(
-            f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given; expected one of --vectors X.npy, --from FORMAT FILE, --to FORMAT"
+            f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given; expected one of --vectors X.npy, "
+            "--from FORMAT FILE, --to FORMAT"
         )
     needed, possible = MODES[asked[0]]
     missing = [flag for flag in needed if given[flag] is None]
@@ -140,12 +141,14 @@ def adopt_vectors(
         check_side(settings, side, model)
         if dimension != vector_dimension(folder, settings):
             raise UserError(
-                f"{shown(vectors)}: {dimension} dimensions, but {model} makes vectors of {vector_dimension(folder, settings)}; name the encoder that made them"
+                f"{shown(vectors)}: {dimension} dimensions, but {model} makes vectors of "
+                f"{vector_dimension(folder, settings)}; name the encoder that made them"
             )
         row_ids = copy_ids(ids, work.path)
         if len(row_ids) != count:
             raise UserError(
-                f"{shown(ids)}: {len(row_ids):,} ids for the {count:,} rows of {shown(vectors)}; expected one line a row, in their order"
+                f"{shown(ids)}: {len(row_ids):,} ids for the {count:,} rows of {shown(vectors)}; expected one line a "
+                "row, in their order"
             )
         kept = dtype or ("float16" if array.dtype.itemsize == 2 else "float32")
         into = create_array(work.path, count, dimension, kept)
@@ -155,7 +158,8 @@ def adopt_vectors(
         if settings.normalized:
             console.notice(
                 count - of_length_one,
-                f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {model} ends in normalization; is it the encoder that made them?",
+                f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {model} ends in "
+                "normalization; is it the encoder that made them?",
             )
         work.finish(
             kind="vectors",
@@ -206,12 +210,14 @@ def read_training_file(file, source: str, name: str) -> None:
         counts = joined.counts
         console.notice(
             counts["contradictions"],
-            f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are positives now",
+            f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are "
+            "positives now",
         )
         console.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
         console.notice(
             counts["disagreeing"],
-            f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the first counts",
+            f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the "
+            "first counts",
         )
         console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
         work.finish(

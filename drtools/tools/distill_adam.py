@@ -1,10 +1,10 @@
 """Distil a cross-encoder into an encoder over negatives and dark examples, the clearest queries most (ADAM).
 
-KL divergence of the teacher's and the student's softmax over each query's negatives, reinforced negatives and noisy positives,
-of the queries of which the teacher is surest, fewer from epoch to epoch; and a little cross-entropy of the positive among its
-negatives. Examples come from make-dark-examples and teacher-score, and the listed negatives are trained on as they are; with
-`--teacher` they are scored while training. `--baseline` is the same without dark examples. The result is a folder that every
-tool here, Hugging Face and sentence-transformers load.
+KL divergence of the teacher's and the student's softmax over each query's negatives, reinforced negatives and noisy
+positives, of the queries of which the teacher is surest, fewer from epoch to epoch; and a little cross-entropy of the
+positive among its negatives. Examples come from make-dark-examples and teacher-score, and the listed negatives are
+trained on as they are; with `--teacher` they are scored while training. `--baseline` is the same without dark examples.
+The result is a folder that every tool here, Hugging Face and sentence-transformers load.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def main(
         Option(
             min=0,
             max=0.9,
-            help="--teacher: score with this share of its activations dropped, anew at each step and past the cache (the paper: 0.1); default: none",
+            help="--teacher: score with this share of its activations dropped, anew at each step and past the cache "
+            "(the paper: 0.1); default: none",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -56,7 +57,8 @@ def main(
     baseline: Annotated[
         Literal["hard-kd", "rand-kd"] | None,
         Option(
-            help="the positive and the listed negatives alone, or the positive and random documents (--teacher scores them)",
+            help="the positive and the listed negatives alone, or the positive and random documents (--teacher scores "
+            "them)",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -73,14 +75,16 @@ def main(
         bool,
         Option(
             "--with-positive",
-            help="list the positive itself among what is distilled, as the paper's text has it and its Eq. 9 has not (the baselines always do); wanted on a small collection",
+            help="list the positive itself among what is distilled, as the paper's text has it and its Eq. 9 has not "
+            "(the baselines always do); wanted on a small collection",
             rich_help_panel=METHOD,
         ),
     ] = False,
     pacing: Annotated[
         Literal["epochs", "steps", "none"] | None,
         Option(
-            help="share of the queries distilled on, from 1 to 1/2: by epoch as in the paper (default), by step, or all (default of the baselines)",
+            help="share of the queries distilled on, from 1 to 1/2: by epoch as in the paper (default), by step, or "
+            "all (default of the baselines)",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -167,15 +171,18 @@ def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores) ->
         raise UserError(f"--without {min(unknown)}: expected reinforced or noisy; say it once for each")
     if baseline and without:
         raise UserError(
-            f"--baseline {baseline} with --without {without[0]}: a baseline has no dark examples; leave one of the two out"
+            f"--baseline {baseline} with --without {without[0]}: a baseline has no dark examples; leave one of the two "
+            "out"
         )
     if baseline == "rand-kd" and not teacher:
         raise UserError(
-            "--baseline rand-kd draws documents that the examples have no scores of; say --teacher, or mine the examples by --random, score them and say --baseline hard-kd"
+            "--baseline rand-kd draws documents that the examples have no scores of; say --teacher, or mine the "
+            "examples by --random, score them and say --baseline hard-kd"
         )
     if teacher_dropout and not teacher:
         raise UserError(
-            f"--teacher-dropout {teacher_dropout:g}: the examples' scores stand as they are; say --teacher to score while training, or leave it out"
+            f"--teacher-dropout {teacher_dropout:g}: the examples' scores stand as they are; say --teacher to score "
+            "while training, or leave it out"
         )
     if teacher and accept_scores:
         raise UserError(
@@ -191,7 +198,8 @@ def check_examples(sources, form, paths, scored: bool) -> None:
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
             raise UserError(
-                f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say --baseline hard-kd"
+                f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say --baseline "
+                "hard-kd"
             )
         if form.kinds:
             of_kind = Counter()
@@ -201,21 +209,27 @@ def check_examples(sources, form, paths, scored: bool) -> None:
             for kind in form.kinds:
                 if not of_kind[kind]:
                     raise UserError(
-                        f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, or say --without {kind}"
+                        f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, "
+                        f"or say --without {kind}"
                     )
             console.notice(
                 of_kind["none"],
-                f"{path}: {of_kind['none']:,} of {len(source.examples):,} examples have no dark item of those asked for",
+                f"{path}: {of_kind['none']:,} of {len(source.examples):,} examples have no dark item of those asked "
+                "for",
             )
         unscored, items = count_unscored([source], form) if scored else (0, 0)
         if unscored:
             raise UserError(
-                f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or say --teacher to score while training"
+                f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or "
+                "say --teacher to score while training"
             )
 
 
 def open_teacher(names: list[str], dropout: float | None, task, form):
-    """Return the teacher, which reads texts as long as it does in teacher-score, what it writes dark items with beside a query, and who scores at a step."""
+    """Return the teacher, what it writes dark items with beside a query, and who scores at a step.
+
+    The teacher reads texts as long as it does in teacher-score.
+    """
     from drtools.retrieval.dropping import Dropping, keep_dropout
     from drtools.retrieval.scoring import load_teacher
 
@@ -238,7 +252,8 @@ def adam_loss(
 ):
     """Return ADAM's loss of a batch; `gather` brings the processes' scores together, `note` takes numbers for the log.
 
-    The teacher of a step, `teacher_at`, is asked here and not in the thread that prepares batches: two that set torch's threads at once would not repeat each other.
+    The teacher of a step, `teacher_at`, is asked here and not in the thread that prepares batches: two that set torch's
+    threads at once would not repeat each other.
     """
     import torch
 

@@ -1,13 +1,16 @@
 """Distill a cross-encoder's scores of a document's passages and sentences into an encoder of long documents (FGD).
 
-One pass gives vectors of a document and of its pieces; pieces learn the teacher's scores against pieces of hard negatives,
-chosen top down as the encoder scores them at that step; the document learns by contrast. Examples are scored beforehand:
+One pass gives vectors of a document and of its pieces; pieces learn the teacher's scores against pieces of hard
+negatives, chosen top down as the encoder scores them at that step; the document learns by contrast. Examples are scored
+beforehand:
 
-    drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... -o scored.jsonl
+    drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... \\
+        -o scored.jsonl
     drtools distill-fgd --model start --examples scored.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o fgd
 
-`--levels` and `--spans` make the paper's ablations: document alone, without passages, without sentences, mean-pooled spans, a graph. A
-start that pools by the mean takes `--pooling cls` (train it so by train-contrastive first). A stopped training continues where it was.
+`--levels` and `--spans` make the paper's ablations: document alone, without passages, without sentences, mean-pooled
+spans, a graph. A start that pools by the mean takes `--pooling cls` (train it so by train-contrastive first). A stopped
+training continues where it was.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ def main(
     spans: Annotated[
         Literal["attention", "mean", "rgat"] | None,
         Option(
-            help="a piece's vector: by the last layer's attention to it, the default; its mean; means after a graph of passages and sentences"
+            help="a piece's vector: by the last layer's attention to it, the default; its mean; means after a graph of "
+            "passages and sentences"
         ),
     ] = None,
     contrastive_weight: Annotated[
@@ -111,13 +115,17 @@ def parse_levels(text: str) -> tuple[str, ...]:
     levels = tuple(word.strip() for word in text.split(","))
     if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
         raise UserError(
-            f"--levels {text}: expected some of {', '.join(LEVELS)}, with commas between; what is left without any is train-contrastive"
+            f"--levels {text}: expected some of {', '.join(LEVELS)}, with commas between; what is left without any is "
+            "train-contrastive"
         )
     return levels
 
 
 def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans: str, hard_negatives: int):
-    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained: with its spans, which its settings remember."""
+    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained.
+
+    With its spans, which its settings remember.
+    """
     from drtools.batches.fine_grained import FineGrainedBatches, read_piece_scores
     from drtools.batches.pieces import cut_of, layout_of
     from drtools.models.spans import SpanStudent

@@ -1,6 +1,7 @@
 """Look at this machine: libraries, devices, precision, Java, the hub, disk; say what will be used, and why.
 
-Lines begin with `ok`, `note` (some tools miss it, or it is not as it should be) or `bad` (every tool needs it); with one `bad` the exit status is 1.
+Lines begin with `ok`, `note` (some tools miss it, or it is not as it should be) or `bad` (every tool needs it); with
+one `bad` the exit status is 1.
 """
 
 from __future__ import annotations

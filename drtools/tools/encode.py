@@ -1,14 +1,16 @@
 """Encode documents or queries into a vectors folder.
 
-Any Hugging Face or sentence-transformers encoder: its pooling, normalization, prompts, head and length are read from its
-files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was. --pieces also
-stores the vectors of each document's passages and sentences, pieces.npy [T, D] and piece_starts.npy, for search --multi-vector.
+Any Hugging Face or sentence-transformers encoder: its pooling, normalization, prompts, head and length are read from
+its files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was.
+--pieces also stores the vectors of each document's passages and sentences, pieces.npy [T, D] and piece_starts.npy, for
+search --multi-vector.
 
     drtools encode --model star --documents today.jsonl.gz --update vectors-of-yesterday -o vectors
 
---update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy (with --pieces those of their pieces
-too), and encodes the others alone. On a processor the result is that of encoding everything, bit for bit (in bfloat16 where it has no
-AMX): texts go in batches of one length, without padding. --device cuda:all encodes on every GPU.
+--update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy (with --pieces those of
+their pieces too), and encodes the others alone. On a processor the result is that of encoding everything, bit for bit
+(in bfloat16 where it has no AMX): texts go in batches of one length, without padding. --device cuda:all encodes on
+every GPU.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def main(
         int | None,
         Option(
             min=1,
-            help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a processor, else 16384 for each device",
+            help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a "
+            "processor, else 16384 for each device",
             rich_help_panel="Computing",
         ),
         flags.Role.UNRECORDED,
@@ -58,7 +61,8 @@ def main(
     spans: Annotated[
         Literal["attention", "mean"] | None,
         Option(
-            help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else attention",
+            help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else "
+            "attention",
             rich_help_panel="Pieces",
         ),
     ] = None,
@@ -117,7 +121,8 @@ def main(
         ).run()
         console.notice(
             counts["truncated"],
-            f"{counts['truncated']:,} of {len(texts):,} texts were longer than {encoder.settings.max_tokens(texts.side)} tokens and were cut",
+            f"{counts['truncated']:,} of {len(texts):,} texts were longer than "
+            f"{encoder.settings.max_tokens(texts.side)} tokens and were cut",
         )
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         if with_pieces:
@@ -157,7 +162,10 @@ def open_old(update, now):
 
 
 def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator, update, pieces) -> None:
-    """Say what the work would be: texts, disk, and time by encoding a sample; `pieces` is their sizes and spans, if they are encoded too."""
+    """Say what the work would be: texts, disk, and time by encoding a sample.
+
+    `pieces` is their sizes and spans, if they are encoded too.
+    """
     import time
 
     from drtools.models.copies import Copies
@@ -183,7 +191,9 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     cut = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
     size = (len(texts) + cut) * encoder.dimension * (2 if dtype == "float16" else 4)
     console.say(
-        f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about {tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+        f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about "
+        f"{tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
         f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
-        f"about {console.seconds_as_words(seconds)} on {' '.join((computing.device, *computing.copies.devices))} in {computing.precision} (by the first {len(sample)}{' on one' if computing.count > 1 else ''})"
+        f"about {console.seconds_as_words(seconds)} on {' '.join((computing.device, *computing.copies.devices))} in "
+        f"{computing.precision} (by the first {len(sample)}{' on one' if computing.count > 1 else ''})"
     )

@@ -3,9 +3,10 @@
     drtools eval --qrels qrels/test.tsv bm25.run star.run
     drtools eval --qrels qrels/test.tsv old.run new.run --gate "RR@10>=-0.005"
 
-nDCG@k, RR@k (MRR@k is the same), R@k, AP, P@k, Success@k, Judged@k: trec_eval's values, over all judged queries (one that
-a run lacks counts 0). Each run is compared with the first by a two-tailed paired t-test over queries, Holm-corrected for
-the number of runs compared. With --answers a document is relevant if its text holds an answer, by DPR's match of words.
+nDCG@k, RR@k (MRR@k is the same), R@k, AP, P@k, Success@k, Judged@k: trec_eval's values, over all judged queries (one
+that a run lacks counts 0). Each run is compared with the first by a two-tailed paired t-test over queries,
+Holm-corrected for the number of runs compared. With --answers a document is relevant if its text holds an answer, by
+DPR's match of words.
 
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 """
@@ -166,6 +167,7 @@ def check_gate(name: str, least: float, words: list[str], results: list[dict]) -
     first, last = mean(results[0][key]), mean(results[-1][key])
     if last - first < least:
         raise GateRefused(
-            f"gate {name}>={least:g}: the last run has {last:.4f}, the first {first:.4f}, a difference of {last - first:+.4f}"
+            f"gate {name}>={least:g}: the last run has {last:.4f}, the first {first:.4f}, a difference of "
+            f"{last - first:+.4f}"
         )
     console.say(f"gate {name}>={least:g} holds: {last - first:+.4f}")

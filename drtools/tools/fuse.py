@@ -126,7 +126,8 @@ def read_scores(path: str, method: str) -> dict[str, dict[str, float]]:
     for query_id, hits in run.items() if method == "linear" else ():
         if not isfinite(sum(hits.values())):
             raise UserError(
-                f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by --method rrf, or write the run again"
+                f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by --method rrf, or "
+                "write the run again"
             )
     return run
 
@@ -151,16 +152,18 @@ def judgements(
 
 
 def check_judged(name: str, judged: dict, paths: list[str], runs: list[dict]) -> None:
-    """Refuse judgements of other queries than the runs', on which every weight is as good, and count those that both runs lack."""
+    """Refuse judgements of other queries than the runs', and count those that both runs lack."""
     union = set().union(*runs)
     lacking = len(judged.keys() - union)
     if lacking == len(judged):
         raise UserError(
-            f"{name}: judges none of the queries of {' and '.join(paths)}; say the dev queries' runs by --tune-runs, one for each run"
+            f"{name}: judges none of the queries of {' and '.join(paths)}; say the dev queries' runs by --tune-runs, "
+            "one for each run"
         )
     console.notice(
         lacking,
-        f"{lacking:,} of the {len(judged):,} queries that {name} judges are in neither run; they count 0 at each weight",
+        f"{lacking:,} of the {len(judged):,} queries that {name} judges are in neither run; they count 0 at each "
+        "weight",
     )
 
 

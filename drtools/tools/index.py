@@ -4,9 +4,9 @@
     drtools index --vectors vectors --factory HNSW32 --check -o index
     drtools index --vectors vectors --update index-of-yesterday -o index
 
-FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the score. --update
-takes rows that are gone or changed out of an earlier index and puts new ones in, without training: Flat, IVF, PQ, SQ, also behind OPQ
-or PCA. HNSW and fast-scan codes can take rows at the end alone, else they say so.
+FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the
+score. --update takes rows that are gone or changed out of an earlier index and puts new ones in, without training:
+Flat, IVF, PQ, SQ, also behind OPQ or PCA. HNSW and fast-scan codes can take rows at the end alone, else they say so.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def main(
         raise UserError("say either --lucene CORPUS or --vectors VECTORS")
     if update and (lucene or train_sample or ef_construction):
         raise UserError(
-            "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction out, or leave --update out"
+            "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction "
+            "out, or leave --update out"
         )
     of_faiss = flags.names_of(
         {
@@ -87,7 +88,8 @@ def main(
     )
     if needless := of_faiss if lucene else of_lucene:
         raise UserError(
-            f"{' and '.join(needless)}: for {'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out"
+            f"{' and '.join(needless)}: for "
+            f"{'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out"
         )
     if lucene:
         build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
@@ -117,7 +119,8 @@ def build_lucene(folder, corpus, language, document_vectors, title_separator, th
         # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
         size = store.characters * (1.0 if document_vectors else 0.5)
         return console.say(
-            f"{len(store):,} documents; about {console.bytes_as_words(size)} of index and {console.seconds_as_words(3 + len(store) / 3000)}"
+            f"{len(store):,} documents; about {console.bytes_as_words(size)} of index and "
+            f"{console.seconds_as_words(3 + len(store) / 3000)}"
         )
     with output.folder(folder) as work:
         from drtools.models.device import all_threads
@@ -169,12 +172,14 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     change = faiss_update.changes(update, opened) if update else None
     if update:
         console.say(
-            f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of {count:,} vectors are new"
+            f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
+            f"{count:,} vectors are new"
         )
     else:
         size, seconds = faiss_index.estimate(factory, count, dimension, threads)
         console.say(
-            f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, roughly {console.seconds_as_words(seconds)}"
+            f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, "
+            f"roughly {console.seconds_as_words(seconds)}"
         )
     if dry_run:
         return
@@ -254,6 +259,7 @@ def measured_recall(path, opened, queries, depth, seed) -> dict:
     depth = min(depth, len(opened.array))
     value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.array(array, np.float32), depth)
     console.say(
-        f"recall of the exact top {depth}: {value:.4f} ({len(array):,} {'queries' if queries else 'documents as queries'})"
+        f"recall of the exact top {depth}: {value:.4f} ({len(array):,} "
+        f"{'queries' if queries else 'documents as queries'})"
     )
     return {"depth": depth, "queries": len(array), "value": value}

@@ -2,10 +2,11 @@
 
     drtools mine-negatives ... | drtools make-dark-examples - | drtools teacher-score --examples - ... -o scored.jsonl
 
-Of each query's negatives --negatives are drawn, and the others are dropped: what is listed is what distill-adam trains on. Each of
-them joined with the positive is a reinforced negative; the positive with a share of its words masked, for each of --ratios, a
-noisy positive. A query with several positives has one of them drawn for all its dark examples. Items are kept by what they
-are made of, and become text by each model's own tokenizer; --text writes them out for a person too.
+Of each query's negatives --negatives are drawn, and the others are dropped: what is listed is what distill-adam trains
+on. Each of them joined with the positive is a reinforced negative; the positive with a share of its words masked, for
+each of --ratios, a noisy positive. A query with several positives has one of them drawn for all its dark examples.
+Items are kept by what they are made of, and become text by each model's own tokenizer; --text writes them out for a
+person too.
 """
 
 from __future__ import annotations

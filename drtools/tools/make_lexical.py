@@ -4,10 +4,11 @@
     drtools encode --model lexical --documents corpus.jsonl.gz -o lexical-vectors
     drtools search --vectors lexical-vectors --model lexical --queries queries.jsonl.gz -o lexical.run
 
-A text's vector is the sum of its terms' rows, each with its BM25 weight; terms are those of Lucene's analyzer for the language.
---encoder static: rows fitted to the corpus and to so many dimensions, and better with --queries like those to come, whose judgements
-are not read (train queries, a query log); make it anew when much of the corpus is new. --encoder projection: random rows, for a corpus
-that grows; nothing is fitted, document frequencies are counted. Needs twice the dimensions and more.
+A text's vector is the sum of its terms' rows, each with its BM25 weight; terms are those of Lucene's analyzer for the
+language. --encoder static: rows fitted to the corpus and to so many dimensions, and better with --queries like those to
+come, whose judgements are not read (train queries, a query log); make it anew when much of the corpus is new. --encoder
+projection: random rows, for a corpus that grows; nothing is fitted, document frequencies are counted. Needs twice the
+dimensions and more.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def main(
             )
         if not counted.documents:
             raise UserError(
-                f"{shown(corpus)}: no document has a term, so there is nothing to make an encoder of; is --language that of the corpus?"
+                f"{shown(corpus)}: no document has a term, so there is nothing to make an encoder of; is --language "
+                "that of the corpus?"
             )
         statistics = {"keys": counted.keys, "frequencies": counted.frequencies}
         if encoder == "static":
@@ -128,7 +130,10 @@ def sampled_rows(count: int, wanted: int, seed: int):
 
 
 def query_terms(queries, only, analyzer, known):
-    """Return the counted terms of the queries to fit to, part by part: there may be as many as a corpus has sentences."""
+    """Return the counted terms of the queries to fit to, part by part.
+
+    There may be as many as a corpus has sentences.
+    """
     from drtools.batches.terms import count_terms
     from drtools.retrieval.texts import judged_queries
 
@@ -157,5 +162,6 @@ def say_plan(documents, encoder, dimension, fit_documents, fit_terms) -> None:
     )
     size = 4 * dimension * (20 * min(documents, fit_documents)) if encoder == "static" else 0
     console.say(
-        f"{documents:,} documents to count{fitted}; about {console.seconds_as_words(3 + seconds)}, {console.bytes_as_words(min(size, 12 * dimension * fit_terms))} of memory"
+        f"{documents:,} documents to count{fitted}; about {console.seconds_as_words(3 + seconds)}, "
+        f"{console.bytes_as_words(min(size, 12 * dimension * fit_terms))} of memory"
     )

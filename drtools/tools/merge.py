@@ -1,8 +1,9 @@
-"""Merge a body and a relevance module into one plain model folder, which every tool here, Hugging Face and sentence-transformers load.
+"""Merge a body and a relevance module into one plain model folder.
 
-LoRA is added to the weights; the parallel adapter becomes more neurons of each feed-forward block. Vectors are the same to 1e-5.
-Their fingerprint is another: search refuses the pair's vectors with the merged folder, so merge before encoding.
-A gated block (ModernBERT) has no room for an adapter; such a pair is refused.
+Every tool here, Hugging Face and sentence-transformers load it. LoRA is added to the weights; the parallel adapter
+becomes more neurons of each feed-forward block. Vectors are the same to 1e-5. Their fingerprint is another: search
+refuses the pair's vectors with the merged folder, so merge before encoding. A gated block (ModernBERT) has no room for
+an adapter; such a pair is refused.
 
     drtools merge --body target-dam --rem rem -o target-encoder
 """

@@ -1,8 +1,8 @@
 """Mine hard negatives: queries and judgements with one source of hits become training examples.
 
-The source is one of --index (Lucene or FAISS), --vectors, --run, --random. All positives of a query go into its example,
-none is ever a negative, and a list that falls short is never padded. --by-rank 10:46-50 labels by rank alone, without
-judgements. A report says what each filter removed and how many queries fell short.
+The source is one of --index (Lucene or FAISS), --vectors, --run, --random. All positives of a query go into its
+example, none is ever a negative, and a list that falls short is never padded. --by-rank 10:46-50 labels by rank alone,
+without judgements. A report says what each filter removed and how many queries fell short.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
     if index and index_kind(index) == "lucene":
         if query_vectors or encoder_flags.said:
             raise UserError(
-                f"{index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave {' and '.join([*encoder_flags.said, *(['--query-vectors'] if query_vectors else [])])} out"
+                f"{index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave "
+                f"{' and '.join([*encoder_flags.said, *(['--query-vectors'] if query_vectors else [])])} out"
             )
         return LuceneSource(index, *bm25, threads=compute.threads or all_threads())
     return open_dense(vectors, index, encoder_flags, compute, query_vectors)
@@ -195,10 +196,12 @@ def report(counts: Counter, mining, by_rank: str | None) -> None:
     advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [f"--ranks {mining.ranks}: widen it"]
     console.notice(
         counts["short"],
-        f"{counts['short']:,} queries have fewer than {mining.negatives} negatives, {counts['none']:,} have none ({'; '.join(advice)}; or lower --negatives)",
+        f"{counts['short']:,} queries have fewer than {mining.negatives} negatives, {counts['none']:,} have none "
+        f"({'; '.join(advice)}; or lower --negatives)",
     )
     if mining.needs_positive_scores:
         console.notice(
             counts["positives without a score"],
-            f"{counts['positives without a score']:,} positives have no score in this source; margins compare with the others",
+            f"{counts['positives without a score']:,} positives have no score in this source; margins compare with the "
+            "others",
         )

@@ -1,14 +1,16 @@
 """Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
 
-Each visit to a document takes one random crop and masks tokens anew. The masked-language head is the checkpoint's own, or the one
-that an earlier adaptation left; a body without one gets a new head, which first learns alone for `--head-steps`. The result is an
-encoder with the start's pooling and settings, for every tool here, Hugging Face and sentence-transformers; the head lies beside
-it. A stopped adaptation continues where it was.
+Each visit to a document takes one random crop and masks tokens anew. The masked-language head is the checkpoint's own,
+or the one that an earlier adaptation left; a body without one gets a new head, which first learns alone for
+`--head-steps`. The result is an encoder with the start's pooling and settings, for every tool here, Hugging Face and
+sentence-transformers; the head lies beside it. A stopped adaptation continues where it was.
 
---objective ed-mlm adds a decoder that sees the encoder's first token and a more heavily masked text, so that this token comes to hold the
-document (FGD's pre-training): windows of 384 tokens that begin at multiples of 64, 30% masked, 50% for the decoder.
+--objective ed-mlm adds a decoder that sees the encoder's first token and a more heavily masked text, so that this token
+comes to hold the document (FGD's pre-training): windows of 384 tokens that begin at multiples of 64, 30% masked, 50%
+for the decoder.
 
-    drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 -o source-dam
+    drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 \\
+        -o source-dam
     drtools mlm-adapt --model source-dam --corpus target.jsonl.gz --minutes 30 -o target-dam
     drtools search --index index --body target-dam --rem rem "words typed here"
 """
@@ -147,12 +149,14 @@ def main(
         training.learning_rate = usual.learning_rate
     if not enhanced and (decoder_layers or decoder_mask_share):
         raise UserError(
-            "--decoder-layers or --decoder-mask-share with --objective mlm: there is no decoder; say --objective ed-mlm, or leave them out"
+            "--decoder-layers or --decoder-mask-share with --objective mlm: there is no decoder; say --objective "
+            "ed-mlm, or leave them out"
         )
     decoder_share = decoder_mask_share or DECODER_SHARE
     if enhanced and decoder_share < share:
         raise UserError(
-            f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must see less of the text; say {share:g} or more"
+            f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must "
+            f"see less of the text; say {share:g} or more"
         )
     times = (
         parse_times("--snapshot-steps", snapshot_steps, whole=True),

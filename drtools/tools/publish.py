@@ -4,13 +4,14 @@
     drtools search --index live/index --model live/star "words typed here"
     drtools publish live.versions/00002-4f0c1be33a90 live
 
-With several folders the version holds each by its name (live/index), with one the link is that folder. Versions lie in LINK.versions;
-the one that the link names and the latest others are kept, --keep in all. The third line goes back to an earlier version. A folder
-without a manifest, or with files that are not those its manifest tells of, is refused, and the link stays. The same folders again:
-nothing changes. Files are hard links where the file system allows, so that a version costs no disk.
+With several folders the version holds each by its name (live/index), with one the link is that folder. Versions lie in
+LINK.versions; the one that the link names and the latest others are kept, --keep in all. The third line goes back to an
+earlier version. A folder without a manifest, or with files that are not those its manifest tells of, is refused, and
+the link stays. The same folders again: nothing changes. Files are hard links where the file system allows, so that a
+version costs no disk.
 
-The tools here read all inputs of a command from the version that the link named when they began; a program of your own should ask
-for the link's target once (readlink -f), then read that.
+The tools here read all inputs of a command from the version that the link named when they began; a program of your own
+should ask for the link's target once (readlink -f), then read that.
 """
 
 from __future__ import annotations

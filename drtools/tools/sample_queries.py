@@ -4,9 +4,10 @@
     drtools sample-queries --corpus corpus.jsonl.gz --count 100000 -o sentences.jsonl
     drtools sample-queries --queries queries.jsonl.gz --shuffle -o shuffled.jsonl
 
-All sentences; or with --article-key by the paper's rule: of n sentences of an article's i-th passage (from 0)
-max(1, round(n / (1.2 * (i + 1)))), an article being neighbouring documents of one title or field. --count keeps exactly so many,
-drawn uniformly. Each line names its document. --shuffle puts words in random order, to see what a retriever makes of word order.
+All sentences; or with --article-key by the paper's rule: of n sentences of an article's i-th passage (from 0) max(1,
+round(n / (1.2 * (i + 1)))), an article being neighbouring documents of one title or field. --count keeps exactly so
+many, drawn uniformly. Each line names its document. --shuffle puts words in random order, to see what a retriever makes
+of word order.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def count_sentences(corpus: str, article_key: str | None, language: str, seed: i
 
 
 def thinned(documents: Iterator, count: int | None, total: int | None, seed: int, counts: Counter) -> Iterator:
-    """Yield the documents' sentences, with a count exactly so many of all; `counts` is what has been written before each."""
+    """Yield the documents' sentences, with a count exactly so many of all.
+
+    `counts` is what has been written before each.
+    """
     from drtools.batches.sentences import thin
 
     for sampled in documents:

@@ -4,10 +4,10 @@
     drtools search --index index --model star --queries queries.jsonl.gz -o star.run
     drtools search --index index --model star "how do vaccines work"
 
---rerank RUN scores the documents of a run by an encoder. --multi-vector scores each query's top documents anew, by their passages
-and sentences too (encode --pieces, --rescore): s + gamma * (best passage + best sentence), gamma as said or tuned on dev. A FAISS index or
-vectors are searched with the encoder that made them; another one is refused. Those that concat-spar joined are searched with both
-their encoders: --mu weighs the second anew.
+--rerank RUN scores the documents of a run by an encoder. --multi-vector scores each query's top documents anew, by
+their passages and sentences too (encode --pieces, --rescore): s + gamma * (best passage + best sentence), gamma as said
+or tuned on dev. A FAISS index or vectors are searched with the encoder that made them; another one is refused. Those
+that concat-spar joined are searched with both their encoders: --mu weighs the second anew.
 """
 
 from __future__ import annotations
@@ -81,9 +81,14 @@ def main(
     if (words is None) == (queries is None and query_vectors is None):
         raise UserError("say either words to search for, or --queries QUERIES")
     if words is not None and (only or rerank or file.output != "-"):
-        raise UserError(
-            f"{'--only keeps queries' if only else '--rerank ranks the lists of queries' if rerank else f'-o {file.output} takes the run'} of --queries; a question is one, and its hits are shown"
+        needless = (
+            "--only keeps queries"
+            if only
+            else "--rerank ranks the lists of queries"
+            if rerank
+            else f"-o {file.output} takes the run"
         )
+        raise UserError(f"{needless} of --queries; a question is one, and its hits are shown")
     if (nprobe or ef_search) and not index:
         raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
@@ -161,7 +166,8 @@ def open_source(
         raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
     if index and index_kind(index) == "lucene" and encoder_flags.said:
         raise UserError(
-            f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave it out"
+            f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS "
+            "index or vectors, or leave it out"
         )
     if query_vectors and (rerank and not vectors or index and index_kind(index) == "lucene"):
         raise UserError(

@@ -4,9 +4,10 @@
     drtools show star.run --query 132 --depth 3
     drtools show index
 
-A file (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a REM, a cross-encoder, a lexical encoder), a
-published link, or a manifest. Texts come from the corpus and the queries that it was made from, as manifests tell, or from --corpus and --queries.
-The tree at the end names every input, theirs, and so on back to the corpus, and says which of them have changed or are gone.
+A file (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a REM, a
+cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and the queries that it
+was made from, as manifests tell, or from --corpus and --queries. The tree at the end names every input, theirs, and so
+on back to the corpus, and says which of them have changed or are gone.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Score examples by a cross-encoder, or rank a run anew with it.
 
-    drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o scored.jsonl
-    drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o ranked.run
+    drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz \\
+        --queries queries.jsonl.gz -o scored.jsonl
+    drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz \\
+        -o ranked.run
 
-A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are averaged.
-Scores are raw logits; examples get them, for dark items too, with scored_by, the teacher's name@fingerprint. Each score is kept in the cache as soon
-as its batch is done: a stopped scoring continues, and no pair is scored twice. --pieces MODEL scores each document's passages and
-sentences besides, alone and cut by the tokens of MODEL, for distill-fgd.
+A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are
+averaged. Scores are raw logits; examples get them, for dark items too, with scored_by, the teacher's name@fingerprint.
+Each score is kept in the cache as soon as its batch is done: a stopped scoring continues, and no pair is scored twice.
+--pieces MODEL scores each document's passages and sentences besides, alone and cut by the tokens of MODEL, for
+distill-fgd.
 """
 
 from __future__ import annotations
@@ -98,7 +101,10 @@ def main(
     ] = None,
     sizes: flags.PieceFlags = flags.PieceFlags(),
 ) -> None:
-    """Compose: windows of pairs out of examples or a run, their scores through the cache, the same written in its order."""
+    """Compose.
+
+    Windows of pairs out of examples or a run, their scores through the cache, the same written in its order.
+    """
     if sum(source is not None for source in (given, examples, run)) != 1:
         raise UserError("say either --examples EXAMPLES or --run RUN")
     examples = examples or given
@@ -218,7 +224,8 @@ def report(counts: Counter) -> None:
         ("dropped", "examples had pieces that another teacher scored; left out, --pieces MODEL scores them anew"),
         (
             "cut reinforced",
-            "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of both",
+            "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and "
+            "lost the end of a half or of both",
         ),
     ):
         console.notice(counts[name], f"{counts[name]:,} {words}")

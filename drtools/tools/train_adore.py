@@ -1,8 +1,8 @@
 """Tune a query encoder against the very index that serves: hard negatives retrieved live at each step (ADORE).
 
-Document vectors and their index stay as they are. Each step encodes queries, searches, and weighs every pair of a relevant and
-another document by what their order is worth. The result encodes queries alone, for this index and no other: `search` takes it,
-`encode --documents` refuses it. A stopped training continues where it was.
+Document vectors and their index stay as they are. Each step encodes queries, searches, and weighs every pair of a
+relevant and another document by what their order is worth. The result encodes queries alone, for this index and no
+other: `search` takes it, `encode --documents` refuses it. A stopped training continues where it was.
 """
 
 from __future__ import annotations
@@ -63,17 +63,20 @@ def main(
     wanted = Metric.parse(metric)
     if loss_vectors == "exact" and not vectors:
         raise UserError(
-            "--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or --loss-vectors decoded"
+            "--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or "
+            "--loss-vectors decoded"
         )
     if loss_vectors == "decoded" and not index:
         raise UserError("--loss-vectors decoded: an index is needed; say --index INDEX, or --loss-vectors exact")
     if (nprobe or ef_search) and not index:
         raise UserError(
-            "--nprobe and --ef-search are for a FAISS index; say --index INDEX, or leave them out: vectors are searched exactly"
+            "--nprobe and --ef-search are for a FAISS index; say --index INDEX, or leave them out: vectors are "
+            "searched exactly"
         )
     if refresh_every_steps and negatives != "static":
         raise UserError(
-            f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of the two out"
+            f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of "
+            "the two out"
         )
     with output.folder(folder) as work:
         from drtools.retrieval.dev import dev_measure_on_index
@@ -147,6 +150,7 @@ def judged_rows(queries: str, qrels: str, live, min_rel: int):
     console.notice(lacking, f"{lacking:,} relevant documents are not in the index; left out")
     if not usable:
         raise UserError(
-            f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong together?"
+            f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong "
+            "together?"
         )
     return usable, judged

@@ -1,10 +1,10 @@
 """Train an encoder by contrast: softmax over in-batch and hard negatives (DPR and the papers' baselines).
 
-Cross-entropy of each query's positive among all positives and hard negatives of the batch; what else is relevant to a query is
-masked. Examples come from mine-negatives. The result is a folder that every tool here, Hugging Face and
+Cross-entropy of each query's positive among all positives and hard negatives of the batch; what else is relevant to a
+query is masked. Examples come from mine-negatives. The result is a folder that every tool here, Hugging Face and
 sentence-transformers load. A stopped training continues where it was; `torchrun -m drtools train-contrastive` trains on
-several devices. Beside another encoder's vectors (--beside-documents, --beside-queries) scores are s1 + mu * s2: that encoder stays as it is,
-this one and mu learn (SPAR's joint training); join both with concat-spar.
+several devices. Beside another encoder's vectors (--beside-documents, --beside-queries) scores are s1 + mu * s2: that
+encoder stays as it is, this one and mu learn (SPAR's joint training); join both with concat-spar.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def main(
         and not (beside_documents and 0 < mu < math.inf)
     ):
         raise UserError(
-            "beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu above 0 with them alone"
+            "beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu "
+            "above 0 with them alone"
         )
     with output.folder(folder) as work:
         from drtools.training.encoders import EncoderTraining, read_sources

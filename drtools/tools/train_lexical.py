@@ -2,11 +2,13 @@
 
     drtools sample-queries --corpus corpus.jsonl.gz -o sentences.jsonl
     drtools mine-negatives --queries sentences.jsonl --index bm25 --by-rank 10:46-50 -o examples.jsonl
-    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz --queries sentences.jsonl --examples examples.jsonl -o lambda
+    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz --queries sentences.jsonl \\
+        --examples examples.jsonl -o lambda
 
-Examples are labelled by the teacher's ranks alone. Each visit draws one positive and one negative; the loss is the cross-entropy of the
-positive among all candidates of the batch, a query's other positives among them. Two encoders, the first token's state, inner product.
-concat-spar joins its vectors with a base encoder's. A stopped training continues where it was.
+Examples are labelled by the teacher's ranks alone. Each visit draws one positive and one negative; the loss is the
+cross-entropy of the positive among all candidates of the batch, a query's other positives among them. Two encoders, the
+first token's state, inner product. concat-spar joins its vectors with a base encoder's. A stopped training continues
+where it was.
 """
 
 from __future__ import annotations
@@ -86,7 +88,10 @@ def train_transformer(
 
 
 def lexical_loss(scale: float, mask_positives: bool = False):
-    """Return the loss of a batch: each query's positive among all candidates, of which its own other positives are masked only if asked."""
+    """Return the loss of a batch.
+
+    Each query's positive among all candidates, of which its own other positives are masked only if asked.
+    """
     import torch
 
     from drtools.losses import contrastive, scores

@@ -1,9 +1,10 @@
 """Train a cross-encoder, a re-ranker and teacher, on a query's positive among its own hard negatives.
 
-Starts from any Hugging Face body, encoder or cross-encoder. Listwise cross-entropy over one positive and negatives drawn
-afresh at each visit; pointwise and RankNet by `--loss`. With --dev-run and --dev-qrels it measures itself by ranking that run
-anew. Examples come from mine-negatives. The result is a folder that teacher-score, Hugging Face and sentence-transformers'
-CrossEncoder load. A stopped training continues where it was; `torchrun -m drtools train-ranker` trains on several devices.
+Starts from any Hugging Face body, encoder or cross-encoder. Listwise cross-entropy over one positive and negatives
+drawn afresh at each visit; pointwise and RankNet by `--loss`. With --dev-run and --dev-qrels it measures itself by
+ranking that run anew. Examples come from mine-negatives. The result is a folder that teacher-score, Hugging Face and
+sentence-transformers' CrossEncoder load. A stopped training continues where it was; `torchrun -m drtools train-ranker`
+trains on several devices.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def main(
     loss: Annotated[
         Literal["listwise", "pointwise", "ranknet"],
         Option(
-            help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; ranknet: the positive above each negative"
+            help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; "
+            "ranknet: the positive above each negative"
         ),
     ] = "listwise",
 ) -> None:

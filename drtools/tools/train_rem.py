@@ -1,9 +1,10 @@
 """Train a relevance module (REM): LoRA and a parallel adapter on a body that stays as it is (DDR).
 
-It is trained once, on labels of any domain, and then put on bodies adapted to other domains by mlm-adapt, without labels there:
-`--body DAM --rem REM` stands wherever an encoder is asked for. `--loss contrast` is the softmax over in-batch and hard negatives,
-`margin-mse` learns the margins of a teacher's scores. A REM is a small folder that names its body; a body of another family, depth or tokenizer
-is refused. A stopped training continues where it was; `torchrun -m drtools train-rem` trains on several devices.
+It is trained once, on labels of any domain, and then put on bodies adapted to other domains by mlm-adapt, without
+labels there: `--body DAM --rem REM` stands wherever an encoder is asked for. `--loss contrast` is the softmax over
+in-batch and hard negatives, `margin-mse` learns the margins of a teacher's scores. A REM is a small folder that names
+its body; a body of another family, depth or tokenizer is refused. A stopped training continues where it was; `torchrun
+-m drtools train-rem` trains on several devices.
 
     drtools train-rem --model source-dam --corpus c.jsonl.gz --queries q.jsonl.gz --examples e.jsonl -o rem
     drtools encode --body target-dam --rem rem --documents target.jsonl.gz -o vectors

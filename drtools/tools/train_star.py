@@ -2,8 +2,8 @@
 
 Pairwise RankNet over every query and every other query's positive, and every query and all hard negatives of the batch;
 what is relevant to a query is masked. `--alpha` weighs the paper's two parts; `--negatives` chooses a baseline; with
-`--refresh-every-steps` negatives are mined anew inside the run (ANCE). Examples come from mine-negatives. The result is a
-folder that every tool here, Hugging Face and sentence-transformers load. A stopped training continues where it was;
+`--refresh-every-steps` negatives are mined anew inside the run (ANCE). Examples come from mine-negatives. The result is
+a folder that every tool here, Hugging Face and sentence-transformers load. A stopped training continues where it was;
 `torchrun -m drtools train-star` trains on several devices.
 """
 
@@ -36,7 +36,8 @@ def main(
     negatives: Annotated[
         Literal["static", "own", "in-batch", "random"],
         Option(
-            help="static: other queries' positives and the batch's hard negatives (STAR); own: a query's own hard negatives alone; "
+            help="static: other queries' positives and the batch's hard negatives (STAR); own: a query's own hard "
+            "negatives alone; "
             "in-batch: other queries' positives alone; random: documents of the corpus, drawn anew at each visit, alone"
         ),
     ] = "static",
@@ -68,7 +69,8 @@ def main(
         raise UserError(f"--alpha {alpha:g}: expected a weight above 0")
     if refresh_every_steps and not hard_negatives:
         raise UserError(
-            "--refresh-every-steps with --hard-negatives 0: none of what is mined would be trained on; leave one of the two out"
+            "--refresh-every-steps with --hard-negatives 0: none of what is mined would be trained on; leave one of "
+            "the two out"
         )
     if alpha is not None and negatives != "static":
         raise UserError(
@@ -76,7 +78,8 @@ def main(
         )
     if refresh_every_steps and negatives in ("in-batch", "random"):
         raise UserError(
-            f"--refresh-every-steps with --negatives {negatives}: there are no mined negatives to refresh; leave one of the two out"
+            f"--refresh-every-steps with --negatives {negatives}: there are no mined negatives to refresh; leave one "
+            "of the two out"
         )
     if not hard_negatives and negatives in ("own", "random"):
         raise UserError(f"--hard-negatives 0 with --negatives {negatives}: nothing would be left to learn from")
@@ -108,7 +111,10 @@ def main(
 
 
 def star_loss(scale: float, negatives: str = "static", alpha: float | None = None):
-    """Return STAR's loss of a batch, or a baseline's: RankNet of each query's positive against what the form lets it see."""
+    """Return STAR's loss of a batch, or a baseline's.
+
+    RankNet of each query's positive against what the form lets it see.
+    """
     import torch
 
     from drtools.losses import ranknet, scores, star_weighted

@@ -1,4 +1,7 @@
-"""The training of a body by masked language modelling: an encoder's body with a head, batches of a corpus, the dev measure, the folder."""
+"""The training of a body by masked language modelling.
+
+An encoder's body with a head, batches of a corpus, the dev measure, the folder.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,8 @@ class MaskedTraining(Task):
         pooling = "+".join(self.encoder.settings.pooling)
         console.notice(
             bool(decoder_layers) and pooling != "cls",
-            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token the vector",
+            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token "
+            "the vector",
         )
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
@@ -124,13 +128,16 @@ class MaskedTraining(Task):
         )
 
     def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
-        """Return the mean loss of the encoder over its masked tokens and that of the decoder over its own, together (ED-MLM); the log is told both."""
+        """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together (ED-MLM).
+
+        The log is told both.
+        """
         encoder, decoder = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
         self.run.meter.note(**{"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())})
         return encoder + decoder
 
     def measure(self) -> Callable[[], dict[str, float]] | None:
-        """Return what measures the model on the held-out documents, each cropped and masked once and for all, or None without any."""
+        """Return what measures the model on the held-out documents, cropped and masked once, or None without any."""
         if not len(self.held_out):
             return None
         rows = self.held_out.tolist()
@@ -167,7 +174,10 @@ class MaskedTraining(Task):
         return {"adapted_on": self._adapted_on(self.run.step)}
 
     def _adapted_on(self, kept_step: int) -> list[dict]:
-        """Return the adaptations that made these weights, this one last: its corpus, and how many steps the body and a new head took."""
+        """Return the adaptations that made these weights, this one last.
+
+        Its corpus, and how many steps the body and a new head took.
+        """
         start = Path(self.encoder_flags.start())
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
         before = manifest.read_json(known).get("adapted_on", []) if known else []
@@ -193,7 +203,8 @@ class MaskedTraining(Task):
         run, masker = self.run, self.masker
         console.notice(
             0 < self.head_steps >= run.step,
-            f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head alone: "
+            f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head "
+            "alone: "
             "the body is as it was; train longer, or with fewer --head-steps",
         )
         record = {

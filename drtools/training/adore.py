@@ -1,6 +1,7 @@
 """ADORE's candidates and loss: what the index gives for each query as it is encoded now, and the pairs of that list.
 
-A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank `depth`.
+A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank
+`depth`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Candidates(NamedTuple):
 
 
 def candidates_of(retrieved: np.ndarray, judged: Judged, depth: int, append_missing: bool) -> Candidates:
-    """Complete a retrieved list: if none of the relevant documents is in it all are appended, or with `append_missing` each that is not."""
+    """Complete a retrieved list.
+
+    If none of the relevant documents is in it all are appended, or with `append_missing` each that is not.
+    """
     retrieved = retrieved[retrieved >= 0]
     found = np.isin(judged.rows, retrieved)
     missing = judged.rows[~found] if append_missing or not found.any() else judged.rows[:0]
@@ -56,8 +60,9 @@ def candidates_of(retrieved: np.ndarray, judged: Judged, depth: int, append_miss
 class AdoreLoss:
     """The loss of a batch of queries; called by the loop with all query vectors [B, D].
 
-    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`); `random` ones
-    are drawn from the corpus. The last two are ranked by the scores of the moment. `note` is told overlap and RR@10.
+    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`);
+    `random` ones are drawn from the corpus. The last two are ranked by the scores of the moment. `note` is told overlap
+    and RR@10.
     """
 
     def __init__(
@@ -163,7 +168,10 @@ class AdoreLoss:
 
 
 class StaticLists:
-    """Static negatives: the lists that the model as it stands retrieves, made at the start and then every so many steps."""
+    """Static negatives.
+
+    The lists that the model as it stands retrieves, made at the start and then every so many steps.
+    """
 
     at_start = True
 

@@ -40,7 +40,8 @@ With drtools:
 
 ```
 drtools teacher-score --teacher MODEL --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o ranked.run
-drtools teacher-score --teacher MODEL --examples examples.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o scored.jsonl
+drtools teacher-score --teacher MODEL --examples examples.jsonl --corpus corpus.jsonl.gz \\
+    --queries queries.jsonl.gz -o scored.jsonl
 ```
 
 With sentence-transformers:
@@ -58,9 +59,10 @@ print(model.predict([("how do vaccines work", "Vaccines train the immune system.
 def write_card(folder: Path, record: dict) -> None:
     """Write README.md into a model folder.
 
-    `record`: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens, max_document_tokens,
-    query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step", "value", "measure"} or None),
-    steps, training_seconds; measured_on, if not on dev queries. Of paths on this machine only the last name is written.
+    `record`: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens,
+    max_document_tokens, query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step",
+    "value", "measure"} or None), steps, training_seconds; measured_on, if not on dev queries. Of paths on this machine
+    only the last name is written.
     """
     parts = [
         _front_matter(record["base"], "sentence-similarity", TAGS),
@@ -81,7 +83,8 @@ def write_card(folder: Path, record: dict) -> None:
 def write_ranker_card(folder: Path, record: dict) -> None:
     """Write README.md into a cross-encoder's folder.
 
-    `record` is as for an encoder, without its vectors' facts and prompts, and with max_pair_tokens; max_document_tokens may be None.
+    `record` is as for an encoder, without its vectors' facts and prompts, and with max_pair_tokens; max_document_tokens
+    may be None.
     """
     parts = [
         _front_matter(record["base"], "text-ranking", RANKER_TAGS),
@@ -128,7 +131,8 @@ def _what(record: dict, does: str) -> str:
     )
     return (
         f"{does}, and was made by `drtools {record['tool']}` "
-        f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, {seconds_as_words(record['training_seconds'])} of training."
+        f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, "
+        f"{seconds_as_words(record['training_seconds'])} of training."
     )
 
 
@@ -163,7 +167,10 @@ def _pairs(record: dict) -> str:
         ["document", "what the query leaves" if document is None else str(document)],
         ["pair, with special tokens", str(record["max_pair_tokens"])],
     ]
-    return f"Longer texts are cut. sentence-transformers knows the pair's length alone, and cuts the longer text of a pair.\n\n{_table(rows)}"
+    return (
+        "Longer texts are cut. sentence-transformers knows the pair's length alone, and cuts the longer text of a "
+        f"pair.\n\n{_table(rows)}"
+    )
 
 
 def _evaluations(record: dict) -> str:
@@ -194,7 +201,10 @@ def _settings(arguments: dict) -> str:
 
 
 def _setting(value: object) -> str:
-    """Return a cell for a flag's value as a request records it: of an input its name, its fingerprint and what else is said."""
+    """Return a cell for a flag's value as a request records it.
+
+    Of an input its name, its fingerprint and what else is said.
+    """
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return ", ".join(_setting(item) for item in value)
     if not isinstance(value, dict):

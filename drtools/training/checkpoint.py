@@ -42,7 +42,8 @@ def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     lacking = [name for name in found.missing_keys if name not in _frozen(model)]
     if lacking or found.unexpected_keys:
         raise UserError(
-            f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh with --overwrite"
+            f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh "
+            "with --overwrite"
         )
     if optimizer is None:
         return

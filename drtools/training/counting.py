@@ -1,4 +1,7 @@
-"""How much arithmetic a training step is, and how much of it this machine can do: for the log's share of the matmul rate."""
+"""How much arithmetic a training step is, and how much of it this machine can do.
+
+For the log's share of the matmul rate.
+"""
 
 import statistics
 import time
@@ -13,10 +16,11 @@ SMALL = 128  # rows of a product that no processor takes long for
 
 
 def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> float:  # [N] tokens of each text
-    """Return the multiplications and additions of a body's matrix products, forward and (if it learns) backward, padding left out.
+    """Return the multiplications and additions of a body's matrix products, forward and (if it learns) backward.
 
-    The backward pass costs twice the forward: a product for the inputs' gradient, one for the weights'; frozen weights need
-    only the first. Attention is counted as if every token saw every token of its text, heads together as wide as a state.
+    Padding is left out. The backward pass costs twice the forward: a product for the inputs' gradient, one for the
+    weights'; frozen weights need only the first. Attention is counted as if every token saw every token of its text,
+    heads together as wide as a state.
     """
     products = 0
     for name, module in body.named_modules():
@@ -36,7 +40,8 @@ def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> f
 def matmul_rate(device: str, dtype: torch.dtype) -> float:
     """Return the operations a second of a large square product: the median of 5, after 2 to warm up.
 
-    On a processor of a small one where a large one would take a second: bfloat16 that is not multiplied natively is hundreds of times slower.
+    On a processor of a small one where a large one would take a second: bfloat16 that is not multiplied natively is
+    hundreds of times slower.
     """
     if torch.device(device).type != "cpu":  # small products would measure how long a GPU takes to begin
         return statistics.median(_rates_of_products(device, dtype, 4096, 7)[2:])

@@ -38,7 +38,8 @@ REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for o
 class EncoderTraining(Task):
     """The training of an encoder. A tool makes it, asks it for batches, and fits with a loss.
 
-    With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder first.
+    With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder
+    first.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class EncoderTraining(Task):
         short = int(((counts > 0) & (counts < wanted)).sum())
         console.notice(
             short,
-            f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with those",
+            f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with "
+            "those",
         )
         return PairBatches(
             sources,
@@ -170,7 +172,10 @@ def vectors_record(model: Encoder | EncoderPair) -> dict[str, object]:
 
 
 def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[Source]:
-    """Open every file of examples with the corpus and queries that belong to it; `scores` says which scores a loss may learn from."""
+    """Open every file of examples with the corpus and queries that belong to it.
+
+    `scores` says which scores a loss may learn from.
+    """
     count = len(flags.examples)
     corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
     separators = _for_each("--title-separator", flags.title_separator or [" "], count)
@@ -189,12 +194,14 @@ def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[So
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):
             raise UserError(
-                f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit none; say more"
+                f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit "
+                "none; say more"
             )
         one, other = sources[0].examples.scored_by, source.examples.scored_by
         if one != other:
             raise UserError(
-                f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores of several teachers do not mix, run teacher-score on both with one"
+                f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores "
+                "of several teachers do not mix, run teacher-score on both with one"
             )
     return sources
 

@@ -1,4 +1,7 @@
-"""FGD's loss of a batch: the document by contrast, its passages and sentences by the teacher's scores, against pieces chosen as they score now."""
+"""FGD's loss of a batch.
+
+The document by contrast, its passages and sentences by the teacher's scores, against pieces chosen as they score now.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ Direction = Literal["teacher-student", "student-teacher"]
 
 
 class FgdLoss:
-    """weight * contrast + the divergence of each level; called by the loop with queries [B, D] and rows of documents [C, K * D].
+    """weight * contrast + the divergence of each level.
+
+    Called by the loop with queries [B, D] and rows of documents [C, K * D].
 
     A row holds the document, its P passages and its sentences. `note` is told the parts.
     """
@@ -63,7 +68,10 @@ class FgdLoss:
         return kl_of_lists(teacher.nan_to_num(), table, listed, self.reverse).mean()
 
     def _of_pieces(self, queries: Tensor, vectors: Tensor, mine: Tensor, batch: PieceBatch) -> dict[str, Tensor]:
-        """Top down: the passages that the student scores highest, then those of their sentences that it scores highest."""
+        """Top down.
+
+        The passages that the student scores highest, then those of their sentences that it scores highest.
+        """
         parents = torch.from_numpy(batch.parents).to(queries.device)
         negative = mine.clone()
         negative[:, : len(queries)] = False  # the first B documents are the queries' positives
@@ -83,7 +91,10 @@ class FgdLoss:
     def _of_level(
         self, queries: Tensor, vectors: Tensor, level: Level, allowed: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return a level's divergence, and which pieces were chosen as negatives, bool [B, C, n]; `allowed` bool [B, C, 1 or n]."""
+        """Return a level's divergence, and which pieces were chosen as negatives, bool [B, C, n].
+
+        `allowed` bool [B, C, 1 or n].
+        """
         count, width = len(queries), vectors.shape[1]
         there, teacher = (torch.from_numpy(part).to(queries.device) for part in level)
         student = scores(queries, vectors.flatten(0, 1), self.scale)  # [B, C * n]

@@ -2,8 +2,8 @@
 
 Losses see vectors, not graphs. Every process encodes its share in chunks of like length, all vectors are gathered, the
 loss of the global batch is computed by everybody alike, and each process sends the gradient of its own vectors back
-through its own chunks. With caching a chunk's graph is thrown away and made again, so that memory does not grow with the batch.
-On a processor each core takes chunks of its own, in one thread.
+through its own chunks. With caching a chunk's graph is thrown away and made again, so that memory does not grow with
+the batch. On a processor each core takes chunks of its own, in one thread.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ LEAST_CHUNK_TOKENS = 1024  # below this a core's matrix products slow down
 class Batch(Protocol):
     """What a method's batch holds for the loop; the loss may ask it for more.
 
-    `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has. A method that trains
-    one side alone has that side alone. Sides are whatever the model knows: `model.of(side)` is a module with a `body`, a `tokenizer`
-    and a `dimension` D, which makes rows [texts, D] out of `tokens.inputs(rows, padding)`. A ranker's rows are logits (D = 1), a masked
-    language model's are each text's summed losses: what must be exchanged, and no more.
+    `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has. A method
+    that trains one side alone has that side alone. Sides are whatever the model knows: `model.of(side)` is a module
+    with a `body`, a `tokenizer` and a `dimension` D, which makes rows [texts, D] out of `tokens.inputs(rows, padding)`.
+    A ranker's rows are logits (D = 1), a masked language model's are each text's summed losses: what must be exchanged,
+    and no more.
     """
 
     tokens: dict[str, Tokens]
@@ -68,7 +69,10 @@ class Gradients:
         self.slots = 0  # tokens that chunks took, padding included
 
     def of(self, batch: Batch, loss_of: Loss, *seed: object) -> float:
-        """Add the batch's gradients to the parameters' and return its loss; the gradients are the same in every process."""
+        """Add the batch's gradients to the parameters' and return its loss.
+
+        The gradients are the same in every process.
+        """
         chunks = self._chunks(batch, seed)
         with self._cores(len(chunks)) as each:
             parts = list(each(lambda chunk: self._encode(batch, chunk, keep=not self.caching), chunks))

@@ -1,7 +1,9 @@
-"""An encoder that is trained beside another whose vectors stay: scores are s1 + mu * s2, and mu learns too (SPAR's joint training).
+"""An encoder that is trained beside another whose vectors stay.
 
-A text's row is [v1, v2], a query's [v1, mu * v2], so that the loop, every loss and dev evaluation see one model. The other encoder is not run:
-its vectors are looked up, in the folders that it wrote.
+Scores are s1 + mu * s2, and mu learns too (SPAR's joint training).
+
+A text's row is [v1, v2], a query's [v1, mu * v2], so that the loop, every loss and dev evaluation see one model. The
+other encoder is not run: its vectors are looked up, in the folders that it wrote.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
 
-# [ours] mu is exp(a weight) at MU_RATE times the learning rate: in an AdamW step at 2e-5 it changes by .2%, where the rate of the body would leave it as it is
+# [ours] mu is exp(a weight) at MU_RATE times the learning rate: in an AdamW step at 2e-5 it changes by .2%, where the
+# rate of the body would leave it as it is
 MU_RATE = 100.0
 
 
@@ -32,7 +35,8 @@ class Beside:
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
         if theirs["side"] != "query" or theirs["document_fingerprint"] != ours["document_fingerprint"]:
             raise UserError(
-                f"{queries}: not queries' vectors by the encoder that made {documents} ({ours['model']}); encode --queries with that one"
+                f"{queries}: not queries' vectors by the encoder that made {documents} ({ours['model']}); encode "
+                "--queries with that one"
             )
         self.dimension = ours["dimension"]
 
@@ -42,7 +46,8 @@ class Beside:
         rows = [vectors.ids.row_of(text_id) for text_id in ids]
         if None in rows:
             raise UserError(
-                f"{vectors.path}: no vector of {side} {ids[rows.index(None)]!r}; encode all that is trained and measured on"
+                f"{vectors.path}: no vector of {side} {ids[rows.index(None)]!r}; encode all that is trained and "
+                "measured on"
             )
         return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
 

@@ -1,7 +1,7 @@
 """Frozen document vectors and the index that serves them, searched while the query encoder learns.
 
-Exact search goes over the memory map, each process over its share of the rows; a FAISS index is asked by each process for its
-share of the queries. Memory: the index, and what ids cost.
+Exact search goes over the memory map, each process over its share of the rows; a FAISS index is asked by each process
+for its share of the queries. Memory: the index, and what ids cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ GPU_SHARE = 0.5  # of the free memory, that vectors may take
 
 
 class LiveIndex:
-    """What a query encoder is tuned against: `vectors`, exact or through the FAISS index `index` of the same documents."""
+    """What a query encoder is tuned against.
+
+    `vectors`, exact or through the FAISS index `index` of the same documents.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,8 @@ class LiveIndex:
         self.record = manifest.read(self.path)
         if "joined" in self.record:
             raise UserError(
-                f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own encoder, then join these"
+                f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own "
+                "encoder, then join these"
             )
         if vectors:
             opened = open_document_vectors(vectors)
@@ -54,7 +58,8 @@ class LiveIndex:
         if index:
             if self.record.get("kind") != "faiss":
                 raise UserError(
-                    f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools index --vectors)"
+                    f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools "
+                    "index --vectors)"
                 )
             self.index = faiss_index.load(self.path / "index.faiss")
             ids = Ids(self.path / "ids.txt")

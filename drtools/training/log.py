@@ -11,8 +11,8 @@ from drtools.errors import UserError
 class Log:
     """Write records to `path`, and their numbers into the TensorBoard folder `tensorboard` under their names.
 
-    To continue, give the byte `position` of the last checkpoint: what was written beyond it is cut off. TensorBoard forgets
-    what an earlier process showed at `first_step`, the step of the first record to come, and later.
+    To continue, give the byte `position` of the last checkpoint: what was written beyond it is cut off. TensorBoard
+    forgets what an earlier process showed at `first_step`, the step of the first record to come, and later.
     """
 
     def __init__(self, path: Path, position: int = 0, tensorboard: str | None = None, first_step: int = 0) -> None:
@@ -49,6 +49,7 @@ def _board(folder: str, first_step: int) -> object:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
         raise UserError(
-            "--tensorboard: the package tensorboard is not installed; say pip install 'drtools[tensorboard]', or leave the flag out"
+            "--tensorboard: the package tensorboard is not installed; say pip install 'drtools[tensorboard]', or leave "
+            "the flag out"
         ) from None
     return SummaryWriter(folder, purge_step=first_step)

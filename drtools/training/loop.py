@@ -38,7 +38,7 @@ LOG_EVERY_STEPS = 10
 
 
 class Refresh(Protocol):
-    """What a run makes anew from the model as it stands, every so many steps (ANCE's negatives), and at the start if it says so."""
+    """What a run makes anew from the model every so many steps (ANCE's negatives), and at the start if it says so."""
 
     every_steps: int
     at_start: bool
@@ -142,7 +142,10 @@ class Run:
         self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
 
     def _clip(self) -> float:
-        """Scale gradients down to the largest norm that is allowed, and return the norm that they had; a Quick number's is left out."""
+        """Scale gradients down to the largest norm that is allowed, and return the norm that they had.
+
+        A Quick number's is left out.
+        """
         found = [parameter.grad for parameter in self.clipped if parameter.grad is not None]
         norm = float(torch.stack(torch._foreach_norm(found)).norm()) if found else 0.0
         if self.flags.clip and norm > self.flags.clip:  # else a pass over all of them would change nothing
@@ -152,7 +155,8 @@ class Run:
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise UserError(
-                f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower --learning-rate, or --precision fp32"
+                f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower --learning-rate, or "
+                "--precision fp32"
             )
         self.start_loss = loss if self.start_loss is None else self.start_loss
         self.steps_without_gradient = (
@@ -160,7 +164,8 @@ class Run:
         )
         if self.steps_without_gradient >= LOG_EVERY_STEPS:
             raise UserError(
-                f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; are there negatives, and different texts?"
+                f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; "
+                "are there negatives, and different texts?"
             )
 
     def evaluate(self, measure: Callable[[], dict[str, float]]) -> bool:
@@ -191,7 +196,10 @@ class Run:
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
     def renew(self, refresh: Refresh, asked: list[int]) -> None:
-        """Make the refreshed part anew from the model as it stands, and keep it for continuing; the signals `asked` of one process stop it."""
+        """Make the refreshed part anew from the model as it stands, and keep it for continuing.
+
+        The signals `asked` of one process stop it.
+        """
         self.save()  # to encode a corpus takes long, and whoever is stopped in it goes on from here
 
         def heed() -> None:
@@ -250,8 +258,9 @@ def fit(
 ) -> None:
     """Train until the plan is over, evaluating and saving on the way; the model ends with its best weights.
 
-    `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values, the higher the better, decides what is best.
-    `after_step(step, seconds)` is told of each step taken; the model is as that step left it.
+    `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values, the higher the
+    better, decides what is best. `after_step(step, seconds)` is told of each step taken; the model is as that step left
+    it.
     """
     run.model.train()
     ahead = _Ahead(batches, refresh)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Counts queries, tokens, padding and multiplications of this process; the queries (texts, for a model that has none) are those of all processes."""
+    """Counts queries, tokens, padding and multiplications of this process.
+
+    The queries (texts, for a model that has none) are those of all processes.
+    """
 
     def __init__(self, model: Encoder | EncoderPair, computing: Computing, world: World) -> None:
         self.model, self.world = model, world
@@ -57,7 +60,10 @@ class Meter:
             self.operations += operations(self.model.of(side).body, tokens.lengths, backward)
 
     def read(self) -> dict[str, float]:
-        """Return the numbers since the last reading: the mean loss, the last rate and norm, speeds, padding, share of the matmul rate."""
+        """Return the numbers since the last reading.
+
+        The mean loss, the last rate and norm, speeds, padding, share of the matmul rate.
+        """
         seconds = max(time.monotonic() - self.started, 1e-9)
         numbers = {
             **self.latest,

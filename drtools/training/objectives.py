@@ -25,7 +25,10 @@ def contrastive_loss(scale: float) -> Loss:
 
 
 def margin_mse_loss(scale: float) -> Loss:
-    """Return Margin-MSE of a batch: each query's positive against its own negatives, as far as both have a teacher's score."""
+    """Return Margin-MSE of a batch.
+
+    Each query's positive against its own negatives, as far as both have a teacher's score.
+    """
 
     def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> Tensor:
         table = scores(query_vectors, document_vectors, scale)

@@ -17,7 +17,9 @@ class Quick(nn.Module):
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not. A Quick number is a group of its own.
+    """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not.
+
+    A Quick number is a group of its own.
 
     A group's `rate` is how many times the learning rate it learns at.
     """
@@ -37,7 +39,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     """AdamW with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
-    # fused: one pass over the weights, where torch's other form makes a dozen, which on a processor take longer than a short batch
+    # fused: one pass over the weights, where torch's other form makes a dozen, which on a processor take longer than a
+    # short batch
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
 
 

@@ -1,7 +1,7 @@
 """Several processes that train one model: started by torchrun, joined here, nothing wrapped.
 
-Every process holds the same weights, encodes its share of each batch, and takes the same step: vectors are gathered, the
-gradients of the parameters summed.
+Every process holds the same weights, encodes its share of each batch, and takes the same step: vectors are gathered,
+the gradients of the parameters summed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ class World:
 
 
 def join(work: Work, device: str) -> World:
-    """Meet the other processes of this torchrun, if there are any; they learn what an earlier run left to continue from."""
+    """Meet the other processes of this torchrun, if there are any.
+
+    They learn what an earlier run left to continue from.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()

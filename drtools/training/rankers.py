@@ -25,7 +25,10 @@ class RankerTraining(Task):
     """The training of a cross-encoder from a body, an encoder or another cross-encoder."""
 
     def __init__(self, work: Work, ranker: RankerFlags, training: TrainingFlags, compute: ComputeFlags) -> None:
-        """Meet the other processes and load the starting model; a new head is drawn by the seed, alike in all of them."""
+        """Meet the other processes and load the starting model.
+
+        A new head is drawn by the seed, alike in all of them.
+        """
         super().__init__(work, training, compute)
         self.ranker = ranker
         model = new_cross_encoder(ranker.model, training.seed, ranker.trust_remote_code, ranker.dropout)

@@ -30,7 +30,10 @@ CHUNK = 16384
 
 
 class MinedAnew:
-    """Replaces the negatives of all examples by what the model as it stands ranks high. Processes share a file system."""
+    """Replaces the negatives of all examples by what the model as it stands ranks high.
+
+    Processes share a file system.
+    """
 
     at_start = False  # the examples' own negatives are those of the start
 
@@ -48,7 +51,10 @@ class MinedAnew:
         self.depth = parse_ranks(flags.ranks)[1]
 
     def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
-        """Write each source's negatives: rows of its corpus, and where each example's begin. Called in every process; `heed` raises at a stop."""
+        """Write each source's negatives: rows of its corpus, and where each example's begin.
+
+        Called in every process; `heed` raises at a stop.
+        """
         found = {}
         for number, source in enumerate(self.sources):
             vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"), heed)
@@ -108,7 +114,8 @@ class MinedAnew:
         without = int((mined.lengths == 0).sum())
         if without == len(mined):
             raise UserError(
-                f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} documents; say others"
+                f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} "
+                "documents; say others"
             )
         console.notice(
             without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class RemTraining(EncoderTraining):
-    """The training of a new REM on the encoder that `--model` names: dropout of the body stays on, its weights stay as they are."""
+    """The training of a new REM on the encoder that `--model` names.
+
+    Dropout of the body stays on, its weights stay as they are.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,8 @@ class RemTraining(EncoderTraining):
         model = super()._starting_model()
         if not isinstance(model, Encoder):
             raise UserError(
-                f"{self.encoder_flags.model}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or document"
+                f"{self.encoder_flags.model}: a pair of encoders, on which no REM can be put; name one of its "
+                "subfolders, query or document"
             )
         add_rem(model, self.rem, self.training.seed)
         train_parts(model, "rem")
@@ -72,7 +76,10 @@ class RemTraining(EncoderTraining):
 
 
 def check_scored(sources: list[Source]) -> None:
-    """Count the documents without a score, whose pairs Margin-MSE leaves out; UserError if no pair of a source is left."""
+    """Count the documents without a score, whose pairs Margin-MSE leaves out.
+
+    UserError if no pair of a source is left.
+    """
     for source in sources:
         examples = source.examples
         unscored = sum(
@@ -86,5 +93,6 @@ def check_scored(sources: list[Source]) -> None:
             if len(negative)
         ):
             raise UserError(
-                f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on them, or say --loss contrast"
+                f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on "
+                "them, or say --loss contrast"
             )

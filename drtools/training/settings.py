@@ -89,7 +89,8 @@ class StudentFlags:
     train: Annotated[
         Literal["rem", "all"],
         Option(
-            help="with --rem: the REM alone, which -o has folded in and, for other bodies, in its folder rem; or all weights",
+            help="with --rem: the REM alone, which -o has folded in and, for other bodies, in its folder rem; or all "
+            "weights",
             rich_help_panel="Encoder",
         ),
     ] = "rem"
@@ -108,7 +109,8 @@ class StudentFlags:
 Head = Annotated[
     Literal["keep", "projection", "none"],
     Option(
-        help="projection: a linear layer and LayerNorm, for a model without a head; none: no layer nor normalization behind the pooling",
+        help="projection: a linear layer and LayerNorm, for a model without a head; none: no layer nor normalization "
+        "behind the pooling",
         rich_help_panel="Encoder",
     ),
 ]
@@ -200,7 +202,9 @@ class Metric(NamedTuple):
 
 @dataclass
 class Plan:
-    """Steps to take and the learning rate at each: linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
+    """Steps to take and the learning rate at each.
+
+    Linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
 
     An opening of `opening_steps` more goes before, at a rate of its own; minutes run from its start.
     """
@@ -243,7 +247,10 @@ class Plan:
 
 
 def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
-    """Settle the steps: what is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said."""
+    """Settle the steps.
+
+    What is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said.
+    """
     limits = [flags.steps] if flags.steps else []
     epochs = (
         flags.epochs

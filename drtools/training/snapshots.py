@@ -37,7 +37,8 @@ def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float
 class Snapshots:
     """Writes OUT/snapshots/STEP when a step or a minute has come; the loop tells it of each step.
 
-    `write(folder)` writes the model and returns what snapshot.json says besides. What a stopped training made after the point from where it goes on is made again.
+    `write(folder)` writes the model and returns what snapshot.json says besides. What a stopped training made after the
+    point from where it goes on is made again.
     """
 
     def __init__(self, work: Work, steps: list[float], minutes: list[float], write: Callable[[Path], dict]) -> None:
@@ -68,7 +69,7 @@ class Snapshots:
             self.partial.replace(self.folder / str(step))
 
     def say_missed(self, steps: int, seconds: float) -> None:
-        """Count the snapshots that were asked for and did not come before a training ended after so many steps and seconds."""
+        """Count the snapshots asked for that did not come before a training ended after so many steps and seconds."""
         last = max((facts["seconds"] for facts in self.facts), default=0.0)
         missed = [f"step {step:,.0f}" for step in self.steps if step > steps] + [
             f"minute {minute:g}" for minute in self.minutes if 60 * minute > last

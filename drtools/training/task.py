@@ -1,4 +1,7 @@
-"""What every training shares, whatever it trains: where it computes, with whom, the loop, and what is said of the run."""
+"""What every training shares, whatever it trains.
+
+Where it computes, with whom, the loop, and what is said of the run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """One training, from the flags to the finished folder: adopt a model, fit it with batches and a loss, finish with what writes it."""
+    """One training, from the flags to the finished folder.
+
+    Adopt a model, fit it with batches and a loss, finish with what writes it.
+    """
 
     def __init__(self, work: Work, training: TrainingFlags, compute: ComputeFlags) -> None:
         """Meet the other processes."""
@@ -40,7 +46,10 @@ class Task:
         self.parallel = self._make_own_randomness(bodies)
 
     def _make_own_randomness(self, bodies: Sequence[nn.Module]) -> bool:
-        """On a processor draw dropout by thread, so that each core can train on texts of its own; return whether it can."""
+        """On a processor draw dropout by thread, so that each core can train on texts of its own.
+
+        Return whether it can.
+        """
         if self.training.activation_checkpointing:  # runs parts again, with torch's own random numbers
             for body in bodies:
                 body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -69,12 +78,13 @@ class Task:
     ) -> None:
         """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
 
-        An `opening` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in place of the model: a
-        module that holds it, and what else serves training alone.
+        An `opening` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in
+        place of the model: a module that holds it, and what else serves training alone.
         """
         if measure is None and self.training.patience:
             raise UserError(
-                f"--patience {self.training.patience}: nothing is measured that it could wait for; say what to measure on (--dev-...), or leave it out"
+                f"--patience {self.training.patience}: nothing is measured that it could wait for; say what to measure "
+                "on (--dev-...), or leave it out"
             )
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Begin a run of retraining: a folder with a copy of all that it will read, the published version among it.
 
-Nothing is done if an earlier run began with the same data and settings: it is to be continued, or it is done. Documents are those of
-the corpus and of the files dropped beside it, by name; the last line of an id holds, and with `"deleted": true` takes it out.
+Nothing is done if an earlier run began with the same data and settings: it is to be continued, or it is done. Documents
+are those of the corpus and of the files dropped beside it, by name; the last line of an id holds, and with `"deleted":
+true` takes it out.
 """
 
 import argparse
@@ -42,7 +43,8 @@ def documents(paths: list[Path]) -> Iterator[bytes]:
                 last[str(record["_id"])] = None if record.get("deleted") is True else (place, number)
             except (ValueError, TypeError, KeyError):
                 raise SystemExit(
-                    f'retrain: {path}:{number}: found {line[:60]!r}, expected {{"_id", "title", "text"}}; mend the file, then run again'
+                    f'retrain: {path}:{number}: found {line[:60]!r}, expected {{"_id", "title", "text"}}; mend the '
+                    "file, then run again"
                 ) from None
     kept = set(last.values())
     for place, path in enumerate(paths):
@@ -59,7 +61,10 @@ def listed(paths: list[Path], settings: list[str]) -> str:
 
 
 def copy_inputs(data: Path, corpus: list[Path], live: Path, target: Path) -> None:
-    """Fill a new folder: the corpus, queries, judgements, and what the link names, by hard links where the file system allows."""
+    """Fill a new folder.
+
+    The corpus, queries, judgements, and what the link names, by hard links where the file system allows.
+    """
     shutil.rmtree(target, ignore_errors=True)
     (target / "qrels").mkdir(parents=True)
     with open(target / "corpus.jsonl", "wb") as stream:

@@ -16,7 +16,8 @@ def records(lines: Iterable[str], name: str) -> Iterator[dict[str, str]]:
         columns = line.rstrip("\r\n").split("\t")
         if len(columns) != 2 or not columns[0].strip():
             sys.exit(
-                f"{name}:{number + 1}: {len(columns)} columns, expected `question answers` with a tab between; is this one of DPR's qa files?"
+                f"{name}:{number + 1}: {len(columns)} columns, expected `question answers` with a tab between; is this "
+                "one of DPR's qa files?"
             )
         yield {"_id": str(number), "text": columns[0]}
 

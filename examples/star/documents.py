@@ -2,8 +2,8 @@
 
     python documents.py msmarco-docs.tsv.gz | gzip > corpus.jsonl.gz
 
-The text is url, title and body with `<sep>` between, cut after 10,000 characters: what ANCE's and STAR's programs give to their
-tokenizer. `<sep>` is three ordinary tokens of RoBERTa.
+The text is url, title and body with `<sep>` between, cut after 10,000 characters: what ANCE's and STAR's programs give
+to their tokenizer. `<sep>` is three ordinary tokens of RoBERTa.
 """
 
 import gzip
@@ -16,12 +16,16 @@ MOST_CHARACTERS = 10_000
 
 
 def records(lines: Iterable[str], name: str) -> Iterator[dict[str, str]]:
-    """Yield {"_id", "title", "text"} for each line `id<TAB>url<TAB>title<TAB>body`; exits with name:line for another."""
+    """Yield {"_id", "title", "text"} for each line `id<TAB>url<TAB>title<TAB>body`.
+
+    Exits with name:line for another.
+    """
     for number, line in enumerate(lines, start=1):
         columns = line.rstrip("\n").split("\t")
         if len(columns) != 4:
             sys.exit(
-                f"{name}:{number}: {len(columns)} columns, expected `id url title body` with tabs between; is this msmarco-docs.tsv?"
+                f"{name}:{number}: {len(columns)} columns, expected `id url title body` with tabs between; is this "
+                "msmarco-docs.tsv?"
             )
         text = SEPARATOR.join(column.rstrip() for column in columns[1:])
         yield {"_id": columns[0], "title": "", "text": text[:MOST_CHARACTERS]}

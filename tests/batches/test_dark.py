@@ -1,4 +1,7 @@
-"""Dark examples as text: the same for BERT's and RoBERTa's tokenizers, masked by word, cut fairly, with real special tokens."""
+"""Dark examples as text.
+
+The same for BERT's and RoBERTa's tokenizers, masked by word, cut fairly, with real special tokens.
+"""
 
 import random
 import re

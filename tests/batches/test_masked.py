@@ -1,4 +1,7 @@
-"""Crops and masks against their definition: shares over 100,000 tokens, one visit a document an epoch, pure functions of the seed."""
+"""Crops and masks against their definition.
+
+Shares over 100,000 tokens, one visit a document an epoch, pure functions of the seed.
+"""
 
 from collections import Counter
 

@@ -7,7 +7,8 @@ from drtools.evaluation.curves import Curve, chosen, read_curves, smoothed
 def test_read_curves(tmp_path):
     path = tmp_path / "training.jsonl"
     path.write_text(
-        '{"step":10,"seconds":1.5,"loss":2,"note":"x","flag":true}\n{"step":10,"dev RR@10":0.5}\n{"step":20,"seconds":3,"loss":1.5,"none":null}\n'
+        '{"step":10,"seconds":1.5,"loss":2,"note":"x","flag":true}\n{"step":10,"dev '
+        'RR@10":0.5}\n{"step":20,"seconds":3,"loss":1.5,"none":null}\n'
     )
     curves = read_curves(path)
     assert curves == {

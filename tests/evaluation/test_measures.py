@@ -73,7 +73,10 @@ def test_an_example_worked_by_hand():
 
 
 def made(seed):
-    """Qrels with grades from -2 to 3 and ties in scores; queries that are missing, not judged, or without anything relevant."""
+    """Qrels with grades from -2 to 3 and ties in scores.
+
+    Queries that are missing, not judged, or without anything relevant.
+    """
     rng = random.Random(seed)
     documents = [f"d{i}" for i in range(40)]
     judged = {f"q{i}": rng.sample(documents, rng.randrange(1, 25)) for i in range(30)}

@@ -7,8 +7,8 @@ from drtools.evaluation.significance import holm, paired_t_test
 
 
 def test_a_t_test_worked_by_hand():
-    # differences 1, 2, 3: mean 2, standard deviation 1, t = 2 / (1 / sqrt 3) = 3.4641 with 2 degrees of freedom, for which
-    # the two-tailed p is 1 - t / sqrt(t^2 + 2) = 1 - 3.4641 / sqrt(14) = 0.0742
+    # differences 1, 2, 3: mean 2, standard deviation 1, t = 2 / (1 / sqrt 3) = 3.4641 with 2 degrees of freedom, for
+    # which the two-tailed p is 1 - t / sqrt(t^2 + 2) = 1 - 3.4641 / sqrt(14) = 0.0742
     assert paired_t_test({"a": 1.0, "b": 1.0, "c": 1.0}, {"c": 4.0, "a": 2.0, "b": 3.0}) == pytest.approx(
         0.0742, abs=5e-5
     )

@@ -1,4 +1,7 @@
-"""What the tests of the papers' Makefiles share: what make would run, whether the tools take it, and its run in this process."""
+"""What the tests of the papers' Makefiles share.
+
+What make would run, whether the tools take it, and its run in this process.
+"""
 
 import os
 import shlex

@@ -1,4 +1,7 @@
-"""ADAM's Makefile: every command that it would run is one that the tools take; its chain runs on a toy collection, from runs made elsewhere."""
+"""ADAM's Makefile: every command that it would run is one that the tools take.
+
+Its chain runs on a toy collection, from runs made elsewhere.
+"""
 
 import json
 from functools import partial
@@ -143,7 +146,10 @@ def test_what_cannot_be_meant_is_said(beir, tmp_path):
 
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
-    """The commands are those that make prints, in its order, in this process; then make itself finds nothing left to do."""
+    """The commands are those that make prints, in its order, in this process.
+
+    Then make itself finds nothing left to do.
+    """
     draw, given = np.random.default_rng(1), []
     for split in ("train", "dev", "test"):
         queries = [line.split("\t")[0] for line in (beir / "qrels" / f"{split}.tsv").read_text().splitlines()[1:]]

@@ -1,4 +1,7 @@
-"""The five methods together: each line starts from the one before, on the collection's own labels or another's; the chain runs on a toy collection."""
+"""The five methods together: each line starts from the one before, on the collection's own labels or another's.
+
+The chain runs on a toy collection.
+"""
 
 import os
 import shlex
@@ -122,7 +125,10 @@ def test_what_cannot_be_meant_is_said(beir):
 
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
-    """Without dev judgements: each fifth query is held out. The commands are make's, drtools' in this process; then make itself finds nothing left to do."""
+    """Without dev judgements: each fifth query is held out.
+
+    The commands are make's, drtools' in this process; then make itself finds nothing left to do.
+    """
     (beir / "qrels/dev.tsv").unlink()
     steps = "--steps 2 --batch-queries 4"
     words = [

@@ -1,4 +1,7 @@
-"""DDR's Makefile: its commands are those that the tools take, with the paper's settings; one REM serves all targets; its chain runs on a toy collection."""
+"""DDR's Makefile: its commands are those that the tools take, with the paper's settings; one REM serves all targets.
+
+Its chain runs on a toy collection.
+"""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""FGD's Makefile: every command is one that the tools take, the settings are the paper's, and the chain runs on a toy collection."""
+"""FGD's Makefile.
+
+Every command is one that the tools take, the settings are the paper's, and the chain runs on a toy collection.
+"""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Retraining: killed at any moment and run again it ends in the same published state; refused, out of disk, or met by another, readers keep what they have."""
+"""Retraining: killed at any moment and run again it ends in the same published state.
+
+Refused, out of disk, or met by another, readers keep what they have.
+"""
 
 import fcntl
 import gzip
@@ -106,7 +109,8 @@ def add_documents(folder: Path) -> None:
     (folder / "arrivals").mkdir(exist_ok=True)
     with gzip.open(folder / "arrivals" / "1.jsonl.gz", "wt") as stream:
         stream.write(
-            '{"_id": "new", "title": "otter", "text": "otter heron river swims"}\n{"_id": "d3", "title": "", "text": "hammer holds"}\n{"_id": "d59", "deleted": true}\n'
+            '{"_id": "new", "title": "otter", "text": "otter heron river swims"}\n{"_id": "d3", "title": "", "text": '
+            '"hammer holds"}\n{"_id": "d59", "deleted": true}\n'
         )
 
 

@@ -1,4 +1,7 @@
-"""SPAR's Makefile: every command that it would run on the published files is one that the tools take; its chain runs on a toy collection."""
+"""SPAR's Makefile: every command that it would run on the published files is one that the tools take.
+
+Its chain runs on a toy collection.
+"""
 
 import json
 import shlex
@@ -13,7 +16,10 @@ from makefiles import parsed
 
 FOLDER = makefiles.EXAMPLES / "spar"
 NQ = "psgs_w100.tsv nq-dev.qa.csv nq-test.qa.csv biencoder-nq-train.json".split()
-MSMARCO = "collection.tsv queries.train.tsv queries.dev.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.tsv qrels.dev.small.tsv".split()
+MSMARCO = (
+    "collection.tsv queries.train.tsv queries.dev.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.tsv "
+    "qrels.dev.small.tsv"
+).split()
 TARGETS = ["table", "variants", "likeness", "indexes"]
 make, printed = partial(makefiles.make, "spar"), partial(makefiles.printed, "spar")
 
@@ -94,7 +100,10 @@ def test_what_cannot_be_meant_is_said(tmp_path):
 
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
-    """The commands are those that make prints, in its order, drtools' in this process; then make itself finds nothing left to do."""
+    """The commands are those that make prints, in its order, drtools' in this process.
+
+    Then make itself finds nothing left to do.
+    """
     words = [
         *TARGETS,
         f"DATA={beir}",

@@ -1,4 +1,7 @@
-"""STAR's Makefile: every command that it would run on MS MARCO is one that the tools take; its chain runs on a toy collection."""
+"""STAR's Makefile: every command that it would run on MS MARCO is one that the tools take.
+
+Its chain runs on a toy collection.
+"""
 
 import gzip
 import json
@@ -72,7 +75,10 @@ def test_what_cannot_be_meant_is_said(tmp_path):
 
 
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
-    """The commands are those that make prints, in its order, in this process; then make itself finds nothing left to do."""
+    """The commands are those that make prints, in its order, in this process.
+
+    Then make itself finds nothing left to do.
+    """
     words = [
         "baselines",
         f"DATA={beir}",

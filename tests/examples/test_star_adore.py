@@ -1,4 +1,7 @@
-"""ADORE's Makefile: its commands are those that the tools take, with the paper's settings; its chain runs on a toy collection."""
+"""ADORE's Makefile: its commands are those that the tools take, with the paper's settings.
+
+Its chain runs on a toy collection.
+"""
 
 import json
 import shlex

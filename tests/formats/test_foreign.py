@@ -1,4 +1,4 @@
-"""The formats of other toolkits, against lines written by hand after their documentation, and against their own readers."""
+"""The formats of other toolkits, against lines written by hand after their documentation and their own readers."""
 
 import json
 from collections import Counter
@@ -12,15 +12,20 @@ from drtools.formats.foreign_rows import Joined, content_id
 from drtools.formats.json_array import read_records
 
 # as the README of each toolkit shows a record; keys and values written by hand
-TEVATRON = """{"query_id": "q1", "query": "who hunts", "positive_passages": [{"docid": "d1", "title": "Fox", "text": "hunts hares"}],
-"negative_passages": [{"docid": "d2", "title": "Anvil", "text": "is heavy"}, {"docid": "d3", "text": "no title"}], "answers": ["fox"]}"""
-TEVATRON_DISTILL = """{"query_id": 7, "query": "who", "positive_passages": [{"docid": 1, "title": "", "text": "a", "score": 9.5}],
+TEVATRON = """{"query_id": "q1", "query": "who hunts", "positive_passages": [\
+{"docid": "d1", "title": "Fox", "text": "hunts hares"}],
+"negative_passages": [{"docid": "d2", "title": "Anvil", "text": "is heavy"}, \
+{"docid": "d3", "text": "no title"}], "answers": ["fox"]}"""
+TEVATRON_DISTILL = """{"query_id": 7, "query": "who", "positive_passages": [\
+{"docid": 1, "title": "", "text": "a", "score": 9.5}],
 "negative_passages": [{"docid": 2, "title": "", "text": "b", "score": -1}]}"""
 DPR = """{"dataset": "nq_train_psgs_w100", "question": "who hunts", "answers": ["fox", "a fox"],
 "positive_ctxs": [{"title": "Fox", "text": "hunts hares", "score": 1000, "title_score": 1, "passage_id": "12"}],
 "negative_ctxs": [{"title": "Lake", "text": "is wet", "score": 0, "title_score": 0, "psg_id": "77"}],
-"hard_negative_ctxs": [{"title": "Anvil", "text": "is heavy", "score": "14.5", "title_score": 0, "passage_id": "3"}, {"title": null, "text": "no id"}]}"""
-FLAGEMBEDDING = """{"query": "who hunts", "pos": ["fox"], "neg": ["anvil", "lake"], "pos_scores": [3], "neg_scores": [0.5, -2.25],
+"hard_negative_ctxs": [{"title": "Anvil", "text": "is heavy", "score": "14.5", "title_score": 0, "passage_id": "3"}, \
+{"title": null, "text": "no id"}]}"""
+FLAGEMBEDDING = """{"query": "who hunts", "pos": ["fox"], "neg": ["anvil", "lake"], "pos_scores": [3], \
+"neg_scores": [0.5, -2.25],
 "prompt": "Find it: ", "type": "normal"}"""
 
 

@@ -18,9 +18,11 @@ def documents(path):
 def test_each_form_of_corpus_gives_the_same_documents(tmp_path):
     expected = [Document("1", "", 'löwe "a"'), Document("2", "t", "two")]
     forms = {
-        "beir.jsonl": '{"_id": "1", "title": "", "text": "löwe \\"a\\"", "metadata": {}}\n{"_id": "2", "title": "t", "text": "two"}\n',
+        "beir.jsonl": '{"_id": "1", "title": "", "text": "löwe \\"a\\"", "metadata": {}}\n{"_id": "2", "title": "t", '
+        '"text": "two"}\n',
         "pyserini.jsonl": '{"id": 1, "contents": "löwe \\"a\\""}\n{"id": "2", "title": "t", "contents": "two"}\n',
-        "tevatron.jsonl": '{"docid": "1", "title": null, "text": "löwe \\"a\\""}\n\n{"docid": "2", "title": "t", "text": "two"}\r\n',
+        "tevatron.jsonl": '{"docid": "1", "title": null, "text": "löwe \\"a\\""}\n\n{"docid": "2", "title": "t", '
+        '"text": "two"}\r\n',
         "dpr.tsv": 'id\ttext\ttitle\n1\tlöwe "a"\t\n2\ttwo\tt\n',
     }
     for name, text in forms.items():

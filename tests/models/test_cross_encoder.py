@@ -1,4 +1,7 @@
-"""Cross-encoders: pairs as the tokenizer's own template has them, the same logits as peers, folders that all can load."""
+"""Cross-encoders.
+
+Pairs as the tokenizer's own template has them, the same logits as peers, folders that all can load.
+"""
 
 import json
 from pathlib import Path

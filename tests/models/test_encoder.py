@@ -63,7 +63,10 @@ def test_pooling_by_hand():
 
 @pytest.fixture
 def peer_folder(bert, tmp_path):
-    """A sentence-transformers model with everything that we read: two poolings, a dense head, prompts, its own length."""
+    """A sentence-transformers model with everything that we read.
+
+    Two poolings, a dense head, prompts, its own length.
+    """
     torch.manual_seed(3)
     body = Transformer(bert, max_seq_length=9)
     modules = [

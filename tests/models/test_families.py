@@ -1,4 +1,7 @@
-"""Every family of bodies: vectors as in sentence-transformers, in any batch, in bfloat16; decoders read to their last token."""
+"""Every family of bodies: vectors as in sentence-transformers, in any batch, in bfloat16.
+
+Decoders read to their last token.
+"""
 
 import numpy as np
 import pytest

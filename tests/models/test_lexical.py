@@ -1,4 +1,7 @@
-"""Lexical encoders: random rows against what theory says of their error, fitted rows against numpy's own factorization."""
+"""Lexical encoders.
+
+Random rows against what theory says of their error, fitted rows against numpy's own factorization.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from drtools.models.lexical import random_signs
 def corpus(
     documents: int = 60, terms: int = 90, seed: int = 0
 ) -> tuple[scipy.sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Make documents' weights without idf [N, T], idf [T] and document frequencies [T], of terms as unequal as words are."""
+    """Make documents' weights without idf [N, T], idf [T] and document frequencies [T] of terms as unequal as words."""
     draw = np.random.default_rng(seed)
     held = draw.random((documents, terms)) < 0.6 / np.sqrt(np.arange(1, terms + 1))
     held[draw.integers(documents, size=terms), np.arange(terms)] = True

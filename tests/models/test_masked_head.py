@@ -1,4 +1,7 @@
-"""The masked-language head of each family beside transformers' own; a new head; what an adaptation leaves for the next."""
+"""The masked-language head of each family beside transformers' own; a new head.
+
+What an adaptation leaves for the next.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""A REM against its definition: its size, its formula in each family, what folding it keeps, and the bodies that it is refused on."""
+"""A REM against its definition.
+
+Its size, its formula in each family, what folding it keeps, and the bodies that it is refused on.
+"""
 
 import json
 import re

@@ -40,7 +40,10 @@ def encoder_of(folder, sliced=False, pooling="cls"):
 
 
 def by_running_the_last_layer_again(body, ids, mask, text, span):
-    """One text, one span: the states before the last layer by transformers, then its last layer under an explicit mask."""
+    """One text, one span.
+
+    The states before the last layer by transformers, then its last layer under an explicit mask.
+    """
     body.set_attn_implementation("eager")
     length = int(mask[text].sum())
     before = body(input_ids=ids[text : text + 1, :length], output_hidden_states=True).hidden_states[-2]

@@ -45,7 +45,10 @@ def make_body(family: str, vocabulary: int):
 
 
 def make_tokenizer(bert: str, family: str, padding: bool = True):
-    """Make the toy tokenizer: encoders' texts start with [CLS] and end with [SEP], decoders' end with [SEP] as their end token."""
+    """Make the toy tokenizer.
+
+    Encoders' texts start with [CLS] and end with [SEP], decoders' end with [SEP] as their end token.
+    """
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""FAISS indexes against numpy's brute force, files against their estimated sizes, builds against builds of another process."""
+"""FAISS indexes against numpy's brute force, files against estimated sizes, builds against another process's builds."""
 
 import os
 import subprocess
@@ -94,7 +94,8 @@ def test_a_repeated_build_in_a_fresh_process_gives_the_same_bytes(vectors, tmp_p
     code = (
         "import sys, numpy; from drtools.retrieval import faiss_index; folder, *factories = sys.argv[1:]\n"
         "vectors = numpy.load('vectors.npy', mmap_mode='r')\n"
-        "for i, factory in enumerate(factories): faiss_index.build(vectors, factory, f'{folder}{i}', train_sample=600, seed=5, threads=2)"
+        "for i, factory in enumerate(factories): faiss_index.build(vectors, factory, f'{folder}{i}', train_sample=600, "
+        "seed=5, threads=2)"
     )
     for folder in "ab":
         subprocess.run(

@@ -108,7 +108,10 @@ def test_much_that_is_newer_than_the_training_is_said(old, tmp_path):
 
 @pytest.fixture
 def indexed(toy, encoder_folder, drtools):
-    """Vectors and an index of the toy corpus, and vectors of it a day later: one text changed, one new, two gone, in another order."""
+    """Vectors and an index of the toy corpus, and vectors of it a day later.
+
+    One text changed, one new, two gone, in another order.
+    """
     documents = [dict(document) for document in toy.documents[2:][::-1]]
     documents[7]["text"] = "anvil anvil"
     documents.insert(3, {"_id": "new", "title": "", "text": "lynx runs"})

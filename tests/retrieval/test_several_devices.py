@@ -25,7 +25,10 @@ from tests.models.tiny_bodies import families  # noqa: F401  a fixture
 
 @pytest.fixture
 def twice(monkeypatch):
-    """Let `--device cuda:all` be the processor twice; give the models that worked, of which the first two batches have one each."""
+    """Let `--device cuda:all` be the processor twice.
+
+    Give the models that worked, of which the first two batches have one each.
+    """
     worked, both = [], threading.Barrier(2, timeout=60)
     plain_devices, plain_batch = encoding.choose_devices, encoding._encode_batch
 
@@ -209,7 +212,8 @@ def test_the_other_tools_take_one(toy, encoder_folder, drtools, twice, tmp_path)
     )
     assert (
         done.status == 2
-        and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one here"
+        and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one "
+        "here"
         in done.err
     ), done.err
 

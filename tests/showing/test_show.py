@@ -127,7 +127,10 @@ def test_models(made, encoder_folder, bert, drtools):
         and f"{count:,} parameters in model.safetensors" in out
     )
     assert "bert, 2 layers" in drtools("show", bert).out
-    trained = f"train-star --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 2 --batch-queries 4 --untied -o star"
+    trained = (
+        f"train-star --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples "
+        "mined.jsonl --steps 2 --batch-queries 4 --untied -o star"
+    )
     assert drtools(*trained.split()).status == 0
     out = drtools("show", "star").out
     assert (
@@ -141,8 +144,10 @@ def test_models(made, encoder_folder, bert, drtools):
     write_jsonl(Path("log.jsonl"), [{"step": 1, "loss": 0.5}])
     assert drtools("show", "log.jsonl").out.splitlines()[1:] == ['{"step": 1, "loss": 0.5}']
     for command in (
-        f"train-rem --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 --batch-queries 4 -o rem",
-        f"train-ranker --model {bert} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 --batch-queries 4 -o ranker",
+        f"train-rem --model {encoder_folder} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl "
+        "--steps 1 --batch-queries 4 -o rem",
+        f"train-ranker --model {bert} --corpus corpus.jsonl --queries queries.jsonl --examples mined.jsonl --steps 1 "
+        "--batch-queries 4 -o ranker",
         "make-lexical --corpus corpus.jsonl --queries queries.jsonl --dimension 64 -o lexical",
     ):
         outcome = drtools(*command.split())

@@ -25,7 +25,10 @@ def naive_tau(first, second):
 
 @pytest.fixture
 def taught(toy, drtools):
-    """Examples of two negatives with dark items; q0 has two positives of which the second is dark's, q1 lacks a negative's score."""
+    """Examples of two negatives with dark items.
+
+    Q0 has two positives of which the second is dark's, q1 lacks a negative's score.
+    """
     draw = np.random.default_rng(3)
     toy.records = []
     for n in range(20):

@@ -1,4 +1,7 @@
-"""distill-adam on the toy collection: what its lists hold, scores from the file and from a teacher, forms, stops, refusals."""
+"""distill-adam on the toy collection.
+
+What its lists hold, scores from the file and from a teacher, forms, stops, refusals.
+"""
 
 import json
 import re
@@ -20,7 +23,10 @@ TOKENS = 24
 
 @pytest.fixture
 def scored(toy, drtools):
-    """Examples with dark items and made-up scores: a positive about 3, negatives about -2, dark ones between; q1 has two positives."""
+    """Examples with dark items and made-up scores: a positive about 3, negatives about -2, dark ones between.
+
+    Q1 has two positives.
+    """
     examples = [json.loads(line) for line in open(toy.examples)]
     examples[1]["positives"] = ["d1", "d50"]
     write_jsonl(toy.folder / "examples.jsonl", examples)
@@ -411,7 +417,8 @@ BAD = {
     "no items of a kind": (
         lambda t: [],
         lambda t: of_kind(t, "noisy"),
-        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or say --without reinforced",
+        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or say --without "
+        "reinforced",
     ),
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
     "a baseline without a kind": (

@@ -1,4 +1,7 @@
-"""distill-fgd from end to end on the toy collection: it learns, every ablation runs, it continues, processes equal one."""
+"""distill-fgd from end to end on the toy collection.
+
+It learns, every ablation runs, it continues, processes equal one.
+"""
 
 import json
 import signal
@@ -171,7 +174,8 @@ def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tm
         (
             start,
             ["--levels", "document", "--spans", "mean"],
-            "--spans and --passage-tokens and --sentence-tokens and --least-piece-tokens: for pieces, of which --levels document has none",
+            "--spans and --passage-tokens and --sentence-tokens and --least-piece-tokens: for pieces, of which "
+            "--levels document has none",
         ),
         (start, ["--levels", "document", "--negative-pieces", "3"], "--negative-pieces and"),
     ):

@@ -144,7 +144,10 @@ def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert
 
 @pytest.fixture
 def changed(toy):
-    """The toy corpus a day later: two texts changed, three new, two gone, one under another id, one text twice, another order."""
+    """The toy corpus a day later.
+
+    Two texts changed, three new, two gone, one under another id, one text twice, another order.
+    """
     documents = [dict(document) for document in toy.documents[4:]] + toy.documents[:2]
     documents[3]["text"] += " heron"
     documents[9]["title"] = "stoat"

@@ -1,4 +1,7 @@
-"""make-dark-examples: items of drawn negatives and one positive, a pure function of seed and query, continued, refused in one line."""
+"""make-dark-examples.
+
+Items of drawn negatives and one positive, a pure function of seed and query, continued, refused in one line.
+"""
 
 import json
 

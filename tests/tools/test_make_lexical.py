@@ -1,4 +1,7 @@
-"""make-lexical and what is done with its encoders: beside Lucene's own scores, in another process, in Chinese, with unseen and without any words."""
+"""make-lexical and what is done with its encoders.
+
+Beside Lucene's own scores, in another process, in Chinese, with unseen and without any words.
+"""
 
 import json
 import random

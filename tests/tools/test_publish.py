@@ -156,7 +156,10 @@ def test_readers_never_see_a_half(two, environment):
     readers = [threading.Thread(target=go_round) for _ in range(2)]
     for reader in readers:
         reader.start()
-    code = "import sys\nfrom pathlib import Path\nfrom drtools.releases import publish\nwhile True:\n for name in 'ab': publish([Path(name)], Path('live'), 2)"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom drtools.releases import publish\nwhile True:\n for name in "
+        "'ab': publish([Path(name)], Path('live'), 2)"
+    )
     generator = random.Random()
     try:
         while changes(seen) < 10 and not problems:

@@ -1,4 +1,7 @@
-"""teacher-score: raw logits beside CrossEncoder.predict, in order, through the cache, averaged, continued after a kill."""
+"""teacher-score.
+
+Raw logits beside CrossEncoder.predict, in order, through the cache, averaged, continued after a kill.
+"""
 
 import json
 import os
@@ -405,10 +408,13 @@ def test_a_damaged_cache_is_said_in_one_line(toy, rankers, drtools, cache):  # n
 
 def test_several_processes_write_one_cache_and_read_it_meanwhile_in_a_thread(cache):
     code = (
-        "import sys, threading; from drtools.formats.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), threading.Event()\n"
-        "def read():\n    while not ended.is_set(): cache.known([f'{part} {at}'.encode() for part in range(40) for at in range(50)])\n"
+        "import sys, threading; from drtools.formats.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), "
+        "threading.Event()\n"
+        "def read():\n    while not ended.is_set(): cache.known([f'{part} {at}'.encode() for part in range(40) for at "
+        "in range(50)])\n"
         "reader = threading.Thread(target=read)\nreader.start()\n"
-        "try:\n    for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in range(50))\nfinally: ended.set()\n"
+        "try:\n    for part in range(40): cache.keep((f'{part} {at}'.encode(), part + at / 2) for at in "
+        "range(50))\nfinally: ended.set()\n"
         "reader.join()"
     )
     processes = [

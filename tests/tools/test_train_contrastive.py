@@ -1,4 +1,7 @@
-"""What every training tool can do, seen through train-contrastive: two encoders, LoRA, heads, several files, caching, the card."""
+"""What every training tool can do, seen through train-contrastive.
+
+Two encoders, LoRA, heads, several files, caching, the card.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""train-ranker: it learns, continues bit for bit, trains as one in several processes, and its folder ranks elsewhere alike."""
+"""train-ranker.
+
+It learns, continues bit for bit, trains as one in several processes, and its folder ranks elsewhere alike.
+"""
 
 import json
 import shutil
@@ -45,7 +48,10 @@ def command(toy, model, out, *more):
 
 @pytest.fixture(scope="session")
 def body(bert, tmp_path_factory):
-    """Write the toy BERT with larger weights: in its own every text ends in nearly the same state, of which a ranker learns little."""
+    """Write the toy BERT with larger weights.
+
+    In its own every text ends in nearly the same state, of which a ranker learns little.
+    """
     from safetensors.numpy import save_file
 
     folder = tmp_path_factory.mktemp("body") / "body"

@@ -1,4 +1,7 @@
-"""train-star from end to end on the toy collection: it learns, continues bit for bit, and its folder loads everywhere."""
+"""train-star from end to end on the toy collection.
+
+It learns, continues bit for bit, and its folder loads everywhere.
+"""
 
 import json
 import os

@@ -33,7 +33,10 @@ class Frozen:
 
 
 def naive_loss(queries, documents, judged, depth, metric, cut, append_missing):
-    """The mean over queries of the mean over pairs, straight from the definition; queries a float64 tensor with gradient."""
+    """The mean over queries of the mean over pairs, straight from the definition.
+
+    Queries a float64 tensor with gradient.
+    """
     total = 0.0
     for query, (relevant_rows, _) in zip(queries, judged, strict=True):
         scores = [

@@ -13,7 +13,10 @@ KEPT = 4
 
 
 def batch_of(seed: int = 0) -> PieceBatch:
-    """Make documents of 1 to 3 passages and of as many sentences as there may be in these; query 2 has a document of one piece."""
+    """Make documents of 1 to 3 passages and of as many sentences as there may be in these.
+
+    Query 2 has a document of one piece.
+    """
     random = np.random.default_rng(seed)
     passages = random.integers(1, PASSAGES + 1, COUNT)
     passages[2] = 1

@@ -1,4 +1,7 @@
-"""Training beside another encoder's vectors: gradients by finite differences, rows by hand, the tool from end to end."""
+"""Training beside another encoder's vectors.
+
+Gradients by finite differences, rows by hand, the tool from end to end.
+"""
 
 import json
 from pathlib import Path
@@ -16,7 +19,10 @@ from drtools.training.joint import Beside, JointModel
 
 @pytest.fixture
 def other(toy, tmp_path_factory, drtools):
-    """Vectors of both sides in the name of an encoder of 16 dimensions; the numbers are random, as a toy encoder's hardly differ."""
+    """Vectors of both sides in the name of an encoder of 16 dimensions.
+
+    The numbers are random, as a toy encoder's hardly differ.
+    """
     model = make_bert(tmp_path_factory.mktemp("other") / "bert", 3, 16)
     for side, path in (("documents", toy.corpus), ("queries", toy.queries)):
         assert (

@@ -14,7 +14,10 @@ DECAY = 0.01
 
 
 class Weights(nn.Module):
-    """Tensors of several shapes: one all zeros, one longer than 10, one without any gradient, one that is not trained."""
+    """Tensors of several shapes.
+
+    One all zeros, one longer than 10, one without any gradient, one that is not trained.
+    """
 
     def __init__(self, dtype=torch.float64):
         super().__init__()

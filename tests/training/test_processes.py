@@ -1,4 +1,7 @@
-"""Several processes train as one: the same weights, with and without caching, and a stop that all of them make at one step."""
+"""Several processes train as one.
+
+The same weights, with and without caching, and a stop that all of them make at one step.
+"""
 
 import signal
 import subprocess
