@@ -17,6 +17,7 @@ import os
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -119,7 +120,7 @@ def theirs(
 
 
 def _median_step(times: list[float]) -> float:
-    return statistics.median([later - earlier for earlier, later in zip(times, times[1:], strict=False)][1:])
+    return statistics.median([later - earlier for earlier, later in pairwise(times)][1:])
 
 
 def adaptation(data: Path, model: str, device: str, documents: int, steps: int, rounds: int) -> None:

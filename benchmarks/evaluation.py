@@ -29,7 +29,8 @@ def write_files(folder: Path, queries: int, hits: int, seed: int) -> tuple[Path,
             documents = rng.sample(range(PASSAGES), hits)
             scores = sorted((rng.gammavariate(3, 3) for _ in documents), reverse=True)
             run.writelines(
-                f"{query} Q0 {d} {i} {s:.6f} run\n" for i, (d, s) in enumerate(zip(documents, scores), start=1)
+                f"{query} Q0 {d} {i} {s:.6f} run\n"
+                for i, (d, s) in enumerate(zip(documents, scores, strict=True), start=1)
             )
             relevant = rng.choice(documents) if rng.random() < 0.9 else rng.randrange(PASSAGES)
             judged.write(f"{query} 0 {relevant} 1\n")
@@ -87,7 +88,7 @@ def main() -> None:
     }.items():
         seconds = [(mine[stop] - mine[start], other[stop] - other[start]) for mine, other in pairs]
         ratios = [mine / other for mine, other in seconds]
-        mine, other = (statistics.median(column) for column in zip(*seconds))
+        mine, other = (statistics.median(column) for column in zip(*seconds, strict=True))
         print(
             f"{step:<20}{mine:>9.3f}{other:>13.3f}{statistics.median(ratios):>8.2f}   {min(ratios):.2f} "
             f"{max(ratios):.2f}"

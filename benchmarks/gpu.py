@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from training import write_examples
 
 from drtools import console
 from drtools.batches.pairs import PairBatches
@@ -23,14 +24,12 @@ from drtools.batches.tokens import Tokens
 from drtools.batches.usable import usable_examples
 from drtools.batches.visits import Source
 from drtools.formats.store import open_store
-from drtools.formats.trec import read_qrels
 from drtools.models.encoder import load_encoder
 from drtools.retrieval import exact
 from drtools.retrieval.encoding import BATCH_TOKENS, Computing, encode_texts, place
 from drtools.training.gradients import Gradients
 from drtools.training.objectives import contrastive_loss
 from drtools.training.processes import World
-from training import write_examples
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOCUMENTS, QUERIES, ALLOWED = 1000, 64, 2e-4

@@ -72,9 +72,9 @@ def main() -> None:
     from drtools.models.encoder import load_encoder
     from drtools.models.spans import SpanStudent
     from drtools.retrieval.encoding import choose_computing
-    from drtools.training.objectives import contrastive_loss
     from drtools.training.fgd import FgdLoss
     from drtools.training.gradients import Gradients
+    from drtools.training.objectives import contrastive_loss
     from drtools.training.processes import World
 
     computing = choose_computing(ComputeFlags(device=words.device, precision=words.precision))

@@ -15,6 +15,7 @@ import random
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -134,7 +135,7 @@ def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, f
 
 
 def _median_step(times: list[float]) -> float:
-    return statistics.median([later - earlier for earlier, later in zip(times, times[1:], strict=False)][1:])
+    return statistics.median([later - earlier for earlier, later in pairwise(times)][1:])
 
 
 def speed(data: Path, setting: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from drtools import __version__  # noqa: E402: the extensions below lie beside this file
+from drtools import __version__
 
 project = "drtools"
 version = release = __version__

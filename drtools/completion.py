@@ -78,7 +78,7 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
     if waiting is not None:
         return _values(waiting, current, "")
     argument = next((flag for flag in flags if not flag.names), None)
-    if only_arguments or argument and not current.startswith("-"):
+    if only_arguments or (argument and not current.startswith("-")):
         return _values(argument, current, "") if argument else _lines(())
     offered = [flag for flag in flags if flag.names and (flag.many or flag not in given)]
     return _lines(

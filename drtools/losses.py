@@ -146,7 +146,7 @@ def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool 
 def adam(
     supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean"
 ) -> Tensor:  # [B], [B], bool [B] -> []
-    """weight * L_sup + L_kd.
+    """Weight * L_sup + L_kd.
 
     Cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM,
     Eq. 9 and 10).

@@ -237,7 +237,7 @@ def file(output: "FileOutput") -> Iterator[Work]:
         raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
     _finish_naming(work)
     with _under_way(work):
-        work.stream = open(work.path / DATA, "r+b" if work.state else "wb")
+        work.stream = open(work.path / DATA, "r+b" if work.state else "wb")  # noqa: SIM115 closed below
         work.stream.seek(work.state.get("offset", 0))
         work.stream.truncate()
         try:

@@ -56,7 +56,7 @@ def behind(error: BaseException) -> BaseException:
 
     The system's (disk full) stay what they are.
     """
-    if not _came or isinstance(error, OSError) and error.errno is not None:
+    if not _came or (isinstance(error, OSError) and error.errno is not None):
         return error
     return error_of(_came[0])
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import preloaded
 import pytest
 
+pytest_plugins = ["tests.models.tiny_bodies"]  # fixtures: families, rankers
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
 os.environ["CUDA_VISIBLE_DEVICES"] = (
     ""  # what is promised bit for bit is promised on the CPU; benchmarks/gpu.py compares a GPU with it
@@ -152,10 +154,11 @@ def encoder_folder(bert, tmp_path_factory) -> str:
 
 def make_encoder(folder: Path, bert: str, longest: int = 64) -> str:
     """Write an encoder that sentence-transformers knows: a body, mean pooling, normalized."""
+    import torch
+
     from drtools.models.encoder import Encoder, load_body, save_encoder
     from drtools.models.heads import Normalize
     from drtools.models.settings import EncoderSettings
-    import torch
 
     body, tokenizer = load_body(Path(bert))
     settings = EncoderSettings(
@@ -174,7 +177,7 @@ class Outcome:
 
 @pytest.fixture
 def drtools(capsysbinary, monkeypatch):
-    """Return a function that runs a command in this process: drtools("eval", "--qrels", ...) -> Outcome."""
+    """Return a function that runs a command in this process and gives an Outcome: drtools("eval", "--qrels", x)."""
     import signal
     import sys
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import WORDS, make_bert, make_encoder, write_jsonl
+
 from drtools.cli import command, tool_names
 
 DOCUMENTS = 1100  # FAISS trains IVF1024 on as many vectors or more
@@ -66,7 +67,7 @@ def commands(page: str) -> Iterator[tuple[int, str]]:
             joined += line.removesuffix("\\")
             if line.endswith("\\"):
                 continue
-            if block.language == "sh" and shlex.split(joined, comments=True) or WORDS_OF_A_COMMAND.match(joined):
+            if (block.language == "sh" and shlex.split(joined, comments=True)) or WORDS_OF_A_COMMAND.match(joined):
                 yield start, joined
             joined = ""
 

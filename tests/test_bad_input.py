@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from conftest import Toy, make_bert
+
 from drtools.cli import main
 
 

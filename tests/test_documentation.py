@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from documented import blocks, check, commands, inline_commands, run_line, stages, toy_world, words_for_drtools
 from typer import TyperException
 
-from documented import blocks, check, commands, inline_commands, run_line, stages, toy_world, words_for_drtools
 from drtools.cli import command, tool_names
 from drtools.training import card
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import WORDS, write_jsonl
 from preloaded import kill
 
@@ -166,9 +165,10 @@ def test_make_keeps_no_target_of_a_broken_pipe(toy, environment):
         f"whole.jsonl: ; {mine} | {convert}\n"
         f"broken.jsonl: ; bash -c '{mine} | head -n 3; kill -9 $$$$' | {convert}\n"
     )
-    make = lambda target: subprocess.run(
-        ["make", target], env=environment, cwd=toy.folder, capture_output=True, text=True
-    )  # noqa: E731
+
+    def make(target: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["make", target], env=environment, cwd=toy.folder, capture_output=True, text=True)
+
     assert make("whole.jsonl").returncode == 0 and (toy.folder / "whole.jsonl").exists()
     assert make("broken.jsonl").returncode != 0 and not (toy.folder / "broken.jsonl").exists()
     (toy.folder / "Makefile").write_text(

@@ -200,7 +200,10 @@ def test_a_worked_example_of_adore():
     by_hand = (0.5 * math.log(1 + math.exp(3 - 2)) + (1 / 6) * math.log(1 + math.exp(1 - 2))) / 2
     torch.testing.assert_close(loss, torch.tensor(by_hand))
     loss.backward()
-    pull = lambda difference: 1 / (1 + math.exp(-difference))  # noqa: E731: the derivative of softplus
+
+    def pull(difference: float) -> float:
+        return 1 / (1 + math.exp(-difference))  # the derivative of softplus
+
     torch.testing.assert_close(
         scores_of_list.grad, torch.tensor([0.5 * pull(1) / 2, -(0.5 * pull(1) + pull(-1) / 6) / 2, pull(-1) / 6 / 2])
     )

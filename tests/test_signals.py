@@ -3,6 +3,7 @@
 What it ends with, whatever a library makes of the error that a signal raises inside it.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -82,10 +83,8 @@ def test_a_training_notes_a_signal_that_was_dropped_before_it(drtools, monkeypat
     noted = []
 
     def tool(name: str, arguments: list[str]) -> None:
-        try:
+        with contextlib.suppress(BaseException):
             os.kill(os.getpid(), signal.SIGTERM)
-        except BaseException:
-            pass
         with signals.noted() as asked:
             noted.extend(asked)
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Sequence, Set
+from itertools import pairwise
 
 # bins of errors a query, closed on both sides: 0, then 1, 2, 5 of each power of ten, even on a log axis
 FIRST_IN_DECADE = (1, 2, 5)
@@ -69,7 +70,7 @@ def bins_up_to(largest: float) -> list[tuple[int, int]]:
     while firsts[-1] <= largest:
         firsts += [first * power for first in FIRST_IN_DECADE]
         power *= 10
-    bins = [(first, following - 1) for first, following in zip(firsts, firsts[1:])]
+    bins = [(first, following - 1) for first, following in pairwise(firsts)]
     return [pair for pair in bins if pair[0] <= largest]
 
 

@@ -70,7 +70,7 @@ def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
         raise UserError(f"{shown(path)}:{number}: {key} is {found}, expected {count} numbers, one for each id")
-    if not all(item is None or isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+    if not all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value):
         raise UserError(f"{shown(path)}:{number}: {key} holds something that is no number")
     return value
 

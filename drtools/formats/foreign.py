@@ -276,7 +276,7 @@ def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -
 
 
 def _score(value: object, path: str | Path, number: int) -> float | None:
-    if value is None or isinstance(value, int | float) and not isinstance(value, bool):
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     try:
         score = float(value) if isinstance(value, str) else math.nan  # DPR's own retriever writes scores as strings

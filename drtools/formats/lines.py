@@ -29,7 +29,7 @@ def local(path: str) -> str:
     with tempfile.NamedTemporaryFile(prefix="drtools-stdin-", delete=False) as spool:
         atexit.register(lambda: os.path.exists(spool.name) and os.unlink(spool.name))
         head = sys.stdin.buffer.peek(2)[:2]
-        stream = gzip.open(sys.stdin.buffer) if head == b"\x1f\x8b" else sys.stdin.buffer
+        stream = gzip.GzipFile(fileobj=sys.stdin.buffer) if head == b"\x1f\x8b" else sys.stdin.buffer
         try:
             shutil.copyfileobj(stream, spool, 1 << 20)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:

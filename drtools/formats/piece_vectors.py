@@ -118,7 +118,7 @@ class PieceWriter:
             with open(self.path, "wb") as stream:
                 self._write_header(stream)
         self.starts = np.load(folder / STARTS, mmap_mode="r+", allow_pickle=False)
-        self.stream = open(self.path, "r+b")  # noqa: SIM115: closed by finish
+        self.stream = open(self.path, "r+b")  # noqa: SIM115 closed by finish
         self._write_header(self.stream)
         self.stream.truncate(self.stream.tell() + written * dimension * self.dtype.itemsize)
         self.stream.seek(0, os.SEEK_END)

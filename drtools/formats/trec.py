@@ -71,7 +71,8 @@ def rank(scores: dict[str, float]) -> dict[str, float]:
     """Put one query's {document id: score} in ranked order: by score as a 32-bit float, then by id, both descending."""
     singles = array("f", scores.values())  # as trec_eval keeps them: what differs only beyond 32 bits is tied
     return {
-        document: score for _, document, score in sorted(zip(singles, scores.keys(), scores.values()), reverse=True)
+        document: score
+        for _, document, score in sorted(zip(singles, scores.keys(), scores.values(), strict=True), reverse=True)
     }
 
 
@@ -219,7 +220,7 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
                 for query, start, stop in spans:
                     hits = run.setdefault(query, {})
                     count = len(hits) + stop - start
-                    hits.update(zip(documents[start:stop], scores[start:stop]))
+                    hits.update(zip(documents[start:stop], scores[start:stop], strict=True))
                     if len(hits) != count:
                         return None
                     if not (keys[start] < last.get(query, math.inf) and falls[start : stop - 1].all()):
@@ -268,6 +269,6 @@ def _split_block(block: bytes, wanted: list[int]) -> tuple[list[tuple[str, int, 
     queries = [block[lines[i] : ends[6 * i]].decode() for i in starts]
     is_wanted = np.tile([column in wanted for column in range(6)], len(lines))
     columns = codes[np.repeat(is_wanted, widths)].tobytes().replace(b"\t", b" ").decode().split(" ")
-    return list(zip(queries, starts, [*starts[1:], len(lines)])), [
+    return list(zip(queries, starts, [*starts[1:], len(lines)], strict=True)), [
         columns[i : -1 : len(wanted)] for i in range(len(wanted))
     ]

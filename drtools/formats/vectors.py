@@ -143,7 +143,7 @@ def _open_parts(folder: Path) -> JoinedArray:
 
 
 def open_document_vectors(folder: str | Path) -> Vectors:
-    """The same, for a folder that must hold vectors of documents."""
+    """Open a folder that must hold vectors of documents."""
     opened = open_vectors(folder)
     if opened.manifest["side"] != "document":
         raise UserError(f"{folder}: vectors of queries, expected vectors of documents")

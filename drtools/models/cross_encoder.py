@@ -171,9 +171,8 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
             **({} if has_head else {"num_labels": 1}),
         )
     below = f"{model.base_model_prefix}."
-    refuse_missing(
-        [tensor for tensor in missing if has_head or tensor.startswith(below) and "pooler" not in tensor], model, folder
-    )
+    needed = [tensor for tensor in missing if has_head or (tensor.startswith(below) and "pooler" not in tensor)]
+    refuse_missing(needed, model, folder)
     if model.config.num_labels > 2:
         raise UserError(
             f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with "

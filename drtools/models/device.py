@@ -28,7 +28,7 @@ def choose_device(name: str) -> str:
             f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or "
             "cuda:0,cuda:1"
         )
-    if kind == "cuda" and not torch.cuda.is_available() or kind == "mps" and not torch.backends.mps.is_available():
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
     number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
     if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):

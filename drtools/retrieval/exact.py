@@ -113,6 +113,7 @@ class Best:
 
     @classmethod
     def empty(cls, queries: int, k: int, device: str) -> Best:
+        """Return what `queries` queries have before any document: no rows, scores of minus infinity."""
         import torch
 
         threshold = torch.full((queries,), -torch.inf, device=device)

@@ -125,10 +125,12 @@ class Teacher:
             - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
             for encoder, tokenizer in encoders
         )
-        return [
+        # each is asked, so that each may refuse
+        special, *_ = [
             special_of(tokenizer, self.max_document_tokens, kinds, scorer.name, most=left)
             for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)
-        ][0]
+        ]
+        return special
 
     def scores(
         self,

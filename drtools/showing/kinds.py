@@ -60,12 +60,9 @@ def _kind_of_lines(path: Path) -> str:
     if columns == 6 and text.split()[1] in ("Q0", "0"):
         return "run"
     tabs = text.count("\t")  # none, or one between each two columns: else `q1<TAB>windows 10` would be judgements
-    if (
-        columns in (3, 4)
-        and tabs in (0, columns - 1)
-        and text.split()[-1].lstrip("-").isdigit()
-        or text.split()[-1:] == ["score"]
-    ):
+    if (columns in (3, 4) and tabs in (0, columns - 1) and text.split()[-1].lstrip("-").isdigit()) or text.split()[
+        -1:
+    ] == ["score"]:
         return "judgements"
     if "\t" in text:
         return "texts"

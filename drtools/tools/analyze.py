@@ -1,14 +1,14 @@
-"""Analyse runs, examples, training logs and vectors, as the papers do: a folder with analysis.json and pictures.
+r"""Analyse runs, examples, training logs and vectors, as the papers do: a folder with analysis.json and pictures.
 
     drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
     drtools analyze lambda.run dense.run --against bm25.run -o likeness
     drtools analyze star.run --examples examples.jsonl -o negatives
-    drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz \\
+    drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o agreement
     drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
     drtools analyze star.run fgd.run --qrels qrels/test.tsv --margins -o margins
     drtools analyze --tuned multi-vector.run -o gamma
-    drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \\
+    drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \
         --qrels qrels/test.tsv -o move
 
 What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth; with
@@ -228,7 +228,7 @@ def check(
     if curve and not logs:
         raise UserError("--curve chooses among the numbers of --logs; name the logs")
     given = [bool(vectors), bool(query), bool(query_vectors)]
-    if any(given) and not all(given) or query_vectors and len(query_vectors) != 2:
+    if (any(given) and not all(given)) or (query_vectors and len(query_vectors) != 2):
         raise UserError(
             "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
         )
@@ -247,7 +247,7 @@ def check_students(student, agreement: bool, scale, max_document_tokens, example
             f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED "
             "once"
         )
-    if bool(student) != bool(corpus or queries) or student and not (corpus and queries):
+    if bool(student) != bool(corpus or queries) or (student and not (corpus and queries)):
         raise UserError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
 
 

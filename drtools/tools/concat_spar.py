@@ -71,7 +71,7 @@ def main(
     from drtools.evaluation.measures import parse_measure
     from drtools.retrieval.joining import check_weight, joined_record
 
-    if (mu is None) == (dev_qrels is None and dev_answers is None) or dev_qrels and dev_answers:
+    if (mu is None) == (dev_qrels is None and dev_answers is None) or (dev_qrels and dev_answers):
         raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
     if mu is not None:
         check_weight(mu)
@@ -83,7 +83,8 @@ def main(
         }
         if needless := [name for name, value in of_tuning.items() if value]:
             raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
-    if mu is None and bool(dev_queries) == bool(dev_query_vectors) or dev_query_vectors and len(dev_query_vectors) != 2:
+    wrong_number = dev_query_vectors and len(dev_query_vectors) != 2
+    if wrong_number or (mu is None and bool(dev_queries) == bool(dev_query_vectors)):
         raise UserError(
             "mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by "
             "the second"

@@ -12,7 +12,6 @@ sentence-transformers writes triplets, one for each positive with each negative.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Argument, Option
@@ -283,7 +282,8 @@ def say_lost(counts: Counter, name: str, layout, scored: int) -> None:
         f"{counts['without negatives']:,} examples have no negative"
         + ("; triplets cannot say them, left out" if pairless else ""),
     )
-    holds_scores = FORMATS[name].some_scores or layout.scores and (name != "sentence-transformers" or layout.negatives)
+    holds_all = layout.scores and (name != "sentence-transformers" or layout.negatives)
+    holds_scores = FORMATS[name].some_scores or holds_all
     console.notice(
         0 if holds_scores else scored,
         f"{scored:,} examples have scores, which {name} holds only where every positive and negative has one; left out",

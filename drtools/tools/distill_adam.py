@@ -258,7 +258,6 @@ def adam_loss(
     import torch
 
     from drtools.batches.adam import ask
-
     from drtools.losses import adam, confidence, contrastive_of_lists, kl_of_lists, most_confident, scores
 
     def loss(query_vectors, document_vectors, *rest):

@@ -1,10 +1,10 @@
-"""Distill a cross-encoder's scores of a document's passages and sentences into an encoder of long documents (FGD).
+r"""Distill a cross-encoder's scores of a document's passages and sentences into an encoder of long documents (FGD).
 
 One pass gives vectors of a document and of its pieces; pieces learn the teacher's scores against pieces of hard
 negatives, chosen top down as the encoder scores them at that step; the document learns by contrast. Examples are scored
 beforehand:
 
-    drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... \\
+    drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... \
         -o scored.jsonl
     drtools distill-fgd --model start --examples scored.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o fgd
 

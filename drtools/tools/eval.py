@@ -67,7 +67,7 @@ def main(
     from drtools.evaluation.report import comparisons, print_json, print_per_query, print_table
     from drtools.formats.trec import read_qrels, read_run
 
-    if (qrels is None) == (answers is None) or answers and not corpus:
+    if (qrels is None) == (answers is None) or (answers and not corpus):
         raise UserError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
     for name, said in (("--corpus", corpus), ("--answer-match", answer_match != "string")):
         if said and not answers:

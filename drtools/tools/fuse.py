@@ -60,7 +60,7 @@ def main(
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run was given; fusion takes two or more")
     tuned = tune or tune_answers
-    if tune and tune_answers or bool(tune_answers) != bool(corpus):
+    if (tune and tune_answers) or bool(tune_answers) != bool(corpus):
         raise UserError(
             "say either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them"
         )

@@ -1,4 +1,4 @@
-"""Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
+r"""Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
 
 Each visit to a document takes one random crop and masks tokens anew. The masked-language head is the checkpoint's own,
 or the one that an earlier adaptation left; a body without one gets a new head, which first learns alone for
@@ -9,7 +9,7 @@ sentence-transformers; the head lies beside it. A stopped adaptation continues w
 comes to hold the document (FGD's pre-training): windows of 384 tokens that begin at multiples of 64, 30% masked, 50%
 for the decoder.
 
-    drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 \\
+    drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 \
         -o source-dam
     drtools mlm-adapt --model source-dam --corpus target.jsonl.gz --minutes 30 -o target-dam
     drtools search --index index --body target-dam --rem rem "words typed here"
@@ -62,7 +62,7 @@ class AdaptationFlags(TrainingFlags):
             rich_help_panel=PANEL,
         ),
     ] = None
-    schedule: TrainingFlags.__annotations__["schedule"] = "constant"
+    schedule: TrainingFlags.__annotations__["schedule"] = "constant"  # noqa: UP037 a key, no annotation
 
 
 def main(

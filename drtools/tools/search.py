@@ -155,8 +155,8 @@ def open_source(
 ):
     """Open what is searched."""
     from drtools.models.device import all_threads
-    from drtools.retrieval.searching import LuceneSource, open_dense
     from drtools.retrieval.reranking import CorpusReranker, VectorsReranker
+    from drtools.retrieval.searching import LuceneSource, open_dense
 
     if bool(index) + bool(vectors) + bool(rerank and corpus and not vectors) != 1:
         raise UserError(
@@ -169,11 +169,11 @@ def open_source(
             f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS "
             "index or vectors, or leave it out"
         )
-    if query_vectors and (rerank and not vectors or index and index_kind(index) == "lucene"):
+    if query_vectors and ((rerank and not vectors) or (index and index_kind(index) == "lucene")):
         raise UserError(
             "--query-vectors: for vectors or a FAISS index; words are searched for and texts ranked anew by --queries"
         )
-    if joining.said and (rerank and not vectors or index and index_kind(index) == "lucene"):
+    if joining.said and ((rerank and not vectors) or (index and index_kind(index) == "lucene")):
         raise UserError(
             f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither"
         )

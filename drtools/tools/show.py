@@ -82,7 +82,7 @@ def described(path: Path) -> Path:
 
 def is_input(value: object) -> bool:
     """Whether an argument of a request is a file or folder, which the tree tells of."""
-    return isinstance(value, dict) or isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
 
 
 def content(

@@ -1,8 +1,8 @@
-"""Score examples by a cross-encoder, or rank a run anew with it.
+r"""Score examples by a cross-encoder, or rank a run anew with it.
 
-    drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz \\
+    drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o scored.jsonl
-    drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz \\
+    drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
         -o ranked.run
 
 A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are

@@ -49,10 +49,8 @@ def main(
     ] = None,
 ) -> None:
     """Compose: examples and texts into batches, the contrastive loss, the one loop, a model folder."""
-    if (
-        bool(beside_documents) != bool(beside_queries)
-        or mu is not None
-        and not (beside_documents and 0 < mu < math.inf)
+    if bool(beside_documents) != bool(beside_queries) or (
+        mu is not None and not (beside_documents and 0 < mu < math.inf)
     ):
         raise UserError(
             "beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu "

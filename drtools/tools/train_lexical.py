@@ -1,8 +1,8 @@
-"""Train a dense twin of a sparse retriever: an encoder that ranks as BM25, or any teacher, does (SPAR's Lambda).
+r"""Train a dense twin of a sparse retriever: an encoder that ranks as BM25, or any teacher, does (SPAR's Lambda).
 
     drtools sample-queries --corpus corpus.jsonl.gz -o sentences.jsonl
     drtools mine-negatives --queries sentences.jsonl --index bm25 --by-rank 10:46-50 -o examples.jsonl
-    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz --queries sentences.jsonl \\
+    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz --queries sentences.jsonl \
         --examples examples.jsonl -o lambda
 
 Examples are labelled by the teacher's ranks alone. Each visit draws one positive and one negative; the loss is the

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-
 SMALL = 128  # rows of a product that no processor takes long for
 
 

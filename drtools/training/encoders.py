@@ -9,9 +9,9 @@ import numpy as np
 
 from drtools import console
 from drtools.batches.pairs import PairBatches
-from drtools.batches.visits import Source
 from drtools.batches.queries import QueryBatches
 from drtools.batches.usable import Scores, usable_examples
+from drtools.batches.visits import Source
 from drtools.errors import UserError
 from drtools.formats.store import open_store
 from drtools.models.encoder import Encoder, load_encoder, save_encoder

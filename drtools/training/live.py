@@ -123,7 +123,7 @@ class LiveIndex:
         return tuple(np.take_along_axis(part, order, 1) for part in both)
 
     def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same, called by one process for itself."""
+        """Search as `search` does, called by one process for itself."""
         if self.index is not None:
             return faiss_index.search(self.index, queries, depth, **self.parameters)
         return exact.search(self.searched if self.world.size == 1 else self.array, queries, depth, self.device)

@@ -17,7 +17,7 @@ class Log:
 
     def __init__(self, path: Path, position: int = 0, tensorboard: str | None = None, first_step: int = 0) -> None:
         self.board = _board(tensorboard, first_step) if tensorboard else None
-        self.stream = open(path, "r+b" if position else "wb")
+        self.stream = open(path, "r+b" if position else "wb")  # noqa: SIM115 closed by close
         self.stream.seek(position)
         self.stream.truncate()
 

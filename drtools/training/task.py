@@ -58,7 +58,8 @@ class Task:
             return False
         for body in bodies:
             use_own_dropout(body)
-        return all([use_sliced_attention(body) for body in bodies])
+        sliced = [use_sliced_attention(body) for body in bodies]  # every one of them, also after one that cannot
+        return all(sliced)
 
     start_counts = True  # whether the weights of the start may be the best
 

@@ -6,8 +6,9 @@ import os
 import re
 import sysconfig
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 # Parsing runs at about 10 MB/s; torch and transformers alone have 90 MB of source files, scipy 12.
 MOST_BYTES_OF_A_PACKAGE = 12_000_000

@@ -7,8 +7,8 @@ import random
 import re
 
 import pytest
-
 from conftest import WORDS
+
 from drtools.batches.dark import Special, asked_text, dark_text, noisy_text, reinforced_text, special_of
 from drtools.errors import UserError
 from drtools.formats.dark import Noisy, Reinforced, dark_records, parse_dark, parse_ratios
@@ -132,7 +132,7 @@ def test_a_reinforced_text_fits_in_twice_a_document_and_a_short_half_gives_its_r
     found = ids[1:at], ids[at + 1 : -1]
     room = 2 * tokens - 3  # [CLS] and two [SEP]
     assert len(ids) <= 2 * tokens
-    for mine, half, other in zip(found, halves, reversed(halves)):
+    for mine, half, other in zip(found, halves, reversed(halves), strict=True):
         assert mine == half[: len(mine)]
         if len(halves[0]) + len(halves[1]) <= room:
             assert mine == half

@@ -58,7 +58,7 @@ def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
         }
 
 
-def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006: kept on purpose, tokenizing is slow
+def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006 kept on purpose, tokenizing is slow
     from drtools.batches.tokens import tokenize
 
     if row not in known:
@@ -198,7 +198,7 @@ def test_what_is_relevant_to_a_query_in_another_file_is_no_negative_of_it(toy, e
     )
     made = batches([one, other], encoder_folder, batch_queries=4, negatives=1)
     for step in range(3):
-        visits, drawn, documents, _ = made.draw(step)
+        visits, _, documents, _ = made.draw(step)
         relevant = made(step).relevant
         for row, visit in enumerate(visits):
             known = {"q1": {1, 2}, "q5": {5}, "q8": {8}}[visit.source.examples.query_ids[visit.at]]

@@ -204,5 +204,5 @@ def test_dprs_answers_as_csv_writes_them(tmp_path):
     (tmp_path / "qas.csv").write_text('who guards gold\t"[""Smaug\'s""]"\nwhere\t[\'Erebor\']\n')
     assert read_answers(tmp_path / "qas.csv") == {"0": ["Smaug's"], "1": ["Erebor"]}
     (tmp_path / "deep.csv").write_text("who\t" + "-" * 100_000 + "1\n")
-    with pytest.raises(UserError, match="deep.csv:1: no list of answers"):
+    with pytest.raises(UserError, match=r"deep.csv:1: no list of answers"):
         read_answers(tmp_path / "deep.csv")

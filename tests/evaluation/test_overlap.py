@@ -8,7 +8,7 @@ from drtools.evaluation.overlap import rank_biased_overlap, share_still_hard
 def naive(first, other, p):
     """Webber, Moffat and Zobel 2010, Eq. 32, term by term."""
     short, long = sorted((first, other), key=len)
-    s, l = len(short), len(long)
+    s, l = len(short), len(long)  # noqa: E741 the paper's letters
 
     def x(depth):
         return len(set(short[:depth]) & set(long[:depth]))

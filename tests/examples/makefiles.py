@@ -12,14 +12,24 @@ from pathlib import Path
 from drtools.cli import command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PASSAGES = (
-    "collection.tsv queries.train.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.small.tsv "
-    "msmarco-test2019-queries.tsv 2019qrels-pass.txt"
-).split()
-DOCUMENTS = (
-    "msmarco-docs.tsv msmarco-doctrain-queries.tsv.gz msmarco-doctrain-qrels.tsv.gz msmarco-docdev-queries.tsv.gz "
-    "msmarco-docdev-qrels.tsv msmarco-test2019-queries.tsv.gz 2019qrels-docs.txt"
-).split()
+PASSAGES = [
+    "collection.tsv",
+    "queries.train.tsv",
+    "queries.dev.small.tsv",
+    "qrels.train.tsv",
+    "qrels.dev.small.tsv",
+    "msmarco-test2019-queries.tsv",
+    "2019qrels-pass.txt",
+]
+DOCUMENTS = [
+    "msmarco-docs.tsv",
+    "msmarco-doctrain-queries.tsv.gz",
+    "msmarco-doctrain-qrels.tsv.gz",
+    "msmarco-docdev-queries.tsv.gz",
+    "msmarco-docdev-qrels.tsv",
+    "msmarco-test2019-queries.tsv.gz",
+    "2019qrels-docs.txt",
+]
 
 
 def make(example: str, *words: object, folder: Path) -> subprocess.CompletedProcess:
@@ -53,11 +63,11 @@ def parsed(words: list[str]) -> dict[str, object]:
 
 def run_all(commands: list[list[str]], drtools: Callable) -> None:
     """Run commands in their order in this process; a table written as X.txt.new becomes X.txt."""
-    for command in commands:
-        outcome = drtools(*arguments_of(command))
-        assert outcome.status == 0, f"{shlex.join(command)}: {outcome.err}"
-        if ">" in command:
-            Path(command[-1]).with_suffix("").write_text(outcome.out)
+    for words in commands:
+        outcome = drtools(*arguments_of(words))
+        assert outcome.status == 0, f"{shlex.join(words)}: {outcome.err}"
+        if ">" in words:
+            Path(words[-1]).with_suffix("").write_text(outcome.out)
 
 
 def published_in(folder: Path) -> Path:

@@ -94,7 +94,7 @@ def test_a_collection_of_ones_own_is_distilled_with_the_positive(beir):
             for words in commands
             if words[0] == "distill-adam"
         }
-        assert has == {arm: expected for arm in arms} | {"with-positive": True, "without-positive": False}
+        assert has == dict.fromkeys(arms, expected) | {"with-positive": True, "without-positive": False}
 
 
 def test_arms_of_equal_tokens(beir):

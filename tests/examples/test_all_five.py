@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from functools import partial
+from itertools import pairwise
 
 import makefiles
 import pytest
@@ -39,7 +40,7 @@ def test_each_line_starts_from_the_one_before(beir, other, distil, last):
     commands = printed(f"DATA={beir}", f"SOURCE={other}", f"DISTILL={distil}", folder=beir)
     made = outputs(commands)
     order = ["ddr", *distil.split()]
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         tool, value = made[after]
         assert (tool, value["body"], value["rem"]) == (
             f"distill-{after}",

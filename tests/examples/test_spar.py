@@ -15,11 +15,16 @@ import pytest
 from makefiles import parsed
 
 FOLDER = makefiles.EXAMPLES / "spar"
-NQ = "psgs_w100.tsv nq-dev.qa.csv nq-test.qa.csv biencoder-nq-train.json".split()
-MSMARCO = (
-    "collection.tsv queries.train.tsv queries.dev.tsv queries.dev.small.tsv qrels.train.tsv qrels.dev.tsv "
-    "qrels.dev.small.tsv"
-).split()
+NQ = ["psgs_w100.tsv", "nq-dev.qa.csv", "nq-test.qa.csv", "biencoder-nq-train.json"]
+MSMARCO = [
+    "collection.tsv",
+    "queries.train.tsv",
+    "queries.dev.tsv",
+    "queries.dev.small.tsv",
+    "qrels.train.tsv",
+    "qrels.dev.tsv",
+    "qrels.dev.small.tsv",
+]
 TARGETS = ["table", "variants", "likeness", "indexes"]
 make, printed = partial(makefiles.make, "spar"), partial(makefiles.printed, "spar")
 

@@ -174,7 +174,10 @@ def made_run(seed):
     rng = random.Random(seed)
     ids = [f"{rng.choice('aBéz字𝄞')}{rng.randrange(30)}" for _ in range(60)]
     scores = [rng.choice([0.1, 0.25, 3.0, -2.0, 1e300, 2e300]) + rng.choice([0, 1e-12, 0.5]) for _ in ids]
-    return {f"q{seed}": dict(zip(ids, scores)), "único": dict(zip(ids, sorted(scores, reverse=True)))}
+    return {
+        f"q{seed}": dict(zip(ids, scores, strict=True)),
+        "único": dict(zip(ids, sorted(scores, reverse=True), strict=True)),
+    }
 
 
 def trec_eval_order(hits):

@@ -15,7 +15,6 @@ from drtools.models.encoder import load_encoder
 from drtools.models.enhanced import EnhancedModel
 from drtools.models.masked import IGNORED, new_head
 from drtools.randomness import generator
-from tests.models.tiny_bodies import families  # noqa: F401: a fixture
 
 TEXTS = [
     "fox hound otter heron badger salmon falcon marten lynx beaver",
@@ -56,7 +55,7 @@ def test_windows_begin_at_multiples_of_the_stride(encoder_folder):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_rows_by_a_plain_forward_pass(families, family):  # noqa: F811
+def test_rows_by_a_plain_forward_pass(families, family):
     encoder = load_encoder(families[family], pooling="cls", dropout=0.0)
     model = EnhancedModel(encoder, new_head(encoder, 3), 2, 5)
     both = masked(encoder)
@@ -143,7 +142,7 @@ def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drt
     assert Path(tmp_path / "one/masked-head").is_dir()
 
 
-def test_a_body_without_such_layers_is_refused(families):  # noqa: F811
+def test_a_body_without_such_layers_is_refused(families):
     encoder = load_encoder(families["distilbert"], pooling="cls")
     with pytest.raises(UserError, match="found a distilbert body"):
         EnhancedModel(encoder, new_head(encoder, 3), 2, 5)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from tiny_bodies import DECODERS, FAMILIES, decoder_without_padding, families  # noqa: F401  (fixtures)
 
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.retrieval.encoding import Computing, encode_texts, place
+from tests.models.tiny_bodies import DECODERS, FAMILIES
 
 TEXTS = [
     "fox runs",

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny_bodies import families  # noqa: F401  (a fixture)
 
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
 from drtools.models.lora import add_lora, has_lora, merge_lora

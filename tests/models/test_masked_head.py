@@ -6,12 +6,12 @@ What an adaptation leaves for the next.
 import numpy as np
 import pytest
 import torch
-from tiny_bodies import families, make_body, make_tokenizer  # noqa: F401  (a fixture)
 
 from drtools.batches.masked import Masker
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder
 from drtools.models.masked import IGNORED, MaskedModel, load_head, new_head, save_head
+from tests.models.tiny_bodies import make_body, make_tokenizer
 
 
 @pytest.fixture(params=["bert", "roberta", "distilbert", "modernbert"])
@@ -132,6 +132,6 @@ def test_a_new_head_begins_with_the_shares_of_tokens(encoder_folder):
     assert (found[:, size - 2 :] <= known.min() * 1.0001).all(), "rows of the embeddings that no token has"
 
 
-def test_a_decoder_has_no_mask_token(families):  # noqa: F811
+def test_a_decoder_has_no_mask_token(families):
     with pytest.raises(UserError, match="no mask token"):
         Masker(load_encoder(families["llama"], "last"), 20, 0.15)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import make_bert
 from safetensors.torch import load_file, save_file
-from tiny_bodies import families  # noqa: F401  (a fixture)
 
 from drtools.errors import UserError
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
@@ -83,7 +82,7 @@ def test_the_papers_counts_on_bert_base():
 
 
 @pytest.mark.parametrize("family", KNOWN)
-def test_a_fresh_one_changes_nothing_and_learns_alone(families, family):  # noqa: F811
+def test_a_fresh_one_changes_nothing_and_learns_alone(families, family):
     encoder = load_encoder(families[family], "mean")
     before = vectors(encoder)
     add_rem(encoder, ALL, 3)
@@ -100,7 +99,7 @@ def test_a_fresh_one_changes_nothing_and_learns_alone(families, family):  # noqa
     assert all(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def test_the_bodys_dropout_stays_on(families):  # noqa: F811
+def test_the_bodys_dropout_stays_on(families):
     encoder = load_encoder(families["bert"], "mean", dropout=0.3)
     add_rem(encoder, ALL, 3)
     train_parts(encoder, "rem")
@@ -109,7 +108,7 @@ def test_the_bodys_dropout_stays_on(families):  # noqa: F811
 
 
 @pytest.mark.parametrize("family", KNOWN)
-def test_lora_is_a_product_added_to_the_rows_of_queries_and_values(families, family):  # noqa: F811
+def test_lora_is_a_product_added_to_the_rows_of_queries_and_values(families, family):
     encoder, plain = (load_encoder(families[family], "mean") for _ in range(2))
     add_rem(encoder, RemSettings(4, 0), 3)
     shake(encoder)
@@ -137,7 +136,7 @@ def test_lora_is_a_product_added_to_the_rows_of_queries_and_values(families, fam
 
 
 @pytest.mark.parametrize("family", KNOWN)
-def test_the_adapter_stands_beside_the_feed_forward_block(families, family):  # noqa: F811
+def test_the_adapter_stands_beside_the_feed_forward_block(families, family):
     encoder = load_encoder(families[family], "mean")
     add_rem(encoder, RemSettings(0, 6), 3)
     shake(encoder)
@@ -175,7 +174,7 @@ def test_the_adapter_stands_beside_the_feed_forward_block(families, family):  # 
 
 @pytest.mark.parametrize("settings", [ALL, RemSettings(4, 0), RemSettings(0, 6)], ids=str)
 @pytest.mark.parametrize("family", KNOWN)
-def test_folded_it_is_a_plain_body_with_the_same_vectors(families, family, settings, tmp_path):  # noqa: F811
+def test_folded_it_is_a_plain_body_with_the_same_vectors(families, family, settings, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     encoder = load_encoder(families[family], "mean")
@@ -200,7 +199,7 @@ def test_folded_it_is_a_plain_body_with_the_same_vectors(families, family, setti
 
 
 @pytest.mark.parametrize("family", KNOWN)
-def test_it_goes_from_its_body_to_another(families, family, tmp_path):  # noqa: F811
+def test_it_goes_from_its_body_to_another(families, family, tmp_path):
     encoder, other = (load_encoder(families[family], "mean") for _ in range(2))
     add_rem(encoder, ALL, 3)
     shake(encoder)
@@ -219,7 +218,7 @@ def test_it_goes_from_its_body_to_another(families, family, tmp_path):  # noqa: 
     assert not torch.allclose(vectors(adapted), expected, atol=1e-3)
 
 
-def test_a_body_that_does_not_fit_is_refused(families, bert, tmp_path):  # noqa: F811
+def test_a_body_that_does_not_fit_is_refused(families, bert, tmp_path):
     from transformers import BertConfig, BertModel
 
     encoder = load_encoder(bert, "mean")
@@ -270,7 +269,7 @@ def test_it_brings_its_prompts_and_minds_case_and_head(bert, tmp_path):
         with pytest.raises(UserError, match=wanted):
             load_rem(other, tmp_path)
     dense.settings.head.pop()
-    with pytest.raises(UserError, match="trained on no head, .* has dense of 16 head"):
+    with pytest.raises(UserError, match=r"trained on no head, .* has dense of 16 head"):
         load_rem(dense, tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_bodies import families  # noqa: F401: a fixture
 
 from drtools.errors import UserError
 from drtools.models.attention import use_sliced_attention
@@ -54,7 +53,7 @@ def by_running_the_last_layer_again(body, ids, mask, text, span):
 
 @pytest.mark.parametrize("sliced", [False, True], ids=["sdpa", "sliced"])
 @pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_the_span_of_every_token_is_the_models_own_vector(families, family, sliced):  # noqa: F811
+def test_the_span_of_every_token_is_the_models_own_vector(families, family, sliced):
     encoder = encoder_of(families[family], sliced)
     ids, mask, spans = inputs()
     rows = Spans(encoder, PASSAGES, SENTENCES)(ids, mask, spans).unflatten(1, (8, -1))
@@ -63,7 +62,7 @@ def test_the_span_of_every_token_is_the_models_own_vector(families, family, slic
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_spans_and_gradients_equal_the_last_layer_run_for_each(families, family):  # noqa: F811
+def test_spans_and_gradients_equal_the_last_layer_run_for_each(families, family):
     torch.manual_seed(1)
     weights = torch.randn(3, 8, 32)
     ids, mask, spans = inputs()
@@ -92,7 +91,7 @@ def test_spans_and_gradients_equal_the_last_layer_run_for_each(families, family)
         )  # sums of 15 gradients of up to 50
 
 
-def test_dropout_is_the_threads_own(families):  # noqa: F811
+def test_dropout_is_the_threads_own(families):
     encoder = load_encoder(families["bert"], pooling="cls", dropout=0.3)
     use_own_dropout(encoder.body)
     use_sliced_attention(encoder.body)
@@ -104,7 +103,7 @@ def test_dropout_is_the_threads_own(families):  # noqa: F811
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_mean_pooled_spans_by_a_loop(families, pooling):  # noqa: F811
+def test_mean_pooled_spans_by_a_loop(families, pooling):
     encoder = encoder_of(families["roberta"], pooling=pooling)
     ids, mask, spans = inputs()
     rows = Spans(encoder, PASSAGES, SENTENCES, "mean")(ids, mask, spans).unflatten(1, (8, -1))
@@ -168,7 +167,7 @@ def test_the_graph_by_a_loop_over_neighbours():
     torch.testing.assert_close(graph(nodes, torch_edges), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_graph_is_trained_and_the_document_is_the_encoders_own(families):  # noqa: F811
+def test_the_graph_is_trained_and_the_document_is_the_encoders_own(families):
     encoder = encoder_of(families["bert"])
     student = SpanStudent(encoder, PASSAGES, SENTENCES, "rgat")
     rows = student.of("document")(*inputs()).unflatten(1, (8, -1))
@@ -177,20 +176,20 @@ def test_the_graph_is_trained_and_the_document_is_the_encoders_own(families):  #
     assert all(parameter.grad.abs().max() > 0 for parameter in student.graph.parameters())
 
 
-def test_the_graph_is_drawn_by_the_seed(families):  # noqa: F811
+def test_the_graph_is_drawn_by_the_seed(families):
     encoder = encoder_of(families["bert"])
     graphs = [SpanStudent(encoder, PASSAGES, SENTENCES, "rgat", seed).graph.weights for seed in (1, 1, 2)]
     assert torch.equal(graphs[0], graphs[1]) and not torch.equal(graphs[0], graphs[2])
 
 
-def test_a_body_or_pooling_without_spans_is_refused(families):  # noqa: F811
+def test_a_body_or_pooling_without_spans_is_refused(families):
     with pytest.raises(UserError, match="found a distilbert body"):
         Spans(load_encoder(families["distilbert"], pooling="cls"), 1, 1)
     with pytest.raises(UserError, match="pooled by mean, expected cls"):
         Spans(load_encoder(families["bert"], pooling="mean"), 1, 1)
 
 
-def test_spans_of_a_body_with_a_relevance_module(families):  # noqa: F811
+def test_spans_of_a_body_with_a_relevance_module(families):
     from drtools.models.rem import RemSettings, add_rem, rem_parameters
 
     encoder = encoder_of(families["bert"])

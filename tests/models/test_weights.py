@@ -15,8 +15,6 @@ from drtools.models.masked import load_head, new_head, save_head
 from drtools.models.rem import RemSettings, add_rem, load_rem, save_rem
 from drtools.models.weights import read_tensors
 from drtools.training.checkpoint import load_tensors, save_tensors
-from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
-from tests.models.tiny_bodies import families  # noqa: F401  a fixture
 
 
 def shift(folder: Path) -> None:
@@ -83,7 +81,7 @@ def test_a_rem(bert, shifted, tmp_path):
     assert addresses(loaded) == {0}
 
 
-def test_a_cross_encoder(rankers, shifted):  # noqa: F811
+def test_a_cross_encoder(rankers, shifted):
     assert addresses(load_cross_encoder(shifted(rankers["bert"]))) == {0}
 
 

@@ -1,10 +1,11 @@
-"""Small random bodies of every family, in memory, with the toy words as their vocabulary."""
+"""Small random bodies of every family, and rankers of them, with the toy words as their vocabulary."""
 
 from pathlib import Path
 
 import pytest
 
 FAMILIES = ("bert", "roberta", "distilbert", "modernbert", "qwen2", "qwen3", "llama")
+RANKED = ("bert", "roberta", "distilbert", "modernbert", "qwen2")
 DECODERS = ("qwen2", "qwen3", "llama")
 
 
@@ -100,3 +101,28 @@ def decoder_without_padding(bert, tmp_path_factory) -> str:
     make_body("llama", len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def rankers(families, bert, tmp_path_factory):
+    """Write a ranker for each family, its head random and large enough to see, and one with two outputs."""
+    import torch
+
+    from drtools.models.cross_encoder import new_cross_encoder, save_cross_encoder
+
+    folders = {}
+    for family in (*RANKED, "two"):
+        encoder = new_cross_encoder(bert if family in ("bert", "two") else families[family], seed=3)
+        if family == "two":
+            from transformers import AutoModelForSequenceClassification
+
+            encoder.model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=2).eval()
+        with torch.no_grad():
+            for name, parameter in encoder.model.named_parameters():
+                if not name.startswith(encoder.model.base_model_prefix):
+                    parameter.normal_(generator=torch.Generator().manual_seed(1))
+                elif parameter.dim() == 2:
+                    parameter.mul_(8)  # or every text would end in nearly the same state
+        folders[family] = str(tmp_path_factory.mktemp("rankers") / family)
+        save_cross_encoder(encoder, Path(folders[family]))
+    return folders

@@ -55,7 +55,7 @@ def test_order_of_choice(tmp_path, monkeypatch):
     for home in homes.values():
         assert java.choose_java_home() == home
         (home / "release").write_text('JAVA_VERSION="17.0.15"')
-    with pytest.raises(WorldError, match="^no Java 21 or later was found[^\n]*JAVA_HOME$"):
+    with pytest.raises(WorldError, match=r"^no Java 21 or later was found[^\n]*JAVA_HOME$"):
         java.choose_java_home()
 
 

@@ -136,7 +136,7 @@ def test_ids_come_back_as_they_were(tmp_path):
 
 
 def test_an_id_longer_than_lucene_takes_is_named(tmp_path):
-    with pytest.raises(UserError, match="^document id xxxx.*32,766 bytes"):
+    with pytest.raises(UserError, match=r"^document id xxxx.*32,766 bytes"):
         build_index(tmp_path, [("x" * 32_767, "cat")])
 
 
@@ -209,7 +209,7 @@ def test_rm3_expands_chinese_queries(tmp_path):
 
 
 def test_rm3_needs_document_vectors(plain):
-    with pytest.raises(UserError, match="no document vectors.*--document-vectors$"):
+    with pytest.raises(UserError, match=r"no document vectors.*--document-vectors$"):
         LuceneIndex(plain, rm3=Rm3())
 
 
@@ -224,7 +224,7 @@ def test_analyzers():
 def test_a_language_without_analyzer_is_refused(plain, tmp_path):
     for attempt in (lambda: build_index(tmp_path, [], language="tlh"), lambda: LuceneIndex(plain, language="tlh")):
         with pytest.raises(
-            UserError, match="language 'tlh' has no Lucene analyzer; those that have: ar, .* en, .* zh$"
+            UserError, match=r"language 'tlh' has no Lucene analyzer; those that have: ar, .* en, .* zh$"
         ):
             attempt()
 
@@ -258,7 +258,7 @@ def test_what_stops_the_documents_leaves_no_index(tmp_path):
         yield "a", "cat"
         raise UserError("corpus.jsonl:2: broken")
 
-    with pytest.raises(UserError, match="^corpus.jsonl:2: broken$"):
+    with pytest.raises(UserError, match=r"^corpus.jsonl:2: broken$"):
         build_index(tmp_path, broken())
     with pytest.raises(UserError, match="is not a Lucene index"):
         document_count(tmp_path)

@@ -47,9 +47,9 @@ def test_filters_equal_sentence_transformers_rule_on_random_lists():
         )
         naive = []
         for rank, (document, score) in enumerate(hits.items(), 1):
-            if 3 <= rank <= 25 and document not in positives and score <= 0.9 and score >= -0.8:
-                if score <= lowest - 0.05 and score <= lowest - abs(lowest) * 0.1:
-                    naive.append(document)
+            in_rules = 3 <= rank <= 25 and document not in positives and -0.8 <= score <= 0.9
+            if in_rules and score <= lowest - 0.05 and score <= lowest - abs(lowest) * 0.1:
+                naive.append(document)
         assert list(choose_negatives("q", hits, positives, lowest, flags, Counter())) == naive[:8]
 
 

@@ -214,7 +214,7 @@ def test_the_best_of_each_level_by_a_loop(tmp_path):
 
 
 def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, tmp_path):
-    model, folder, _ = encoded
+    _, folder, _ = encoded
     assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "plain").status == 0
     search = ["search", "--queries", toy.queries, "-o", tmp_path / "run"]
     for words, more in (

@@ -19,8 +19,6 @@ from drtools.models.device import choose_devices
 from drtools.models.encoder import load_encoder
 from drtools.models.spans import Spans
 from drtools.retrieval import encoding, scoring
-from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
-from tests.models.tiny_bodies import families  # noqa: F401  a fixture
 
 
 @pytest.fixture
@@ -71,7 +69,7 @@ def test_vectors_are_those_of_one(toy, encoder_folder, drtools, twice, tmp_path,
     assert (several / "ids.txt").read_text() == (one / "ids.txt").read_text()
 
 
-def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeypatch):  # noqa: F811
+def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeypatch):
     words = [
         "teacher-score",
         "--teacher",
@@ -93,7 +91,7 @@ def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeyp
     assert Path(several).read_text() == Path(one).read_text()
 
 
-def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):  # noqa: F811
+def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):
     ranker, encoder = load_cross_encoder(rankers["bert"]), load_encoder(bert, pooling="cls")
     pairs, texts = (
         tokenize_pairs(ranker, [("fox", "fox runs"), ("otter", "an otter swims")]),

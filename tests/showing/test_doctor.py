@@ -50,7 +50,7 @@ def test_a_library_that_is_missing_is_bad_one_of_another_version_a_note(drtools,
     outcome = drtools("doctor")
     name = "numpy" if bounds != "missing" else "no-such-lib"
     assert outcome.status == status and said(outcome.out)[name][0] == state
-    assert status == 0 or "no-such-library" in outcome.err and len(outcome.err.splitlines()) == 1
+    assert status == 0 or ("no-such-library" in outcome.err and len(outcome.err.splitlines()) == 1)
 
 
 def test_devices_are_looked_for_where_libraries_of_some_tools_are_missing(drtools, monkeypatch):

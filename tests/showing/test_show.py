@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from conftest import write_jsonl
 
 
@@ -94,9 +93,8 @@ def test_a_run_finds_its_own_corpus(made, drtools):
     first = [line.split() for line in Path("a.run").read_text().splitlines()[:4]]
     out = drtools("show", "a.run", "--count", "1").out
     assert "20 queries, 80 hits" in out
-    for line, (_, _, document, place, score, _) in zip(
-        [line for line in out.splitlines() if line.startswith("    ") and "--" not in line], first
-    ):
+    shown = [line for line in out.splitlines() if line.startswith("    ") and "--" not in line]
+    for line, (_, _, document, place, score, _) in zip(shown, first, strict=False):
         assert (
             line.split()[:3] == [place, f"{float(score):.4f}", document]
             and made.documents[int(document[1:])]["title"] in line
@@ -203,5 +201,5 @@ def test_what_looks_like_another_kind_or_is_damaged_is_said(toy, encoder_folder,
     for name in ("foreign", "cut"):
         outcome = drtools("show", tmp_path / name)
         assert "internal error" not in outcome.err and (
-            name == "foreign" or outcome.status == 2 and "not a whole safetensors file" in outcome.err
+            name == "foreign" or (outcome.status == 2 and "not a whole safetensors file" in outcome.err)
         ), outcome.err

@@ -2,13 +2,14 @@
 
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import pytest
-
 from conftest import write_jsonl
+
 from drtools.tools.analyze import labels_of
 
 
@@ -155,7 +156,7 @@ def test_scores_by_kind(toy, drtools):
         )
         naive = [
             sum(low <= score < high or score == high == found["edges"][-1] for score in scores)
-            for low, high in zip(found["edges"], found["edges"][1:])
+            for low, high in pairwise(found["edges"])
         ]
         assert one["counts"] == naive
     check_picture(toy.folder / "out" / "scores.png")

@@ -6,7 +6,6 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-
 from conftest import write_jsonl
 from test_analyze import check_picture
 
@@ -105,9 +104,10 @@ def expected_agreement(pairs, scale):
 
 
 def test_students_before_and_after(taught, encoder_folder, drtools, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
     from drtools.batches.dark import dark_text, special_of
     from drtools.formats.dark import Noisy, Reinforced
-    from sentence_transformers import SentenceTransformer
 
     words = ["--corpus", taught.corpus, "--queries", taught.queries, "--precision", "fp32"]
     trained = drtools(

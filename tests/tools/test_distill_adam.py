@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_jsonl
 from safetensors.numpy import load_file
 
-from conftest import write_jsonl
 from drtools.batches.adam import AdamBatches, Form, list_visit
 from drtools.batches.dark import dark_text, special_of
 from drtools.formats.dark import Noisy, Reinforced
-from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
-from tests.models.tiny_bodies import families  # noqa: F401  a fixture
 
 TOKENS = 24
 
@@ -213,7 +211,7 @@ def test_every_form_trains_to_weights_of_its_own(scored, encoder_folder, drtools
     assert any(np.abs(one[name] - other[name]).max() > 1e-5 for name in one)
 
 
-def test_scores_computed_before_and_during_training_agree(scored, encoder_folder, rankers, drtools, tmp_path):  # noqa: F811
+def test_scores_computed_before_and_during_training_agree(scored, encoder_folder, rankers, drtools, tmp_path):
     teach = [
         "teacher-score",
         "--teacher",
@@ -251,7 +249,7 @@ def test_scores_computed_before_and_during_training_agree(scored, encoder_folder
     )
 
 
-def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):  # noqa: F811
+def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):
     from drtools.retrieval.dropping import Dropping, keep_dropout
     from drtools.retrieval.encoding import Computing
     from drtools.retrieval.scoring import load_teacher
@@ -275,7 +273,7 @@ def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):  
 
 def test_teacher_dropout_continues_to_the_same_weights(
     scored, encoder_folder, rankers, drtools, tmp_path, interrupt_at
-):  # noqa: F811
+):
     words = ["--teacher", rankers["bert"], "--teacher-dropout", "0.1", "--steps", "6", "--save-every-minutes", "0"]
     assert drtools(*command(scored, encoder_folder, tmp_path / "whole", *words, examples=scored.dark)).status == 0
     interrupt_at(AdamBatches, "__call__", 5)
@@ -303,7 +301,7 @@ def test_teacher_dropout_continues_to_the_same_weights(
     assert any(not np.array_equal(whole[name], without[name]) for name in whole)
 
 
-def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers, drtools, tmp_path):  # noqa: F811
+def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers, drtools, tmp_path):
     from sentence_transformers import CrossEncoder
     from transformers import AutoTokenizer
 
@@ -467,7 +465,7 @@ def test_two_teachers_do_not_mix(scored, encoder_folder, drtools, tmp_path):
     )
 
 
-def test_what_a_live_teacher_cuts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):  # noqa: F811
+def test_what_a_live_teacher_cuts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):
     write_jsonl(
         Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * 9)} for document in scored.documents]
     )

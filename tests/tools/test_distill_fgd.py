@@ -15,9 +15,6 @@ from pieces_of import SIZE_FLAGS, cls_of, score_pieces
 from preloaded import kill
 from safetensors.numpy import load_file
 
-from tests.models.test_cross_encoder import rankers  # noqa: F401: a fixture
-from tests.models.tiny_bodies import families  # noqa: F401: a fixture
-
 
 @pytest.fixture
 def start(toy, bert, tmp_path):
@@ -183,7 +180,7 @@ def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tm
         assert outcome.status == 2 and words in outcome.err and "Traceback" not in outcome.err, outcome.err
 
 
-def test_pieces_are_scored_alone_and_trained_on(toy, start, rankers, drtools, tmp_path):  # noqa: F811
+def test_pieces_are_scored_alone_and_trained_on(toy, start, rankers, drtools, tmp_path):
     from sentence_transformers import CrossEncoder
 
     sizes = [*SIZE_FLAGS, "--pieces-max-document-tokens", "64"]
@@ -231,7 +228,7 @@ def test_pieces_are_scored_alone_and_trained_on(toy, start, rankers, drtools, tm
         assert outcome.status == 2 and all(word in outcome.err for word in words), outcome.err
 
 
-def test_another_cut_is_refused_before_training(toy, start, rankers, drtools, tmp_path):  # noqa: F811
+def test_another_cut_is_refused_before_training(toy, start, rankers, drtools, tmp_path):
     score = [
         "teacher-score",
         "--teacher",

@@ -6,7 +6,6 @@ Items of drawn negatives and one positive, a pure function of seed and query, co
 import json
 
 import pytest
-
 from conftest import write_jsonl
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import WORDS, write_jsonl
 
 from drtools.formats.trec import read_run
-from conftest import WORDS, write_jsonl
 
 
 @pytest.fixture

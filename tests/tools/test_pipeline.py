@@ -38,7 +38,7 @@ def brute_force(toy) -> dict[str, dict[str, float]]:
     scores = np.asarray(toy.query_vectors.array) @ np.asarray(toy.vectors.array).T
     names = [toy.vectors.ids[row] for row in range(60)]
     return {
-        toy.query_vectors.ids[at]: dict(sorted(zip(names, row.tolist()), key=lambda pair: -pair[1]))
+        toy.query_vectors.ids[at]: dict(sorted(zip(names, row.tolist(), strict=True), key=lambda pair: -pair[1]))
         for at, row in enumerate(scores)
     }
 

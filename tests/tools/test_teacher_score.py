@@ -7,9 +7,9 @@ import json
 import os
 import signal
 import sqlite3
-import threading
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,6 @@ from drtools.formats.score_cache import ScoreCache, pair_key
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.retrieval.encoding import Computing
 from drtools.retrieval.scoring import load_teacher
-from tests.models.test_cross_encoder import rankers  # noqa: F401  a fixture
-from tests.models.tiny_bodies import families  # noqa: F401  a fixture
 
 
 def command(toy, *more):
@@ -52,7 +50,7 @@ def cached(cache):
     return total
 
 
-def test_examples_get_the_logits_that_the_peer_gives_in_their_order(toy, rankers, drtools, tmp_path, cache):  # noqa: F811
+def test_examples_get_the_logits_that_the_peer_gives_in_their_order(toy, rankers, drtools, tmp_path, cache):
     done = drtools(
         *command(
             toy,
@@ -87,7 +85,7 @@ def test_examples_get_the_logits_that_the_peer_gives_in_their_order(toy, rankers
     )
 
 
-def test_the_manifest_says_how_much_of_a_document_the_teacher_read(toy, rankers, drtools, tmp_path):  # noqa: F811
+def test_the_manifest_says_how_much_of_a_document_the_teacher_read(toy, rankers, drtools, tmp_path):
     room = load_cross_encoder(rankers["bert"]).longest_pair - 3
     for words, expected in (([], room - room // 2), (["--max-document-tokens", "5"], 5)):
         drtools(
@@ -106,7 +104,7 @@ def test_the_manifest_says_how_much_of_a_document_the_teacher_read(toy, rankers,
         assert json.loads((tmp_path / "scored.jsonl.manifest.json").read_text())["max_document_tokens"] == expected
 
 
-def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):  # noqa: F811
+def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):
     first = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples))
     run = tmp_path / "a.run"
     run.write_text("q3 Q0 d3 1 9 x\nq3 Q0 d10 2 8 x\nq3 Q0 d55 3 7 x\n")
@@ -123,7 +121,7 @@ def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):  # 
     )
 
 
-def test_a_run_is_ranked_anew(toy, rankers, drtools, tmp_path):  # noqa: F811
+def test_a_run_is_ranked_anew(toy, rankers, drtools, tmp_path):
     run = tmp_path / "a.run"
     run.write_text(
         "".join(f"q{n} Q0 d{(7 * n + step) % 60} {step} {50 - step} x\n" for n in (4, 2, 11) for step in range(9))
@@ -149,7 +147,7 @@ def test_a_run_is_ranked_anew(toy, rankers, drtools, tmp_path):  # noqa: F811
         )
 
 
-def test_several_teachers_are_averaged(toy, rankers, drtools):  # noqa: F811
+def test_several_teachers_are_averaged(toy, rankers, drtools):
     names = ("bert", "roberta")
     alone = [
         [
@@ -175,7 +173,7 @@ def test_several_teachers_are_averaged(toy, rankers, drtools):  # noqa: F811
     )
 
 
-def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path):  # noqa: F811
+def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path):
     def score(ranker, examples, out, *more):
         done = drtools(*command(toy, "--teacher", rankers[ranker], "--examples", examples, "-o", tmp_path / out, *more))
         assert done.status == 0, done.err
@@ -208,7 +206,7 @@ def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path): 
     )
 
 
-def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):  # noqa: F811
+def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):
     for more in (["--passage-tokens", "9"], ["--pieces-max-document-tokens", "60"], ["--pieces-document-prompt", "x"]):
         done = drtools(
             *command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *more, "-o", tmp_path / "x")
@@ -216,7 +214,7 @@ def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):  # noqa: 
         assert done.status == 2 and f"{more[0]}: for pieces, which are scored by --pieces MODEL" in done.err, done.err
 
 
-def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):  # noqa: F811
+def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):
     lines = [
         {"query_id": "q1", "positives": ["d1"], "negatives": ["gone", "d5"], "kept": 1},
         {"query_id": "nobody", "positives": ["d1"], "negatives": ["d2"]},
@@ -237,7 +235,7 @@ def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):  # 
     assert done.status == 2
 
 
-def test_bad_usage_has_one_line(toy, rankers, bert, drtools):  # noqa: F811
+def test_bad_usage_has_one_line(toy, rankers, bert, drtools):
     for words, said in (
         (["--teacher", bert, "--examples", toy.examples], "expected a cross-encoder"),
         (["--teacher", rankers["bert"]], "say either --examples EXAMPLES or --run RUN"),
@@ -250,7 +248,7 @@ def test_bad_usage_has_one_line(toy, rankers, bert, drtools):  # noqa: F811
         assert done.status == 2 and said in done.err and done.err.count("\n") == 1
 
 
-def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):  # noqa: F811
+def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):
     mined = drtools(
         "mine-negatives",
         "--random",
@@ -285,7 +283,7 @@ drtools.cli.main(sys.argv[1:])
 """
 
 
-def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, program, environment, cache):  # noqa: F811
+def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, program, environment, cache):
     words = command(
         toy,
         "--teacher",
@@ -310,7 +308,7 @@ def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tm
     )
 
 
-def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, monkeypatch):  # noqa: F811
+def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, monkeypatch):
     from drtools.errors import Terminated
     from drtools.retrieval import encoding
 
@@ -349,7 +347,7 @@ def test_stopped_between_windows_it_continues_behind_what_is_written(toy, ranker
     )
 
 
-def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, rankers, drtools, monkeypatch, cache):  # noqa: F811
+def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, rankers, drtools, monkeypatch, cache):
     from drtools.errors import Terminated
     from drtools.retrieval import encoding
 
@@ -392,7 +390,7 @@ def test_a_stop_within_keeping_leaves_the_cache_usable(cache):
     assert ScoreCache("f").known([b"a", b"b"]) == {b"b": 2.0}
 
 
-def test_a_damaged_cache_is_said_in_one_line(toy, rankers, drtools, cache):  # noqa: F811
+def test_a_damaged_cache_is_said_in_one_line(toy, rankers, drtools, cache):
     words = command(toy, "--teacher", rankers["bert"], "--examples", toy.examples)
     assert drtools(*words).status == 0
     for path in (cache / "scores").glob("*.sqlite*"):
@@ -431,7 +429,7 @@ def test_keys_tell_pairs_apart():
     assert len({pair_key(*pair) for pair in pairs}) == len(pairs)
 
 
-def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens(rankers):  # noqa: F811
+def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens(rankers):
     from drtools.retrieval.encoding import Computing
     from drtools.retrieval.scoring import load_teacher
 
@@ -455,7 +453,7 @@ def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens
         again.scores(pairs, [None])
 
 
-def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers):  # noqa: F811
+def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers):
     """Twice 40 tokens do not fit into the pair's 64: what is cut is the halves, not the negative alone."""
     teacher = load_teacher(
         [rankers["bert"]], Computing("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40

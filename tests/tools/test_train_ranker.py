@@ -287,7 +287,7 @@ def test_losses_of_lists_equal_naive_loops():
         assert abs(float(list_loss(form)(logits, Batch)) - expected) < 1e-6
 
 
-def test_a_head_drawn_at_random_is_never_the_best(toy, bert, drtools, tmp_path):  # noqa: F811
+def test_a_head_drawn_at_random_is_never_the_best(toy, bert, drtools, tmp_path):
     """At a rate that changes next to nothing no evaluation beats the start, and yet what is written was trained."""
     done = drtools(
         "train-ranker",

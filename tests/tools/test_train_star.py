@@ -114,13 +114,13 @@ def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder
 
 
 def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(toy, encoder_folder, drtools, tmp_path):
-    from drtools.batches.visits import Source
     from drtools.batches.usable import usable_examples
+    from drtools.batches.visits import Source
     from drtools.formats.store import open_store
     from drtools.models.encoder import load_encoder
     from drtools.retrieval.encoding import Computing, encode_texts
-    from drtools.training.processes import World
     from drtools.retrieval.mining import MiningFlags
+    from drtools.training.processes import World
     from drtools.training.refresh import MinedAnew
 
     store = open_store(toy.corpus)

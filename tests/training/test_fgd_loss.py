@@ -46,7 +46,7 @@ def divergence(teacher: list[float], student: list[float], reverse: bool) -> flo
 
 def by_loops(queries, vectors, batch, levels, weight, scale, reverse) -> float:
     score = lambda query, document, place: scale * float(queries[query] @ vectors[document, place])  # noqa: E731
-    total = {name: 0.0 for name in levels}
+    total = dict.fromkeys(levels, 0.0)
     contrast = 0.0
     for query in range(QUERIES):
         everyone = np.array([score(query, document, 0) for document in range(COUNT)])

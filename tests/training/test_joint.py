@@ -74,8 +74,8 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
     from drtools.batches.usable import usable_examples
     from drtools.batches.visits import Source
     from drtools.formats.store import open_store
-    from drtools.training.objectives import contrastive_loss
     from drtools.training.gradients import Gradients
+    from drtools.training.objectives import contrastive_loss
     from drtools.training.processes import World
 
     store = open_store(other.corpus)
