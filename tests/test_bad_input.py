@@ -537,7 +537,10 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+LONG = "a text of a million words"
+
+
+@pytest.mark.parametrize("name", [*(name for name in ODD if name != LONG), pytest.param(LONG, marks=pytest.mark.slow)])
 def test_odd_input_is_counted_and_refused_only_when_strict(world, drtools, name):
     build, words = ODD[name]
     command = build(world)

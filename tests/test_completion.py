@@ -111,6 +111,7 @@ def typed_in_bash(keys: str, folder: Path, environment: dict[str, str]) -> list[
     return (folder / "typed").read_text().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 def test_a_real_bash(tmp_path, environment):
     (tmp_path / "corpus of today.jsonl").touch()

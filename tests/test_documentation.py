@@ -73,7 +73,12 @@ def world(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", PAGES)
+FIRST = "README.md"
+
+
+@pytest.mark.parametrize(
+    "name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in PAGES if name != FIRST)]
+)
 def test_a_page_runs_from_top_to_bottom(name, world, tmp_path, drtools, monkeypatch):
     shutil.copytree(world, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

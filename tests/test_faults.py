@@ -80,7 +80,15 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("tool,kills", [("encode", 4), ("index", 3), ("mine-negatives", 3)])
+@pytest.mark.bits
+@pytest.mark.parametrize(
+    "tool,kills",
+    [
+        pytest.param("encode", 4, marks=pytest.mark.slow),
+        ("index", 3),
+        pytest.param("mine-negatives", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(larger, drtools, program, environment, tool, kills):
     if tool != "encode":
         assert drtools(*COMMANDS["encode"](larger), "-o", larger.folder / "vectors").status == 0
@@ -220,6 +228,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(toy, program, environment)
         assert done.returncode == 1 and str(where) in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_hnsw_index_ends_with_the_same_recall(larger, drtools, program, environment):
     assert drtools(*COMMANDS["encode"](larger), "-o", larger.folder / "vectors").status == 0
     words = ["index", "--vectors", str(larger.folder / "vectors"), "--factory", "HNSW16", "--check"]

@@ -56,6 +56,7 @@ def frames(written: str) -> list[str]:
     return [line for line in re.split(r"\r|\n", re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", written)) if line]
 
 
+@pytest.mark.slow
 def test_live_lines_have_the_terminals_width(environment):
     wide, narrow = (frames(on_terminal([sys.executable, "-c", WORK], environment, columns)) for columns in (100, 30))
     assert any(
@@ -73,7 +74,7 @@ def test_live_lines_have_the_terminals_width(environment):
     )
 
 
-@pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"RANK": "1"}])
+@pytest.mark.parametrize("more", [pytest.param({"TERM": "dumb"}, marks=pytest.mark.slow), {"RANK": "1"}])
 def test_no_live_line_where_none_can_be_drawn(environment, more):
     assert set(frames(on_terminal([sys.executable, "-c", WORK], environment, **more))) <= {
         "step 3: dev nDCG@10 0.7000",
@@ -81,6 +82,7 @@ def test_no_live_line_where_none_can_be_drawn(environment, more):
     }
 
 
+@pytest.mark.slow
 def test_data_on_the_terminal_are_not_mixed_with_a_live_line(toy, drtools, environment):
     drtools("index", "--lucene", toy.corpus, "-o", toy.folder / "bm25")
     words = [

@@ -236,6 +236,7 @@ def test_bad_pieces_are_named(toy, scored, tmp_path, spoil, words):
     assert words in str(error.value)
 
 
+@pytest.mark.slow
 def test_scores_are_packed_while_they_are_read(toy, tmp_path):
     import tracemalloc
 

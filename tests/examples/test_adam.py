@@ -145,6 +145,7 @@ def test_what_cannot_be_meant_is_said(beir, tmp_path):
     assert "ARMS: best, expected some of rand-kd" in make(f"DATA={beir}", "ARMS=best", folder=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """The commands are those that make prints, in its order, in this process.
 

@@ -125,6 +125,7 @@ def test_what_cannot_be_meant_is_said(beir):
         assert "expected adam, fgd or both" in make(f"DATA={beir}", f"DISTILL={distil}", folder=beir).stderr
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """Without dev judgements: each fifth query is held out.
 

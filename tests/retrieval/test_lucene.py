@@ -64,7 +64,9 @@ def with_vectors(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("k1", "b"), [(0.9, 0.4), (1.2, 0.75)])
 def test_scores_are_those_of_the_formula(plain, k1, b):
     assert all(analyze(word) == [word] for word in WORDS.split())
-    for query_id, hits in LuceneIndex(plain, k1, b).search_batches(questions(40), 1000):
+    found = dict(LuceneIndex(plain, k1, b).search_batches(questions(40), 1000))
+    assert list(found) == [query_id for query_id, _ in questions(40)] and all(found.values())
+    for query_id, hits in found.items():
         truth = bm25(animals(300), dict(questions(40))[query_id], k1, b)
         assert hits == pytest.approx(truth, rel=1e-6)
         assert list(hits.values()) == sorted(hits.values(), reverse=True)
@@ -83,7 +85,9 @@ def test_order_is_that_of_anserini(with_vectors, rm3):
     peer.set_bm25(0.9, 0.4)
     if rm3:
         peer.set_rm3(None, rm3.terms, rm3.documents, rm3.original_weight, False, True)
-    for query_id, hits in LuceneIndex(with_vectors, rm3=rm3).search_batches(questions(20), 100):
+    found = dict(LuceneIndex(with_vectors, rm3=rm3).search_batches(questions(20), 100))
+    assert list(found) == [query_id for query_id, _ in questions(20)] and all(found.values())
+    for query_id, hits in found.items():
         truth = [(hit.docid, hit.score) for hit in peer.search(dict(questions(20))[query_id], 100)]
         assert list(hits) == [document for document, _ in truth]
         assert list(hits.values()) == pytest.approx([score for _, score in truth], abs=2e-4)  # rounded there
@@ -293,7 +297,7 @@ except WorldError as error:
 """
 
 
-@pytest.mark.parametrize("buffer_megabytes", ["256", "1"])
+@pytest.mark.parametrize("buffer_megabytes", [pytest.param("256", marks=pytest.mark.slow), "1"])
 def test_a_full_disk_is_one_line(tmp_path, buffer_megabytes):
     process = subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path, buffer_megabytes], capture_output=True, text=True

@@ -85,6 +85,7 @@ def test_pieces_are_stored_once(toy, encoded):
     assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 < ones < 60
 
 
+@pytest.mark.bits
 def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, environment, tmp_path):
     _, _, arguments = encoded
     assert drtools(*arguments, "--chunk", "7", "-o", tmp_path / "whole").status == 0
@@ -167,6 +168,7 @@ def test_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
     assert outcome.status == 0 and "dev queries" in outcome.err, outcome.err
     made = json.loads((tmp_path / "tuned.manifest.json").read_text())
     values = {}
+    assert len(made["tried"]) > 1
     for gamma, _ in made["tried"]:
         assert drtools(*search, "--gamma", gamma, "-o", tmp_path / f"run-{gamma}").status == 0
         ranked = read_run(tmp_path / f"run-{gamma}")

@@ -56,6 +56,7 @@ def both_ways(drtools, twice, tmp_path, *words):
     return made
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     "pieces",
     [[], ["--pieces", "--pooling", "cls", "--passage-tokens", 16, "--sentence-tokens", 8, "--least-piece-tokens", 2]],
@@ -69,6 +70,7 @@ def test_vectors_are_those_of_one(toy, encoder_folder, drtools, twice, tmp_path,
     assert (several / "ids.txt").read_text() == (one / "ids.txt").read_text()
 
 
+@pytest.mark.bits
 def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeypatch):
     words = [
         "teacher-score",
@@ -91,6 +93,7 @@ def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeyp
     assert Path(several).read_text() == Path(one).read_text()
 
 
+@pytest.mark.bits
 def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):
     ranker, encoder = load_cross_encoder(rankers["bert"]), load_encoder(bert, pooling="cls")
     pairs, texts = (

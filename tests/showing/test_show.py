@@ -94,6 +94,7 @@ def test_a_run_finds_its_own_corpus(made, drtools):
     out = drtools("show", "a.run", "--count", "1").out
     assert "20 queries, 80 hits" in out
     shown = [line for line in out.splitlines() if line.startswith("    ") and "--" not in line]
+    assert len(shown) >= len(first) == 4
     for line, (_, _, document, place, score, _) in zip(shown, first, strict=False):
         assert (
             line.split()[:3] == [place, f"{float(score):.4f}", document]

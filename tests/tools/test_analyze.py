@@ -162,6 +162,7 @@ def test_scores_by_kind(toy, drtools):
     check_picture(toy.folder / "out" / "scores.png")
 
 
+@pytest.mark.slow
 def test_curves_of_several_trainings(tmp_path, drtools):
     for name, fall in (("static", 0.5), ("_live", 0.1), ("$x^2$", 0.0)):
         (tmp_path / name).mkdir()
@@ -215,6 +216,7 @@ def moved(toy):
     return toy
 
 
+@pytest.mark.slow
 def test_a_query_moves(moved, drtools):
     outcome = drtools(
         "analyze", *moved.words, "--query", "q3", "--qrels", moved.qrels, "--depth", "9", "-o", moved.folder / "out"

@@ -51,6 +51,7 @@ def taught(toy, drtools):
     return toy
 
 
+@pytest.mark.slow
 def test_the_mass_on_the_top_item_falls_with_dark_items(taught, drtools):
     outcome = drtools("analyze", "--examples", taught.taught, "-o", taught.folder / "out")
     assert outcome.status == 0, outcome.err
@@ -103,6 +104,7 @@ def expected_agreement(pairs, scale):
     return fmean(divergences), fmean(taus)
 
 
+@pytest.mark.slow
 def test_students_before_and_after(taught, encoder_folder, drtools, tmp_path):
     from sentence_transformers import SentenceTransformer
 
@@ -193,6 +195,7 @@ def test_students_before_and_after(taught, encoder_folder, drtools, tmp_path):
     check_picture(tmp_path / "out" / "agreement.png")
 
 
+@pytest.mark.slow
 def test_a_run_beside_the_teacher(taught, drtools, tmp_path):
     draw, scores = np.random.default_rng(8), {}
     for n in range(19):
@@ -257,6 +260,7 @@ def test_a_run_beside_the_teacher(taught, drtools, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_students_own_scale_and_what_its_corpus_lacks(taught, encoder_folder, drtools, tmp_path):
     import shutil
 

@@ -211,6 +211,7 @@ def test_every_form_trains_to_weights_of_its_own(scored, encoder_folder, drtools
     assert any(np.abs(one[name] - other[name]).max() > 1e-5 for name in one)
 
 
+@pytest.mark.slow
 def test_scores_computed_before_and_during_training_agree(scored, encoder_folder, rankers, drtools, tmp_path):
     teach = [
         "teacher-score",
@@ -249,6 +250,7 @@ def test_scores_computed_before_and_during_training_agree(scored, encoder_folder
     )
 
 
+@pytest.mark.slow
 def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):
     from drtools.retrieval.dropping import Dropping, keep_dropout
     from drtools.retrieval.encoding import Computing
@@ -271,6 +273,8 @@ def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):
     ] == 2 * 203 * 30, "past the cache"
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_teacher_dropout_continues_to_the_same_weights(
     scored, encoder_folder, rankers, drtools, tmp_path, interrupt_at
 ):
@@ -326,7 +330,9 @@ def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers,
     queries = {record["_id"]: record["text"] for record in map(json.loads, open(scored.queries))}
     special = special_of(AutoTokenizer.from_pretrained(rankers["bert"]), 16, {"reinforced", "noisy"}, "bert")
     peer = CrossEncoder(rankers["bert"], device="cpu")
-    for record in map(json.loads, open(tmp_path / "taught.jsonl")):
+    taught = [json.loads(line) for line in open(tmp_path / "taught.jsonl")]
+    assert len(taught) == 20 and all(record["dark"] for record in taught)
+    for record in taught:
         items = [
             Reinforced(item["positive"], item["negative"])
             if item["kind"] == "reinforced"
@@ -340,6 +346,7 @@ def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers,
         assert len(record["dark_scores"]) == len(items)
 
 
+@pytest.mark.bits
 def test_a_stopped_training_ends_in_the_same_weights(scored, encoder_folder, drtools, tmp_path, monkeypatch):
     words = ["--steps", "12", "--save-every-minutes", "0"]
     assert drtools(*command(scored, encoder_folder, tmp_path / "whole", *words)).status == 0
@@ -358,6 +365,7 @@ def test_a_stopped_training_ends_in_the_same_weights(scored, encoder_folder, drt
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(scored, encoder_folder, drtools, tmp_path, several):
     words = ["--steps", "4", "--dropout", "0", "--batch-queries", "7", "--pacing", "steps", "--dev-qrels", scored.qrels]
     assert drtools(*command(scored, encoder_folder, tmp_path / "one", *words)).status == 0

@@ -90,6 +90,7 @@ def test_it_learns_and_the_log_tells_the_parts(toy, start, drtools, tmp_path):
     assert outcome.status == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_every_ablation_runs_and_differs(toy, start, drtools, tmp_path):
     arms = {
         "fgd": [],
@@ -121,6 +122,7 @@ def test_every_ablation_runs_and_differs(toy, start, drtools, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_processes_equal_one(toy, start, drtools, tmp_path, several):
     words = ["--steps", "3", "--dropout", "0", "--spans", "rgat", "--levels", "document,passage,sentence"]
     assert drtools(*command(toy, start, tmp_path / "one", *words)).status == 0
@@ -143,6 +145,8 @@ def test_gradient_caching_changes_nothing_but_memory(toy, start, drtools, tmp_pa
         assert np.abs(cached[name] - value).mean() < 2e-6, name
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_killed_it_ends_in_the_same_weights(toy, start, drtools, tmp_path, program, environment):
     arguments = ("--steps", "16", "--save-every-minutes", "0", "--threads", "2", "--spans", "rgat")
     assert drtools(*command(toy, start, tmp_path / "whole", *arguments)).status == 0

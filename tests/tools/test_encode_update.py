@@ -66,7 +66,8 @@ def encoder_with(bert, kind) -> Encoder:
     return encoder
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.bits
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["normalized", "projection"])
 def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kind, precision):
     from pathlib import Path
@@ -108,6 +109,7 @@ def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kin
             assert (encoded(rows, batch_tokens) == together[rows]).all()
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("kind", ["attention", "mean"])
 @pytest.mark.parametrize("longest", [12, 64])
 def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert, kind, longest):
@@ -163,6 +165,7 @@ def files(folder, pieces=False) -> list[bytes]:
     return [(folder / name).read_bytes() for name in (*RESULTS, *(PIECES if pieces else ()))]
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     "words",
     [
@@ -199,6 +202,7 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
     assert {**records[0]["counts"], "taken": 57} == records[1]["counts"]
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     "words",
     [
@@ -283,6 +287,7 @@ def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drto
     assert files(toy.folder / "old") == files(toy.folder / "new")
 
 
+@pytest.mark.bits
 def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_folder, drtools, interrupt_at):
     from drtools.retrieval.encoding_folder import FolderEncoding
 

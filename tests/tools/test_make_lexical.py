@@ -88,6 +88,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_vectors_are_the_same_in_another_process_and_in_any_chunks(drtools, tmp_path, toy, environment):
     make = {
         kind: ["make-lexical", "--corpus", toy.corpus, "--encoder", kind, "--dimension", "48", "-o"]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import write_jsonl
 from preloaded import kill
 from safetensors.numpy import load_file
@@ -107,6 +108,8 @@ def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, 
     )
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_killed_it_ends_in_the_same_weights_and_snapshots(toy, encoder_folder, drtools, tmp_path, program, environment):
     words = (
         "--head-steps",
@@ -140,6 +143,7 @@ def test_killed_it_ends_in_the_same_weights_and_snapshots(toy, encoder_folder, d
             assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_minutes_end_it_and_make_a_snapshot(toy, encoder_folder, drtools, tmp_path):
     outcome = drtools(
         *command(
@@ -301,6 +305,7 @@ def test_a_damaged_head_is_one_line(toy, encoder_folder, drtools, tmp_path):
         ), outcome.err
 
 
+@pytest.mark.slow
 def test_measuring_the_device_takes_no_minutes_from_the_training(toy, encoder_folder, drtools, tmp_path, monkeypatch):
     monkeypatch.setattr("drtools.training.meter.matmul_rate", lambda *what: time.sleep(1) or 1e9)
     words = command(toy, encoder_folder, tmp_path / "dam", "--minutes", "0.015", "--head-steps", "0")

@@ -210,7 +210,9 @@ def test_margins_compare_with_positives_beyond_the_ranks(made, drtools):
         ).status
         == 0
     )
-    assert all(None not in example.positive_scores for example in read_examples(made.folder / "b"))
+    by_rank = list(read_examples(made.folder / "b"))
+    assert len(by_rank) == 20 and all(example.positive_scores for example in by_rank)
+    assert all(None not in example.positive_scores for example in by_rank)
 
 
 def test_random_negatives_are_seeded_and_never_positive(made, drtools):
@@ -227,7 +229,7 @@ def test_random_negatives_are_seeded_and_never_positive(made, drtools):
         "9",
     ]
     outputs = [drtools(*words, "--seed", seed).out for seed in (1, 1, 2)]
-    assert outputs[0] == outputs[1] != outputs[2]
+    assert outputs[0] == outputs[1] != outputs[2] and outputs[0].count("\n") == 20
     for line in outputs[0].splitlines():
         example = json.loads(line)
         assert len(set(example["negatives"])) == 9 and not set(example["negatives"]) & set(example["positives"])
@@ -246,6 +248,7 @@ def test_labels_by_rank_alone(made, drtools):
         made.folder / "run",
     )
     outcome = drtools("mine-negatives", "--run", made.folder / "run", "--queries", made.queries, "--by-rank", "3:8-9")
+    assert outcome.out.count("\n") == 20
     for line in outcome.out.splitlines():
         ranked = list(brute_force(made)[json.loads(line)["query_id"]])
         assert json.loads(line)["positives"] == ranked[:3] and json.loads(line)["negatives"] == ranked[7:9]

@@ -136,6 +136,7 @@ def changes(seen: list[str]) -> int:
     return sum(before != after for before, after in itertools.pairwise(seen))
 
 
+@pytest.mark.slow
 def test_readers_never_see_a_half(two, environment):
     """Readers go round while two publishers switch the link against each other and are killed at random."""
     subprocess.run([*PUBLISH, "a", "live"], env=environment, check=True, capture_output=True)
@@ -190,6 +191,7 @@ def dies_at(event: int) -> bool:
     return bool(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 def test_killed_before_any_file_operation_the_link_leads_to_a_whole_version(two, drtools):
     publish([two[0]], Path("live"), 2)
     start = current_version(Path("live"))

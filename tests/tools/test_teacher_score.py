@@ -283,6 +283,7 @@ drtools.cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tmp_path, program, environment, cache):
     words = command(
         toy,

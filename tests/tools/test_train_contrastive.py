@@ -54,13 +54,18 @@ def query_texts(toy):
     "more",
     [
         [],
-        ["--lora-rank", "4"],
-        ["--head", "projection"],
-        ["--untied"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ["--lora-rank", "4"],
+                ["--head", "projection"],
+                ["--untied"],
+                ["--query-prompt", "fox: ", "--document-prompt", "hill ", "--gradient-caching", "--batch-tokens", "64"],
+                ["--activation-checkpointing"],
+                ["--precision", "bf16"],
+            )
+        ),
         ["--untied", "--lora-rank", "4", "--head", "projection"],
-        ["--query-prompt", "fox: ", "--document-prompt", "hill ", "--gradient-caching", "--batch-tokens", "64"],
-        ["--activation-checkpointing"],
-        ["--precision", "bf16"],
     ],
     ids=" ".join,
 )

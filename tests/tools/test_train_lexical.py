@@ -206,6 +206,7 @@ def test_a_head_can_be_left_behind(taught, encoder_folder, drtools):
     assert lengths["kept"] == pytest.approx(1, abs=1e-5) and abs(lengths["bare"] - 1).min() > 0.1
 
 
+@pytest.mark.slow
 def test_processes_equal_one(taught, bert, drtools, several):
     words = ["--steps", 3, "--dropout", 0, "--batch-queries", 7]
     assert drtools(*command(taught, bert, taught.folder / "one", *words)).status == 0

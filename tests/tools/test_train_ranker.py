@@ -73,9 +73,14 @@ def manifest(folder):
     "more",
     [
         ["--loss", "listwise"],
-        ["--loss", "pointwise", "--precision", "bf16"],
-        ["--loss", "ranknet", "--gradient-caching", "--batch-tokens", "512"],
-        ["--activation-checkpointing"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ["--loss", "pointwise", "--precision", "bf16"],
+                ["--loss", "ranknet", "--gradient-caching", "--batch-tokens", "512"],
+                ["--activation-checkpointing"],
+            )
+        ),
     ],
     ids=" ".join,
 )
@@ -155,7 +160,9 @@ def test_dev_ranks_a_run_anew_as_teacher_score_does(toy, body, drtools, tmp_path
         ).status
         == 0
     )
-    for measure, value in list(made["evaluations"][made["best"]["step"] // 8].items())[1:]:
+    measured = list(made["evaluations"][made["best"]["step"] // 8].items())[1:]
+    assert measured
+    for measure, value in measured:
         report = drtools("eval", "--qrels", toy.qrels, "--measures", measure, tmp_path / "ranked.run")
         assert f"{value:.4f}" in report.out, (measure, value, report.out)
     card = (tmp_path / "out/README.md").read_text()
@@ -187,6 +194,8 @@ def test_examples_without_negatives_are_refused(toy, body, drtools, tmp_path):
     assert done.status == 2 and "no example has a negative" in done.err
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp_path, program, environment):
     words = [
         "--steps",
@@ -213,6 +222,7 @@ def test_killed_and_repeated_it_ends_in_the_same_weights(toy, body, drtools, tmp
     assert all(np.array_equal(one[name], more[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(toy, body, drtools, tmp_path, several):
     # pointwise, as lists leave the head's bias without a gradient but rounding's, which Lamb makes as large as any
     words = ["--steps", "4", "--dropout", "0", "--optimizer", "lamb", "--loss", "pointwise"]

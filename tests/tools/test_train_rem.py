@@ -241,6 +241,7 @@ def test_adore_tunes_an_encoder_with_a_rem(toy, encoder_folder, dam, drtools, tm
     assert np.array_equal(before[key], after[key]) is (part == "rem")
 
 
+@pytest.mark.slow
 def test_a_rem_that_a_distillation_trains_goes_on_other_bodies_too(toy, encoder_folder, dam, drtools, tmp_path):
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4")).status == 0
     scored(toy, missing=-2.0)
@@ -276,6 +277,7 @@ def test_a_rem_that_a_distillation_trains_goes_on_other_bodies_too(toy, encoder_
     assert not (tmp_path / "all/rem").exists(), "its body changed with it"
 
 
+@pytest.mark.slow
 def test_margins_of_a_teacher(toy, encoder_folder, drtools, tmp_path):
     words = ["--loss", "margin-mse", "--hard-negatives", "2", "--steps", "20"]
     refused = drtools(*command(toy, encoder_folder, tmp_path / "rem", *words))
@@ -292,6 +294,8 @@ def test_margins_of_a_teacher(toy, encoder_folder, drtools, tmp_path):
     assert (tmp_path / "any/rem.safetensors").read_bytes() == (tmp_path / "rem/rem.safetensors").read_bytes()
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_killed_it_ends_in_the_same_weights(toy, encoder_folder, drtools, tmp_path, program, environment):
     words = ("--steps", "60", "--save-every-minutes", "0", "--dev-qrels", toy.qrels)
     assert drtools(*command(toy, encoder_folder, tmp_path / "whole", *words)).status == 0

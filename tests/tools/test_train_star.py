@@ -156,6 +156,7 @@ def test_a_refresh_changes_what_is_learnt_from(toy, encoder_folder, drtools, tmp
     assert not list((tmp_path / "refreshed").glob("*refreshed*"))
 
 
+@pytest.mark.slow
 def test_every_form_learns(toy, encoder_folder, drtools, tmp_path):
     for more in (
         ["--alpha", "0.1"],
@@ -204,6 +205,8 @@ def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_
         assert words in outcome.err
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_weights(
     toy, encoder_folder, drtools, tmp_path, program, environment
 ):

@@ -1,6 +1,7 @@
 """Adaptation of a body, and training of a REM, by several processes are those by one."""
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 
@@ -43,6 +44,7 @@ def test_two_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several
             np.testing.assert_allclose(two[name], value, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_rem(toy, encoder_folder, drtools, tmp_path, several):
     words = [
         "train-rem",

@@ -226,6 +226,7 @@ def test_it_gets_better_on_the_very_index(served, toy, drtools, tmp_path, more):
     assert measured == pytest.approx(max(values), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_its_result_is_bound_to_the_index(served, toy, bert, drtools, tmp_path):
     assert served(tmp_path / "adore", "--vectors", tmp_path / "vectors").status == 0
     refused = drtools("encode", "--model", tmp_path / "adore", "--documents", toy.corpus, "-o", tmp_path / "no")
@@ -301,6 +302,7 @@ def test_what_cannot_be_trained_on_is_counted(served, toy, tmp_path):
         assert words in outcome.err
 
 
+@pytest.mark.slow
 def test_several_processes_equal_one(served, toy, encoder_folder, several, tmp_path):
     for name, more in (("exact", []), ("ivf", ["--index", str(tmp_path / "ivf")])):
         words = ["--vectors", str(tmp_path / "vectors"), "--steps", "4", "--dropout", "0", *more]

@@ -144,6 +144,7 @@ def command(toy, encoder_folder, out, *more):
     ]
 
 
+@pytest.mark.slow
 def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder_folder, drtools):
     out = other.folder / "joint"
     done = drtools(
@@ -241,6 +242,7 @@ def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder
     assert value == pytest.approx(made["best"]["value"], abs=1e-6)
 
 
+@pytest.mark.bits
 def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, drtools, monkeypatch):
     from drtools.training.loop import Run
 
@@ -283,6 +285,7 @@ def test_both_folders_are_needed(other, encoder_folder, drtools):
     assert done.status == 2 and "with them alone" in done.err
 
 
+@pytest.mark.slow
 def test_processes_equal_one(other, encoder_folder, drtools, several):
     words = ["--steps", 3, "--dropout", 0, "--batch-queries", 7]
     assert drtools(*command(other, encoder_folder, other.folder / "one", *words)).status == 0

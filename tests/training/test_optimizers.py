@@ -111,6 +111,7 @@ def test_decay_spares_biases_and_norms():
     assert spared["weight_decay"] == 0 and len(spared["params"]) == 3
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_checkpoint_goes_on_bit_for_bit(name, tmp_path):
     def run(model, optimizer, steps):

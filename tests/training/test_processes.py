@@ -40,8 +40,11 @@ def command(toy, encoder_folder, out, *more):
     ]
 
 
-@pytest.mark.parametrize("caching", [[], ["--gradient-caching", "--batch-tokens", "64"]], ids=["kept", "cached"])
-@pytest.mark.parametrize("size", [2, 3])
+CACHED = ["--gradient-caching", "--batch-tokens", "64"]
+
+
+@pytest.mark.parametrize("caching", [[], pytest.param(CACHED, marks=pytest.mark.slow)], ids=["kept", "cached"])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several, size, caching):
     words = [
         "--steps",
@@ -69,6 +72,8 @@ def test_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several, si
         assert "already done" in several(size, command(toy, encoder_folder, tmp_path / "more", *words))
 
 
+@pytest.mark.bits
+@pytest.mark.slow
 def test_stopped_under_torchrun_it_ends_in_the_same_weights(
     toy, encoder_folder, tmp_path, several, program, environment
 ):
