@@ -51,6 +51,11 @@ class Listed(NamedTuple):
     dark: list[DarkRow]
     scores: np.ndarray
 
+    @property
+    def items(self) -> list[int | DarkRow]:
+        """All of them, in the order of a batch's columns."""
+        return [self.positive, *self.negatives, *self.dark]
+
 
 class Pairs(NamedTuple):
     """What a teacher is asked.
@@ -123,7 +128,7 @@ class AdamBatches:
     def __init__(
         self,
         sources: Sequence[Source],
-        model: Encoder | EncoderPair,
+        model: Encoder | EncoderPair[Encoder],
         form: Form,
         *,
         name: str,
@@ -143,10 +148,7 @@ class AdamBatches:
         """Draw the batch of a step, look up, tokenize and score this process's share of it."""
         every = [(visit, list_visit(visit, self.form)) for visit in self.visits(step)]
         texts: dict[str, list[tuple[Visit, int | DarkRow]]] = {"document": [], "reinforced": []}
-        places = [
-            [self._place(texts, visit, item) for item in (listed.positive, *listed.negatives, *listed.dark)]
-            for visit, listed in every
-        ]
+        places = [[self._place(texts, visit, item) for item in listed.items] for visit, listed in every]
         shares = {
             "query": self.shares(len(every)),
             **{side: self.shares(len(items)) for side, items in texts.items() if items},
@@ -159,7 +161,9 @@ class AdamBatches:
             written = [self._text(*item) for item in texts[side][shares[side][self.rank]]]
             tokens[side] = tokenize_prepared(document, [text for text, _ in written], side, longest[side])
             tokens[side].cut[:] |= np.array([cut for _, cut in written], bool)
-        counts = {side: [part.stop - part.start for part in parts] for side, parts in shares.items()}
+        counts: dict[str, Sequence[int]] = {
+            side: [part.stop - part.start for part in parts] for side, parts in shares.items()
+        }
         return AdamBatch(
             tokens,
             counts,
@@ -182,13 +186,14 @@ class AdamBatches:
             return prepare(source.text(row), document), False
         item = row.item(source.store.ids_at)
         texts = {each: prepare(source.text_of(each), document) for each in documents_of(item)}
-        return dark_text(item, source.examples.query_ids[visit.at], texts.get, self.special), is_cut(
-            item, texts.get, self.special
+        return dark_text(item, source.examples.query_ids[visit.at], texts.__getitem__, self.special), is_cut(
+            item, texts.__getitem__, self.special
         )
 
     def _asked(self, visit: Visit, listed: Listed) -> Pairs:
         source = visit.source
         plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
+        assert self.teacher is not None, "pairs are asked of a teacher alone"
         special = self.teacher(visit.query)
         dark = [
             asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special)
@@ -210,9 +215,11 @@ def _lists(
     return columns, at < own, (own <= at) & (at < lengths)
 
 
-def padded(rows: Sequence[Sequence[float]], length: int, dtype: type = np.float32) -> np.ndarray:  # -> [B, length]
+def padded(
+    rows: Sequence[Sequence[float] | np.ndarray], length: int, dtype: type = np.float32
+) -> np.ndarray:  # -> [B, length]
     """Return rows of numbers as one array, each filled up with 0."""
-    array = np.zeros((len(rows), length), dtype)
+    array: np.ndarray = np.zeros((len(rows), length), dtype)
     for at, values in enumerate(rows):
         array[at, : len(values)] = values
     return array
@@ -220,6 +227,7 @@ def padded(rows: Sequence[Sequence[float]], length: int, dtype: type = np.float3
 
 def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
     """Return what a teacher says of the batch's pairs, list by list."""
+    assert batch.asked is not None, "batches made with a teacher"
     scores = teacher.scores(
         [pair for pairs in batch.asked for pair in pairs.texts],
         [limit for pairs in batch.asked for limit in pairs.limits],

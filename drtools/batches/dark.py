@@ -18,6 +18,8 @@ from drtools.randomness import generator
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from transformers import PreTrainedTokenizerBase
+
     from drtools.formats.dark import Dark
     from drtools.models.encoder import Encoder
 
@@ -39,17 +41,17 @@ class Special(NamedTuple):
 
     separator: str = "[SEP]"
     mask: str = "[MASK]"
-    tokenizer: object = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     room: int = 0
 
 
-def separator_of(tokenizer: object) -> str | None:
+def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
     return tokenizer.sep_token or tokenizer.eos_token
 
 
 def special_of(
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerBase,
     max_document_tokens: int,
     kinds: Collection[str],
     name: str,
@@ -165,13 +167,13 @@ def _cut(text: str, ends: list[int], tokens: int) -> str:
     return text if len(ends) <= tokens else text[: ends[tokens - 1]] if tokens > 0 else ""
 
 
-def count_tokens(tokenizer: object, text: str) -> int:
+def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Return how many tokens a text has, without special ones."""
     return len(_token_ends(tokenizer, text))
 
 
 @lru_cache(maxsize=64)  # a positive is read again with each negative
-def _token_ends(tokenizer: object, text: str) -> list[int]:
+def _token_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return where each token of a text ends, in characters; a tokenizer that does not say is asked word by word."""
     if tokenizer.is_fast:
         return [

@@ -1,20 +1,20 @@
 """Training batches for FGD.
 
-What PairBatches draws, documents cut into pieces, and what the teacher says of each piece.
+What PairDraws draws, documents cut into pieces, and what the teacher says of each piece.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.pairs import PairBatches
+from drtools.batches.pairs import PairDraws
 from drtools.batches.pieces import Layout, PieceTokens, check_of, tokenize_pieces
-from drtools.batches.tokens import Tokens
+from drtools.batches.tokens import Tokenized
 from drtools.batches.usable import Lists, Usable
 from drtools.batches.visits import Source
 from drtools.errors import UserError
@@ -24,6 +24,8 @@ from drtools.formats.lines import shown
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
     from drtools.formats.store import Store
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
 
 
 class Level(NamedTuple):
@@ -40,7 +42,7 @@ class PieceBatch(NamedTuple):
     one sentence.
     """
 
-    tokens: dict[str, Tokens | PieceTokens]
+    tokens: dict[str, Tokenized]
     counts: dict[str, Sequence[int]]
     relevant: np.ndarray
     owner: np.ndarray
@@ -80,7 +82,8 @@ def read_piece_scores(
     UserError if their `pieces_cut` is not the one `expected`.
     """
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
-    documents, scores = [], []
+    documents: list[array] = []
+    scores: list[array] = []
     for example in read_examples(path):
         if example.query_id in wanted:
             at = wanted[example.query_id]
@@ -174,18 +177,25 @@ def _levels(pieces: list[tuple[int, int]]) -> tuple[int, int]:
     return passages, len(pieces) - passages
 
 
-class FineGrainedBatches(PairBatches):
+class FineGrainedBatches(PairDraws):
     """The endless sequence of such batches. `pieces` holds the scores of each source, `layout` the places of a row."""
 
     def __init__(
         self,
         sources: Sequence[Source],
         pieces: Sequence[PieceScores],
-        model: object,
+        model: Encoder | EncoderPair[Encoder],
         layout: Layout,
-        **settings: object,
+        *,
+        batch_queries: int,
+        negatives: int,
+        seed: int,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
     ) -> None:
-        super().__init__(sources, model, **settings)
+        super().__init__(
+            sources, model, batch_queries=batch_queries, negatives=negatives, seed=seed, shares=shares, rank=rank
+        )
         self.layout = layout
         self.pieces = {id(source): scores for source, scores in zip(sources, pieces, strict=True)}
 
@@ -195,13 +205,15 @@ class FineGrainedBatches(PairBatches):
 
     def __call__(self, step: int) -> PieceBatch:
         """Draw and tokenize the batch of a step; look up the scores of all its pieces, whosever share they are."""
-        batch = super().__call__(step)
+        batch = self.pairs(step)
         visits, _, documents, owner = self.draw(step)
         found = [
             self.pieces[id(source)].of(visits[mine].at, row)
             for mine, (source, row) in zip(owner, documents, strict=True)
         ]
-        self._check(batch.tokens["document"], self.shares(len(documents))[self.rank], documents, found)
+        tokens = batch.tokens["document"]
+        assert isinstance(tokens, PieceTokens), "document_tokens makes them"
+        self._check(tokens, self.shares(len(documents))[self.rank], documents, found)
         passages = Level(*(np.zeros((len(found), self.layout.passages), kind) for kind in (bool, np.float32)))
         sentences = Level(*(np.zeros((len(found), self.layout.sentences), kind) for kind in (bool, np.float32)))
         for at, (first, second, _, scores) in enumerate(found):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import Enriched, Tokens
+from drtools.batches.tokens import Enriched, Rows, Tokens
 from drtools.errors import UserError
 from drtools.formats.jsonl import document_text
 from drtools.models.masked import IGNORED
@@ -33,7 +33,7 @@ COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matte
 
 
 @dataclass(frozen=True)
-class MaskedTokens(Enriched):
+class MaskedTokens(Enriched[Tokens]):
     """Token ids of N texts as the model sees them, and their labels.
 
     `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked.
@@ -42,17 +42,16 @@ class MaskedTokens(Enriched):
     labels: np.ndarray
     body_learns: bool = True
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | bool, ...]:
         """Return what a masked language model takes of some rows: token ids, mask, labels, whether the body learns."""
         labels, _ = self.tokens._replace(flat=self.labels).padded(rows, IGNORED)
         return *self.tokens.padded(rows, padding), labels, self.body_learns
 
 
 @dataclass(frozen=True)
-class TwiceMasked(Enriched):
+class TwiceMasked(Enriched[MaskedTokens]):
     """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
 
-    tokens: MaskedTokens
     heavier: MaskedTokens
 
     @property
@@ -65,7 +64,7 @@ class TwiceMasked(Enriched):
         """Whether a step over them goes back through the body."""
         return self.tokens.body_learns
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | bool, ...]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | bool, ...]:
         """Return what an `EnhancedModel` takes of some rows.
 
         A masked model's inputs, then the decoder's token ids and labels.
@@ -183,7 +182,7 @@ class MaskedBatch(NamedTuple):
     `tokens` and `counts` are the loop's: this process's share, and how many each process has.
     """
 
-    tokens: dict[str, MaskedTokens]
+    tokens: dict[str, MaskedTokens | TwiceMasked]
     counts: dict[str, Sequence[int]]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import pad, token_lists
+from drtools.batches.tokens import Rows, pad, token_lists
 
 if TYPE_CHECKING:
     from drtools.models.cross_encoder import CrossEncoder, Template
@@ -37,7 +37,7 @@ class PairTokens(NamedTuple):
         """Tokens of each pair [N]."""
         return np.diff(self.starts)
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, ...]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, ...]:
         """Return token ids, mask and, if there are any, token types of some pairs: each int64 [B, T]."""
         ids = pad(self.flat, self.starts, rows, padding)
         mask = (np.arange(ids.shape[1]) < self.lengths[rows][:, None]).astype(np.int64)

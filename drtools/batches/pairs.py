@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import Accompanied, Tokens, tokenize
+from drtools.batches.tokens import Accompanied, Tokenized, tokenize
 from drtools.batches.visits import Drawn, Source, Visit, Visits, draw
 from drtools.randomness import generator
 
@@ -28,7 +28,7 @@ class PairBatch(NamedTuple):
     were not read.
     """
 
-    tokens: dict[str, Tokens | Accompanied]
+    tokens: dict[str, Tokenized]
     counts: dict[str, Sequence[int]]
     relevant: np.ndarray
     owner: np.ndarray
@@ -47,8 +47,8 @@ class Drawing(NamedTuple):
     owner: np.ndarray
 
 
-class PairBatches:
-    """The endless sequence of batches over examples.
+class PairDraws:
+    """The endless sequence of draws over examples, and their texts as tokens.
 
     `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is. `beside(side, ids)`
     gives vectors that go with texts, float32 [N, D], if the model takes any.
@@ -57,7 +57,7 @@ class PairBatches:
     def __init__(
         self,
         sources: Sequence[Source],
-        model: Encoder | EncoderPair,
+        model: Encoder | EncoderPair[Encoder],
         *,
         batch_queries: int,
         negatives: int,
@@ -73,7 +73,7 @@ class PairBatches:
         self.epoch_queries = self.visits.epoch_queries
         self.same_queries = same_queries(sources)
 
-    def __call__(self, step: int) -> PairBatch:
+    def pairs(self, step: int) -> PairBatch:
         """Draw the batch of a step, look up and tokenize this process's share of its texts."""
         visits, drawn, documents, owner = self.draw(step)
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
@@ -106,7 +106,7 @@ class PairBatches:
         )
         return Drawing(visits, drawn, documents, owner)
 
-    def _queries(self, visits: Sequence[Visit]) -> Tokens | Accompanied:
+    def _queries(self, visits: Sequence[Visit]) -> Tokenized:
         tokens = tokenize(self.model.of("query"), [visit.query for visit in visits], "query")
         return (
             Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits]))
@@ -114,7 +114,7 @@ class PairBatches:
             else tokens
         )
 
-    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokens | Accompanied:
+    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokenized:
         """Look up and tokenize documents."""
         tokens = tokenize(self.model.of("document"), [source.text(row) for source, row in documents], "document")
         return (
@@ -122,6 +122,14 @@ class PairBatches:
             if self.beside
             else tokens
         )
+
+
+class PairBatches(PairDraws):
+    """The endless sequence of batches over examples."""
+
+    def __call__(self, step: int) -> PairBatch:
+        """Return the batch of a step."""
+        return self.pairs(step)
 
 
 def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[np.ndarray]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import Enriched, Tokens
+from drtools.batches.tokens import Enriched, Rows, Tokens
 from drtools.errors import UserError
 from drtools.manifest import digest
 
@@ -50,15 +50,21 @@ class Layout(NamedTuple):
 
     def spans(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the passages and the sentences of `count` tokens, int64 [n, 2] each."""
-        sizes = self.sizes
-        return cut(count, sizes.passage_tokens, sizes.least_piece_tokens), cut(
-            count, sizes.sentence_tokens, sizes.least_piece_tokens
-        )
+        passage, sentence, least = _tokens_of(self.sizes)
+        return cut(count, passage, least), cut(count, sentence, least)
 
     def parents(self, passages: int) -> np.ndarray:  # -> int64 [S]
         """Return the passage in which each sentence begins, in a document of so many passages."""
-        begins = np.arange(self.sentences) * self.sizes.sentence_tokens // self.sizes.passage_tokens
+        passage, sentence, _ = _tokens_of(self.sizes)
+        begins = np.arange(self.sentences) * sentence // passage
         return np.minimum(begins, max(0, passages - 1))
+
+
+def _tokens_of(sizes: PieceFlags) -> tuple[int, int, int]:
+    """Return the tokens of a passage, of a sentence and of the least piece."""
+    passage, sentence, least = sizes.passage_tokens, sizes.sentence_tokens, sizes.least_piece_tokens
+    assert passage is not None and sentence is not None and least is not None, "sizes are settled first"
+    return passage, sentence, least
 
 
 def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
@@ -67,15 +73,16 @@ def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
     Sizes that were not said are those it was trained with.
     """
     sizes = sizes.settled(encoder.settings.pieces)
-    if sizes.sentence_tokens > sizes.passage_tokens:
+    passage, sentence, least = _tokens_of(sizes)
+    if sentence > passage:
         raise UserError(
-            f"--sentence-tokens {sizes.sentence_tokens} beside --passage-tokens {sizes.passage_tokens}: a sentence "
-            "lies in a passage; expected no more"
+            f"--sentence-tokens {sentence} beside --passage-tokens {passage}: a sentence lies in a passage; expected "
+            "no more"
         )
-    if sizes.least_piece_tokens > sizes.sentence_tokens:
+    if least > sentence:
         raise UserError(
-            f"--least-piece-tokens {sizes.least_piece_tokens} beside --sentence-tokens {sizes.sentence_tokens}: no "
-            "whole sentence has so many tokens; expected no more"
+            f"--least-piece-tokens {least} beside --sentence-tokens {sentence}: no whole sentence has so many tokens; "
+            "expected no more"
         )
     if not encoder.tokenizer.is_fast:
         raise UserError(
@@ -108,7 +115,7 @@ def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class PieceTokens(Enriched):
+class PieceTokens(Enriched[Tokens]):
     """Tokens of N documents with their pieces.
 
     `spans` int32 [N, K, 2] in tokens, the whole first, (0, 0) for a piece that is not there.
@@ -120,7 +127,7 @@ class PieceTokens(Enriched):
     characters: np.ndarray
     layout: Layout
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `Spans` takes of some rows: token ids, mask, spans."""
         return *self.tokens.padded(rows, padding), self.spans[rows].astype(np.int64)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.batches.tokens import pad
+from drtools.batches.tokens import Rows, pad
 
 if TYPE_CHECKING:
     from drtools.models.lexical import LexicalEncoder
@@ -76,13 +76,13 @@ class WeightedTerms(NamedTuple):
         """How many have no term."""
         return int(self.blank.sum())
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
         return pad(self.flat, self.starts, rows, padding), pad(self.weights, self.starts, rows, 0, np.float32)
 
 
-def count_terms(texts: Sequence[Sequence[str]], known: TermKeys) -> CountedTerms:
-    """Count each text's terms; `known` remembers keys from call to call."""
+def count_terms(texts: Sequence[Sequence[str]], known: Mapping[str, int]) -> CountedTerms:
+    """Count each text's terms; `known`, TermKeys, remembers keys from call to call."""
     counted = [Counter(terms) for terms in texts]
     starts = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(counts) for counts in counted], out=starts[1:])

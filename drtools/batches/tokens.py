@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 
 from drtools.models.lexical import LexicalEncoder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from drtools.batches.terms import WeightedTerms
     from drtools.models.encoder import Encoder
+
+Rows = Sequence[int] | np.ndarray
+
+
+class Tokenized(Protocol):
+    """What tokenizing makes of N texts, whatever it holds for their model: tokens, terms, pairs, pieces."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+
+    @property
+    def truncated(self) -> int:
+        """How many were cut."""
+
+    @property
+    def empty(self) -> int:
+        """How many are blank."""
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows; arrays go to its device."""
 
 
 class Tokens(NamedTuple):
@@ -42,22 +65,25 @@ class Tokens(NamedTuple):
         """How many are blank."""
         return int(self.blank.sum())
 
-    def padded(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray, np.ndarray]:
+    def padded(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids int64 [B, T], mask int64 [B, T]) of some rows, padded to the longest of them."""
         lengths = self.lengths[rows]
         ids = pad(self.flat, self.starts, rows, padding)
         return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens."""
         return *self.padded(rows, padding), self.prompt_tokens
 
 
+Inner = TypeVar("Inner", bound="Tokens | Enriched")
+
+
 @dataclass(frozen=True)
-class Enriched:
+class Enriched(Generic[Inner]):
     """Tokens of N texts with something beside them that their model takes too."""
 
-    tokens: Tokens
+    tokens: Inner
 
     @property
     def lengths(self) -> np.ndarray:
@@ -86,27 +112,31 @@ class Enriched:
 
 
 @dataclass(frozen=True)
-class Accompanied(Enriched):
+class Accompanied(Enriched[Tokens]):
     """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
 
     vectors: np.ndarray
 
-    def inputs(self, rows: Sequence[int], padding: int) -> tuple[np.ndarray | int, ...]:
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
         return *self.tokens.inputs(rows, padding), self.vectors[rows]
 
 
 def pad(
-    flat: np.ndarray, starts: np.ndarray, rows: Sequence[int], padding: float, dtype: type = np.int64
+    flat: np.ndarray, starts: np.ndarray, rows: Rows, padding: float, dtype: type = np.int64
 ) -> np.ndarray:  # -> [B, T]
     """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest."""
     lengths = np.diff(starts)[rows]
-    padded = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
+    padded: np.ndarray = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
     for at, row in enumerate(rows):
         padded[at, : lengths[at]] = flat[starts[row] : starts[row + 1]]
     return padded
 
 
+@overload
+def tokenize(encoder: Encoder, texts: Sequence[str], side: str) -> Tokens: ...
+@overload
+def tokenize(encoder: LexicalEncoder, texts: Sequence[str], side: str) -> WeightedTerms: ...
 def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
     """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length.
 
@@ -144,7 +174,7 @@ def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest
 
 
 def token_lists(
-    tokenizer: object, texts: list[str], longest: int, special: bool = True
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], longest: int, special: bool = True
 ) -> tuple[list[list[int]], np.ndarray]:
     """Return the token ids of texts, cut at `longest`, and which were cut, bool [N].
 

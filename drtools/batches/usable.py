@@ -49,7 +49,8 @@ class Lists:
     @classmethod
     def of(cls, lists: Iterable[Sequence[float]], kind: str = "i") -> Lists:
         """Pack lists of a kind of array: `i` rows, `f` scores."""
-        flat, starts = array(kind), array("q", [0])
+        flat: array = array(kind)
+        starts = array("q", [0])
         for values in lists:
             flat.extend(values)
             starts.append(len(flat))
@@ -142,7 +143,9 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     A lacking positive stays out of training and, being no document, needs no mask. With `scores` of a teacher, examples
     that a retriever scored are refused; those of several teachers always.
     """
-    texts, counts, teachers = read_queries(queries), Counter(), {}
+    texts = read_queries(queries)
+    counts: Counter[str] = Counter()
+    teachers: dict[str | None, str] = {}
     usable = list(_usable(path, texts, store, counts, teachers))
     for name, words in (
         ("without text", f"examples have a query that {shown(queries)} lacks; left out"),
@@ -201,7 +204,7 @@ class _Row(NamedTuple):
 
 
 def _usable(
-    path: str, texts: dict[str, str], store: Store, counts: Counter, teachers: dict[str | None, str]
+    path: str, texts: dict[str, str], store: Store, counts: Counter[str], teachers: dict[str | None, str]
 ) -> Iterator[_Row]:
     examples = read_examples(path)
     while some := list(islice(examples, EXAMPLES_A_READ)):
@@ -246,16 +249,9 @@ def _known(documents: list[str], scores: list[float | None] | None, row_of: dict
 def _known_dark(example: Example, row_of: dict[str, int]) -> list[DarkRow]:
     rows, items = [], example.dark or []
     for item, score in zip(items, example.dark_scores or [None] * len(items), strict=True):
-        found = [row_of.get(document) for document in documents_of(item)]
-        if None not in found:
-            noisy = isinstance(item, Noisy)
-            rows.append(
-                DarkRow(
-                    found[0],
-                    -1 if noisy else found[1],
-                    item.ratio if noisy else math.nan,
-                    item.seed if noisy else 0,
-                    math.nan if score is None else score,
-                )
-            )
+        documents = documents_of(item)
+        if all(document in row_of for document in documents):
+            found = [row_of[document] for document in documents]
+            negative, ratio, seed = (-1, item.ratio, item.seed) if isinstance(item, Noisy) else (found[1], math.nan, 0)
+            rows.append(DarkRow(found[0], negative, ratio, seed, math.nan if score is None else score))
     return rows

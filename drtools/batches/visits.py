@@ -37,6 +37,7 @@ class Source:
     def text_of(self, document_id: str) -> str:
         """Return the same of a document that the corpus has, by its id."""
         document = self.store.get(document_id)
+        assert document is not None, "rows are given to those documents alone that the corpus has"
         return document_text(document.title, document.text, self.title_separator)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from drtools import console
 from drtools.errors import UserError
@@ -15,6 +15,9 @@ from drtools.evaluation.measures import mean
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import Qrels, Run
 from drtools.formats.vectors import Vectors, open_document_vectors, open_vectors
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LONGEST_NAME = 26  # characters in a title; longer ones are cut in the middle
 
@@ -115,7 +118,9 @@ def errors(
 
 def _errors_of(label: str, run: Run, asked: dict[str, set[str]], depth: int, corpus_size: int | None) -> dict:
     without_hits = _lacking(label, run, asked, "they have as many errors against the top as there can be")
-    top, whole, unlisted = {}, {}, 0
+    top: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    unlisted = 0
     for query, documents in asked.items():
         hits = list(run.get(query, ()))
         top[query] = counting.errors_in_top(hits, documents, depth)
@@ -332,12 +337,12 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
         student: taus for student, kinds in found.items() if (taus := [tau for _, tau in kinds[kind] if tau == tau])
     }
     if drawn:
-        best = max(drawn, key=lambda student: told[student][kind]["tau"])
+        best = max(drawn, key=lambda student: fmean(drawn[student]))
         pictures.draw_shares(
             folder / "agreement.png",
             drawn,
             40,
-            f"{_short(best)}: Kendall's tau with the teacher {told[best][kind]['tau']:.2f}",
+            f"{_short(best)}: Kendall's tau with the teacher {fmean(drawn[best]):.2f}",
             f"order of a query's list ({kind}) by student and teacher: 1 the same, 0 unrelated, -1 the reverse",
             "Kendall's tau of a query's list",
             low=-1.0,
@@ -345,7 +350,16 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
     return Analysis("agreement", "Students and their teacher, mean over queries", rows, told)
 
 
-def _agreed(pairs: list[tuple[float, float]]) -> dict[str, float]:
+class Agreed(TypedDict):
+    """How far a student's lists and the teacher's agree, means over queries; `tied` lists have no tau."""
+
+    divergence: float
+    tau: float | None
+    queries: int
+    tied: int
+
+
+def _agreed(pairs: list[tuple[float, float]]) -> Agreed:
     taus = [tau for _, tau in pairs if tau == tau]  # nan where all scores are equal
     return {
         "divergence": fmean(divergence for divergence, _ in pairs),
@@ -433,15 +447,13 @@ def move(
     found = projection.all_scores(documents.array, queries)
     tops = [projection.best_rows(row, depth) for row in found]
     wanted = [document for document, grade in qrels.get(query, {}).items() if grade >= min_rel]
-    relevant = {document: documents.ids.row_of(document) for document in wanted}
-    console.notice(
-        sum(row is None for row in relevant.values()),
-        f"{vectors} lacks {sum(row is None for row in relevant.values()):,} of the {len(wanted):,} relevant documents "
-        f"of query {query}",
-    )
-    relevant = {document: row for document, row in relevant.items() if row is not None}
+    rows_of = {document: documents.ids.row_of(document) for document in wanted}
+    relevant = {document: row for document, row in rows_of.items() if row is not None}
+    lacking = len(rows_of) - len(relevant)
+    console.notice(lacking, f"{vectors} lacks {lacking:,} of the {len(wanted):,} relevant documents of query {query}")
     shown = list(dict.fromkeys([*tops[0], *tops[1], *relevant.values()]))
-    plane = projection.project(documents.array[sorted(shown)][np.argsort(np.argsort(shown))], *queries)
+    ascending = np.array(sorted(shown), np.int64)
+    plane = projection.project(documents.array[ascending][np.argsort(np.argsort(shown))], *queries)
     if plane is None:
         raise UserError(
             f"query {query!r} has the same vector in {query_vectors[0]} and {query_vectors[1]}; it did not move"
@@ -496,7 +508,7 @@ def move(
     )
 
 
-def _query_vector(path: str, query: str, documents: Vectors) -> object:
+def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
     import numpy as np
 
     queries = open_vectors(path)
@@ -510,4 +522,4 @@ def _query_vector(path: str, query: str, documents: Vectors) -> object:
     row = queries.ids.row_of(query)
     if row is None:
         raise UserError(f"{path}: holds no query {query!r}; --query takes an id, for instance {queries.ids[0]!r}")
-    return np.asarray(queries.array[row], np.float32)
+    return np.asarray(queries.array[row : row + 1], np.float32)[0]

@@ -35,7 +35,7 @@ def parse_measure(text: str) -> Measure:
     """Read a measure such as `nDCG@10` or `AP`, in any case; raises UserError for one that is not known."""
     match = re.fullmatch(r"([a-z]+)(?:@([1-9][0-9]{0,8}))?", text.lower())
     theirs = KNOWN.get(match[1], (None, None))[match[2] is not None] if match else None
-    if theirs is None:
+    if match is None or theirs is None:
         raise UserError(
             f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as "
             "nDCG@10, "
@@ -83,6 +83,7 @@ def mean(by_query: dict[str, float]) -> float:
 
 def _value(measure: Measure, query: str, found: dict[str, dict[str, float]], qrels: Qrels, run: Run) -> float:
     if measure.theirs == "judged":
+        assert measure.k is not None  # `judged` is not known without a cutoff
         return judged(run.get(query, {}), qrels[query], measure.k)
     values = found.get(query)
     if values is None:

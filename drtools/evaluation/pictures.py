@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drtools.evaluation.curves import Curve, smoothed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
     from drtools.evaluation.projection import Projection
 
@@ -35,7 +36,7 @@ KIND_COLOURS = {
     "noisy positives": SKY,
     "negatives and dark": GREEN,
 }
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.parse_math": False,
@@ -61,7 +62,14 @@ LONGEST_LABEL = 90  # characters; longer ones are cut in the middle
 
 @contextmanager
 def _picture(
-    path: Path, height: float, title: str, below: str, rows: int = 1, columns: int = 1, **shared: object
+    path: Path,
+    height: float,
+    title: str,
+    below: str,
+    rows: int = 1,
+    columns: int = 1,
+    sharex: bool = False,
+    sharey: bool = False,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """Open a figure of `height` inches under a bold title and a grey line that says how to read it.
 
@@ -74,15 +82,16 @@ def _picture(
     os.environ.setdefault("MPLCONFIGDIR", str(cache_directory() / "matplotlib"))
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout="constrained")
-        figure.get_layout_engine().set(
+        layout = ConstrainedLayoutEngine(
             rect=(0.0, 0.0, 1.0, 1 - 0.62 / height), w_pad=0.1, h_pad=0.08, hspace=0.04, wspace=0.04
         )
+        figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout=layout)
         figure.text(0.1 / WIDTH, 1 - 0.14 / height, title, fontsize=12, fontweight="bold", va="top")
         figure.text(0.1 / WIDTH, 1 - 0.40 / height, below, fontsize=9, color=DARK_GREY, va="top")
-        axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel().tolist()
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel().tolist()
         yield figure, axes
         figure.savefig(path, format="png")
 
@@ -256,14 +265,15 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
         for panel, (name, curves) in zip(axes, numbers.items(), strict=False):
             for label, curve in curves.items():
                 place = list(labels).index(label)
-                look = {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
+                colour = COLOURS[place % len(COLOURS)]
                 bold = smoothed(curve.values)
                 if bold:
-                    panel.plot(curve.steps, curve.values, color=look["color"], alpha=0.22, linewidth=0.7)
+                    panel.plot(curve.steps, curve.values, color=colour, alpha=0.22, linewidth=0.7)
                 panel.plot(
                     curve.steps,
                     bold or curve.values,
-                    **look,
+                    color=colour,
+                    linestyle=LINES[place // len(COLOURS) % len(LINES)],
                     linewidth=1.8,
                     label=_name(label),
                     marker="o" if len(curve.steps) <= 30 else None,
@@ -286,7 +296,7 @@ def draw_projection(path: Path, projection: Projection, groups: dict[str, list[i
 
     `groups` are rows of the projection's documents by name, positives last.
     """
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "top before alone": {"color": ORANGE, "marker": "o", "s": 22, "alpha": 0.8, "linewidths": 0},
         "top before and after": {"color": GREY, "marker": "o", "s": 22, "alpha": 0.9, "linewidths": 0},
         "top after alone": {"color": SKY, "marker": "o", "s": 22, "alpha": 0.9, "linewidths": 0},
@@ -318,9 +328,16 @@ def draw_projection(path: Path, projection: Projection, groups: dict[str, list[i
             zorder=5,
         )
         panel.scatter(
-            *before, s=95, facecolors="white", edgecolors=BLACK, linewidths=1.8, zorder=6, label="query before"
+            before[0],
+            before[1],
+            s=95,
+            facecolors="white",
+            edgecolors=BLACK,
+            linewidths=1.8,
+            zorder=6,
+            label="query before",
         )
-        panel.scatter(*after, s=95, color=BLACK, zorder=6, label="query after")
+        panel.scatter(after[0], after[1], s=95, color=BLACK, zorder=6, label="query after")
         panel.set_aspect("equal", adjustable="datalim")
         panel.set_xlabel("along the query's move: a document further right gains more score")
         panel.set_ylabel("across it: where the documents differ most")

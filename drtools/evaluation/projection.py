@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
+    from drtools.formats.joined import JoinedArray
+
 BLOCK_ROWS = 65536
 
 
@@ -26,7 +28,7 @@ class Projection(NamedTuple):
     spread: float
 
 
-def all_scores(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+def all_scores(vectors: np.ndarray | JoinedArray, queries: np.ndarray) -> np.ndarray:
     """Return the inner products [Q, N] of queries [Q, D] float32 with every vector [N, D], read block by block."""
     import numpy as np
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from drtools.errors import UserError
 from drtools.models.encoder import as_new, load_weights, refuse_missing, save_weights
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, optional_json, positions, weights_fingerprint
 from drtools.models.source import resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 KIND = "ranker"
 CLASSIFIER = "ForSequenceClassification"
@@ -41,7 +44,7 @@ class Template(NamedTuple):
         return len(self.before) + len(self.between) + len(self.after)
 
 
-def template_of(tokenizer: object) -> Template:
+def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
     """Read off a tokenizer how it joins a pair."""
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
     both = tokenizer("a", "b", return_token_type_ids=True)
@@ -68,7 +71,9 @@ class CrossEncoder(nn.Module):
 
     dimension = 1
 
-    def __init__(self, model: nn.Module, tokenizer: object, folder: Path, longest_pair: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, longest_pair: int
+    ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.folder, self.longest_pair = model, tokenizer, folder, longest_pair
         self.template = template_of(tokenizer)
@@ -86,9 +91,9 @@ class CrossEncoder(nn.Module):
                 _keep_in_float32(part)
 
     @property
-    def body(self) -> nn.Module:
+    def body(self) -> PreTrainedModel:
         """The transformer below the classifier's head."""
-        return self.model.base_model
+        return cast("PreTrainedModel", self.model.base_model)  # annotated as any module
 
     def of(self, side: str) -> CrossEncoder:
         """Return itself: it has one side, the pair."""
@@ -173,13 +178,15 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     below = f"{model.base_model_prefix}."
     needed = [tensor for tensor in missing if has_head or (tensor.startswith(below) and "pooler" not in tensor)]
     refuse_missing(needed, model, folder)
-    if model.config.num_labels > 2:
+    outputs = model.config.num_labels
+    assert outputs is not None, "a classifier has outputs"
+    if outputs > 2:
         raise UserError(
-            f"{name}: a classifier of {model.config.num_labels} outputs; expected a cross-encoder with one, or with "
+            f"{name}: a classifier of {outputs} outputs; expected a cross-encoder with one, or with "
             "two of which the second is for relevant"
         )
     model.config.pad_token_id = tokenizer.pad_token_id
-    if seed is not None and model.config.num_labels == 2:
+    if seed is not None and outputs == 2:
         _make_one_of_two(model, name)
     ours = optional_json(folder / OURS)
     ours = ours if ours.get("kind") == KIND else {}
@@ -192,7 +199,7 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     return encoder.eval()
 
 
-def _make_one_of_two(model: nn.Module, name: str) -> None:
+def _make_one_of_two(model: PreTrainedModel, name: str) -> None:
     """Let a head of two outputs give their difference, so that every program reads the folder's one logit alike."""
     below = set(model.base_model.modules())
     last = [
@@ -205,7 +212,8 @@ def _make_one_of_two(model: nn.Module, name: str) -> None:
         )
     for key, parameter in list(last[0].named_parameters()):
         setattr(last[0], key, nn.Parameter(parameter.detach()[1:] - parameter.detach()[:1]))
-    last[0].out_features = model.num_labels = model.config.num_labels = 1
+    last[0].out_features = model.config.num_labels = 1
+    model.num_labels = 1  # type: ignore[assignment]  # torch's stub has modules hold tensors and modules alone
 
 
 def _check(folder: Path, name: str, finished: bool) -> bool:

@@ -3,11 +3,14 @@
 Loaded from any encoder's folder, saved so that all can load it.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +36,10 @@ from drtools.models.settings import (
 from drtools.models.source import resolve
 from drtools.models.weights import align_weights
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
 
 class Encoder(nn.Module):
     """Token ids -> vectors.
@@ -42,8 +49,8 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        body: nn.Module,
-        tokenizer: object,
+        body: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         settings: EncoderSettings,
         head: nn.Sequential,
         folder: Path | None = None,
@@ -58,7 +65,7 @@ class Encoder(nn.Module):
         """The length of a vector."""
         return head_dimension(self.settings, self.body.config.hidden_size)
 
-    def of(self, side: str) -> "Encoder":
+    def of(self, side: str) -> Encoder:
         """Return itself: the encoder of either side."""
         return self
 
@@ -67,6 +74,7 @@ class Encoder(nn.Module):
 
         The weights (a REM's too) as they were loaded, the settings as they are.
         """
+        assert self.folder is not None, "weights that were never a folder have no fingerprint"
         found = fingerprints(self.folder, self.settings)
         if self.rem_fingerprint:
             found |= {
@@ -117,17 +125,24 @@ def load_encoder(
                 f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or "
                 "document"
             )
-        query, document = (load_encoder(str(folder / side), pooling, trust_remote_code, dropout) for side in SIDES)
+        query, document = (_load(resolve(str(folder / side)), pooling, trust_remote_code, dropout) for side in SIDES)
         return EncoderPair(query, document, folder).eval()
-    settings = read_settings(folder, pooling)
-    body, tokenizer = load_body(folder, trust_remote_code, dropout)
-    encoder = Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
+    encoder = _load(folder, pooling, trust_remote_code, dropout)
     if rem:
         load_rem(encoder, Path(rem))
     return encoder
 
 
-def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | None = None) -> tuple[nn.Module, object]:
+def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: float | None) -> Encoder:
+    """Load what is no pair, without a REM."""
+    settings = read_settings(folder, pooling)
+    body, tokenizer = load_body(folder, trust_remote_code, dropout)
+    return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
+
+
+def load_body(
+    folder: Path, trust_remote_code: bool = False, dropout: float | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a body and its tokenizer; safetensors alone are read."""
     from transformers import AutoModel, AutoModelForTextEncoding
 
@@ -147,11 +162,11 @@ def load_body(folder: Path, trust_remote_code: bool = False, dropout: float | No
 
 def load_weights(
     folder: Path,
-    loader_of: Callable[[object], type],
+    loader_of: Callable[[PreTrainedConfig], type[_BaseAutoModelClass]],
     trust_remote_code: bool = False,
     dropout: float | None = None,
     **changes: object,
-) -> tuple[nn.Module, object, list[str]]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
     """Load a Hugging Face model by the class that `loader_of` chooses for its configuration, and its tokenizer.
 
     `changes` are made to the configuration. Returns besides the names of the tensors that the weights lack, which begin
@@ -193,7 +208,7 @@ def load_weights(
     return model, tokenizer, sorted(loading["missing_keys"])
 
 
-def refuse_missing(missing: list[str], model: nn.Module, folder: Path) -> None:
+def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> None:
     """Refuse weights that lack tensors which may not begin at random."""
     if missing:
         raise UserError(
@@ -202,7 +217,7 @@ def refuse_missing(missing: list[str], model: nn.Module, folder: Path) -> None:
         )
 
 
-def _set_dropout(config: object, dropout: float, folder: Path) -> dict[str, float]:
+def _set_dropout(config: PreTrainedConfig, dropout: float, folder: Path) -> dict[str, float]:
     """Set every dropout of a configuration that is a number (the names differ between families).
 
     Return what they were.
@@ -218,7 +233,7 @@ def _set_dropout(config: object, dropout: float, folder: Path) -> dict[str, floa
     return own
 
 
-def save_weights(model: nn.Module, folder: Path) -> None:
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
     """Write a Hugging Face model, with its own dropout in place of what `load_weights` was asked for."""
     own = getattr(model, "own_dropout", {})  # a model made elsewhere has none
     asked = {name: getattr(model.config, name) for name in own}
@@ -227,7 +242,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
     _set_all(model.config, asked)
 
 
-def _set_all(config: object, values: dict[str, float]) -> None:
+def _set_all(config: PreTrainedConfig, values: dict[str, float]) -> None:
     for name, value in values.items():
         setattr(config, name, value)
 
@@ -266,7 +281,7 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
     return fingerprints(folder, read_settings(folder))
 
 
-def as_new(tokenizer: object) -> object:
+def as_new(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Return a copy without the truncation that tokenizing set, so that use changes no file and no fingerprint."""
     tokenizer = copy.deepcopy(tokenizer)  # a thread may be tokenizing with the one that is in use
     if tokenizer.is_fast:

@@ -16,6 +16,8 @@ from drtools.models.heads import DEVIATION
 from drtools.models.masked import MaskedHead, MaskedModel
 
 if TYPE_CHECKING:
+    from transformers import BertModel, RobertaModel, XLMRobertaModel
+
     from drtools.models.encoder import Encoder
 
 
@@ -26,15 +28,16 @@ class EnhancedModel(MaskedModel):
     """
 
     dimension = 4
+    body: BertModel | RobertaModel | XLMRobertaModel
 
     def __init__(self, encoder: Encoder, head: MaskedHead, layers: int, seed: int) -> None:
         """Draw a decoder of so many layers by `seed`; UserError for a body whose layers are not BERT's or RoBERTa's."""
         from transformers import BertModel, RobertaModel, XLMRobertaModel
 
         super().__init__(encoder, head)
-        if not isinstance(self.body, BertModel | RobertaModel | XLMRobertaModel):
+        if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
             raise UserError(
-                f"{encoder.folder}: found a {self.body.config.model_type} body, expected the layers of BERT or "
+                f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or "
                 "RoBERTa, which the decoder is made of; say --objective mlm"
             )
         kind = type(self.body.encoder.layer[0])
@@ -46,7 +49,7 @@ class EnhancedModel(MaskedModel):
                     module.weight.normal_(0, DEVIATION, generator=draw)
                     module.bias.zero_()
 
-    def forward(
+    def forward(  # type: ignore[override]  # a module's forward is called with what its own batches hold
         self,
         token_ids: Tensor,
         mask: Tensor,

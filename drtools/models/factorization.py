@@ -73,11 +73,10 @@ def fit_rows(
     for _ in range(PASSES):
         held = columns @ torch.linalg.qr(torch.from_numpy(basis))[0].numpy()  # [T, K]
         wanted = alone * held
-        for first in range(
-            0, 0 if joint is None else joint.shape[0], QUERIES_AT_ONCE
-        ):  # [Q, K] of all queries at once would not fit
-            some = joint[first : first + QUERIES_AT_ONCE]
-            wanted += some.T @ (some @ held)
+        if joint is not None:
+            for first in range(0, joint.shape[0], QUERIES_AT_ONCE):  # [Q, K] of all queries at once would not fit
+                some = joint[first : first + QUERIES_AT_ONCE]
+                wanted += some.T @ (some @ held)
         basis = weights @ wanted
         on_pass(1)
     document_rows = (torch.from_numpy(wanted) @ _whitening(torch.from_numpy(basis))).numpy()

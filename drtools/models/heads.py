@@ -54,8 +54,8 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
             continue
         state = _layer_state(folder / description["path"]) if folder else None
         if description["kind"] == "layer-norm":
-            layer = nn.LayerNorm(description["dimension"])
-            inner = [layer]
+            layer: nn.LayerNorm | nn.Linear = nn.LayerNorm(description["dimension"])
+            inner: list[nn.Module] = [layer]
         else:
             if description["activation"] not in ACTIVATIONS:
                 raise UserError(
@@ -114,7 +114,7 @@ def drop_head(encoder: Encoder) -> bool:
 
 def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path) -> list[tuple[str, str]]:
     """Write each layer's folder, named as sentence-transformers names them; return their (path, module)."""
-    layers = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]
+    layers: list[nn.Module] = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]
     modules = []
     for number, description in enumerate(settings.head, start=2):
         kind = MODULES[description["kind"]]

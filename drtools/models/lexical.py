@@ -75,6 +75,9 @@ class LexicalEncoder(nn.Module):
     with the rows of this side [R, D].
     """
 
+    row_keys: Tensor
+    rows: Tensor
+
     def __init__(
         self,
         side: str,

@@ -33,7 +33,7 @@ def add_lora(
     unread = r"pooler\..*" if any(name.startswith("pooler.") for name, _ in encoder.body.named_modules()) else None
     config = LoraConfig(
         r=rank,
-        lora_alpha=rank if alpha is None else alpha,
+        lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type]  # peft takes fractions too
         lora_dropout=0.0,
         bias="none",
         target_modules=targets,

@@ -97,7 +97,7 @@ class MaskedModel(nn.Module):
 
     def predicted(self, states: Tensor, labels: Tensor, body_learns: bool) -> Tensor:  # [B, T, D], [B, T] -> [B, 2]
         """Return what the head's predictions from states cost."""
-        embeddings = self.body.get_input_embeddings().weight
+        embeddings = self.body.get_input_embeddings().get_parameter("weight")
         wanted = labels != IGNORED
         losses = token_losses(
             self.head(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted]
@@ -108,6 +108,7 @@ class MaskedModel(nn.Module):
 
 def load_head(encoder: Encoder) -> MaskedHead | None:
     """Load the masked-language head that an encoder's folder holds, or return None."""
+    assert encoder.folder is not None, "its folder is what holds the head"
     left = encoder.folder / MASKED_HEAD
     if left.is_dir():
         return _left_head(encoder, left)
@@ -141,7 +142,7 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
     """Return the tensors that can be a head's, by name; LayerNorm's old names gamma and beta as weight and bias."""
     prefixes = ("dense", "norm", "bias", "decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
-    found = {}
+    found: dict[str, Tensor] = {}
     for file in files:
         found |= {
             name.replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.float()
@@ -153,7 +154,7 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
 def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activation: str) -> MaskedHead:
     dense_name, norm_name, biases, decoder, _ = style
     bias = next(tensors[name] for name in biases if name in tensors)
-    embeddings = encoder.body.get_input_embeddings().weight
+    embeddings = encoder.body.get_input_embeddings().get_parameter("weight")
     weight = tensors[f"{dense_name}.weight"]
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
         raise UserError(
@@ -180,7 +181,7 @@ def new_head(encoder: Encoder, seed: int) -> MaskedHead:
 
     Dense, gelu, LayerNorm, a decoder tied to the embeddings with a bias.
     """
-    count, size = encoder.body.get_input_embeddings().weight.shape
+    count, size = encoder.body.get_input_embeddings().get_parameter("weight").shape
     dense = nn.Linear(encoder.body.config.hidden_size, size)
     with torch.no_grad():
         dense.weight.normal_(0, DEVIATION, generator=torch.Generator().manual_seed(seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import nn
 
@@ -14,12 +14,15 @@ from drtools.models.settings import SIDES
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
+
+Half = TypeVar("Half", bound="Encoder | LexicalEncoder")
 
 
-class EncoderPair(nn.Module):
+class EncoderPair(nn.Module, Generic[Half]):
     """An encoder of queries and an encoder of documents. `folder` is where both were loaded from."""
 
-    def __init__(self, query: Encoder, document: Encoder, folder: Path | None = None) -> None:
+    def __init__(self, query: Half, document: Half, folder: Path | None = None) -> None:
         super().__init__()
         if query.dimension != document.dimension:
             raise UserError(
@@ -33,7 +36,7 @@ class EncoderPair(nn.Module):
         """The length of a vector."""
         return self.document.dimension
 
-    def of(self, side: str) -> Encoder:
+    def of(self, side: str) -> Half:
         """Return the encoder of a side (`query` or `document`)."""
         return self.query if side == "query" else self.document
 
@@ -47,7 +50,7 @@ def halves(encoder: Encoder | EncoderPair) -> list[Encoder]:
     return list(dict.fromkeys(encoder.of(side) for side in SIDES))
 
 
-def untie(encoder: Encoder) -> EncoderPair:
+def untie(encoder: Encoder) -> EncoderPair[Encoder]:
     """Return a pair of copies of an encoder, one for each side, that may drift apart."""
     pair = EncoderPair(copy.deepcopy(encoder), copy.deepcopy(encoder), encoder.folder)
     for half in halves(pair):

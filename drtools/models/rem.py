@@ -13,7 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from drtools.models.settings import OURS, weights_fingerprint
 from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+    from transformers import PreTrainedTokenizerBase
+
     from drtools.models.encoder import Encoder
 
 WEIGHTS = "rem.safetensors"
@@ -112,6 +115,8 @@ FAMILIES = {  # by the configuration's model_type
 class ParallelAdapter(nn.Module):
     """x -> scale * up(relu(down(x))); a new one gives 0."""
 
+    hook: RemovableHandle  # that lets the block add what this gives
+
     def __init__(self, size: int, bottleneck: int, scale: float) -> None:
         super().__init__()
         self.down, self.up, self.scale = nn.Linear(size, bottleneck), nn.Linear(bottleneck, size), scale
@@ -174,7 +179,9 @@ def _family(encoder: Encoder) -> Family:
 
 
 def _layers(encoder: Encoder) -> nn.ModuleList:
-    return encoder.body.get_submodule(_family(encoder).layers)
+    layers = encoder.body.get_submodule(_family(encoder).layers)
+    assert isinstance(layers, nn.ModuleList)
+    return layers
 
 
 def add_rem(encoder: Encoder, settings: RemSettings, seed: int) -> None:
@@ -183,7 +190,9 @@ def add_rem(encoder: Encoder, settings: RemSettings, seed: int) -> None:
     if settings.lora_rank:
         if family.query.startswith("attn.Wqkv."):
             for layer in _layers(encoder):
-                layer.attn.Wqkv = SplitProjection(layer.attn.Wqkv)
+                attention = layer.get_submodule("attn")
+                assert isinstance(attention.Wqkv, nn.Linear)
+                attention.Wqkv = SplitProjection(attention.Wqkv)
         add_lora(
             encoder,
             settings.lora_rank,
@@ -205,13 +214,11 @@ def add_rem(encoder: Encoder, settings: RemSettings, seed: int) -> None:
 def _put_adapter(block: nn.Module, family: Family, adapter: ParallelAdapter) -> None:
     block.adapter = adapter.to(next(block.parameters()).device).train(block.training)
     if family.residual_first:
-        block.adapter_hook = block.register_forward_pre_hook(
+        adapter.hook = block.register_forward_pre_hook(
             lambda block, inputs: (inputs[0], inputs[1] + block.adapter(inputs[1]))
         )
     else:
-        block.adapter_hook = block.register_forward_hook(
-            lambda block, inputs, output: output + block.adapter(inputs[0])
-        )
+        adapter.hook = block.register_forward_hook(lambda block, inputs, output: output + block.adapter(inputs[0]))
 
 
 def rem_parameters(encoder: Encoder) -> dict[str, nn.Parameter]:
@@ -237,12 +244,15 @@ def fold_rem(encoder: Encoder) -> None:
     is relu. ModernBERT's gated block has no room for that; there the adapter stays beside it.
     """
     family, settings = _family(encoder), encoder.rem
+    assert settings is not None, "an encoder with a REM"
     encoder.settings.folded_rem = encoder.rem_fingerprint
     if settings.lora_rank:
         merge_lora(encoder)
         for layer in _layers(encoder):
             if family.query.startswith("attn.Wqkv."):
-                layer.attn.Wqkv = layer.attn.Wqkv.fused()
+                attention = layer.get_submodule("attn")
+                assert isinstance(attention.Wqkv, SplitProjection)
+                attention.Wqkv = attention.Wqkv.fused()
     encoder.rem = dataclasses.replace(settings, lora_rank=0)
     if settings.adapter_size and _widens(encoder):
         for layer in _layers(encoder):
@@ -259,7 +269,7 @@ def _widens(encoder: Encoder) -> bool:
 
 def check_folds(encoder: Encoder) -> None:
     """Refuse an encoder whose REM cannot become part of a plain body, before work is spent on it."""
-    if encoder.rem.adapter_size and not _widens(encoder):
+    if encoder.rem and encoder.rem.adapter_size and not _widens(encoder):
         raise UserError(
             f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} "
             "body, whose feed-forward block is gated or no gelu; "
@@ -271,6 +281,7 @@ def _widen(layer: nn.Module, family: Family) -> None:
     """Make a block's adapter a part of its two linear layers."""
     block, inner, outer = (layer.get_submodule(name) for name in (family.block, family.inner, family.outer))
     adapter = block.adapter
+    assert isinstance(inner, nn.Linear) and isinstance(outer, nn.Linear) and isinstance(adapter, ParallelAdapter)
     with torch.no_grad():
         wider = _linear(
             torch.cat([inner.weight, STEEP * adapter.down.weight]), torch.cat([inner.bias, STEEP * adapter.down.bias])
@@ -282,11 +293,11 @@ def _widen(layer: nn.Module, family: Family) -> None:
     for name, linear in ((family.inner, wider), (family.outer, back)):
         parent, _, last = name.rpartition(".")
         setattr(layer.get_submodule(parent), last, linear)
-    block.adapter_hook.remove()
-    del block.adapter, block.adapter_hook
+    adapter.hook.remove()
+    del block.adapter
 
 
-def tokenizer_fingerprint(tokenizer: object) -> str:
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the fingerprint of a vocabulary: equal exactly if the same tokens have the same numbers."""
     return manifest.digest(sorted(tokenizer.get_vocab().items()))
 
@@ -317,6 +328,7 @@ def save_rem(encoder: Encoder, folder: Path) -> str:
         folder / WEIGHTS,
     )
     prompts = {name: getattr(encoder.settings, name) for name in PROMPTS}
+    assert encoder.rem is not None and encoder.folder is not None, "a REM that was trained on a folder's body"
     record = {
         "kind": "rem",
         **dataclasses.asdict(encoder.rem),
@@ -353,7 +365,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
         raise UserError(
             f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`"
         )
-    sizes = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
+    sizes: list[Any] = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
     theirs, ours = record.get("body"), _fits(encoder)
     if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
         raise UserError(

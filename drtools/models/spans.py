@@ -7,7 +7,7 @@ layers before the last run once, whatever the number of spans.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,10 @@ from drtools.models.pooling import pool
 from drtools.models.rgat import Rgat, edges
 
 if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+    from transformers import BertModel, RobertaModel, XLMRobertaModel
+    from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
+
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
 
@@ -38,14 +42,9 @@ class Spans:
         self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Rgat | None = None
     ) -> None:
         """Raise UserError for a body or a pooling that has no such spans."""
-        refuse_without_spans(encoder, kind)
+        self.body = body_with_spans(encoder, kind)
         self.encoder, self.passages, self.sentences, self.kind, self.graph = encoder, passages, sentences, kind, graph
-        self.body, self.tokenizer, self.folder, self.settings = (
-            encoder.body,
-            encoder.tokenizer,
-            encoder.folder,
-            encoder.settings,
-        )
+        self.tokenizer, self.folder, self.settings = encoder.tokenizer, encoder.folder, encoder.settings
 
     @property
     def dimension(self) -> int:
@@ -57,7 +56,7 @@ class Spans:
     ) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
         """Return float32 rows; a span is (first token, token after the last), the first of a text the whole of it."""
         hidden, seen = states_before_last(self.body, token_ids, mask)
-        last = self.body.encoder.layer[-1]
+        last = cast("BertLayer", self.body.encoder.layer[-1])  # RoBERTa's are made of the same parts
         states = attended(last, hidden, spans) if self.kind == "attention" else last(hidden, seen)
         with torch.autocast(states.device.type, enabled=False):
             vectors = states.float() if self.kind == "attention" else self._averaged(states.float(), mask, spans)
@@ -86,15 +85,18 @@ class SpanStudent(nn.Module):
             if kind == "rgat"
             else None
         )
-        self.sides = {"query": encoder.of("query"), "document": Spans(document, passages, sentences, kind, self.graph)}
+        self.sides: dict[str, Encoder | Spans] = {
+            "query": encoder.of("query"),
+            "document": Spans(document, passages, sentences, kind, self.graph),
+        }
 
     def of(self, side: str) -> Encoder | Spans:
         """Return what encodes a side (`query` or `document`)."""
         return self.sides[side]
 
 
-def refuse_without_spans(encoder: Encoder, kind: SpanKind) -> None:
-    """Raise UserError unless spans of this kind are known for the encoder."""
+def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaModel | XLMRobertaModel:
+    """Return the encoder's body; UserError unless spans of this kind are known for it."""
     from transformers import BertModel, RobertaModel, XLMRobertaModel
 
     settings = encoder.settings
@@ -118,11 +120,12 @@ def refuse_without_spans(encoder: Encoder, kind: SpanKind) -> None:
             f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say "
             "--document-prompt ''"
         )
+    return encoder.body
 
 
 def states_before_last(
-    body: nn.Module, token_ids: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor | None]:  # [B, T] twice -> [B, T, D]
+    body: BertModel | RobertaModel | XLMRobertaModel, token_ids: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor | BlockMask | None]:  # [B, T] twice -> [B, T, D]
     """Return the states that enter the last layer, and the mask in the form that the layers' attention takes."""
     from transformers.masking_utils import create_bidirectional_mask
 
@@ -142,7 +145,7 @@ def inside(spans: Tensor, tokens: int) -> Tensor:  # int [B, K, 2] -> bool [B, K
     return (at >= spans[..., :1]) & (at < spans[..., 1:])
 
 
-def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
+def attended(layer: BertLayer, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
     """Return what the last layer makes of the first token if it sees each span alone (Eq. 7).
 
     The scores of its query are the same for all spans, and are made once. Products are over `LEAST_ROWS` rows and more,
@@ -153,7 +156,7 @@ def attended(layer: nn.Module, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
         return attended(layer, *(torch.cat([part, part[-1:].expand(missing, -1, -1)]) for part in (hidden, spans)))[
             :-missing
         ]
-    attention = layer.attention.self
+    attention = cast("BertSelfAttention", layer.attention.self)  # annotated as any module
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
     # contiguous, for torch computes a batch of one text from where it lies, one of several from a copy, and their last
