@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from drtools import console, signals
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
@@ -59,7 +59,7 @@ def _flat_parameters(function: Callable) -> tuple[list[inspect.Parameter], dict[
     parameters = [*inspect.signature(function).parameters.values()]
     for parameter in parameters:
         kind = hints[parameter.name]
-        if not dataclasses.is_dataclass(kind):
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             flat.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
             continue
         groups[parameter.name] = kind
@@ -91,7 +91,7 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     flat, groups = _flat_parameters(function)
 
     @functools.wraps(function)
-    def call(**values: object) -> None:
+    def call(**values: Any) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "save_every_minutes" not in values:
             raise UserError(
@@ -100,7 +100,7 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
             )
         values = pinned_values(flat, values)
         request = checked_request(name, flat, values)
-        arguments = {}
+        arguments: dict[str, Any] = {}
         for parameter in inspect.signature(function).parameters:
             kind = groups.get(parameter)
             if kind is None:
@@ -113,7 +113,7 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
                 arguments[parameter].request = request
         function(**arguments)
 
-    call.__signature__ = inspect.Signature(flat)
+    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # typeshed lacks what inspect reads
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     paragraphs = inspect.cleandoc(help_text).split("\n\n")
     call.__doc__ = "\n\n".join(
@@ -141,8 +141,8 @@ def command(name: str) -> "TyperCommand":
         rich_markup_mode="rich" if (terminal_width(sys.stdout) or 0) >= LEAST_PANELS else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    application.command()(command_of(name, module.main, module.__doc__))
-    return typer.main.get_command(application)
+    application.command()(command_of(name, module.main, module.__doc__ or ""))
+    return cast("TyperCommand", typer.main.get_command(application))  # of one function, which is no group
 
 
 def _invoke(name: str, arguments: list[str]) -> None:

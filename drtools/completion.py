@@ -63,8 +63,8 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
     """
     current = words[-1] if words else ""
     if len(words) < 2:
-        flags = {"--help": "list the tools", "--version": "print the version"} if current.startswith("-") else {}
-        return _lines((name, said) for name, said in {**tools, **flags}.items() if name.startswith(current))
+        own = {"--help": "list the tools", "--version": "print the version"} if current.startswith("-") else {}
+        return _lines((name, said) for name, said in {**tools, **own}.items() if name.startswith(current))
     if words[0] not in tools:
         return _lines(())
     flags = [*flags_of(parameters_of(words[0])), HELP]
@@ -92,7 +92,8 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
 def _read(words: list[str], flags: list[Flag]) -> tuple[list[Flag], Flag | None, bool]:
     """Return the flags that were said, the one that waits for its value, and whether `--` stood among the words."""
     by_name = {name: flag for flag in flags for name in flag.names}
-    given, waiting = [], None
+    given: list[Flag] = []
+    waiting: Flag | None = None
     for word in words:
         if waiting is not None:
             waiting = None

@@ -103,7 +103,7 @@ class Moment(NamedTuple):
 
     time: float
     done: int
-    tokens: int
+    tokens: float
 
 
 class Progress:
@@ -111,14 +111,14 @@ class Progress:
 
     def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, done
-        self.numbers: dict[str, object] = {}
+        self.numbers: dict[str, float] = {}
         self.begin = self.latest = Moment(time.monotonic(), done, 0)
         self.past: deque[Moment] = (
             deque()
         )  # for each second with news of the last minute when its first came, and what was done before it
         self.last_line = self.begin.time
 
-    def advance(self, count: int = 1, **numbers: object) -> None:
+    def advance(self, count: int = 1, **numbers: float) -> None:
         """Count `count` more, with the numbers of the moment (loss ...).
 
         `tokens` are all so far, and are told as a rate.

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from typer import Option
 
@@ -158,9 +158,10 @@ class EncoderFlags:
                 f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem "
                 "REM, or --model for an encoder by itself"
             )
-        if not self.model and not self.body:
+        start = self.model or self.body
+        if not start:
             raise UserError("no encoder was named; say --model FOLDER or a hub name, or --body BODY --rem REM")
-        return self.model or self.body
+        return start
 
 
 @dataclass
@@ -194,7 +195,7 @@ class PieceFlags:
         """The flags that were said."""
         return names_of(asdict(self))
 
-    def settled(self, trained: dict[str, object]) -> "PieceFlags":
+    def settled(self, trained: dict[str, Any]) -> "PieceFlags":
         """Return them without gaps.
 
         As said, else as an encoder was `trained` (its settings' `pieces`), else as usual.
@@ -214,12 +215,12 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
     """Return what a request keeps of a flag's value; UserError for an input that is not there."""
     if isinstance(value, list | tuple):
         return [_recorded(name, item, role) for item in value]
-    if role is Role.INPUT and value is not None:
+    if role is Role.INPUT and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
             raise UserError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
         return {"path": value, "fingerprint": manifest.fingerprint(path)}
-    if role is Role.MODEL and value is not None:
+    if role is Role.MODEL and isinstance(value, str):
         return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
     return value
 

@@ -173,9 +173,9 @@ def fine_grained(
     a piece costs 0.
     """
     count = pieces.shape[1]
-    lists = [
+    theirs, ours, listed = (
         torch.cat([own.unsqueeze(2), others.unsqueeze(1).expand(-1, count, -1)], dim=2).flatten(0, 1)
         for own, others in (teacher, student, (pieces, kept))
-    ]
-    divergences = kl_of_lists(*lists, reverse).view_as(pieces)
+    )
+    divergences = kl_of_lists(theirs, ours, listed, reverse).view_as(pieces)
     return ((divergences * pieces).sum(dim=1) / pieces.sum(dim=1).clamp(min=1)).mean()

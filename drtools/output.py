@@ -72,6 +72,7 @@ class Work:
         if self.stream is None:
             self._finish_folder(record)
         else:
+            self.stream.close()
             self._finish_file(record)
         self.done = True
 
@@ -102,7 +103,6 @@ class Work:
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _finish_file(self, record: dict) -> None:
-        self.stream.close()
         data = self.path / DATA
         if self.target.name.endswith(".gz"):
             packed = self.path / PACKED
@@ -125,6 +125,12 @@ class Work:
             os.replace(data, self.target)
         os.replace(self.path / manifest.NAME, beside)
         shutil.rmtree(self.path)
+
+
+class FileWork(Work):
+    """A file under way, whose `stream` is there."""
+
+    stream: BinaryIO
 
 
 def flush_to_disk(path: Path) -> None:
@@ -224,7 +230,7 @@ def folder(output: "FolderOutput") -> Iterator[Work]:
 
 
 @contextmanager
-def file(output: "FileOutput") -> Iterator[Work]:
+def file(output: "FileOutput") -> Iterator[FileWork]:
     """Open an output file: the tool writes to `work.stream` and calls `work.finish`.
 
     `-` is standard output, as it comes.
@@ -232,7 +238,7 @@ def file(output: "FileOutput") -> Iterator[Work]:
     if output.output == "-":
         yield _Stdout(output.request)
         return
-    work = Work(Path(output.output), output.request, output.overwrite, output.renew)
+    work = FileWork(Path(output.output), output.request, output.overwrite, output.renew)
     if work.target.is_dir():
         raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
     _finish_naming(work)
@@ -321,7 +327,7 @@ class _Followed(Work):
         self.done = True
 
 
-class _Stdout(Work):
+class _Stdout(FileWork):
     """Standard output: nothing to continue, no manifest."""
 
     def __init__(self, request: dict) -> None:

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from drtools.errors import Terminated
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_THE_NEXT = 0.05
+Handler = Callable[[int, FrameType | None], Any] | int | None  # int: SIG_DFL or SIG_IGN, None: not set by Python
 _came: list[int] = []
 
 
@@ -61,7 +63,7 @@ def behind(error: BaseException) -> BaseException:
     return error_of(_came[0])
 
 
-def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, object]:
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Handler]:
     """Set a handler for each signal that is not ignored; return those before."""
     heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heard}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from drtools import console
@@ -76,7 +76,7 @@ MATCHERS = {"string": string_matcher, "regex": regex_matcher}
 
 
 def judge(
-    lists: dict[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string"
+    lists: Mapping[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string"
 ) -> Qrels:
     """Return judgements of every query with answers.
 

@@ -7,9 +7,9 @@ An index has digests.npy [N, 16]: of each row's id and vector.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from drtools.errors import UserError
 
@@ -36,7 +36,7 @@ def digests_of_rows(ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
     )
 
 
-def _as_rows(contents: object) -> np.ndarray:
+def _as_rows(contents: Iterable[bytes]) -> np.ndarray:
     import numpy as np
 
     joined = b"".join(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() for content in contents)
@@ -50,12 +50,12 @@ def create_texts(folder: Path, count: int) -> None:
     np.lib.format.open_memmap(folder / TEXTS, mode="w+", dtype=np.dtype(TEXT), shape=(count,))
 
 
-def open_texts(folder: Path, mode: str = "r") -> np.ndarray:
+def open_texts(folder: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     """Open texts.npy as a memory map."""
     return _open(folder / TEXTS, mode)
 
 
-def open_digests(folder: Path, count: int) -> np.ndarray:
+def open_digests(folder: Path, count: int) -> np.memmap:
     """Open an index's digests uint8 [count, 16] as a memory map."""
     array = _open(folder / DIGESTS, "r")
     if array.shape != (count, DIGEST_BYTES):
@@ -65,7 +65,7 @@ def open_digests(folder: Path, count: int) -> np.ndarray:
     return array
 
 
-def _open(path: Path, mode: str) -> np.ndarray:
+def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
     import numpy as np
 
     if not path.exists():

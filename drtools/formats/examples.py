@@ -30,7 +30,7 @@ class Example:
 
     def record(self) -> dict:
         """Return the JSON object of this example."""
-        known = {"query_id": self.query_id, "positives": self.positives, "negatives": self.negatives}
+        known: dict[str, object] = {"query_id": self.query_id, "positives": self.positives, "negatives": self.negatives}
         if self.positive_scores is not None:
             known["positive_scores"] = self.positive_scores
         if self.negative_scores is not None:

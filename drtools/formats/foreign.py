@@ -159,8 +159,10 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
                 "of 0 and 1, one for each text"
             )
         candidates = [Candidate(None, "", _text({other: text}, other, path, number)) for text in texts]
-        kinds = [[item for item, value in zip(candidates, labels, strict=True) if value == kind] for kind in (1, 0)]
-        return Row(None, query, *kinds)
+        positives, others = (
+            [item for item, value in zip(candidates, labels, strict=True) if value == kind] for kind in (1, 0)
+        )
+        return Row(None, query, positives, others)
     texts = [_text(record, key, path, number) for key in (other, *negatives)]
     scores = _scores(record, label, len(texts), path, number) if label else [None] * len(texts)
     first, *rest = [Candidate(None, "", text, score) for text, score in zip(texts, scores, strict=True)]

@@ -47,6 +47,7 @@ class Joined:
         self.counts["disagreeing"] += any(
             example.others.setdefault(key, value) != value for key, value in row.others.items()
         )
+        assert example.positive_scores is not None and example.negative_scores is not None, "made with lists above"
         self._mention(row.positives, example.positives, example.positive_scores, number)
         self._mention(row.negatives, example.negatives, example.negative_scores, number)
 
@@ -80,6 +81,7 @@ class Joined:
         What is a positive and a negative of a query, by text, is a positive.
         """
         for example in self.by_query.values():
+            assert example.positive_scores is not None and example.negative_scores is not None, "made with lists by add"
             positives = self._merged(example.positives, example.positive_scores)
             negatives = self._merged(example.negatives, example.negative_scores)
             relevant = {self.documents[document][1] for document in positives}

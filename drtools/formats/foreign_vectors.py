@@ -74,7 +74,7 @@ def copy_ids(path: str, folder: Path) -> Ids:
     return ids
 
 
-def copy_rows(path: str, array: np.ndarray, into: np.ndarray, ids: Ids) -> int:
+def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
     """Copy [N, D] into an array of float16 or float32; return how many rows have a length of 1, within 1e-2.
 
     Raises UserError, with the row and its id, for what is not a finite number before or after.

@@ -36,7 +36,13 @@ class JoinedArray:
     `order` says which row of the second belongs to each of the first; None: the same.
     """
 
-    def __init__(self, how: How, first: np.ndarray, second: np.ndarray, order: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        how: How,
+        first: np.ndarray | JoinedArray,
+        second: np.ndarray | JoinedArray,
+        order: np.ndarray | None = None,
+    ) -> None:
         import numpy as np
 
         if how == "sum" and first.shape[1] != second.shape[1]:
@@ -45,8 +51,8 @@ class JoinedArray:
                 "concat"
             )
         self.how, self.first, self.second, self.order = how, first, second, order
-        self.shape = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
-        self.dtype = np.promote_types(first.dtype, second.dtype)
+        self.shape: tuple[int, int] = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
+        self.dtype: np.dtype = np.promote_types(first.dtype, second.dtype)
 
     def __len__(self) -> int:
         return self.shape[0]

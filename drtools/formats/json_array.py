@@ -29,7 +29,7 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
     decoder = json.JSONDecoder()  # finds where an item ends, which the faster parser cannot
     line, counted, at = 1, 0, text.index("[") + 1
     while True:
-        at = SPACE.match(text, at).end()
+        at = _after_space(text, at)
         line, counted = line + text.count("\n", counted, at), at
         if text.startswith("]", at):
             break
@@ -40,7 +40,7 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
         except RecursionError:
             raise UserError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects") from None
         yield line, parse_object(text[at:end].encode(), path, line)
-        at = SPACE.match(text, end).end()
+        at = _after_space(text, end)
         if text.startswith(",", at):
             at += 1
         elif not text.startswith("]", at):
@@ -52,6 +52,12 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
             f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object "
             "a line"
         )
+
+
+def _after_space(text: str, at: int) -> int:
+    found = SPACE.match(text, at)
+    assert found is not None, "it matches nothing too"
+    return found.end()
 
 
 def _line_of(text: str, at: int) -> int:

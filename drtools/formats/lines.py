@@ -2,7 +2,6 @@
 
 import atexit
 import gzip
-import os
 import shutil
 import sys
 import tempfile
@@ -10,8 +9,9 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from functools import cache
+from io import BufferedIOBase, BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import BinaryIO
+from typing import cast
 
 from drtools.errors import UserError
 
@@ -27,9 +27,9 @@ def local(path: str) -> str:
     if sys.stdin.isatty():
         raise UserError("standard input is a terminal: pipe data into `-`, or name a file")
     with tempfile.NamedTemporaryFile(prefix="drtools-stdin-", delete=False) as spool:
-        atexit.register(lambda: os.path.exists(spool.name) and os.unlink(spool.name))
-        head = sys.stdin.buffer.peek(2)[:2]
-        stream = gzip.GzipFile(fileobj=sys.stdin.buffer) if head == b"\x1f\x8b" else sys.stdin.buffer
+        atexit.register(Path(spool.name).unlink, missing_ok=True)
+        plain = cast(BufferedReader, sys.stdin.buffer)  # as the interpreter opens it; its stub says less
+        stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
         try:
             shutil.copyfileobj(stream, spool, 1 << 20)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -43,7 +43,7 @@ def shown(path: str | Path) -> str:
     return "standard input" if text == "-" or "drtools-stdin-" in text else text
 
 
-def open_bytes(path: str | Path) -> BinaryIO:
+def open_bytes(path: str | Path) -> BufferedIOBase:
     """Open for reading bytes, through gzip if the name ends in `.gz`."""
     if Path(path).is_dir():
         raise UserError(f"{path}: a folder was found where a file was expected")
@@ -95,11 +95,11 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
         ) from None
 
 
-def open_for_writing(path: str | Path) -> BinaryIO:
+def open_for_writing(path: str | Path) -> BufferedIOBase:
     """Open for writing bytes.
 
     Through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes.
     """
     if str(path).endswith(".gz"):
         return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
-    return open(path, "wb", buffering=1 << 20)
+    return cast(BufferedWriter, open(path, "wb", buffering=1 << 20))  # its stub says less

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from drtools.errors import UserError
 from drtools.formats.vectors import open_array
@@ -50,7 +50,8 @@ class PieceVectors(NamedTuple):
                 self.best(rows[start : start + DOCUMENTS_AT_ONCE], query)
                 for start in range(0, len(rows), DOCUMENTS_AT_ONCE)
             ]
-            return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+            passages, sentences, there = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return passages, sentences, there
         array, starts = self.take(rows)
         first, middle, end = starts[:-1:2], starts[1::2], starts[2::2]
         there = end > first
@@ -123,7 +124,7 @@ class PieceWriter:
         self.stream.truncate(self.stream.tell() + written * dimension * self.dtype.itemsize)
         self.stream.seek(0, os.SEEK_END)
 
-    def _write_header(self, stream: object) -> None:
+    def _write_header(self, stream: BinaryIO) -> None:
         """Write the header of an array of `written` rows: numpy leaves room for that number to grow."""
         import numpy as np
 

@@ -6,7 +6,7 @@ A corpus as an SQLite file in the cache, built once for each content, opened rea
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Store:
                 ),
             )
 
-    def ids_at(self, rows: Sequence[int]) -> list[str]:
+    def ids_at(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of rows."""
         one = "select id from documents where row = ?"
         return [self.connection.execute(one, (int(row),)).fetchone()[0] for row in rows]

@@ -211,8 +211,8 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
                 split = _split_block(block, [2, 3, 4] if rank_order else [2, 4])
                 if split is None:
                     return None
-                spans, (documents, *ranks, scores) = split
-                scores = list(map(float, scores))
+                spans, (documents, *ranks, written) = split
+                scores = list(map(float, written))
                 keys = (
                     -np.array(list(map(int, ranks[0]))) if rank_order else np.frombuffer(array("f", scores), np.float32)
                 )

@@ -10,7 +10,7 @@ import mmap
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from drtools import manifest
 from drtools.errors import UserError
@@ -82,14 +82,14 @@ class Vectors(NamedTuple):
     manifest: dict
 
 
-def create_array(folder: Path, count: int, dimension: int, dtype: str) -> np.ndarray:
+def create_array(folder: Path, count: int, dimension: int, dtype: str) -> np.memmap:
     """Create the array file [count, dimension] of float16 or float32, to be filled through the memory map."""
     import numpy as np
 
     return np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=dtype, shape=(count, dimension))
 
 
-def open_array(path: Path, mode: str = "r") -> np.ndarray:
+def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     """Open an .npy file of two dimensions as a memory map; UserError if it is anything else."""
     import numpy as np
 
@@ -97,8 +97,8 @@ def open_array(path: Path, mode: str = "r") -> np.ndarray:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: not a whole .npy file of numbers ({error}); write it again with numpy.save") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype not in (np.float16, np.float32):
-        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive of arrays"
+    if not isinstance(array, np.memmap) or array.ndim != 2 or array.dtype not in (np.float16, np.float32):
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.memmap) else "an archive of arrays"
         raise UserError(f"{path}: found {found}, expected float16 or float32 [rows, dimensions]")
     return array
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from drtools.models.encoder import Encoder
-    from drtools.models.spans import Spans
+
+class Tokenizing(Protocol):
+    """A model with its tokenizer: an encoder of any kind, or its spans."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """What makes its tokens."""
+
+
+Model = TypeVar("Model", bound=Tokenizing)
 
 
 class Copies:
@@ -19,16 +26,16 @@ class Copies:
 
     def __init__(self, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
-        self._made: WeakKeyDictionary[Encoder | Spans, list[Encoder | Spans]] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Tokenizing, list[Any]] = WeakKeyDictionary()
 
-    def of(self, model: Encoder | Spans) -> list[Encoder | Spans]:
+    def of(self, model: Model) -> list[Model]:
         """Return the model's copies, one for each device, in their order."""
         if model not in self._made:
             self._made[model] = [_copy_of(model, device) for device in self.devices]
         return self._made[model]
 
 
-def _copy_of(model: Encoder | Spans, device: str) -> Encoder | Spans:
+def _copy_of(model: Model, device: str) -> Model:
     """Copy a model, its weights straight to a device; its tokenizer, which another thread may be using, is the same."""
     made: dict[int, object] = {id(model.tokenizer): model.tokenizer}
     for module in [

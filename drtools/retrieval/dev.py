@@ -13,9 +13,12 @@ from drtools.errors import UserError
 from drtools.flags import Role
 
 if TYPE_CHECKING:
+    from drtools.batches.tokens import Tokenized
     from drtools.batches.usable import Usable
     from drtools.batches.visits import Source
+    from drtools.evaluation.measures import Measure
     from drtools.formats.store import Store
+    from drtools.formats.trec import Qrels
     from drtools.formats.vectors import Ids
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
@@ -75,7 +78,7 @@ def dev_measure_on_examples(
     flags: ExampleDevFlags,
     queries_path: str,
     source: Source,
-    encoder: Encoder | EncoderPair,
+    encoder: Encoder | EncoderPair[Encoder],
     computing: Computing,
     seed: int,
 ) -> Callable[[], dict[str, float]] | None:
@@ -147,7 +150,7 @@ def dev_measure(
     flags: DevFlags,
     queries_path: str,
     store: Store,
-    encoder: Encoder | EncoderPair,
+    encoder: Encoder | EncoderPair[Encoder],
     computing: Computing,
     seed: int,
     title_separator: str,
@@ -160,24 +163,18 @@ def dev_measure(
     if flags.dev_qrels is None:
         return None
     from drtools.batches.tokens import Accompanied, tokenize
-    from drtools.formats.jsonl import document_text
     from drtools.formats.store import open_store
+    from drtools.retrieval.texts import text_in
 
     measures, qrels, texts = judged(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     pool = _pool(store, qrels, flags.dev_documents, seed)
-    documents = [store.get(document_id) for document_id in pool]
-    query_tokens = tokenize(encoder.of("query"), list(texts.values()), "query")
-    document_tokens = tokenize(
-        encoder.of("document"),
-        [document_text(document.title, document.text, title_separator) for document in documents],
-        "document",
+    of_queries = tokenize(encoder.of("query"), list(texts.values()), "query")
+    of_documents = tokenize(
+        encoder.of("document"), [text_in(store, document_id, title_separator) for document_id in pool], "document"
     )
-    if beside:
-        query_tokens, document_tokens = (
-            Accompanied(query_tokens, beside("query", list(texts))),
-            Accompanied(document_tokens, beside("document", pool)),
-        )
+    query_tokens: Tokenized = Accompanied(of_queries, beside("query", list(texts))) if beside else of_queries
+    document_tokens: Tokenized = Accompanied(of_documents, beside("document", pool)) if beside else of_documents
     return lambda: _measure(
         encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures)
     )
@@ -209,17 +206,18 @@ def dev_measure_on_index(
     return measure
 
 
-def depth_for(measures) -> int:
+def depth_for(measures: list[Measure]) -> int:
     """Return how many documents a query's list needs for these measures."""
     return max(DEPTH, *(measure.k or UNCUT_DEPTH for measure in measures))
 
 
-def judged(flags: QueryDevFlags, queries_path: str):
+def judged(flags: QueryDevFlags, queries_path: str) -> tuple[list[Measure], Qrels, dict[str, str]]:
     """Return the measures, the dev qrels by query, and the texts of their queries."""
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.trec import read_qrels
     from drtools.retrieval.texts import judged_queries
 
+    assert flags.dev_qrels is not None, "asked for where they were named"
     qrels = read_qrels(flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
     return (
@@ -254,7 +252,7 @@ def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) 
     if not size or size >= len(store):
         return [document.id for document in store.rows()]
     drawn = np.random.default_rng(seed).choice(len(store), size, replace=False)
-    return list(dict.fromkeys([*judged, *store.ids_at(drawn)]))[: max(size, len(judged))]
+    return list(dict.fromkeys([*judged, *store.ids_at(drawn.tolist())]))[: max(size, len(judged))]
 
 
 def _measure(encoder, computing, queries, documents, qrels, measures, depth) -> dict[str, float]:

@@ -72,7 +72,8 @@ def dev_ranking(
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.store import open_store
 
-    if flags.dev_run is None and flags.dev_examples is None:
+    named = flags.dev_run or flags.dev_examples
+    if named is None:
         return None
     if flags.dev_run:
         from drtools.formats.trec import read_run
@@ -82,12 +83,9 @@ def dev_ranking(
         candidates = {query_id: list(run.get(query_id, {}))[: flags.dev_depth] for query_id in texts}
     else:
         measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
-        qrels, candidates, texts = _of_examples(flags.dev_examples, flags.dev_queries or queries_path)
+        qrels, candidates, texts = _of_examples(named, flags.dev_queries or queries_path)
     if not any(candidates.values()):
-        raise UserError(
-            f"{shown(flags.dev_run or flags.dev_examples)}: no document to rank for the dev queries; do the files "
-            "belong together?"
-        )
+        raise UserError(f"{shown(named)}: no document to rank for the dev queries; do the files belong together?")
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     return _measure(candidates, texts, qrels, measures, store, encoder, computing, title_separator)
 
@@ -116,9 +114,9 @@ def _measure(
 
     from drtools.batches.pair_tokens import tokenize_pairs
     from drtools.evaluation.measures import evaluate, mean
-    from drtools.formats.jsonl import document_text
     from drtools.formats.trec import rank
     from drtools.retrieval.encoding import encode_tokens
+    from drtools.retrieval.texts import text_in
 
     missing = set(store.missing(list({document for documents in candidates.values() for document in documents})))
     console.notice(len(missing), f"{len(missing):,} documents that are ranked on dev are not in the corpus; left out")
@@ -128,16 +126,11 @@ def _measure(
         for document in documents
         if document not in missing
     ]
-    found = ((query_id, store.get(document)) for query_id, document in wanted)
     console.say(
         f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is"
     )
     tokens = tokenize_pairs(
-        encoder,
-        [
-            (texts[query_id], document_text(document.title, document.text, title_separator))
-            for query_id, document in found
-        ],
+        encoder, [(texts[query_id], text_in(store, document, title_separator)) for query_id, document in wanted]
     )
 
     def measure() -> dict[str, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -51,12 +52,10 @@ class Dropping:
                 truncated_queries=tokens.truncated_queries,
                 empty=tokens.empty,
             )
-            encode_tokens(
-                scorer.encoder,
-                tokens,
-                scorer.computing,
-                logits,
-                seed_of=lambda batch, number=number: int(generator(*self.key, number, batch).integers(2**62)),
-            )
+            encode_tokens(scorer.encoder, tokens, scorer.computing, logits, seed_of=partial(self._seed, number))
             found += logits[:, 0]
         return (found / len(self.teacher.scorers)).astype(np.float32)
+
+    def _seed(self, number: int, batch: int) -> int:
+        """Return what the dropout of a batch of the scorer of that number is drawn by."""
+        return int(generator(*self.key, number, batch).integers(2**62))

@@ -8,17 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
 
 from drtools import console
 from drtools.batches.by_length import batches_by_length, batches_of_one_length
-from drtools.batches.tokens import Tokens, tokenize
+from drtools.batches.tokens import Tokenized, tokenize
 from drtools.errors import Terminated, UserError
 from drtools.models.attention import use_sliced_attention
 from drtools.models.copies import Copies
+from drtools.models.cross_encoder import CrossEncoder
 from drtools.models.device import choose_devices, kind_of, native_precision, set_threads
 from drtools.models.dropout import seeded
 from drtools.models.encoder import Encoder, load_encoder
@@ -30,6 +31,8 @@ from drtools.models.settings import SIDES, check_side, is_lexical, positions, si
 from drtools.models.source import resolve
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from drtools.flags import ComputeFlags, EncoderFlags
 
 # cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05
@@ -43,6 +46,21 @@ CHUNK = {
 # oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths
 # at a time
 KEPT_SHAPES = "16"
+
+
+class Model(Protocol):
+    """What makes rows of tokens: an encoder, its spans, a cross-encoder, a body under a masked-language head."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """What knows the token that fills a batch up (`pad_token_id`)."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its weights were loaded from."""
+
+    def __call__(self, *inputs: Any, **named: Any) -> Tensor:  # -> [B, D]
+        """Return the rows of a batch."""
 
 
 class Computing(NamedTuple):
@@ -60,9 +78,9 @@ class Computing(NamedTuple):
         return kind_of(self.device)
 
     @property
-    def count(self) -> int:
-        """How many devices there are."""
-        return 1 + len(self.copies.devices)
+    def devices(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.device, *self.copies.devices
 
     @property
     def in_training(self) -> Computing:
@@ -92,7 +110,15 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, sever
     return Computing(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
 
 
-def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | None = None) -> Encoder | EncoderPair:
+@overload
+def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str) -> Encoder | LexicalEncoder: ...
+@overload
+def load_for_encoding(
+    flags: EncoderFlags, computing: Computing, side: None = None
+) -> Encoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder]: ...
+def load_for_encoding(
+    flags: EncoderFlags, computing: Computing, side: str | None = None
+) -> Encoder | LexicalEncoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder]:
     """Load the encoder that flags name, with what they set about it, on its device and in its precision.
 
     With a `side` (`query` or `document`) only that side's encoder of a pair is read. An encoder made for the other side
@@ -116,6 +142,7 @@ def load_for_encoding(flags: EncoderFlags, computing: Computing, side: str | Non
         check_side(encoder.of(needed).settings, needed, name)
     apply_flags(encoder, flags)
     if flags.rem:
+        assert isinstance(encoder, Encoder), "no REM is put on a pair"
         fold_rem(encoder)
     place(encoder, computing)
     return encoder
@@ -133,7 +160,7 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
 
 def _load_lexical(
     folder: Path, flags: EncoderFlags, computing: Computing, side: str | None
-) -> LexicalEncoder | EncoderPair:
+) -> LexicalEncoder | EncoderPair[LexicalEncoder]:
     """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
     from drtools.batches.terms import TermKeys
     from drtools.retrieval.terms import Analyzer
@@ -147,10 +174,11 @@ def _load_lexical(
     known = TermKeys()
     if side:
         return load_lexical(folder, side, Analyzer, known).to(computing.device)
-    return EncoderPair(*(load_lexical(folder, each, Analyzer, known) for each in SIDES), folder).to(computing.device)
+    query, document = (load_lexical(folder, each, Analyzer, known) for each in SIDES)
+    return EncoderPair(query, document, folder).to(computing.device)
 
 
-def apply_flags(encoder: Encoder | EncoderPair, flags: EncoderFlags) -> None:
+def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderFlags) -> None:
     """Set lengths and prompts that the flags name; a length beyond the body's positions is refused."""
     for half in halves(encoder):
         longest = positions(half.body.config.to_dict())
@@ -165,11 +193,12 @@ def apply_flags(encoder: Encoder | EncoderPair, flags: EncoderFlags) -> None:
             setattr(half.settings, name, value)
 
 
-def place(encoder: Encoder | EncoderPair, computing: Computing) -> None:
+def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Computing) -> None:
     """Move an encoder to its device, its body in the precision asked for; pooling and head stay float32."""
     encoder.to(computing.device)
-    for half in halves(encoder):
-        half.body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
+    for half in [encoder] if isinstance(encoder, CrossEncoder) else halves(encoder):
+        body: nn.Module = half.body  # transformers' own `to` has no type that takes a dtype
+        body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
         if computing.device == "cpu" and computing.precision == "bf16":
             use_sliced_attention(half.body)
 
@@ -182,8 +211,8 @@ def promises_bits(computing: Computing) -> bool:
 
 
 def encode_tokens(
-    encoder: Encoder,
-    tokens: Tokens,
+    encoder: Model,
+    tokens: Tokenized,
     computing: Computing,
     into: np.ndarray,
     on_batch: Callable[[np.ndarray, int], None] | None = None,
@@ -207,12 +236,12 @@ def encode_tokens(
         (batches_of_one_length if one_length and on_processor else batches_by_length)(lengths, computing.batch_tokens)
     )
     threads = torch.get_num_threads()
-    workers = [(encoder, computing)] * (threads if on_processor else 1)
+    workers: list[tuple[Model, Computing]] = [(encoder, computing)] * (threads if on_processor else 1)
     workers += [
         (own, computing._replace(device=device))
         for own, device in zip(computing.copies.of(encoder), computing.copies.devices, strict=True)
     ]
-    free = SimpleQueue()
+    free: SimpleQueue[tuple[Model, Computing]] = SimpleQueue()
     for worker in workers:
         free.put(worker)
 
@@ -251,7 +280,7 @@ def encode_tokens(
 
 @torch.inference_mode()
 def _encode_batch(
-    encoder: Encoder, tokens: Tokens, rows: np.ndarray, computing: Computing, into: np.ndarray, seed: int | None
+    encoder: Model, tokens: Tokenized, rows: np.ndarray, computing: Computing, into: np.ndarray, seed: int | None
 ) -> None:
     missing = LEAST_ROWS - len(rows) * int(tokens.lengths[rows].max(initial=1))
     filled = np.resize(rows, len(rows) + max(0, missing))  # by the same texts again
@@ -278,7 +307,9 @@ def _encode_batch(
     into[rows] = vectors[: len(rows)]
 
 
-def encode_texts(encoder: Encoder, texts: Sequence[str], side: str, computing: Computing) -> tuple[np.ndarray, Tokens]:
+def encode_texts(
+    encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str, computing: Computing
+) -> tuple[np.ndarray, Tokenized]:
     """Return float32 vectors [N, D] of texts of a side, and their tokens (which count what was cut or empty)."""
     tokens = tokenize(encoder, texts, side)
     vectors = np.empty((len(texts), encoder.dimension), np.float32)

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools import console
-from drtools.batches.tokens import Tokens, tokenize
+from drtools.batches.pieces import PieceTokens
+from drtools.batches.tokens import Tokenized, tokenize
 from drtools.formats.digests import TEXT, create_texts, digests_of_texts, open_texts
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
 from drtools.retrieval.encoding import encode_tokens, promises_bits
 
 if TYPE_CHECKING:
-    from drtools.batches.pieces import PieceTokens
     from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
     from drtools.output import Work
     from drtools.retrieval.encoding import Computing
     from drtools.retrieval.encoding_pieces import PieceEncoding
@@ -38,7 +39,7 @@ class Prepared(NamedTuple):
 
     ids: list[str]
     texts: np.ndarray
-    tokens: Tokens | PieceTokens
+    tokens: Tokenized
     places: np.ndarray
     rows: np.ndarray
     tried: np.ndarray
@@ -57,7 +58,7 @@ class FolderEncoding:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | LexicalEncoder,
         texts: DocumentTexts | QueryTexts,
         computing: Computing,
         dtype: str,
@@ -143,8 +144,9 @@ class FolderEncoding:
                 )
                 array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
                 progress.advance(int(taken.sum()) - len(part.tried))
-            if pieces:
-                self.pieces.writer.add(self._in_order(part, pieces) if self.old else pieces)
+            if self.pieces and pieces:
+                taken_over = self.old.pieces if self.old else None
+                self.pieces.writer.add(self._in_order(part, pieces, taken_over) if taken_over else pieces)
         texts[start:stop] = part.texts
         for count, value in {
             "truncated": part.texts["cut"],
@@ -157,18 +159,19 @@ class FolderEncoding:
         texts.flush()
 
     def _made(
-        self, tokens: Tokens | PieceTokens, told: Callable[[np.ndarray, int], None]
+        self, tokens: Tokenized, told: Callable[[np.ndarray, int], None]
     ) -> tuple[np.ndarray, PieceVectors | None]:
         """Return the vectors of texts [N, D], and those of their pieces if they are wanted."""
         if self.pieces:
+            assert isinstance(tokens, PieceTokens), "made by self.pieces"
             return self.pieces.encode(tokens, self.computing, told)
         made = np.empty((len(tokens.lengths), self.encoder.dimension), self.dtype)
         encode_tokens(self.encoder, tokens, self.computing, made, told, one_length=True)
         return made, None
 
-    def _in_order(self, part: Prepared, made: PieceVectors) -> PieceVectors:
+    def _in_order(self, part: Prepared, made: PieceVectors, old: PieceVectors) -> PieceVectors:
         """Return the pieces of all texts of a chunk: those that are taken over, and those that were made."""
         taken = part.rows >= 0
         order = np.empty(len(part.rows), np.int64)
         order[part.new], order[taken] = np.arange(len(part.new)), len(part.places) + np.arange(taken.sum())
-        return joined([made, self.old.pieces.take(part.rows[taken])]).take(order)
+        return joined([made, old.take(part.rows[taken])]).take(order)

@@ -27,7 +27,7 @@ def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
 
     UserError for a graph, which was not kept.
     """
-    kind = said or encoder.settings.pieces.get("spans", "attention")
+    kind: SpanKind = said or encoder.settings.pieces.get("spans", "attention")
     if kind == "rgat":
         raise UserError(
             f"{encoder.folder}: its pieces learnt through a graph (distill-fgd --spans rgat), which is not kept with "

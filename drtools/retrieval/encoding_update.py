@@ -101,6 +101,7 @@ class OldVectors:
             return
         then = np.asarray(self.array[rows])
         if pieces:
+            assert self.pieces is not None, "made with pieces, or not, as now"
             before = self.pieces.take(rows)
             if not np.array_equal(before.starts, pieces.starts):
                 raise UserError(

@@ -11,7 +11,7 @@ searched beside it; seen with MKL at 10 to 4,096 dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from drtools.models.device import kind_of
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from drtools.formats.joined import JoinedArray
 
 CHUNK_QUERIES = 1024
 # A block's vectors and scores in float32; on the CPU they stay in its cache.
@@ -33,7 +35,7 @@ LARGEST_ROW = 0xFFFFFFFF
 
 
 def search(
-    vectors: np.ndarray | torch.Tensor,
+    vectors: np.ndarray | JoinedArray | torch.Tensor,
     queries: np.ndarray,
     depth: int,
     device: str = "cpu",
@@ -75,11 +77,13 @@ def search(
         if on_progress:
             on_progress(start + count)
     found = [from_keys(chunk_best.merged().sort(descending=True).values) for chunk_best in best]
-    scores, rows = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
-    return scores, rows
+    best_scores, best_rows = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    return best_scores, best_rows
 
 
-def rerank(vectors: np.ndarray, queries: np.ndarray, candidate_rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+def rerank(
+    vectors: np.ndarray | JoinedArray, queries: np.ndarray, candidate_rows: Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """Score given rows for each query: the inner products that `search` gives them.
 
     vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any
@@ -176,7 +180,9 @@ def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return bits.view(torch.float32), LARGEST_ROW - (keys & LARGEST_ROW)
 
 
-def blocks(vectors: np.ndarray | torch.Tensor, block_rows: int, device: str) -> Iterator[tuple[int, int, torch.Tensor]]:
+def blocks(
+    vectors: np.ndarray | JoinedArray | torch.Tensor, block_rows: int, device: str
+) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield (first row, rows, float32 [block_rows, D]) for all of vectors [N, D]; zeros follow the rows of the last.
 
     The tensor is reused.
@@ -225,7 +231,7 @@ def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
         )
 
 
-def refuse_empty(vectors: np.ndarray) -> None:
+def refuse_empty(vectors: Sized) -> None:
     """Refuse vectors without a row."""
     if len(vectors) == 0:
         raise UserError(
@@ -233,7 +239,7 @@ def refuse_empty(vectors: np.ndarray) -> None:
         )
 
 
-def refuse_not_finite(vectors: np.ndarray, finite: np.ndarray, rows: range | np.ndarray) -> None:
+def refuse_not_finite(vectors: object, finite: np.ndarray, rows: range | np.ndarray) -> None:
     """Refuse the first of some rows [C] of vectors that is not finite [C]."""
     if not finite.all():
         raise UserError(
@@ -242,7 +248,7 @@ def refuse_not_finite(vectors: np.ndarray, finite: np.ndarray, rows: range | np.
         )
 
 
-def name(vectors: np.ndarray) -> str:
+def name(vectors: object) -> str:
     """Name vectors by the file that they are mapped from."""
     import numpy as np
 

@@ -71,13 +71,14 @@ def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
 
 def _dark_asked(example: Example, query: str, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
     special = teacher.special({item.kind for item in example.dark or ()}, query)
+    text_of = {document: text for document, text in found.items() if text is not None}.__getitem__
     for item in example.dark or ():
         lacks = any(found[document] is None for document in documents_of(item))
         yield (
             Asked("dark_scores", None)
             if lacks
             else Asked(
-                "dark_scores", *asked_text(item, example.query_id, found.get, special), is_cut(item, found.get, special)
+                "dark_scores", *asked_text(item, example.query_id, text_of, special), is_cut(item, text_of, special)
             )
         )
 

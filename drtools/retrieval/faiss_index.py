@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from drtools.errors import UserError
 from drtools.retrieval import exact
 from drtools.retrieval.faiss_parts import (
     WANTED_POINTS_A_CENTROID,
     always_blas,
+    chain,
     clusterings,
     create,
     footprint,
+    neighbours_of,
     parts,
     reason,
     refusals,
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     import faiss
     import numpy as np
 
+    from drtools.formats.joined import JoinedArray
+
+PartT = TypeVar("PartT", bound="faiss.Index")
+
 ADD_ROWS = 16_384
 # [ours] Of 18,008 questions' vectors HNSW32 found .9942, .9953, .9981 of the top 100 (ef_search 200) when built at 40
 # (FAISS's), 100, 200 in 4, 9, 23 s; IVF256,Flat .87 with 16 lists, .93 with 32, .97 with 64.
@@ -45,7 +51,7 @@ BYTES_A_SECOND = 5e8
 
 
 def build(
-    vectors: np.ndarray,
+    vectors: np.ndarray | JoinedArray,
     factory: str,
     path: str | os.PathLike,
     train_sample: int | None = None,
@@ -113,7 +119,7 @@ def estimate(factory: str, count: int, dimension: int, threads: int | None = Non
     )
     graphs = _of_type(index, faiss.IndexHNSW)
     if graphs and not _of_type(index, faiss.IndexIVF):  # the graph over the lists of an IVF is small
-        seconds += seconds_to_insert(graphs[0].d, graphs[0].hnsw.nb_neighbors(1), EF_CONSTRUCTION, count)
+        seconds += seconds_to_insert(graphs[0].d, neighbours_of(graphs[0]), EF_CONSTRUCTION, count)
     return size, seconds
 
 
@@ -122,7 +128,8 @@ def write(index: faiss.Index, path: str | os.PathLike) -> None:
     import faiss
 
     with open(path, "wb") as stream:  # faiss.write_index(path) does not notice a disk that is full at the last bytes
-        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+        writer = faiss.PyCallbackIOWriter(stream.write)  # type: ignore[attr-defined]  # FAISS's stubs lack it
+        faiss.write_index(index, writer)
 
 
 def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
@@ -169,11 +176,11 @@ def search(
         )
     for part in lists:
         part.nprobe = min(part.nlist, nprobe or max(LEAST_LISTS, int(part.nlist * SHARE_OF_LISTS)))
-    for part in graphs:
+    for graph in graphs:
         wanted = max([depth, *(owner.nprobe for owner in lists)])
-        part.hnsw.efSearch = ef_search or max(LEAST_CANDIDATES, CANDIDATES_A_HIT * wanted)
-    for part in _of_type(index, faiss.IndexRefine):
-        part.k_factor = REFINED_A_HIT
+        graph.hnsw.efSearch = ef_search or max(LEAST_CANDIDATES, CANDIDATES_A_HIT * wanted)
+    for refined in _of_type(index, faiss.IndexRefine):
+        refined.k_factor = REFINED_A_HIT
     scores, rows = index.search(np.ascontiguousarray(queries), min(depth, index.ntotal))
     scores[rows < 0] = -np.inf
     order = np.lexsort((rows, -scores), axis=1)
@@ -191,7 +198,7 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
         if _of_type(index, faiss.IndexIVFFastScan) and not isinstance(faiss.downcast_index(index), faiss.IndexRefine):
             raise RuntimeError  # FAISS would end the process
         for part in _of_type(index, faiss.IndexIVF):
-            if part.direct_map.type == faiss.DirectMap.NoMap:
+            if part.direct_map.type == faiss.DirectMap.NoMap:  # type: ignore[attr-defined]  # FAISS's stubs lack it
                 part.make_direct_map()
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
@@ -211,15 +218,15 @@ def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray
     if isinstance(
         index, faiss.IndexPreTransform
     ):  # PCA, L2norm ...: it compares what these make of queries and documents
-        for number in range(index.chain.size()):
-            queries = faiss.downcast_VectorTransform(index.chain.at(number)).apply(queries)
+        for step in chain(index):
+            queries = step.apply(queries)
         index = faiss.downcast_index(index.index)
     return [reconstruct(index, wanted) @ query for wanted, query in zip(rows, queries, strict=True)]
 
 
 def recall(
     index: faiss.Index,
-    vectors: np.ndarray,
+    vectors: np.ndarray | JoinedArray,
     queries: np.ndarray,
     depth: int,
     *,
@@ -284,7 +291,7 @@ def _prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int |
         part.hnsw.efConstruction = ef_construction or EF_CONSTRUCTION
 
 
-def _of_type(index: faiss.Index, kind: type) -> list[faiss.Index]:
+def _of_type(index: faiss.Index, kind: type[PartT]) -> list[PartT]:
     return [part for part in parts(index) if isinstance(part, kind)]
 
 
@@ -294,11 +301,11 @@ def _sample(count: int, size: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))
 
 
-def read_rows(vectors: np.ndarray, rows: range | np.ndarray) -> np.ndarray:
+def read_rows(vectors: np.ndarray | JoinedArray, rows: range | np.ndarray) -> np.ndarray:
     """Return rows in float32, refusing values that are not finite."""
     import numpy as np
 
     chosen = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
     block = np.ascontiguousarray(chosen, np.float32)
-    exact.refuse_not_finite(vectors, np.isfinite(block).all(1), rows)
+    exact.refuse_not_finite(vectors, np.all(np.isfinite(block), axis=1), rows)
     return block

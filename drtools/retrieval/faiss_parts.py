@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drtools.errors import UserError
 
@@ -92,8 +92,15 @@ def transforms(index: faiss.Index) -> list[faiss.VectorTransform]:
     """Return what an index does to vectors before anything else (OPQ, PCA ...)."""
     import faiss
 
-    chains = (part.chain for part in parts(index) if isinstance(part, faiss.IndexPreTransform))
-    return [faiss.downcast_VectorTransform(chain.at(i)) for chain in chains for i in range(chain.size())]
+    return [step for part in parts(index) if isinstance(part, faiss.IndexPreTransform) for step in chain(part)]
+
+
+def chain(index: faiss.IndexPreTransform) -> list[faiss.VectorTransform]:
+    """Return what one index does to vectors, as what it is."""
+    import faiss
+
+    steps: Any = index.chain  # a vector of C++; FAISS's stubs say that it is a list
+    return [faiss.downcast_VectorTransform(steps.at(number)) for number in range(steps.size())]
 
 
 def clusterings(index: faiss.Index) -> list[Clustering]:
@@ -105,7 +112,7 @@ def clusterings(index: faiss.Index) -> list[Clustering]:
         if isinstance(transform, faiss.OPQMatrix):
             if transform.pq is None:
                 quantizer = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
-                quantizer.this.disown()  # the pointer in OPQMatrix does not keep it alive
+                quantizer.this.disown()  # type: ignore[attr-defined]  # the pointer in OPQMatrix does not keep it alive
                 transform.pq = quantizer
             quantizer = transform.pq
             rounds = transform.niter_pq_0 + transform.niter_pq * (transform.niter - 1)
@@ -166,7 +173,7 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
     elif isinstance(index, faiss.IndexHNSW):
         # 2 M neighbours on the ground; one node in M also stands on the floor above, with M, and so on; offset and
         # level 12
-        neighbours = index.hnsw.nb_neighbors(1)
+        neighbours = neighbours_of(index)
         fixed, each = footprint(index.storage)
         each += 4 * (2 * neighbours + neighbours / (neighbours - 1)) + 12
     elif isinstance(index, faiss.IndexIVF):
@@ -175,6 +182,11 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
     if hasattr(index, "pq"):
         fixed += 4 * index.pq.ksub * index.pq.d
     return fixed, each
+
+
+def neighbours_of(index: faiss.IndexHNSW) -> int:
+    """Return how many neighbours a node of a graph has above the ground."""
+    return index.hnsw.nb_neighbors(1)  # type: ignore[attr-defined]  # FAISS's stubs lack it
 
 
 def seconds_to_assign(dimension: int, centroids: int) -> float:

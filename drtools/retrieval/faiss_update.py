@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import faiss
     import numpy as np
 
+    from drtools.formats.joined import JoinedArray
     from drtools.formats.vectors import Vectors
 
 LARGEST_SHARE_NEW = 0.3  # [ours] of the rows that were put in since the index was trained, before a note
@@ -113,7 +114,12 @@ def changes(folder: str, vectors: Vectors) -> Change:
 
 
 def update(
-    folder: str, array: np.ndarray, change: Change, path: Path, threads: int, on_progress: Callable[[int], None]
+    folder: str,
+    array: np.ndarray | JoinedArray,
+    change: Change,
+    path: Path,
+    threads: int,
+    on_progress: Callable[[int], None],
 ) -> str | None:
     """Write the index of `folder`, changed so that row i is that of `array` [N, D], to a file.
 
@@ -130,15 +136,16 @@ def update(
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     kept, new = change.rows[change.rows >= 0], change.new
     at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()
-    lists = faiss.downcast_InvertedLists(inner.invlists) if isinstance(inner, faiss.IndexIVF) else None
+    inverted = inner.invlists if isinstance(inner, faiss.IndexIVF) else None
+    lists = faiss.downcast_InvertedLists(inverted) if inverted is not None else None
     if at_the_end:
         _add(index, array, new, None, on_progress)
     elif isinstance(lists, faiss.ArrayInvertedLists):
-        index.remove_ids(change.gone)
+        index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
         _renumber(lists, change)
         _add(index, array, new, new, on_progress)
     elif isinstance(inner, faiss.IndexFlatCodes):
-        index.remove_ids(change.gone)
+        index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
         _add(index, array, new, None, on_progress)
         _reorder(inner, change)
     else:
@@ -160,7 +167,7 @@ def update(
 
 def _add(
     index: faiss.Index,
-    array: np.ndarray,
+    array: np.ndarray | JoinedArray,
     rows: np.ndarray,
     numbers: np.ndarray | None,
     on_progress: Callable[[int], None],

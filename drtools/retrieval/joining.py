@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from drtools.flags import ComputeFlags
     from drtools.formats.vectors import Vectors
+    from drtools.retrieval.encoding import Computing
 
 PANEL = "Joined vectors (concat-spar)"
 KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
@@ -113,7 +114,8 @@ class JoinedQueries:
     def __init__(
         self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, joining: JoiningFlags
     ) -> None:
-        self.record, self.noted = record, Counter()
+        self.record = record
+        self.noted: Counter = Counter()
         self.how, self.mu = record["joined"]["how"], record["joined"]["mu"] if joining.mu is None else joining.mu
         self.by_query = read_weights(joining.mu_by_query) if joining.mu_by_query else None
         self.parts = [
@@ -124,7 +126,7 @@ class JoinedQueries:
         ]
 
     @cached_property
-    def computing(self):
+    def computing(self) -> Computing:
         """Where to encode."""
         return self.parts[0].computing
 

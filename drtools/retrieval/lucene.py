@@ -8,7 +8,7 @@ from array import array
 from binascii import a2b_base64
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,7 +169,7 @@ class LuceneIndex:
         more than two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
         """
         pool = ThreadPoolExecutor(threads)
-        ahead = deque()
+        ahead: deque[Future[list[tuple[str, dict[str, float]]]]] = deque()
         with java_errors(WorldError, "Lucene stopped searching"):
             try:
                 for start in range(0, len(queries), batch):

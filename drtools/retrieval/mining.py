@@ -5,6 +5,7 @@ stays if s <= max score, s >= min score, s <= p - absolute margin and s <= p - |
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated
 
@@ -94,7 +95,7 @@ def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
 
 def choose_negatives(
     query_id: str,
-    hits: dict[str, float | None],
+    hits: Mapping[str, float | None],
     positives: set[str],
     lowest_positive: float | None,
     flags: MiningFlags,
@@ -124,6 +125,8 @@ def choose_negatives(
 
 def _refusal(score: float | None, lowest_positive: float | None, flags: MiningFlags) -> str | None:
     """Return the flag that refuses a candidate of this score, or None."""
+    if score is None:  # a random document's, for which no filter by score can be said
+        return None
     if flags.max_score is not None and score > flags.max_score:
         return "--max-score"
     if flags.min_score is not None and score < flags.min_score:

@@ -22,6 +22,8 @@ from drtools.retrieval.searching import QUERIES_A_BLOCK, DenseSource, Found
 if TYPE_CHECKING:
     import numpy as np
 
+    from drtools.retrieval.searching import Source
+
 PANEL = "Pieces"
 USUAL_GAMMA = 0.4
 USUAL_RESCORED = 1000  # [ours]
@@ -93,19 +95,19 @@ class MultiVectorFlags:
         if self.tune and not (queries or self.tune_queries):
             raise UserError("--tune needs the texts of the queries that it judges; say --queries or --tune-queries")
 
-    def settle(self, source: object, queries: str | None, depth: int) -> dict:
+    def settle(self, source: Source | MultiVectorSource, queries: str | None, depth: int) -> dict:
         """Let a multi-vector source choose its gamma if that was asked; return what the manifest says of it."""
         from drtools.formats.trec import read_qrels
         from drtools.retrieval.texts import judged_queries
 
         if not self.multi_vector:
             return {}
+        assert isinstance(source, MultiVectorSource), "what --multi-vector opens"
         if not self.tune:
             return {"gamma": source.gamma, "tried": []}
-        measure = self.tune_measure or USUAL_MEASURE
-        tried = source.tune(
-            list(judged_queries(self.tune_queries or queries, self.tune).items()), depth, read_qrels(self.tune), measure
-        )
+        measure, texts = self.tune_measure or USUAL_MEASURE, self.tune_queries or queries
+        assert texts is not None, "check refuses --tune without texts"
+        tried = source.tune(list(judged_queries(texts, self.tune).items()), depth, read_qrels(self.tune), measure)
         return {"gamma": source.gamma, "tried": tried, "tuned_for": measure}
 
 

@@ -56,8 +56,8 @@ class CorpusReranker:
         """Encode every document of these queries' lists and every query, then score pair by pair."""
         import numpy as np
 
-        from drtools.formats.jsonl import document_text
         from drtools.retrieval.encoding import encode_texts
+        from drtools.retrieval.texts import text_in
 
         candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in queries}
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
@@ -65,10 +65,9 @@ class CorpusReranker:
         console.notice(len(missing), f"{len(missing):,} documents of the run are not in the corpus; left out")
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
-        texts = (self.store.get(document) for document in known)
         vectors, tokens = encode_texts(
             self.encoder.of("document"),
-            [document_text(document.title, document.text, self.separator) for document in texts],
+            [text_in(self.store, document, self.separator) for document in known],
             "document",
             self.computing,
         )

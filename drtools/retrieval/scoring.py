@@ -185,7 +185,7 @@ class Teacher:
 
     def _finish(self, windows: list[Window], on_batch: Callable[[int], None]) -> np.ndarray:
         found = [scorer.finish(window, on_batch) for scorer, window in zip(self.scorers, windows, strict=True)]
-        return found[0] if len(found) == 1 else np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+        return found[0] if len(found) == 1 else np.array(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def note_cuts(counts: Counter) -> None:

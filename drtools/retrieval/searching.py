@@ -17,13 +17,18 @@ from drtools.errors import UserError
 from drtools.formats.trec import rank
 
 if TYPE_CHECKING:
+    import faiss
     import numpy as np
 
     from drtools.flags import ComputeFlags, EncoderFlags
+    from drtools.formats.joined import JoinedArray
     from drtools.formats.store import Store
     from drtools.formats.vectors import Ids, Vectors
     from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
+    from drtools.retrieval.encoding import Computing
     from drtools.retrieval.joining import JoinedQueries, JoiningFlags
+    from drtools.retrieval.lucene import Rm3
 
 QUERIES_A_BLOCK = 2048
 
@@ -34,6 +39,14 @@ class Found(NamedTuple):
     query_id: str
     hits: dict[str, float]
     asked: dict[str, float | None]
+
+
+class Drawn(NamedTuple):
+    """The same of random documents, of which nothing has a score."""
+
+    query_id: str
+    hits: dict[str, None]
+    asked: dict[str, None]
 
 
 class Source(Protocol):
@@ -49,12 +62,11 @@ class Source(Protocol):
 class LuceneSource:
     """BM25, or RM3 on top of it, over a Lucene index."""
 
-    def __init__(
-        self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: object | None = None, threads: int = 2
-    ) -> None:
+    def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, threads: int = 2) -> None:
         from drtools.retrieval.lucene import LuceneIndex
 
-        self.record, self.noted = manifest.read(folder), Counter()
+        self.record = manifest.read(folder)
+        self.noted: Counter = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
 
@@ -148,7 +160,7 @@ class QueryEncoder:
         )
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Encoder | LexicalEncoder:
         """The encoder of queries: the one named, else the one that the manifest names.
 
         Either must be the one that made the vectors.
@@ -168,7 +180,7 @@ class QueryEncoder:
         return encoder
 
     @cached_property
-    def computing(self):
+    def computing(self) -> Computing:
         """Where to encode."""
         from drtools.retrieval.encoding import choose_computing
 
@@ -189,7 +201,7 @@ class QueryEncoder:
             raise UserError(
                 f"{self.vectors.path}: no vector of query {queries[rows.index(None)][0]!r}; encode these queries again"
             )
-        return np.asarray(self.vectors.array[rows], np.float32)
+        return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)
 
 
 class DenseSource:
@@ -199,12 +211,13 @@ class DenseSource:
         self,
         queries: QueryEncoder | JoinedQueries,
         ids: Ids,
-        array: np.ndarray | None = None,
-        index: object | None = None,
-        **parameters: int | None,
+        array: np.ndarray | JoinedArray | None = None,
+        index: faiss.Index | None = None,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
     ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
-        self.array, self.index, self.parameters = array, index, parameters
+        self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Encode and search a block of queries at a time."""
@@ -232,9 +245,10 @@ class DenseSource:
         if self.index is not None:
             from drtools.retrieval import faiss_index
 
-            return faiss_index.search(self.index, vectors, depth, **self.parameters)
+            return faiss_index.search(self.index, vectors, depth, nprobe=self.nprobe, ef_search=self.ef_search)
         from drtools.retrieval import exact
 
+        assert self.array is not None, "without an index there are vectors"
         return exact.search(self.array, vectors, depth, self.queries.computing.device)
 
     def _score(self, vectors: np.ndarray, documents: list[Sequence[str]]) -> list[dict[str, float | None]]:
@@ -252,6 +266,7 @@ class DenseSource:
         else:
             from drtools.retrieval import exact
 
+            assert self.array is not None, "without an index there are vectors"
             found = exact.rerank(self.array, vectors, rows)
         result = []
         for pairs, scores in zip(asked, found, strict=True):
@@ -267,7 +282,8 @@ def open_dense(
     compute: ComputeFlags,
     query_vectors: str | None = None,
     joining: JoiningFlags | None = None,
-    **parameters: int | None,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
 ) -> DenseSource:
     """Open a vectors folder for exact search, or a FAISS index folder.
 
@@ -285,6 +301,7 @@ def open_dense(
         )
     from drtools.retrieval import faiss_index
 
+    assert index is not None, "vectors or an index is named"
     folder = Path(index)
     record = manifest.read(folder)
     if record.get("side") == "query":
@@ -292,7 +309,8 @@ def open_dense(
             f"{folder}: an index of queries' vectors, expected one of documents'; index what encode --documents made"
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
-    return DenseSource(queries, Ids(folder / "ids.txt"), index=faiss_index.load(folder / "index.faiss"), **parameters)
+    loaded = faiss_index.load(folder / "index.faiss")
+    return DenseSource(queries, Ids(folder / "ids.txt"), index=loaded, nprobe=nprobe, ef_search=ef_search)
 
 
 def index_kind(folder: str) -> str:
@@ -316,11 +334,12 @@ class RandomSource:
         self.record: dict = {}
         self.noted: Counter = Counter()
 
-    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Drawn]:
         """Draw so many that `count` are left without the positives, if the corpus has them."""
         from drtools.randomness import generator
 
         for query_id, _ in queries:
             wanted = min(len(self.store), self.count + len(self.positives[query_id]))
             rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)
-            yield Found(query_id, dict.fromkeys(self.store.ids_at(rows)), dict.fromkeys(asked.get(query_id, ())))
+            documents = self.store.ids_at(rows.tolist())
+            yield Drawn(query_id, dict.fromkeys(documents), dict.fromkeys(asked.get(query_id, ())))

@@ -76,6 +76,7 @@ def beside_teacher(
         from drtools.retrieval.encoding import choose_computing, load_for_encoding
         from drtools.retrieval.example_scores import Texts
 
+        assert corpus is not None and queries is not None, "students read texts"
         texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), choose_computing(compute)
         for label, name in students.items():
             encoder = load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing)
@@ -199,15 +200,16 @@ def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special
         for one in scored_items(example):
             parts = (one.item,) if isinstance(one.item, str) else documents_of(one.item)
             found.update({part: texts.document(part) for part in parts if part not in found})
-            if any(found[part] is None for part in parts):
+            known = {part: text for part in parts if (text := found[part]) is not None}
+            if any(part not in known for part in parts):
                 continue
             made.listed[-1].append(one)
             if isinstance(one.item, str):
-                made.short[one.item] = prepare(found[one.item], encoder)
+                made.short[one.item] = prepare(known[one.item], encoder)
             else:
                 kept = made.double if one.item.kind == "reinforced" else made.short
                 kept[_key(example.query_id, one.item)] = dark_text_for(
-                    encoder, one.item, example.query_id, found.get, special
+                    encoder, one.item, example.query_id, known.__getitem__, special
                 )
     return made
 

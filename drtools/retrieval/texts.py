@@ -44,6 +44,13 @@ class QueryTexts:
         return self.ids[start:stop], self.texts[start:stop]
 
 
+def text_in(store: Store, document_id: str, separator: str) -> str:
+    """Return the text of a document that a corpus is known to have."""
+    document = store.get(document_id)
+    assert document is not None, "what the corpus lacks was left out before"
+    return document_text(document.title, document.text, separator)
+
+
 def judged_queries(queries: str, only: str | None) -> dict[str, str]:
     """Read queries, those that the qrels `only` judge if it is given; a judged query without text is counted."""
     texts = read_queries(queries)
@@ -66,4 +73,5 @@ def texts_of(
     """Open whichever is named."""
     if documents is not None:
         return DocumentTexts(open_store(documents), separator)
+    assert queries is not None, "one of the two is named"
     return QueryTexts(judged_queries(queries, only), queries)

@@ -10,6 +10,7 @@ from drtools import console
 from drtools.errors import UserError
 from drtools.formats.joined import JoinedArray, join
 from drtools.formats.trec import rank
+from drtools.retrieval.searching import QueryEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from drtools.formats.trec import Qrels
     from drtools.formats.vectors import Ids
     from drtools.retrieval.joining import JoinedQueries
-    from drtools.retrieval.searching import QueryEncoder
 
 GRID = [
     *(tenths / 10 for tenths in range(1, 11)),
@@ -126,18 +126,17 @@ def texts_to_tune_on(
     """Return (query id, text) of the judged queries, out of a file or of the vectors that `source` looks them up in."""
     from drtools.formats.jsonl import read_queries
 
-    texts = (
-        read_queries(queries) if queries else {source.vectors.ids[row]: "" for row in range(len(source.vectors.ids))}
-    )
+    if queries:
+        texts, where = read_queries(queries), queries
+    else:
+        assert isinstance(source, QueryEncoder) and source.vectors is not None, "who has no texts looks vectors up"
+        ids, where = source.vectors.ids, str(source.vectors.path)
+        texts = {ids[row]: "" for row in range(len(ids))}
     kept = [(query_id, text) for query_id, text in texts.items() if query_id in judged]
     if not kept:
-        raise UserError(
-            f"{name}: judges none of the queries of {queries or source.vectors.path}; do the two belong together?"
-        )
+        raise UserError(f"{name}: judges none of the queries of {where}; do the two belong together?")
     missing = len(judged) - len(kept)
     console.notice(
-        missing,
-        f"{missing:,} of the {len(judged):,} dev queries are not in {queries or source.vectors.path}; mu is tuned "
-        "without them",
+        missing, f"{missing:,} of the {len(judged):,} dev queries are not in {where}; mu is tuned without them"
     )
     return kept

@@ -38,7 +38,7 @@ def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
     import numpy as np
 
     opened = open_vectors(path)
-    rows = (
+    rows: np.ndarray | list[int] = (
         np.unique(np.linspace(0, len(opened.array) - 1, min(SAMPLE, len(opened.array))).astype(int))
         if len(opened.array)
         else []

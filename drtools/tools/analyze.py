@@ -153,6 +153,7 @@ def main(
         if student or agreement:
             from drtools.retrieval.student_scores import beside_teacher
 
+            assert examples is not None, "check_students asks for one file"
             made.append(
                 analyses.agreement(
                     beside_teacher(
@@ -172,6 +173,7 @@ def main(
         if logs:
             made.append(analyses.curves(labels_of(logs), curve, work.path))
         if vectors:
+            assert query_vectors is not None and query is not None, "check asks for all three"
             made.append(analyses.move(vectors, query_vectors, query, judged, min_rel, depth, work.path))
         content = {"depth": depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")

@@ -13,12 +13,16 @@ at an end, by both exact scores of each encoder's top 100 (the first encodes --d
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from drtools.formats.joined import How, JoinedArray
+    from drtools.formats.vectors import Vectors
 
 ROWS_A_BLOCK = 16384
 TUNING = "Tuning mu"
@@ -109,7 +113,7 @@ def main(
             raise UserError(
                 f"{first}: vectors of queries are joined with the --mu that was tuned on documents, and copied"
             )
-        tried = []
+        tried: list[dict] = []
         if mu is None:
             mu, tried = tuned(
                 parts,
@@ -135,7 +139,7 @@ def main(
     console.say(f"{folder.output}: {len(joined):,} vectors of {joined.shape[1]} dimensions, mu {mu:g}")
 
 
-def open_parts(first: str, second: str, how: str):
+def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
     """Open both folders; return them and their vectors as one array."""
     from drtools.formats.joined import JoinedArray, order_of
     from drtools.formats.vectors import open_vectors
@@ -165,27 +169,24 @@ def tuned(
     from drtools.retrieval.joining import flags_of_parts, open_queries
     from drtools.retrieval.tuning import candidates, texts_to_tune_on, tune
 
-    wanted = read_answers(answers) if answers else read_qrels(qrels)
+    given = read_answers(answers) if answers else {}
+    judged = {} if answers else read_qrels(qrels)
     sources = [
         open_queries(part.manifest, part.path, part_flags, compute, path)
         for part, part_flags, path in zip(
             parts, flags_of_parts(encoder_flags), query_vectors or (None, None), strict=True
         )
     ]
-    texts = texts_to_tune_on(queries, sources[0], wanted, answers or qrels)
-    found = candidates(
-        joined,
-        [query_id for query_id, _ in texts],
-        tuple(source.encode(texts) for source in sources),
-        device=sources[0].computing.device,
-    )
+    texts = texts_to_tune_on(queries, sources[0], given or judged, answers or qrels)
+    first, second = (source.encode(texts) for source in sources)
+    found = candidates(joined, [query_id for query_id, _ in texts], (first, second), device=sources[0].computing.device)
     for name, words in (("truncated", "cut"), ("empty", "empty")):
         count = max(source.noted[name] for source in sources)
         console.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
     if answers:
         lists = {each.query_id: [parts[0].ids[row] for row in each.rows.tolist()] for each in found}
-        wanted = judge(lists, wanted, open_store(corpus))
-    mu, tried = tune(found, parts[0].ids, wanted, measure)
+        judged = judge(lists, given, open_store(corpus))
+    mu, tried = tune(found, parts[0].ids, judged, measure)
     best = max(one["value"] for one in tried)
     console.say(
         f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from "
@@ -206,7 +207,7 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
         return write_parts(work.path, joined.how, parts, work.target)
     done = work.state.get("done", 0)
     if not done:
-        create_array(work.path, *joined.shape, dtype)
+        create_array(work.path, len(joined), joined.shape[1], dtype)
     with console.progress("joining", len(joined), "vectors", done) as progress:
         for start in range(done, len(joined), ROWS_A_BLOCK):
             rows = slice(start, min(start + ROWS_A_BLOCK, len(joined)))

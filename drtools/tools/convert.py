@@ -93,10 +93,14 @@ def main(
     if mode != "--to" and file.output == "-":
         raise UserError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
     if mode == "--vectors":
+        assert vectors is not None and ids is not None and model is not None, "checked_mode asks for them"
         adopt_vectors(file, vectors, ids, model, pooling, side or "document", corpus, dtype)
     elif mode == "--from":
+        assert from_format is not None and source is not None, "checked_mode asks for them"
         read_training_file(file, source, from_format)
     else:
+        assert to_format is not None, "the third mode"
+        assert examples is not None and corpus is not None and queries is not None, "checked_mode asks for them"
         write_training_file(
             file, to_format, examples, corpus, queries, " " if title_separator is None else title_separator
         )
@@ -237,7 +241,8 @@ def write_training_file(file, name: str, examples: str, corpus: str, queries: st
     from drtools.formats.jsonl import json_line, read_queries
     from drtools.formats.store import open_store
 
-    form, counts, written = FORMATS[name], Counter(), 0
+    form, written = FORMATS[name], 0
+    counts: Counter[str] = Counter()
     with output.file(file) as work:
         layout, scored = layout_of(examples, title_separator)
         for row in rows_of(read_examples(examples), read_queries(queries), open_store(corpus), counts):

@@ -202,7 +202,7 @@ def check_examples(sources, form, paths, scored: bool) -> None:
                 "hard-kd"
             )
         if form.kinds:
-            of_kind = Counter()
+            of_kind: Counter[str] = Counter()
             for at in range(len(source.examples)):
                 found = {item.kind for item in source.examples.dark[at]}.intersection(form.kinds)
                 of_kind.update(found or ["none"])

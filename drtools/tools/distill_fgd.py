@@ -15,7 +15,7 @@ training continues where it was.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
@@ -23,6 +23,9 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.dev import DevFlags
 from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+
+if TYPE_CHECKING:
+    from drtools.models.spans import SpanKind
 
 LEVELS = ("document", "passage", "sentence")
 PAPER_WARMUP = 1000
@@ -121,7 +124,7 @@ def parse_levels(text: str) -> tuple[str, ...]:
     return levels
 
 
-def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans: str, hard_negatives: int):
+def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans: SpanKind, hard_negatives: int):
     """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained.
 
     With its spans, which its settings remember.

@@ -16,7 +16,7 @@ every GPU.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from typer import Option
 
@@ -114,7 +114,7 @@ def main(
             texts,
             computing,
             dtype,
-            chunk or encoding.CHUNK[computing.kind] * computing.count,
+            chunk or encoding.CHUNK[computing.kind] * len(computing.devices),
             work,
             with_pieces,
             open_old(update, now),
@@ -136,7 +136,7 @@ def main(
     console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
 
 
-def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces) -> dict[str, object]:
+def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces) -> dict[str, Any]:
     """Return what a manifest says of how its vectors were made."""
     return {
         "side": texts.side,
@@ -168,13 +168,14 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     """
     import time
 
+    from drtools.batches.pieces import PieceTokens
     from drtools.models.copies import Copies
     from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
     from drtools.retrieval.encoding_pieces import PieceEncoding
 
     computing = choose_computing(compute, batch_tokens, several=True)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)
-    with_pieces = PieceEncoding(encoder.of("document"), *pieces, dtype) if pieces else None
+    with_pieces = PieceEncoding(encoder.of("document"), pieces[0], pieces[1], dtype) if pieces else None
     old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces))
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, 256)
@@ -187,13 +188,14 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     run(sample[:8], one)
     started = time.perf_counter()
     tokens = run(sample, one)
-    seconds = (time.perf_counter() - started) * count / len(sample) / computing.count
-    cut = round(sum(map(sum, tokens.counts())) / len(sample) * len(texts)) if pieces else 0
+    seconds = (time.perf_counter() - started) * count / len(sample) / len(computing.devices)
+    found = sum(int(counts.sum()) for counts in tokens.counts()) if isinstance(tokens, PieceTokens) else 0
+    cut = round(found / len(sample) * len(texts))
     size = (len(texts) + cut) * encoder.dimension * (2 if dtype == "float16" else 4)
     console.say(
         f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about "
         f"{tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
         f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
-        f"about {console.seconds_as_words(seconds)} on {' '.join((computing.device, *computing.copies.devices))} in "
-        f"{computing.precision} (by the first {len(sample)}{' on one' if computing.count > 1 else ''})"
+        f"about {console.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "
+        f"{computing.precision} (by the first {len(sample)}{' on one' if len(computing.devices) > 1 else ''})"
     )

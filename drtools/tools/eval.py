@@ -14,12 +14,15 @@ DPR's match of words.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from drtools import console, flags
 from drtools.errors import GateRefused, UserError
+
+if TYPE_CHECKING:
+    from drtools.evaluation.answers import Matching
 
 ANSWERS = "Answers"
 
@@ -88,11 +91,11 @@ def main(
     if gate_name and gate_name.lower() not in [word.lower() for word in words]:
         words.append(gate_name)
     parsed = [parse_measure(word) for word in words]
-    judged = (
-        judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed, min_rel)
-        if answers
-        else read_qrels(qrels)
-    )
+    if qrels is not None:
+        judged = read_qrels(qrels)
+    else:
+        assert answers is not None and corpus is not None, "qrels, or answers and a corpus are said"
+        judged = judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed, min_rel)
     if only:
         kept = read_qrels(only)
         judged = {query_id: grades for query_id, grades in judged.items() if query_id in kept}
@@ -111,12 +114,12 @@ def main(
         print_per_query(runs, results)
     else:
         print_table(runs, results, compared, len(judged), alpha)
-    if gate:
+    if gate_name:
         check_gate(gate_name, gate_least, words, results)
 
 
 def judged_by_answers(
-    answers: str, corpus: str, matching: str, runs: list[str], rank_order: bool, parsed: list, min_rel: int
+    answers: str, corpus: str, matching: Matching, runs: list[str], rank_order: bool, parsed: list, min_rel: int
 ) -> dict[str, dict[str, int]]:
     """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
     from drtools.evaluation.answers import check_measures, judge

@@ -9,13 +9,17 @@ there (--missing zero: 0).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from drtools.retrieval.fuse import Parts
 
 USUAL_K = 60.0
 
@@ -77,19 +81,19 @@ def main(
     for name, value in {"--tune-runs": tune_runs, "--tune-measure": tune_measure}.items():
         if value and not tuned:
             raise UserError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
-    for name, value, of in (
+    for name, said, of in (
         ("--k", k, "rrf"),
         ("--normalization", normalization, "linear"),
         ("--missing", missing, "linear"),
     ):
-        if value is not None and method != of:
+        if said is not None and method != of:
             raise UserError(f"{name} is for --method {of}; say it too, or leave {name} out")
     measure = parse_measure(tune_measure or ("Success@100" if tune_answers else "nDCG@10"))
     if tune_answers:
         check_measures([measure])
     factors = parse_weights(weights, len(runs))
 
-    def one_query(lists: list[dict[str, float]]):
+    def one_query(lists: Sequence[dict[str, float]]) -> Parts:
         return (
             reciprocal_ranks(lists, USUAL_K if k is None else k)
             if method == "rrf"
@@ -143,6 +147,7 @@ def judgements(
 
     if qrels:
         return read_qrels(qrels)
+    assert answers is not None and corpus is not None, "qrels, or answers and a corpus are said"
     given = read_answers(answers)
     return judge(
         {query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given},

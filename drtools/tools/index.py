@@ -94,14 +94,13 @@ def main(
     if lucene:
         build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
     else:
-        check = (check or bool(check_queries), check_queries, check_depth)
         build_faiss(
             folder,
             vectors,
             factory,
             update,
             {"train_sample": train_sample, "seed": seed, "ef_construction": ef_construction},
-            check,
+            (check or bool(check_queries), check_queries, check_depth),
             seed,
             threads,
             dry_run,
@@ -170,7 +169,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     old = faiss_update.check_old(update, opened, factory) if update else {}
     factory = old.get("factory") or factory or "Flat"
     change = faiss_update.changes(update, opened) if update else None
-    if update:
+    if change is not None:
         console.say(
             f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
             f"{count:,} vectors are new"
@@ -184,9 +183,9 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     if dry_run:
         return
     with output.folder(folder) as work:
-        with console.progress("indexing", len(change.new) if update else count, "vectors") as progress:
+        with console.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
             told = {"threads": threads, "on_progress": lambda done: progress.advance(done - progress.done)}
-            if update:
+            if change is not None:
                 note = faiss_update.update(update, opened.array, change, work.path / "index.faiss", **told)
             else:
                 note = faiss_index.build(opened.array, factory, work.path / "index.faiss", **how, **told)
@@ -213,7 +212,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
             factory=factory,
             recall=recall,
             vectors=vectors,
-            new_since_training=change.new_since_training if update else 0,
+            new_since_training=0 if change is None else change.new_since_training,
             **{name: opened.manifest[name] for name in kept},
             **more,
         )

@@ -84,7 +84,7 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
             counts.update(
                 examples=1,
                 negatives=len(made.negatives),
-                dark=len(made.dark),
+                dark=len(made.dark or ()),
                 short=len(made.negatives) < max(1, negatives),
                 bare=not example.positives,
                 several=len(example.positives) > 1,
@@ -118,7 +118,7 @@ def writer(corpus: str | None, title_separator: str):
         known = [all(document in texts for document in documents_of(item)) for item in example.dark]
         counts["unwritten"] += len(known) - sum(known)
         example.others["dark_texts"] = [
-            dark_text(item, example.query_id, texts.get, Special()) if whole else None
+            dark_text(item, example.query_id, texts.__getitem__, Special()) if whole else None
             for item, whole in zip(example.dark, known, strict=True)
         ]
 

@@ -20,11 +20,12 @@ def main(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
     if not encoder_flags.rem:
         raise UserError("--model alone: there is nothing to merge; say --body BODY --rem REM")
     with output.folder(folder) as work:
-        from drtools.models.encoder import load_encoder, save_encoder
+        from drtools.models.encoder import Encoder, load_encoder, save_encoder
         from drtools.models.rem import check_folds, fold_rem
         from drtools.retrieval.encoding import apply_flags
 
         encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, rem=encoder_flags.rem)
+        assert isinstance(encoder, Encoder), "no REM is put on a pair"
         check_folds(encoder)
         apply_flags(encoder, encoder_flags)
         fold_rem(encoder)

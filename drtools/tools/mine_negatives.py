@@ -101,7 +101,7 @@ def positives_of(qrels: str, queries: str, min_rel: int) -> tuple[dict[str, list
     return relevant, texts
 
 
-def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25):
+def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25: tuple[float, float]):
     """Open the source that was named."""
     from drtools.models.device import all_threads
     from drtools.retrieval.searching import LuceneSource, RunSource, index_kind, open_dense

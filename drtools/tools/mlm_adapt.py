@@ -54,7 +54,7 @@ class AdaptationFlags(TrainingFlags):
     ] = 32
     learning_rate: Annotated[
         float | None, Option(help="peak learning rate; default: 2e-5, ed-mlm 1e-4", rich_help_panel=PANEL)
-    ] = None
+    ] = None  # type: ignore[assignment]  # a number as soon as main knows the objective
     epochs: Annotated[
         float | None,
         Option(
@@ -62,7 +62,8 @@ class AdaptationFlags(TrainingFlags):
             rich_help_panel=PANEL,
         ),
     ] = None
-    schedule: TrainingFlags.__annotations__["schedule"] = "constant"  # noqa: UP037 a key, no annotation
+    # a key, no annotation: the flag as it is, with another default
+    schedule: TrainingFlags.__annotations__["schedule"] = "constant"  # type: ignore[valid-type,name-defined]  # noqa: UP037
 
 
 def main(

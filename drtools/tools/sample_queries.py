@@ -50,11 +50,11 @@ def main(
 
         check_language(language)
     with output.file(file) as work:
-        counts = (
-            write_shuffled(queries, seed, work)
-            if queries
-            else write_sentences(corpus, article_key, language, count, shuffle, seed, work)
-        )
+        if queries:
+            counts = write_shuffled(queries, seed, work)
+        else:
+            assert corpus is not None, "one of the two is said"
+            counts = write_sentences(corpus, article_key, language, count, shuffle, seed, work)
         console.say(
             f"{counts['queries']:,} queries"
             + (f" of {counts['documents']:,} documents, which have {counts['sentences']:,} sentences" if corpus else "")
@@ -124,7 +124,7 @@ def thinned(documents: Iterator, count: int | None, total: int | None, seed: int
     from drtools.batches.sentences import thin
 
     for sampled in documents:
-        if count:
+        if count and total is not None:
             offered = len(sampled.sentences)
             sampled = thin(sampled, seed, count - counts["queries"], total - counts["offered"])
             counts["offered"] += offered

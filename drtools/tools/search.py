@@ -115,6 +115,7 @@ def main(
         ef_search=ef_search,
     )
     if pieces.multi_vector:
+        assert vectors is not None, "pieces.check asks for them"
         source = open_multi_vector(source, vectors, pieces)
     if words is not None:
         from drtools.retrieval.showing import show_hits
@@ -148,7 +149,7 @@ def open_source(
     joining,
     title_separator,
     *,
-    bm25,
+    bm25: tuple[float, float],
     rm3,
     nprobe,
     ef_search,
@@ -199,6 +200,7 @@ def query_texts(queries: str | None, query_vectors: str | None, only: str | None
 
     if queries:
         return list(judged_queries(queries, only).items())
+    assert query_vectors is not None, "words, queries or their vectors are said"
     ids = open_vectors(query_vectors).ids
     judged = read_qrels(only) if only else None
     texts = [(ids[row], "") for row in range(len(ids)) if judged is None or ids[row] in judged]

@@ -135,7 +135,7 @@ def main(
         )
         texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter)
         computing = choose_computing(compute, batch_tokens, several=True)
-        window = window or WINDOW_PAIRS * computing.count
+        window = window or WINDOW_PAIRS * len(computing.devices)
         scorer = load_teacher(
             teacher,
             computing,
@@ -143,11 +143,11 @@ def main(
             max_document_tokens=max_document_tokens,
             trust_remote_code=trust_remote_code,
         )
-        counts = (
-            score_examples(scorer, examples, texts, window, work)
-            if examples
-            else rank_run(scorer, run, depth, texts, window, tag, work)
-        )
+        if examples:
+            counts = score_examples(scorer, examples, texts, window, work)
+        else:
+            assert run is not None, "one of the two is said"
+            counts = rank_run(scorer, run, depth, texts, window, tag, work)
         counts.update(scorer.counts)
         report(counts)
         work.finish(

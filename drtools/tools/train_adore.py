@@ -79,6 +79,7 @@ def main(
             "the two out"
         )
     with output.folder(folder) as work:
+        from drtools.models.encoder import Encoder
         from drtools.retrieval.dev import dev_measure_on_index
         from drtools.training.adore import AdoreLoss, StaticLists
         from drtools.training.encoders import EncoderTraining
@@ -87,9 +88,11 @@ def main(
         from drtools.training.settings import UNKNOWN_STEPS
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, side="query")
+        encoder = task.model
+        assert isinstance(encoder, Encoder), "that of one side"
         live = LiveIndex(vectors, index, task.computing.device, task.world, nprobe, ef_search)
-        fingerprint = task.model.side_fingerprints()["document"]
-        live.check(fingerprint, task.model.dimension, encoder_flags.start())
+        fingerprint = encoder.side_fingerprints()["document"]
+        live.check(fingerprint, encoder.dimension, encoder_flags.start())
         texts, judged = judged_rows(queries, qrels, live, min_rel)
         loss = AdoreLoss(
             live,
@@ -105,16 +108,16 @@ def main(
             note_every_steps=LOG_EVERY_STEPS,
         )
         refresh = (
-            StaticLists(loss, texts, task.model, task.computing, refresh_every_steps or UNKNOWN_STEPS)
+            StaticLists(loss, texts, encoder, task.computing, refresh_every_steps or UNKNOWN_STEPS)
             if negatives == "static"
             else None
         )
-        task.model.settings.inherited = {"document": fingerprint}
+        encoder.settings.inherited = {"document": fingerprint}
         task.fit(
             task.query_batches(texts),
             loss,
             len(texts),
-            dev_measure_on_index(dev, queries, live.search_alone, live.ids, task.model, task.computing),
+            dev_measure_on_index(dev, queries, live.search_alone, live.ids, encoder, task.computing),
             default_epochs=PAPER_EPOCHS,
             paper_warmup=PAPER_WARMUP,
             refresh=refresh,

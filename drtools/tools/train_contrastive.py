@@ -63,9 +63,11 @@ def main(
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags)
-        beside, encoder = Beside(beside_documents, beside_queries) if beside_documents else None, task.model
+        beside = Beside(beside_documents, beside_queries) if beside_documents and beside_queries else None
+        encoder, joint = task.model, None
         if beside:
-            task.model = JointModel(encoder, beside.dimension, 1.0 if mu is None else mu).to(task.computing.device)
+            joint = JointModel(encoder, beside.dimension, 1.0 if mu is None else mu).to(task.computing.device)
+            task.model = joint  # type: ignore[assignment]  # it is trained in the place of the encoder within it
         batches = task.pair_batches(sources, negatives=hard_negatives, beside=beside)
         task.fit(
             batches,
@@ -75,6 +77,6 @@ def main(
             default_epochs=2,
             paper_warmup=PAPER_WARMUP,
         )
-        learnt = {"mu": task.model.mu.item()} if beside else {}
+        learnt = {} if joint is None else {"mu": joint.mu.item()}
         task.model = encoder
         task.finish(queries=sum(len(source.examples) for source in sources), **learnt)

@@ -44,6 +44,8 @@ ENHANCED_CROP_TOKENS = 384  # Zhou et al., FGD
 class MaskedTraining(Task):
     """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
 
+    model: MaskedModel
+
     def __init__(
         self,
         work: Work,
@@ -63,9 +65,10 @@ class MaskedTraining(Task):
         name = encoder_flags.start()
         if encoder_flags.rem:
             raise UserError("--body with --rem: a body is adapted without its REM; say --model BODY")
-        self.encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout)
-        if isinstance(self.encoder, EncoderPair):
+        encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout)
+        if isinstance(encoder, EncoderPair):
             raise UserError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")
+        self.encoder = encoder
         for side in SIDES:
             check_side(self.encoder.settings, side, name)
         apply_flags(self.encoder, encoder_flags)
@@ -84,7 +87,7 @@ class MaskedTraining(Task):
             else MaskedModel(self.encoder, head)
         )
         self.adopt(model, [self.encoder.body])
-        if self.parallel and decoder_layers:
+        if self.parallel and isinstance(model, EnhancedModel):
             use_own_dropout(model.decoder)
 
     def on_corpus(

@@ -101,7 +101,7 @@ class AdoreLoss:
         retrieved = None
         if self.negatives == "live" or (batch.step + 1) % self.note_every_steps == 0:
             retrieved = self.live.search(now, self.depth)[1]
-        used = retrieved if self.negatives == "live" else self._ranked(batch, now)
+        used = self._ranked(batch, now) if retrieved is None or self.negatives != "live" else retrieved
         if retrieved is not None:
             self._tell(batch, retrieved, used)
         lists = [

@@ -3,13 +3,19 @@
 For the log's share of the matmul rate.
 """
 
+from __future__ import annotations
+
 import statistics
 import time
 from functools import cache
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 SMALL = 128  # rows of a product that no processor takes long for
 
@@ -29,9 +35,8 @@ def operations(body: nn.Module, lengths: np.ndarray, backward: bool = True) -> f
             passes = 1 + backward + (backward and module.weight.requires_grad)
             products += passes * module.weight.numel()
     lengths = lengths.astype(np.float64)
-    attention = (
-        (3 if backward else 1) * 4 * body.config.hidden_size * body.config.num_hidden_layers * np.square(lengths).sum()
-    )
+    config = cast("PreTrainedConfig", body.config)  # a body is a model of Hugging Face's, also below a ranker's head
+    attention = (3 if backward else 1) * 4 * config.hidden_size * config.num_hidden_layers * np.square(lengths).sum()
     return float(2 * products * lengths.sum() + attention)
 
 

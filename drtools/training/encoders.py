@@ -42,6 +42,8 @@ class EncoderTraining(Task):
     first.
     """
 
+    model: Encoder | EncoderPair[Encoder]
+
     def __init__(
         self,
         work: Work,
@@ -59,7 +61,7 @@ class EncoderTraining(Task):
         self.adopt(model, [half.body for half in halves(model)])
         self.scale = halves(model)[0].settings.default_scale if student.scale is None else student.scale
 
-    def _starting_model(self) -> Encoder | EncoderPair:
+    def _starting_model(self) -> Encoder | EncoderPair[Encoder]:
         """Load the starting encoder in float32, with what the flags change about it."""
         flags = self.encoder_flags
         start = flags.start()
@@ -70,6 +72,7 @@ class EncoderTraining(Task):
         )  # a pair with a REM is refused
         model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout, flags.rem)
         if flags.rem:
+            assert isinstance(model, Encoder), "a pair with a REM is refused"
             check_folds(model)
             train_parts(model, self.student.train)
         for side in (self.side,) if self.side else SIDES:
@@ -92,9 +95,16 @@ class EncoderTraining(Task):
                 add_lora(half, self.student.lora_rank, self.student.lora_alpha)
         return model
 
-    def pair_batches(self, sources: list[Source], **settings: object) -> PairBatches:
+    def pair_batches(
+        self,
+        sources: list[Source],
+        *,
+        negatives: int,
+        random_negatives: bool = False,
+        beside: Callable[[str, list[str]], np.ndarray] | None = None,
+    ) -> PairBatches:
         """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
-        wanted = 0 if settings.get("random_negatives") else settings.get("negatives", 0)
+        wanted = 0 if random_negatives else negatives
         counts = np.concatenate([source.examples.negatives.lengths for source in sources])
         short = int(((counts > 0) & (counts < wanted)).sum())
         console.notice(
@@ -106,17 +116,19 @@ class EncoderTraining(Task):
             sources,
             self.model,
             batch_queries=self.training.batch_queries,
+            negatives=negatives,
             seed=self.training.seed,
+            random_negatives=random_negatives,
             shares=self.world.shares,
             rank=self.world.rank,
-            **settings,
+            beside=beside,
         )
 
     def query_batches(self, texts: dict[str, str]) -> QueryBatches:
         """Return batches of queries alone."""
         return QueryBatches(
             texts,
-            self.model,
+            self.model.of("query"),
             batch_queries=self.training.batch_queries,
             seed=self.training.seed,
             shares=self.world.shares,
@@ -158,7 +170,7 @@ class EncoderTraining(Task):
         )
 
 
-def vectors_record(model: Encoder | EncoderPair) -> dict[str, object]:
+def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
     """Return what a card says of a model's vectors and texts."""
     query, document = (model.of(side).settings for side in SIDES)
     return {

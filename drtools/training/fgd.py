@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from drtools.batches.fine_grained import Level, PieceBatch
 from drtools.losses import contrastive, fine_grained, highest, kl_of_lists, scores
 
 if TYPE_CHECKING:
-    from drtools.batches.fine_grained import Level, PieceBatch
     from drtools.batches.pairs import PairBatch
 
 Direction = Literal["teacher-student", "student-teacher"]
@@ -58,9 +58,10 @@ class FgdLoss:
         if "document" in self.levels:
             parts["document KL"] = self._of_documents(table, mine, batch)
         if "passage" in self.levels or "sentence" in self.levels:
+            assert isinstance(batch, PieceBatch), "levels of pieces need batches of them"
             parts |= self._of_pieces(queries, vectors[:, 1:], mine, batch)
         self.note(**{name: float(part.detach()) for name, part in parts.items()})
-        return sum(self.weight * part if name == "contrastive" else part for name, part in parts.items())
+        return sum((part for name, part in parts.items() if name != "contrastive"), self.weight * parts["contrastive"])
 
     def _of_documents(self, table: Tensor, mine: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
         teacher = torch.from_numpy(batch.scores).to(table.device).expand_as(table)

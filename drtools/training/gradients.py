@@ -8,25 +8,32 @@ the batch. On a processor each core takes chunks of its own, in one thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from drtools.batches.by_length import batches_by_length
-from drtools.batches.tokens import Tokens
+from drtools.batches.tokens import Tokenized
 from drtools.models.dropout import seeded
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.encoder import Encoder
+    from drtools.models.masked import MaskedModel
+    from drtools.models.pair import EncoderPair
+    from drtools.models.spans import SpanStudent
     from drtools.retrieval.encoding import Computing
+    from drtools.training.joint import JointModel
     from drtools.training.processes import World
+
+    # whatever the loop trains
+    Learner = Encoder | EncoderPair[Encoder] | JointModel | SpanStudent | CrossEncoder | MaskedModel
 
 LEAST_CHUNK_TOKENS = 1024  # below this a core's matrix products slow down
 
@@ -41,8 +48,13 @@ class Batch(Protocol):
     and no more.
     """
 
-    tokens: dict[str, Tokens]
-    counts: dict[str, Sequence[int]]
+    @property
+    def tokens(self) -> Mapping[str, Tokenized]:
+        """This process's share of the texts, by side."""
+
+    @property
+    def counts(self) -> Mapping[str, Sequence[int]]:
+        """How many texts each process has, by side."""
 
 
 Loss = Callable[..., Tensor]  # all vectors of each side of the batch [N, D], in its order, and the batch -> []
@@ -62,7 +74,7 @@ class Gradients:
     `parallel` says whether cores take chunks of their own, which needs all randomness to be the thread's own.
     """
 
-    def __init__(self, model: nn.Module, computing: Computing, world: World, caching: bool, parallel: bool) -> None:
+    def __init__(self, model: Learner, computing: Computing, world: World, caching: bool, parallel: bool) -> None:
         self.model, self.computing, self.world, self.caching = model, computing, world, caching
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.cores = torch.get_num_threads() if parallel else 1
@@ -79,11 +91,11 @@ class Gradients:
         leaves = {side: self._everybodys(batch, chunks, parts, side) for side in batch.tokens}
         loss = loss_of(*leaves.values(), batch)
         loss.backward()
-        own = {side: self._own_rows(batch, leaf.grad, side) for side, leaf in leaves.items()}
-        if self.caching:
-            parts = [None] * len(chunks)
+        own = {side: self._own_rows(batch, leaf, side) for side, leaf in leaves.items()}
+        graphs: Sequence[Tensor | None] = [None] * len(chunks) if self.caching else parts
+        del parts  # with caching their memory is free from here on
         with self._cores(len(chunks)) as each:
-            for found in each(lambda pair: self._back(batch, *pair, own), zip(chunks, parts, strict=True)):
+            for found in each(lambda pair: self._back(batch, own, *pair), zip(chunks, graphs, strict=True)):
                 self._add(found)
         self.world.sum_gradients(self.parameters)
         return float(loss.detach())
@@ -118,7 +130,7 @@ class Gradients:
     def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
         device = self.computing.device
         half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
-        inputs = [
+        inputs: list[Any] = [  # as the model of the side takes them
             torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
             for part in tokens.inputs(chunk.rows, half.tokenizer.pad_token_id)
         ]
@@ -135,12 +147,13 @@ class Gradients:
                 own[torch.from_numpy(chunk.rows).to(own.device)] = vectors.detach()
         return self.world.gather(own, batch.counts[side]).requires_grad_()
 
-    def _own_rows(self, batch: Batch, gradient: Tensor, side: str) -> Tensor:
+    def _own_rows(self, batch: Batch, leaf: Tensor, side: str) -> Tensor:
+        assert leaf.grad is not None, "a loss is one of all vectors"
         first = sum(batch.counts[side][: self.world.rank])
-        return gradient[first : first + batch.counts[side][self.world.rank]]
+        return leaf.grad[first : first + batch.counts[side][self.world.rank]]
 
     def _back(
-        self, batch: Batch, chunk: Chunk, vectors: Tensor | None, own: dict[str, Tensor]
+        self, batch: Batch, own: dict[str, Tensor], chunk: Chunk, vectors: Tensor | None
     ) -> Sequence[Tensor | None]:
         if vectors is None:
             vectors = self._encode(batch, chunk, keep=True)

@@ -55,7 +55,7 @@ class Beside:
 class JointModel(nn.Module):
     """An encoder and mu. Saved, it is the encoder alone that counts."""
 
-    def __init__(self, encoder: Encoder | EncoderPair, other_dimension: int, mu: float) -> None:
+    def __init__(self, encoder: Encoder | EncoderPair[Encoder], other_dimension: int, mu: float) -> None:
         super().__init__()
         self.encoder, self.other_dimension, self.start = encoder, other_dimension, mu
         self.logarithm = Quick(MU_RATE)

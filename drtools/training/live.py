@@ -20,6 +20,9 @@ from drtools.retrieval import exact, faiss_index
 from drtools.retrieval.searching import refuse_another_encoder
 
 if TYPE_CHECKING:
+    import faiss
+
+    from drtools.formats.joined import JoinedArray
     from drtools.training.processes import World
 
 
@@ -41,11 +44,13 @@ class LiveIndex:
         nprobe: int | None = None,
         ef_search: int | None = None,
     ) -> None:
-        if not vectors and not index:
+        source = index or vectors
+        if not source:
             raise UserError("say --vectors VECTORS (exact search), --index INDEX, or both")
         self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
-        self.array, self.index = None, None
-        self.path = Path(index or vectors)
+        self.array: np.ndarray | JoinedArray | None = None
+        self.index: faiss.Index | None = None
+        self.path = Path(source)
         self.record = manifest.read(self.path)
         if "joined" in self.record:
             raise UserError(
@@ -70,7 +75,10 @@ class LiveIndex:
                 raise UserError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
             self.ids = ids
 
-        self.searched = self._kept_near(self.array[self._own_rows()]) if self.index is None else None
+        self.searched: np.ndarray | torch.Tensor | None = None
+        if self.index is None:
+            assert self.array is not None, "vectors, an index, or both"
+            self.searched = self._kept_near(self.array[self._own_rows()])
 
     def _own_rows(self) -> slice:
         """Which rows this process searches."""
@@ -120,15 +128,18 @@ class LiveIndex:
             for part in (scores, rows)
         ]
         order = np.lexsort((both[1], -both[0]), axis=1)[:, : min(depth, len(self))]
-        return tuple(np.take_along_axis(part, order, 1) for part in both)
+        return np.take_along_axis(both[0], order, 1), np.take_along_axis(both[1], order, 1)
 
     def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Search as `search` does, called by one process for itself."""
         if self.index is not None:
             return faiss_index.search(self.index, queries, depth, **self.parameters)
-        return exact.search(self.searched if self.world.size == 1 else self.array, queries, depth, self.device)
+        vectors = self.searched if self.world.size == 1 else self.array
+        assert vectors is not None, "without an index there are vectors"
+        return exact.search(vectors, queries, depth, self.device)
 
     def _search_own(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        assert self.searched is not None, "without an index there are vectors"
         if not len(self.searched):
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         scores, rows = exact.search(self.searched, queries, depth, self.device)
@@ -144,5 +155,7 @@ class LiveIndex:
     def vectors_of(self, rows: np.ndarray, decoded: bool) -> np.ndarray:  # [N] -> float32 [N, D]
         """Return the exact vectors of rows, or those that the index has kept."""
         if decoded:
+            assert self.index is not None, "an index decodes them"
             return faiss_index.reconstruct(self.index, rows)
+        assert self.array is not None, "exact vectors are those of the folder"
         return np.asarray(self.array[rows], np.float32)

@@ -1,11 +1,17 @@
 """The record of a training run: a JSON line a record and, if it is wanted, the same numbers for TensorBoard."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Log:
@@ -44,7 +50,7 @@ class Log:
             self.board.close()
 
 
-def _board(folder: str, first_step: int) -> object:
+def _board(folder: str, first_step: int) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:

@@ -26,10 +26,9 @@ from drtools.training.optimizers import OPTIMIZERS
 from drtools.training.settings import UNKNOWN_STEPS
 
 if TYPE_CHECKING:
-    from drtools.models.encoder import Encoder
-    from drtools.models.pair import EncoderPair
     from drtools.output import Work
     from drtools.retrieval.encoding import Computing
+    from drtools.training.gradients import Learner
     from drtools.training.processes import World
     from drtools.training.settings import Plan, TrainingFlags
 
@@ -55,7 +54,7 @@ class Run:
 
     def __init__(
         self,
-        model: Encoder | EncoderPair,
+        model: Learner,
         plan: Plan,
         flags: TrainingFlags,
         work: Work,
@@ -109,6 +108,7 @@ class Run:
         self.saved = time.monotonic()
         if not self.world.is_first:
             return
+        assert self.log is not None, "the first process keeps the log"
         name = f"checkpoint-{self.step}.safetensors"
         save_tensors(self.work.working / name, self.model, self.optimizer)
         flush_to_disk(self.work.working / name)
@@ -173,6 +173,7 @@ class Run:
         begun = time.monotonic()
         self.model.eval()
         values = self.world.tell(measure() if self.world.is_first else None)
+        assert values is not None, "the first process has measured"
         self.model.train()
         name, value = next(iter(values.items()))
         self.evaluations.append({"step": self.step, **values})
@@ -234,15 +235,15 @@ class _Ahead:
         """Return whether the refresh is due before a step."""
         return self.refresh is not None and (step > 0 or self.refresh.at_start) and step % self.refresh.every_steps == 0
 
-    def prepare(self, step: int) -> None:
+    def prepare(self, step: int) -> Future:
         """Begin with a step's batch."""
-        self.prepared = (step, self.thread.submit(self.batches, step))
+        future = self.thread.submit(self.batches, step)
+        self.prepared = (step, future)
+        return future
 
     def take(self, step: int) -> Batch:
         """Return a step's batch and begin with the next."""
-        if self.prepared is None or self.prepared[0] != step:
-            self.prepare(step)
-        batch = self.prepared[1].result()
+        batch = (self.prepared[1] if self.prepared and self.prepared[0] == step else self.prepare(step)).result()
         if not self.renews_at(step + 1):
             self.prepare(step + 1)
         return batch
@@ -273,7 +274,7 @@ def fit(
             run.started = time.monotonic()  # --minutes are of training; what the start was worth is measured before
         stop, seconds = run.world.agree(bool(asked), run.seconds())
         while not run.plan.is_over(run.step, seconds):
-            if ahead.renews_at(run.step) and run.refreshed != f"refreshed-{run.step}":
+            if refresh and ahead.renews_at(run.step) and run.refreshed != f"refreshed-{run.step}":
                 run.renew(refresh, asked)
             run.take_step(ahead.take(run.step), loss_of, seconds)
             progress.advance(1, **run.meter.latest)

@@ -12,10 +12,8 @@ from drtools.batches.masked import MaskedTokens, TwiceMasked
 from drtools.training.counting import matmul_rate, operations
 
 if TYPE_CHECKING:
-    from drtools.models.encoder import Encoder
-    from drtools.models.pair import EncoderPair
     from drtools.retrieval.encoding import Computing
-    from drtools.training.gradients import Batch
+    from drtools.training.gradients import Batch, Learner
     from drtools.training.processes import World
 
 
@@ -25,13 +23,13 @@ class Meter:
     The queries (texts, for a model that has none) are those of all processes.
     """
 
-    def __init__(self, model: Encoder | EncoderPair, computing: Computing, world: World) -> None:
+    def __init__(self, model: Learner, computing: Computing, world: World) -> None:
         self.model, self.world = model, world
         dtype = torch.bfloat16 if computing.precision == "bf16" else torch.float32
         self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
         self.latest: dict[str, float] = {}
         self.counted = "queries"
-        self.read_at_all: Counter = Counter()  # texts since the start, by what was odd about them
+        self.read_at_all: Counter[str] = Counter()  # texts since the start, by what was odd about them
         self._forget()
 
     def _forget(self) -> None:
@@ -59,13 +57,13 @@ class Meter:
             backward = not isinstance(tokens, MaskedTokens | TwiceMasked) or tokens.body_learns
             self.operations += operations(self.model.of(side).body, tokens.lengths, backward)
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> dict[str, float | None]:
         """Return the numbers since the last reading.
 
         The mean loss, the last rate and norm, speeds, padding, share of the matmul rate.
         """
         seconds = max(time.monotonic() - self.started, 1e-9)
-        numbers = {
+        numbers: dict[str, float | None] = {
             **self.latest,
             "loss": self.loss / max(1, self.steps),
             f"{self.counted}_per_second": round(self.texts / seconds, 2),

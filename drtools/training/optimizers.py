@@ -60,7 +60,7 @@ class Lamb(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # torch's may be given a closure, which no step here is
         """Take one step along the gradients; parameters without one stay as they are."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
@@ -68,7 +68,7 @@ class Lamb(torch.optim.Optimizer):
                 self._step_group(weights, group["lr"], group["weight_decay"])
 
     def _step_group(self, weights: list[torch.Tensor], rate: float, weight_decay: float) -> None:
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]  # all of them have one
         means, squares = self._moments(weights)
         torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
         torch._foreach_mul_(squares, BETAS[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -17,6 +17,7 @@ from torch import Tensor, distributed, nn
 if TYPE_CHECKING:
     from drtools.output import Work
 
+Told = TypeVar("Told")
 PATIENCE = datetime.timedelta(hours=24)  # the others wait while the first process evaluates or writes
 
 
@@ -74,7 +75,7 @@ class World:
         distributed.all_reduce(told)
         return bool(told[0] > 0), float(told[1])
 
-    def tell(self, value: object) -> object:
+    def tell(self, value: Told) -> Told:
         """Return the first process's value to all."""
         if self.size == 1:
             return value

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from drtools.batches.ranked import RankedBatch
     from drtools.batches.visits import Source
     from drtools.flags import ComputeFlags
+    from drtools.models.cross_encoder import CrossEncoder
     from drtools.output import Work
     from drtools.training.settings import RankerFlags, TrainingFlags
 
 
 class RankerTraining(Task):
     """The training of a cross-encoder from a body, an encoder or another cross-encoder."""
+
+    model: CrossEncoder
 
     def __init__(self, work: Work, ranker: RankerFlags, training: TrainingFlags, compute: ComputeFlags) -> None:
         """Meet the other processes and load the starting model.

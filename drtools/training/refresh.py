@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class MinedAnew:
     def __init__(
         self,
         sources: Sequence[Source],
-        model: Encoder | EncoderPair,
+        model: Encoder | EncoderPair[Encoder],
         computing: Computing,
         world: World,
         every_steps: int,
@@ -55,7 +55,7 @@ class MinedAnew:
 
         Called in every process; `heed` raises at a stop.
         """
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for number, source in enumerate(self.sources):
             vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"), heed)
             if self.world.is_first:
@@ -63,7 +63,7 @@ class MinedAnew:
                 found |= {f"flat-{number}": negatives.flat, f"starts-{number}": negatives.starts}
         if self.world.is_first:
             with open(path, "wb") as stream:
-                np.savez(stream, **found)
+                np.savez(stream, allow_pickle=False, **found)
 
     def load(self, path: Path) -> None:
         """Train with these negatives from here on."""
@@ -95,17 +95,21 @@ class MinedAnew:
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
-        flags, removed = replace(self.flags, seed=self.flags.seed + step), Counter()  # drawn anew each time
+        flags = replace(self.flags, seed=self.flags.seed + step)  # drawn anew each time
+        removed: Counter[str] = Counter()
         mined = Lists.of(
-            list(
-                choose_negatives(
-                    query_id,
-                    dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)),
-                    set(positives.tolist()),
-                    None,
-                    flags,
-                    removed,
-                )
+            cast(
+                "list[int]",  # rows stand in for ids
+                list(
+                    choose_negatives(
+                        query_id,
+                        dict(zip(row_numbers.tolist(), row_scores.tolist(), strict=True)),
+                        set(positives.tolist()),
+                        None,
+                        flags,
+                        removed,
+                    )
+                ),
             )
             for query_id, positives, row_scores, row_numbers in zip(
                 examples.query_ids, examples.positives, scores, rows, strict=True

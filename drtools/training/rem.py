@@ -28,6 +28,8 @@ class RemTraining(EncoderTraining):
     Dropout of the body stays on, its weights stay as they are.
     """
 
+    model: Encoder
+
     def __init__(
         self,
         work: Work,
@@ -62,6 +64,7 @@ class RemTraining(EncoderTraining):
     def _write(self, facts: dict[str, object]) -> None:
         fingerprint = save_rem(self.model, self.work.path)
         own, body = self.parameters()
+        assert self.model.folder is not None, "it was loaded from one"
         self.work.finish(
             kind="rem",
             body=self.encoder_flags.model,
@@ -82,14 +85,14 @@ def check_scored(sources: list[Source]) -> None:
     """
     for source in sources:
         examples = source.examples
-        unscored = sum(
-            int(np.isnan(scores.flat).sum()) for scores in (examples.positive_scores, examples.negative_scores)
-        )
+        of_positives, of_negatives = examples.positive_scores, examples.negative_scores
+        assert of_positives is not None and of_negatives is not None, "sources are read with their scores"
+        unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (of_positives, of_negatives))
         name = shown(source.store.corpus)
         console.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
         if not any(
             not np.isnan(positive).all() and not np.isnan(negative).all()
-            for positive, negative in zip(examples.positive_scores, examples.negative_scores, strict=True)
+            for positive, negative in zip(of_positives, of_negatives, strict=True)
             if len(negative)
         ):
             raise UserError(

@@ -243,7 +243,7 @@ class Plan:
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""
-        return step >= self.steps + self.opening_steps or (bool(self.minutes) and seconds >= 60 * self.minutes)
+        return step >= self.steps + self.opening_steps or bool(self.minutes and seconds >= 60 * self.minutes)
 
 
 def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:

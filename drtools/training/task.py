@@ -19,11 +19,11 @@ from drtools.training.settings import plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import nn
+    from transformers import PreTrainedModel
 
     from drtools.flags import ComputeFlags
     from drtools.output import Work
-    from drtools.training.gradients import Batch, Loss
+    from drtools.training.gradients import Batch, Learner, Loss
     from drtools.training.loop import Refresh
     from drtools.training.settings import TrainingFlags
 
@@ -34,18 +34,20 @@ class Task:
     Adopt a model, fit it with batches and a loss, finish with what writes it.
     """
 
+    model: Learner
+
     def __init__(self, work: Work, training: TrainingFlags, compute: ComputeFlags) -> None:
         """Meet the other processes."""
         self.work, self.training = work, training
         self.computing = choose_computing(compute, training.batch_tokens)
         self.world = join(work, self.computing.device)
 
-    def adopt(self, model: nn.Module, bodies: Sequence[nn.Module]) -> None:
+    def adopt(self, model: Learner, bodies: Sequence[PreTrainedModel]) -> None:
         """Take the model to train; `bodies` are its transformers."""
         self.model = model.to(self.computing.device)
         self.parallel = self._make_own_randomness(bodies)
 
-    def _make_own_randomness(self, bodies: Sequence[nn.Module]) -> bool:
+    def _make_own_randomness(self, bodies: Sequence[PreTrainedModel]) -> bool:
         """On a processor draw dropout by thread, so that each core can train on texts of its own.
 
         Return whether it can.
@@ -75,7 +77,7 @@ class Task:
         refresh: Refresh | None = None,
         opening: tuple[int, float] = (0, 0.0),
         after_step: Callable[[int, float], None] | None = None,
-        learner: nn.Module | None = None,
+        learner: Learner | None = None,
     ) -> None:
         """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
 
