@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.models.rows import LEAST_ROWS
 from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ MODULES = {
     "layer-norm": "LayerNorm",
     "normalize": "Normalize",
 }  # our word: sentence-transformers' module
-# fewer float32 rows, 1 to 3 or on some processors to 15, are multiplied by another kernel, whose sums differ in their
-# last bits
-LEAST_ROWS = 16
 DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
-from drtools.models.heads import LEAST_ROWS, apply_head
+from drtools.models.heads import apply_head
 from drtools.models.pooling import pool
 from drtools.models.rgat import Rgat, edges
+from drtools.models.rows import LEAST_ROWS
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

@@ -23,10 +23,10 @@ from drtools.models.cross_encoder import CrossEncoder
 from drtools.models.device import choose_devices, kind_of, native_precision, set_threads
 from drtools.models.dropout import seeded
 from drtools.models.encoder import Encoder, load_encoder
-from drtools.models.heads import LEAST_ROWS
 from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import fold_rem
+from drtools.models.rows import LEAST_ROWS, make_rows_independent
 from drtools.models.settings import SIDES, check_side, is_lexical, positions, side_folder
 from drtools.models.source import resolve
 
@@ -201,6 +201,8 @@ def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Com
         body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
         if computing.device == "cpu" and computing.precision == "bf16":
             use_sliced_attention(half.body)
+    if computing.device == "cpu":
+        make_rows_independent(encoder)
 
 
 def promises_bits(computing: Computing) -> bool:

@@ -116,6 +116,7 @@ def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert
     from pathlib import Path
 
     encoder = encoder_with(Path(bert), "projection")
+    place(encoder, Computing("cpu", "fp32", 4096))
     encoder.settings.max_document_tokens = longest
     generator = np.random.default_rng(0)
     texts = [

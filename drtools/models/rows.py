@@ -1,0 +1,92 @@
+"""Linear layers on a processor whose output rows do not depend on how many rows there are.
+
+A text's vector must have the same bits whatever is encoded beside it, so a product must add up each row in the same
+order for any number of rows. Most kernels do so from 16 rows on. MKL's kernels for AVX2 do not: they take rows in
+blocks of six, and add up one to three rows that are left over in another order. What the kernels of this machine do is
+measured. Where it is needed, products are computed in whole blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import MethodType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# Fewer float32 rows, 1 to 3 or on some processors to 15, are multiplied by another kernel. From so many on each row is
+# added up alike, or `Blocks` are needed.
+LEAST_ROWS = 16
+MULTIPLES = (12, 24, 48)
+LEASTS = (60, 96, 192)
+MEASURED = 400  # rows
+WIDEST = 96  # outputs that a measurement computes; kernels take more of them in tiles
+
+
+class Blocks(NamedTuple):
+    """Products of at least `least` rows, in multiples of `multiple`, add up each row alike."""
+
+    multiple: int
+    least: int
+
+
+def make_rows_independent(module: nn.Module) -> None:
+    """Let the linear layers of a float32 module on a processor compute each row alike, where their kernels do not."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
+            blocks = blocks_of(layer.in_features, min(layer.out_features, WIDEST))
+            if blocks:
+                layer.forward = MethodType(_in_blocks(blocks), layer)  # type: ignore[method-assign]  # of this layer
+
+
+@cache
+def blocks_of(inputs: int, outputs: int) -> Blocks | None:
+    """Measure which blocks a product of these sizes needs on this machine, in one thread; None if it needs none."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            layer, rows = nn.Linear(inputs, outputs), torch.randn(MEASURED + 1, inputs)
+            whole = layer(rows)
+
+            def alike(count: int) -> bool:
+                """Whether so many rows, from the first and from the second on, are those of the whole product."""
+                return torch.equal(layer(rows[:count]), whole[:count]) and torch.equal(
+                    layer(rows[1 : count + 1].clone()), whole[1 : count + 1]
+                )
+
+            if all(alike(count) for count in (*range(LEAST_ROWS, 41), 47, 53, 95, 97, 131)):
+                return None
+            for least in LEASTS:
+                for multiple in MULTIPLES:
+                    first = -(-least // multiple) * multiple
+                    if all(alike(count) for count in range(first, MEASURED, multiple)):
+                        return Blocks(multiple, first)
+    finally:
+        torch.set_num_threads(threads)
+    return None  # no blocks are known to help
+
+
+def _in_blocks(blocks: Blocks) -> Callable[[nn.Linear, Tensor], Tensor]:
+    def forward(layer: nn.Linear, states: Tensor) -> Tensor:  # [..., D] -> [..., D']
+        """Compute whole blocks, then the rows that are left over as a block filled up with copies of the last."""
+        rows = states.reshape(-1, layer.in_features)
+        if torch.is_grad_enabled() or not len(rows) or states.dtype != torch.float32:
+            return nn.functional.linear(states, layer.weight, layer.bias)
+        bulk = len(rows) // blocks.multiple * blocks.multiple
+        if bulk < blocks.least:
+            bulk = 0
+        made = rows.new_empty(len(rows), layer.out_features)
+        if bulk:
+            made[:bulk] = nn.functional.linear(rows[:bulk], layer.weight, layer.bias)
+        if bulk < len(rows):
+            left = rows[bulk:]
+            size = max(blocks.least, -(-len(left) // blocks.multiple) * blocks.multiple)
+            filled = torch.cat([left, left[-1:].expand(size - len(left), -1)])
+            made[bulk:] = nn.functional.linear(filled, layer.weight, layer.bias)[: len(left)]
+        return made.view(*states.shape[:-1], layer.out_features)
+
+    return forward
