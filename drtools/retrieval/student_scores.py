@@ -139,8 +139,14 @@ def lists_by_encoder(
     out, and counted.
     """
     from drtools.batches.dark import special_of_encoder
+    from drtools.models.lexical import LexicalEncoder
 
     document = encoder.of("document")
+    if isinstance(document, LexicalEncoder):
+        raise UserError(
+            f"{name}: a lexical encoder, which no teacher trains; expected a student with a body. To compare it with a "
+            "teacher, search with it and pass the run with --agreement"
+        )
     kinds = {item.kind for example in examples for item in example.dark or ()}
     special = special_of_encoder(document, kinds, name)
     factor = document.settings.default_scale if scale is None else scale

@@ -317,6 +317,15 @@ def test_a_students_own_scale_and_what_its_corpus_lacks(taught, encoder_folder, 
     assert outcome.status == 2 and "do the examples and the corpus belong together?" in outcome.err, outcome.err
 
 
+def test_a_lexical_encoder_is_no_student(taught, drtools, tmp_path):
+    lexical = tmp_path / "lexical"
+    words = ["make-lexical", "--corpus", taught.corpus, "--encoder", "projection", "--dimension", 16, "-o", lexical]
+    assert drtools(*words).status == 0
+    texts = ["--corpus", taught.corpus, "--queries", taught.queries]
+    done = drtools("analyze", "--examples", taught.taught, "--student", lexical, *texts, "-o", tmp_path / "out")
+    assert done.status == 2 and "a lexical encoder" in done.err.splitlines()[-1] and "--agreement" in done.err, done.err
+
+
 def test_taus_below_zero_and_none_at_all(tmp_path, monkeypatch):
     from drtools.evaluation import analyses, pictures
 
