@@ -48,7 +48,7 @@ lint: $(VENV)/lint-ready
 	$(VENV)/bin/mypy
 
 coverage: $(VENV)/lint-ready
-	$(VENV)/bin/python -m pytest --cov drtools --cov-report term:skip-covered --cov-report html:build/coverage
+	$(VENV)/bin/python -m pytest --cov --cov-report term:skip-covered --cov-report html:build/coverage
 	@echo build/coverage/index.html
 
 examples: $(VENV)/ready
