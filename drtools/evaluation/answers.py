@@ -61,11 +61,13 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
 def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
     """Refuse measures that need a list of relevant documents, and grades above the one that a held answer gives."""
     for measure in measures:
-        if measure.k is None or measure.name.lower().partition("@")[0] not in ANSWERED:
+        if measure.k is None or measure.kind not in ANSWERED:
             raise UserError(
                 f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected "
                 "Success@k, RR@k or P@k"
             )
+        if (measure.min_rel or 1) > 1:
+            raise UserError(f"measure {measure.name} with --answers: a document that holds one has the grade 1")
     if min_rel > 1:
         raise UserError(
             f"--min-rel {min_rel} with --answers: a document that holds one has the grade 1; leave --min-rel out"

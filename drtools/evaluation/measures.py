@@ -23,25 +23,39 @@ KNOWN = {
 }
 
 
+GRADED = ("ndcg", "judged")  # measures that no lowest relevant grade changes
+
+
 class Measure(NamedTuple):
-    """A measure: its name as the user wrote it, trec_eval's name for it, and its cutoff (None without one)."""
+    """A measure as the user wrote it.
+
+    Its name, trec_eval's name for it, its cutoff, and its own lowest relevant grade, each None without one.
+    """
 
     name: str
     theirs: str
     k: int | None
+    min_rel: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name without its grade and cutoff, in lower case, for instance `rr`."""
+        return re.split("[(@]", self.name.lower())[0]
 
 
 def parse_measure(text: str) -> Measure:
-    """Read a measure such as `nDCG@10` or `AP`, in any case; raises UserError for one that is not known."""
-    match = re.fullmatch(r"([a-z]+)(?:@([1-9][0-9]{0,8}))?", text.lower())
-    theirs = KNOWN.get(match[1], (None, None))[match[2] is not None] if match else None
+    """Read a measure such as `nDCG@10`, `AP` or `R(rel=2)@100`, in any case; UserError for one that is not known."""
+    match = re.fullmatch(r"([a-z]+)(?:\(rel=([1-9][0-9]{0,8})\))?(?:@([1-9][0-9]{0,8}))?", text.lower())
+    theirs = KNOWN.get(match[1], (None, None))[match[3] is not None] if match else None
     if match is None or theirs is None:
         raise UserError(
             f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as "
-            "nDCG@10, "
-            f"and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1"
+            "nDCG@10, and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1; R(rel=2)@k counts "
+            "documents of grade 2 or more"
         )
-    return Measure(text, theirs, int(match[2]) if match[2] else None)
+    if match[2] and match[1] in GRADED:
+        raise UserError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}; leave it out")
+    return Measure(text, theirs, int(match[3]) if match[3] else None, int(match[2]) if match[2] else None)
 
 
 def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) -> dict[str, dict[str, float]]:
@@ -49,7 +63,8 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
 
     A query that the run lacks has 0. So has, but for nDCG and Judged, a query none of whose judged documents reaches
     `min_rel`: it counts in means like any other (as in trec_eval with -c). Queries of the run without judgements are
-    left out. nDCG uses the grades themselves. Raises UserError for a `min_rel` below 1.
+    left out. nDCG uses the grades themselves; a measure's own `min_rel` goes before the one given. Raises UserError for
+    a `min_rel` below 1.
     """
     import pytrec_eval
 
@@ -67,13 +82,21 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
         for query, hits in run.items()
         if query in qrels and hits
     }
-    asked = {
-        measure.theirs if measure.theirs == "recip_rank" or measure.k is None else f"{measure.theirs}.{measure.k}"
-        for measure in measures
-        if measure.theirs != "judged"
+    asked: dict[int, set[str]] = {}
+    for measure in measures:
+        cut = "" if measure.theirs == "recip_rank" or measure.k is None else f".{measure.k}"
+        if measure.theirs != "judged":
+            asked.setdefault(measure.min_rel or min_rel, set()).add(measure.theirs + cut)
+    found = {
+        level: pytrec_eval.RelevanceEvaluator(grades, names, relevance_level=level).evaluate(ranked)
+        for level, names in asked.items()
     }
-    found = pytrec_eval.RelevanceEvaluator(grades, asked, relevance_level=min_rel).evaluate(ranked) if asked else {}
-    return {measure.name: {query: _value(measure, query, found, qrels, run) for query in qrels} for measure in measures}
+    return {
+        measure.name: {
+            query: _value(measure, query, found.get(measure.min_rel or min_rel, {}), qrels, run) for query in qrels
+        }
+        for measure in measures
+    }
 
 
 def mean(by_query: dict[str, float]) -> float:

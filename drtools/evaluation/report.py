@@ -1,37 +1,70 @@
 """Measures of several runs as a person or a program reads them: a table with significance, lines by query, JSON."""
 
 import sys
+from collections.abc import Sequence
+from string import ascii_lowercase
 
 from drtools import layout
 from drtools.evaluation.measures import mean
 from drtools.evaluation.significance import holm, paired_t_test
 
+Comparisons = dict[int, dict[str, tuple[float, float]]]  # baseline -> measure -> (p, corrected p)
 
-def comparisons(results: list[dict]) -> list[dict[str, tuple[float, float]]]:
-    """Return for each run {measure: (p, corrected p)} against the first; empty for the first itself."""
-    compared: list[dict[str, tuple[float, float]]] = [{} for _ in results]
-    for measure, first in results[0].items():
-        raw = [paired_t_test(first, result[measure]) for result in results[1:]]
-        for at, pair in enumerate(zip(raw, holm(raw), strict=True), start=1):
-            compared[at][measure] = pair
+
+def comparisons(results: list[dict], baselines: Sequence[int] = (0,)) -> list[Comparisons]:
+    """Compare runs with each baseline, both by their places; two baselines are compared once, as the later's.
+
+    Return for each run {baseline: {measure: (p, corrected p)}}. Holm's correction is over all pairs of one measure.
+    """
+    pairs = [
+        (run, baseline)
+        for place, baseline in enumerate(baselines)
+        for run in range(len(results))
+        if run not in baselines[: place + 1]
+    ]
+    compared: list[Comparisons] = [{} for _ in results]
+    for measure in results[0]:
+        raw = [paired_t_test(results[baseline][measure], results[run][measure]) for run, baseline in pairs]
+        for (run, baseline), both in zip(pairs, zip(raw, holm(raw), strict=True), strict=True):
+            compared[run].setdefault(baseline, {})[measure] = both
     return compared
 
 
-def print_table(runs: list[str], results: list[dict], compared: list[dict], queries: int, alpha: float) -> None:
-    """Print the table for a person."""
+def print_table(
+    runs: list[str],
+    results: list[dict],
+    compared: list[Comparisons],
+    baselines: Sequence[int],
+    queries: int,
+    alpha: float,
+) -> None:
+    """Print the table for a person: values, and below them each comparison's p and, of several, Holm's."""
     names = list(results[0])
-    rows = [["", *(f"{name} " for name in names)]]
+    count = sum(map(len, compared))
+    marks = dict(zip(baselines, ascii_lowercase if len(baselines) > 1 else "*", strict=False))
+    gap = " " * len(baselines)
+    rows = [["", *(name + gap for name in names)]]
     for run, result, against in zip(runs, results, compared, strict=True):
-        marks = ["*" if name in against and against[name][1] < alpha else " " for name in names]
-        rows.append([run, *(f"{mean(result[name]):.4f}{mark}" for name, mark in zip(names, marks, strict=True))])
-        if against:
-            rows.append(["  p against the first", *(f"{against[name][1]:.4f} " for name in names)])
+        found = {
+            name: "".join(
+                mark if baseline in against and against[baseline][name][1] < alpha else " "
+                for baseline, mark in marks.items()
+            )
+            for name in names
+        }
+        rows.append([run, *(f"{mean(result[name]):.4f}{found[name]}" for name in names)])
+        for baseline, by_measure in against.items():
+            other = "the first" if list(baselines) == [0] else runs[baseline]
+            for which, words in enumerate((f"p against {other}", "Holm-corrected")[: 1 + (count > 1)]):
+                rows.append([f"  {words}", *(f"{by_measure[name][which]:.4f}{gap}" for name in names)])
     width = layout.terminal_width(sys.stdout)
     print(layout.aligned(rows, width))
     words = f"{queries:,} judged queries"
-    if len(runs) > 1:
-        holm_words = f", Holm-corrected over {len(runs) - 1} runs" if len(runs) > 2 else ""
-        words += f"; * differs from {runs[0]}, p < {alpha:g} (two-tailed paired t-test{holm_words})"
+    if count:
+        differs = ", ".join(f"{mark} differs from {runs[baseline]}" for baseline, mark in marks.items())
+        over = f"{count} runs" if len(baselines) == 1 else f"{count} comparisons"
+        holm_words = f", Holm-corrected over {over}" if count > 1 else ""
+        words += f"; {differs}, p < {alpha:g} (two-tailed paired t-test{holm_words})"
     print(layout.wrapped(words, width))
 
 
@@ -43,18 +76,29 @@ def print_per_query(runs: list[str], results: list[dict]) -> None:
             sys.stdout.writelines([*lines, f"{run}\t{measure}\tall\t{mean(by_query):.4f}\n"])
 
 
-def print_json(runs: list[str], results: list[dict], compared: list[dict], queries: int, per_query: bool) -> None:
-    """Print one JSON object."""
+def print_json(
+    runs: list[str],
+    results: list[dict],
+    compared: list[Comparisons],
+    named: bool,
+    queries: int,
+    per_query: bool,
+) -> None:
+    """Print one JSON object; comparisons stand by the baselines' names if these were `named`."""
     import orjson
 
     rows = []
     for run, result, against in zip(runs, results, compared, strict=True):
         row = {"run": run, "measures": {name: mean(by_query) for name, by_query in result.items()}}
-        if against:
-            row["against_first"] = {
-                name: {"difference": mean(result[name]) - mean(results[0][name]), "p": p, "p_holm": corrected}
-                for name, (p, corrected) in against.items()
+        tests = {
+            runs[baseline]: {
+                name: {"difference": mean(result[name]) - mean(results[baseline][name]), "p": p, "p_holm": corrected}
+                for name, (p, corrected) in by_measure.items()
             }
+            for baseline, by_measure in against.items()
+        }
+        if tests:
+            row |= {"against": tests} if named else {"against_first": tests[runs[0]]}
         if per_query:
             row["per_query"] = result
         rows.append(row)

@@ -1,12 +1,14 @@
 """Measure runs against judgements: a table with significance, values by query, a gate for cron.
 
     drtools eval --qrels qrels/test.tsv bm25.run star.run
+    drtools eval --qrels qrels/test.tsv bm25.run ance.run star.run --baseline bm25.run --baseline ance.run
     drtools eval --qrels qrels/test.tsv old.run new.run --gate "RR@10>=-0.005"
 
 nDCG@k, RR@k (MRR@k is the same), R@k, AP, P@k, Success@k, Judged@k: trec_eval's values, over all judged queries (one
-that a run lacks counts 0). Each run is compared with the first by a two-tailed paired t-test over queries,
-Holm-corrected for the number of runs compared. With --answers a document is relevant if its text holds an answer, by
-DPR's match of words.
+that a run lacks counts 0). R(rel=2)@k counts documents of grade 2 or more, whatever --min-rel. Each run is compared
+with the first, or with each --baseline, by a two-tailed paired t-test over queries: the table shows p as it is and as
+Holm corrects it for the number of comparisons, which decides the stars. With --answers a document is relevant if its
+text holds an answer, by DPR's match of words.
 
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 """
@@ -29,7 +31,9 @@ ANSWERS = "Answers"
 
 def main(
     runs: Annotated[
-        list[str], Argument(help="runs to measure; the first is what the others are compared with"), flags.Role.INPUT
+        list[str],
+        Argument(help="runs to measure; without --baseline the others are compared with the first"),
+        flags.Role.INPUT,
     ],
     qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), flags.Role.INPUT] = None,
     answers: Annotated[
@@ -61,7 +65,13 @@ def main(
     per_query: Annotated[bool, Option("--per-query", help="one line each: run, measure, query, value")] = False,
     json: Annotated[bool, Option("--json", help="everything as one JSON object")] = False,
     gate: Annotated[
-        str | None, Option(help='exit 3 unless the last run holds against the first: "RR@10>=-0.005"')
+        str | None,
+        Option(help='exit 3 unless the last run holds against the first, or each --baseline: "RR@10>=-0.005"'),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        Option(help="a run to compare the others with, one of those given; several times for several"),
+        flags.Role.INPUT,
     ] = None,
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
 ) -> None:
@@ -78,6 +88,7 @@ def main(
     gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
     if gate and len(runs) < 2:
         raise UserError("--gate compares the last run with the first; two runs are needed")
+    baselines = places_of(baseline, runs, gate) if baseline else [0]
     words = [
         word.strip()
         for word in (measures or ("Success@20,Success@100" if answers else "nDCG@10,RR@10,R@100")).split(",")
@@ -107,15 +118,28 @@ def main(
             f"{without:,} of the {len(kept):,} queries of {only} are not judged by {qrels or answers}; left out",
         )
     results = [measured(name, read_run(name, rank_order), judged, parsed, min_rel) for name in runs]
-    compared = comparisons(results)
+    compared = comparisons(results, baselines)
     if json:
-        print_json(runs, results, compared, len(judged), per_query)
+        print_json(runs, results, compared, bool(baseline), len(judged), per_query)
     elif per_query:
         print_per_query(runs, results)
     else:
-        print_table(runs, results, compared, len(judged), alpha)
-    if gate_name:
-        check_gate(gate_name, gate_least, words, results)
+        print_table(runs, results, compared, baselines, len(judged), alpha)
+    for place in baselines if gate_name else ():
+        check_gate(gate_name, gate_least, words, results[place], results[-1], runs[place] if baseline else "the first")
+
+
+def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[int]:
+    """Return the baselines' places among the runs; UserError for one that is none of them."""
+    for name in baselines:
+        if name not in runs:
+            raise UserError(f"--baseline {name}: not one of the runs to measure; name it among them too")
+    places = list(dict.fromkeys(runs.index(name) for name in baselines))
+    if len(runs) < 2:
+        raise UserError(f"--baseline {baselines[0]}: it is the only run; give the runs to compare with it")
+    if gate and len(runs) - 1 in places:
+        raise UserError(f"--gate compares the last run, {runs[-1]}, which is a --baseline; put the new run last")
+    return places
 
 
 def judged_by_answers(
@@ -153,7 +177,7 @@ def measured(name: str, run: dict, judged: dict, parsed: list, min_rel: int) -> 
 
 def parse_gate(text: str) -> tuple[str, float]:
     """Return (measure, least difference) of `RR@10>=-0.005`."""
-    found = re.fullmatch(r"\s*([A-Za-z]+(?:@\d+)?)\s*>=\s*([-+]?[0-9.]+(?:e-?\d+)?)\s*", text)
+    found = re.fullmatch(r"\s*([A-Za-z]+(?:\(rel=\d+\))?(?:@\d+)?)\s*>=\s*([-+]?[0-9.]+(?:e-?\d+)?)\s*", text)
     if not found:
         raise UserError(f'--gate {text}: expected MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
     try:
@@ -162,15 +186,15 @@ def parse_gate(text: str) -> tuple[str, float]:
         raise UserError(f"--gate {text}: {found[2]} is no number") from None
 
 
-def check_gate(name: str, least: float, words: list[str], results: list[dict]) -> None:
-    """Raise GateRefused if the last run is worse than the first by more than the gate allows."""
+def check_gate(name: str, least: float, words: list[str], first: dict, last: dict, baseline: str) -> None:
+    """Raise GateRefused if the last run is worse than a baseline by more than the gate allows."""
     from drtools.evaluation.measures import mean
 
     key = next(word for word in words if word.lower() == name.lower())
-    first, last = mean(results[0][key]), mean(results[-1][key])
-    if last - first < least:
+    before, after = mean(first[key]), mean(last[key])
+    if after - before < least:
         raise GateRefused(
-            f"gate {name}>={least:g}: the last run has {last:.4f}, the first {first:.4f}, a difference of "
-            f"{last - first:+.4f}"
+            f"gate {name}>={least:g}: the last run has {after:.4f}, {baseline} {before:.4f}, a difference of "
+            f"{after - before:+.4f}"
         )
-    console.say(f"gate {name}>={least:g} holds: {last - first:+.4f}")
+    console.say(f"gate {name}>={least:g} holds: {after - before:+.4f}")

@@ -1,6 +1,11 @@
 """What eval and its neighbours refuse or count instead of a wrong number."""
 
+import json
+import random
+from pathlib import Path
+
 import pytest
+from scipy.stats import ttest_rel
 
 
 @pytest.fixture
@@ -82,3 +87,97 @@ def test_infinite_scores_have_ranks_but_no_sum(measured, drtools):
         "analyze", measured / "inf.run", "--qrels", measured / "qrels", "--margins", "-o", measured / "margins"
     )
     assert refused.status == 2 and "infinite score" in refused.err, refused.err
+
+
+@pytest.fixture
+def four(tmp_path):
+    """Four runs of 40 queries, each with one relevant document at a random rank."""
+    draw = random.Random(6)
+    (tmp_path / "qrels").write_text("".join(f"q{n} 0 d{n} 1\n" for n in range(40)))
+    for name, worst in {"bm25": 10, "dense": 7, "star": 4, "best": 2}.items():
+        lines = []
+        for n in range(40):
+            hits = [f"x{place}" for place in range(9)]
+            hits.insert(draw.randrange(worst), f"d{n}")
+            lines += [f"q{n} Q0 {document} {place} {20 - place} x\n" for place, document in enumerate(hits, 1)]
+        (tmp_path / f"{name}.run").write_text("".join(lines))
+    return tmp_path
+
+
+def by_hand(folder, pairs):
+    """Return {pair: (p, Holm's p)} of RR@10 by scipy and by the definition: m x the smallest, (m - 1) x the next."""
+    values = {}
+    for name in {name for pair in pairs for name in pair}:
+        ranks = {}
+        for line in (folder / f"{name}.run").read_text().splitlines():
+            query, _, document, rank, *_ = line.split()
+            ranks |= {query: 1 / int(rank)} if document[0] == "d" else {}
+        values[name] = [ranks[f"q{n}"] for n in range(40)]
+    raw = {pair: float(ttest_rel(*(values[name] for name in pair)).pvalue) for pair in pairs}
+    holm, highest = {}, 0.0
+    for place, pair in enumerate(sorted(pairs, key=raw.__getitem__)):
+        highest = max(highest, (len(pairs) - place) * raw[pair])
+        holm[pair] = min(1.0, highest)
+    return {pair: (raw[pair], holm[pair]) for pair in pairs}
+
+
+def test_each_run_is_tested_against_each_named_baseline(four, drtools):
+    runs = [four / f"{name}.run" for name in ("bm25", "dense", "star", "best")]
+    words = ["eval", "--qrels", four / "qrels", *runs, "--measures", "RR@10"]
+    named = ["--baseline", four / "dense.run", "--baseline", four / "bm25.run"]
+    outcome = drtools(*words, *named, "--json")
+    assert outcome.status == 0, outcome.err
+    found = {
+        (Path(baseline).stem, Path(row["run"]).stem): (tests["RR@10"]["p"], tests["RR@10"]["p_holm"])
+        for row in json.loads(outcome.out)["runs"]
+        for baseline, tests in row.get("against", {}).items()
+    }
+    pairs = [(one, other) for one in ("dense", "bm25") for other in ("star", "best")] + [("dense", "bm25")]
+    expected = by_hand(four, pairs)
+    assert found.keys() == expected.keys()
+    for pair, values in expected.items():
+        assert found[pair] == pytest.approx(values, rel=1e-6)
+    table = drtools(*words, *named, "--alpha", "0.05").out
+    for (baseline, _), values in expected.items():
+        assert f"p against {four / baseline}.run" in table
+        assert all(f"{value:.4f}" in table for value in values)
+    assert f"a differs from {four / 'dense.run'}, b differs from {four / 'bm25.run'}" in table
+    assert "Holm-corrected over 5 comparisons" in table
+
+
+def test_the_uncorrected_p_stands_beside_holms(four, drtools):
+    runs = [four / f"{name}.run" for name in ("bm25", "dense", "star", "best")]
+    expected = by_hand(four, [("bm25", name) for name in ("dense", "star", "best")])
+    table = drtools("eval", "--qrels", four / "qrels", *runs, "--measures", "RR@10").out.splitlines()
+    starts = [number for number, line in enumerate(table) if "p against the first" in line]
+    assert len(starts) == 3
+    for number, values in zip(starts, expected.values(), strict=True):
+        assert [float(line.split()[-1]) for line in table[number : number + 2]] == pytest.approx(values, abs=5e-5)
+        assert table[number + 1].strip().startswith("Holm-corrected")
+        assert ("*" in table[number - 1]) == (values[1] < 0.05)
+    alone = drtools("eval", "--qrels", four / "qrels", *runs[:2], "--measures", "RR@10").out
+    assert "Holm" not in alone and alone.count("p against the first") == 1, "one comparison needs no correction"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["old.run", "new.run", "--baseline", "other.run"], "not one of the runs to measure"),
+        (["old.run", "--baseline", "old.run"], "the only run"),
+        (["old.run", "new.run", "--baseline", "new.run", "--gate", "RR@10>=0"], "put the new run last"),
+    ],
+)
+def test_a_baseline_that_cannot_be_meant_is_refused(measured, drtools, monkeypatch, words, said):
+    monkeypatch.chdir(measured)
+    (measured / "other.run").write_text((measured / "old.run").read_text())
+    outcome = drtools("eval", "--qrels", "qrels", *words)
+    assert outcome.status == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
+
+
+def test_a_gate_holds_against_every_baseline(measured, drtools, monkeypatch):
+    monkeypatch.chdir(measured)
+    (measured / "worse.run").write_text("".join(f"q{n} Q0 z 1 9 x\n" for n in range(4)))
+    words = ["eval", "--qrels", "qrels", "worse.run", "old.run", "new.run", "--gate", "RR(rel=1)@10>=-0.01"]
+    assert drtools(*words, "--baseline", "worse.run").status == 0
+    outcome = drtools(*words, "--baseline", "worse.run", "--baseline", "old.run")
+    assert outcome.status == 3 and "old.run 1.0000, a difference of -0.5000" in outcome.err, outcome.err

@@ -170,3 +170,26 @@ def test_unknown_measures_are_refused_with_the_known_ones(text):
 def test_a_lowest_relevant_grade_below_one_is_refused():
     with pytest.raises(UserError, match="expected 1 or more"):
         values({"q": {"a": 1}}, {}, ["AP"], min_rel=0)
+
+
+def test_a_measure_may_have_a_lowest_grade_of_its_own():
+    """TREC DL's passages: R@100 of grade 2 is the official one, that of grade 1 stands in the papers' tables."""
+    qrels, run = made(4)
+    names = ["RR@10", "R(rel=2)@20", "R@20", "P(rel=3)@5", "ap(REL=2)", "nDCG@10"]
+    for min_rel in (1, 2):
+        together = values(qrels, run, names, min_rel)
+        assert list(together) == names
+        assert together["R(rel=2)@20"] == values(qrels, run, ["R@20"], 2)["R@20"]
+        assert together["P(rel=3)@5"] == values(qrels, run, ["P@5"], 3)["P@5"]
+        assert together["ap(REL=2)"] == values(qrels, run, ["AP"], 2)["AP"]
+        for name in ("RR@10", "R@20", "nDCG@10"):
+            assert together[name] == values(qrels, run, [name], min_rel)[name]
+    assert together["R(rel=2)@20"] == together["R@20"] != values(qrels, run, ["R@20"])["R@20"]
+
+
+@pytest.mark.parametrize("text", ["nDCG(rel=2)@10", "Judged(rel=1)@10"])
+def test_a_lowest_grade_that_changes_nothing_is_refused(text):
+    with pytest.raises(UserError, match="changes nothing"):
+        parse_measure(text)
+    with pytest.raises(UserError, match="not known"):
+        parse_measure("R(rel=0)@10")
