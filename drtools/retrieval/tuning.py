@@ -25,6 +25,7 @@ GRID = [
 ]  # .1 to 1.0 and their inverses, ascending
 EXTENSIONS = 3  # [ours] beyond these one of the two encoders is of no use
 DEPTH = 100
+TIE_DEPTHS = (1, 5, 10, 20, 50, 100)  # [code] the k of the accuracies that decide between equals
 
 
 class Candidates(NamedTuple):
@@ -65,15 +66,9 @@ def candidates(
     return [Candidates(*parts) for parts in zip(query_ids, rows, *scores, strict=True)]
 
 
-def depth_weighted_accuracy(ranks: Sequence[float], depth: int = DEPTH) -> float:
-    """Return the mean over k = 1 ...
-
-    depth of acc@k * k, where acc@k is the share of the first relevant `ranks` that are k or less ([code]).
-    """
-    sums = [
-        depth * (depth + 1) // 2 - int(place) * (int(place) - 1) // 2 for place in ranks if place <= depth
-    ]  # of k from a rank to the depth
-    return sum(sums) / len(ranks) / depth
+def depth_weighted_accuracy(ranks: Sequence[float], depths: Sequence[int] = TIE_DEPTHS) -> float:
+    """Return the mean over the depths k of acc@k * k, where acc@k is the share of the first relevant `ranks` <= k."""
+    return sum(k * sum(rank <= k for rank in ranks) for k in depths) / len(ranks) / len(depths)
 
 
 def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> tuple[float, list[dict[str, float]]]:

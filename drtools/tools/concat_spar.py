@@ -49,6 +49,10 @@ def main(
     corpus: Annotated[
         str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), flags.Role.INPUT
     ] = None,
+    answer_match: Annotated[
+        Literal["string", "regex"] | None,
+        Option(help="--dev-answers: as eval --answer-match; default: string", rich_help_panel=TUNING),
+    ] = None,
     dev_queries: Annotated[
         str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), flags.Role.INPUT
     ] = None,
@@ -84,6 +88,7 @@ def main(
             "--dev-query-vectors": dev_query_vectors,
             "--measure": measure,
             "--corpus": corpus,
+            "--answer-match": answer_match,
         }
         if needless := [name for name, value in of_tuning.items() if value]:
             raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
@@ -95,6 +100,8 @@ def main(
         )
     if corpus and not dev_answers:
         raise UserError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
+    if answer_match and not dev_answers:
+        raise UserError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
     if dev_answers and not corpus:
         raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
     if not dev_queries and encoder_flags != flags.EncoderFlags():
@@ -121,6 +128,7 @@ def main(
                 dev_qrels,
                 dev_answers,
                 corpus,
+                answer_match,
                 dev_queries,
                 dev_query_vectors,
                 asked.name,
@@ -159,7 +167,7 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
 
 
 def tuned(
-    parts, joined, qrels, answers, corpus, queries, query_vectors, measure, encoder_flags, compute
+    parts, joined, qrels, answers, corpus, answer_match, queries, query_vectors, measure, encoder_flags, compute
 ) -> tuple[float, list[dict]]:
     """Return the best mu on dev and everything that was tried."""
     from drtools.evaluation.answers import judge
@@ -185,7 +193,7 @@ def tuned(
         console.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
     if answers:
         lists = {each.query_id: [parts[0].ids[row] for row in each.rows.tolist()] for each in found}
-        judged = judge(lists, given, open_store(corpus))
+        judged = judge(lists, given, open_store(corpus), answer_match or "string")
     mu, tried = tune(found, parts[0].ids, judged, measure)
     best = max(one["value"] for one in tried)
     console.say(

@@ -19,6 +19,7 @@ from drtools import console, flags, output
 from drtools.errors import UserError
 
 if TYPE_CHECKING:
+    from drtools.evaluation.answers import Matching
     from drtools.retrieval.fuse import Parts
 
 USUAL_K = 60.0
@@ -45,6 +46,9 @@ def main(
         str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), flags.Role.INPUT
     ] = None,
     corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), flags.Role.INPUT] = None,
+    answer_match: Annotated[
+        Literal["string", "regex"] | None, Option(help="--tune-answers: as eval --answer-match; default: string")
+    ] = None,
     tune_runs: Annotated[
         list[str] | None,
         Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"),
@@ -78,6 +82,8 @@ def main(
         raise UserError(
             f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order"
         )
+    if answer_match and not tune_answers:
+        raise UserError("--answer-match: for --tune-answers; pass them too, or leave --answer-match out")
     for name, value in {"--tune-runs": tune_runs, "--tune-measure": tune_measure}.items():
         if value and not tuned:
             raise UserError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
@@ -104,7 +110,7 @@ def main(
         tried: list[tuple[float, float]] = []
         if tuned:
             tuned_on = [read_scores(path, method) for path in tune_runs or runs]
-            judged = judgements(tune, tune_answers, corpus, tuned_on)
+            judged = judgements(tune, tune_answers, corpus, answer_match, tuned_on)
             check_judged(tuned, judged, tune_runs or runs, tuned_on)
             best, tried = tune_weight(parts_of_runs(tuned_on, one_query), judged, measure, depth)
             factors = [1.0, best]
@@ -137,7 +143,7 @@ def read_scores(path: str, method: str) -> dict[str, dict[str, float]]:
 
 
 def judgements(
-    qrels: str | None, answers: str | None, corpus: str | None, runs: list[dict]
+    qrels: str | None, answers: str | None, corpus: str | None, answer_match: Matching | None, runs: list[dict]
 ) -> dict[str, dict[str, int]]:
     """Read judgements, or make them of whether the runs' documents hold answers."""
     from drtools.evaluation.answers import judge
@@ -153,6 +159,7 @@ def judgements(
         {query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given},
         given,
         open_store(corpus),
+        answer_match or "string",
     )
 
 

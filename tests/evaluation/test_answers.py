@@ -167,6 +167,30 @@ def test_a_fusion_is_tuned_on_answers_as_on_judgements(asked, drtools):
     assert "say either --tune" in drtools(*runs, "--tune-answers", asked / "answers.jsonl").err
 
 
+def test_a_fusion_is_tuned_on_patterns_as_eval_matches_them(asked, drtools):
+    """CuratedTREC's answers are regular expressions: as words they are found nowhere."""
+    write_jsonl(
+        asked / "patterns.jsonl", [{"_id": "q1", "answers": ["a.n who"]}, {"_id": "q2", "answers": ["May 19.8"]}]
+    )
+    (asked / "qrels.tsv").write_text("q1\td2\t1\nq2\td4\t1\n")
+    (asked / "c.run").write_text("q1 Q0 d2 1 5.0 c\nq1 Q0 d1 2 1.0 c\n")
+    runs = ["fuse", asked / "a.run", asked / "c.run", "--method", "linear", "--tune-measure", "RR@10"]
+    answered = ["--tune-answers", asked / "patterns.jsonl", "--corpus", asked / "corpus.jsonl"]
+    tried = {}
+    for out, words in {
+        "regex": [*answered, "--answer-match", "regex"],
+        "string": answered,
+        "qrels": ["--tune", asked / "qrels.tsv"],
+    }.items():
+        done = drtools(*runs, *words, "-o", asked / out)
+        assert done.status == 0, done.err
+        tried[out] = json.loads((asked / f"{out}.manifest.json").read_text())["tried"]
+    assert tried["regex"] == tried["qrels"] and len({value for _, value in tried["regex"]}) > 1
+    assert {value for _, value in tried["string"]} == {0.0}
+    done = drtools(*runs, "--tune", asked / "qrels.tsv", "--answer-match", "regex", "-o", asked / "other")
+    assert done.status == 2 and "--answer-match: for --tune-answers" in done.err
+
+
 def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
     runs = ["fuse", asked / "a.run", asked / "b.run", "--method", "linear", "-o", asked / "fused.run"]
     (asked / "qrels.tsv").write_text("x1\td2\t1\n")
@@ -184,6 +208,9 @@ def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
     answered = [asked / "answers.jsonl", "--corpus", asked / "corpus.jsonl"]
     done = drtools("eval", asked / "a.run", "--answers", *answered, "--min-rel", 2)
     assert done.status == 2 and "--min-rel 2 with --answers" in done.err
+    done = drtools("eval", asked / "a.run", "--answers", *answered, "--measures", "Success(rel=2)@5")
+    assert done.status == 2 and "Success(rel=2)@5 with --answers" in done.err
+    assert drtools("eval", asked / "a.run", "--answers", *answered, "--measures", "Success(rel=1)@5").status == 0
     done = drtools(
         "fuse",
         asked / "a.run",

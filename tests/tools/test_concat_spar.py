@@ -361,17 +361,20 @@ def test_the_grid_goes_on_where_the_best_stands_at_its_end():
 
 
 def test_ties_go_to_the_depth_weighted_accuracy():
-    assert depth_weighted_accuracy([1, 3], depth=4) == (0.5 * 1 + 0.5 * 2 + 1 * 3 + 1 * 4) / 4
+    assert depth_weighted_accuracy([1, 3], depths=(1, 2, 4)) == (0.5 * 1 + 0.5 * 2 + 1 * 4) / 3
     ranks = [1, 7, float("inf"), 40, 100, 101]
-    assert depth_weighted_accuracy(ranks) == pytest.approx(
-        sum(k * sum(place <= k for place in ranks) / 6 for k in range(1, 101)) / 100
-    )
+    accuracies = {1: 1 / 6, 5: 1 / 6, 10: 2 / 6, 20: 2 / 6, 50: 3 / 6, 100: 4 / 6}
+    assert depth_weighted_accuracy(ranks) == pytest.approx(sum(k * value for k, value in accuracies.items()) / 6)
+    assert depth_weighted_accuracy([2, 6, 11]) == depth_weighted_accuracy([5, 10, 20]), "the program's six k alone"
     found = of_scores(([0.0, 9.0, 1.0], [1.0, 0.0, 0.0]))
     mu, _ = tune(found, Names(), {"q0": {"d0": 1}}, "Success@1")
     assert mu > 9, "10 x 1 > 9 puts it first"
+    found = of_scores(([0.0, 9e9, *[1.0] * 5], [1.0, *[0.0] * 6]))
+    mu, _ = tune(found, Names(), {"q0": {"d0": 1}}, "Success@1")
+    assert mu == pytest.approx(10 / 9), "above 1 it is second and not seventh; of those the nearest to 1"
     found = of_scores(([0.0, 9e9, 1.0], [1.0, 0.0, 0.0]))
     mu, _ = tune(found, Names(), {"q0": {"d0": 1}}, "Success@1")
-    assert mu == pytest.approx(10 / 9), "above 1 it is second and not third; of those the nearest to 1"
+    assert mu == 1, "second or third is the same to the program's six k"
 
 
 def test_mu_is_tuned_on_answers(made):
@@ -415,6 +418,33 @@ def test_mu_is_tuned_on_answers(made):
     assert manifest_of(made.folder / "joined")["tried"] == manifest_of(made.folder / "other")["tried"], (
         "each answer stands in the relevant document alone"
     )
+
+
+def test_mu_is_tuned_on_patterns_as_eval_matches_them(made):
+    texts = {document["_id"]: document["text"] for document in made.documents}
+    patterns = {f"q{n}": " ".join(texts[f"d{n}"].split()[:3]) for n in range(20)}
+    (made.folder / "answers.jsonl").write_text(
+        "".join(
+            json.dumps({"_id": query, "answers": [words.replace(words[1], "[a-z]", 1)]}) + "\n"
+            for query, words in patterns.items()
+        )
+    )
+    words = [made.folder / "base-documents", made.folder / "16-documents", "--dev-queries", made.queries]
+    words += ["--measure", "RR@10", "--precision", "fp32"]
+    answered = ["--dev-answers", made.folder / "answers.jsonl", "--corpus", made.corpus]
+    tried = {}
+    for out, more in {
+        "regex": [*answered, "--answer-match", "regex"],
+        "string": answered,
+        "qrels": ["--dev-qrels", made.qrels],
+    }.items():
+        done = made.spar(*words, *more, "-o", made.folder / out)
+        assert done.status == 0, done.err
+        tried[out] = manifest_of(made.folder / out)["tried"]
+    assert tried["regex"] == tried["qrels"] and max(one["value"] for one in tried["regex"]) > 0
+    assert {one["value"] for one in tried["string"]} == {0.0}
+    done = made.spar(*words, "--dev-qrels", made.qrels, "--answer-match", "regex", "-o", made.folder / "bad")
+    assert done.status == 2 and "--answer-match: for --dev-answers" in done.err
 
 
 def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
