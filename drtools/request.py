@@ -10,8 +10,17 @@ import orjson
 from drtools.formats.lines import shown
 
 
+def add_change(request: dict, words: str) -> None:
+    """Record that this version computes something else than an earlier one did for the same arguments.
+
+    What an earlier version began is then not continued, and what it finished is not taken for this request's output.
+    `words` is a clause that says what is computed now.
+    """
+    request.setdefault("changes", []).append(words)
+
+
 def differences(then: dict, now: dict) -> str:
-    """Say in words what is asked for now and was not then: flags, and inputs whose content is another."""
+    """Say in words what is asked for now and was not then: flags, inputs whose content is another, and changes."""
     if then.get("tool") != now["tool"]:
         return f"it is the work of {then.get('tool')}, this is {now['tool']}"
     words = []
@@ -23,6 +32,7 @@ def differences(then: dict, now: dict) -> str:
             words.append(f"--{name.replace('_', '-')}: the content of {before.get('path')} has changed")
         else:
             words.append(f"--{name.replace('_', '-')}: {_word(before)} then, {_word(after)} now")
+    words += [f"since then {change}" for change in now.get("changes", ()) if change not in then.get("changes", ())]
     return "; ".join(words)
 
 
@@ -31,8 +41,16 @@ def _word(value: object) -> str:
 
 
 def same(then: dict, now: dict) -> bool:
-    """Return whether two requests ask for the same, wherever their inputs lie."""
-    return _content(then) == _content(now)
+    """Return whether two requests ask for the same, wherever their inputs lie.
+
+    A flag that was not given is the same as one that the other version does not have.
+    """
+    return _content(_given(then)) == _content(_given(now))
+
+
+def _given(request: dict) -> dict:
+    given = {name: value for name, value in request["arguments"].items() if value is not None and value is not False}
+    return {**request, "arguments": given}
 
 
 def _content(value: object) -> object:

@@ -19,12 +19,14 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.request import add_change
 
 if TYPE_CHECKING:
     from drtools.formats.joined import How, JoinedArray
     from drtools.formats.vectors import Vectors
 
 ROWS_A_BLOCK = 16384
+TIES = "equals in the tuning of mu are told apart by acc@k * k over six k, not all up to 100"
 TUNING = "Tuning mu"
 
 
@@ -113,6 +115,8 @@ def main(
         check_measures([asked])
     if no_copy and dtype:
         raise UserError("--dtype with --no-copy: no vector is written; leave one of the two out")
+    if mu is None:
+        add_change(folder.request, TIES)
     with output.folder(folder) as work:
         parts, joined = open_parts(first, second, how)
         side = parts[0].manifest["side"]

@@ -125,8 +125,10 @@ def main(
         print_per_query(runs, results)
     else:
         print_table(runs, results, compared, baselines, len(judged), alpha)
-    for place in baselines if gate_name else ():
-        check_gate(gate_name, gate_least, words, results[place], results[-1], runs[place] if baseline else "the first")
+    if gate_name:
+        for place in baselines:
+            name = runs[place] if baseline else "the first"
+            check_gate(gate_name, gate_least, words, results[place], results[-1], name)
 
 
 def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[int]:

@@ -377,6 +377,18 @@ def test_ties_go_to_the_depth_weighted_accuracy():
     assert mu == 1, "second or third is the same to the program's six k"
 
 
+def test_a_mu_that_was_tuned_with_other_ties_is_not_taken_for_this_one(made):
+    words = [made.folder / "base-documents", made.folder / "16-documents", "-o", made.folder / "joined"]
+    tuned = [*words, "--dev-qrels", made.qrels, "--dev-queries", made.queries]
+    assert made.spar(*tuned).status == made.spar(*tuned).status == 0
+    record = manifest_of(made.folder / "joined")
+    del record["request"]["changes"], record["request"]["arguments"]["answer_match"]  # as 0.1.0 wrote it
+    (made.folder / "joined" / "manifest.json").write_text(json.dumps(record))
+    done = made.spar(*tuned)
+    assert done.status == 2 and "since then equals in the tuning of mu are told apart" in done.err, done.err
+    assert made.spar(*tuned, "--renew").status == 0
+
+
 def test_mu_is_tuned_on_answers(made):
     texts = {document["_id"]: document["text"] for document in made.documents}
     (made.folder / "answers.jsonl").write_text(
