@@ -19,7 +19,7 @@ from typer import Option
 from drtools import console, flags, output
 from drtools.errors import UserError
 from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags, check_loss
 
 PAPER_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
 PANEL = "Relevance module"
@@ -65,16 +65,11 @@ def main(
     """Compose: examples and texts into batches, the loss, the one loop, a REM folder."""
     if not lora_rank and not adapter_size:
         raise UserError("--lora-rank 0 with --adapter-size 0: nothing would be left to train")
-    if loss == "margin-mse" and not hard_negatives:
-        raise UserError(
-            "--loss margin-mse with --hard-negatives 0: margins are between a positive and its negatives; say 1 or more"
-        )
+    check_loss(loss, hard_negatives)
     with output.folder(folder) as work:
-        from drtools.batches.usable import Scores
         from drtools.models.rem import RemSettings
-        from drtools.training.encoders import read_sources
-        from drtools.training.objectives import contrastive_loss, margin_mse_loss
-        from drtools.training.rem import RemTraining, check_scored
+        from drtools.training.objectives import LOSSES, read_sources_for
+        from drtools.training.rem import RemTraining
 
         task = RemTraining(
             work,
@@ -86,15 +81,11 @@ def main(
         )
         own, body = task.parameters()
         console.say(f"a REM of {own:,} numbers on a body of {body:,}")
-        if loss == "margin-mse":
-            sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
-            check_scored(sources)
-        else:
-            sources = read_sources(example_flags)
+        sources = read_sources_for(loss, example_flags, accept_scores)
         batches = task.pair_batches(sources, negatives=hard_negatives)
         task.fit(
             batches,
-            {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}[loss](task.scale),
+            LOSSES[loss](task.scale),
             batches.epoch_queries,
             task.measure_on(dev, sources[0], example_flags.queries[0]),
             default_epochs=PAPER_EPOCHS[loss],

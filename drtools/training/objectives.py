@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from drtools import console
+from drtools.batches.usable import Scores
+from drtools.errors import UserError
+from drtools.formats.lines import shown
 from drtools.losses import contrastive, margin_mse, scores
+from drtools.training.encoders import read_sources
 
 if TYPE_CHECKING:
     from drtools.batches.pairs import PairBatch
+    from drtools.batches.visits import Source
     from drtools.training.gradients import Loss
+    from drtools.training.settings import ExampleFlags
 
 
 def contrastive_loss(scale: float) -> Loss:
@@ -40,3 +48,41 @@ def margin_mse_loss(scale: float) -> Loss:
         return margin_mse(margins[scored], theirs[scored])
 
     return loss
+
+
+LOSSES = {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}
+
+
+def read_sources_for(loss: str, example_flags: ExampleFlags, accept_scores: bool) -> list[Source]:
+    """Open the examples with what a loss of LOSSES needs of them: margin-mse a teacher's scores.
+
+    With `accept_scores` they may be whoever's.
+    """
+    if loss != "margin-mse":
+        return read_sources(example_flags)
+    sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
+    check_scored(sources)
+    return sources
+
+
+def check_scored(sources: list[Source]) -> None:
+    """Count the documents without a score, whose pairs Margin-MSE leaves out.
+
+    UserError if no pair of a source is left.
+    """
+    for source in sources:
+        examples = source.examples
+        of_positives, of_negatives = examples.positive_scores, examples.negative_scores
+        assert of_positives is not None and of_negatives is not None, "sources are read with their scores"
+        unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (of_positives, of_negatives))
+        name = shown(source.store.corpus)
+        console.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
+        if not any(
+            not np.isnan(positive).all() and not np.isnan(negative).all()
+            for positive, negative in zip(of_positives, of_negatives, strict=True)
+            if len(negative)
+        ):
+            raise UserError(
+                f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on "
+                "them, or say --loss contrast"
+            )

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from drtools import console
 from drtools.errors import UserError
-from drtools.formats.lines import shown
 from drtools.models.encoder import Encoder
 from drtools.models.rem import add_rem, rem_parameters, save_rem, train_parts
 from drtools.models.settings import weights_fingerprint
 from drtools.training.encoders import EncoderTraining
 
 if TYPE_CHECKING:
-    from drtools.batches.visits import Source
     from drtools.flags import ComputeFlags, EncoderFlags
     from drtools.models.rem import RemSettings
     from drtools.output import Work
@@ -76,26 +71,3 @@ class RemTraining(EncoderTraining):
             **self.record(),
             **facts,
         )
-
-
-def check_scored(sources: list[Source]) -> None:
-    """Count the documents without a score, whose pairs Margin-MSE leaves out.
-
-    UserError if no pair of a source is left.
-    """
-    for source in sources:
-        examples = source.examples
-        of_positives, of_negatives = examples.positive_scores, examples.negative_scores
-        assert of_positives is not None and of_negatives is not None, "sources are read with their scores"
-        unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (of_positives, of_negatives))
-        name = shown(source.store.corpus)
-        console.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
-        if not any(
-            not np.isnan(positive).all() and not np.isnan(negative).all()
-            for positive, negative in zip(of_positives, of_negatives, strict=True)
-            if len(negative)
-        ):
-            raise UserError(
-                f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on "
-                "them, or say --loss contrast"
-            )

@@ -9,7 +9,7 @@ from typer import Option
 from drtools.errors import UserError
 from drtools.flags import Role
 
-PANEL = "Training"
+PANEL, BESIDE = "Training", "Beside another encoder"
 WARMUP_SHARE = 0.1  # [ours] of the planned training, if the paper's warm-up is longer
 UNKNOWN_STEPS = 10**9
 
@@ -181,6 +181,43 @@ class ExampleFlags:
         list[str] | None,
         Option(help="between a document's title and its text; one for all, or one for each; default: a space"),
     ] = None
+
+
+@dataclass
+class BesideFlags:
+    """Another encoder's vectors, which stay, and the weight of its scores, which learns (SPAR's joint training)."""
+
+    beside_documents: Annotated[
+        str | None,
+        Option(help="vectors folder of the documents by another encoder", rich_help_panel=BESIDE),
+        Role.INPUT,
+    ] = None
+    beside_queries: Annotated[
+        str | None,
+        Option(help="vectors folder of the queries, dev queries too, by that encoder", rich_help_panel=BESIDE),
+        Role.INPUT,
+    ] = None
+    mu: Annotated[
+        float | None,
+        Option(help="what its scores are weighed by at the start, above 0; default 1", rich_help_panel=BESIDE),
+    ] = None
+
+    def check(self) -> None:
+        """Refuse one half of a pair of vectors, and a mu without them."""
+        alone = bool(self.beside_documents) != bool(self.beside_queries)
+        if alone or (self.mu is not None and not (self.beside_documents and 0 < self.mu < math.inf)):
+            raise UserError(
+                "beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu "
+                "above 0 with them alone"
+            )
+
+
+def check_loss(loss: str, hard_negatives: int) -> None:
+    """Refuse Margin-MSE without negatives."""
+    if loss == "margin-mse" and not hard_negatives:
+        raise UserError(
+            "--loss margin-mse with --hard-negatives 0: margins are between a positive and its negatives; say 1 or more"
+        )
 
 
 class Metric(NamedTuple):

@@ -203,3 +203,64 @@ def test_dev_may_have_a_corpus_of_its_own(toy, encoder_folder, drtools, tmp_path
         assert drtools(*command(toy, encoder_folder, tmp_path / f"out{len(more)}", *words, *more)).status == 0
         values.append(json.loads((tmp_path / f"out{len(more)}/manifest.json").read_text())["evaluations"][0]["nDCG@10"])
     assert values[1] > values[0], "a third of the documents to confuse it with"
+
+
+def scored(toy, by="toy@1"):
+    """Give the examples a teacher's scores, drawn at random; the first example's last negative has none."""
+    draw = np.random.default_rng(4)
+    examples = [json.loads(line) for line in Path(toy.examples).read_text().splitlines()]
+    for number, example in enumerate(examples):
+        for kind in ("positive", "negative"):
+            example[f"{kind}_scores"] = draw.normal(
+                2 if kind == "positive" else 0, 3, len(example[f"{kind}s"])
+            ).tolist()
+        if number == 0:
+            example["negative_scores"][-1] = None
+        example |= {"scored_by": by} if by else {}
+    Path(toy.examples).write_text("".join(json.dumps(example) + "\n" for example in examples))
+    return examples
+
+
+def test_it_learns_a_teachers_margins(toy, encoder_folder, drtools, tmp_path):
+    """Where a batch holds every query with all its negatives, its loss is the mean of all squares, by a loop."""
+    examples = scored(toy)
+    assert {len(example["positives"]) for example in examples} == {1}
+    most = max(len(example["negatives"]) for example in examples)
+    words = command(toy, encoder_folder, tmp_path / "out", "--loss", "margin-mse", "--hard-negatives", most)
+    words[words.index("--batch-queries") + 1], words[words.index("--learning-rate") + 1] = len(examples), "1e-12"
+    done = drtools(*words, "--dropout", "0", "--steps", "10")
+    assert done.status == 0 and "1 documents of the examples have no score" in done.err, done.err
+    peer = SentenceTransformer(encoder_folder, device="cpu")
+    documents = dict(zip([each["_id"] for each in toy.documents], peer.encode(texts(toy)), strict=True))
+    ids = [json.loads(line)["_id"] for line in Path(toy.queries).read_text().splitlines()]
+    queries = dict(zip(ids, peer.encode(query_texts(toy)), strict=True))
+    scale = json.loads((tmp_path / "out/manifest.json").read_text())["scale"]
+    squares = []
+    for example in examples:
+        query, (positive,), (of_positive,) = (
+            queries[example["query_id"]],
+            example["positives"],
+            example["positive_scores"],
+        )
+        for negative, of_negative in zip(example["negatives"], example["negative_scores"], strict=True):
+            if of_negative is not None:
+                margin = scale * float(query @ (documents[positive] - documents[negative]))
+                squares.append((margin - (of_positive - of_negative)) ** 2)
+    assert len(squares) == sum(len(example["negatives"]) for example in examples) - 1
+    (logged,) = map(json.loads, (tmp_path / "out/training.jsonl").read_text().splitlines())
+    assert logged["loss"] == pytest.approx(np.mean(squares), rel=1e-4)
+
+
+def test_margins_need_a_teacher(toy, encoder_folder, drtools, tmp_path):
+    words = command(toy, encoder_folder, tmp_path / "out", "--loss", "margin-mse", "--steps", "1")
+    done = drtools(*words)
+    assert done.status == 2 and "run teacher-score" in done.err and "--accept-scores" in done.err
+    done = drtools(*words, "--hard-negatives", "0")
+    assert done.status == 2 and "margins are between a positive and its negatives" in done.err
+    scored(toy, by=None)
+    assert drtools(*words).status == 2
+    assert drtools(*words, "--accept-scores").status == 0
+    plain = command(toy, encoder_folder, tmp_path / "plain", "--steps", "1")
+    assert drtools(*plain).status == 0
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("out", "plain")]
+    assert any(not np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
