@@ -6,7 +6,8 @@ alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +22,25 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
 
-class EnhancedModel(MaskedModel):
-    """Texts masked twice -> each text's (summed loss, masked tokens) of the encoder, then of the decoder.
+class Decoder(NamedTuple):
+    """What the decoder is made of: how many layers, what they start as, and whose masked-language head it has."""
 
-    Both by one head.
-    """
+    layers: int
+    start: Literal["encoder", "random"] = "encoder"
+    head: Literal["shared", "own"] = "shared"
+
+
+class EnhancedModel(MaskedModel):
+    """Texts masked twice -> each text's (summed loss, masked tokens) of the encoder, then of the decoder."""
 
     dimension = 4
     body: BertModel | RobertaModel | XLMRobertaModel
 
-    def __init__(self, encoder: Encoder, head: MaskedHead, layers: int, seed: int) -> None:
-        """Draw a decoder of so many layers by `seed`; UserError for a body whose layers are not BERT's or RoBERTa's."""
+    def __init__(self, encoder: Encoder, head: MaskedHead, decoder: Decoder, seed: int) -> None:
+        """Copy the encoder's last layers into the decoder, or draw them by `seed`; copy the head if it has its own.
+
+        UserError for a body whose layers are not BERT's or RoBERTa's, or that has fewer layers than the decoder.
+        """
         from transformers import BertModel, RobertaModel, XLMRobertaModel
 
         super().__init__(encoder, head)
@@ -40,14 +49,33 @@ class EnhancedModel(MaskedModel):
                 f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or "
                 "RoBERTa, which the decoder is made of; say --objective mlm"
             )
-        kind = type(self.body.encoder.layer[0])
-        self.decoder = nn.ModuleList(kind(self.body.config) for _ in range(layers))
+        layers = self.body.encoder.layer
+        self.decoder_head = copy.deepcopy(head) if decoder.head == "own" else None
+        if decoder.start == "random":
+            self.decoder = nn.ModuleList(type(layers[0])(self.body.config) for _ in range(decoder.layers))
+            self._draw(seed)
+            return
+        if decoder.layers > len(layers):
+            raise UserError(
+                f"--decoder-layers {decoder.layers}: the encoder has {len(layers)} layers to copy; pass fewer, or "
+                "--decoder-start random"
+            )
+        # copies that share the body's configuration, which says by what attention is computed
+        shared = {id(self.body.config): self.body.config}
+        self.decoder = nn.ModuleList(copy.deepcopy(layer, {**shared}) for layer in layers[-decoder.layers :])
+
+    def _draw(self, seed: int) -> None:
         draw = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for module in self.decoder.modules():
                 if isinstance(module, nn.Linear):
                     module.weight.normal_(0, DEVIATION, generator=draw)
                     module.bias.zero_()
+
+    @property
+    def heads(self) -> list[MaskedHead]:
+        """The encoder's head, and the decoder's if it has its own."""
+        return [self.head] if self.decoder_head is None else [self.head, self.decoder_head]
 
     def forward(  # type: ignore[override]  # a module's forward is called with what its own batches hold
         self,
@@ -69,6 +97,5 @@ class EnhancedModel(MaskedModel):
         seen = create_bidirectional_mask(config=self.body.config, inputs_embeds=hidden, attention_mask=plain)
         for layer in self.decoder:
             hidden = layer(hidden, seen)
-        return torch.cat(
-            [self.predicted(states, labels, body_learns), self.predicted(hidden, decoder_labels, body_learns)], dim=1
-        )
+        own = self.predicted(states, labels, body_learns)
+        return torch.cat([own, self.predicted(hidden, decoder_labels, body_learns, self.decoder_head)], dim=1)

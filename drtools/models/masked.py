@@ -95,12 +95,19 @@ class MaskedModel(nn.Module):
             states = self.body(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
         return self.predicted(states, labels, body_learns)
 
-    def predicted(self, states: Tensor, labels: Tensor, body_learns: bool) -> Tensor:  # [B, T, D], [B, T] -> [B, 2]
-        """Return what the head's predictions from states cost."""
+    @property
+    def heads(self) -> list[MaskedHead]:
+        """Every head that learns."""
+        return [self.head]
+
+    def predicted(
+        self, states: Tensor, labels: Tensor, body_learns: bool, head: MaskedHead | None = None
+    ) -> Tensor:  # [B, T, D], [B, T] -> [B, 2]
+        """Return what the predictions of a head, by default the encoder's, from states cost."""
         embeddings = self.body.get_input_embeddings().get_parameter("weight")
         wanted = labels != IGNORED
         losses = token_losses(
-            self.head(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted]
+            (head or self.head)(states[wanted], embeddings if body_learns else embeddings.detach()), labels[wanted]
         )
         sums = losses.new_zeros(len(labels)).index_add(0, wanted.nonzero()[:, 0], losses)
         return torch.stack([sums, wanted.sum(dim=1).float()], dim=1)

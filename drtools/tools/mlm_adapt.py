@@ -1,13 +1,14 @@
 r"""Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
 
-Each visit to a document takes one random crop and masks tokens anew. The masked-language head is the checkpoint's own,
-or the one that an earlier adaptation left; a body without one gets a new head, which first learns alone for
-`--head-steps`. The result is an encoder with the start's pooling and settings, for every tool here, Hugging Face and
-sentence-transformers; the head lies beside it. A stopped adaptation continues where it was.
+Each visit to a document takes one random crop, or one of its windows, and masks tokens anew. The masked-language head
+is the checkpoint's own, or the one that an earlier adaptation left; a body without one gets a new head, which first
+learns alone for `--head-steps`. The result is an encoder with the start's pooling and settings, for every tool here,
+Hugging Face and sentence-transformers; the head lies beside it. A stopped adaptation continues where it was.
 
 --objective ed-mlm adds a decoder that sees the encoder's first token and a more heavily masked text, so that this token
-comes to hold the document (FGD's pre-training): windows of 384 tokens that begin at multiples of 64, 30% masked, 50%
-for the decoder.
+comes to hold the document (FGD's pre-training). An epoch visits every window of 384 tokens that begins at a multiple of
+64. Whole words are masked, 30% for the encoder and 50% for the decoder, whose layers start as copies of the encoder's
+last ones; the learning rate falls to 0.
 
     drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 \
         -o source-dam
@@ -35,13 +36,17 @@ class Usual(NamedTuple):
     """What an objective trains with where the flags are silent."""
 
     mask_share: float
-    stride: int
     learning_rate: float
     epochs: float
+    schedule: Literal["linear", "constant"]
+    crops: Literal["random", "windows"]
+    mask_unit: Literal["token", "word"]
 
 
-PLAIN = Usual(0.15, 1, 2e-5, 1)  # Devlin et al. 2019; Zhan et al., DDR
-ENHANCED = Usual(0.3, 64, 1e-4, 3)  # Zhou et al., FGD; the share is [code]'s
+PLAIN = Usual(0.15, 2e-5, 1, "constant", "random", "token")  # Devlin et al. 2019; Zhan et al., DDR
+# Zhou et al., FGD; the share is [code]'s; schedule and words as SimLM has them, which FGD follows
+ENHANCED = Usual(0.3, 1e-4, 3, "linear", "windows", "word")
+STRIDE = 64  # of windows; Zhou et al., FGD
 DECODER_SHARE, DECODER_LAYERS = 0.5, 2  # [code]
 
 
@@ -58,12 +63,17 @@ class AdaptationFlags(TrainingFlags):
     epochs: Annotated[
         float | None,
         Option(
-            help="passes over the documents; default, if neither steps nor minutes are said: 1, ed-mlm 3",
+            help="passes over the documents, or all windows; default, without --steps and --minutes: 1, ed-mlm 3",
             rich_help_panel=PANEL,
         ),
     ] = None
-    # a key, no annotation: the flag as it is, with another default
-    schedule: TrainingFlags.__annotations__["schedule"] = "constant"  # type: ignore[valid-type,name-defined]  # noqa: UP037
+    schedule: Annotated[
+        Literal["linear", "constant"] | None,
+        Option(
+            help="after the warm-up the learning rate falls to 0, or stays; default: constant, ed-mlm linear",
+            rich_help_panel=PANEL,
+        ),
+    ] = None  # type: ignore[assignment]  # one of the two as soon as main knows the objective
 
 
 def main(
@@ -93,9 +103,25 @@ def main(
             rich_help_panel=MASKED,
         ),
     ] = None,
+    crops: Annotated[
+        Literal["random", "windows"] | None,
+        Option(
+            help="random: an epoch takes one crop of each document; windows: all, a --stride apart; default: random, "
+            "ed-mlm windows",
+            rich_help_panel=MASKED,
+        ),
+    ] = None,
     stride: Annotated[
         int | None,
-        Option(min=1, help="crops begin at multiples of so many tokens; default: 1, ed-mlm 64", rich_help_panel=MASKED),
+        Option(
+            min=1,
+            help="crops begin at multiples of so many tokens; default: 1, with windows or ed-mlm 64",
+            rich_help_panel=MASKED,
+        ),
+    ] = None,
+    mask_unit: Annotated[
+        Literal["token", "word"] | None,
+        Option(help="what is masked or not as a whole; default: token, ed-mlm word", rich_help_panel=MASKED),
     ] = None,
     decoder_mask_share: Annotated[
         float | None,
@@ -108,6 +134,20 @@ def main(
     ] = None,
     decoder_layers: Annotated[
         int | None, Option(min=1, help="ed-mlm: layers of the decoder; default: 2", rich_help_panel=MASKED)
+    ] = None,
+    decoder_start: Annotated[
+        Literal["encoder", "random"] | None,
+        Option(
+            help="ed-mlm: the decoder's layers start as the encoder's last ones, or at random; default: encoder",
+            rich_help_panel=MASKED,
+        ),
+    ] = None,
+    decoder_head: Annotated[
+        Literal["shared", "own"] | None,
+        Option(
+            help="ed-mlm: one masked-language head for both, or a copy for the decoder; default: shared",
+            rich_help_panel=MASKED,
+        ),
     ] = None,
     head_steps: Annotated[
         int,
@@ -148,11 +188,18 @@ def main(
     share = mask_share or usual.mask_share
     if training.learning_rate is None:
         training.learning_rate = usual.learning_rate
-    if not enhanced and (decoder_layers or decoder_mask_share):
+    if not enhanced and (decoder_layers or decoder_mask_share or decoder_start or decoder_head):
         raise UserError(
-            "--decoder-layers or --decoder-mask-share with --objective mlm: there is no decoder; say --objective "
-            "ed-mlm, or leave them out"
+            "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there is "
+            "no decoder; say --objective ed-mlm, or leave them out"
         )
+    training.schedule = training.schedule or usual.schedule
+    crops, mask_unit = crops or usual.crops, mask_unit or usual.mask_unit
+    # another version's defaults make another request
+    folder.request["arguments"]["schedule"] = training.schedule
+    if enhanced:
+        decoder_start = decoder_start or "encoder"
+        folder.request["arguments"] |= {"crops": crops, "mask_unit": mask_unit, "decoder_start": decoder_start}
     decoder_share = decoder_mask_share or DECODER_SHARE
     if enhanced and decoder_share < share:
         raise UserError(
@@ -164,16 +211,12 @@ def main(
         parse_times("--snapshot-minutes", snapshot_minutes),
     )
     with output.folder(folder) as work:
+        from drtools.models.enhanced import Decoder
         from drtools.training.adaptation import MaskedTraining, masked_loss
 
+        decoder = Decoder(decoder_layers or DECODER_LAYERS, decoder_start or "encoder", decoder_head or "shared")
         task = MaskedTraining(
-            work,
-            encoder_flags,
-            training,
-            compute,
-            dropout,
-            head_steps,
-            (decoder_layers or DECODER_LAYERS) if enhanced else 0,
+            work, encoder_flags, training, compute, dropout, head_steps, decoder if enhanced else None
         )
         task.on_corpus(
             corpus,
@@ -181,15 +224,17 @@ def main(
             crop_tokens,
             share,
             dev_documents,
-            stride=stride or usual.stride,
+            stride=stride or (STRIDE if enhanced or crops == "windows" else 1),
             decoder_share=decoder_share if enhanced else None,
+            by_window=crops == "windows",
+            whole_words=mask_unit == "word",
         )
         snapshots = Snapshots(work, *times, task.write_snapshot) if task.world.is_first else None
         batches = task.batches()
         task.fit(
             batches,
             task.enhanced_loss if enhanced else masked_loss,
-            batches.epoch_documents,
+            batches.epoch_visits,
             task.measure(),
             default_epochs=usual.epochs,
             paper_warmup=PAPER_WARMUP,

@@ -14,14 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from drtools import console, manifest
-from drtools.batches.masked import MaskedBatch, MaskedBatches, Masker, hold_out, texts_of
+from drtools.batches.masked import MaskedBatch, MaskedBatches, Masker, count_windows, hold_out, texts_of
 from drtools.errors import UserError
 from drtools.formats.lines import local, shown
 from drtools.formats.store import open_store
 from drtools.losses import masked_language
 from drtools.models.dropout import use_own_dropout
 from drtools.models.encoder import load_encoder, save_encoder
-from drtools.models.enhanced import EnhancedModel
+from drtools.models.enhanced import Decoder, EnhancedModel
 from drtools.models.masked import MaskedModel, load_head, new_head, save_head
 from drtools.models.pair import EncoderPair
 from drtools.models.settings import SIDES, check_side, positions
@@ -54,11 +54,11 @@ class MaskedTraining(Task):
         compute: ComputeFlags,
         dropout: float | None,
         head_steps: int,
-        decoder_layers: int = 0,
+        decoder: Decoder | None = None,
     ) -> None:
         """Meet the other processes, load the encoder and its masked-language head; `head_steps` are for a new one.
 
-        With `decoder_layers` a new decoder of so many layers learns beside the encoder (ED-MLM).
+        With a `decoder` such a one learns beside the encoder (ED-MLM).
         """
         super().__init__(work, training, compute)
         self.encoder_flags = encoder_flags
@@ -74,17 +74,16 @@ class MaskedTraining(Task):
         apply_flags(self.encoder, encoder_flags)
         pooling = "+".join(self.encoder.settings.pooling)
         console.notice(
-            bool(decoder_layers) and pooling != "cls",
+            decoder is not None and pooling != "cls",
             f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token "
             "the vector",
         )
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
         head = head or new_head(self.encoder, training.seed)
+        self.decoder = decoder
         model = (
-            EnhancedModel(self.encoder, head, decoder_layers, training.seed)
-            if decoder_layers
-            else MaskedModel(self.encoder, head)
+            EnhancedModel(self.encoder, head, decoder, training.seed) if decoder else MaskedModel(self.encoder, head)
         )
         self.adopt(model, [self.encoder.body])
         if self.parallel and isinstance(model, EnhancedModel):
@@ -100,21 +99,38 @@ class MaskedTraining(Task):
         *,
         decoder_share: float | None = None,
         stride: int = 1,
+        by_window: bool = False,
+        whole_words: bool = False,
     ) -> None:
-        """Open the corpus and hold out its dev documents."""
+        """Open the corpus and hold out its dev documents; `by_window`: an epoch visits every window of each other."""
         self.store, self.title_separator = open_store(corpus), title_separator
         self.corpus_fingerprint = manifest.file_fingerprint(
             Path(local(self.store.corpus))
         )  # of what is read, whatever lies there when training ends
         usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
         longest = positions(self.encoder.body.config.to_dict()) or usual
-        self.masker = Masker(self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride)
+        self.masker = Masker(
+            self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride, whole_words
+        )
         self.held_out = hold_out(self.store, dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
             raise UserError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
         console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
         if not self.has_own_head:
-            self.model.head.begin_with(self.masker.token_shares(self.store, title_separator))
+            shares = self.masker.token_shares(self.store, title_separator)
+            for head in self.model.heads:
+                head.begin_with(shares)
+        self.windows = self._count_windows() if by_window else None
+
+    def _count_windows(self) -> np.ndarray:  # -> int32 [N]
+        """Return how many windows each document has, counted once by the first process and kept for continuing."""
+        path = self.work.working / "windows.npy"
+        if self.world.is_first and not path.exists():
+            written = path.with_suffix(".new.npy")
+            np.save(written, count_windows(self.store, self.masker, self.title_separator))
+            written.replace(path)
+        self.world.wait()
+        return np.load(path)
 
     def batches(self) -> MaskedBatches:
         """Return batches of the documents that are not held out."""
@@ -128,6 +144,7 @@ class MaskedTraining(Task):
             title_separator=self.title_separator,
             shares=self.world.shares,
             rank=self.world.rank,
+            windows=self.windows,
         )
 
     def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
@@ -220,6 +237,9 @@ class MaskedTraining(Task):
             "mask_share": masker.share,
             "decoder_mask_share": masker.decoder_share,
             "stride": masker.stride,
+            "windows": None if self.windows is None else int(self.windows.sum(dtype=np.int64)),
+            "mask_unit": "word" if masker.whole_words else "token",
+            "decoder": self.decoder and self.decoder._asdict(),
             "crop_tokens": masker.crop_tokens,
             "documents": len(self.store),
             "held_out": len(self.held_out),

@@ -10,7 +10,7 @@ import pytest
 from conftest import WORDS, write_jsonl
 
 from drtools.batches import masked
-from drtools.batches.masked import MaskedBatches, Masker, hold_out
+from drtools.batches.masked import MaskedBatches, Masker, count_windows, hold_out
 from drtools.errors import UserError
 from drtools.formats.store import open_store
 from drtools.models.encoder import load_encoder
@@ -99,12 +99,12 @@ def batches_of(toy, encoder, monkeypatch, **settings):
 def test_an_epoch_visits_every_document_once_but_those_held_out(toy, encoder, monkeypatch):
     batches, held = batches_of(toy, encoder, monkeypatch)
     assert batches.epoch_documents == 53 and len(held) == 7
-    epochs = [[batches.row(epoch * 53 + place)[1] for place in range(53)] for epoch in range(3)]
+    epochs = [[batches.visit(epoch * 53 + place)[1] for place in range(53)] for epoch in range(3)]
     for rows in epochs:
         assert sorted(rows) == sorted(set(range(60)) - held)
     assert len({tuple(rows) for rows in epochs}) == 3 and epochs[0] != sorted(epochs[0])
     again, _ = batches_of(toy, encoder, monkeypatch)
-    assert again.row(2 * 53 + 11) == (2, epochs[2][11]), "asked for out of order"
+    assert again.visit(2 * 53 + 11) == (2, epochs[2][11], 0), "asked for out of order"
 
 
 def test_several_processes_take_the_shares_of_one(toy, encoder, monkeypatch):
@@ -153,3 +153,133 @@ def test_a_special_token_that_a_text_spells_out_is_never_asked_for_but_unknown_i
     assert not {CLS, SEP, MASK} & asked.keys() and asked[1] > 50, "unknown stands for a word"
     kept = found.tokens.flat.reshape(200, -1)
     assert (kept[:, 2] == SEP).all() and (kept[:, 4] == CLS).all()
+
+
+def long_corpus(folder):
+    """40 documents of 0 to 39 tokens; a window has 8, and windows begin 3 apart."""
+    draw = np.random.default_rng(8)
+    texts = [" ".join(draw.choice(WORDS, length)) for length in draw.permutation(40)]
+    return open_store(
+        write_jsonl(folder / "long.jsonl", [{"_id": str(n), "text": text} for n, text in enumerate(texts)])
+    ), texts
+
+
+def starts_of(length: int) -> list[int]:
+    """Where windows of 8 tokens begin, by their definition: at multiples of 3, the last where it ends with the text."""
+    starts = [start for start in range(0, length, 3) if start + 8 < length]
+    return [*starts, max(0, length - 8)]
+
+
+def test_an_epoch_visits_every_window_once(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(masked, "BLOCK", 8)
+    monkeypatch.setattr(masked, "BLOCKS_A_GROUP", 3)
+    store, texts = long_corpus(tmp_path)
+    masker = Masker(encoder, 10, 0.3, stride=3)
+    windows = count_windows(store, masker, " ")
+    lengths = [len(text.split()) for text in texts]
+    assert windows.tolist() == [len(starts_of(length)) for length in lengths] and windows.max() == 12
+    held = np.array([3, 20])
+    batches = MaskedBatches(store, masker, batch_documents=7, seed=5, held_out=held, windows=windows)
+    total = batches.epoch_visits
+    assert batches.epoch_documents == 38 and total == sum(windows) - windows[held].sum() > 5 * 38
+    expected = {(row, window) for row in range(40) for window in range(windows[row]) if row not in held}
+    epochs = [[batches.visit(epoch * total + place) for place in range(total)] for epoch in range(2)]
+    for number, visits in enumerate(epochs):
+        assert {visit[1:] for visit in visits} == expected and {epoch for epoch, _, _ in visits} == {number}
+    assert [visit[1:] for visit in epochs[0]] != [visit[1:] for visit in epochs[1]]
+    seen = {}
+    for step in range(total // 7):
+        tokens = batches(step).tokens["text"]
+        for at in range(7):
+            part = slice(tokens.tokens.starts[at], tokens.tokens.starts[at + 1])
+            labels = tokens.labels[part]
+            seen[batches.visit(7 * step + at)] = np.where(labels == IGNORED, tokens.tokens.flat[part], labels)[1:-1]
+    ids = [encoder.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert len(seen) == 7 * (total // 7)
+    for (_, row, window), crop in seen.items():
+        start = starts_of(lengths[row])[window]
+        assert crop.tolist() == ids[row][start : start + 8]
+
+
+def test_windows_of_a_document_are_masked_each_by_its_own_numbers(encoder, tmp_path):
+    store = open_store(write_jsonl(tmp_path / "c.jsonl", [{"_id": "0", "text": "fox " * 60}]))
+    masker = Masker(encoder, 22, 0.3, stride=20)
+    batches = MaskedBatches(
+        store, masker, batch_documents=3, seed=5, held_out=np.empty(0, int), windows=count_windows(store, masker, " ")
+    )
+    assert batches.epoch_visits == 3
+    first, again = (batches(0).tokens["text"].labels.reshape(3, 22) for _ in range(2))
+    assert np.array_equal(first, again)
+    asked = {tuple(labels != IGNORED) for labels in first}
+    assert len(asked) == 3, "its windows hold the same tokens, but not the same are asked for"
+
+
+@pytest.fixture(scope="module")
+def byte_level(encoder_folder):
+    """The toy encoder with a byte-level tokenizer such as RoBERTa's, which spells most words in several tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    names = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator([" ".join(WORDS)], trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+    )
+    encoder = load_encoder(encoder_folder)
+    encoder.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", bos_token="<s>",
+        eos_token="</s>",
+    )  # fmt: skip
+    return encoder
+
+
+@pytest.mark.parametrize("tokenizer", ["word pieces", "byte level"])
+def test_words_are_masked_as_a_whole(encoder, byte_level, tokenizer):
+    """Words are told apart as the tokenizers write them: ## goes on with a word, a space or a sign begins one."""
+    model = byte_level if tokenizer == "byte level" else encoder
+    texts = [
+        " ".join(str(draw.integers(10**6)) if draw.random() < 0.5 else draw.choice(WORDS) for _ in range(6))
+        for draw in map(np.random.default_rng, range(1500))
+    ]
+    masker = Masker(model, 60, 0.3, 0.5, whole_words=True)
+    both = masker(texts, [generator(7, n) for n in range(len(texts))])
+    kinds, wholes, pieces = Counter(), Counter(), 0
+    mask = model.tokenizer.mask_token_id
+    for n in range(len(texts)):
+        part = slice(both.tokens.tokens.starts[n], both.tokens.tokens.starts[n + 1])
+        words: list[set[tuple[bool, bool]]] = []
+        for seen, label, harder in zip(
+            both.tokens.tokens.flat[part][1:-1],
+            both.tokens.labels[part][1:-1],
+            both.heavier.labels[part][1:-1],
+            strict=True,
+        ):
+            own = seen if label == IGNORED else label
+            name = model.tokenizer.convert_ids_to_tokens(int(own if harder == IGNORED else harder))
+            begins = name[:2] != "##" if tokenizer == "word pieces" else name[0] == "Ġ" or not words
+            if begins:
+                words.append(set())
+            pieces += not begins
+            words[-1].add((label != IGNORED, harder != IGNORED))
+            if label != IGNORED:
+                kinds["hidden" if seen == mask else "left" if seen == label else "replaced"] += 1
+            kinds["all"] += 1
+        assert all(len(word) == 1 for word in words) and len(words) == 6
+        wholes.update(next(iter(word)) for word in words)
+    assert wholes[True, False] == 0, "the decoder is asked for the encoder's words and more"
+    assert pieces > 10_000 and wholes[True, True] / wholes.total() == pytest.approx(0.3, abs=0.015)
+    assert (wholes[True, True] + wholes[False, True]) / wholes.total() == pytest.approx(0.5, abs=0.015)
+    asked = kinds.total() - kinds["all"]
+    assert asked / kinds["all"] == pytest.approx(0.3, abs=0.015)
+    for name, share in {"hidden": 0.8, "replaced": 0.1, "left": 0.1}.items():
+        assert kinds[name] / asked == pytest.approx(share, abs=0.015), name
+
+
+def test_an_empty_text_and_one_of_special_tokens_have_no_word(encoder):
+    found = Masker(encoder, 12, 0.9, whole_words=True)(["", "[SEP] [MASK]"], [generator(1), generator(2)])
+    assert (found.labels == IGNORED).all() and found.lengths.tolist() == [2, 4]

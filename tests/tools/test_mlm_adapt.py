@@ -110,8 +110,13 @@ def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, 
 
 @pytest.mark.bits
 @pytest.mark.slow
-def test_killed_it_ends_in_the_same_weights_and_snapshots(toy, encoder_folder, drtools, tmp_path, program, environment):
+@pytest.mark.parametrize("objective", ["mlm", "ed-mlm"])
+def test_killed_it_ends_in_the_same_weights_and_snapshots(
+    toy, encoder_folder, drtools, tmp_path, program, environment, objective
+):
     words = (
+        "--objective",
+        objective,
         "--head-steps",
         "30",
         "--steps",
@@ -172,6 +177,9 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         (["--snapshot-minutes", "1,inf"], "rising numbers"),
         (["--decoder-layers", "2"], "there is no decoder"),
         (["--decoder-mask-share", "0.5"], "there is no decoder"),
+        (["--decoder-start", "random"], "there is no decoder"),
+        (["--decoder-head", "own"], "there is no decoder"),
+        (["--objective", "ed-mlm", "--decoder-layers", "3"], "the encoder has 2 layers to copy"),
         (["--objective", "ed-mlm", "--decoder-mask-share", "0.2"], "say 0.3 or more"),
         (["--learning-rate", "0"], "expected more than 0"),
         (["--dev-documents", "50"], "half of them"),

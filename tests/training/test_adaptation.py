@@ -34,8 +34,11 @@ def weights(folder):
     return load_file(folder / "model.safetensors"), load_file(folder / "masked-head/model.safetensors")
 
 
-def test_two_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several):
-    words = ["--head-steps", "2", "--steps", "3", "--dropout", "0", "--mask-share", "0.05"]
+@pytest.mark.parametrize(
+    "more", [[], ["--objective", "ed-mlm", "--stride", "4", "--decoder-mask-share", "0.1"]], ids=["mlm", "ed-mlm"]
+)
+def test_two_processes_equal_one(toy, encoder_folder, drtools, tmp_path, several, more):
+    words = ["--head-steps", "2", "--steps", "3", "--dropout", "0", "--mask-share", "0.05", *more]
     assert drtools(*command(toy, encoder_folder, tmp_path / "one", *words)).status == 0
     several(2, command(toy, encoder_folder, tmp_path / "two", *words))
     for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
