@@ -46,6 +46,7 @@ def main(
         str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
     ] = None,
     min_rel: flags.MinRel = 1,
+    only: flags.Only = None,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
 ) -> None:
@@ -68,9 +69,11 @@ def main(
             f"{' and '.join(encoder_flags.said)}: {'a run' if run else '--random'} needs no encoder; leave it out"
         )
     with output.file(file) as work:
-        from drtools.formats.jsonl import read_queries
+        from drtools.retrieval.texts import judged_queries
 
-        positives, texts = positives_of(qrels, queries, min_rel) if qrels else (None, read_queries(queries))
+        positives, texts = (
+            positives_of(qrels, queries, min_rel, only) if qrels else (None, judged_queries(queries, only))
+        )
         if random:
             source = random_source(corpus, positives, mining)
         else:
@@ -80,13 +83,20 @@ def main(
         work.finish(kind="examples", counts=dict(counts))
 
 
-def positives_of(qrels: str, queries: str, min_rel: int) -> tuple[dict[str, list[str]], dict[str, str]]:
+def positives_of(
+    qrels: str, queries: str, min_rel: int, only: str | None = None
+) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return each query's relevant documents, and the texts of the queries that have any."""
     from drtools.formats.trec import read_qrels
     from drtools.retrieval.texts import judged_queries
 
     judged = read_qrels(qrels)
     texts = judged_queries(queries, qrels)
+    if only:
+        kept = read_qrels(only)
+        texts = {query_id: text for query_id, text in texts.items() if query_id in kept}
+        if not texts:
+            raise UserError(f"{only}: judges none of the queries that {qrels} judges; do the two belong together?")
     relevant = {
         query_id: [document for document, grade in judged[query_id].items() if grade >= min_rel] for query_id in texts
     }

@@ -70,13 +70,71 @@ def test_lambda_has_the_papers_settings(published):
     assert values["concat-spar"]["measure"] == "Success@100"
 
 
+@pytest.mark.parametrize("where", ["NQ", "MSMARCO", "DATA"])
+def test_lambda_is_validated_on_the_questions_that_mu_is_tuned_on(published, beir, where):
+    commands = printed("table", f"{where}={beir if where == 'DATA' else published}", folder=beir)
+    values = [(words[0], parsed(words)) for words in commands]
+    (trained,) = [value for tool, value in values if tool == "train-lexical"]
+    (mined,) = [value for _, value in values if value.get("output") == trained["dev_examples"]]
+    joined = next(value for tool, value in values if tool == "concat-spar")
+    assert mined["queries"] == trained["dev_queries"] == joined["dev_queries"] != trained["queries"][0]
+    assert (mined["by_rank"], mined["only"]) == ("10:46-50", joined["dev_qrels"])
+    assert {"NQ": "nq-dev.jsonl", "MSMARCO": "queries.dev.tsv", "DATA": "queries.jsonl"}[where] in mined["queries"]
+    sentences = next(value["output"] for tool, value in values if tool == "sample-queries")
+    assert trained["queries"] == [sentences], "and trained on sentences, all of them"
+    (labelled,) = [value for _, value in values if [value.get("output")] == trained["examples"]]
+    assert labelled["queries"] == sentences
+
+
+@pytest.mark.parametrize("where", ["NQ", "MSMARCO"])
+def test_titles_stand_before_a_separator_for_lambda_and_dpr_alike(published, where):
+    commands = printed("table", "variants", f"{where}={published}", folder=published)
+    read = [
+        (words, parsed(words)) for words in commands if words[0] in ("encode", "train-lexical", "train-contrastive")
+    ]
+    of_documents = [value for words, value in read if words[0] != "encode" or value["documents"]]
+    assert len(of_documents) > 8
+    assert {str(value["title_separator"]) for value in of_documents} == {" [SEP] ", "[' [SEP] ']"}
+
+
+def test_hybrids_fuse_lists_of_1000_and_every_tuning_matches_answers_alike(published):
+    for match in ("string", "regex"):
+        more = [f"MATCH=--answer-match {match}"] if match == "regex" else []
+        commands = printed("table", f"NQ={published}", *more, folder=published)
+        values = [(words[0], parsed(words)) for words in commands]
+        fused = [value for tool, value in values if tool == "fuse"]
+        depths = {value["output"]: value["depth"] for tool, value in values if tool in ("search", "fuse")}
+        assert fused and {depths[run] for value in fused for run in (*value["runs"], *value["tune_runs"])} == {1000}
+        assert {value["depth"] for value in fused} == {1000} and fused[0]["tune_measure"] == "Success@100"
+        matched = {
+            value["answer_match"] or "string" for tool, value in values if tool in ("fuse", "concat-spar", "eval")
+        }
+        assert matched == {match}
+
+
+def test_bm25_is_the_tuned_one_on_ms_marco_alone(published, beir):
+    for where, expected in {"NQ": (0.9, 0.4), "MSMARCO": (0.82, 0.68), "DATA": (0.9, 0.4)}.items():
+        commands = printed("table", f"{where}={beir if where == 'DATA' else published}", folder=beir)
+        values = [parsed(words) for words in commands if words[0] in ("search", "mine-negatives")]
+        lucene = [value for value in values if (value["index"] or "").endswith("/bm25")]
+        assert len(lucene) > 3 and {(value["k1"], value["b"]) for value in lucene} == {expected}
+
+
+def test_ms_marcos_ranks_are_those_of_the_run(published):
+    commands = printed("table", f"MSMARCO={published}", folder=published)
+    (table,) = [parsed(words) for words in commands if words[0] == "eval"]
+    assert table["rank_order"] and table["measures"] == "RR@10,R@50,R@1000"
+
+
 def test_runs_made_elsewhere_are_taken(published, beir):
     words = [f"DATA={beir}", "TEACHER_RUN=their.run", "BM25_RUN.test=a.run", "BM25_RUN.tune=b.run"]
-    for name in ("their.run", "a.run", "b.run"):
+    for name in ("their.run", "a.run", "b.run", "dev.run"):
         (beir / name).touch()
+    assert "set TEACHER_DEV_RUN=FILE too" in make("table", *words, folder=beir).stderr
+    words.append("TEACHER_DEV_RUN=dev.run")
     commands = printed("table", "likeness", *words, folder=beir)
-    mined = parsed(next(command for command in commands if command[0] == "mine-negatives"))
-    assert (mined["run"], mined["index"]) == ("their.run", None)
+    mined = [parsed(command) for command in commands if command[0] == "mine-negatives"]
+    assert {(value["run"], value["index"]) for value in mined} == {("their.run", None), ("dev.run", None)}
     assert {parsed(command)["against"] for command in commands if command[0] == "analyze"} == {"a.run"}
     assert all(parsed(command)["tune_runs"][1] == "b.run" for command in commands if command[0] == "fuse")
 
@@ -119,7 +177,6 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
         f"LEXICAL=--model {encoder_folder} --head none",
         "SAMPLE=--count 50",
         "BY_RANK=4:19-20",
-        "DEV_EVERY=10",
         "FACTORY=Flat",
         "LEXICAL_FLAGS=--batch-queries 8 --steps 2 --max-query-tokens 60 --max-document-tokens 60",
         "BASE_FLAGS=--batch-queries 4 --steps 2",
@@ -130,8 +187,6 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
     for line in lines:
         if line.startswith("drtools "):
             makefiles.run_all([shlex.split(line)[1:]], drtools)
-        elif line.startswith("awk "):
-            subprocess.run(line, shell=True, check=True)
     again = make(*words, folder=beir)
     assert again.returncode == 0, again.stderr
     assert "drtools " not in again.stdout

@@ -32,7 +32,9 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection, t
     where = [f"DATA={beir}"] if collection == "own" else [f"MSMARCO={published}", f"COLLECTION={collection}"]
     commands = printed(target, *where, folder=beir)
     assert all(words[0] == "eval" or "--renew" in words for words in commands)
-    outputs = {Path(parsed(words)["output"]).name for words in commands if words[0].startswith("train-")}
+    trained = [parsed(words)["output"] for words in commands if words[0].startswith("train-")]
+    outputs = {Path(output).name for output in trained}
+    assert len(outputs) == len(trained)
     assert outputs == (RECIPES if target == "baselines" else {"warmup", "star"})
     made = {parsed(words)["output"] for words in commands if words[0] != "eval"}
     assert len(made) == len([words for words in commands if words[0] != "eval"])
@@ -61,6 +63,37 @@ def test_star_has_the_papers_settings(published, collection, optimizer, rate, ba
     assert values["model"] == "star/passages/warmup"
     mined = parsed(next(words for words in commands if words[0] == "mine-negatives" and "--vectors" in words))
     assert (mined["ranks"], mined["negatives"], mined["max_query_tokens"]) == ("1-200", 200, 32)
+
+
+def test_in_batch_and_random_are_trained_on_passages_and_evaluated_on_documents(published):
+    commands = printed("baselines", f"MSMARCO={published}", "COLLECTION=documents", folder=published)
+    values = [(words[0], parsed(words)) for words in commands if words[0] != "eval"]
+    for name in ("in-batch", "random"):
+        (trained,) = [value for tool, value in values if tool == "train-star" and value["output"].endswith(f"/{name}")]
+        assert trained["output"] == f"star/passages/{name}" and trained["negatives"] == name
+        assert trained["corpus"] == [f"{published}/collection.tsv"] and trained["max_document_tokens"] == 120
+        assert (trained["optimizer"], trained["learning_rate"], trained["batch_queries"]) == ("lamb", 2e-4, 256)
+        (encoded,) = [value for tool, value in values if tool == "encode" and value["model"] == trained["output"]]
+        assert encoded["output"] == f"star/documents/{name}-vectors" and encoded["max_document_tokens"] == 512
+        assert encoded["documents"] == "star/documents/corpus.jsonl.gz"
+
+
+@pytest.mark.parametrize(("collection", "tuned"), [("passages", (0.82, 0.68)), ("documents", (4.46, 0.82))])
+def test_the_tables_measure_as_the_papers_and_nist_do(published, collection, tuned):
+    commands = printed("table", f"MSMARCO={published}", f"COLLECTION={collection}", folder=published)
+    values = [(words[0], parsed(words)) for words in commands]
+    dev, dl19 = (value for tool, value in values if tool == "eval")
+    assert dev["rank_order"] and dev["alpha"] == 0.01 and dl19["alpha"] == 0.05 and not dl19["rank_order"]
+    if collection == "passages":
+        assert dl19["min_rel"] == 2 and dl19["measures"].split(",") == ["nDCG@10", "RR@10", "R@100", "R(rel=1)@100"]
+    else:
+        assert dl19["min_rel"] == 1 and dl19["measures"].split(",") == ["nDCG@10", "RR@10", "R@100"]
+    bm25 = {
+        Path(value["output"]).parent.name: (value["k1"], value["b"])
+        for tool, value in values
+        if tool == "search" and value["output"].endswith("/bm25.run")
+    }
+    assert bm25 == {"dev": tuned, "dl19": (0.9, 0.4)}
 
 
 def test_a_model_can_stand_in_for_the_warmup(beir):

@@ -67,8 +67,9 @@ def test_adore_has_the_papers_settings(published, collection, metric):
     for value in values.values():
         assert {name: value[name] for name in expected} == expected
     for start in STARTS - {"warmup"}:
+        trained_on = "passages" if start in ("in-batch", "random") else collection
         assert (values[f"adore-{start}"]["model"], values[f"adore-{start}"]["vectors"]) == (
-            f"star/{collection}/{start}",
+            f"star/{trained_on}/{start}",
             f"star/{collection}/{start}-vectors",
         )
     assert values["adore-warmup"]["model"] == "star/passages/warmup"  # the documents' too

@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from drtools.batches.tokens import tokenize
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.pooling import POOLING
@@ -169,3 +170,14 @@ def test_a_checkpoint_without_a_pooler_is_the_same_encoder_every_time(bert, tmp_
     torch.manual_seed(12)
     assert save_encoder(load_encoder(str(tmp_path / "masked"), "mean"), tmp_path / "b") == first
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_a_title_separator_that_a_tokenizer_knows_is_one_token(encoder_folder):
+    """DPR's and SPAR's `title [SEP] text`: the separator's own token, not five of a word in brackets."""
+    from drtools.formats.jsonl import document_text
+
+    encoder = load_encoder(encoder_folder)
+    tokens = tokenize(encoder, [document_text("fox", "otter swims", " [SEP] ")], "document")
+    assert encoder.tokenizer.convert_ids_to_tokens(tokens.flat.tolist()) == [
+        "[CLS]", "fox", "[SEP]", "otter", "swims", "[SEP]",
+    ]  # fmt: skip

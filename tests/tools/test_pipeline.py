@@ -247,6 +247,13 @@ def test_labels_by_rank_alone(made, drtools):
         "-o",
         made.folder / "run",
     )
+    (made.folder / "some").write_text("q3\td1\t1\nq5\td2\t1\nq99\td2\t1\n")
+    words = ["mine-negatives", "--run", made.folder / "run", "--queries", made.queries, "--only", made.folder / "some"]
+    for labels in (["--by-rank", "3:8-9"], ["--qrels", made.qrels, "--ranks", "1-9", "--negatives", "2"]):
+        some = drtools(*words, *labels)
+        assert [json.loads(line)["query_id"] for line in some.out.splitlines()] == ["q3", "q5"], some.err
+    (made.folder / "some").write_text("q99\td2\t1\n")
+    assert drtools(*words, "--by-rank", "3:8-9").status == drtools(*words, "--qrels", made.qrels).status == 2
     outcome = drtools("mine-negatives", "--run", made.folder / "run", "--queries", made.queries, "--by-rank", "3:8-9")
     assert outcome.out.count("\n") == 20
     for line in outcome.out.splitlines():
