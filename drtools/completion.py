@@ -47,8 +47,11 @@ def flags_of(parameters: list[Parameter]) -> list[Flag]:
         many = get_origin(kinds[0]) is list
         kind = get_args(kinds[0])[0] if many else kinds[0]
         said = [
-            name for name in (info.default, *(info.param_decls or ())) if isinstance(name, str)
-        ]  # typer keeps the first name as a default
+            name
+            for declared in (info.default, *(info.param_decls or ()))  # typer keeps the first name as a default
+            if isinstance(declared, str)
+            for name in declared.split("/")  # a flag and its opposite
+        ]
         names = () if isinstance(info, ArgumentInfo) else tuple(said or [f"--{parameter.name.replace('_', '-')}"])
         choices = get_args(kind) if get_origin(kind) is Literal else ()
         flags.append(Flag(names, str if choices else kind, choices, many, info.help or ""))

@@ -146,13 +146,15 @@ def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool 
 def adam(
     supervised: Tensor, divergence: Tensor, kept: Tensor, weight: float, reduction: str = "mean"
 ) -> Tensor:  # [B], [B], bool [B] -> []
-    """Weight * L_sup + L_kd.
+    """Weight * L_sup + L_kd of a batch's cross-entropies and divergences (Tao et al., ADAM, Eq. 9 and 10).
 
-    Cross-entropies, mean over the batch, and divergences of the kept queries, their mean or `sum` (Tao et al., ADAM,
-    Eq. 9 and 10).
+    `mean`: of the cross-entropies over the batch, of the divergences over the kept queries. `sum`: both are sums, as
+    the paper has them.
     """
     distilled = (divergence * kept).sum()
-    return weight * supervised.mean() + (distilled if reduction == "sum" else distilled / kept.sum().clamp(min=1))
+    if reduction == "sum":
+        return weight * supervised.sum() + distilled
+    return weight * supervised.mean() + distilled / kept.sum().clamp(min=1)
 
 
 def highest(

@@ -127,7 +127,7 @@ def check(words: list[str]) -> None:
     if not {"...", "…"} & set(rest):
         command(tool).make_context(tool, rest)
         return
-    known = {option for parameter in command(tool).params for option in parameter.opts}
+    known = {option for parameter in command(tool).params for option in (*parameter.opts, *parameter.secondary_opts)}
     unknown = {word for word in rest if re.match(r"--?[a-z]", word)} - known
     assert not unknown, f"drtools {tool} has no {', '.join(unknown)}"
 

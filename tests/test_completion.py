@@ -68,7 +68,7 @@ def test_flags_are_those_that_typer_takes(name):
         option: parameter.is_flag
         for parameter in typer.main.get_command(application).params
         if parameter.param_type_name == "option"
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     flags = flags_of(_flat_parameters(main)[0])
     assert {option: flag.kind is bool for flag in flags for option in flag.names} == taken

@@ -165,7 +165,7 @@ def test_flags_and_defaults_in_sentences_are_those_of_tools(name):
     known: dict[str, list[str]] = {}
     for tool in tool_names():
         for parameter in command(tool).params:
-            for option in parameter.opts:
+            for option in (*parameter.opts, *parameter.secondary_opts):
                 known.setdefault(option, []).append(f"{parameter.default} {parameter.help}")
     text = re.sub(r"(?s)```.*?```", "", PAGES[name])
     said = re.findall(r"(?<![\w-])--?[a-z][a-z-]+", " ".join(re.findall(r"`([^`]*)`", text)))

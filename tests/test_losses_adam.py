@@ -63,7 +63,9 @@ def naive_adam(queries, documents, reinforced, lists, share, *, scale, weight, w
         divergences.append(naive_kl(mine, theirs) if reverse else naive_kl(theirs, mine))
     kept = sorted(range(B), key=lambda b: (-confidences[b], b))[: math.ceil(share * B)]
     distilled = sum(divergences[b] for b in kept)
-    return weight * sum(supervised) / B + (distilled if reduction == "sum" else distilled / len(kept))
+    if reduction == "sum":  # Eq. 9 sums both terms
+        return weight * sum(supervised) + distilled
+    return weight * sum(supervised) / B + distilled / len(kept)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +141,8 @@ def test_a_worked_example():
     assert loss.item() == pytest.approx(0.01 * 2 + 5)
     both = torch.tensor([True, True])
     assert adam(torch.tensor([1.0, 3.0]), torch.tensor([5.0, 7.0]), both, 0.01, "sum").item() == pytest.approx(
-        0.02 + 12
-    )
+        0.01 * 4 + 12
+    ), "both terms are sums"
 
 
 @pytest.mark.parametrize(

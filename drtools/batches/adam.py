@@ -5,7 +5,9 @@ Every process draws the whole batch, and tokenizes and scores its own share of i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -17,9 +19,11 @@ from drtools.formats.dark import KINDS, documents_of
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from drtools.batches.usable import DarkRow
+    from drtools.batches.usable import DarkRow, Lists, Usable
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
+
+EXAMPLES_A_COUNT = 20_000  # examples that are counted together
 
 
 class Scorer(Protocol):
@@ -30,9 +34,10 @@ class Scorer(Protocol):
 
 
 class Form(NamedTuple):
-    """What is listed for a query: the kinds of dark examples, at most how many negatives (None.
+    """What is listed for a query.
 
-    All), and whether they are random documents.
+    `kinds` are those of its dark examples. `negatives` is how many are drawn at each visit, at most; None: all.
+    `random_negatives` draws documents of the corpus in place of the query's own negatives.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -90,9 +95,9 @@ class AdamBatch(NamedTuple):
 
 
 def list_visit(visit: Visit, form: Form) -> Listed:
-    """Return what a visit trains on.
+    """Return what a visit trains on: its positive, negatives drawn for this visit, and their dark items.
 
-    Negatives are taken as they are listed; the positive is that of the dark items, or else one is drawn.
+    The positive is that of the example's dark items, or else one is drawn. Negatives stand in the order of the example.
     """
     examples, random = visit.source.examples, generator(*visit.seed)
     drawn = (
@@ -108,11 +113,13 @@ def list_visit(visit: Visit, form: Form) -> Listed:
         negatives = [row for row in drawn.negatives.tolist() if row not in known]
         scores = [float("nan")] * len(negatives)
     else:
-        negatives = examples.negatives[visit.at][: form.negatives].tolist()
+        pool = examples.negatives[visit.at]
+        places = np.sort(random.permutation(len(pool))[: form.negatives])
+        negatives = pool[places].tolist()
         scores = (
             [float("nan")] * len(negatives)
             if examples.negative_scores is None
-            else examples.negative_scores[visit.at][: form.negatives].tolist()
+            else examples.negative_scores[visit.at][places].tolist()
         )
     dark = [item for item in every if item.kind in form.kinds and (item.kind == "noisy" or item.negative in negatives)]
     return Listed(positive, negatives, dark, np.array([score, *scores, *(item.score for item in dark)], np.float32))
@@ -122,7 +129,8 @@ class AdamBatches:
     """The endless sequence of batches; a pure function of (seed, step).
 
     `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with
-    beside a query's text, batches hold the pairs to ask it for. `name` is the student's, for messages.
+    beside a query's text and in the student's room, batches hold the pairs to ask it for. `name` is the student's, for
+    messages.
     """
 
     def __init__(
@@ -135,7 +143,7 @@ class AdamBatches:
         batch_queries: int,
         seed: int,
         share_of: Callable[[int], float],
-        teacher: Callable[[str], Special] | None = None,
+        teacher: Callable[[str, int], Special] | None = None,
         shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
         rank: int = 0,
     ) -> None:
@@ -194,7 +202,7 @@ class AdamBatches:
         source = visit.source
         plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
         assert self.teacher is not None, "pairs are asked of a teacher alone"
-        special = self.teacher(visit.query)
+        special = self.teacher(visit.query, self.special.room)
         dark = [
             asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special)
             for item in listed.dark
@@ -236,17 +244,76 @@ def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
     return padded(np.split(scores, ends[:-1]) if len(ends) else [], batch.columns.shape[1])
 
 
-def count_unscored(sources: Sequence[Source], form: Form) -> tuple[int, int]:
-    """Return how many items that may be trained on have no score in the examples, and how many there are."""
-    unscored = items = 0
-    for source in sources:
-        for at in range(len(source.examples)):
-            listed = list_visit(Visit(source, at, ("unscored",)), form)
-            positives = (
-                listed.scores[:1]
-                if listed.dark or source.examples.positive_scores is None
-                else source.examples.positive_scores[at]
-            )
-            for scores in (positives, listed.scores[1:]):
-                unscored, items = unscored + int(np.isnan(scores).sum()), items + len(scores)
-    return unscored, items
+@dataclass
+class Supply:
+    """What examples offer a form of training, before anything is drawn.
+
+    `unscored` of the `items` that may be trained on have no score. `of_kind` is how many examples have a dark item of
+    each kind, `without` how many have none of the kinds. `unpaired` of the `negatives` of examples with dark items have
+    no reinforced item.
+    """
+
+    of_kind: Counter[str] = field(default_factory=Counter)
+    unscored: int = 0
+    items: int = 0
+    without: int = 0
+    unpaired: int = 0
+    negatives: int = 0
+
+    def count_scores(self, scores: np.ndarray) -> None:
+        """Count items by their scores, nan where there is none."""
+        self.items += len(scores)
+        self.unscored += int(np.isnan(scores).sum())
+
+
+def count_supply(examples: Usable, form: Form) -> Supply:
+    """Count what examples offer a form of training."""
+    supply = Supply()
+    for start in range(0, len(examples), EXAMPLES_A_COUNT):
+        _count_block(examples, form, start, min(start + EXAMPLES_A_COUNT, len(examples)), supply)
+    return supply
+
+
+def _count_block(examples: Usable, form: Form, start: int, end: int, supply: Supply) -> None:
+    """Add the counts of the examples from `start` to before `end`."""
+    negatives, pool_of = _part(examples.negatives, start, end)
+    supply.count_scores(
+        np.full(len(negatives), np.nan)
+        if examples.negative_scores is None
+        else _part(examples.negative_scores, start, end)[0]
+    )
+    firsts = np.full(end - start, -1)  # the positive of each example's dark items
+    has = np.zeros(end - start, bool)
+    if examples.dark is not None:
+        positive, negative, _, _, score = (_part(lists, start, end)[0] for lists in examples.dark.fields)
+        owner = _part(examples.dark.fields[0], start, end)[1]
+        firsts[owner[::-1]] = positive[::-1]
+        rows = max(negatives.max(initial=0), negative.max(initial=0)) + 1  # (example, row) becomes one number
+        pool, pairs = pool_of * rows + negatives, owner * rows + negative
+        of_kind = {"reinforced": (negative >= 0) & np.isin(pairs, pool), "noisy": negative < 0}
+        for kind in form.kinds:
+            with_kind = np.bincount(owner[of_kind[kind]], minlength=end - start) > 0
+            supply.of_kind[kind] += int(with_kind.sum())
+            supply.count_scores(score[of_kind[kind]])
+            has |= with_kind
+        darkened = pool[(firsts >= 0)[pool_of]]
+        supply.negatives += len(darkened)
+        supply.unpaired += len(darkened) - int(np.isin(darkened, pairs[of_kind["reinforced"]]).sum())
+    supply.without += int((~has).sum())
+    for at, first in enumerate(firsts.tolist(), start):
+        supply.count_scores(_positives_to_score(examples, at, first))
+
+
+def _part(lists: Lists, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of lists from `start` to before `end`, and which list each is of, from 0."""
+    starts = lists.starts[start : end + 1]
+    return lists.flat[starts[0] : starts[-1]], np.repeat(np.arange(end - start), np.diff(starts))
+
+
+def _positives_to_score(examples: Usable, at: int, dark_positive: int) -> np.ndarray:
+    """Return the scores of the positives that an example may be trained on: that of its dark items, or else all."""
+    if examples.positive_scores is None:
+        return np.array([np.nan], np.float32)
+    scores = examples.positive_scores[at]
+    of_dark = examples.positives[at] == dark_positive
+    return scores[of_dark][:1] if of_dark.any() else scores

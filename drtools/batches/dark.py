@@ -97,6 +97,13 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     )
 
 
+def own_tokens(encoder: Encoder, side: str) -> int:
+    """Return how many tokens of a text itself an encoder reads: those besides special tokens and its prompt."""
+    taken = encoder.tokenizer.num_special_tokens_to_add()
+    taken += count_tokens(encoder.tokenizer, encoder.settings.prompt(side))
+    return max(1, encoder.settings.max_tokens(side) - taken)
+
+
 def reinforced_tokens(encoder: Encoder) -> int:
     """Return where a student's reinforced texts are cut, in tokens, special ones included."""
     return 2 * encoder.settings.max_document_tokens

@@ -122,6 +122,12 @@ class CrossEncoder(nn.Module):
                 )
             setattr(self, name, value)
 
+    def read_like(self, query_tokens: int, document_tokens: int) -> None:
+        """Cut queries and documents where a student does, as far as the positions reach; without special tokens."""
+        room = self.longest_pair - self.template.special
+        self.max_query_tokens = min(query_tokens, room // 2)
+        self.max_document_tokens = document_tokens if document_tokens < room else None
+
     def fingerprint(self) -> str:
         """Return the fingerprint of everything that changes a pair's logit but the precision.
 

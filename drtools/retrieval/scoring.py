@@ -91,9 +91,9 @@ class Teacher:
     `name` is what examples' scored_by records: name@fingerprint, joined by +.
 
     A document's text may hold the special tokens of `tokenizer` (that of the first) as they are written, `[SEP]` or
-    `<mask>`: they become special tokens of the second segment, in each teacher its own. `max_document_tokens`, without
-    special tokens, is where all of them would still read a document after a long query. `counts`: pairs computed,
-    tokens, and what was cut or empty among them.
+    `<mask>`: they become special tokens of the second segment, in each teacher its own. `max_query_tokens` and
+    `max_document_tokens`, without special tokens, are where all of them would still read a query, and a document after
+    a long query. `counts`: pairs computed, tokens, and what was cut or empty among them.
     """
 
     def __init__(self, scorers: Sequence[CachedScorer]) -> None:
@@ -101,6 +101,7 @@ class Teacher:
         self.name = "+".join(scorer.name for scorer in scorers)
         encoders = [scorer.encoder for scorer in scorers]
         self.tokenizer = encoders[0].tokenizer
+        self.max_query_tokens = min(encoder.max_query_tokens for encoder in encoders)
         self.max_document_tokens = min(
             encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders
         )
@@ -113,10 +114,12 @@ class Teacher:
         """What was computed so far, by all of them."""
         return sum((scorer.counts for scorer in self.scorers), Counter())
 
-    def special(self, kinds: Collection[str], query: str) -> Special:
+    def special(self, kinds: Collection[str], query: str, room: int | None = None) -> Special:
         """Return what dark items of some kinds are written with beside a query.
 
-        The words of the first, and what each of them can read of a long one.
+        The words of the first, and room for both halves of a reinforced text: that of a student (`room`), or that of a
+        student that reads as much of a document as the teacher does; never more than each of them can read beside the
+        query.
         """
         encoders = zip((scorer.encoder for scorer in self.scorers), self._rendering, strict=True)
         left = min(
@@ -127,10 +130,16 @@ class Teacher:
         )
         # each is asked, so that each may refuse
         special, *_ = [
-            special_of(tokenizer, self.max_document_tokens, kinds, scorer.name, most=left)
+            special_of(
+                tokenizer,
+                self.max_document_tokens + tokenizer.num_special_tokens_to_add(),  # a student's length includes these
+                kinds,
+                scorer.name,
+                most=left,
+            )
             for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)
         ]
-        return special
+        return special if room is None else special._replace(room=min(room, left - 1))
 
     def scores(
         self,
@@ -206,10 +215,12 @@ def load_teacher(
     max_document_tokens: int | None = None,
     trust_remote_code: bool = False,
     dropout: float | None = None,
+    student_tokens: tuple[int, int] | None = None,
 ) -> Teacher:
     """Load cross-encoders by folder or hub name, as one teacher.
 
-    Lengths and dropout that are not said are each model's own.
+    Lengths and dropout that are not given are each model's own. With `student_tokens` queries and documents are cut
+    where a student cuts them, at so many tokens without special ones.
     """
     if not names:
         raise UserError("no teacher was named; say --teacher FOLDER or a hub name")
@@ -221,6 +232,8 @@ def load_teacher(
     for name in names:
         encoder = load_cross_encoder(name, trust_remote_code, dropout)
         encoder.set_lengths(max_query_tokens, max_document_tokens)
+        if student_tokens:
+            encoder.read_like(*student_tokens)
         place(encoder, computing)
         scorers.append(CachedScorer(encoder, Path(name).resolve().name if Path(name).is_dir() else name, computing))
     return Teacher(scorers)

@@ -1,15 +1,15 @@
 """Distil a cross-encoder into an encoder over negatives and dark examples, the clearest queries most (ADAM).
 
-KL divergence of the teacher's and the student's softmax over each query's negatives, reinforced negatives and noisy
-positives, of the queries of which the teacher is surest, fewer from epoch to epoch; and a little cross-entropy of the
-positive among its negatives. Examples come from make-dark-examples and teacher-score, and the listed negatives are
-trained on as they are; with `--teacher` they are scored while training. `--baseline` is the same without dark examples.
-The result is a folder that every tool here, Hugging Face and sentence-transformers load.
+KL divergence of the teacher's and the student's softmax over each query's positive, negatives, reinforced negatives and
+noisy positives, of the queries of which the teacher is surest, fewer from epoch to epoch; and a little cross-entropy of
+the positive among its negatives. Examples come from make-dark-examples and teacher-score. At each visit of a query
+--negatives of those that it lists are drawn, with their dark items; with --teacher they are scored while training.
+--baseline is the same without dark examples. The result is a folder that every tool here, Hugging Face and
+sentence-transformers load.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from typer import Option
 
 from drtools import flags, output
 from drtools.errors import UserError
+from drtools.request import add_change
 from drtools.retrieval.dev import DevFlags
 from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
 
@@ -24,6 +25,11 @@ PAPER_WARMUP = 100  # Tao et al.
 PAPER_NEGATIVES = 10
 EPOCHS = 3  # [ours]
 METHOD = "ADAM"
+# what 0.1.0 computed otherwise for the same arguments
+CHANGE = (
+    "negatives are drawn anew at each visit, --reduction sum sums the cross-entropies too, and --teacher reads texts "
+    "as long as the student does"
+)
 
 
 def main(
@@ -66,20 +72,17 @@ def main(
         list[str] | None, Option(help="reinforced, noisy: leave this kind of dark example out", rich_help_panel=METHOD)
     ] = None,
     negatives: Annotated[
-        int | None,
-        Option(
-            min=1, help="at most so many of the listed negatives; default: all (rand-kd: 10)", rich_help_panel=METHOD
-        ),
-    ] = None,
+        int,
+        Option(min=0, help="negatives drawn at each visit of a query; 0: all that are listed", rich_help_panel=METHOD),
+    ] = PAPER_NEGATIVES,
     with_positive: Annotated[
         bool,
         Option(
-            "--with-positive",
-            help="list the positive itself among what is distilled, as the paper's text has it and its Eq. 9 has not "
-            "(the baselines always do); wanted on a small collection",
+            "--with-positive/--without-positive",
+            help="distil on the positive too, as section 3.1 of the paper has it; without is its Eq. 9 as printed",
             rich_help_panel=METHOD,
         ),
-    ] = False,
+    ] = True,
     pacing: Annotated[
         Literal["epochs", "steps", "none"] | None,
         Option(
@@ -97,13 +100,17 @@ def main(
     ] = "forward",
     reduction: Annotated[
         Literal["mean", "sum"],
-        Option(help="of the divergences over the queries (the paper's Eq. 9 sums)", rich_help_panel=METHOD),
+        Option(
+            help="of the divergences and of the cross-entropies over the queries (the paper's Eq. 9 sums)",
+            rich_help_panel=METHOD,
+        ),
     ] = "mean",
     encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=32, max_document_tokens=128),
     training: TrainingFlags = TrainingFlags(learning_rate=5e-5, batch_queries=128),
 ) -> None:
     """Compose: scored examples into lists, ADAM's loss, the one loop, a model folder."""
-    check(baseline, without, pacing, teacher, teacher_dropout, accept_scores)
+    check(baseline, without, pacing, teacher, teacher_dropout, accept_scores, negatives, with_positive)
+    add_change(folder.request, CHANGE)
     with output.folder(folder) as work:
         from drtools.batches.adam import AdamBatches, Form
         from drtools.batches.usable import Scores
@@ -118,10 +125,12 @@ def main(
         is_random = baseline == "rand-kd"
         form = Form(
             () if baseline else tuple(kind for kind in KINDS if kind not in (without or ())),
-            negatives or (PAPER_NEGATIVES if is_random else None),
+            negatives or None,
             is_random,
         )
         check_examples(sources, form, example_flags.examples, scored=not teacher)
+        if not teacher:
+            note_other_lengths(example_flags.examples, own_lengths(task.model))
         queries = sum(round(source.weight * len(source.examples)) for source in sources)
         asked = open_teacher(teacher, teacher_dropout, task, form) if teacher else None
         batches = AdamBatches(
@@ -139,7 +148,7 @@ def main(
         loss = adam_loss(
             task.scale,
             weight=supervised_weight,
-            with_positive=with_positive or bool(baseline),
+            with_positive=with_positive,
             reverse=kl == "reverse",
             reduction=reduction,
             gather=task.world.gather,
@@ -164,7 +173,7 @@ def main(
         )
 
 
-def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores) -> None:
+def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores, negatives, with_positive) -> None:
     """Raise UserError for what cannot be meant together."""
     unknown = set(without or ()) - {"reinforced", "noisy"}
     if unknown:
@@ -173,6 +182,16 @@ def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores) ->
         raise UserError(
             f"--baseline {baseline} with --without {without[0]}: a baseline has no dark examples; leave one of the two "
             "out"
+        )
+    if baseline and not with_positive:
+        raise UserError(
+            f"--baseline {baseline} with --without-positive: a baseline distils the positive and negatives; leave one "
+            "of the two out"
+        )
+    if baseline == "rand-kd" and not negatives:
+        raise UserError(
+            "--negatives 0 with --baseline rand-kd: expected how many random documents to draw at each visit, for "
+            f"instance {PAPER_NEGATIVES}"
         )
     if baseline == "rand-kd" and not teacher:
         raise UserError(
@@ -191,9 +210,9 @@ def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores) ->
 
 
 def check_examples(sources, form, paths, scored: bool) -> None:
-    """Raise UserError if the examples lack the dark items that are asked for, or scores; count examples without any."""
+    """Raise UserError if the examples lack the dark items that are asked for, or scores; count what some lack."""
     from drtools import console
-    from drtools.batches.adam import count_unscored
+    from drtools.batches.adam import count_supply
 
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
@@ -201,40 +220,86 @@ def check_examples(sources, form, paths, scored: bool) -> None:
                 f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say --baseline "
                 "hard-kd"
             )
+        supply = count_supply(source.examples, form)
+        for kind in form.kinds:
+            if not supply.of_kind[kind]:
+                raise UserError(
+                    f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, "
+                    f"or say --without {kind}"
+                )
         if form.kinds:
-            of_kind: Counter[str] = Counter()
-            for at in range(len(source.examples)):
-                found = {item.kind for item in source.examples.dark[at]}.intersection(form.kinds)
-                of_kind.update(found or ["none"])
-            for kind in form.kinds:
-                if not of_kind[kind]:
-                    raise UserError(
-                        f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, "
-                        f"or say --without {kind}"
-                    )
             console.notice(
-                of_kind["none"],
-                f"{path}: {of_kind['none']:,} of {len(source.examples):,} examples have no dark item of those asked "
-                "for",
+                supply.without,
+                f"{path}: {supply.without:,} of {len(source.examples):,} examples have no dark item of those asked for",
             )
-        unscored, items = count_unscored([source], form) if scored else (0, 0)
-        if unscored:
+        if "reinforced" in form.kinds:
+            console.notice(
+                supply.unpaired,
+                f"{path}: {supply.unpaired:,} of {supply.negatives:,} negatives have no reinforced item; "
+                "make-dark-examples makes one for each",
+            )
+        if scored and supply.unscored:
             raise UserError(
-                f"{path}: {unscored:,} of {items:,} items to distil have no score; run teacher-score on the file, or "
-                "say --teacher to score while training"
+                f"{path}: {supply.unscored:,} of {supply.items:,} items to distil have no score; run teacher-score on "
+                "the file, or say --teacher to score while training"
             )
+
+
+def own_lengths(model) -> tuple[int, int]:
+    """Return how many tokens of a query and of a document the student reads, special tokens and prompts aside."""
+    from drtools.batches.dark import own_tokens
+
+    return own_tokens(model.of("query"), "query"), own_tokens(model.of("document"), "document")
+
+
+def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
+    """Count examples whose teacher read longer or shorter texts than the student, by their manifests."""
+    from pathlib import Path
+
+    from drtools import console, manifest
+
+    for path in paths:
+        beside = manifest.beside(Path(path))
+        record = manifest.read_json(beside) if beside.exists() else {}
+        read = {
+            name: (record[key], mine)
+            for name, key, mine in (
+                ("a query", "max_query_tokens", own[0]),
+                ("a document", "max_document_tokens", own[1]),
+            )
+            if record.get("tool") == "teacher-score" and record.get(key)
+        }
+        theirs = " and ".join(f"{length} tokens of {name}" for name, (length, _) in read.items())
+        students = " and ".join(str(mine) for _, mine in read.values())
+        console.notice(
+            any(length != mine for length, mine in read.values()),
+            f"{path}: its teacher reads {theirs}, the student {students} (special tokens not counted); for the same "
+            f"text run teacher-score with --max-query-tokens {own[0]} --max-document-tokens {own[1]}",
+        )
 
 
 def open_teacher(names: list[str], dropout: float | None, task, form):
     """Return the teacher, what it writes dark items with beside a query, and who scores at a step.
 
-    The teacher reads texts as long as it does in teacher-score.
+    The teacher reads texts as long as the student does.
     """
+    from drtools import console
     from drtools.retrieval.dropping import Dropping, keep_dropout
     from drtools.retrieval.scoring import load_teacher
 
+    own = own_lengths(task.model)
     teacher = load_teacher(
-        names, task.computing, trust_remote_code=task.encoder_flags.trust_remote_code, dropout=dropout or None
+        names,
+        task.computing,
+        trust_remote_code=task.encoder_flags.trust_remote_code,
+        dropout=dropout or None,
+        student_tokens=own,
+    )
+    read = teacher.max_query_tokens, teacher.max_document_tokens
+    console.notice(
+        int(read != own),
+        f"the teacher has room for {read[0]} tokens of a query and {read[1]} of a document beside it; the student "
+        f"reads {own[0]} and {own[1]}",
     )
     special_beside = partial(teacher.special, form.kinds)
     if not dropout:

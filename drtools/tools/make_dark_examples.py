@@ -2,11 +2,11 @@
 
     drtools mine-negatives ... | drtools make-dark-examples - | drtools teacher-score --examples - ... -o scored.jsonl
 
-Of each query's negatives --negatives are drawn, and the others are dropped: what is listed is what distill-adam trains
-on. Each of them joined with the positive is a reinforced negative; the positive with a share of its words masked, for
-each of --ratios, a noisy positive. A query with several positives has one of them drawn for all its dark examples.
-Items are kept by what they are made of, and become text by each model's own tokenizer; --text writes them out for a
-person too.
+Each of a query's negatives joined with the positive is a reinforced negative; the positive with a share of its words
+masked, for each of --ratios, a noisy positive. distill-adam draws some of the listed negatives anew at each visit of a
+query, with their dark items, so all of them get one; --negatives keeps fewer, which are quicker to score. A query with
+several positives has one of them drawn for all its dark examples. Items are kept by what they are made of, and become
+text by each model's own tokenizer; --text writes them out for a person too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PAPER_RATIOS = "0.15,0.25,0.35,0.45,0.55"  # Tao et al.
 def main(
     file: flags.FileOutput,
     examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), flags.Role.INPUT],
-    negatives: Annotated[int, Option(min=0, help="negatives drawn for each query and kept; 0: all that it has")] = 10,
+    negatives: Annotated[
+        int, Option(min=0, help="keep so many drawn negatives of each query, and drop the others; 0: keep all")
+    ] = 0,
     ratios: Annotated[
         str, Option(help="shares of words to mask, with commas between; empty: no noisy positives")
     ] = PAPER_RATIOS,

@@ -153,6 +153,7 @@ def main(
         work.finish(
             kind="examples" if examples else "run",
             scored_by=scorer.name,
+            max_query_tokens=scorer.max_query_tokens,
             max_document_tokens=scorer.max_document_tokens,
             precision=computing.precision,
             counts=dict(counts),

@@ -128,11 +128,13 @@ def test_each_list_holds_what_it_should_and_each_item_its_text_and_score(scored,
         assert ("reinforced" in batch.tokens) == ("reinforced" in groups)
         for row, record in enumerate(mine):
             p = record["dark"][0]["positive"]
-            negatives = record["negatives"][: form.negatives]
+            listed = list_visit(batches.visits(step)[row], form)
+            negatives = batches.visits(step)[row].source.store.ids_at(listed.negatives)
+            assert negatives == [document for document in record["negatives"] if document in negatives]
+            assert len(negatives) == (form.negatives or 3)
+            scores = dict(zip(record["negatives"], record["negative_scores"], strict=True))
             items = [(texts[p], record["positive_scores"][record["positives"].index(p)])]
-            items += [
-                (texts[document], score) for document, score in zip(negatives, record["negative_scores"], strict=False)
-            ]
+            items += [(texts[document], scores[document]) for document in negatives]
             own = len(items)
             for item, score in zip(record["dark"], record["dark_scores"], strict=True):
                 if item["kind"] in groups and item.get("negative", negatives[0]) in negatives:
@@ -158,6 +160,31 @@ def test_each_list_holds_what_it_should_and_each_item_its_text_and_score(scored,
                 )
             seen.add(record["query_id"])
     assert len(mine) == 8 and len(seen) == 20
+
+
+def test_negatives_and_their_dark_items_are_drawn_anew_at_each_visit(scored, encoder_folder):
+    form = Form(negatives=2)
+    _, batches = batches_of(scored, encoder_folder, form)
+    _, again = batches_of(scored, encoder_folder, form)
+    drawn = {}
+    for step in range(40):  # 16 epochs of 20 queries
+        for visit, same in zip(batches.visits(step), again.visits(step), strict=True):
+            listed, ids_at = list_visit(visit, form), visit.source.store.ids_at
+            assert str(listed) == str(list_visit(same, form)), "a function of seed, epoch and query"
+            record = scored.records[visit.at]
+            negatives = ids_at(listed.negatives)
+            drawn.setdefault(visit.at, []).append(tuple(negatives))
+            items = [row.item(ids_at) for row in listed.dark]
+            assert [item.negative for item in items if item.kind == "reinforced"] == negatives
+            assert [item.ratio for item in items if item.kind == "noisy"] == [0.2, 0.5]
+            scores = dict(zip(record["negatives"], record["negative_scores"], strict=True))
+            dark = dict(zip((item.get("negative") for item in record["dark"]), record["dark_scores"], strict=True))
+            expected = [*(scores[document] for document in negatives), *(dark[document] for document in negatives)]
+            np.testing.assert_allclose(listed.scores[1:-2], expected, rtol=1e-6)
+    assert len(drawn) == 20 and all(len(visits) == 16 for visits in drawn.values())
+    for at, visits in drawn.items():
+        assert {document for pair in visits for document in pair} == set(scored.records[at]["negatives"])
+        assert len(set(visits)) == 3, "each pair of three is met in 16 visits"
 
 
 def test_random_negatives_are_drawn_afresh_and_never_relevant(scored, encoder_folder):
@@ -198,7 +225,8 @@ def test_it_learns_and_the_kept_share_falls(scored, encoder_folder, drtools, tmp
         ["--without", "reinforced"],
         ["--without", "noisy", "--without", "reinforced"],
         ["--pacing", "steps"],
-        ["--lambda", "0", "--with-positive"],
+        ["--lambda", "0"],
+        ["--without-positive"],
         ["--kl", "reverse", "--reduction", "sum"],
         ["--negatives", "1"],
     ],
@@ -223,6 +251,10 @@ def test_scores_computed_before_and_during_training_agree(scored, encoder_folder
         scored.queries,
         "--precision",
         "fp32",
+        "--max-query-tokens",
+        "14",
+        "--max-document-tokens",
+        TOKENS - 2,
         "--examples",
         scored.dark,
     ]
@@ -248,6 +280,86 @@ def test_scores_computed_before_and_during_training_agree(scored, encoder_folder
         ).status
         == 0
     )
+
+
+@pytest.mark.parametrize("scored_beforehand", [False, True], ids=["while training", "beforehand"])
+def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers, scored_beforehand):
+    """Plain documents, masked ones and both halves of reinforced ones are cut at the same token, and so are queries."""
+    from functools import partial
+
+    from drtools.batches.dark import own_tokens
+    from drtools.batches.pair_tokens import tokenize_pairs
+    from drtools.formats.examples import read_examples
+    from drtools.formats.store import open_store
+    from drtools.retrieval.encoding import Computing
+    from drtools.retrieval.example_scores import Texts, asked_of
+    from drtools.retrieval.scoring import load_teacher
+
+    longer = [document | {"text": " ".join([document["text"]] * 2)} for document in scored.documents]
+    write_jsonl(Path(scored.corpus), longer)
+    queries = {f"q{n}": " ".join(longer[n]["text"].split()[:9]) for n in range(20)}
+    write_jsonl(Path(scored.queries), [{"_id": query, "text": text} for query, text in queries.items()])
+    lengths = {"max_document_tokens": TOKENS, "max_query_tokens": 8}
+    form, computing = Form(("reinforced", "noisy")), Computing("cpu", "fp32", 1024)
+    model, batches = batches_of(scored, encoder_folder, form, set=lengths)
+    own = own_tokens(model, "query"), own_tokens(model, "document")
+    assert own == (6, TOKENS - 2)
+    if scored_beforehand:
+        teacher = load_teacher([rankers["bert"]], computing, max_query_tokens=6, max_document_tokens=TOKENS - 2)
+    else:
+        teacher = load_teacher([rankers["bert"]], computing, student_tokens=own)
+    batches.teacher = partial(teacher.special, form.kinds)
+    batch, visits = batches(0), batches.visits(0)
+    examples = {example.query_id: example for example in read_examples(scored.dark)}
+    texts = Texts(queries, open_store(scored.corpus), " ")
+    documents = len(batch.tokens["document"].lengths)
+    cut = 0
+    for row, visit in enumerate(visits):
+        listed = list_visit(visit, form)
+        if scored_beforehand:
+            query_id = visit.source.examples.query_ids[visit.at]
+            asked = asked_of(examples[query_id], texts, teacher)[-len(listed.items) :]  # its last positive, and so on
+            pairs = [(visit.query, one.text) for one in asked]
+            limits = [one.limit for one in asked]
+        else:
+            pairs, limits = batch.asked[row].texts, batch.asked[row].limits
+        assert len(pairs) == len(listed.items) == 1 + 3 + 3 + 2
+        read = tokenize_pairs(teacher.scorers[0].encoder, pairs, limits)
+        query = batch.tokens["query"].inputs([row], 0)[0][0].tolist()
+        for at in range(len(pairs)):
+            column = int(batch.columns[row, at])
+            side, column = ("document", column) if column < documents else ("reinforced", column - documents)
+            tokens = batch.tokens[side]
+            student = tokens.flat[tokens.starts[column] : tokens.starts[column + 1]].tolist()
+            pair = read.flat[read.starts[at] : read.starts[at + 1]].tolist()
+            end = pair.index(model.tokenizer.sep_token_id)
+            assert pair[: end + 1] == [token for token in query if token != 0][: end + 1] and end == 7
+            assert pair[end + 1 :] == student[1:], (side, at)
+            cut += bool(tokens.cut[column])
+    assert cut > 20
+
+
+def test_another_length_of_the_teacher_is_said(scored, encoder_folder, rankers, drtools, tmp_path):
+    texts = ["--corpus", scored.corpus, "--queries", scored.queries, "--examples", scored.dark]
+    said = {}
+    for name, lengths in (("whole", []), ("alike", ["--max-query-tokens", "14", "--max-document-tokens", TOKENS - 2])):
+        path = tmp_path / f"{name}.jsonl"
+        assert drtools("teacher-score", "--teacher", rankers["bert"], *texts, *lengths, "-o", path).status == 0
+        outcome = drtools(*command(scored, encoder_folder, tmp_path / name, "--steps", "1", examples=path))
+        assert outcome.status == 0, outcome.err
+        said[name] = outcome.err
+    assert "its teacher reads" not in said["alike"]
+    for words in (
+        "its teacher reads 30 tokens of a query and 31 tokens of a document, the student 14 and 22 (special tokens",
+        "run teacher-score with --max-query-tokens 14 --max-document-tokens 22",
+    ):
+        assert words in said["whole"], said["whole"]
+
+
+def test_a_teacher_without_room_for_the_students_texts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):
+    words = ["--teacher", rankers["bert"], "--steps", "1", "--max-query-tokens", "40", "--baseline", "hard-kd"]
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", *words))
+    assert outcome.status == 0 and "the teacher has room for 30 tokens of a query and 22 of a document" in outcome.err
 
 
 @pytest.mark.slow
@@ -328,7 +440,7 @@ def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers,
     )
     texts = {document["_id"]: f"{document['title']} {document['text']}" for document in scored.documents}
     queries = {record["_id"]: record["text"] for record in map(json.loads, open(scored.queries))}
-    special = special_of(AutoTokenizer.from_pretrained(rankers["bert"]), 16, {"reinforced", "noisy"}, "bert")
+    special = special_of(AutoTokenizer.from_pretrained(rankers["bert"]), 16 + 2, {"reinforced", "noisy"}, "bert")
     peer = CrossEncoder(rankers["bert"], device="cpu")
     taught = [json.loads(line) for line in open(tmp_path / "taught.jsonl")]
     assert len(taught) == 20 and all(record["dark"] for record in taught)
@@ -363,6 +475,35 @@ def test_a_stopped_training_ends_in_the_same_weights(scored, encoder_folder, drt
     assert [one.status for one in said] == [130, 130, 0] and "continuing the work" in said[2].err
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            {"with_positive": False, "negatives": None},
+            ["--negatives: None then, 10 now", "--with-positive: False then"],
+        ),
+        ({}, []),
+    ],
+    ids=["defaults", "with the same flags"],
+)
+def test_a_training_that_0_1_0_began_is_refused_by_naming_the_difference(
+    scored, encoder_folder, drtools, tmp_path, interrupt_at, arguments, said
+):
+    words = ["--steps", "12", "--save-every-minutes", "0"]
+    interrupt_at(AdamBatches, "__call__", 8)
+    assert drtools(*command(scored, encoder_folder, tmp_path / "out", *words)).status == 130
+    written = tmp_path / "out.partial/request.json"
+    request = json.loads(written.read_text())
+    assert request.pop("changes")
+    request["arguments"] |= arguments
+    written.write_text(json.dumps(request))
+    refused = drtools(*command(scored, encoder_folder, tmp_path / "out", *words))
+    assert refused.status == 2 and "begun by another request" in refused.err
+    for words in (*said, "since then negatives are drawn anew at each visit"):
+        assert words in refused.err, refused.err
+    assert written.exists()
 
 
 @pytest.mark.slow
@@ -438,6 +579,16 @@ BAD = {
         None,
         "say --teacher to score while training",
     ),
+    "a baseline without its positive": (
+        lambda t: ["--baseline", "hard-kd", "--without-positive"],
+        None,
+        "a baseline distils the positive and negatives",
+    ),
+    "no random document": (
+        lambda t: ["--baseline", "rand-kd", "--teacher", "x", "--negatives", "0"],
+        None,
+        "expected how many random documents",
+    ),
     "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
     "minutes alone": (lambda t: ["--minutes", "1"], None, "--minutes 1 alone does not say"),
     "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "say 32 or less, or --without reinforced"),
@@ -463,6 +614,54 @@ def test_examples_without_dark_items_are_counted(scored, encoder_folder, drtools
     )
     outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "1", examples=bare))
     assert outcome.status == 0 and "3 of 20 examples have no dark item of those asked for" in outcome.err, outcome.err
+
+
+def test_negatives_without_a_reinforced_item_are_counted(scored, encoder_folder, drtools, tmp_path):
+    for record in scored.records[:4]:
+        del record["dark"][0], record["dark_scores"][0]
+    path = write_jsonl(tmp_path / "some.jsonl", scored.records)
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "1", examples=path))
+    assert outcome.status == 0 and "4 of 60 negatives have no reinforced item" in outcome.err, outcome.err
+    without = ["--steps", "1", "--without", "reinforced"]
+    outcome = drtools(*command(scored, encoder_folder, tmp_path / "noisy", *without, examples=path))
+    assert outcome.status == 0 and "have no reinforced item" not in outcome.err
+
+
+@pytest.mark.parametrize("kinds", [(), ("noisy",), ("reinforced",), ("reinforced", "noisy")], ids=str)
+def test_what_examples_offer_equals_loops(scored, encoder_folder, monkeypatch, kinds):
+    from drtools.batches import adam
+
+    monkeypatch.setattr(adam, "EXAMPLES_A_COUNT", 7)
+    draw = np.random.default_rng(4)
+    for record in scored.records:
+        for key in ("positive", "negative", "dark"):
+            values = record[f"{key}_scores"]
+            record[f"{key}_scores"] = [None if draw.random() < 0.3 else value for value in values]
+        kept = [at for at in range(len(record["dark"])) if draw.random() < 0.6]
+        for key in ("dark", "dark_scores"):
+            record[key] = [record[key][at] for at in kept if record["query_id"] != "q7"]
+    write_jsonl(Path(scored.scored), scored.records)
+    _, batches = batches_of(scored, encoder_folder, Form())
+    expected = adam.Supply()
+    for record in scored.records:
+        of = {
+            kind: [at for at, item in enumerate(record["dark"]) if item["kind"] == kind]
+            for kind in ("reinforced", "noisy")
+        }
+        items = [*record["negative_scores"], *(record["dark_scores"][at] for kind in kinds for at in of[kind])]
+        if record["dark"]:
+            items.append(record["positive_scores"][record["positives"].index(record["dark"][0]["positive"])])
+            paired = {record["dark"][at]["negative"] for at in of["reinforced"]}
+            expected.negatives += len(record["negatives"])
+            expected.unpaired += len(set(record["negatives"]) - paired)
+        else:
+            items += record["positive_scores"]
+        expected.items += len(items)
+        expected.unscored += items.count(None)
+        expected.of_kind.update(kind for kind in kinds if of[kind])
+        expected.without += not any(of[kind] for kind in kinds)
+    assert adam.count_supply(batches.visits.sources[0].examples, Form(kinds)) == expected
+    assert expected.unscored and expected.unpaired and expected.without
 
 
 def test_two_teachers_do_not_mix(scored, encoder_folder, drtools, tmp_path):

@@ -74,15 +74,27 @@ def test_items_are_of_the_drawn_negatives_and_one_positive(mined, drtools):
 
 
 def test_a_draw_depends_on_the_seed_and_the_query_alone(mined, drtools):
-    drtools("make-dark-examples", mined.examples, "-o", mined.folder / "a")
+    ten = "--negatives", "10"
+    drtools("make-dark-examples", mined.examples, *ten, "-o", mined.folder / "a")
     whole = lines(mined.folder / "a")
     write_jsonl(mined.folder / "some.jsonl", mined.records[7:9])
-    drtools("make-dark-examples", mined.folder / "some.jsonl", "-o", mined.folder / "b")
+    drtools("make-dark-examples", mined.folder / "some.jsonl", *ten, "-o", mined.folder / "b")
     assert lines(mined.folder / "b") == whole[7:9]
-    drtools("make-dark-examples", mined.folder / "some.jsonl", "--seed", "43", "-o", mined.folder / "c")
+    drtools("make-dark-examples", mined.folder / "some.jsonl", *ten, "--seed", "43", "-o", mined.folder / "c")
     other = lines(mined.folder / "c")
     assert [record["negatives"] for record in other] != [record["negatives"] for record in whole[7:9]]
     assert {item["seed"] for record in other for item in record["dark"] if item["kind"] == "noisy"} == {43}
+
+
+def test_every_listed_negative_gets_a_dark_item_unless_fewer_are_asked_for(mined, drtools):
+    outcome = drtools("make-dark-examples", mined.examples)
+    assert outcome.status == 0, outcome.err
+    made = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [record["negatives"] for record in made] == [record["negatives"] for record in mined.records]
+    for record in made:
+        paired = [item["negative"] for item in record["dark"] if item["kind"] == "reinforced"]
+        assert paired == record["negatives"]
+    assert sum(len(record["dark"]) for record in made) == 18 * 12 + 2 + 20 * 5
 
 
 def test_what_is_made_is_what_was_asked_for(mined, drtools):
