@@ -170,6 +170,18 @@ def test_models_and_runs_of_ones_own(beir):
     assert {parsed(words)["model"] for words in commands if words[0] == "distill-adam"} == {"some/encoder"}
 
 
+def test_the_tables_measure_as_the_paper_and_nist_do(published):
+    commands = printed("table", f"MSMARCO={published}", "ARMS=adam", folder=published)
+    dev, dl19 = (parsed(words) for words in commands if words[0] == "eval")
+    assert (dev["measures"], dev["rank_order"], dev["alpha"]) == ("RR@10,R@50,R@1000", True, 0.01)
+    assert dl19["measures"].split(",") == ["nDCG@10", "RR@10", "R@100", "R@1000", "R(rel=1)@100"]
+    assert (dl19["min_rel"], dl19["alpha"]) == (2, 0.05)
+    commands = printed("teacher", f"MSMARCO={published}", folder=published)
+    searches = [parsed(words) for words in commands if words[0] == "search"]
+    bm25 = {value["output"].split("/")[-2]: (value["k1"], value["b"]) for value in searches if value["index"]}
+    assert {name: bm25[name] for name in ("dev", "dl19")} == {"dev": (0.82, 0.68), "dl19": (0.9, 0.4)}
+
+
 def test_what_cannot_be_meant_is_said(beir, tmp_path):
     assert "say MSMARCO=" in make(folder=tmp_path).stderr
     assert "ARMS: best, expected some of rand-kd" in make(f"DATA={beir}", "ARMS=best", folder=tmp_path).stderr

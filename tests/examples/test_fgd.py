@@ -57,6 +57,69 @@ def test_distillation_has_the_papers_settings(published):
     assert PieceFlags().settled({}) == PieceFlags(passage_tokens=128, sentence_tokens=64, least_piece_tokens=16)
 
 
+def by_output(commands: list[list[str]]) -> dict[str, tuple[str, dict[str, object]]]:
+    """Return (tool, values) of what writes, by the output's name."""
+    values = [(words[0], parsed(words)) for words in commands if words[0] != "eval"]
+    return {value["output"].removeprefix("fgd/"): (tool, value) for tool, value in values}
+
+
+def test_the_stages_follow_the_paper(published):
+    """RoBERTa -> ED-MLM -> passages -> stage 1 on that retriever's negatives -> its own negatives -> stage 2."""
+    made = by_output(printed("table", f"MSMARCO={published}", "ARMS=fgd", folder=published))
+    adapted, passages, first, start, mined, fgd = (
+        made[name][1] for name in ("pretrained", "passages", "retriever.jsonl", "start", "mined.jsonl", "fgd-42")
+    )
+    assert (adapted["model"], adapted["objective"], adapted["pooling"]) == ("roberta-base", "ed-mlm", "cls")
+    pretraining = {
+        "learning_rate": 1e-4, "batch_queries": 2048, "epochs": 3, "weight_decay": 0, "warmup_steps": 4000,
+        "schedule": None, "crops": None, "mask_unit": None, "stride": None, "crop_tokens": None,
+        "decoder_start": None, "decoder_head": None, "decoder_layers": None,
+    }  # fmt: skip
+    assert {name: adapted[name] for name in pretraining} == pretraining, "the tool's defaults are the paper's"
+    assert passages["model"] == "fgd/pretrained" and passages["corpus"] == [f"{published}/collection.tsv"]
+    assert made["body-vectors"][1]["model"] == start["model"] == "fgd/passages"
+    assert first["vectors"] == "fgd/body-vectors" and first["ranks"] == mined["ranks"] == "1-100"
+    assert start["examples"] == ["fgd/retriever.jsonl"] and start["epochs"] == 2
+    assert mined["vectors"] == "fgd/start-vectors" and made["start-vectors"][1]["model"] == "fgd/start"
+    assert fgd["model"] == "fgd/start" and fgd["examples"] == ["fgd/scored.jsonl"]
+    assert "bm25.jsonl" not in made and "bm25/train.run" not in made
+
+
+def test_the_teacher_ranks_passages_or_if_asked_documents(published, beir):
+    passages = by_output(printed("table", f"MSMARCO={published}", folder=published))["teacher"][1]
+    assert passages["corpus"] == [f"{published}/collection.tsv"] and passages["examples"] == ["fgd/passages-bm25.jsonl"]
+    assert passages["queries"] == [f"{published}/queries.train.tsv"]
+    for words in ([f"MSMARCO={published}", "TEACHER_OF=documents"], [f"DATA={beir}"]):
+        documents = by_output(printed("table", *words, folder=beir))["teacher"][1]
+        assert documents["examples"] == ["fgd/bm25.jsonl"]
+        assert documents["corpus"][0] in ("fgd/corpus.jsonl.gz", f"{beir}/corpus.jsonl")
+    assert "expected passages or documents" in make(f"MSMARCO={published}", "TEACHER_OF=x", folder=beir).stderr
+
+
+def test_stage_1_of_a_collection_of_ones_own(beir):
+    for stage, examples in ((None, "fgd/bm25.jsonl"), ("retriever", "fgd/retriever.jsonl")):
+        words = [f"STAGE_1={stage}"] if stage else []
+        made = by_output(printed("table", f"DATA={beir}", *words, folder=beir))
+        assert made["start"][1]["examples"] == [examples] and ("body-vectors" in made) == bool(stage)
+    assert "expected retriever or bm25" in make(f"DATA={beir}", "STAGE_1=random", folder=beir).stderr
+
+
+def test_the_tables_measure_as_the_paper_and_nist_do(published):
+    commands = printed("table", f"MSMARCO={published}", folder=published)
+    dev, dl19 = (parsed(words) for words in commands if words[0] == "eval")
+    assert (dev["measures"], dev["rank_order"], dev["alpha"]) == ("RR@100,R@100", True, 0.01)
+    assert (dl19["measures"], dl19["min_rel"], dl19["alpha"]) == ("nDCG@10,R@100", 1, 0.05)
+    made = by_output(commands)
+    runs = {name: made[f"bm25/{name}.run"][1] for name in ("dev", "dl19")}
+    assert {name: (run["k1"], run["b"]) for name, run in runs.items()} == {"dev": (4.46, 0.82), "dl19": (0.9, 0.4)}
+
+
+def test_the_readme_quotes_the_student_of_a_document_ranker():
+    rows = (makefiles.EXAMPLES / "fgd" / "README.md").read_text().splitlines()
+    (row,) = [line for line in rows if ".438" in line]
+    assert row.startswith("| FGD, taught by a document ranker |") and not any("the teacher | ." in row for row in rows)
+
+
 def test_each_arm_is_what_its_name_says(published):
     arms = {
         "document": {"levels": "document"},
