@@ -3,10 +3,13 @@
     drtools convert --vectors X.npy --ids ids.txt --model MODEL -o vectors
     drtools convert --from tevatron train.jsonl -o folder
     drtools convert --to dpr --examples E --corpus C --queries Q -o train.json
+    drtools convert --from msmarco-hard-negatives msmarco-hard-negatives.jsonl.gz --scores scores.pkl.gz -o public
 
 FORMAT is tevatron, dpr, sentence-transformers or flagembedding. --from writes corpus.jsonl, queries.jsonl and
 examples.jsonl; a text without an id gets one from its hash; DPR's hard negatives come first, then its easy ones. --to
 sentence-transformers writes triplets, one for each positive with each negative. What a format cannot hold is counted.
+--from msmarco-hard-negatives writes examples of MS MARCO's own ids from sentence-transformers' public file, with the
+scores of its cross-encoder; nothing that the pickle of scores may name is run.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from drtools.errors import UserError
 from drtools.models.settings import SIDES, check_side, fingerprints, read_settings, side_folder, vector_dimension
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
+PUBLIC = "msmarco-hard-negatives"
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
     "--vectors": (("--ids", "--model"), ("--pooling", "--corpus", "--dtype", "--side")),
-    "--from": (("FILE",), ()),
+    "--from": (("FILE",), ("--scores",)),
     "--to": (("--examples", "--corpus", "--queries"), ("--title-separator",)),
 }
 
@@ -35,8 +39,16 @@ def main(
         Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"),
         flags.Role.INPUT,
     ] = None,
-    from_format: Annotated[Format | None, Option("--from", help="read FILE, of this format, into a folder")] = None,
+    from_format: Annotated[
+        Literal[Format, "msmarco-hard-negatives"] | None,
+        Option("--from", help="read FILE, of this format, into a folder"),
+    ] = None,
     to_format: Annotated[Format | None, Option("--to", help="write --examples as this format")] = None,
+    scores: Annotated[
+        str | None,
+        Option(help="with --from msmarco-hard-negatives: a cross-encoder's scores of them, `.pkl.gz`"),
+        flags.Role.INPUT,
+    ] = None,
     examples: Annotated[
         str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), flags.Role.INPUT
     ] = None,
@@ -79,6 +91,7 @@ def main(
             "--from": from_format,
             "--to": to_format,
             "FILE": source,
+            "--scores": scores,
             "--examples": examples,
             "--corpus": corpus,
             "--queries": queries,
@@ -97,7 +110,7 @@ def main(
         adopt_vectors(file, vectors, ids, model, pooling, side or "document", corpus, dtype)
     elif mode == "--from":
         assert from_format is not None and source is not None, "checked_mode asks for them"
-        read_training_file(file, source, from_format)
+        read_training_file(file, source, from_format, scores)
     else:
         assert to_format is not None, "the third mode"
         assert examples is not None and corpus is not None and queries is not None, "checked_mode asks for them"
@@ -188,8 +201,14 @@ def adopt_vectors(
     console.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
 
 
-def read_training_file(file, source: str, name: str) -> None:
+def read_training_file(file, source: str, name: str, scores: str | None = None) -> None:
     """Write a folder with the corpus, the queries and the examples that a foreign training file holds."""
+    if name == PUBLIC:
+        from drtools.retrieval.public_negatives import write_public_negatives
+
+        return write_public_negatives(file, source, scores)
+    if scores:
+        raise UserError(f"--scores: for --from {PUBLIC}; leave it out")
     from drtools.formats.foreign import FORMATS
     from drtools.formats.foreign_rows import Joined
     from drtools.formats.json_array import read_records

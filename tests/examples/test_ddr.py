@@ -12,6 +12,7 @@ import makefiles
 import pytest
 from makefiles import parsed
 
+SIZES = ("batch_queries", "crop_tokens")
 make, printed = partial(makefiles.make, "ddr"), partial(makefiles.printed, "ddr")
 
 
@@ -30,21 +31,29 @@ def outputs(commands, tool):
     return {value["output"]: value for value in (parsed(words) for words in commands if words[0] == tool)}
 
 
-@pytest.mark.parametrize("goal", ["tables", "ablations"])
+@pytest.mark.parametrize("goal", ["tables", "ablations", "distilled"])
 @pytest.mark.parametrize("paper", ["", "english", "chinese"])
 def test_every_command_is_one_that_the_tools_take(beir, targets, tmp_path, paper, goal):
     where = f"MSMARCO={makefiles.published_in(tmp_path / 'msmarco')}" if paper == "english" else f"DATA_SOURCE={beir}"
-    commands = printed(goal, where, targets, f"PAPER={paper}", folder=beir)
+    commands = printed(goal, where, targets, f"PAPER={paper}", "TEACHER=some/ranker", folder=beir)
     made = [parsed(words)["output"] for words in commands if words[0] != "eval"]
     assert len(made) == len(set(made)) and all(words[0] == "eval" or "--renew" in words for words in commands)
-    rems = {"ddr/rem", "ddr/rem-df"} | (
-        {"ddr/rem-lora96", "ddr/rem-lora192", "ddr/rem-adapter"} if goal == "ablations" else set()
-    )
-    assert set(outputs(commands, "train-rem")) == rems, "a REM is trained once, however many the targets"
+    rems = {
+        "tables": {"rem", "rem-df"},
+        "ablations": {"rem", "rem-df", "rem-lora96", "rem-lora192", "rem-adapter"},
+        "distilled": {"rem-distilled"},
+    }[goal]
+    trained = {Path(output).name for output in outputs(commands, "train-rem")}
+    assert trained == rems, "a REM is trained once, however many the targets"
+    dams = ("dam",) if goal == "distilled" else ("dam", "dam-plain")
     assert set(outputs(commands, "mlm-adapt")) == {
         "ddr/source-dam",
-        *(f"ddr/{name}/{dam}" for name in ("first", "second") for dam in ("dam", "dam-plain")),
+        *(f"ddr/{name}/{dam}" for name in ("first", "second") for dam in dams),
     }
+    tables = [parsed(words) for words in commands if words[0] == "eval"]
+    assert len(tables) == 2 and all("R@1000" in table["measures"].split(",") for table in tables)
+    if paper:
+        assert {table["measures"] for table in tables} == {"nDCG@10,R@1000"}
 
 
 def test_who_starts_from_whom(beir, targets):
@@ -149,6 +158,56 @@ def test_the_papers_settings(beir, targets, tmp_path):
     )
     holds(outputs(chinese, "train-rem")["ddr/rem"], epochs=1, hard_negatives=0, max_document_tokens=384, scale=20)
     assert {value["language"] for value in outputs(chinese, "index").values()} == {"zh"}
+
+
+def test_margins_are_learnt_by_all_weights_and_by_the_rem(beir, targets, tmp_path):
+    published = makefiles.published_in(tmp_path / "msmarco")
+    words = ["distilled", f"MSMARCO={published}", targets, "PAPER=english"]
+    commands = printed(*words, folder=beir)
+    (scored,) = outputs(commands, "teacher-score").values()
+    assert scored["teacher"] == ["cross-encoder/ms-marco-MiniLM-L-6-v2"] and scored["examples"] == "ddr/negatives.jsonl"
+    trained = outputs(commands, "train-rem") | outputs(commands, "train-contrastive")
+    starts = {name.removeprefix("ddr/"): value["model"] for name, value in trained.items()}
+    assert starts == {
+        "rem-distilled": "ddr/source-dam",
+        "dr-distilled": "bert-base-uncased",
+        "first/ddr-d-distilled": "ddr/first/dam",
+        "second/ddr-d-distilled": "ddr/second/dam",
+    }
+    for value in trained.values():
+        assert (value["loss"], value["hard_negatives"], value["epochs"]) == ("margin-mse", 3, 20)
+        assert value["examples"] == ["ddr/scored.jsonl"] and value["batch_queries"] == 128
+    for public in ("msmarco-hard-negatives.jsonl.gz", "cross-encoder-ms-marco-MiniLM-L-6-v2-scores.pkl.gz"):
+        (published / public).touch()
+        commands = printed("tables", *words, folder=beir)
+        (converted,) = (parsed(words) for words in commands if words[0] == "convert")
+        assert converted["from_format"] == "msmarco-hard-negatives" and not outputs(commands, "mine-negatives")
+        assert (converted["scores"] is None) == bool(outputs(commands, "teacher-score")) == ("pkl" not in public)
+        trained = outputs(commands, "train-rem") | outputs(commands, "train-contrastive")
+        of_margins = {name for name in trained if "distilled" in name}
+        for name, value in trained.items():
+            scored = name in of_margins and "pkl" not in public
+            assert value["examples"] == ["ddr/scored.jsonl" if scored else "ddr/public/examples.jsonl"]
+        assert len(of_margins) == 4 and len(trained) == 4 + 3
+    without = make("distilled", f"DATA_SOURCE={beir}", targets, "PAPER=chinese", folder=beir)
+    assert "distilled: set TEACHER=CROSS-ENCODER" in without.stderr
+
+
+def test_lottes_documents_are_long_and_adapted_to_for_longer(beir, targets, tmp_path):
+    published = makefiles.published_in(tmp_path / "msmarco")
+    for folder in ("lotte/write", "lotte-tech", "charlotte/covid"):
+        (beir / folder / "qrels").mkdir(parents=True)
+        for file in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+            shutil.copy(beir / file, beir / folder / file)
+    words = [f"MSMARCO={published}", "PAPER=english", "DATA_TARGETS=lotte/write lotte-tech charlotte/covid"]
+    adapted = outputs(printed(*words, folder=beir), "mlm-adapt")
+    settings = {
+        name: (adapted[f"ddr/{name}/{dam}"]["steps"], *(adapted[f"ddr/{name}/{dam}"][key] for key in SIZES))
+        for name in ("write", "lotte-tech", "covid")
+        for dam in ("dam", "dam-plain")
+    }
+    long, short = (50_000, 512, 190), (20_000, 1024, 100)
+    assert settings == {"write": long, "lotte-tech": long, "covid": short}
 
 
 def test_what_cannot_be_meant_is_said(beir, targets):

@@ -1,0 +1,102 @@
+"""MS MARCO's public hard negatives and a cross-encoder's scores of them, as sentence-transformers publishes both.
+
+The negatives are JSONL, `{"qid", "pos": [pid], "neg": {system: [pid]}}`; the scores are a pickled {qid: {pid: score}}.
+A pickle can name any function to be called while it is read; here all but plain values and numpy's numbers are refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import pickle
+import zlib
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from drtools.errors import UserError
+from drtools.formats.examples import Example
+from drtools.formats.jsonl import checked_id, read_json_lines
+from drtools.formats.lines import local, open_bytes, shown
+
+Scores = dict[object, dict[object, float]]  # ids are numbers in the public file
+NUMBERS = ("scalar", "dtype")  # what numpy's numbers are pickled with; its modules were renamed over the years
+MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+
+
+class _Values(pickle.Unpickler):
+    """An unpickler of dictionaries, lists, texts and numbers."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module in MODULES and name in NUMBERS:
+            return getattr(importlib.import_module(module), name)
+        if (module, name) == ("_codecs", "encode"):  # how older protocols write the bytes of such a number
+            return _latin
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain value")
+
+
+def _latin(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it names the encoding {encoding}, which is none of numbers")
+    return text.encode("latin1")
+
+
+def read_scores(path: str | Path) -> Scores:
+    """Return {query id: {document id: score}} of a pickle; no code that it may hold is run.
+
+    Takes about 25 GB for the 160 million scores of MS MARCO.
+    """
+    try:
+        with open_bytes(local(str(path))) as stream:
+            scores: object = _Values(stream).load()
+    except (OSError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, IndexError, KeyError) as error:
+        raise UserError(f"{shown(path)}: could not be read as a pickle ({error}); is the file whole?") from None
+    except (pickle.UnpicklingError, AttributeError, ImportError, TypeError) as error:
+        raise UserError(
+            f"{shown(path)}: not a pickle of scores ({error}); expected {{query id: {{document id: score}}}}"
+        ) from None
+    if not isinstance(scores, dict) or not isinstance(next(iter(scores.values()), None), dict):
+        raise UserError(
+            f"{shown(path)}: expected a pickled {{query id: {{document id: score}}}}, found {_kind(scores)}"
+        )
+    return scores
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, dict | list | tuple) else "")
+
+
+def read_hard_negatives(
+    path: str | Path, scores: Scores | None = None, scored_by: str | None = None
+) -> Iterator[Example]:
+    """Yield one example a line: the positives, and what any system found that is none, rank by rank over the systems.
+
+    With scores each document has its own, None where there is none.
+    """
+    for number, record in read_json_lines(path):
+        where = f"{shown(path)}:{number}"
+        systems = record.get("neg")
+        if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(systems, dict):
+            raise UserError(f'{where}: expected {{"qid", "pos": [pid], "neg": {{system: [pid]}}}}')
+        if not all(isinstance(found, list) for found in systems.values()):
+            raise UserError(f"{where}: neg holds what is no list of document ids")
+        query_id = checked_id(record["qid"], path, number)
+        positives = [checked_id(document, path, number) for document in record["pos"]]
+        ranked = (document for rank in zip_longest(*systems.values()) for document in rank if document is not None)
+        negatives = [checked_id(document, path, number) for document in ranked]
+        relevant = {*positives}
+        example = Example(query_id, positives, [each for each in dict.fromkeys(negatives) if each not in relevant])
+        if scores is not None:
+            known = _scores_of(scores, query_id)
+            example.positive_scores = [known.get(document) for document in positives]
+            example.negative_scores = [known.get(document) for document in example.negatives]
+            example.scored_by = scored_by
+        yield example
+
+
+def _scores_of(scores: Scores, query_id: str) -> dict[str, float]:
+    """Return {document id: score} of a query, whose id the pickle holds as a number or as a text."""
+    found = scores.get(query_id)
+    if found is None and query_id.isdecimal():
+        found = scores.get(int(query_id))
+    return {str(document): float(score) for document, score in (found or {}).items()}
