@@ -113,6 +113,14 @@ class EncoderFlags:
     model: Annotated[
         str | None, Option(help="an encoder: a folder or a name on the hub", rich_help_panel="Encoder"), Role.MODEL
     ] = None
+    document_model: Annotated[
+        str | None,
+        Option(
+            help="the encoder of documents, where it is another than --model, which then encodes queries",
+            rich_help_panel="Encoder",
+        ),
+        Role.MODEL,
+    ] = None
     body: Annotated[
         str | None,
         Option(help="in place of --model: a body (mlm-adapt's, or any encoder), with --rem", rich_help_panel="Encoder"),
@@ -138,10 +146,21 @@ class EncoderFlags:
         bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")
     ] = False
 
+    def __post_init__(self) -> None:
+        if self.document_model and not self.model:
+            raise UserError(
+                "--document-model alone: it names the encoder of documents beside --model, that of queries; pass both"
+            )
+
     @property
     def said(self) -> list[str]:
         """The flags that were said."""
         return names_of(asdict(self))
+
+    @property
+    def names(self) -> str:
+        """The name of the encoder, or of both of a pair, for messages."""
+        return f"{self.start()} with {self.document_model}" if self.document_model else self.start()
 
     def start(self) -> str:
         """Return the name of the encoder, or of the body that `rem` is put on.

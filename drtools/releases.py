@@ -21,6 +21,7 @@ from drtools.output import flush_to_disk
 VERSIONS, UNFINISHED, LOCK = ".versions", ".partial", "lock"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
 OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
+MODEL = "drtools.json"  # of models
 PARTS = "parts.json"  # of vectors that name the folders which they are joined of
 
 
@@ -127,6 +128,12 @@ def _finished(folder: Path) -> dict:
         raise UserError(
             f"{folder}: vectors that name the two folders they are joined of, which may change; join them by "
             "concat-spar without --no-copy, and publish that"
+        )
+    by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
+    if by_hand and manifest.read_json(folder / MODEL).get("kind") == "pair":
+        raise UserError(
+            f"{folder}: a pair of encoders without a manifest, written by hand; make a finished one of it with "
+            f"drtools merge --model {folder} -o PAIR, and publish that"
         )
     return manifest.read(folder)
 

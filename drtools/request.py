@@ -54,10 +54,15 @@ def _given(request: dict) -> dict:
 
 
 def _content(value: object) -> object:
-    """Return a request with each input reduced to its fingerprint, so that a moved file is still the same file."""
+    """Return a request with each input reduced to its fingerprint, so that a moved file is still the same file.
+
+    A flag without a value is left out: a version that does not know the flag makes the same.
+    """
     if isinstance(value, dict):
         return (
-            value["fingerprint"] if value.get("fingerprint") else {key: _content(item) for key, item in value.items()}
+            value["fingerprint"]
+            if value.get("fingerprint")
+            else {key: _content(item) for key, item in value.items() if item is not None}
         )
     return [_content(item) for item in value] if isinstance(value, list) else value
 

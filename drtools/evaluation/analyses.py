@@ -14,7 +14,7 @@ from drtools.evaluation import overlap, pictures, projection, scores, soft_label
 from drtools.evaluation.measures import mean
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import Qrels, Run
-from drtools.formats.vectors import Vectors, open_document_vectors, open_vectors
+from drtools.formats.vectors import Vectors, belong_together, open_document_vectors, open_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -514,7 +514,7 @@ def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
     queries = open_vectors(path)
     if queries.manifest["side"] != "query":
         raise UserError(f"{path}: vectors of documents, expected vectors of queries (encode --queries)")
-    if queries.manifest["document_fingerprint"] != documents.manifest["document_fingerprint"]:
+    if not belong_together(queries.manifest, documents.manifest):
         raise UserError(
             f"{path}: of another encoder than the documents' vectors {documents.path}; both query vectors must go with "
             "the same documents"

@@ -142,6 +142,28 @@ def _open_parts(folder: Path) -> JoinedArray:
     )
 
 
+def belong_together(queries: dict, documents: dict) -> bool:
+    """Return whether what makes vectors of queries searches vectors of documents, by the fingerprints of both sides.
+
+    Either is a manifest, or fingerprints of an encoder. The encoder of documents is the same, or the encoder of
+    queries is the one that the documents' manifest names for them: that of a pair, whose encoders need not know each
+    other.
+    """
+    names = ("document_fingerprint", "query_fingerprint")
+    return any(name in queries and queries[name] == documents[name] for name in names)
+
+
+def named_fingerprints(sides: dict[str, str]) -> dict[str, str]:
+    """Return fingerprints by side under the names that manifests give them."""
+    return {f"{side}_fingerprint": value for side, value in sides.items()}
+
+
+def maker_of(record: dict) -> str:
+    """Return the name of the encoder that made vectors, or the vectors of an index, out of their manifest."""
+    own = record.get("document_model") if record.get("side", "document") == "document" else None
+    return own or record["model"]
+
+
 def open_document_vectors(folder: str | Path) -> Vectors:
     """Open a folder that must hold vectors of documents."""
     opened = open_vectors(folder)

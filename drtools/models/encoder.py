@@ -32,6 +32,7 @@ from drtools.models.settings import (
     is_pair,
     ours_as_json,
     read_settings,
+    side_folder,
 )
 from drtools.models.source import resolve
 from drtools.models.weights import align_weights
@@ -125,7 +126,7 @@ def load_encoder(
                 f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or "
                 "document"
             )
-        query, document = (_load(resolve(str(folder / side)), pooling, trust_remote_code, dropout) for side in SIDES)
+        query, document = (_load(side_folder(folder, side), pooling, trust_remote_code, dropout) for side in SIDES)
         return EncoderPair(query, document, folder).eval()
     encoder = _load(folder, pooling, trust_remote_code, dropout)
     if rem:

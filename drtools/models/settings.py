@@ -111,7 +111,14 @@ def is_lexical(folder: Path) -> bool:
 
 def side_folder(folder: Path, side: str) -> Path:
     """Return where the encoder of a side lies: the subfolder of a pair, else the folder itself."""
-    return folder / side if is_pair(folder) else folder
+    if not is_pair(folder):
+        return folder
+    if not (folder / side).is_dir():
+        raise UserError(
+            f"{folder}: its {OURS} says that it is a pair of encoders, but it has no subfolder {side}; expected the "
+            "encoder of queries in query/ and that of documents in document/"
+        )
+    return folder / side
 
 
 def positions(config: dict) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -27,7 +28,8 @@ from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import fold_rem
 from drtools.models.rows import LEAST_ROWS, make_rows_independent
-from drtools.models.settings import SIDES, check_side, is_lexical, positions, side_folder
+from drtools.models.settings import SIDES, check_side, fingerprints, is_lexical, positions, read_settings
+from drtools.models.sides import load_sides, side_folders
 from drtools.models.source import resolve
 
 if TYPE_CHECKING:
@@ -128,24 +130,49 @@ def load_for_encoding(
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     folder = resolve(name)
-    if is_lexical(folder):
+    if is_lexical(folder) and not flags.document_model:
         if computing.copies.devices:
             raise UserError(f"{name}: a lexical encoder computes on one device; say --device cpu, or one GPU")
         return _load_lexical(folder, flags, computing, side)
-    encoder = load_encoder(
-        str(side_folder(folder, side) if side and not flags.rem else folder),
-        flags.pooling,
-        flags.trust_remote_code,
-        rem=flags.rem,
-    )
-    for needed in (side,) if side else SIDES:
-        check_side(encoder.of(needed).settings, needed, name)
+    encoder = load_named(flags, side)
     apply_flags(encoder, flags)
     if flags.rem:
         assert isinstance(encoder, Encoder), "no REM is put on a pair"
         fold_rem(encoder)
     place(encoder, computing)
     return encoder
+
+
+def load_named(
+    flags: EncoderFlags, side: str | None = None, dropout: float | None = None
+) -> Encoder | EncoderPair[Encoder]:
+    """Load the encoder that flags name as its files have it, or one side of it; one made for the other is refused."""
+    name = flags.start()
+    if flags.rem:
+        encoder = load_encoder(name, flags.pooling, flags.trust_remote_code, dropout, flags.rem)
+    else:
+        folders = side_folders(name, flags.document_model)
+        encoder = load_sides(folders, side, flags.pooling, flags.trust_remote_code, dropout)
+    for needed in (side,) if side else SIDES:
+        check_side(encoder.of(needed).settings, needed, name)
+    return encoder
+
+
+def known_fingerprints(encoder: Encoder | LexicalEncoder, flags: EncoderFlags) -> dict[str, str]:
+    """Return the fingerprints, by side, by which an encoder of queries is known to belong to vectors of documents.
+
+    An encoder that names another one for its documents belongs to vectors of that one alone. A query prompt of the
+    flags is left out: who searches with another prompt than the encoder's own still searches with that encoder.
+    """
+    known = encoder.side_fingerprints()
+    if "document" in encoder.settings.inherited:
+        return {"document": known["document"]}
+    if flags.query_prompt is None or flags.rem or not isinstance(encoder, Encoder):
+        return known
+    assert encoder.folder is not None, "it was loaded from one"
+    own = read_settings(encoder.folder, flags.pooling).query_prompt
+    settings = dataclasses.replace(encoder.settings, query_prompt=own)
+    return known | {"query": fingerprints(encoder.folder, settings)["query"]}
 
 
 def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: str) -> None:

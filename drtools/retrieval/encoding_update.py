@@ -15,7 +15,7 @@ from drtools import console
 from drtools.errors import UserError
 from drtools.formats.digests import TEXT, RowsByDigest, digests_of_texts, open_texts
 from drtools.formats.piece_vectors import PieceVectors, open_pieces
-from drtools.formats.vectors import PARTS, open_vectors
+from drtools.formats.vectors import PARTS, maker_of, open_vectors
 
 if TYPE_CHECKING:
     from drtools.retrieval.texts import DocumentTexts, QueryTexts
@@ -76,7 +76,7 @@ class OldVectors:
                 )
         if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
             raise UserError(
-                f"{self.path}: made by another encoder ({then['model']}) than {now['model']}; use the one that made "
+                f"{self.path}: made by another encoder ({maker_of(then)}) than {maker_of(now)}; use the one that made "
                 "it, or encode everything without --update"
             )
 

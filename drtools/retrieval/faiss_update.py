@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from drtools import manifest
 from drtools.errors import UserError
 from drtools.formats.digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
+from drtools.formats.vectors import maker_of
 from drtools.retrieval.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.retrieval.faiss_parts import clusterings, transforms
 
@@ -84,8 +85,8 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
         or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
     ):
         raise UserError(
-            f"{folder}: made of another encoder's vectors ({record['model']}) than {vectors.path} "
-            f"({vectors.manifest['model']}); build the index anew, without --update"
+            f"{folder}: made of another encoder's vectors ({maker_of(record)}) than {vectors.path} "
+            f"({maker_of(vectors.manifest)}); build the index anew, without --update"
         )
     if factory and factory != record["factory"]:
         raise UserError(

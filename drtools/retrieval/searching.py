@@ -108,19 +108,22 @@ class RunSource:
 
 
 def refuse_another_encoder(
-    record: dict, what: Path, fingerprint: str, dimension: int, name: str, for_dimension: str, for_encoder: str
+    record: dict, what: Path, prints: dict, dimension: int, name: str, for_dimension: str, for_encoder: str
 ) -> None:
-    """Refuse queries of an encoder whose document side did not make the vectors that `record` is the manifest of.
+    """Refuse queries of an encoder that does not belong to the vectors that `record` is the manifest of.
 
-    The last two say the next move where the dimension, or the encoder alone, is another.
+    `prints` has the fingerprints of the encoder's sides, under the names that manifests give them. The last two say the
+    next move where the dimension, or the encoder alone, is another.
     """
+    from drtools.formats.vectors import belong_together, maker_of
+
     if dimension != record["dimension"]:
         raise UserError(
             f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
-            f"({record['model']})"
+            f"({maker_of(record)})"
         )
-    if fingerprint != record["document_fingerprint"]:
-        raise UserError(f"{what}: made by another encoder ({record['model']}) than {name}; {for_encoder}")
+    if not belong_together(prints, record):
+        raise UserError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
 
 
 class QueryEncoder:
@@ -146,17 +149,18 @@ class QueryEncoder:
                 raise UserError(
                     f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)"
                 )
-            self._check(theirs["document_fingerprint"], theirs["dimension"], query_vectors)
+            self._check(theirs, theirs["dimension"], query_vectors)
 
-    def _check(self, fingerprint: str, dimension: int, name: str) -> None:
+    def _check(self, prints: dict, dimension: int, name: str) -> None:
         refuse_another_encoder(
             self.record,
             self.what,
-            fingerprint,
+            prints,
             dimension,
             name,
             "use the encoder that made them",
-            "encode the documents again, or search with the encoder that made them",
+            "encode the documents again, or search with the encoder that made them; if the two were trained together, "
+            "pass the other one as --document-model",
         )
 
     @cached_property
@@ -167,7 +171,8 @@ class QueryEncoder:
         """
         import dataclasses
 
-        from drtools.retrieval.encoding import load_for_encoding
+        from drtools.formats.vectors import named_fingerprints
+        from drtools.retrieval.encoding import known_fingerprints, load_for_encoding
 
         flags = self.encoder_flags
         if not (flags.model or flags.body or flags.rem):
@@ -176,7 +181,7 @@ class QueryEncoder:
                 flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
             )
         encoder = load_for_encoding(flags, self.computing, "query")
-        self._check(encoder.side_fingerprints()["document"], encoder.dimension, flags.start())
+        self._check(named_fingerprints(known_fingerprints(encoder, flags)), encoder.dimension, flags.names)
         return encoder
 
     @cached_property

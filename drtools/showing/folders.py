@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drtools import console, manifest
 from drtools.errors import UserError
-from drtools.formats.vectors import Ids, open_vectors
+from drtools.formats.vectors import Ids, maker_of, open_vectors
 from drtools.models.settings import (
     OURS,
     SIDES,
@@ -47,7 +47,7 @@ def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
         f"{len(opened.array):,} vectors of {opened.array.shape[1]} dimensions, {opened.array.dtype}, of "
         f"{opened.manifest['side']} texts"
     )
-    yield f"by {opened.manifest.get('model')}, cut at {opened.manifest.get('max_tokens')} tokens"
+    yield f"by {maker_of(opened.manifest)}, cut at {opened.manifest.get('max_tokens')} tokens"
     lengths = np.array([np.linalg.norm(np.asarray(opened.array[row : row + 1], np.float32)) for row in rows])
     if len(rows):
         yield (
@@ -74,7 +74,9 @@ def index_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
     from drtools.retrieval import faiss_index
 
     yield f"FAISS {record['factory']}: {faiss_index.describe(faiss_index.load(path / 'index.faiss', memory_map=True))}"
-    yield f"of {record['side']} vectors by {record['model']}"
+    yield f"of {record['side']} vectors by {maker_of(record)}"
+    if record.get("document_model"):
+        yield f"searched with {record['model']}"
     if record.get("recall"):
         yield (
             f"recall of the exact top {record['recall']['depth']}: {record['recall']['value']:.4f} "

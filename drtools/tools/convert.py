@@ -21,12 +21,12 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
-from drtools.models.settings import SIDES, check_side, fingerprints, read_settings, side_folder, vector_dimension
+from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 PUBLIC = "msmarco-hard-negatives"
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
-    "--vectors": (("--ids", "--model"), ("--pooling", "--corpus", "--dtype", "--side")),
+    "--vectors": (("--ids", "--model"), ("--document-model", "--pooling", "--corpus", "--dtype", "--side")),
     "--from": (("FILE",), ("--scores",)),
     "--to": (("--examples", "--corpus", "--queries"), ("--title-separator",)),
 }
@@ -72,6 +72,14 @@ def main(
         Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"),
         flags.Role.MODEL,
     ] = None,
+    document_model: Annotated[
+        str | None,
+        Option(
+            help="the encoder of documents, where it is another than --model, which then encodes queries",
+            rich_help_panel="Vectors",
+        ),
+        flags.Role.MODEL,
+    ] = None,
     pooling: Annotated[
         str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")
     ] = None,
@@ -97,6 +105,7 @@ def main(
             "--queries": queries,
             "--ids": ids,
             "--model": model,
+            "--document-model": document_model,
             "--pooling": pooling,
             "--dtype": dtype,
             "--side": side,
@@ -107,7 +116,7 @@ def main(
         raise UserError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
     if mode == "--vectors":
         assert vectors is not None and ids is not None and model is not None, "checked_mode asks for them"
-        adopt_vectors(file, vectors, ids, model, pooling, side or "document", corpus, dtype)
+        adopt_vectors(file, vectors, ids, (model, document_model), pooling, side or "document", corpus, dtype)
     elif mode == "--from":
         assert from_format is not None and source is not None, "checked_mode asks for them"
         read_training_file(file, source, from_format, scores)
@@ -140,26 +149,27 @@ def checked_mode(given: dict[str, str | None]) -> str:
 
 
 def adopt_vectors(
-    file, vectors: str, ids: str, model: str, pooling: str | None, side: str, corpus: str | None, dtype: str | None
+    file,
+    vectors: str,
+    ids: str,
+    models: tuple[str, str | None],
+    pooling: str | None,
+    side: str,
+    corpus: str | None,
+    dtype: str | None,
 ) -> None:
-    """Write a vectors folder out of an array, its ids and the encoder that made it."""
+    """Write a vectors folder out of an array, its ids and the encoder that made it.
+
+    `models` are the encoder, and that of documents where it is another.
+    """
     from drtools.formats.foreign_vectors import copy_ids, copy_rows, open_foreign
     from drtools.formats.lines import shown
-    from drtools.formats.vectors import create_array
-    from drtools.models.source import resolve
+    from drtools.formats.vectors import create_array, named_fingerprints
 
     with output.folder(file) as work:
         array = open_foreign(vectors)
         count, dimension = array.shape
-        folders = {name: side_folder(resolve(model), name) for name in SIDES}
-        folder = folders[side]
-        settings = read_settings(folder, pooling)
-        check_side(settings, side, model)
-        if dimension != vector_dimension(folder, settings):
-            raise UserError(
-                f"{shown(vectors)}: {dimension} dimensions, but {model} makes vectors of "
-                f"{vector_dimension(folder, settings)}; name the encoder that made them"
-            )
+        maker, normalized, known = encoder_of(models, pooling, side, shown(vectors), dimension)
         row_ids = copy_ids(ids, work.path)
         if len(row_ids) != count:
             raise UserError(
@@ -171,10 +181,10 @@ def adopt_vectors(
         of_length_one = copy_rows(vectors, array, into, row_ids)
         if array.dtype.itemsize > into.dtype.itemsize:
             console.say(f"{shown(vectors)}: its {array.dtype} numbers were rounded to {kept}")
-        if settings.normalized:
+        if normalized:
             console.notice(
                 count - of_length_one,
-                f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {model} ends in "
+                f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {maker} ends in "
                 "normalization; is it the encoder that made them?",
             )
         work.finish(
@@ -184,7 +194,8 @@ def adopt_vectors(
             dimension=dimension,
             dtype=kept,
             normalized=of_length_one == count,
-            model=model,
+            model=models[0],
+            **({"document_model": models[1]} if models[1] else {}),
             rem=None,
             updated=None,
             pieces=None,
@@ -193,12 +204,32 @@ def adopt_vectors(
             max_tokens=None,
             precision=None,
             counts={},
-            **{
-                f"{name}_fingerprint": fingerprints(where, read_settings(where, pooling))[name]
-                for name, where in folders.items()
-            },
+            **named_fingerprints(known),
         )
     console.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
+
+
+def encoder_of(
+    models: tuple[str, str | None], pooling: str | None, side: str, what: str, dimension: int
+) -> tuple[str, bool, dict[str, str]]:
+    """Return the name of the encoder that made vectors, whether it normalizes them, and the fingerprints of both sides.
+
+    UserError if its vectors have another dimension.
+    """
+    from drtools.models.sides import pair_fingerprints, side_folders
+
+    folders = side_folders(*models)
+    maker = models[1] if side == "document" and models[1] else models[0]
+    settings = read_settings(folders[side], pooling)
+    check_side(settings, side, maker)
+    own = vector_dimension(folders[side], settings)
+    if dimension != own:
+        raise UserError(
+            f"{what}: {dimension} dimensions, but {maker} makes vectors of {own}; name the encoder that made them"
+        )
+    same = folders["query"] == folders["document"]
+    known = fingerprints(folders[side], settings) if same else pair_fingerprints(folders, pooling)
+    return maker, settings.normalized, known
 
 
 def read_training_file(file, source: str, name: str, scores: str | None = None) -> None:

@@ -144,6 +144,7 @@ def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags
         "dtype": dtype,
         "normalized": encoder.settings.normalized,
         "model": encoder_flags.start(),
+        **({"document_model": encoder_flags.document_model} if encoder_flags.document_model else {}),
         "rem": encoder_flags.rem,
         "corpus": texts.path,
         "title_separator": title_separator,

@@ -205,7 +205,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
             "query_fingerprint",
             "document_fingerprint",
         )
-        more = {name: opened.manifest[name] for name in ("joined", "rem") if name in opened.manifest}
+        more = {name: opened.manifest[name] for name in ("joined", "rem", "document_model") if name in opened.manifest}
         work.finish(
             kind="faiss",
             count=count,
@@ -234,7 +234,7 @@ def check_queries(queries, opened) -> None:
         refuse_another_encoder(
             opened.manifest,
             opened.path,
-            theirs["document_fingerprint"],
+            theirs,
             theirs["dimension"],
             f"--check-queries {queries}",
             "encode the queries with the encoder that made them",

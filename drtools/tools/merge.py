@@ -1,4 +1,4 @@
-"""Merge a body and a relevance module into one plain model folder.
+"""Merge a body and a relevance module into one plain model folder, or two encoders into one folder of a pair.
 
 Every tool here, Hugging Face and sentence-transformers load it. LoRA is added to the weights; the parallel adapter
 becomes more neurons of each feed-forward block. Vectors are the same to 1e-5. Their fingerprint is another: search
@@ -6,6 +6,10 @@ refuses the pair's vectors with the merged folder, so merge before encoding. A g
 an adapter; such a pair is refused.
 
     drtools merge --body target-dam --rem rem -o target-encoder
+    drtools merge --model query-encoder --document-model document-encoder -o pair
+
+The second line copies two encoders that were trained together, or a pair folder that was written by hand (--model
+PAIR), into a finished pair, which publish and sentence-transformers take. Encode and search with that folder.
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ from drtools.errors import UserError
 
 
 def main(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
-    """Compose: load the body with its REM, fold it in, write the folder."""
+    """Compose: load the body with its REM, fold it in, write the folder; or load two encoders and write them."""
     name = encoder_flags.start()
     if not encoder_flags.rem:
-        raise UserError("--model alone: there is nothing to merge; say --body BODY --rem REM")
+        return merge_pair(folder, encoder_flags)
     with output.folder(folder) as work:
         from drtools.models.encoder import Encoder, load_encoder, save_encoder
         from drtools.models.rem import check_folds, fold_rem
@@ -37,3 +41,28 @@ def main(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
             **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
         )
     console.say(f"{folder.output}: one model of {name} and {encoder_flags.rem}")
+
+
+def merge_pair(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
+    """Write two encoders that belong together as one folder, each of which knows the other."""
+    with output.folder(folder) as work:
+        from drtools.models.encoder import save_encoder
+        from drtools.models.sides import side_folders
+        from drtools.retrieval.encoding import apply_flags, load_named
+
+        folders = side_folders(encoder_flags.start(), encoder_flags.document_model)
+        if folders["query"] == folders["document"]:
+            raise UserError(
+                "--model alone: there is nothing to merge; pass --body BODY --rem REM, or --model QUERY-ENCODER "
+                "--document-model DOCUMENT-ENCODER"
+            )
+        encoder = load_named(encoder_flags)
+        apply_flags(encoder, encoder_flags)
+        fingerprints = save_encoder(encoder, work.path)
+        work.finish(
+            kind="encoder",
+            base=encoder_flags.start(),
+            **({"document_base": encoder_flags.document_model} if encoder_flags.document_model else {}),
+            **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
+        )
+    console.say(f"{folder.output}: a pair of encoders, {encoder_flags.names}")

@@ -81,6 +81,7 @@ def main(
     with output.folder(folder) as work:
         from drtools.models.encoder import Encoder
         from drtools.retrieval.dev import dev_measure_on_index
+        from drtools.retrieval.encoding import known_fingerprints
         from drtools.training.adore import AdoreLoss, StaticLists
         from drtools.training.encoders import EncoderTraining
         from drtools.training.live import LiveIndex
@@ -91,8 +92,7 @@ def main(
         encoder = task.model
         assert isinstance(encoder, Encoder), "that of one side"
         live = LiveIndex(vectors, index, task.computing.device, task.world, nprobe, ef_search)
-        fingerprint = encoder.side_fingerprints()["document"]
-        live.check(fingerprint, encoder.dimension, encoder_flags.start())
+        live.check(known_fingerprints(encoder, encoder_flags), encoder.dimension, encoder_flags.names)
         texts, judged = judged_rows(queries, qrels, live, min_rel)
         loss = AdoreLoss(
             live,
@@ -112,7 +112,7 @@ def main(
             if negatives == "static"
             else None
         )
-        encoder.settings.inherited = {"document": fingerprint}
+        encoder.settings.inherited = {"document": live.record["document_fingerprint"]}
         task.fit(
             task.query_batches(texts),
             loss,

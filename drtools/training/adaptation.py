@@ -65,6 +65,8 @@ class MaskedTraining(Task):
         name = encoder_flags.start()
         if encoder_flags.rem:
             raise UserError("--body with --rem: a body is adapted without its REM; say --model BODY")
+        if encoder_flags.document_model:
+            raise UserError("--document-model: one body is adapted at a time; leave it out")
         encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout)
         if isinstance(encoder, EncoderPair):
             raise UserError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")

@@ -129,6 +129,10 @@ def _what(record: dict, does: str) -> str:
         if _is_hub_name(record["base"])
         else f"the local model {_code(Path(record['base']).absolute().name)}"
     )
+    documents = record.get("document_base")
+    if documents:
+        base += f" (queries) and {_code(documents if _is_hub_name(documents) else Path(documents).absolute().name)}"
+        base += " (documents)"
     return (
         f"{does}, and was made by `drtools {record['tool']}` "
         f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, "

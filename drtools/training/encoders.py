@@ -14,15 +14,14 @@ from drtools.batches.usable import Scores, usable_examples
 from drtools.batches.visits import Source
 from drtools.errors import UserError
 from drtools.formats.store import open_store
-from drtools.models.encoder import Encoder, load_encoder, save_encoder
+from drtools.models.encoder import Encoder, save_encoder
 from drtools.models.heads import add_projection, drop_head
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
 from drtools.models.rem import check_folds, fold_rem, save_rem, train_parts
-from drtools.models.settings import SIDES, check_side, side_folder
-from drtools.models.source import resolve
+from drtools.models.settings import SIDES
 from drtools.retrieval.dev import dev_measure
-from drtools.retrieval.encoding import apply_flags
+from drtools.retrieval.encoding import apply_flags, load_named
 from drtools.training.card import write_card
 from drtools.training.task import Task
 
@@ -67,16 +66,11 @@ class EncoderTraining(Task):
         start = flags.start()
         if flags.rem and self.student.lora_rank:
             raise UserError("--lora-rank with --rem: the REM has LoRA of its own; --train rem trains it alone")
-        name = (
-            str(side_folder(resolve(start), self.side)) if self.side and not flags.rem else start
-        )  # a pair with a REM is refused
-        model = load_encoder(name, flags.pooling, flags.trust_remote_code, self.student.dropout, flags.rem)
+        model = load_named(flags, self.side, self.student.dropout)
         if flags.rem:
             assert isinstance(model, Encoder), "a pair with a REM is refused"
             check_folds(model)
             train_parts(model, self.student.train)
-        for side in (self.side,) if self.side else SIDES:
-            check_side(model.of(side).settings, side, start)
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
                 console.notice(
@@ -159,6 +153,7 @@ class EncoderTraining(Task):
         fingerprints = save_encoder(self.model, self.work.path)
         record = {
             "base": self.encoder_flags.start(),
+            **({"document_base": self.encoder_flags.document_model} if self.encoder_flags.document_model else {}),
             "rem": self.encoder_flags.rem,
             "scale": self.scale,
             **self.record(),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
-from drtools.formats.vectors import open_document_vectors, open_vectors
+from drtools.formats.vectors import belong_together, maker_of, open_document_vectors, open_vectors
 from drtools.training.optimizers import Quick
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class Beside:
     def __init__(self, documents: str, queries: str) -> None:
         self.vectors = {"document": open_document_vectors(documents), "query": open_vectors(queries)}
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
-        if theirs["side"] != "query" or theirs["document_fingerprint"] != ours["document_fingerprint"]:
+        if theirs["side"] != "query" or not belong_together(theirs, ours):
             raise UserError(
-                f"{queries}: not queries' vectors by the encoder that made {documents} ({ours['model']}); encode "
+                f"{queries}: not queries' vectors by the encoder that made {documents} ({maker_of(ours)}); encode "
                 "--queries with that one"
             )
         self.dimension = ours["dimension"]

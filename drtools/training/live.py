@@ -15,7 +15,7 @@ import torch
 
 from drtools import manifest
 from drtools.errors import UserError
-from drtools.formats.vectors import Ids, open_document_vectors
+from drtools.formats.vectors import Ids, named_fingerprints, open_document_vectors
 from drtools.retrieval import exact, faiss_index
 from drtools.retrieval.searching import refuse_another_encoder
 
@@ -90,16 +90,17 @@ class LiveIndex:
             return vectors
         return torch.from_numpy(np.asarray(vectors)).to(self.device)
 
-    def check(self, fingerprint: str, dimension: int, name: str) -> None:
-        """Refuse a starting encoder whose document side did not make these vectors."""
+    def check(self, prints: dict[str, str], dimension: int, name: str) -> None:
+        """Refuse a starting encoder that does not belong to these vectors; `prints` are its fingerprints by side."""
         refuse_another_encoder(
             self.record,
             self.path,
-            fingerprint,
+            named_fingerprints(prints),
             dimension,
             name,
             "start from the encoder that made them",
-            "start from the encoder that made them, or encode the documents with this one",
+            "start from the encoder that made them, or encode the documents with this one; if the two were trained "
+            "together, pass the other one as --document-model",
         )
 
     def __len__(self) -> int:

@@ -44,8 +44,7 @@ class RemTraining(EncoderTraining):
         model = super()._starting_model()
         if not isinstance(model, Encoder):
             raise UserError(
-                f"{self.encoder_flags.model}: a pair of encoders, on which no REM can be put; name one of its "
-                "subfolders, query or document"
+                f"{self.encoder_flags.names}: a pair of encoders, on which no REM can be put; name one of the two"
             )
         add_rem(model, self.rem, self.training.seed)
         train_parts(model, "rem")
