@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from drtools import __version__, console, manifest
 from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.formats.lines import open_for_writing
+from drtools.places import PUBLISHED, without_places
 from drtools.request import differences, request_in, same
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Work:
             **fields,
             "notices": console.notices(),
         }
+        if record.get("kind") in PUBLISHED:
+            record = without_places(record)
         if self.stream is None:
             self._finish_folder(record)
         else:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from drtools import __version__, console, manifest
 from drtools.errors import UserError
 from drtools.output import flush_to_disk
+from drtools.places import without_places
 
 VERSIONS, UNFINISHED, LOCK = ".versions", ".partial", "lock"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
@@ -179,7 +180,7 @@ def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
 
 def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
     inputs = [{"path": str(folder), "fingerprint": record["fingerprint"]} for folder, record in records.items()]
-    return {
+    record = {
         "tool": "publish",
         "version": __version__,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -187,6 +188,7 @@ def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
         "request": {"tool": "publish", "arguments": {"folders": inputs}},
         "fingerprint": fingerprint,
     }
+    return without_places(record)
 
 
 def _take(folder: Path, record: dict, target: Path) -> None:

@@ -26,14 +26,21 @@ def differences(then: dict, now: dict) -> str:
     words = []
     for name in sorted({*then["arguments"], *now["arguments"]}):
         before, after = then["arguments"].get(name), now["arguments"].get(name)
-        if before == after:
+        if _content(before) == _content(after):
             continue
-        if isinstance(before, dict) and isinstance(after, dict) and before.get("path") == after.get("path"):
-            words.append(f"--{name.replace('_', '-')}: the content of {before.get('path')} has changed")
+        if isinstance(before, list) and isinstance(after, list) and len(before) == len(after) == 1:
+            (before,), (after,) = before, after
+        if isinstance(before, dict) and isinstance(after, dict) and _same_path(before.get("path"), after.get("path")):
+            words.append(f"--{name.replace('_', '-')}: the content of {after.get('path')} has changed")
         else:
             words.append(f"--{name.replace('_', '-')}: {_word(before)} then, {_word(after)} now")
     words += [f"since then {change}" for change in now.get("changes", ()) if change not in then.get("changes", ())]
     return "; ".join(words)
+
+
+def _same_path(then: str | None, now: str | None) -> bool:
+    """Return whether both may be the same path: models keep the name alone of an absolute one."""
+    return then == now or (now is not None and Path(now).is_absolute() and then == Path(now).name)
 
 
 def _word(value: object) -> str:

@@ -27,6 +27,7 @@ FLOORS = [
     "releases",
     "output",
     "formats",
+    "places",
     "manifest",
     "console",
     "layout",

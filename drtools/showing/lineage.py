@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from drtools import console, manifest
 from drtools.formats.lines import shown
+from drtools.places import places_of
 
 CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
 
@@ -57,21 +58,28 @@ def _ancestors(artefact: Path, depth: int, met: set[Path]) -> Iterator[Ancestor]
 
 
 def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
-    """Look for an input where its name leads from here, and from each folder above the artefact.
+    """Look for an input where its name leads from here, from the artefact and each folder above it, and where it was.
 
-    Manifests keep names as they were typed.
+    Manifests keep names as they were typed, but those of models keep no absolute path: this machine's cache does.
     """
     path, fingerprint = item["path"], item.get("fingerprint")
     if shown(path) == "standard input":
         return Ancestor(depth, flag, "standard input", None, "")
     places = [
-        place for place in (Path(path), *(folder / path for folder in artefact.absolute().parents)) if place.exists()
+        place
+        for place in (Path(path), *(folder / path for folder in (artefact.absolute(), *artefact.absolute().parents)))
+        if place.exists()
     ]
     if fingerprint is None:
         return Ancestor(depth, flag, path, None, "by its name on the hub")
     for place in places:
         if manifest.fingerprint(place) == fingerprint:
             return Ancestor(depth, flag, path, place, "")
+    remembered = [place for place in places_of(fingerprint) if place.name == Path(path).name and place.exists()]
+    for place in remembered:
+        if manifest.fingerprint(place) == fingerprint:
+            return Ancestor(depth, flag, str(place), place, "")
+    places += remembered
     return Ancestor(
         depth, flag, path, places[0] if places else None, "has changed since" if places else "not there any more"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drtools import console
 from drtools.errors import UserError
+from drtools.places import without_places
 
 if TYPE_CHECKING:
     from drtools.output import Work
@@ -64,7 +65,7 @@ class Snapshots:
             self.partial.mkdir()
             told = self.write(self.partial)
             self.facts.append({"step": step, "seconds": seconds})
-            (self.partial / FACTS).write_text(json.dumps({**self.facts[-1], **told}) + "\n")
+            (self.partial / FACTS).write_text(json.dumps(without_places({**self.facts[-1], **told})) + "\n")
             self.folder.mkdir(exist_ok=True)
             self.partial.replace(self.folder / str(step))
 
