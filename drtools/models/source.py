@@ -6,8 +6,8 @@ A snapshot in the hub's cache may be a part of the model: transformers fetches c
 out modules.json, which says how vectors are made of them; a download may have been stopped. A snapshot is known to be
 whole if the cache has the repository's list of files and the snapshot has all of these that are used here. Without a
 list (of another program's download) it is whole if it has config.json, weights, and either modules.json with the files
-of its modules or the cache's own mark that the repository has no modules.json. What is not known to be whole is completed
-from the hub, and refused where the hub is away.
+of its modules or the cache's own mark that the repository has no modules.json. What is not known to be whole is
+completed from the hub, and refused where the hub is away.
 """
 
 import importlib.util
