@@ -232,7 +232,7 @@ def test_what_was_settled_is_recorded_and_a_snapshot_knows_its_past(toy, encoder
     ]
     assert drtools(*piped, stdin=Path(toy.corpus).read_bytes()).status == 0
     one, other = json.loads((tmp_path / "second/manifest.json").read_text())["adapted_on"]
-    assert (one["head_steps"], one["steps"], one["kept_step"]) == (2, 2, 4) and one["corpus"] == toy.corpus
+    assert (one["head_steps"], one["steps"], one["kept_step"]) == (2, 2, 4) and one["corpus"] == "corpus.jsonl"
     assert (other["head_steps"], other["steps"], other["corpus"]) == (0, 2, "standard input") and other[
         "corpus_fingerprint"
     ] == one["corpus_fingerprint"]
