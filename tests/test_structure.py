@@ -43,6 +43,7 @@ HEAVY = {
     "jnius",
     "pytrec_eval",
     "scipy",
+    "sklearn",
     "peft",
     "matplotlib",
     "pandas",
@@ -123,9 +124,8 @@ def test_help_loads_no_heavy_library(name):
 
 
 # What is longer than the house allows. These lists only shrink: what has become short enough must leave them.
-LONG_FILES = {"evaluation/analyses.py", "models/rem.py"}
+LONG_FILES = {"models/rem.py"}
 LONG_FUNCTIONS = {
-    "evaluation/analyses.py": {"errors", "move"},
     "retrieval/encoding.py": {"encode_tokens"},
     "tools/analyze.py": {"main"},
     "tools/concat_spar.py": {"main"},

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from drtools import console
 from drtools.errors import UserError
 from drtools.evaluation import curves as logs
-from drtools.evaluation import errors as counting
-from drtools.evaluation import overlap, pictures, projection, scores, soft_labels
+from drtools.evaluation import overlap, pictures, scores, soft_labels
 from drtools.evaluation.measures import mean
 from drtools.formats.examples import read_examples
-from drtools.formats.trec import Qrels, Run
-from drtools.formats.vectors import Vectors, belong_together, open_document_vectors, open_vectors
-
-if TYPE_CHECKING:
-    import numpy as np
+from drtools.formats.trec import Run
 
 LONGEST_NAME = 26  # characters in a title; longer ones are cut in the middle
 
@@ -31,127 +27,13 @@ class Analysis(NamedTuple):
     numbers: dict
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name as a title has it."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2 - 1]}…{name[-LONGEST_NAME // 2 :]}"
 
 
-def errors(
-    runs: dict[str, Run], qrels: Qrels, min_rel: int, depth: int, corpus_size: int | None, folder: Path
-) -> Analysis:
-    """Count the pairwise errors of runs, against the top `depth` and in all: means over queries, histogram, errors.png.
-
-    Queries without a relevant document have no pair, and are left out and counted.
-    """
-    relevant = {
-        query: {document for document, grade in grades.items() if grade >= min_rel} for query, grades in qrels.items()
-    }
-    asked = {query: documents for query, documents in relevant.items() if documents}
-    if not asked:
-        raise UserError(
-            f"no judged document has grade {min_rel} or more; set --min-rel to the lowest grade that counts"
-        )
-    console.notice(
-        len(relevant) - len(asked),
-        f"{len(relevant) - len(asked):,} of {len(relevant):,} judged queries have no relevant document; they are left "
-        "out of pairwise errors",
-    )
-    found = {label: _errors_of(label, run, asked, depth, corpus_size) for label, run in runs.items()}
-    tops, wholes = ({label: run[key] for label, run in found.items()} for key in ("against_top", "in_all"))
-    panels = {f"against the top {depth:,}": tops}
-    sign = ""
-    if wholes != tops:
-        if any(run["relevant_not_listed"] for run in found.values()):
-            sign = "about" if corpus_size else "at least"
-        words = {
-            "": "in all",
-            "about": "in all: what is not listed stands below in any order",
-            "at least": "in all: at least so many, as not every relevant document is listed",
-        }
-        panels[words[sign]] = wholes
-    bins = counting.bins_up_to(
-        max(count for kind in panels.values() for counts in kind.values() for count in counts.values())
-    )
-    counted = {
-        words: {label: counting.count_in_bins(counts.values(), bins) for label, counts in kind.items()}
-        for words, kind in panels.items()
-    }
-    best = min(tops, key=lambda label: mean(tops[label]))
-    title = (
-        f"{_short(best)}{' has the fewest errors' if len(runs) > 1 else ''} against the top {depth:,}: "
-        f"{mean(tops[best]):,.1f} a query"
-    )
-    pictures.draw_errors(folder / "errors.png", bins, counted, title)
-    rows = [
-        [
-            "",
-            f"against the top {depth:,}",
-            " ".join(["in all", sign and f"({sign})"]).strip(),
-            "queries without any",
-            "made by the worst 10%",
-            "relevant, not listed",
-        ]
-    ]
-    for label, run in found.items():
-        clean = sum(not count for count in tops[label].values())
-        rows.append(
-            [
-                label,
-                f"{run['mean_against_top']:,.2f}",
-                f"{run['mean_in_all']:,.2f}",
-                f"{clean:,} of {len(asked):,}",
-                f"{run['share_of_worst_tenth']:.0%}",
-                f"{run['relevant_not_listed']:,}",
-            ]
-        )
-    return Analysis(
-        "errors",
-        f"Pairwise errors a query, mean over {len(asked):,} queries",
-        rows,
-        {
-            "queries": len(asked),
-            "corpus_size": corpus_size,
-            "runs": found,
-            "histogram": {"bins": bins, "queries": counted},
-        },
-    )
-
-
-def _errors_of(label: str, run: Run, asked: dict[str, set[str]], depth: int, corpus_size: int | None) -> dict:
-    without_hits = _lacking(label, run, asked, "they have as many errors against the top as there can be")
-    top: dict[str, float] = {}
-    whole: dict[str, float] = {}
-    unlisted = 0
-    for query, documents in asked.items():
-        hits = list(run.get(query, ()))
-        top[query] = counting.errors_in_top(hits, documents, depth)
-        whole[query], lacking = counting.errors_in_list(hits, documents)
-        if corpus_size is not None:
-            if len(hits) + lacking > corpus_size:
-                raise UserError(
-                    f"--corpus-size {corpus_size:,}: {label} and the judgements name {len(hits) + lacking:,} documents "
-                    f"for query {query}; expected the documents of the whole corpus"
-                )
-            whole[query] = counting.expected_errors(hits, documents, corpus_size)
-        unlisted += lacking
-    judged = sum(map(len, asked.values()))
-    move = (
-        "where in the rest they stand is taken as even"
-        if corpus_size
-        else "its errors in all are at least what is said: search with a larger --depth, or say --corpus-size"
-    )
-    console.notice(unlisted, f"{label} does not list {unlisted:,} of {judged:,} relevant documents; {move}")
-    return {
-        "mean_against_top": mean(top),
-        "mean_in_all": mean(whole),
-        "share_of_worst_tenth": counting.share_of_worst(top.values()),
-        "relevant_not_listed": unlisted,
-        "queries_without_hits": without_hits,
-        "against_top": top,
-        "in_all": whole,
-    }
-
-
-def _lacking(label: str, run: Run, asked: dict, words: str) -> int:
+def check_queries(label: str, run: Run, asked: Mapping[str, object], words: str) -> int:
+    """Count the queries asked for that a run lacks, and return how many; UserError if it lacks all."""
     lacking = sum(query not in run for query in asked)
     if lacking == len(asked):
         raise UserError(
@@ -171,7 +53,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
         raise UserError(f"{name}: a run without a query; there is nothing to compare with")
     values = {}
     for label, run in runs.items():
-        _lacking(label, run, reference, f"their overlap with {name} is 0")
+        check_queries(label, run, reference, f"their overlap with {name} is 0")
         values[label] = {
             query: overlap.rank_biased_overlap(list(run.get(query, ()))[:depth], list(hits)[:depth], p)
             for query, hits in reference.items()
@@ -179,9 +61,9 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     means = {label: mean(by_query) for label, by_query in values.items()}
     best = max(means, key=means.__getitem__)
     title = (
-        f"{_short(best)} is likest to {_short(name)}: RBO {means[best]:.2f}"
+        f"{short(best)} is likest to {short(name)}: RBO {means[best]:.2f}"
         if len(runs) > 1
-        else f"RBO of {_short(best)} with {_short(name)}: {means[best]:.2f}"
+        else f"RBO of {short(best)} with {short(name)}: {means[best]:.2f}"
     )
     pictures.draw_shares(
         folder / "likeness.png",
@@ -342,7 +224,7 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
             folder / "agreement.png",
             drawn,
             40,
-            f"{_short(best)}: Kendall's tau with the teacher {fmean(drawn[best]):.2f}",
+            f"{short(best)}: Kendall's tau with the teacher {fmean(drawn[best]):.2f}",
             f"order of a query's list ({kind}) by student and teacher: 1 the same, 0 unrelated, -1 the reverse",
             "Kendall's tau of a query's list",
             low=-1.0,
@@ -376,7 +258,7 @@ def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder
         if not asked:
             raise UserError(f"{file}: no query has a negative; there is nothing to look for in a run")
         for label, run in runs.items():
-            _lacking(label, run, asked, f"they are left out of the share of {file}'s negatives")
+            check_queries(label, run, asked, f"they are left out of the share of {file}'s negatives")
             name = label if len(files) == 1 else file if len(runs) == 1 else f"{file} in {label}"
             values[name] = {
                 query: overlap.share_still_hard(example.negatives, list(run[query]), set(example.positives), depth)
@@ -386,8 +268,7 @@ def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder
     means = {label: mean(by_query) for label, by_query in values.items()}
     share = " to ".join(f"{value:.0%}" for value in dict.fromkeys([min(means.values()), max(means.values())]))
     title = (
-        f"{share} of the negatives are in the top "
-        f"{depth:,}{f' of {_short(next(iter(runs)))}' if len(runs) == 1 else ''}"
+        f"{share} of the negatives are in the top {depth:,}{f' of {short(next(iter(runs)))}' if len(runs) == 1 else ''}"
     )
     pictures.draw_shares(
         folder / "negatives.png",
@@ -413,7 +294,7 @@ def curves(paths: dict[str, str], names: list[str] | None, folder: Path) -> Anal
     """Draw the numbers of training logs over steps, curves.png."""
     numbers = logs.chosen({label: logs.read_curves(path) for label, path in paths.items()}, names)
     last = max(curve.steps[-1] for found in numbers.values() for curve in found.values())
-    title = f"{_short(next(iter(paths))) if len(paths) == 1 else f'{len(paths)} trainings'} over {last:,} steps"
+    title = f"{short(next(iter(paths))) if len(paths) == 1 else f'{len(paths)} trainings'} over {last:,} steps"
     if len(numbers) == 1:
         title = f"{next(iter(numbers))} in {title}"
     pictures.draw_curves(folder / "curves.png", numbers, list(paths), title)
@@ -434,92 +315,3 @@ def curves(paths: dict[str, str], names: list[str] | None, folder: Path) -> Anal
         rows,
         {name: {label: curve._asdict() for label, curve in found.items()} for name, found in numbers.items()},
     )
-
-
-def move(
-    vectors: str, query_vectors: list[str], query: str, qrels: Qrels, min_rel: int, depth: int, folder: Path
-) -> Analysis:
-    """Project a query before and after training with its relevant and top documents, move.png."""
-    import numpy as np
-
-    documents = open_document_vectors(vectors)
-    queries = np.stack([_query_vector(path, query, documents) for path in query_vectors])
-    found = projection.all_scores(documents.array, queries)
-    tops = [projection.best_rows(row, depth) for row in found]
-    wanted = [document for document, grade in qrels.get(query, {}).items() if grade >= min_rel]
-    rows_of = {document: documents.ids.row_of(document) for document in wanted}
-    relevant = {document: row for document, row in rows_of.items() if row is not None}
-    lacking = len(rows_of) - len(relevant)
-    console.notice(lacking, f"{vectors} lacks {lacking:,} of the {len(wanted):,} relevant documents of query {query}")
-    shown = list(dict.fromkeys([*tops[0], *tops[1], *relevant.values()]))
-    ascending = np.array(sorted(shown), np.int64)
-    plane = projection.project(documents.array[ascending][np.argsort(np.argsort(shown))], *queries)
-    if plane is None:
-        raise UserError(
-            f"query {query!r} has the same vector in {query_vectors[0]} and {query_vectors[1]}; it did not move"
-        )
-    before, after, positive = set(tops[0]), set(tops[1]), set(relevant.values())
-    groups = {
-        "top before and after": before & after - positive,
-        "top before alone": before - after - positive,
-        "top after alone": after - before - positive,
-        "relevant": positive,
-    }
-    ranks = {document: [projection.rank_of(row, at) for row in found] for document, at in relevant.items()}
-    best = [min(both[side] for both in ranks.values()) for side in (0, 1)] if ranks else None
-    length, stay = float(np.linalg.norm(queries[1] - queries[0])), len(before & after)
-    title = f"Query {_short(query)} keeps {stay:,} of its top {len(before):,} documents"
-    if best:
-        title = f"Query {_short(query)}: best relevant document " + (
-            f"from rank {best[0]:,} to {best[1]:,}" if best[0] != best[1] else f"stays at rank {best[0]:,}"
-        )
-    pictures.draw_projection(
-        folder / "move.png",
-        plane,
-        {name: [at for at, row in enumerate(shown) if row in rows] for name, rows in groups.items()},
-        title,
-        f"the query moves by {length:.3g}; {stay:,} of its top {len(before):,} stay; the plane shows "
-        f"{plane.spread:.0%} of the documents' variance",
-    )
-    rows = [
-        ["relevant document", "rank before", "rank after"],
-        *([document, *(f"{rank:,}" for rank in both)] for document, both in ranks.items()),
-    ]
-    kind = {row: name for name, members in groups.items() for row in members}
-    return Analysis(
-        "move",
-        title,
-        rows,
-        {
-            "query": query,
-            "length": length,
-            "stay": stay,
-            "variance_shown": plane.spread,
-            "queries": dict(zip(("before", "after"), plane.queries.tolist(), strict=True)),
-            "relevant": {
-                document: dict(zip(("rank_before", "rank_after"), both, strict=True))
-                for document, both in ranks.items()
-            },
-            "documents": {
-                documents.ids[row]: {"kind": kind[row], "at": point}
-                for row, point in zip(shown, plane.documents.tolist(), strict=True)
-            },
-        },
-    )
-
-
-def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
-    import numpy as np
-
-    queries = open_vectors(path)
-    if queries.manifest["side"] != "query":
-        raise UserError(f"{path}: vectors of documents, expected vectors of queries (encode --queries)")
-    if not belong_together(queries.manifest, documents.manifest):
-        raise UserError(
-            f"{path}: of another encoder than the documents' vectors {documents.path}; both query vectors must go with "
-            "the same documents"
-        )
-    row = queries.ids.row_of(query)
-    if row is None:
-        raise UserError(f"{path}: holds no query {query!r}; --query takes an id, for instance {queries.ids[0]!r}")
-    return np.asarray(queries.array[row : row + 1], np.float32)[0]

@@ -1,53 +1,60 @@
-"""Pairwise errors (Zhan et al.
-
-2021, Table 1 and Figure 3): how many documents that are not relevant stand above relevant ones.
-"""
+"""Pairwise errors (Zhan et al. 2021, Table 1 and Figure 3): documents that are not relevant above relevant ones."""
 
 from collections.abc import Iterable, Sequence, Set
 from itertools import pairwise
+from typing import NamedTuple
 
 # bins of errors a query, closed on both sides: 0, then 1, 2, 5 of each power of ten, even on a log axis
 FIRST_IN_DECADE = (1, 2, 5)
 
 
-def errors_in_list(documents: Iterable[str], relevant: Set[str]) -> tuple[int, int]:
-    """Count a ranked list's pairs (relevant, not relevant) in the wrong order, and the relevant that it lacks.
+class Above(NamedTuple):
+    """How many documents that are not relevant stand above each relevant one of a query.
 
-    Over the relevant p that the list holds it is the sum of rank(p) - 1 - relevant above p. A relevant document that
-    the list lacks stands below its end: every other document of the list is above it. So the count is exact if none is
-    lacking, and else the least that it can be.
+    `each`: of those whose place is known, ascending. `lacking` relevant documents stand below the end of a list that
+    holds `listed` documents that are not relevant, so at least so many stand above each.
     """
-    above = errors = found = 0
+
+    each: list[int]
+    lacking: int = 0
+    listed: int = 0
+
+
+def above_in_list(documents: Iterable[str], relevant: Set[str]) -> Above:
+    """Count above each relevant document of a ranked list: its rank - 1 - the relevant documents above it."""
+    each: list[int] = []
+    above = 0
     for document in documents:
         if document in relevant:
-            errors += above
-            found += 1
+            each.append(above)
         else:
             above += 1
-    lacking = len(relevant) - found
-    return errors + lacking * above, lacking
+    return Above(each, len(relevant) - len(each), above)
 
 
-def expected_errors(documents: Sequence[str], relevant: Set[str], corpus_size: int) -> float:
-    """Return the errors over a whole corpus if what the list lacks stands below its end in any order, each as likely.
+def errors_in_all(above: Above) -> int:
+    """Return the pairs (relevant, not relevant) in the wrong order: all if none is lacking, else the fewest."""
+    return sum(above.each) + above.lacking * above.listed
 
-    It is what a list without end would have on average where the rest is tied, as documents without a word of the query
-    are.
+
+def errors_against_top(above: Above, depth: int) -> int:
+    """Return the errors against the first `depth` documents that are not relevant: at most `depth` a relevant document.
+
+    A relevant document that a list lacks has all `depth` above it. So it has if the list is that long; a shorter one
+    counts as filled up, so that a query without hits has the most errors.
     """
-    errors, lacking = errors_in_list(documents, relevant)
-    return errors + lacking * (corpus_size - len(documents) - lacking) / 2
+    return sum(min(count, depth) for count in above.each) + above.lacking * depth
+
+
+def errors_in_list(documents: Iterable[str], relevant: Set[str]) -> tuple[int, int]:
+    """Count a ranked list's pairs (relevant, not relevant) in the wrong order, and the relevant that it lacks."""
+    above = above_in_list(documents, relevant)
+    return errors_in_all(above), above.lacking
 
 
 def errors_in_top(documents: Sequence[str], relevant: Set[str], depth: int) -> int:
-    """Count the errors against the first `depth` documents alone: at most `depth` for each relevant document.
-
-    A relevant document from further down, or absent, has all others of the first `depth` above it. A list that is
-    shorter is filled up to `depth` with documents that are not relevant, so that a query without hits has the most
-    errors.
-    """
-    top = documents[:depth]
-    errors, lacking = errors_in_list(top, relevant)
-    return errors + lacking * (depth - len(top))
+    """Count a ranked list's errors against its first `depth` documents that are not relevant."""
+    return errors_against_top(above_in_list(documents, relevant), depth)
 
 
 def share_of_worst(counts: Iterable[float]) -> float:
@@ -76,10 +83,25 @@ def bins_up_to(largest: float) -> list[tuple[int, int]]:
 
 def count_in_bins(values: Iterable[float], bins: list[tuple[int, int]]) -> list[int]:
     """Return how many of the values fall into each bin."""
+    return [len(held) for held in _by_bin(values, bins)]
+
+
+def sum_in_bins(values: Iterable[float], bins: list[tuple[int, int]]) -> list[float]:
+    """Return the sum of the values that fall into each bin."""
+    return [sum(held) for held in _by_bin(values, bins)]
+
+
+def _by_bin(values: Iterable[float], bins: list[tuple[int, int]]) -> list[list[float]]:
     from bisect import bisect_right
 
     firsts = [first for first, _ in bins]
-    counts = [0] * len(bins)
+    held: list[list[float]] = [[] for _ in bins]
     for value in values:
-        counts[bisect_right(firsts, value) - 1] += 1
-    return counts
+        held[bisect_right(firsts, value) - 1].append(value)
+    return held
+
+
+def shares(values: Sequence[float]) -> list[float]:
+    """Return each value's share of their sum; 0 where there is nothing."""
+    total = sum(values)
+    return [value / total if total else 0.0 for value in values]

@@ -5,6 +5,7 @@ that fall by 1 with each rank: the same order, whichever way the run was ranked.
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from drtools.errors import UserError
@@ -99,7 +100,7 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
     }
 
 
-def mean(by_query: dict[str, float]) -> float:
+def mean(by_query: Mapping[str, float]) -> float:
     """Average one measure's values over all judged queries."""
     return sum(by_query.values()) / len(by_query)
 

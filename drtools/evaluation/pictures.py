@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
-    from drtools.evaluation.projection import Projection
-
 # Okabe and Ito's palette without its yellow, which is faint on white
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
@@ -61,7 +59,7 @@ LONGEST_LABEL = 90  # characters; longer ones are cut in the middle
 
 
 @contextmanager
-def _picture(
+def picture(
     path: Path,
     height: float,
     title: str,
@@ -96,7 +94,8 @@ def _picture(
         figure.savefig(path, format="png")
 
 
-def _legend_below(figure: Figure, axes: list[Axes], order: list[str]) -> None:
+def legend_below(figure: Figure, axes: list[Axes], order: list[str]) -> None:
+    """Put one legend for all panels below them."""
     found = {label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     if len(found) > 1:
         figure.legend(
@@ -118,26 +117,26 @@ def _name(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL // 2 - 1]}…{label[-LONGEST_LABEL // 2 :]}"
 
 
-def draw_errors(path: Path, bins: list[tuple[int, int]], panels: dict[str, dict[str, list[int]]], title: str) -> None:
-    """Draw the share of queries in each bin of errors: a panel for each name, in it a bar for each run's counts."""
-    labels = [_name(label) for label in next(iter(panels.values()))]
-    with _picture(
+def draw_errors(
+    path: Path, bins: list[tuple[int, int]], panels: list[tuple[str, str, dict[str, list[float]]]], title: str
+) -> None:
+    """Draw shares by bin of errors: panels of (title, what is shared out, {label: each bin's share}), a bar a label."""
+    labels = [_name(label) for label in panels[0][2]]
+    with picture(
         path,
         1.1 + 2.3 * len(panels) + _legend_height(labels),
         title,
         "one error: a document that is not relevant above one that is",
         rows=len(panels),
         sharex=True,
-        sharey=True,
     ) as (figure, axes):
-        for panel, (words, runs) in zip(axes, panels.items(), strict=True):
+        for panel, (words, unit, runs) in zip(axes, panels, strict=True):
             width = 0.84 / len(runs)
-            for place, (label, counts) in enumerate(runs.items()):
+            for place, (label, shares) in enumerate(runs.items()):
                 left = [x - 0.42 + width * (place + 0.5) for x in range(len(bins))]
-                shares = [100 * count / sum(counts) for count in counts]
                 panel.bar(
                     left,
-                    shares,
+                    [100 * share for share in shares],
                     width * 0.92,
                     color=COLOURS[place % len(COLOURS)],
                     label=_name(label),
@@ -150,9 +149,9 @@ def draw_errors(path: Path, bins: list[tuple[int, int]], panels: dict[str, dict[
             panel.set_xlim(-0.6, len(bins) - 0.4)
             panel.grid(axis="x", visible=False)
             panel.set_title(words)
-            panel.set_ylabel("queries (%)")
+            panel.set_ylabel(unit)
         axes[-1].set_xlabel("errors of a query: from the number under the bars to below the next")
-        _legend_below(figure, axes, labels)
+        legend_below(figure, axes, labels)
 
 
 def _bin_name(count: int) -> str:
@@ -163,18 +162,26 @@ def _bin_name(count: int) -> str:
 
 
 def draw_shares(
-    path: Path, series: dict[str, list[float]], bins: int, title: str, below: str, axis: str, low: float = 0.0
+    path: Path,
+    series: dict[str, list[float]],
+    bins: int,
+    title: str,
+    below: str,
+    axis: str,
+    low: float = 0.0,
+    unit: str = "queries",
 ) -> None:
-    """Draw how values from `low` to 1 are spread over queries: a panel for each name, its mean as a line."""
-    with _picture(
-        path, 1.3 + max(2.4, 1.5 * len(series)), title, below, rows=len(series), sharex=True, sharey=True
-    ) as (_, axes):
+    """Draw how values from `low` to 1 are spread over a unit: a panel for each name, its mean as a line."""
+    with picture(path, 1.3 + max(2.4, 1.5 * len(series)), title, below, rows=len(series), sharex=True, sharey=True) as (
+        _,
+        axes,
+    ):
         for at, (panel, (label, values)) in enumerate(zip(axes, series.items(), strict=True)):
             colour = COLOURS[at % len(COLOURS)]
             mean = sum(values) / len(values)
             panel.hist(
                 values,
-                [low + (1 - low) * edge / bins for edge in range(bins + 1)],
+                edges_of(low, bins),
                 weights=[100 / len(values)] * len(values),
                 color=colour,
                 alpha=0.75,
@@ -182,16 +189,21 @@ def draw_shares(
             )
             panel.axvline(mean, color=BLACK, linewidth=1.4)
             panel.set_title(f"{_name(label)}: {mean:.2f} on average (black line)")
-            panel.set_ylabel("queries (%)")
+            panel.set_ylabel(f"{unit} (%)")
             panel.grid(axis="x", visible=False)
         axes[-1].set_xlim(low, 1)
         axes[-1].set_xlabel(axis)
 
 
+def edges_of(low: float, bins: int) -> list[float]:
+    """Return the edges [bins + 1] of bins of equal width from `low` to 1."""
+    return [low + (1 - low) * edge / bins for edge in range(bins + 1)]
+
+
 def draw_tuning(path: Path, curves: dict[str, list[tuple[float, float]]], title: str, measure: str) -> None:
     """Draw a measure over a weight: a curve for each name, its best point ringed."""
     labels = [_name(label) for label in curves]
-    with _picture(
+    with picture(
         path,
         3.6 + _legend_height(labels),
         title,
@@ -220,13 +232,13 @@ def draw_tuning(path: Path, curves: dict[str, list[tuple[float, float]]], title:
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panel.set_xlabel("weight")
         panel.set_ylabel(measure)
-        _legend_below(figure, [panel], labels)
+        legend_below(figure, [panel], labels)
 
 
 def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[int]]], title: str) -> None:
     """Draw the scores that examples keep: a panel for each file, in it an outline for each kind's counts."""
     below = "each outline holds all items of its kind, so that kinds of different size compare"
-    with _picture(path, 1.0 + 2.6 * len(files), title, below, rows=len(files), sharex=True) as (_, axes):
+    with picture(path, 1.0 + 2.6 * len(files), title, below, rows=len(files), sharex=True) as (_, axes):
         for panel, (label, kinds) in zip(axes, files.items(), strict=True):
             for kind, counts in kinds.items():
                 shares = [100 * count / sum(counts) for count in counts]
@@ -258,7 +270,7 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
     long = any(smoothed(curve.values) for curves in numbers.values() for curve in curves.values())
     below = "bold: mean of 5% of the points around each; faint: every point" if long else "every point of the logs"
     names = [_name(label) for label in labels if any(label in curves for curves in numbers.values())]
-    with _picture(path, 1.0 + 2.5 * rows + _legend_height(names), title, below, rows, columns, sharex=True) as (
+    with picture(path, 1.0 + 2.5 * rows + _legend_height(names), title, below, rows, columns, sharex=True) as (
         figure,
         axes,
     ):
@@ -288,57 +300,4 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
             panel.set_axis_off()
         for panel in axes[max(0, len(numbers) - columns) : len(numbers)]:
             panel.set_xlabel("step")
-        _legend_below(figure, axes, names)
-
-
-def draw_projection(path: Path, projection: Projection, groups: dict[str, list[int]], title: str, below: str) -> None:
-    """Draw the query's move among documents.
-
-    `groups` are rows of the projection's documents by name, positives last.
-    """
-    looks: dict[str, dict[str, Any]] = {
-        "top before alone": {"color": ORANGE, "marker": "o", "s": 22, "alpha": 0.8, "linewidths": 0},
-        "top before and after": {"color": GREY, "marker": "o", "s": 22, "alpha": 0.9, "linewidths": 0},
-        "top after alone": {"color": SKY, "marker": "o", "s": 22, "alpha": 0.9, "linewidths": 0},
-        "relevant": {"color": GREEN, "marker": "*", "s": 190, "edgecolors": "white", "linewidths": 0.8, "zorder": 4},
-    }
-    with _picture(path, 6.6, title, below) as (figure, (panel,)):
-        for name, look in looks.items():
-            rows = groups[name]
-            if rows:
-                panel.scatter(
-                    projection.documents[rows, 0],
-                    projection.documents[rows, 1],
-                    **look,
-                    label=f"{name} ({len(rows):,})",
-                )
-        before, after = projection.queries
-        panel.annotate(
-            "",
-            after,
-            before,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": BLACK,
-                "linewidth": 1.6,
-                "shrinkA": 6,
-                "shrinkB": 6,
-                "mutation_scale": 16,
-            },
-            zorder=5,
-        )
-        panel.scatter(
-            before[0],
-            before[1],
-            s=95,
-            facecolors="white",
-            edgecolors=BLACK,
-            linewidths=1.8,
-            zorder=6,
-            label="query before",
-        )
-        panel.scatter(after[0], after[1], s=95, color=BLACK, zorder=6, label="query after")
-        panel.set_aspect("equal", adjustable="datalim")
-        panel.set_xlabel("along the query's move: a document further right gains more score")
-        panel.set_ylabel("across it: where the documents differ most")
-        _legend_below(figure, [panel], panel.get_legend_handles_labels()[1])
+        legend_below(figure, axes, names)

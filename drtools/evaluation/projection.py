@@ -1,8 +1,9 @@
 """One query before and after training, with its positives and top documents, in a plane (Zhan et al. 2021, Figure 6).
 
-The paper draws t-SNE. This plane is a true projection instead: its first axis is the direction in which the query
-moved, so that the whole move is seen and a document's place along it is what its score gains by the move; the second is
-the direction across in which the documents differ most.
+Two planes. The paper's is t-SNE: near points stay near, and distances between far ones say nothing. The other is a true
+projection: its first axis is the direction in which the query moved, so that the whole move is seen and a document's
+place along it is what its score gains by the move; the second is the direction across in which the documents differ
+most.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from drtools.formats.joined import JoinedArray
 
 BLOCK_ROWS = 65536
+PERPLEXITY = 30.0  # scikit-learn's default; fewer points take a third of them
+SEED = 0
+
+
+class Plane(NamedTuple):
+    """Points of a plane, [n, 2] each: the documents', and the queries' [2, 2] before and after."""
+
+    documents: np.ndarray
+    queries: np.ndarray
 
 
 class Projection(NamedTuple):
@@ -77,3 +87,17 @@ def project(documents: np.ndarray, before: np.ndarray, after: np.ndarray) -> Pro
     return Projection(
         shown, (np.stack([before, after]) - middle) @ plane, float((shown**2).sum()) / variance if variance else 1.0
     )
+
+
+def embed(documents: np.ndarray, before: np.ndarray, after: np.ndarray) -> Plane:
+    """Embed documents [n, D] and a query's two vectors [D] in a plane by scikit-learn's t-SNE.
+
+    It starts from the principal components and computes exactly, so that the same vectors give the same points.
+    """
+    import numpy as np
+    from sklearn.manifold import TSNE
+
+    points = np.concatenate([np.asarray(documents, np.float64), np.stack([before, after]).astype(np.float64)])
+    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
+    plane = TSNE(perplexity=perplexity, init="pca", random_state=SEED, method="exact").fit_transform(points)
+    return Plane(plane[:-2], plane[-2:])

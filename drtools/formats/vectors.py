@@ -172,6 +172,19 @@ def open_document_vectors(folder: str | Path) -> Vectors:
     return opened
 
 
+def open_query_vectors(folder: str | Path, documents: Vectors) -> Vectors:
+    """Open a folder that must hold vectors of queries, of the encoder that the documents' vectors are searched with."""
+    opened = open_vectors(folder)
+    if opened.manifest["side"] != "query":
+        raise UserError(f"{folder}: vectors of documents, expected vectors of queries (encode --queries)")
+    if not belong_together(opened.manifest, documents.manifest):
+        raise UserError(
+            f"{folder}: of another encoder than the documents' vectors {documents.path}; query vectors must go with "
+            "the same documents"
+        )
+    return opened
+
+
 def find_not_finite(array: np.ndarray, rows_a_block: int = 65536) -> int | None:
     """Return the first row that holds NaN or infinity, or None."""
     import numpy as np

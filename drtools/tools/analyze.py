@@ -1,22 +1,27 @@
 r"""Analyse runs, examples, training logs and vectors, as the papers do: a folder with analysis.json and pictures.
 
     drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
+    drtools analyze --vectors vectors --query-vectors star-queries --query-vectors adore-queries \
+        --qrels qrels/test.tsv -o errors
     drtools analyze lambda.run dense.run --against bm25.run -o likeness
     drtools analyze star.run --examples examples.jsonl -o negatives
     drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o agreement
     drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
-    drtools analyze star.run fgd.run --qrels qrels/test.tsv --margins -o margins
+    drtools analyze --examples pairs.jsonl --margins --vectors star-vectors --query-vectors star-queries \
+        --vectors fgd-vectors --query-vectors fgd-queries -o margins
     drtools analyze --tuned multi-vector.run -o gamma
     drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \
         --qrels qrels/test.tsv -o move
 
-What is given decides what is made. Runs and --qrels: pairwise errors, in all and against the top --depth; with
---margins also by how much relevant documents stand above others. --tuned: a measure over the weights that were tried.
-Runs and --against: rank-biased overlap. --examples: histogram of their scores, and of a teacher's softmax the mass on
-the top item; with runs: the share of each query's negatives that is among the run's top; with --student, or with runs
-and --agreement: KL divergence and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over
-steps. --vectors: one query's move among its documents.
+What is given decides what is made. --qrels with runs, or with --vectors and --query-vectors: pairwise errors, against
+the top --depth and in all. Vectors count them exactly over the whole corpus; a run knows those down to its end. With
+--margins also by how much relevant documents stand above others, over the same pairs for all: those of --examples, or
+the documents that every run lists. --tuned: a measure over the weights that were tried. Runs and --against: rank-biased
+overlap. --examples: histogram of their scores, and of a teacher's softmax the mass on the top item; with runs: the
+share of each query's negatives that is among the run's top; with --student, or with runs and --agreement: KL divergence
+and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over steps. --vectors and --query:
+one query's move among its documents, projected and by t-SNE.
 """
 
 from __future__ import annotations
@@ -29,10 +34,14 @@ from typer import Argument, Option
 
 from drtools import flags, layout, output
 from drtools.errors import UserError
+from drtools.request import add_change
 
 SCORE_BINS = 50
 RBO = 0.9
-VECTORS, STUDENTS = "One query before and after", "Students and their teacher"
+VECTORS, STUDENTS = "Vectors", "Students and their teacher"
+# what 0.1.0 computed otherwise for the same arguments
+ERRORS_CHANGE = "errors against the top count documents that are not relevant, and no rank is guessed"
+MARGINS_CHANGE = "margins are those of the same pairs for all runs"
 
 
 def main(
@@ -40,13 +49,10 @@ def main(
     runs: Annotated[list[str] | None, Argument(help="runs to look at"), flags.Role.INPUT] = None,
     qrels: Annotated[
         str | None,
-        Option(help="judgements: pairwise errors of the runs; the relevant documents of --query"),
+        Option(help="judgements: pairwise errors of runs and vectors; the relevant documents of --query"),
         flags.Role.INPUT,
     ] = None,
     min_rel: flags.MinRel = 1,
-    corpus_size: Annotated[
-        int | None, Option(min=1, help="--qrels: documents of the corpus, to estimate errors in all where runs are cut")
-    ] = None,
     against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), flags.Role.INPUT] = None,
     rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO,
     examples: Annotated[
@@ -55,7 +61,12 @@ def main(
         flags.Role.INPUT,
     ] = None,
     margins: Annotated[
-        bool, Option("--margins", help="--qrels: s(q, p) - s(q, n) as a share of the run's range of scores")
+        bool,
+        Option(
+            "--margins",
+            help="s(q, p) - s(q, n) as a share of the range of scores: of the pairs of --examples, or of --qrels and "
+            "what every run lists",
+        ),
     ] = False,
     tuned: Annotated[
         list[str] | None,
@@ -70,19 +81,27 @@ def main(
         int,
         Option(
             min=1,
-            help="the top of a list: errors against it, negatives in it, documents drawn; lists are compared down to "
-            "it",
+            help="the top of a list: errors against so many documents that are not relevant, negatives in it, "
+            "documents drawn; lists are compared down to it",
         ),
     ] = 200,
     vectors: Annotated[
-        str | None, Option(help="vectors of documents", rich_help_panel=VECTORS), flags.Role.INPUT
+        list[str] | None,
+        Option(
+            help="vectors of documents: one for all --query-vectors, or one for each, in their order",
+            rich_help_panel=VECTORS,
+        ),
+        flags.Role.INPUT,
     ] = None,
     query_vectors: Annotated[
         list[str] | None,
-        Option(help="vectors of queries: once before, once after", rich_help_panel=VECTORS),
+        Option(
+            help="vectors of queries: one for each encoder; with --query once before and once after",
+            rich_help_panel=VECTORS,
+        ),
         flags.Role.INPUT,
     ] = None,
-    query: Annotated[str | None, Option(help="id of the query", rich_help_panel=VECTORS)] = None,
+    query: Annotated[str | None, Option(help="id of a query, to see its move", rich_help_panel=VECTORS)] = None,
     student: Annotated[
         list[str] | None,
         Option(
@@ -119,36 +138,30 @@ def main(
     import orjson
 
     from drtools.evaluation import analyses
-    from drtools.evaluation import margins as of_fgd
+    from drtools.evaluation.margins import analyse_tuning
+    from drtools.evaluation.move import analyse_move
     from drtools.formats.trec import read_qrels, read_run
+    from drtools.retrieval.comparing import errors_of, margins_of
+    from drtools.retrieval.corpus_ranks import open_sides
 
-    check(
-        runs,
-        qrels,
-        min_rel,
-        corpus_size,
-        against,
-        rbo,
-        examples,
-        logs,
-        curve,
-        vectors,
-        query_vectors,
-        query,
-        margins,
-        tuned,
-    )
+    check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
     check_students(student, agreement, scale, max_document_tokens, examples, runs, corpus, queries)
+    add_changes(folder.request, bool(qrels and runs), margins)
     with output.folder(folder) as work:
         judged = read_qrels(qrels) if qrels else {}
-        lists = {label: read_run(path) for label, path in labels_of(runs or []).items()}
+        labels = labels_of([*(runs or []), *(query_vectors or [] if not query else [])])
+        lists = {label: read_run(path) for label, path in labels.items() if path in (runs or [])}
+        sides = open_sides(vectors or [], {label: path for label, path in labels.items() if label not in lists})
         made: list[analyses.Analysis] = []
-        if lists and qrels:
-            made.append(analyses.errors(lists, judged, min_rel, depth, corpus_size, work.path))
-        made += of_fgd.asked(lists if margins else {}, judged, min_rel, depth, labels_of(tuned or []), work.path)
+        if qrels and (lists or sides):
+            made.append(errors_of(lists, sides, judged, min_rel, depth, compute, work.path))
+        if margins:
+            made.append(margins_of(lists, sides, examples[0] if examples else None, judged, min_rel, depth, work.path))
+        if tuned:
+            made.append(analyse_tuning(labels_of(tuned), work.path))
         if against:
             made.append(analyses.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
-        if examples:
+        if examples and not margins:
             made += analyses.of_examples(labels_of(examples), lists, depth, SCORE_BINS, work.path)
         if student or agreement:
             from drtools.retrieval.student_scores import beside_teacher
@@ -172,9 +185,9 @@ def main(
             )
         if logs:
             made.append(analyses.curves(labels_of(logs), curve, work.path))
-        if vectors:
-            assert query_vectors is not None and query is not None, "check asks for all three"
-            made.append(analyses.move(vectors, query_vectors, query, judged, min_rel, depth, work.path))
+        if query:
+            assert vectors is not None and query_vectors is not None, "check asks for all three"
+            made.append(analyse_move(vectors[0], query_vectors, query, judged, min_rel, depth, work.path))
         content = {"depth": depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
         work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
@@ -186,11 +199,18 @@ def main(
     )
 
 
+def add_changes(request: dict, of_errors: bool, of_margins: bool) -> None:
+    """Say what this version computes otherwise, so that what an earlier one wrote is not taken for the same."""
+    if of_errors:
+        add_change(request, ERRORS_CHANGE)
+    if of_margins:
+        add_change(request, MARGINS_CHANGE)
+
+
 def check(
     runs,
     qrels,
     min_rel,
-    corpus_size,
     against,
     rbo,
     examples,
@@ -203,13 +223,12 @@ def check(
     tuned,
 ) -> None:
     """Raise UserError for inputs that make no analysis together."""
-    if not (examples or logs or vectors or runs or tuned):
+    if not (examples or logs or vectors or query_vectors or query or runs or tuned):
         raise UserError(
             "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, "
             "--vectors"
         )
-    if margins and not (runs and qrels):
-        raise UserError("--margins measures runs by judgements; name the runs and --qrels QRELS")
+    check_margins(runs, qrels, examples, vectors, query, margins)
     if runs and not (qrels or against or examples):
         raise UserError(
             "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES "
@@ -217,23 +236,49 @@ def check(
         )
     if against and not runs:
         raise UserError("--against compares runs with a reference; name the runs")
-    if qrels and not (runs or vectors):
-        raise UserError("--qrels judges runs; name the runs")
+    if qrels and not (runs or vectors or query_vectors):
+        raise UserError("--qrels judges runs, or vectors; name the runs, or --vectors and --query-vectors")
     if not 0 < rbo < 1:
         raise UserError(f"--rbo {rbo:g}: p is above 0 and below 1")
     if rbo != RBO and not against:
         raise UserError("--rbo is of the overlap with --against; name that run too, or leave it out")
     if min_rel != 1 and not qrels:
         raise UserError("--min-rel is a grade of --qrels; name them too, or leave it out")
-    if corpus_size and not (runs and qrels):
-        raise UserError("--corpus-size is for the errors of runs by --qrels; name them too, or leave it out")
     if curve and not logs:
         raise UserError("--curve chooses among the numbers of --logs; name the logs")
-    given = [bool(vectors), bool(query), bool(query_vectors)]
-    if (any(given) and not all(given)) or (query_vectors and len(query_vectors) != 2):
+    check_vectors(vectors, query_vectors, query, qrels, margins)
+
+
+def check_margins(runs, qrels, examples, vectors, query, margins: bool) -> None:
+    """Raise UserError where there are no pairs to take margins of, or nothing that scores them."""
+    if not margins:
+        return
+    if query or not (runs or vectors):
+        raise UserError("--margins compares scores; name runs, or --vectors and --query-vectors without --query")
+    if examples and len(examples) > 1:
+        raise UserError("--margins takes its pairs from one file; pass --examples PAIRS once")
+    if not examples and not (runs and qrels):
+        raise UserError(
+            "--margins needs pairs of a relevant and another document: pass --examples PAIRS, or name runs and their "
+            "judgements, --qrels QRELS"
+        )
+
+
+def check_vectors(vectors, query_vectors, query, qrels, margins: bool) -> None:
+    """Raise UserError for vectors of which nothing can be made."""
+    if not (vectors or query_vectors or query):
+        return
+    if not (query or qrels or margins):
+        raise UserError(
+            "vectors need what to look at: --query ID for a query's move, with --query-vectors twice (before and "
+            "after), or --qrels QRELS for pairwise errors"
+        )
+    if query and not (vectors and len(vectors) == 1 and len(query_vectors or ()) == 2):
         raise UserError(
             "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
         )
+    if not vectors or not query_vectors:
+        raise UserError("--vectors DOCUMENTS and --query-vectors QUERIES belong together; pass both")
 
 
 def check_students(student, agreement: bool, scale, max_document_tokens, examples, runs, corpus, queries) -> None:

@@ -1,20 +1,71 @@
 """Margins by a loop over pairs, the gamma curve out of manifests, and the pictures of both."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from drtools.evaluation.margins import margin, score_range
+from drtools.evaluation.margins import (
+    Pairs,
+    analyse_margins,
+    fixed_pairs,
+    margins_of_query,
+    pairs_of_examples,
+    pairs_of_runs,
+    score_range,
+)
+from drtools.formats.examples import Example
 
 
-def test_margin_by_a_loop_over_pairs():
+def test_margins_by_a_loop_over_pairs():
     hits = {"a": 9.0, "b": 7.5, "c": 4.0, "d": 1.0}
-    pairs = [hits[p] - hits[n] for p in ("b", "c") for n in ("a", "d")]
-    assert margin(hits, {"b", "c", "z"}, 4) == pytest.approx(np.mean(pairs))
-    assert margin(hits, {"b"}, 2) == -1.5
-    assert margin(hits, {"z"}, 4) is None and margin(hits, {"a"}, 1) is None and margin({}, {"a"}, 4) is None
-    assert score_range({"q": hits, "r": {"x": 3.0, "y": -5.0}}, 1) == 6.0
+    assert margins_of_query(hits, Pairs(["b", "c"], ["a", "d"])) == [7.5 - 9, 7.5 - 1, 4 - 9, 4 - 1]
+    pairs = {"q": Pairs(["a"], ["c"]), "r": Pairs(["x"], [])}
+    assert score_range({"q": hits, "r": {"x": 3.0, "y": -5.0}}, pairs) == 9.0 - 3.0, "of the pairs' documents alone"
+
+
+def test_pairs_are_the_same_for_every_run():
+    runs = {
+        "one": {"q": {"p": 9.0, "n1": 8.0, "n2": 7.0, "p2": 6.0}, "r": {"p": 1.0}},
+        "other": {"q": {"n2": 5.0, "n3": 4.0, "p": 3.0, "n1": 2.0}},
+    }
+    qrels = {"q": {"p": 2, "p2": 1, "n1": 0}, "r": {"p": 1}}
+    assert pairs_of_runs(runs, qrels, 1, 4) == {"q": Pairs(["p"], ["n1", "n2"]), "r": Pairs([], [])}
+    assert pairs_of_runs(runs, qrels, 1, 3)["q"] == Pairs(["p"], ["n2"])
+    assert pairs_of_runs({"one": runs["one"]}, qrels, 2, 4)["q"] == Pairs(["p"], ["n1", "n2", "p2"])
+    listed = pairs_of_examples([Example("q", ["p", "p2"], ["n1", "n2", "n3"])])
+    assert fixed_pairs(listed, runs) == {"q": Pairs(["p"], ["n1", "n2"])}, "scored by both"
+
+
+def test_the_histogram_and_the_means_equal_loops(tmp_path):
+    draw = np.random.default_rng(3)
+    queries = {f"q{n}": Pairs(["p"], [f"n{m}" for m in range(1 + n)]) for n in range(12)}
+    scores = {
+        label: {
+            query: dict(zip(["p", *pair.negatives], draw.normal(size=1 + len(pair.negatives)), strict=True))
+            for query, pair in queries.items()
+        }
+        for label in ("one", "other")
+    }
+    numbers = analyse_margins(scores, queries, "in pairs.jsonl", tmp_path).numbers
+    for label, own in scores.items():
+        every = [score for hits in own.values() for score in hits.values()]
+        margins = {
+            query: [(own[query]["p"] - own[query][n]) / (max(every) - min(every)) for n in pair.negatives]
+            for query, pair in queries.items()
+        }
+        flat = [margin for found in margins.values() for margin in found]
+        found = numbers[label]
+        assert found["pairs"] == len(flat) == 78
+        assert found["mean"] == pytest.approx(np.mean([np.mean(each) for each in margins.values()]))
+        assert found["mean_over_pairs"] == pytest.approx(np.mean(flat))
+        assert found["not_above"] == np.mean([margin <= 0 for margin in flat])
+        edges = found["histogram"]["edges"]
+        assert edges == pytest.approx(np.linspace(-1, 1, 41))
+        expected = [sum(low <= margin < high for margin in flat) / 78 for low, high in pairwise(edges)]
+        assert found["histogram"]["share_of_pairs"] == pytest.approx(expected) and sum(expected) == pytest.approx(1)
+    assert (tmp_path / "margins.png").read_bytes().startswith(b"\x89PNG")
 
 
 def write_run(path, scale):
@@ -40,7 +91,7 @@ def test_margins_do_not_depend_on_the_scale_of_scores(drtools, tmp_path):
         assert found[run]["mean"] == pytest.approx(1 / 4)
     assert (tmp_path / "out/margins.png").read_bytes().startswith(b"\x89PNG")
     outcome = drtools("analyze", *runs, "--margins", "-o", tmp_path / "refused")
-    assert outcome.status == 2 and "by judgements" in outcome.err
+    assert outcome.status == 2 and "--margins needs pairs" in outcome.err
 
 
 def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
@@ -49,7 +100,7 @@ def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
     outcome = drtools(
         "analyze", tmp_path / "equal.run", "--qrels", tmp_path / "qrels", "--margins", "-o", tmp_path / "out"
     )
-    assert outcome.status == 2 and "all scores in its top" in outcome.err and "belong together" not in outcome.err, (
+    assert outcome.status == 2 and "all scores in the top" in outcome.err and "belong together" not in outcome.err, (
         outcome.err
     )
     (tmp_path / "other.run").write_text("q1 Q0 d3 1 7 x\nq1 Q0 d2 2 7 x\n")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from drtools.evaluation.projection import all_scores, best_rows, project, rank_of
+from drtools.evaluation.projection import all_scores, best_rows, embed, project, rank_of
 
 
 @pytest.fixture
@@ -48,3 +48,29 @@ def test_no_move_and_few_documents(world):
     assert project(documents, queries[0], queries[0]) is None
     alone = project(documents[:1], *queries)
     assert alone.documents == pytest.approx(np.zeros((1, 2))) and alone.spread == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_t_sne_is_scikit_learns_and_repeats_itself(world, count):
+    from sklearn.manifold import TSNE
+
+    documents, queries = world
+    first, again = (embed(documents[:count], *queries) for _ in range(2))
+    assert np.array_equal(first.documents, again.documents) and np.array_equal(first.queries, again.queries)
+    assert first.documents.shape == (count, 2) and first.queries.shape == (2, 2)
+    points = np.concatenate([documents[:count].astype(np.float64), queries.astype(np.float64)])
+    peer = TSNE(perplexity=min(30, (count + 1) / 3), init="pca", random_state=0, method="exact").fit_transform(points)
+    assert np.array_equal(np.concatenate([first.documents, first.queries]), peer)
+
+
+def test_t_sne_keeps_clusters_apart():
+    generator = np.random.default_rng(2)
+    middles = 20 * np.eye(3, 12)
+    documents = np.concatenate([middle + generator.normal(size=(30, 12)) for middle in middles])
+    plane = embed(documents, middles[0], middles[2])
+    cluster = np.repeat(range(3), 30)
+    distances = np.linalg.norm(plane.documents[:, None] - plane.documents[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    assert (cluster[distances.argmin(axis=1)] == cluster).all()
+    to_queries = np.linalg.norm(plane.documents[None] - plane.queries[:, None], axis=-1)
+    assert cluster[to_queries.argmin(axis=1)].tolist() == [0, 2], "each query among its documents"

@@ -53,8 +53,6 @@ def test_pairwise_errors(runs, drtools):
         runs.qrels,
         "--depth",
         "8",
-        "--corpus-size",
-        "60",
         "-o",
         runs.folder / "out",
     )
@@ -67,15 +65,106 @@ def test_pairwise_errors(runs, drtools):
             hits, document = lists.get(f"q{n}", []), f"d{n}"
             above = hits.index(document) if document in hits else len(hits)
             assert one["against_top"][f"q{n}"] == (min(above, 8) if document in hits else 8)
-            assert one["in_all"][f"q{n}"] == (above if document in hits else above + (59 - len(hits)) / 2)
+            assert one["in_all"][f"q{n}"] == above, "at least so many: nothing is guessed"
         assert one["mean_in_all"] == pytest.approx(fmean(one["in_all"].values()))
         assert one["relevant_not_listed"] == sum(f"d{n}" not in lists.get(f"q{n}", []) for n in range(20))
+        assert not one["exact"] and f"at least {one['mean_in_all']:.2f}" in outcome.out
         assert name in outcome.out and f"{one['mean_against_top']:.2f}" in outcome.out
-    assert all(
-        sum(counts) == 20 for panel in found["errors"]["histogram"]["queries"].values() for counts in panel.values()
-    )
+    check_histogram(found["errors"])
     assert "second lacks 1 of 20 queries" in outcome.err and "does not list" in outcome.err
     check_picture(runs.folder / "out" / "errors.png")
+
+
+def check_histogram(errors):
+    """Shares of queries and of errors by bin, by loops; a bin's errors are those of its queries."""
+    histogram = errors["histogram"]
+    assert len(histogram["queries"]) == 2
+    for panel, key in zip(histogram["queries"], ("against_top", "in_all"), strict=True):
+        for label, run in errors["runs"].items():
+            values = run[key].values()
+            inside = [[value for value in values if first <= value <= last] for first, last in histogram["bins"]]
+            assert histogram["queries"][panel][label] == list(map(len, inside))
+            assert histogram["share_of_queries"][panel][label] == pytest.approx([len(each) / 20 for each in inside])
+            shares = [sum(each) / sum(values) for each in inside]
+            assert histogram["share_of_errors"][panel][label] == pytest.approx(shares)
+            assert sum(shares) == pytest.approx(1)
+
+
+def test_pairwise_errors_of_vectors_are_exact(runs, moved, drtools):
+    """Beside a run, whose errors are at least what is said."""
+    generator = np.random.default_rng(9)
+    queries = generator.normal(size=(20, 16))
+    vectors(runs.folder / "queries", queries, [f"q{n}" for n in range(20)], "query")
+    words = ["--vectors", runs.folder / "documents", "--query-vectors", runs.folder / "queries"]
+    outcome = drtools(
+        "analyze",
+        runs.folder / "first.run",
+        *words,
+        "--qrels",
+        runs.qrels,
+        "--depth",
+        "8",
+        "--threads",
+        "1",
+        "-o",
+        runs.folder / "out",
+    )
+    assert outcome.status == 0, outcome.err
+    found = content(runs.folder / "out")["errors"]
+    assert list(found["runs"]) == ["first", "queries"]
+    one = found["runs"]["queries"]
+    scores = queries.astype(np.float32) @ moved.arrays[0].T
+    above = {f"q{n}": int((scores[n] > scores[n, n]).sum()) for n in range(20)}
+    assert one["exact"] and one["in_all"] == above and max(above.values()) > 30
+    assert one["against_top"] == {query: min(count, 8) for query, count in above.items()}
+    assert f"{fmean(above.values()):.2f}" in outcome.out and f"at least {fmean(above.values()):.2f}" not in outcome.out
+    check_histogram(found)
+    check_picture(runs.folder / "out" / "errors.png")
+
+
+def test_errors_that_0_1_0_counted_are_not_taken_for_the_same(runs, drtools):
+    words = [runs.folder / "first.run", "--qrels", runs.qrels, "-o", runs.folder / "out"]
+    assert drtools("analyze", *words).status == 0
+    path = runs.folder / "out" / "manifest.json"
+    record = json.loads(path.read_text())
+    del record["request"]["changes"]
+    record["request"]["arguments"]["corpus_size"] = None
+    path.write_text(json.dumps(record))
+    outcome = drtools("analyze", *words)
+    assert (
+        outcome.status == 2 and "since then errors against the top count documents that are not relevant" in outcome.err
+    )
+
+
+def test_margins_over_the_pairs_of_examples_by_vectors_and_a_run(runs, moved, drtools):
+    generator = np.random.default_rng(9)
+    queries = generator.normal(size=(20, 16)).astype(np.float32)
+    vectors(runs.folder / "queries", queries, [f"q{n}" for n in range(20)], "query")
+    words = ["--vectors", runs.folder / "documents", "--query-vectors", runs.folder / "queries"]
+    margins = ["--examples", runs.examples, "--margins"]
+    outcome = drtools("analyze", *margins, *words, "-o", runs.folder / "out")
+    assert outcome.status == 0, outcome.err
+    found = content(runs.folder / "out")
+    assert list(found) == ["depth", "margins"]
+    scores = queries @ moved.arrays[0].T
+    steps = (1, 7, 31)
+    pairs = {f"q{n}": [scores[n, n] - scores[n, (n + step) % 60] for step in steps] for n in range(20)}
+    every = [scores[n, (n + step) % 60] for n in range(20) for step in (0, *steps)]
+    expected = {query: np.mean(each) / (max(every) - min(every)) for query, each in pairs.items()}
+    assert found["margins"]["queries"]["by_query"] == pytest.approx(expected, rel=1e-4)
+    assert found["margins"]["queries"]["pairs"] == 60
+    check_picture(runs.folder / "out" / "margins.png")
+
+    both = drtools("analyze", runs.folder / "first.run", *margins, *words, "-o", runs.folder / "both")
+    assert both.status == 0, both.err
+    listed = runs.lists["first"]
+    count = sum(
+        f"d{n}" in listed[f"q{n}"] and f"d{(n + step) % 60}" in listed[f"q{n}"] for n in range(20) for step in steps
+    )
+    found = content(runs.folder / "both")["margins"]
+    assert {one["pairs"] for one in found.values()} == {count} and 0 < count < 60, "the same pairs for both"
+    assert found["first"]["by_query"].keys() == found["queries"]["by_query"].keys()
+    assert "documents of the pairs have no score" in both.err and "have no relevant document" in both.err
 
 
 def test_likeness_and_negatives_in_one_go(runs, drtools):
@@ -237,6 +326,10 @@ def test_a_query_moves(moved, drtools):
     places = {document: one["at"][0] for document, one in found["documents"].items()}
     assert sorted(gains, key=gains.__getitem__) == sorted(places, key=places.__getitem__)
     check_picture(moved.folder / "out" / "move.png")
+    check_picture(moved.folder / "out" / "t-sne.png")
+    points = np.array([one["by_t_sne"] for one in found["documents"].values()])
+    assert points.shape == (len(found["documents"]), 2) and np.unique(points, axis=0).shape == points.shape
+    assert len(found["queries_by_t_sne"]["after"]) == 2
     assert drtools("analyze", *moved.words, "--query", "q3", "-o", moved.folder / "without-qrels").status == 0
 
 
@@ -269,10 +362,6 @@ BAD = {
         lambda t: [t.run, "--qrels", t.qrels, "--scale", "2"],
         "--scale is for --student and --agreement",
     ),
-    "a corpus's size without judgements": (
-        lambda t: [t.run, "--against", t.run, "--corpus-size", "99"],
-        "--corpus-size is for the errors",
-    ),
     "a length without a student": (
         lambda t: [t.run, "--qrels", t.qrels, "--max-document-tokens", "9"],
         "--max-document-tokens cuts what --student encodes",
@@ -281,7 +370,6 @@ BAD = {
     "a run of other queries": (lambda t: [t.other, "--qrels", t.qrels], "other: holds none of the 20 queries"),
     "a run of other examples": (lambda t: [t.other, "--examples", t.examples], "other: holds none of the 20 queries"),
     "grades that none reaches": (lambda t: [t.run, "--qrels", t.qrels, "--min-rel", "2"], "has grade 2 or more"),
-    "a corpus smaller than a list": (lambda t: [t.run, "--qrels", t.qrels, "--corpus-size", "20"], "--corpus-size 20"),
     "an empty reference": (lambda t: [t.run, "--against", t.empty], "a run without a query"),
     "examples without scores": (lambda t: ["--examples", t.examples], "examples without scores"),
     "dark scores that do not fit": (
@@ -308,6 +396,18 @@ BAD = {
     "one query's vectors": (lambda t: [*t.words[:4], "--query", "q3"], "--query-vectors twice"),
     "no query": (lambda t: t.words, "--query ID"),
     "no move": (lambda t: [*t.words[:4], *t.words[2:4], "--query", "q3"], "did not move"),
+    "vectors alone": (lambda t: t.words, "--qrels QRELS for pairwise errors"),
+    "query vectors alone": (lambda t: [*t.words[2:4], "--qrels", t.qrels], "belong together; pass both"),
+    "too many vectors": (
+        lambda t: [*t.words, "--qrels", t.qrels, *t.words[:2], *t.words[:2]],
+        "3 --vectors beside 2 --query-vectors",
+    ),
+    "margins without pairs": (lambda t: ["--margins", *t.words], "--margins needs pairs"),
+    "margins without scores": (lambda t: ["--margins", "--examples", t.examples], "--margins compares scores"),
+    "margins of two files": (
+        lambda t: [t.run, "--margins", "--examples", t.examples, "--examples", t.qrels],
+        "pass --examples PAIRS once",
+    ),
     "queries as documents": (
         lambda t: ["--vectors", t.folder / "before", *t.words[2:], "--query", "q3"],
         "expected vectors of documents",
