@@ -13,11 +13,14 @@ from typer import Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.request import add_change
 from drtools.retrieval.dev import QueryDevFlags
 from drtools.training.settings import Metric, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 2000  # Zhan et al. 2021
 PAPER_EPOCHS = 6  # [code]
+# what 0.1.0 computed otherwise for the same arguments
+RANDOM_CHANGE = "random negatives and relevant documents are weighed by their ranks in the corpus"
 
 
 def main(
@@ -46,7 +49,10 @@ def main(
     ] = "exact",
     negatives: Annotated[
         Literal["live", "static", "random"],
-        Option(help="live: retrieved at each step; static: by the starting encoder; random: drawn from the corpus"),
+        Option(
+            help="live: retrieved at each step; static: by the starting encoder; random: drawn from the corpus (in the "
+            "paper with --metric none, all of one weight)"
+        ),
     ] = "live",
     refresh_every_steps: Annotated[int | None, Option(min=1, help="retrieve static negatives anew so often")] = None,
     min_rel: flags.MinRel = 1,
@@ -78,6 +84,8 @@ def main(
             f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of "
             "the two out"
         )
+    if negatives == "random":
+        add_change(folder.request, RANDOM_CHANGE)
     with output.folder(folder) as work:
         from drtools.models.encoder import Encoder
         from drtools.retrieval.dev import dev_measure_on_index

@@ -57,11 +57,24 @@ def candidates_of(retrieved: np.ndarray, judged: Judged, depth: int, append_miss
     return Candidates(rows, ranks, np.array([grades.get(row, 0) for row in rows.tolist()], np.float32))
 
 
+def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> Candidates:
+    """List random rows and all relevant ones, each at its rank in the whole corpus.
+
+    `ranking` holds the best rows of the corpus; what is further down has rank `beyond`.
+    """
+    rows = np.concatenate([judged.rows, drawn[~np.isin(drawn, judged.rows)]])
+    place = {row: rank for rank, row in enumerate(ranking.tolist(), start=1)}
+    ranks = np.array([place.get(row, beyond) for row in rows.tolist()])
+    gains = np.concatenate([judged.grades, np.zeros(len(rows) - len(judged.rows), np.float32)])
+    return Candidates(rows, ranks, gains)
+
+
 class AdoreLoss:
     """The loss of a batch of queries; called by the loop with all query vectors [B, D].
 
-    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`);
-    `random` ones are drawn from the corpus. The last two are ranked by the scores of the moment. `note` is told overlap
+    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`),
+    and are ranked by the scores of the moment; `random` ones are drawn from the corpus, and stand with the relevant
+    documents at their ranks in it, for which a metric other than `none` searches at each step. `note` is told overlap
     and RR@10.
     """
 
@@ -98,16 +111,15 @@ class AdoreLoss:
     def __call__(self, vectors: Tensor, batch: QueryBatch) -> Tensor:
         """Return the mean over queries of each list's loss; queries without a pair count as 0."""
         now = vectors.detach().float().cpu().numpy()
+        # a rank below the metric's cut counts as any other, so that the ranking need not go further
+        ranking = max(self.depth, self.metric.cut) if self.negatives == "random" and self.metric.cut else 0
         retrieved = None
-        if self.negatives == "live" or (batch.step + 1) % self.note_every_steps == 0:
-            retrieved = self.live.search(now, self.depth)[1]
-        used = self._ranked(batch, now) if retrieved is None or self.negatives != "live" else retrieved
+        if self.negatives == "live" or ranking or (batch.step + 1) % self.note_every_steps == 0:
+            retrieved = self.live.search(now, ranking or self.depth)[1]
+        used = self._used(batch, now) if retrieved is None or self.negatives != "live" else retrieved
         if retrieved is not None:
-            self._tell(batch, retrieved, used)
-        lists = [
-            candidates_of(rows, self.judged[query_id], self.depth, self.append_missing)
-            for rows, query_id in zip(used, batch.query_ids, strict=True)
-        ]
+            self._tell(batch, retrieved[:, : self.depth], used)
+        lists = self._lists(batch, used, retrieved if ranking else None)
         losses = [
             self._of_query(scores, candidates, query_id)
             for scores, candidates, query_id in zip(
@@ -116,15 +128,35 @@ class AdoreLoss:
         ]
         return torch.stack(losses).mean()
 
-    def _ranked(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
-        lists = []
-        for query_id, vector in zip(batch.query_ids, vectors, strict=True):
-            if self.negatives == "random":
-                rows = np.unique(
+    def _lists(
+        self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
+    ) -> list[Candidates]:
+        """Complete each query's rows with its relevant ones; random rows stand where `ranking` has them."""
+        judged = [self.judged[query_id] for query_id in batch.query_ids]
+        if self.negatives != "random":
+            return [
+                candidates_of(rows, own, self.depth, self.append_missing)
+                for rows, own in zip(used, judged, strict=True)
+            ]
+        beyond = max(self.depth, self.metric.cut) + 1
+        found = [np.empty(0, np.int64)] * len(judged) if ranking is None else ranking
+        return [
+            random_candidates(rows, own, ranked[ranked >= 0], beyond)
+            for rows, own, ranked in zip(used, judged, found, strict=True)
+        ]
+
+    def _used(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
+        """Return each query's random rows, or its static ones in the order of their scores now."""
+        if self.negatives == "random":
+            return [
+                np.unique(
                     generator(self.seed, "random", batch.step, query_id).integers(len(self.live), size=self.depth)
                 )
-            else:
-                rows = self.kept[query_id]
+                for query_id in batch.query_ids
+            ]
+        lists = []
+        for query_id, vector in zip(batch.query_ids, vectors, strict=True):
+            rows = self.kept[query_id]
             lists.append(rows[np.argsort(-(self.live.vectors_of(rows, self.decoded) @ vector), kind="stable")])
         return lists
 

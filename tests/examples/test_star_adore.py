@@ -12,7 +12,7 @@ import pytest
 from makefiles import parsed
 
 README = makefiles.EXAMPLES / "star-adore" / "README.md"
-STARTS = {"in-batch", "random", "warmup", "star"}
+STARTS = {"in-batch", "random", "warmup", "ance", "star"}
 BYTES = (6, 12, 24, 48, 96)
 make, printed = partial(makefiles.make, "star-adore"), partial(makefiles.printed, "star-adore")
 
@@ -29,7 +29,7 @@ def tuned(commands: list[list[str]]) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("collection", ["passages", "documents", "own"])
-@pytest.mark.parametrize("goal", ["adore", "starts", "metrics", "negatives", "PQ=6 12 24 48 96"])
+@pytest.mark.parametrize("goal", ["adore", "starts", "metrics", "negatives", "errors", "PQ=6 12 24 48 96"])
 def test_every_command_is_one_that_the_tools_take(published, beir, collection, goal):
     where = [f"DATA={beir}"] if collection == "own" else [f"MSMARCO={published}", f"COLLECTION={collection}"]
     commands = printed(goal, *where, folder=beir)
@@ -40,7 +40,8 @@ def test_every_command_is_one_that_the_tools_take(published, beir, collection, g
         "adore": {"adore-star"},
         "starts": {f"adore-{start}" for start in STARTS},
         "metrics": {"adore-star", "adore-star-none", "adore-star-mrr", "adore-star-ndcg"},
-        "negatives": {"adore-star", "adore-star-random", "adore-star-static", "adore-star-refreshed"},
+        "negatives": {"adore-warmup", "adore-warmup-random", "adore-warmup-static", "adore-warmup-refreshed"},
+        "errors": set(),
     }.get(goal, {"adore-star", *(f"adore-star-through-PQ{count}" for count in BYTES)})
 
 
@@ -75,6 +76,35 @@ def test_adore_has_the_papers_settings(published, collection, metric):
     assert values["adore-warmup"]["model"] == "star/passages/warmup"  # the documents' too
     searched = [parsed(words) for words in commands if words[0] == "search"]
     assert {value["max_query_tokens"] for value in searched if "/adore-" in (value["model"] or "")} == {64}
+
+
+def test_figure_4_starts_from_the_warm_up_and_weighs_random_negatives_alike(published):
+    commands = printed("negatives", f"MSMARCO={published}", folder=published)
+    assert {
+        name: (value["negatives"], value["metric"], value["refresh_every_steps"], value["model"])
+        for name, value in tuned(commands).items()
+    } == {
+        "adore-warmup": ("live", "rr@200", None, "star/passages/warmup"),
+        "adore-warmup-static": ("static", "rr@200", None, "star/passages/warmup"),
+        "adore-warmup-refreshed": ("static", "rr@200", 5000, "star/passages/warmup"),
+        "adore-warmup-random": ("random", "none", None, "star/passages/warmup"),
+    }
+    for chosen in ("STARTS=star", "FIGURE_4=star"):
+        assert "adore-star-random" in tuned(printed("negatives", f"MSMARCO={published}", chosen, folder=published))
+
+
+def test_errors_are_counted_over_each_models_own_documents(published):
+    commands = printed("errors", f"MSMARCO={published}", "ERRORS=random star adore-star", folder=published)
+    found = {parsed(words)["output"]: parsed(words) for words in commands if words[0] in ("analyze", "encode")}
+    for of, grade in (("dev", 1), ("dl19", 2)):
+        value = found[f"star/passages/{of}-errors"]
+        assert (value["min_rel"], value["depth"]) == (grade, 200)
+        assert list(value["vectors"]) == [f"star/passages/{start}-vectors" for start in ("random", "star", "star")]
+        models = {"random": 32, "star": 32, "adore-star": 64}
+        assert list(value["query_vectors"]) == [f"star/passages/{of}/{model}-queries" for model in models]
+        for model, length in models.items():
+            made = found[f"star/passages/{of}/{model}-queries"]
+            assert (made["model"], made["max_query_tokens"]) == (f"star/passages/{model}", length)
 
 
 def test_an_index_is_trained_through_and_searched_beside_the_vectors(published):
@@ -117,6 +147,8 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
     words = [
         "adore",
         "negatives",
+        "errors",
+        "ERRORS=zero-shot adore-zero-shot",
         f"DATA={beir}",
         f"OUT={beir / 'out'}",
         f"MODEL={encoder_folder}",
@@ -143,3 +175,5 @@ def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drto
         assert f"test/{run}.run" in again.stdout
     assert json.loads((beir / "out" / "adore-zero-shot" / "manifest.json").read_text())["steps"] == 10
     assert list((beir / "out" / "figure-4-zero-shot").glob("*.png"))
+    errors = json.loads((beir / "out" / "test-errors" / "analysis.json").read_text())["errors"]["runs"]
+    assert all(run["exact"] for run in errors.values()) and len(errors) == 2

@@ -105,6 +105,80 @@ def test_what_is_appended_and_where():
     assert none.rows.tolist() == [4, 2, 7, 9, 1] and none.ranks.tolist() == [1, 2, 201, 202, 203]
 
 
+def naive_weight(metric, cut, ranks, gains, i, j):
+    """What the pair of ranks i (relevant) and j weighs: by the definition of each metric, over the whole ranking."""
+    if metric == "none":
+        return 1.0
+    if metric == "rr":
+        return abs((ranks[i] <= cut) / ranks[i] - (ranks[j] <= cut) / ranks[j])
+    swapped = dict(ranks) | {i: ranks[j], j: ranks[i]}
+    if metric == "mrr":
+        value = lambda places: max((places[row] <= cut) / places[row] for row in gains)  # noqa: E731
+    else:
+        value = lambda places: sum(  # noqa: E731
+            gain * (places[row] <= cut) / math.log2(places[row] + 1) for row, gain in gains.items()
+        )
+    ideal = sum(gain / math.log2(place + 2) for place, gain in enumerate(sorted(gains.values(), reverse=True)[:cut]))
+    return abs(value(swapped) - value(ranks)) / (ideal if metric == "ndcg" else 1)
+
+
+@pytest.mark.parametrize("metric", ["none", "rr@5", "rr@30", "mrr@5", "ndcg@5", "ndcg@60"])
+def test_random_negatives_and_relevant_documents_stand_at_their_ranks_in_the_corpus(metric):
+    random = np.random.default_rng(5)
+    documents = random.normal(size=(50, 4)).astype(np.float32)
+    queries = torch.tensor(random.normal(size=(6, 4)), dtype=torch.float64, requires_grad=True)
+    judged = [
+        Judged(np.array(rows), np.array(grades, np.float32))
+        for rows, grades in (
+            ([3], [1]),
+            ([7, 12], [2, 1]),
+            ([0, 1, 49], [1, 3, 1]),
+            ([25], [1]),
+            ([14, 15], [1, 1]),
+            ([9], [1]),
+        )
+    ]
+    told = []
+    loss = AdoreLoss(
+        Frozen(documents),
+        {str(n): part for n, part in enumerate(judged)},
+        depth=25,
+        metric=Metric.parse(metric),
+        append_missing=False,
+        decoded=False,
+        scale=1.0,
+        negatives="random",
+        seed=1,
+        note=lambda **numbers: told.append(numbers),
+        note_every_steps=10,
+    )
+    batch = QueryBatch({}, {}, [str(n) for n in range(6)], 3)
+    drawn = loss._used(batch, np.empty((6, 4)))
+    total, relevant_in_list = 0.0, 0
+    name, _, cut = metric.partition("@")
+    for query, own, rows in zip(queries, judged, drawn, strict=True):
+        scores = torch.tensor(documents, dtype=torch.float64) @ query
+        order = sorted(range(50), key=lambda row: (-scores[row].item(), row))
+        ranks = {row: place for place, row in enumerate(order, start=1)}
+        gains = dict(zip(own.rows.tolist(), own.grades.tolist(), strict=True))
+        others = [row for row in rows.tolist() if row not in gains]
+        relevant_in_list += len(rows) - len(others)
+        pairs = [
+            naive_weight(name, int(cut or 0), ranks, gains, i, j) * torch.log1p(torch.exp(scores[j] - scores[i]))
+            for i in gains
+            for j in others
+        ]
+        total = total + sum(pairs) / len(pairs)
+    expected = total / 6
+    (gradient,) = torch.autograd.grad(expected, queries)
+    mine = queries.detach().float().requires_grad_()
+    value = loss(mine, batch)
+    torch.testing.assert_close(value, expected.detach().float(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.autograd.grad(value, mine)[0], gradient.float(), atol=1e-5, rtol=1e-4)
+    assert relevant_in_list, "a drawn relevant document is not its query's negative, nor keeps the others out"
+    assert expected.item() > 0 and bool(told) == (metric != "none")
+
+
 def test_the_log_is_told_overlap_and_rr():
     told = {}
     documents = np.eye(12, dtype=np.float32)
@@ -273,6 +347,18 @@ def test_its_result_is_bound_to_the_index(served, toy, bert, drtools, tmp_path):
         tmp_path / "twice",
     )
     assert twice.status == 0, twice.err
+
+
+def test_random_negatives_that_0_1_0_trained_on_are_not_continued(served, tmp_path, interrupt_at):
+    words = ["--vectors", tmp_path / "vectors", "--negatives", "random", "--save-every-minutes", "0"]
+    interrupt_at(AdoreLoss, "__call__", 12)
+    assert served(tmp_path / "adore", *words).status == 130
+    written = tmp_path / "adore.partial/request.json"
+    request = json.loads(written.read_text())
+    assert request.pop("changes")
+    written.write_text(json.dumps(request))
+    refused = served(tmp_path / "adore", *words)
+    assert refused.status == 2 and "since then random negatives and relevant documents are weighed by" in refused.err
 
 
 def test_what_cannot_be_meant_is_refused(served, toy, drtools, tmp_path):
