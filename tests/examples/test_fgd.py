@@ -152,6 +152,17 @@ def test_the_curve_of_gamma_is_drawn_on_dev(published, beir):
         ]
 
 
+def test_margins_are_of_the_same_pairs_for_all_arms(published):
+    commands = printed("analysis", f"MSMARCO={published}", folder=published)
+    value = next(parsed(words) for words in commands if words[0] == "analyze" and "--margins" in words)
+    assert list(value["examples"]) == ["fgd/dev/pairs.jsonl"] and not value["runs"]
+    arms = ("contrastive", "document", "fgd")
+    assert list(value["vectors"]) == [f"fgd/vectors/{arm}-42" for arm in arms]
+    assert list(value["query_vectors"]) == [f"fgd/dev/{arm}-42-queries" for arm in arms]
+    pairs = next(parsed(words) for words in commands if words[-1] == "fgd/dev/pairs.jsonl")
+    assert (pairs["run"], pairs["ranks"], pairs["negatives"]) == ("fgd/dev/start.run", "1-100", 100)
+
+
 def test_what_was_made_elsewhere_is_taken(beir, tmp_path):
     (tmp_path / "runs").mkdir()
     for name in ("train", "test"):
