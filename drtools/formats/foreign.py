@@ -30,21 +30,31 @@ class Candidate(NamedTuple):
 
 @dataclass
 class Row:
-    """What one record says of a query. `others` holds the keys that are not the format's own."""
+    """What one record says of a query.
+
+    `negatives` are hard ones, or of unknown origin. `easy` are those that the format itself calls easy. `others` holds
+    the keys that are not the format's own.
+    """
 
     query_id: str | None
     query: str
     positives: list[Candidate]
     negatives: list[Candidate]
     others: dict = field(default_factory=dict)
+    easy: list[Candidate] = field(default_factory=list)
 
 
 class Layout(NamedTuple):
-    """What every record of a file to be written has."""
+    """What every record of a file to be written has.
+
+    `size` negatives stand in a row of sentence-transformers, and a query has at most `most_rows` of them there.
+    """
 
     negatives: bool
     scores: bool
     title_separator: str = " "
+    size: int = 1
+    most_rows: int | None = None
 
 
 def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
@@ -82,7 +92,7 @@ def to_tevatron(row: Row, layout: Layout) -> list[dict]:
 def from_dpr(record: dict, path: str | Path, number: int) -> Row:
     """Read {question, positive_ctxs: [{title, text, score, passage_id or psg_id}], hard_negative_ctxs, negative_ctxs}.
 
-    The negatives are the hard ones, then the others.
+    `negative_ctxs` are easy: DPR's own training takes none of them by default.
     """
     contexts = ("positive_ctxs", "hard_negative_ctxs", "negative_ctxs")
     positives, hard, easy = (_passages(record, key, ("passage_id", "psg_id", "id"), path, number) for key in contexts)
@@ -90,8 +100,9 @@ def from_dpr(record: dict, path: str | Path, number: int) -> Row:
         _id(record, ("query_id",), path, number),
         _text(record, "question", path, number),
         positives,
-        [*hard, *easy],
+        hard,
         _others(record, ("query_id", "question", *contexts), path, number),
+        easy,
     )
 
 
@@ -170,36 +181,58 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
 
 
 def to_sentence_transformers(row: Row, layout: Layout) -> list[dict]:
-    """Write a row as triplets, one for each positive with each negative (pairs if no row of the file has negatives)."""
+    """Write a row as n-tuples of a positive and `layout.size` negatives (pairs if no row of the file has negatives).
+
+    The positives take turns, and so do the negatives: each stands in a tuple at least, unless there are more tuples
+    than `layout.most_rows`. A row with too few negatives for a tuple repeats them.
+    """
 
     def text(item: Candidate) -> str:
         return document_text(item.title, item.text, layout.title_separator)
 
+    count = tuples_of(len(row.positives), len(row.negatives), layout)
     if not layout.negatives:
-        return [{"anchor": row.query, "positive": text(positive)} for positive in row.positives]
-    return [
-        {"anchor": row.query, "positive": text(positive), "negative": text(negative)}
-        | ({"scores": [positive.score, negative.score]} if layout.scores else {})
-        for positive in row.positives
-        for negative in row.negatives
-    ]
+        return [{"anchor": row.query, "positive": text(positive)} for positive in row.positives[:count]]
+    names = ["negative"] if layout.size == 1 else [f"negative_{place + 1}" for place in range(layout.size)]
+    records = []
+    for number in range(count):
+        positive = row.positives[number % len(row.positives)]
+        places = range(number * layout.size, (number + 1) * layout.size)
+        negatives = [row.negatives[place % len(row.negatives)] for place in places]
+        record = {"anchor": row.query, "positive": text(positive)}
+        record |= {name: text(negative) for name, negative in zip(names, negatives, strict=True)}
+        scores = {"scores": [positive.score, *(negative.score for negative in negatives)]} if layout.scores else {}
+        records.append(record | scores)
+    return records
+
+
+def tuples_of(positives: int, negatives: int, layout: Layout) -> int:
+    """Return how many rows of sentence-transformers a query has, which has so many positives and negatives."""
+    count = positives
+    if layout.negatives:
+        count = max(positives, math.ceil(negatives / layout.size)) if negatives else 0
+    return count if layout.most_rows is None else min(count, layout.most_rows)
 
 
 class Format(NamedTuple):
-    """A format's two functions, and what it can say: scores of some documents only, further keys."""
+    """A format's two functions, and what it can hold: scores of some documents only, further keys.
+
+    `draws_negatives`: its trainer draws negatives of every row and ends with an error at a row that has none.
+    """
 
     read: Callable[[dict, str | Path, int], Row]
     write: Callable[[Row, Layout], list[dict]]
     is_array: bool = False
     some_scores: bool = False
     other_keys: bool = True
+    draws_negatives: bool = False
 
 
 FORMATS = {
-    "tevatron": Format(from_tevatron, to_tevatron, some_scores=True),
+    "tevatron": Format(from_tevatron, to_tevatron, some_scores=True, draws_negatives=True),
     "dpr": Format(from_dpr, to_dpr, is_array=True, some_scores=True),
     "sentence-transformers": Format(from_sentence_transformers, to_sentence_transformers, other_keys=False),
-    "flagembedding": Format(from_flagembedding, to_flagembedding),
+    "flagembedding": Format(from_flagembedding, to_flagembedding, draws_negatives=True),
 }
 
 

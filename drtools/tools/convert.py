@@ -6,15 +6,16 @@
     drtools convert --from msmarco-hard-negatives msmarco-hard-negatives.jsonl.gz --scores scores.pkl.gz -o public
 
 FORMAT is tevatron, dpr, sentence-transformers or flagembedding. --from writes corpus.jsonl, queries.jsonl and
-examples.jsonl; a text without an id gets one from its hash; DPR's hard negatives come first, then its easy ones. --to
-sentence-transformers writes triplets, one for each positive with each negative. What a format cannot hold is counted.
+examples.jsonl; a text without an id gets one from its hash. --to sentence-transformers writes n-tuples of a positive
+and several negatives, in which every positive and every negative stands at least once; their number is told before
+anything is written. What a format cannot hold is counted.
 --from msmarco-hard-negatives writes examples of MS MARCO's own ids from sentence-transformers' public file, with the
 scores of its cross-encoder; nothing that the pickle of scores may name is run.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from typer import Argument, Option
@@ -27,9 +28,28 @@ Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 PUBLIC = "msmarco-hard-negatives"
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
     "--vectors": (("--ids", "--model"), ("--document-model", "--pooling", "--corpus", "--dtype", "--side")),
-    "--from": (("FILE",), ("--scores",)),
-    "--to": (("--examples", "--corpus", "--queries"), ("--title-separator",)),
+    "--from": (("FILE",), ("--scores", "--easy-negatives")),
+    "--to": (
+        ("--examples", "--corpus", "--queries"),
+        ("--title-separator", "--negatives", "--rows-per-query", "--max-rows", "--without-negatives", "--dry-run"),
+    ),
 }
+ONLY_FOR = {  # flags that go with some formats alone
+    "--negatives": ("sentence-transformers",),
+    "--rows-per-query": ("sentence-transformers",),
+    "--max-rows": ("sentence-transformers",),
+    "--dry-run": ("sentence-transformers",),
+    "--without-negatives": ("tevatron", "flagembedding"),
+    "--easy-negatives": ("dpr",),
+}
+TO_TUPLES = "With --to sentence-transformers"
+# What this version makes in another way than 0.1.0 did, by the same command
+CHANGES_OF_TO = {
+    "sentence-transformers": "rows are n-tuples in place of each positive with each negative",
+    "tevatron": "queries without a negative are left out",
+    "flagembedding": "queries without a negative are left out",
+}
+CHANGES_OF_FROM = {"dpr": "easy negatives are not added to the hard ones"}
 
 
 def main(
@@ -61,6 +81,33 @@ def main(
     title_separator: Annotated[
         str | None, Option(help="with --to: between a document's title and its text; default: a space")
     ] = None,
+    negatives: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="negatives of a row; default: as many as every query has, 10 at most; with fewer, they are repeated",
+            rich_help_panel=TO_TUPLES,
+        ),
+    ] = None,
+    rows_per_query: Annotated[
+        int | None, Option(min=1, help="most rows of a query; default: no limit", rich_help_panel=TO_TUPLES)
+    ] = None,
+    max_rows: Annotated[
+        int | None,
+        Option(min=1, help="refuse to write more rows; default: 1,000,000", rich_help_panel=TO_TUPLES),
+        flags.Role.UNRECORDED,
+    ] = None,
+    without_negatives: Annotated[
+        Literal["drop", "keep"] | None,
+        Option(
+            help="with --to tevatron or flagembedding, whose trainers end with an error at a query without negatives: "
+            "drop it (the default), or keep it"
+        ),
+    ] = None,
+    easy_negatives: Annotated[
+        Literal["drop", "append"] | None,
+        Option(help="with --from dpr: drop negative_ctxs (the default), or append them to the hard negatives"),
+    ] = None,
     vectors: Annotated[
         str | None, Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"), flags.Role.INPUT
     ] = None,
@@ -91,6 +138,11 @@ def main(
         Literal["float16", "float32"] | None,
         Option(help="numbers of vectors.npy; default: as they are, float64 as float32", rich_help_panel="Vectors"),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        Option("--dry-run", help="say how many rows there will be, and do nothing", rich_help_panel=TO_TUPLES),
+        flags.Role.UNRECORDED,
+    ] = False,
 ) -> None:
     """Compose: one of the three, by the flag that was given."""
     mode = checked_mode(
@@ -110,6 +162,12 @@ def main(
             "--dtype": dtype,
             "--side": side,
             "--title-separator": title_separator,
+            "--negatives": negatives,
+            "--rows-per-query": rows_per_query,
+            "--max-rows": max_rows,
+            "--without-negatives": without_negatives,
+            "--easy-negatives": easy_negatives,
+            "--dry-run": dry_run or None,
         }
     )
     if mode != "--to" and file.output == "-":
@@ -119,16 +177,16 @@ def main(
         adopt_vectors(file, vectors, ids, (model, document_model), pooling, side or "document", corpus, dtype)
     elif mode == "--from":
         assert from_format is not None and source is not None, "checked_mode asks for them"
-        read_training_file(file, source, from_format, scores)
+        read_foreign(file, source, from_format, easy_negatives, scores)
     else:
         assert to_format is not None, "the third mode"
         assert examples is not None and corpus is not None and queries is not None, "checked_mode asks for them"
-        write_training_file(
-            file, to_format, examples, corpus, queries, " " if title_separator is None else title_separator
-        )
+        sources = (examples, corpus, queries, " " if title_separator is None else title_separator)
+        tuples = (negatives, rows_per_query, max_rows)
+        write_foreign(file, to_format, sources, tuples, without_negatives, dry_run)
 
 
-def checked_mode(given: dict[str, str | None]) -> str:
+def checked_mode(given: Mapping[str, object]) -> str:
     """Return the flag that says what to do; UserError if it is not one, or if the others do not go with it."""
     asked = [flag for flag in MODES if given[flag] is not None]
     if len(asked) != 1:
@@ -145,6 +203,9 @@ def checked_mode(given: dict[str, str | None]) -> str:
     ]
     if needless:
         raise UserError(f"{' and '.join(needless)} does not go with {asked[0]}; leave it out")
+    for flag, formats in ONLY_FOR.items():
+        if given[flag] is not None and given[asked[0]] not in formats:
+            raise UserError(f"{flag} is for {' and '.join(formats)} alone, not for {given[asked[0]]}; leave it out")
     return asked[0]
 
 
@@ -232,7 +293,9 @@ def encoder_of(
     return maker, settings.normalized, known
 
 
-def read_training_file(file, source: str, name: str, scores: str | None = None) -> None:
+def read_foreign(
+    file, source: str, name: str, easy_negatives: Literal["drop", "append"] | None, scores: str | None = None
+) -> None:
     """Write a folder with the corpus, the queries and the examples that a foreign training file holds."""
     if name == PUBLIC:
         from drtools.retrieval.public_negatives import write_public_negatives
@@ -240,109 +303,48 @@ def read_training_file(file, source: str, name: str, scores: str | None = None) 
         return write_public_negatives(file, source, scores)
     if scores:
         raise UserError(f"--scores: for --from {PUBLIC}; leave it out")
-    from drtools.formats.foreign import FORMATS
-    from drtools.formats.foreign_rows import Joined
-    from drtools.formats.json_array import read_records
-    from drtools.formats.lines import shown
+    from drtools.formats.foreign_files import read_training_file
+    from drtools.request import add_change
 
+    if name in CHANGES_OF_FROM:
+        add_change(file.request, CHANGES_OF_FROM[name])
     with output.folder(file) as work:
-        with (
-            open(work.path / "corpus.jsonl", "wb") as documents,
-            open(work.path / "queries.jsonl", "wb") as queries,
-            console.progress(f"reading {shown(source)}", None, "records") as progress,
-        ):
-            joined = Joined(source, documents, queries)
-            for number, record in read_records(source):
-                joined.add(number, FORMATS[name].read(record, source, number))
-                progress.advance()
-        if not joined.by_query:
-            raise UserError(f"{shown(source)}: no records; expected training data of {name}")
-        with open(work.path / "examples.jsonl", "wb") as stream:
-            for example in joined.examples():
-                stream.write(example.line())
-        counts = joined.counts
-        console.notice(
-            counts["contradictions"],
-            f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are "
-            "positives now",
-        )
-        console.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
-        console.notice(
-            counts["disagreeing"],
-            f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the "
-            "first counts",
-        )
-        console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
+        joined = read_training_file(source, name, work.path, easy_negatives)
+        documents = len(joined.documents) - len(joined.twins)
         work.finish(
             kind="training",
             format=name,
-            documents=len(joined.documents),
+            documents=documents,
             queries=len(joined.queries),
-            counts=dict(counts),
+            counts=dict(joined.counts),
         )
-    console.say(f"{file.output}: {len(joined.queries):,} queries and {len(joined.documents):,} documents")
+    console.say(f"{file.output}: {len(joined.queries):,} queries and {documents:,} documents")
 
 
-def write_training_file(file, name: str, examples: str, corpus: str, queries: str, title_separator: str) -> None:
+def write_foreign(
+    file,
+    name: str,
+    sources: tuple[str, str, str, str],
+    tuples: tuple[int | None, int | None, int | None],
+    without_negatives: Literal["drop", "keep"] | None,
+    dry_run: bool,
+) -> None:
     """Write examples, with their texts, as a foreign training file."""
-    from drtools.formats.examples import read_examples
-    from drtools.formats.foreign import FORMATS, IDS_OF_OURS
-    from drtools.formats.foreign_rows import layout_of, rows_of
-    from drtools.formats.jsonl import json_line, read_queries
-    from drtools.formats.store import open_store
+    from drtools.formats.foreign_files import TUPLES, TupleOptions, Writer
+    from drtools.request import add_change
 
-    form, written = FORMATS[name], 0
-    counts: Counter[str] = Counter()
+    options = TupleOptions(*tuples)
+    if dry_run:
+        Writer(name, *sources).plan_tuples(options)
+        return
+    if name in CHANGES_OF_TO:
+        add_change(file.request, CHANGES_OF_TO[name])
     with output.file(file) as work:
-        layout, scored = layout_of(examples, title_separator)
-        for row in rows_of(read_examples(examples), read_queries(queries), open_store(corpus), counts):
-            lost = [key for key in row.others if key in IDS_OF_OURS or not form.other_keys]
-            counts["other keys"] += bool(lost)
-            row.others = {key: value for key, value in row.others.items() if key not in lost}
-            for record in form.write(row, layout):
-                if form.is_array:
-                    work.stream.write(b"," if written else b"[\n")
-                work.stream.write(json_line(record))
-                written += 1
-        if not written:
-            raise UserError(
-                f"{examples}: no example has a query text and a positive in the corpus; do the files belong together?"
-            )
-        if form.is_array:
-            work.stream.write(b"]\n")
-        say_lost(counts, name, layout, scored)
-        work.finish(kind="training", format=name, records=written, counts=dict(counts))
-    console.say(f"{file.output}: {written:,} records of {name}")
-
-
-def say_lost(counts: Counter, name: str, layout, scored: int) -> None:
-    """Count what the file does not say."""
-    from drtools.formats.foreign import FORMATS
-
-    console.notice(counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out")
-    console.notice(
-        counts["without positives"],
-        f"{counts['without positives']:,} examples have no positive in the corpus; left out",
-    )
-    console.notice(
-        counts["lacking"], f"{counts['lacking']:,} documents of the examples are not in the corpus; left out"
-    )
-    console.notice(
-        counts["contradictions"],
-        f"{counts['contradictions']:,} negatives have the text of a positive of their query; left out",
-    )
-    pairless = name == "sentence-transformers" and layout.negatives
-    console.notice(
-        counts["without negatives"],
-        f"{counts['without negatives']:,} examples have no negative"
-        + ("; triplets cannot say them, left out" if pairless else ""),
-    )
-    holds_all = layout.scores and (name != "sentence-transformers" or layout.negatives)
-    holds_scores = FORMATS[name].some_scores or holds_all
-    console.notice(
-        0 if holds_scores else scored,
-        f"{scored:,} examples have scores, which {name} holds only where every positive and negative has one; left out",
-    )
-    console.notice(
-        counts["other keys"], f"{counts['other keys']:,} examples have keys that {name} cannot hold; left out"
-    )
+        writer = Writer(name, *sources)
+        if name == TUPLES:
+            writer.plan_tuples(options)
+        for line in writer.lines(without_negatives == "keep"):
+            work.stream.write(line)
+        writer.tell_lost(without_negatives)
+        work.finish(kind="training", format=name, records=writer.written, counts=dict(writer.counts))
+    console.say(f"{file.output}: {writer.written:,} records of {name}")

@@ -10,6 +10,7 @@ from drtools.errors import UserError
 from drtools.formats.foreign import FORMATS, Candidate, Layout, Row
 from drtools.formats.foreign_rows import Joined, content_id
 from drtools.formats.json_array import read_records
+from drtools.formats.tuples import plan
 
 # as the README of each toolkit shows a record; keys and values written by hand
 TEVATRON = """{"query_id": "q1", "query": "who hunts", "positive_passages": [\
@@ -44,15 +45,15 @@ def test_tevatron_is_read_as_its_readme_says():
     )
 
 
-def test_dpr_is_read_with_its_hard_negatives_first():
+def test_dpr_is_read_with_its_easy_negatives_apart():
     row = read("dpr", DPR)
     assert (row.query_id, row.query) == (None, "who hunts")
     assert row.positives == [Candidate("12", "Fox", "hunts hares", 1000)]
     assert row.negatives == [
         Candidate("3", "Anvil", "is heavy", 14.5),
         Candidate(None, "", "no id", None),
-        Candidate("77", "Lake", "is wet", 0),
     ]
+    assert row.easy == [Candidate("77", "Lake", "is wet", 0)]
     assert row.others == {"dataset": "nq_train_psgs_w100", "answers": ["fox", "a fox"]}
 
 
@@ -165,18 +166,22 @@ def test_what_mine_hard_negatives_writes_is_read(form, scores, tmp_path):
         assert q0.positive_scores is None and q0.negative_scores is None
 
 
-def join(name: str, path: Path):
+def join(name: str, path: Path, **options):
     """Return (examples, documents, queries, counts) of a foreign file."""
     import io
 
     documents, queries = io.BytesIO(), io.BytesIO()
-    joined = Joined(path, documents, queries)
+    joined = Joined(path, documents, queries, **options)
     for number, record in read_records(path):
         joined.add(number, FORMATS[name].read(record, path, number))
     examples = list(joined.examples())
+    assert joined.is_retitled == (
+        list(joined.retitled(documents.getvalue().splitlines(keepends=True)))
+        != documents.getvalue().splitlines(keepends=True)
+    )
     return (
         examples,
-        [json.loads(line) for line in documents.getvalue().splitlines()],
+        [json.loads(line) for line in joined.retitled(documents.getvalue().splitlines(keepends=True))],
         [json.loads(line) for line in queries.getvalue().splitlines()],
         joined.counts,
     )
@@ -234,8 +239,6 @@ WRITTEN = {  # by hand
     ],
     "sentence-transformers": [
         {"anchor": "who hunts", "positive": "Fox hunts hares", "negative": "Anvil is heavy", "scores": [2.5, -1.5]},
-        {"anchor": "who hunts", "positive": "Fox hunts hares", "negative": "lake", "scores": [2.5, 0]},
-        {"anchor": "who hunts", "positive": "lynx", "negative": "Anvil is heavy", "scores": [2, -1.5]},
         {"anchor": "who hunts", "positive": "lynx", "negative": "lake", "scores": [2, 0]},
     ],
 }
@@ -253,6 +256,64 @@ def test_separator_pairs_and_scores_left_out():
         {"anchor": "who hunts", "positive": "lynx"},
     ]
     assert "pos_scores" not in FORMATS["flagembedding"].write(ROW, layout)[0]
+
+
+def numbered(positives: int, negatives: int) -> Row:
+    def documents(letter, count):
+        return [Candidate(f"{letter}{i}", "", f"{letter}{i}", float(i)) for i in range(count)]
+
+    return Row("q", "a", documents("p", positives), documents("n", negatives), {})
+
+
+def test_tuples_by_hand():
+    """Five negatives, two a row: the third row begins again with the first."""
+    write, row = FORMATS["sentence-transformers"].write, numbered(2, 5)
+    columns = ("positive", "negative_1", "negative_2")
+    texts = [["p0", "n0", "n1"], ["p1", "n2", "n3"], ["p0", "n4", "n0"]]
+    scores = [[0, 0, 1], [1, 2, 3], [0, 4, 0]]
+    whole = write(row, Layout(negatives=True, scores=True, size=2))
+    assert whole == [
+        {"anchor": "a"} | dict(zip(columns, text, strict=True)) | {"scores": score}
+        for text, score in zip(texts, scores, strict=True)
+    ]
+    assert write(row, Layout(negatives=True, scores=True, size=2, most_rows=2)) == whole[:2]
+    assert write(row, Layout(negatives=False, scores=False, most_rows=1)) == [{"anchor": "a", "positive": "p0"}]
+    short = write(numbered(1, 2), Layout(negatives=True, scores=False, size=5))
+    assert [list(record.values()) for record in short] == [["a", "p0", "n0", "n1", "n0", "n1", "n0"]]
+    assert write(numbered(2, 0), Layout(negatives=True, scores=False, size=2)) == []
+
+
+def test_tuples_hold_every_positive_and_every_negative_and_no_product():
+    for positives in (1, 2, 7, 30):
+        for negatives in (1, 3, 10, 25):
+            for size in range(1, min(negatives, 10) + 1):
+                records = FORMATS["sentence-transformers"].write(
+                    numbered(positives, negatives), Layout(negatives=True, scores=False, size=size)
+                )
+                assert len(records) == max(positives, -(-negatives // size))
+                assert {tuple(record)[2:] for record in records} == {
+                    ("negative",) if size == 1 else tuple(f"negative_{i}" for i in range(1, size + 1))
+                }
+                rows = [list(record.values())[1:] for record in records]
+                assert {row[0] for row in rows} == {f"p{i}" for i in range(positives)}
+                assert {text for row in rows for text in row[1:]} == {f"n{i}" for i in range(negatives)}
+                assert all(len(set(row)) == size + 1 for row in rows)  # none stands twice in a row
+
+
+@pytest.mark.parametrize("asked, most_rows, size", [(None, None, 3), (4, None, 4), (1, None, 1), (None, 2, 3)])
+def test_the_plan_is_what_is_written(asked, most_rows, size):
+    rows = [numbered(1, 12), numbered(9, 3), numbered(2, 0), numbered(4, 40)]
+    rows[0].positives[0] = Candidate("x", "A title", "é" * 500, 1.0)
+    planned = plan(rows, Layout(negatives=True, scores=False, most_rows=most_rows), asked)
+    written = [record for row in rows for record in FORMATS["sentence-transformers"].write(row, planned.layout)]
+    assert planned.layout.size == size and planned.rows == len(written) > 0 and planned.examples == 3
+    size_of_file = sum(len(json.dumps(record, ensure_ascii=False).encode()) + 1 for record in written)
+    assert planned.size == pytest.approx(size_of_file, rel=0.15)
+    assert planned.short == (asked == 4) and planned.cut == (3 if most_rows else 0)
+    many = plan([numbered(1, 30), numbered(1, 20)], Layout(negatives=True, scores=False))
+    assert many.layout.size == 10 and many.rows == 5
+    pairs = plan([numbered(3, 0), numbered(1, 0)], Layout(negatives=False, scores=False))
+    assert pairs.rows == 4 and "4 rows of a positive, about" in pairs.words("1 kB")
 
 
 def test_dpr_file_suits_dprs_own_way_of_reading():
@@ -291,6 +352,66 @@ def test_rows_of_one_query_are_joined(tmp_path):
     ]
     assert {key: value for key, value in counts.items() if value} == {"contradictions": 1}
     assert all(len(i) == 20 and int(i, 16) >= 0 for i in texts)
+
+
+@pytest.mark.parametrize("append_easy", [False, True])
+def test_easy_negatives_are_no_hard_ones(append_easy, tmp_path):
+    path = tmp_path / "train.json"
+    easy = json.loads(DPR)["negative_ctxs"]
+    without = {"question": "b", "positive_ctxs": [{"text": "y", "psg_id": "8"}], "negative_ctxs": easy}
+    path.write_text(json.dumps([json.loads(DPR), without]))
+    examples, documents, _, counts = join("dpr", path, append_easy=append_easy)
+    hard = ["3", content_id("", "no id")]
+    assert [example.negatives for example in examples] == ([[*hard, "77"], ["77"]] if append_easy else [hard, []])
+    assert examples[0].negative_scores == ([14.5, None, 0] if append_easy else [14.5, None])
+    assert [record["_id"] for record in documents] == ["12", *hard, "77", "8"]
+    assert counts["easy"] == (0 if append_easy else 2) and counts["without negatives"] == (not append_easy)
+
+
+def tevatron_records(path: Path, *passages: dict) -> Path:
+    records = [
+        {"query_id": f"q{i}", "query": f"query {i}", "positive_passages": [passage], "negative_passages": []}
+        for i, passage in enumerate(passages)
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+@pytest.mark.parametrize("titles", [["T", "", "T"], ["", "T", ""], ["", None, "T"], ["T", None, "T"]])
+@pytest.mark.parametrize("name", ["id", "no id"])
+def test_a_document_that_is_titled_somewhere_is_the_titled_one(titles, name, tmp_path):
+    given = {"docid": "d"} if name == "id" else {}
+    passages = [given | {"text": "words"} | ({} if title is None else {"title": title}) for title in titles]
+    path = tevatron_records(tmp_path / "train.jsonl", *passages, given | {"title": "T", "text": "words"})
+    examples, documents, _, counts = join("tevatron", path)
+    the_one = "d" if name == "id" else content_id("T", "words")
+    assert documents == [{"_id": the_one, "title": "T", "text": "words"}]
+    assert [example.positives for example in examples] == [[the_one]] * 4
+    assert {key: value for key, value in counts.items() if value} == {"retitled": 1, "without negatives": 4}
+
+
+def test_two_titles_or_two_texts_of_one_id_are_refused(tmp_path):
+    for second, third in (({"title": "", "text": "x"}, {"title": "U", "text": "x"}), ({"title": "", "text": "y"}, {})):
+        path = tevatron_records(
+            tmp_path / "train.jsonl",
+            *({"docid": "d"} | passage for passage in ({"title": "T", "text": "x"}, second, third) if passage),
+        )
+        line = 3 if third else 2
+        with pytest.raises(UserError, match=rf"train.jsonl:{line}: document 'd' has another text in line 1"):
+            join("tevatron", path)
+
+
+def test_untitled_documents_of_their_own_stay(tmp_path):
+    path = tevatron_records(
+        tmp_path / "train.jsonl",
+        {"text": "alone"},
+        {"title": "T", "text": "x"},
+        {"title": "U", "text": "x"},
+        {"text": "x"},
+    )
+    examples, documents, _, counts = join("tevatron", path)
+    assert [(record["title"], record["text"]) for record in documents] == [("", "alone"), ("T", "x"), ("U", "x")]
+    assert counts["retitled"] == 1 and examples[3].positives == [content_id("T", "x")] == examples[1].positives
 
 
 def test_contradictions_are_by_text_and_oddities_counted(tmp_path):
