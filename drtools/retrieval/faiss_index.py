@@ -12,25 +12,24 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from drtools import console
 from drtools.errors import UserError
 from drtools.retrieval import exact
 from drtools.retrieval.faiss_parts import (
     WANTED_POINTS_A_CENTROID,
     always_blas,
-    chain,
     clusterings,
     create,
     footprint,
     neighbours_of,
-    parts,
     reason,
     refusals,
     seconds_to_assign,
     seconds_to_insert,
     seconds_to_rotate,
     training_points,
-    transforms,
 )
+from drtools.retrieval.faiss_transforms import chain, changes_products, parts, train_transforms, transforms
 
 if TYPE_CHECKING:
     import faiss
@@ -73,11 +72,14 @@ def build(
         faiss.omp_set_num_threads(threads)
     exact.refuse_empty(vectors)
     index = create(factory, vectors.shape[1])
-    _prepare(index, factory, seed, ef_construction)
+    prepare(index, factory, seed, ef_construction)
     points = training_points(index, factory, len(vectors), train_sample)
     with always_blas(), refusals(factory):
         if points:
-            index.train(read_rows(vectors, _sample(len(vectors), points, seed)))
+            block = read_rows(vectors, sample_rows(len(vectors), points, seed))
+            train_transforms(index, block)
+            index.train(block)
+            del block
         for start in range(0, len(vectors), ADD_ROWS):
             rows = range(start, min(start + ADD_ROWS, len(vectors)))
             index.add(read_rows(vectors, rows))
@@ -145,6 +147,11 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
             f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it "
             "with `drtools index`"
         )
+    console.notice(
+        changes_products(index),
+        f"{path}: its PCA subtracts the vectors' mean or stretches them, as drtools 0.1.0 built it, so that its order "
+        "is not that of inner products; build the index again",
+    )
     return index
 
 
@@ -269,7 +276,7 @@ def describe(index: faiss.Index) -> str:
     )
 
 
-def _prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
+def prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
     """Set seeds and construction, silence the clusterings, and leave out PQ's polysemous codes.
 
     Minutes of training for a search that nobody asks for.
@@ -295,7 +302,8 @@ def _of_type(index: faiss.Index, kind: type[PartT]) -> list[PartT]:
     return [part for part in parts(index) if isinstance(part, kind)]
 
 
-def _sample(count: int, size: int, seed: int) -> np.ndarray:
+def sample_rows(count: int, size: int, seed: int) -> np.ndarray:
+    """Draw `size` of `count` rows, in their order."""
     import numpy as np
 
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))

@@ -6,9 +6,10 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.errors import UserError
+from drtools.retrieval.faiss_transforms import parts, refuse_other_products, transforms
 
 if TYPE_CHECKING:
     import faiss
@@ -20,6 +21,7 @@ WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39
 # dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
 BLAS_THRESHOLD = 20
 PROBE_POINTS = 2048
+EXPECTED = "expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
 
 
 class Clustering(NamedTuple):
@@ -44,10 +46,9 @@ def refusals(factory: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise UserError(
-            f"--factory {factory}: FAISS says: {reason(error)}; expected an index of inner products such as Flat, "
-            "HNSW32 or IVF256,PQ48"
-        ) from None
+        raise UserError(f"--factory {factory}: FAISS says: {reason(error)}; {EXPECTED}") from None
+    except MemoryError:
+        raise UserError(f"--factory {factory}: it needs more memory than there is; {EXPECTED}") from None
 
 
 @contextmanager
@@ -74,33 +75,8 @@ def create(factory: str, dimension: int) -> faiss.Index:
             f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of "
             "inner products, for instance HNSW32,Flat or IVF1024,PQ48"
         )
+    refuse_other_products(index, factory)
     return index
-
-
-def parts(index: faiss.Index) -> Iterator[faiss.Index]:
-    """Yield an index and all indexes within it, as what they are."""
-    import faiss
-
-    index = faiss.downcast_index(index)
-    yield index
-    for name in ("index", "base_index", "refine_index", "storage", "quantizer"):
-        if hasattr(index, name):
-            yield from parts(getattr(index, name))
-
-
-def transforms(index: faiss.Index) -> list[faiss.VectorTransform]:
-    """Return what an index does to vectors before anything else (OPQ, PCA ...)."""
-    import faiss
-
-    return [step for part in parts(index) if isinstance(part, faiss.IndexPreTransform) for step in chain(part)]
-
-
-def chain(index: faiss.IndexPreTransform) -> list[faiss.VectorTransform]:
-    """Return what one index does to vectors, as what it is."""
-    import faiss
-
-    steps: Any = index.chain  # a vector of C++; FAISS's stubs say that it is a list
-    return [faiss.downcast_VectorTransform(steps.at(number)) for number in range(steps.size())]
 
 
 def clusterings(index: faiss.Index) -> list[Clustering]:
@@ -146,13 +122,17 @@ def training_points(index: faiss.Index, factory: str, count: int, train_sample: 
         return 0
     largest = max((clustering.centroids for clustering in clusterings(index)), default=0)
     points = min(count, train_sample or max(LEAST_TRAINING_POINTS, TRAINING_POINTS_A_CENTROID * largest))
-    if points < largest:
-        raise UserError(
-            f"--factory {factory}: found {points:,} vectors to train on, expected at least {largest:,}, one for each "
-            "centroid;"
-            " choose fewer centroids, or an index without training such as HNSW32 or Flat"
-        )
+    refuse_few_points(factory, largest, points)
     return points
+
+
+def refuse_few_points(factory: str, wanted: int, points: int) -> None:
+    """Refuse to train on fewer points than there are centroids."""
+    if points < wanted:
+        raise UserError(
+            f"--factory {factory}: found {points:,} vectors to train on, expected at least {wanted:,}, one for each "
+            "centroid; choose fewer centroids, or an index without training such as HNSW32 or Flat"
+        )
 
 
 def footprint(index: faiss.Index) -> tuple[float, float]:
@@ -176,11 +156,17 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
         neighbours = neighbours_of(index)
         fixed, each = footprint(index.storage)
         each += 4 * (2 * neighbours + neighbours / (neighbours - 1)) + 12
+    elif isinstance(index, faiss.IndexNSG):
+        storage = index.storage  # type: ignore[attr-defined]  # FAISS's stubs lack it
+        fixed, each = footprint(storage)
+        each += 4 * index.nsg.R  # neighbours at most
     elif isinstance(index, faiss.IndexIVF):
         quantizer_fixed, quantizer_each = footprint(index.quantizer)
         fixed, each = quantizer_fixed + index.nlist * (quantizer_each + 8), index.code_size + 8
     if hasattr(index, "pq"):
         fixed += 4 * index.pq.ksub * index.pq.d
+    if hasattr(index, "aq"):  # residual and local search quantizers
+        fixed += 4 * index.aq.total_codebook_size * index.aq.d
     return fixed, each
 
 

@@ -18,7 +18,8 @@ from drtools.errors import UserError
 from drtools.formats.digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
 from drtools.formats.vectors import maker_of
 from drtools.retrieval.faiss_index import ADD_ROWS, load, read_rows, write
-from drtools.retrieval.faiss_parts import clusterings, transforms
+from drtools.retrieval.faiss_parts import clusterings
+from drtools.retrieval.faiss_transforms import transforms
 
 if TYPE_CHECKING:
     import faiss

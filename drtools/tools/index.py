@@ -5,8 +5,10 @@
     drtools index --vectors vectors --update index-of-yesterday -o index
 
 FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the
-score. --update takes rows that are gone or changed out of an earlier index and puts new ones in, without training:
-Flat, IVF, PQ, SQ, also behind OPQ or PCA. HNSW and fast-scan codes can take rows at the end alone, else they say so.
+score. The string is tried on a few vectors first, and refused if that fails. PCA rotates the vectors and does not
+subtract their mean, which would change the order of the scores. --update takes rows that are gone or changed out of an
+earlier index and puts new ones in, without training: Flat, IVF, PQ, SQ, also behind OPQ or PCA. HNSW and fast-scan
+codes can take rows at the end alone, else they say so.
 """
 
 from __future__ import annotations
@@ -159,7 +161,9 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
 
     from drtools.formats.vectors import IDS, open_document_vectors
     from drtools.models.device import all_threads
+    from drtools.request import add_change
     from drtools.retrieval import faiss_index, faiss_update
+    from drtools.retrieval.faiss_trial import refuse_unusable
 
     opened = open_document_vectors(vectors)
     if check[1]:
@@ -167,7 +171,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     count, dimension = opened.array.shape
     threads = threads or all_threads()
     old = faiss_update.check_old(update, opened, factory) if update else {}
-    factory = old.get("factory") or factory or "Flat"
+    factory = old.get("factory") or ("Flat" if factory is None else factory)
     change = faiss_update.changes(update, opened) if update else None
     if change is not None:
         console.say(
@@ -175,6 +179,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
             f"{count:,} vectors are new"
         )
     else:
+        refuse_unusable(opened.array, factory, **how)
         size, seconds = faiss_index.estimate(factory, count, dimension, threads)
         console.say(
             f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, "
@@ -182,6 +187,8 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
         )
     if dry_run:
         return
+    if "PCA" in factory and not update:
+        add_change(folder.request, "PCA rotates the vectors and does not subtract their mean")
     with output.folder(folder) as work:
         with console.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
             told = {"threads": threads, "on_progress": lambda done: progress.advance(done - progress.done)}

@@ -82,6 +82,15 @@ def test_every_kind_is_found_again_and_scores_inner_products(factory, built, vec
     assert faiss_index.recall(index, vectors, queries, 10) > 0.2
 
 
+@pytest.mark.parametrize("factory", ["RQ4x4", "LSQ4x4", "PRQ2x2x4", "RQ4x4fs", "IVF16,RQ4x4", "NSG8"])
+@pytest.mark.parametrize("count", [1500])
+def test_the_estimated_size_of_rarer_kinds(factory, count, vectors, tmp_path):
+    faiss_index.build(vectors[:count], factory, tmp_path / "index", threads=1)
+    assert faiss_index.estimate(factory, count, DIMENSION, threads=1)[0] == pytest.approx(
+        os.path.getsize(tmp_path / "index"), rel=0.1
+    )
+
+
 @pytest.mark.parametrize("factory", ALL_KINDS)
 def test_the_estimated_size_is_that_of_the_file(factory, built, vectors):
     size, seconds = faiss_index.estimate(factory, *vectors.shape, threads=1)
@@ -91,7 +100,7 @@ def test_the_estimated_size_is_that_of_the_file(factory, built, vectors):
 @pytest.mark.bits
 def test_a_repeated_build_in_a_fresh_process_gives_the_same_bytes(vectors, tmp_path):
     np.save(tmp_path / "vectors.npy", vectors[:700])
-    factories = ["Flat", "IVF16,Flat", "PQ4", "OPQ4_16,PQ4", "IVF8,PQ4", "SQ8"]
+    factories = ["Flat", "IVF16,Flat", "PQ4", "OPQ4_16,PQ4", "IVF8,PQ4", "SQ8", "PCA16,Flat", "PCAR16,IVF8,PQ4"]
     code = (
         "import sys, numpy; from drtools.retrieval import faiss_index; folder, *factories = sys.argv[1:]\n"
         "vectors = numpy.load('vectors.npy', mmap_mode='r')\n"
@@ -207,6 +216,11 @@ def test_a_memory_map_finds_the_same(factory, built, queries):
         ("PQ8", 100, "found 100 vectors to train on, expected at least 256"),
         ("OPQ4_16,PQ4x4", 100, "expected at least 256"),
         ("IVF500,Flat", 300, "found 300 vectors to train on, expected at least 500"),
+        ("PCAW16,Flat", 300, "PCAW stretches each direction by another factor"),
+        ("PCAWR16,IVF4,Flat", 300, "PCAW stretches each direction by another factor"),
+        ("ITQ16,Flat", 300, "ITQ subtracts the mean"),
+        ("PCA64,Flat", 300, "found PCA to 64 dimensions, expected 1 to 32"),
+        ("PCA0,Flat", 300, "found PCA to 0 dimensions, expected 1 to 32"),
         ("Flat", 0, "found no row"),
     ],
 )
