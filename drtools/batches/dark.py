@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from drtools.batches.tokens import prepare
 from drtools.errors import UserError
 from drtools.formats.dark import Noisy, Reinforced, documents_of
-from drtools.models.settings import positions
+from drtools.models.bodies import positions_of
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
 
     `otherwise` is what else can be done where they are not.
     """
-    longest = positions(encoder.body.config.to_dict())
+    longest = positions_of(encoder.body)
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise UserError(
             f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and "

@@ -19,8 +19,8 @@ from drtools import console
 from drtools.batches.tokens import Enriched, Rows, Tokens
 from drtools.errors import UserError
 from drtools.formats.jsonl import document_text
+from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
-from drtools.models.settings import positions
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class Masker:
         stride: int = 1,
         whole_words: bool = False,
     ) -> None:
-        self.tokenizer, self.lower_case, self.share = encoder.tokenizer, encoder.settings.lower_case, share
+        self.tokenizer, self.share = encoder.tokenizer, share
+        self.lower_case = encoder.settings.lower_case and not self.tokenizer.is_fast  # a fast one sees to it itself
         self.decoder_share, self.stride, self.whole_words = decoder_share, stride, whole_words
         if self.tokenizer.mask_token_id is None:
             raise UserError(
@@ -105,7 +106,7 @@ class Masker:
                 f"{encoder.folder}: its tokenizer does not say which tokens make a word; pass --mask-unit token"
             )
         self.crop_tokens = crop_tokens
-        longest = positions(encoder.body.config.to_dict())
+        longest = positions_of(encoder.body)
         if longest and crop_tokens > longest:
             raise UserError(f"--crop-tokens {crop_tokens}: this body has {longest} positions; say {longest} or less")
         self.before, self.after = self._special_tokens()

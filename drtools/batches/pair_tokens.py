@@ -53,19 +53,26 @@ def tokenize_pairs(
     gives pairs (not None) another length of the document. Special tokens written in a text become those tokens.
     """
     template = encoder.template
-    queries, query_tokens = _each_once(encoder, [query for query, _ in pairs], encoder.longest_pair)
+    asked = [query.strip() for query, _ in pairs]
+    queries, query_tokens = _each_once(encoder, [encoder.prompt + query for query in asked], encoder.longest_pair)
     documents, document_tokens = _each_once(encoder, [document for _, document in pairs], encoder.longest_pair)
+    from_left = encoder.tokenizer.truncation_side == "left"
+
+    def kept(tokens: list[int], count: int) -> list[int]:
+        return tokens[max(0, len(tokens) - count) :] if from_left else tokens[:count]
+
     lists, lengths = [], np.ones((len(pairs), 2), np.int64)
     truncated = truncated_queries = empty = 0
     for row, (query_at, document_at) in enumerate(zip(queries, documents, strict=True)):
         query, document = query_tokens[query_at], document_tokens[document_at]
+        blank = not query or (bool(encoder.prompt) and not asked[row])
         limit = limits[row] if limits is not None and limits[row] is not None else encoder.max_document_tokens
-        first = query[: encoder.max_query_tokens]
+        first = kept(query, encoder.max_query_tokens)
         room = encoder.longest_pair - template.special - len(first)
-        second = document[: room if limit is None else min(room, limit)]
+        second = kept(document, room if limit is None else min(room, limit))
         truncated += len(second) < len(document)
         truncated_queries += len(first) < len(query)
-        empty += not query or not document
+        empty += blank or not document
         lists.append([*template.before, *first, *template.between, *second, *template.after])
         lengths[row] = len(first), len(second)
     starts = np.zeros(len(lists) + 1, np.int64)

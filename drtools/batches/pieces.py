@@ -89,11 +89,6 @@ def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
             f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; "
             "expected a fast tokenizer (tokenizer.json)"
         )
-    if encoder.settings.lower_case:
-        raise UserError(
-            f"{encoder.folder}: its texts are lower-cased before the tokenizer, so that tokens have no place in the "
-            "text; pieces are not known for it"
-        )
     most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
     sizes_of = Layout(0, 0, sizes).spans(most)
     return Layout(len(sizes_of[0]), len(sizes_of[1]), sizes)
@@ -157,7 +152,7 @@ def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> P
     stripped = [text.strip() for text in texts]
     backend = encoder.tokenizer.backend_tokenizer
     backend.no_padding()
-    backend.enable_truncation(settings.max_document_tokens)
+    backend.enable_truncation(settings.max_document_tokens, direction=encoder.tokenizer.truncation_side)
     encodings = backend.encode_batch([prompt + text for text in stripped])
     starts = np.zeros(len(encodings) + 1, np.int64)
     np.cumsum([len(encoding.ids) for encoding in encodings], out=starts[1:])

@@ -154,14 +154,19 @@ def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str)
 def prepare(text: str, encoder: Encoder) -> str:
     """Return a text as its encoder's tokenizer is given it.
 
-    Stripped, and in lower case for an encoder that knows no other.
+    Stripped, and in lower case for an encoder that knows no other, unless its tokenizer sees to that.
     """
-    return text.strip().lower() if encoder.settings.lower_case else text.strip()
+    return lowered(text.strip(), encoder)
+
+
+def lowered(text: str, encoder: Encoder) -> str:
+    """Return a text in lower case for an encoder whose tokenizer cannot be told to lower-case it."""
+    return text.lower() if encoder.settings.lower_case and not encoder.tokenizer.is_fast else text
 
 
 def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest: int) -> Tokens:
     """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
-    prompt = encoder.settings.prompt(side)
+    prompt = lowered(encoder.settings.prompt(side), encoder)
     blank = np.array([not text for text in texts], bool)
     lists, cut = token_lists(encoder.tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
     starts = np.zeros(len(lists) + 1, np.int64)
@@ -193,7 +198,7 @@ def token_lists(
         return cut, np.array([len(ids) > longest for ids in whole], bool)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
-    backend.enable_truncation(longest)
+    backend.enable_truncation(longest, direction=tokenizer.truncation_side)
     encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
     return [encoding.ids for encoding in encodings], np.array(
         [bool(encoding.overflowing) for encoding in encodings], bool

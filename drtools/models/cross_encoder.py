@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
@@ -11,11 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from drtools import manifest
+from drtools import console, manifest
 from drtools.errors import UserError
+from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
 from drtools.models.encoder import as_new, load_weights, refuse_missing, save_weights
-from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, optional_json, positions, weights_fingerprint
+from drtools.models.module_files import CONFIG, RankerSettings, optional_json, read_ranker
+from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
 from drtools.models.source import resolve
+from drtools.models.tokenizers import deviations, fit_tokenizer
+from drtools.models.unused import check_unused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +30,7 @@ CLASSIFIER = "ForSequenceClassification"
 RAW_LOGITS = {
     "activation_fn": "torch.nn.modules.linear.Identity"
 }  # what sentence-transformers puts on top; left out, a sigmoid
+TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 
 
 class Template(NamedTuple):
@@ -81,6 +87,8 @@ class CrossEncoder(nn.Module):
             longest_pair - self.template.special
         ) // 2  # [ours] so that neither text loses its place to the other
         self.max_document_tokens: int | None = None
+        self.prompt = ""  # before each query
+        self.lower_case = False
         self.head_is_new = False  # drawn at random, so that nothing that it says means anything yet
         self.typed = (
             "token_type_ids" in tokenizer.model_input_names
@@ -112,6 +120,12 @@ class CrossEncoder(nn.Module):
     def set_lengths(self, max_query_tokens: int | None, max_document_tokens: int | None) -> None:
         """Set what is not None; a length that leaves no place for the other text is refused."""
         room = self.longest_pair - self.template.special
+        taken = len(self.tokenizer(self.prompt, add_special_tokens=False)["input_ids"]) if self.prompt else 0
+        if max_query_tokens is not None and max_query_tokens <= taken:
+            raise UserError(
+                f"--max-query-tokens {max_query_tokens}: {self.folder} begins each query with a prompt of {taken} "
+                f"tokens; expected {taken + 1} or more"
+            )
         for name, value in (("max_query_tokens", max_query_tokens), ("max_document_tokens", max_document_tokens)):
             if value is None:
                 continue
@@ -133,19 +147,33 @@ class CrossEncoder(nn.Module):
 
         Weights as they were loaded, lengths as they are.
         """
-        return manifest.digest(
-            [weights_fingerprint(self.folder), self.longest_pair, self.max_query_tokens, self.max_document_tokens]
-        )
+        lengths = [self.longest_pair, self.max_query_tokens, self.max_document_tokens]
+        odd = deviations(self.folder)
+        odd |= {"prompt": self.prompt} if self.prompt else {}
+        odd |= {"lower_case": True} if self.lower_case else {}
+        # a model without any keeps the fingerprint that 0.1.0 gave it
+        return manifest.digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
 
     def forward(
         self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None
     ) -> Tensor:  # [B, T] three times -> [B, 1]
         """Return float32 logits; of a classifier with two outputs, the positive's (the second) minus the other's."""
-        typed = {} if types is None else {"token_type_ids": types}
-        # without padding the mask says nothing, and attention without one is faster
-        logits = self.model(
-            input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask, **typed
-        ).logits.float()
+
+        def logits_of(ids: Tensor, seen: Tensor | None, kinds: Tensor | None) -> Tensor:
+            typed = {} if kinds is None else {"token_type_ids": kinds}
+            return self.model(input_ids=ids, attention_mask=seen, **typed).logits.float()
+
+        if bool(mask.all()):  # without padding the mask says nothing, and attention without one is faster
+            logits = logits_of(token_ids, None, types)
+        elif padding_leaks(self.model):
+            logits = of_one_length(
+                mask,
+                lambda rows, length: logits_of(
+                    token_ids[rows, :length], None, None if types is None else types[rows, :length]
+                ),
+            )
+        else:
+            logits = logits_of(token_ids, mask, types)
         return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
 
 
@@ -171,19 +199,31 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     from transformers import AutoModelForSequenceClassification
 
     folder = resolve(name)
+    refuse_adapter(folder)
     has_head = _check(folder, name, finished=seed is None)
+    files = read_ranker(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        model, tokenizer, missing = load_weights(
+        model, tokenizer, loading = load_weights(
             folder,
-            lambda config: AutoModelForSequenceClassification,
+            lambda config, folder: AutoModelForSequenceClassification,
             trust_remote_code,
             dropout,
             **({} if has_head else {"num_labels": 1}),
         )
-    below = f"{model.base_model_prefix}."
-    needed = [tensor for tensor in missing if has_head or (tensor.startswith(below) and "pooler" not in tensor)]
-    refuse_missing(needed, model, folder)
+        below = f"{model.base_model_prefix}."
+        needed = [name for name in loading.missing if has_head or (name.startswith(below) and "pooler" not in name)]
+        refuse_missing(needed, model, folder)
+        check_unused(
+            loading.unexpected,
+            folder,
+            model.config.model_type,
+            classifier=not has_head,
+            architectures=loading.architectures,
+        )
+        fit_tokenizer(tokenizer, folder, lower_case=files.lower_case)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        try_body(model, tokenizer, folder)
     outputs = model.config.num_labels
     assert outputs is not None, "a classifier has outputs"
     if outputs > 2:
@@ -191,18 +231,32 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
             f"{name}: a classifier of {outputs} outputs; expected a cross-encoder with one, or with "
             "two of which the second is for relevant"
         )
-    model.config.pad_token_id = tokenizer.pad_token_id
     if seed is not None and outputs == 2:
         _make_one_of_two(model, name)
+    encoder = _made_of(model, tokenizer, folder, files)
+    encoder.head_is_new = not has_head
+    console.notice(
+        has_head and tokenizer.chat_template is not None and not (folder / "modules.json").exists(),
+        f"{folder}: its tokenizer has a chat template, which is not used: a pair is joined by the tokenizer's special "
+        "tokens alone",
+    )
+    return encoder.eval()
+
+
+def _made_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: RankerSettings
+) -> CrossEncoder:
+    """Make a cross-encoder with what its files say of lengths and prompts, and report what is odd in them."""
     ours = optional_json(folder / OURS)
     ours = ours if ours.get("kind") == KIND else {}
-    known = [
-        length for length in (tokenizer.model_max_length, positions(model.config.to_dict())) if length and length < 1e7
-    ]
+    limits = (files.longest or tokenizer.model_max_length, positions_of(model))
+    known = [length for length in limits if length and length < 1e7]
     encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))
+    encoder.prompt, encoder.lower_case = files.prompt, files.lower_case
     encoder.set_lengths(ours.get("max_query_tokens"), ours.get("max_document_tokens"))
-    encoder.head_is_new = not has_head
-    return encoder.eval()
+    for note in files.notes:
+        console.notice(1, note)
+    return encoder
 
 
 def _make_one_of_two(model: PreTrainedModel, name: str) -> None:
@@ -252,11 +306,36 @@ def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
     save_weights(encoder.model, folder)
     tokenizer = as_new(encoder.tokenizer)
     tokenizer.model_max_length = encoder.max_pair_tokens
+    tokenizer.chat_template = None  # or sentence-transformers would write each pair into it
     tokenizer.save_pretrained(folder)
+    for name, content in _prompt_files(encoder).items():
+        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     lengths = {name: getattr(encoder, name) for name in ("longest_pair", "max_query_tokens", "max_document_tokens")}
     manifest.write_json(folder / OURS, {"kind": KIND, **lengths})
     encoder.folder = folder  # where these weights lie now
     return encoder.fingerprint()
+
+
+def _prompt_files(encoder: CrossEncoder) -> dict[str, object]:
+    """Return what tells sentence-transformers of a prompt or of lower case, by file name; nothing without them."""
+    if not encoder.prompt and not encoder.lower_case:
+        return {}
+    prompts = {"query": encoder.prompt} if encoder.prompt else {}
+    return {
+        "modules.json": [{"idx": 0, "name": "0", "path": "", "type": TRANSFORMER}],
+        "sentence_bert_config.json": {
+            "transformer_task": "sequence-classification",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+            "module_output_name": "scores",
+            "do_lower_case": encoder.lower_case,
+        },
+        CONFIG: {
+            "model_type": "CrossEncoder",
+            "prompts": prompts,
+            "default_prompt_name": next(iter(prompts), None),
+            "activation_fn": RAW_LOGITS["activation_fn"],
+        },
+    }
 
 
 def _keep_in_float32(part: nn.Module) -> None:

@@ -10,21 +10,23 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from drtools import console
 from drtools.errors import UserError
 from drtools.manifest import digest
+from drtools.models.bodies import body_class, plain_config, positions_of, token_states, try_body
 from drtools.models.heads import apply_head, make_head, save_head
 from drtools.models.lora import has_lora
+from drtools.models.module_files import POOLINGS
 from drtools.models.pair import EncoderPair, halves, router_files
 from drtools.models.pooling import pool
 from drtools.models.rem import RemSettings, load_rem
 from drtools.models.settings import (
     OURS,
-    POOLINGS,
     SIDES,
     EncoderSettings,
     fingerprints,
@@ -32,9 +34,12 @@ from drtools.models.settings import (
     is_pair,
     ours_as_json,
     read_settings,
+    refuse_adapter,
     side_folder,
 )
 from drtools.models.source import resolve
+from drtools.models.tokenizers import check_tokenizer, fit_tokenizer
+from drtools.models.unused import check_unused
 from drtools.models.weights import align_weights
 
 if TYPE_CHECKING:
@@ -87,9 +92,7 @@ class Encoder(nn.Module):
 
     def forward(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:  # [B, T], [B, T] -> [B, D]
         """Return float32 vectors; the first `prompt_tokens` of a text are read but not pooled."""
-        everything = bool(mask.all())
-        # without padding the mask says nothing, and attention without one is faster
-        states = self.body(input_ids=token_ids, attention_mask=None if everything else mask).last_hidden_state
+        states = token_states(self.body, token_ids, mask)
         if prompt_tokens:
             mask = mask.clone()
             mask[:, :prompt_tokens] = 0
@@ -138,6 +141,13 @@ def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: f
     """Load what is no pair, without a REM."""
     settings = read_settings(folder, pooling)
     body, tokenizer = load_body(folder, trust_remote_code, dropout)
+    fit_tokenizer(tokenizer, folder, settings.pooling, settings.lower_case)
+    longest = positions_of(body)
+    if longest:
+        settings.max_query_tokens = min(settings.max_query_tokens, longest)
+        settings.max_document_tokens = min(settings.max_document_tokens, longest)
+    for note in settings.notes:
+        console.notice(1, note)
     return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
 
 
@@ -145,38 +155,42 @@ def load_body(
     folder: Path, trust_remote_code: bool = False, dropout: float | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a body and its tokenizer; safetensors alone are read."""
-    from transformers import AutoModel, AutoModelForTextEncoding
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(
             0
         )  # a pooler that the checkpoint lacks is drawn: nothing reads it, but it is saved and fingerprinted
-        body, tokenizer, missing = load_weights(
-            folder,
-            lambda config: AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel,
-            trust_remote_code,
-            dropout,
-        )
-    refuse_missing([name for name in missing if "pooler" not in name], body, folder)
+        body, tokenizer, loading = load_weights(folder, body_class, trust_remote_code, dropout)
+        refuse_missing([name for name in loading.missing if "pooler" not in name], body, folder)
+        check_unused(loading.unexpected, folder, body.config.model_type, architectures=loading.architectures)
+        try_body(body, tokenizer, folder)
     return body, tokenizer
+
+
+class Loading(NamedTuple):
+    """What of a checkpoint and a model did not meet: tensors that each lacks, by name, and the checkpoint's classes."""
+
+    missing: list[str]
+    unexpected: list[str]
+    architectures: list[str]
 
 
 def load_weights(
     folder: Path,
-    loader_of: Callable[[PreTrainedConfig], type[_BaseAutoModelClass]],
+    class_of: Callable[[PreTrainedConfig, Path], type[_BaseAutoModelClass]],
     trust_remote_code: bool = False,
     dropout: float | None = None,
     **changes: object,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
-    """Load a Hugging Face model by the class that `loader_of` chooses for its configuration, and its tokenizer.
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Loading]:
+    """Load a Hugging Face model by the class that `class_of` chooses for its configuration, and its tokenizer.
 
-    `changes` are made to the configuration. Returns besides the names of the tensors that the weights lack, which begin
-    at random. Safetensors alone are read.
+    `changes` are made to the configuration. Tensors that the weights lack begin at random; the caller decides which
+    may. Safetensors alone are read.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer
 
     _quietly()
+    refuse_adapter(folder)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to "
@@ -184,29 +198,38 @@ def load_weights(
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
+        architectures = list(config.architectures or [])
+        config, renamed = plain_config(config, folder)
         own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
-        model, loading = loader_of(config).from_pretrained(
+        config.return_dict = True  # transformers 4 wrote false into some files, and outputs would have no names
+        model, loading = class_of(config, folder).from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **({"key_mapping": renamed} if renamed else {}),
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
     align_weights(model)
     model.own_dropout = own_dropout
+    check_tokenizer(tokenizer, model, folder)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(
                 f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json"
             )
         tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
-    return model, tokenizer, sorted(loading["missing_keys"])
+    return (
+        model,
+        tokenizer,
+        Loading(sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"]), architectures),
+    )
 
 
 def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> None:
@@ -270,7 +293,8 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
             **{key: ours in settings.pooling for ours, (key, _) in POOLINGS.items()},
         },
     )
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *save_head(encoder.head, settings, folder)]
+    pooled = encoder.body.config.hidden_size * len(settings.pooling)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *save_head(encoder.head, settings, folder, pooled)]
     _write(
         folder / "modules.json",
         [
@@ -285,6 +309,8 @@ def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]
 def as_new(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Return a copy without the truncation that tokenizing set, so that use changes no file and no fingerprint."""
     tokenizer = copy.deepcopy(tokenizer)  # a thread may be tokenizing with the one that is in use
+    if tokenizer.truncation_side != "right":
+        tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side  # or it would be lost with the truncation
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -296,9 +322,15 @@ def _save_settings(settings: EncoderSettings, folder: Path) -> None:
     longest = max(settings.max_tokens(side) for side in SIDES if side not in settings.inherited)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
     prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
+    last = settings.head[-1] if settings.head else {}
     _write(
         folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": settings.similarity_word},
+        {
+            "prompts": prompts,
+            "default_prompt_name": None,
+            "similarity_fn_name": settings.similarity_word,
+            **({"truncate_dim": last["out"]} if last.get("kind") == "truncate" else {}),
+        },
     )
     _write(folder / OURS, ours_as_json(settings))
 

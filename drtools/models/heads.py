@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from drtools.errors import UserError
 from drtools.models.rows import LEAST_ROWS
+from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ def apply_head(head: nn.Module, pooled: Tensor) -> Tensor:  # [B, D] -> [B, D']
     return head(torch.cat([pooled, pooled[-1:].expand(missing, -1)]))[: len(pooled)] if missing else head(pooled)
 
 
+class Truncate(nn.Module):
+    """Keep the first dimensions of a vector, as sentence-transformers does with `truncate_dim`."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+
+    def forward(self, vectors: Tensor) -> Tensor:  # [B, D] -> [B, min(D, dimension)]
+        """Return the first columns."""
+        return vectors[:, : self.dimension]
+
+
 class Normalize(nn.Module):
     """Scale vectors to length 1."""
 
@@ -50,7 +63,9 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
         if description["kind"] == "normalize":
             layers.append(Normalize())
             continue
-        state = _layer_state(folder / description["path"]) if folder else None
+        if description["kind"] == "truncate":
+            layers.append(Truncate(description["out"]))
+            continue
         if description["kind"] == "layer-norm":
             layer: nn.LayerNorm | nn.Linear = nn.LayerNorm(description["dimension"])
             inner: list[nn.Module] = [layer]
@@ -62,10 +77,29 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
                 )
             layer = nn.Linear(description["in"], description["out"], bias=description["bias"])
             inner = [layer, ACTIVATIONS[description["activation"]]()]
-        if state is not None:
-            layer.load_state_dict({name.split(".", 1)[1]: value.float() for name, value in state.items()})
+        if folder:
+            _load_layer(layer, folder / description["path"])
         layers += inner
     return nn.Sequential(*layers)
+
+
+def _load_layer(layer: nn.Linear | nn.LayerNorm, folder: Path) -> None:
+    """Give a layer the weights in its folder; tensors that it has no place for, or lacks, are refused by name."""
+    state = _layer_state(folder)
+    prefix = "norm" if isinstance(layer, nn.LayerNorm) else "linear"
+    own = {f"{prefix}.{name}": value.shape for name, value in layer.state_dict().items()}
+    check_names(state, own.__contains__, folder, f"this {type(layer).__name__}")
+    there = {name: value.shape for name, value in state.items()}
+    if there != own:
+        raise UserError(
+            f"{folder}: its weights are {_shapes(there)}, expected {_shapes(own)}; its config.json and its weights do "
+            "not belong together"
+        )
+    layer.load_state_dict({name.split(".", 1)[1]: value.float() for name, value in state.items()})
+
+
+def _shapes(shapes: dict[str, torch.Size]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "none"
 
 
 def _layer_state(folder: Path) -> dict[str, Tensor]:
@@ -82,9 +116,9 @@ def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 4
     An encoder that has a dense layer or a LayerNorm already is left as it is; returns whether the projection was added.
     """
     settings = encoder.settings
-    if any(layer["kind"] != "normalize" for layer in settings.head):
+    if any(layer["kind"] not in ("normalize", "truncate") for layer in settings.head):
         return False
-    size = encoder.dimension
+    size = encoder.body.config.hidden_size * len(settings.pooling)
     out = dimension or size
     linear, norm = nn.Linear(size, out), nn.LayerNorm(out)
     with torch.no_grad():
@@ -110,16 +144,36 @@ def drop_head(encoder: Encoder) -> bool:
     return had
 
 
-def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path) -> list[tuple[str, str]]:
-    """Write each layer's folder, named as sentence-transformers names them; return their (path, module)."""
+def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path, size: int) -> list[tuple[str, str]]:
+    """Write each layer's folder, named as sentence-transformers names them; return their (path, module).
+
+    `size` is that of the pooled states. A truncation behind all layers is no module (`truncate_dim` says it); one ahead
+    of a layer is written as the linear layer that it is.
+    """
     layers: list[nn.Module] = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]
     modules = []
     for number, description in enumerate(settings.head, start=2):
-        kind = MODULES[description["kind"]]
-        description["path"] = f"{number}_{kind}"
-        modules.append((description["path"], kind))
-        _save_layer(folder / description["path"], description, layers)
+        own = description
+        if description["kind"] == "truncate":
+            kept = min(size, description["out"])
+            if kept == size or description is settings.head[-1]:
+                continue
+            own = {"kind": "dense", "in": size, "out": kept, "bias": False, "activation": "Identity"}
+            layers.insert(0, _slice(size, kept))
+        kind = MODULES[own["kind"]]
+        own["path"] = f"{number}_{kind}"
+        modules.append((own["path"], kind))
+        _save_layer(folder / own["path"], own, layers)
+        size = own.get("out", size)
     return modules
+
+
+def _slice(size: int, kept: int) -> nn.Linear:
+    """Return the linear layer that keeps the first dimensions."""
+    layer = nn.Linear(size, kept, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(kept, size))
+    return layer
 
 
 def _save_layer(folder: Path, description: dict, layers: list[nn.Module]) -> None:

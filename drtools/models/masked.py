@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from drtools import manifest
 from drtools.errors import UserError
 from drtools.losses import token_losses
+from drtools.models.bodies import token_states
 from drtools.models.heads import DEVIATION
 from drtools.models.settings import MASKED_HEAD
 from drtools.models.weights import read_tensors
@@ -92,7 +93,7 @@ class MaskedModel(nn.Module):
     ) -> Tensor:  # [B, T] thrice -> [B, 2]
         """Predict what stands where `labels` are not IGNORED; only those tokens meet the vocabulary's matrix."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and body_learns):
-            states = self.body(input_ids=token_ids, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
+            states = token_states(self.body, token_ids, mask)
         return self.predicted(states, labels, body_learns)
 
     @property

@@ -5,13 +5,14 @@ and then pooling must be given. Nothing is guessed from names.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drtools import manifest
 from drtools.errors import UserError
+from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
+from drtools.models.tokenizers import deviations, tokenizer_config
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"
@@ -20,17 +21,10 @@ MASKED_HEAD = "masked-head"
 NO_VECTORS = (MASKED_HEAD, "rem", "working")
 SIDES = ("query", "document")
 LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
-POOLINGS = {  # our word: (the file's key, the word of newer files)
-    "cls": ("pooling_mode_cls_token", "cls"),
-    "max": ("pooling_mode_max_tokens", "max"),
-    "mean": ("pooling_mode_mean_tokens", "mean"),
-    "mean-sqrt": ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
-    "weighted-mean": ("pooling_mode_weightedmean_tokens", "weightedmean"),
-    "last": ("pooling_mode_lasttoken", "lasttoken"),
-}
 # as in transformers' own table of attributes: what families call the size of a token's state
 HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
-# positions of these families start after the padding index, so that many of them are never used
+# positions of these families start after the padding index, so that many of them are never used. A body that is loaded
+# is asked itself (`bodies.positions_of`); this is for who reads files alone, as `show` does.
 OFFSET_POSITIONS = (
     "roberta",
     "xlm-roberta",
@@ -40,6 +34,11 @@ OFFSET_POSITIONS = (
     "ibert",
     "longformer",
     "mpnet",
+    "roberta-prelayernorm",
+    "xmod",
+    "luke",
+    "esm",
+    "markuplm",
 )
 
 
@@ -47,7 +46,8 @@ OFFSET_POSITIONS = (
 class EncoderSettings:
     """How a body's token states become vectors, and how texts become tokens.
 
-    `pooling` concatenates several in this order; `head` lists layers as {"kind": dense|layer-norm|normalize, ...}.
+    `pooling` concatenates several in this order; `head` lists layers as
+    {"kind": dense|layer-norm|normalize|truncate, ...}.
     """
 
     pooling: tuple[str, ...]
@@ -64,11 +64,13 @@ class EncoderSettings:
     pieces: dict[str, Any] = field(
         default_factory=dict
     )  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
+    notes: list[str] = field(default_factory=list)  # what is odd in its files, to be reported when it is loaded
 
     @property
     def normalized(self) -> bool:
         """Whether vectors have length 1, so that scores lie in [-1, 1]."""
-        return any(layer["kind"] == "normalize" for layer in self.head)
+        kinds = [layer["kind"] for layer in self.head]
+        return "normalize" in kinds and "truncate" not in kinds[kinds.index("normalize") :]
 
     @property
     def similarity_word(self) -> str:
@@ -89,11 +91,6 @@ class EncoderSettings:
         return self.max_query_tokens if side == "query" else self.max_document_tokens
 
 
-def optional_json(path: Path) -> dict:
-    """Return the object of a JSON file, an empty one if there is no such file."""
-    return manifest.read_json(path) if path.exists() else {}
-
-
 def is_pair(folder: Path) -> bool:
     """Whether a folder holds two encoders, one for each side, in subfolders of these names."""
     return optional_json(folder / OURS).get("kind") == "pair"
@@ -101,7 +98,7 @@ def is_pair(folder: Path) -> bool:
 
 def is_bare(folder: Path) -> bool:
     """Whether a folder holds a body alone, whose files do not say how its states become a vector."""
-    return not is_pair(folder) and not (folder / "modules.json").exists()
+    return not is_pair(folder) and not has_modules(folder)
 
 
 def is_lexical(folder: Path) -> bool:
@@ -123,16 +120,23 @@ def side_folder(folder: Path, side: str) -> Path:
 
 def positions(config: dict) -> int | None:
     """Return the most tokens that a body's positions allow, or None if its configuration names no number."""
-    count = config.get("max_position_embeddings")
-    if isinstance(count, int) and config.get("model_type") in OFFSET_POSITIONS:
+    count = next((config[name] for name in ("max_position_embeddings", "n_positions") if name in config), None)
+    if not isinstance(count, int) or count < 1:  # XLNet's is -1
+        return None
+    if config.get("model_type") in OFFSET_POSITIONS:
         count -= (config.get("pad_token_id") or 0) + 1
     return count
 
 
 def head_dimension(settings: EncoderSettings, hidden_size: int) -> int:
     """Return the length of the vectors that come of token states of a size."""
-    layers = [layer["out"] for layer in settings.head if layer["kind"] == "dense"]
-    return layers[-1] if layers else hidden_size * len(settings.pooling)
+    size = hidden_size * len(settings.pooling)
+    for layer in settings.head:
+        if layer["kind"] == "dense":
+            size = layer["out"]
+        elif layer["kind"] == "truncate":
+            size = min(size, layer["out"])
+    return size
 
 
 def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
@@ -147,99 +151,12 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     return head_dimension(settings, sizes[0])
 
 
-def _longest(folder: Path) -> int | None:
-    """Return the most tokens that a body's files allow, or None if they name no length."""
-    limits: list[int | None] = []
-    said = optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
-    if isinstance(said, int):
-        limits.append(said)
-    else:
-        limits.append(optional_json(folder / "tokenizer_config.json").get("model_max_length"))
-    limits.append(positions(optional_json(folder / "config.json")))
+def _longest(folder: Path, said: int | None) -> int | None:
+    """Return the most tokens that a body's files allow, or None if they name no length; `said` is its modules'."""
+    longest = said if isinstance(said, int) else tokenizer_config(folder).get("model_max_length")
+    limits: list[int | None] = [longest, positions(optional_json(folder / "config.json"))]
     known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers write 1e30 for `no limit`
     return min(known) if known else None
-
-
-def _poolings(config: dict, path: Path) -> tuple[str, ...]:
-    theirs = config.get("pooling_mode")
-    if theirs is None:
-        named = tuple(ours for ours, (key, _) in POOLINGS.items() if config.get(key))
-        return named or ("mean",)
-    words = {word: ours for ours, (_, word) in POOLINGS.items()}
-    asked = [theirs] if isinstance(theirs, str) else theirs
-    unknown = [word for word in asked if word not in words]
-    if unknown:
-        raise UserError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
-    return tuple(words[word] for word in asked)
-
-
-def _head_layer(kind: str, folder: Path, path: str) -> dict:
-    config = optional_json(folder / path / "config.json")
-    if kind == "Normalize":
-        return {"kind": "normalize"}
-    if kind == "LayerNorm":
-        return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
-    if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise UserError(
-            f"{folder / path}: a dense layer with a residual or another input is not supported; export the model "
-            "without it"
-        )
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
-    return {
-        "kind": "dense",
-        "in": config["in_features"],
-        "out": config["out_features"],
-        "bias": config.get("bias", True),
-        "activation": activation,
-        "path": path,
-    }
-
-
-def _modules(path: Path) -> list[dict]:
-    try:
-        modules = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
-    if not isinstance(modules, list) or not all(
-        isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
-    ):
-        raise UserError(
-            f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model "
-            "again"
-        )
-    return modules
-
-
-def _of_modules(folder: Path, settings: EncoderSettings) -> None:
-    """Fill in what modules.json says, module by module; a module that is not known here is refused by name."""
-    for module in _modules(folder / "modules.json"):
-        kind = module["type"].rsplit(".", 1)[-1]
-        if kind == "Transformer":
-            if module["path"]:
-                raise UserError(
-                    f"{folder}: its body lies in the subfolder {module['path']!r}; only models whose body lies in the "
-                    "folder itself are supported"
-                )
-        elif kind == "Pooling":
-            config = optional_json(folder / module["path"] / "config.json")
-            settings.pooling = _poolings(config, folder / module["path"])
-            settings.include_prompt = config.get("include_prompt", True)
-        elif kind in ("Dense", "LayerNorm", "Normalize"):
-            settings.head.append(_head_layer(kind, folder, module["path"]))
-        elif kind != "Dropout":
-            raise UserError(
-                f"{folder}: its modules.json names {module['type']}, which is not supported; supported are "
-                "Transformer, Pooling, Dense, LayerNorm, Normalize"
-            )
-    config = optional_json(folder / "config_sentence_transformers.json")
-    prompts = config.get("prompts") or {}
-    usual = prompts.get(config.get("default_prompt_name") or "", "")
-    settings.query_prompt = prompts.get("query") or usual
-    settings.document_prompt = next(
-        (prompts[name] for name in ("document", "passage", "corpus") if prompts.get(name)), usual
-    )
-    settings.similarity = config.get("similarity_fn_name")
-    settings.lower_case = bool(optional_json(folder / "sentence_bert_config.json").get("do_lower_case"))
 
 
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
@@ -249,15 +166,8 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
             f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with "
             "drtools make-lexical"
         )
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
-    settings = EncoderSettings(pooling=())
-    if (folder / "modules.json").exists():
-        _of_modules(folder, settings)
-    longest = _longest(folder)
-    if not settings.pooling:
-        longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
-    settings.max_query_tokens = settings.max_document_tokens = longest or LONGEST_BY_DEFAULT
+    refuse_adapter(folder)
+    settings = _of_files(folder)
     ours = optional_json(folder / OURS)
     if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
         ours = {}
@@ -273,24 +183,68 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         if name in ours:
             setattr(settings, name, ours[name])
     if pooling is not None:
-        *words, last = pooling.split("+")
-        words += [] if last == "normalize" else [last]
-        if not words or any(word not in POOLINGS for word in words):
-            raise UserError(
-                f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end "
-                "gives vectors of length 1"
-            )
-        settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
-        if len(settings.pooling) < len(words):
-            raise UserError(f"--pooling {pooling}: a kind stands twice; say each once")
-        if last == "normalize" and not settings.normalized:
-            settings.head.append({"kind": "normalize"})
+        _set_pooling(settings, pooling)
     if not settings.pooling:
         raise UserError(
             f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, "
             "mean, max or last"
         )
+    if settings.similarity not in (None, "dot") and not settings.normalized:
+        remedy = f"; --pooling {'+'.join(settings.pooling)}+normalize gives vectors whose inner product is their cosine"
+        settings.notes.append(
+            f"{folder}: it compares vectors by {settings.similarity}, but they do not have length 1; searches here go "
+            f"by inner product{remedy if settings.similarity == 'cosine' else ''}"
+        )
     return settings
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder with an adapter that is not merged: transformers would load whatever base model it names."""
+    if (folder / "adapter_config.json").exists():
+        base = optional_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
+        raise UserError(
+            f"{folder}: an adapter (adapter_config.json) for {base}, which is not merged into the weights; merge it "
+            "with peft (merge_and_unload), save the merged model with its tokenizer, and name that folder"
+        )
+
+
+def _of_files(folder: Path) -> EncoderSettings:
+    """Read what a folder's files say, sentence-transformers' or a body's alone."""
+    settings, said = EncoderSettings(pooling=()), None
+    sides: dict[str, int | None] = {}
+    if has_modules(folder):
+        files = read_modules(folder)
+        for name in ("pooling", "head", "include_prompt", "query_prompt", "document_prompt", "similarity"):
+            setattr(settings, name, getattr(files, name))
+        settings.lower_case, settings.notes, said = files.lower_case, files.notes, files.longest
+        sides = {"query": files.query_length, "document": files.document_length}
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
+    longest = _longest(folder, said)
+    if not settings.pooling:
+        longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
+        if manifest.read_json(folder / "config.json").get("model_type") == "dpr":
+            settings.pooling = ("cls",)  # DPR's encoders return the first token's state
+    settings.max_query_tokens, settings.max_document_tokens = (
+        sides.get(side) or longest or LONGEST_BY_DEFAULT for side in SIDES
+    )
+    return settings
+
+
+def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
+    """Set what `--pooling` names."""
+    *words, last = pooling.split("+")
+    words += [] if last == "normalize" else [last]
+    if not words or any(word not in POOLINGS for word in words):
+        raise UserError(
+            f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end "
+            "gives vectors of length 1"
+        )
+    settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
+    if len(settings.pooling) < len(words):
+        raise UserError(f"--pooling {pooling}: a kind stands twice; say each once")
+    if last == "normalize" and not settings.normalized:
+        settings.head.append({"kind": "normalize"})
 
 
 def weights_fingerprint(folder: Path) -> str:
@@ -307,6 +261,8 @@ def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
     """
     weights = weights_fingerprint(folder)
     common = [weights, list(settings.pooling), settings.head, settings.include_prompt, settings.lower_case]
+    odd = deviations(folder, settings.pooling)
+    common += [odd] if odd else []  # a model without any keeps the fingerprint that 0.1.0 gave it
     return {side: settings.inherited.get(side) or manifest.digest([*common, settings.prompt(side)]) for side in SIDES}
 
 

@@ -19,6 +19,7 @@ from drtools.batches.by_length import batches_by_length, batches_of_one_length
 from drtools.batches.tokens import Tokenized, tokenize
 from drtools.errors import Terminated, UserError
 from drtools.models.attention import use_sliced_attention
+from drtools.models.bodies import positions_of
 from drtools.models.copies import Copies
 from drtools.models.cross_encoder import CrossEncoder
 from drtools.models.device import choose_devices, kind_of, native_precision, set_threads
@@ -28,7 +29,7 @@ from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import fold_rem
 from drtools.models.rows import LEAST_ROWS, make_rows_independent
-from drtools.models.settings import SIDES, check_side, fingerprints, is_lexical, positions, read_settings
+from drtools.models.settings import SIDES, check_side, fingerprints, is_lexical, read_settings
 from drtools.models.sides import load_sides, side_folders
 from drtools.models.source import resolve
 
@@ -206,9 +207,9 @@ def _load_lexical(
 
 
 def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderFlags) -> None:
-    """Set lengths and prompts that the flags name; a length beyond the body's positions is refused."""
+    """Set lengths and prompts that the flags name; a length beyond the body's positions, or of no text, is refused."""
     for half in halves(encoder):
-        longest = positions(half.body.config.to_dict())
+        longest, special = positions_of(half.body), half.tokenizer.num_special_tokens_to_add()
         for name in ("max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
             value = getattr(flags, name)
             if value is None:
@@ -216,6 +217,11 @@ def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderFlags) ->
             if name.startswith("max") and longest and value > longest:
                 raise UserError(
                     f"--{name.replace('_', '-')} {value}: this body has {longest} positions; say {longest} or less"
+                )
+            if name.startswith("max") and value <= special:
+                raise UserError(
+                    f"--{name.replace('_', '-')} {value}: the special tokens of a text alone are {special}; expected "
+                    f"{special + 1} or more"
                 )
             setattr(half.settings, name, value)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
-from drtools.models.settings import positions
+from drtools.models.bodies import positions_of
 
 if TYPE_CHECKING:
     from drtools.flags import PieceFlags
@@ -56,7 +56,7 @@ def load_cutter(
     from drtools.models.encoder import load_encoder
 
     encoder = load_encoder(model, "cls", trust_remote_code).of("document")
-    longest = positions(encoder.body.config.to_dict())
+    longest = positions_of(encoder.body)
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
         raise UserError(
             f"--pieces-max-document-tokens {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has {longest} "

@@ -8,12 +8,12 @@ from pathlib import Path
 from drtools import console, manifest
 from drtools.errors import UserError
 from drtools.formats.vectors import Ids, maker_of, open_vectors
+from drtools.models.module_files import has_modules, optional_json
 from drtools.models.settings import (
     OURS,
     SIDES,
     is_lexical,
     is_pair,
-    optional_json,
     read_settings,
     side_folder,
     vector_dimension,
@@ -99,7 +99,7 @@ def model_lines(path: Path) -> Iterator[str]:
             yield f"{side}: {_body(folder)}"
         if (
             (folder / "config.json").exists()
-            and (folder / "modules.json").exists()
+            and has_modules(folder)
             and ours.get("kind") != "ranker"
             and not is_lexical(folder)
         ):

@@ -7,7 +7,8 @@ import orjson
 from drtools import manifest
 from drtools.errors import UserError
 from drtools.formats.lines import decode, read_lines
-from drtools.models.settings import OURS, optional_json
+from drtools.models.module_files import optional_json
+from drtools.models.settings import OURS
 
 MODELS = ("encoder", "rem", "ranker")
 

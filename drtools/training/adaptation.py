@@ -19,12 +19,13 @@ from drtools.errors import UserError
 from drtools.formats.lines import local, shown
 from drtools.formats.store import open_store
 from drtools.losses import masked_language
+from drtools.models.bodies import positions_of
 from drtools.models.dropout import use_own_dropout
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.enhanced import Decoder, EnhancedModel
 from drtools.models.masked import MaskedModel, load_head, new_head, save_head
 from drtools.models.pair import EncoderPair
-from drtools.models.settings import SIDES, check_side, positions
+from drtools.models.settings import SIDES, check_side
 from drtools.randomness import generator
 from drtools.retrieval.encoding import apply_flags, encode_tokens
 from drtools.training.card import write_card
@@ -110,7 +111,7 @@ class MaskedTraining(Task):
             Path(local(self.store.corpus))
         )  # of what is read, whatever lies there when training ends
         usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
-        longest = positions(self.encoder.body.config.to_dict()) or usual
+        longest = positions_of(self.encoder.body) or usual
         self.masker = Masker(
             self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride, whole_words
         )

@@ -1,0 +1,304 @@
+"""What the files of sentence-transformers say of an encoder or a cross-encoder: modules, prompts, lengths."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drtools import manifest
+from drtools.errors import UserError
+from drtools.models.module_keys import MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
+
+POOLINGS = {  # our word: (the file's key, the word of newer files)
+    "cls": ("pooling_mode_cls_token", "cls"),
+    "max": ("pooling_mode_max_tokens", "max"),
+    "mean": ("pooling_mode_mean_tokens", "mean"),
+    "mean-sqrt": ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens"),
+    "weighted-mean": ("pooling_mode_weightedmean_tokens", "weightedmean"),
+    "last": ("pooling_mode_lasttoken", "lasttoken"),
+}
+# one of them holds the lengths; sentence-transformers looks in this order
+LENGTH_FILES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+KWARGS = {  # the names of older files: those of newer ones
+    "model_args": "model_kwargs",
+    "tokenizer_args": "processor_kwargs",
+    "config_args": "config_kwargs",
+}
+CONFIG = "config_sentence_transformers.json"
+LOGITS = ("Identity", "Sigmoid")  # activations over a single logit that keep the order of scores
+
+
+@dataclass
+class ModuleSettings:
+    """What the files say; `notes` are sentences about what is odd in them."""
+
+    pooling: tuple[str, ...] = ()
+    head: list[dict] = field(default_factory=list)
+    include_prompt: bool = True
+    query_prompt: str = ""
+    document_prompt: str = ""
+    similarity: str | None = None
+    lower_case: bool = False
+    longest: int | None = None  # tokens, of either side
+    query_length: int | None = None
+    document_length: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RankerSettings:
+    """What the files say of a cross-encoder: the text before each query, the tokens of a pair, the case."""
+
+    prompt: str = ""
+    longest: int | None = None
+    lower_case: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def optional_json(path: Path) -> dict:
+    """Return the object of a JSON file, an empty one if there is no such file."""
+    return manifest.read_json(path) if path.exists() else {}
+
+
+def model_type(folder: Path) -> str:
+    """Return for which class of sentence-transformers a folder with modules was written."""
+    return optional_json(folder / CONFIG).get("model_type") or "SentenceTransformer"
+
+
+def has_modules(folder: Path) -> bool:
+    """Whether a folder's files say how token states become a vector: not those of a body or a cross-encoder."""
+    return (folder / "modules.json").exists() and model_type(folder) != "CrossEncoder"
+
+
+def read_modules(folder: Path) -> ModuleSettings:
+    """Read a sentence-transformers folder; a module or a value that is not known here is refused by name."""
+    found = ModuleSettings()
+    config = optional_json(folder / CONFIG)
+    _check_kind(folder, config)
+    for at, module in enumerate(_modules(folder, found.notes)):
+        _add_module(found, folder, module, at)
+    if found.head and not found.pooling and any(layer["kind"] != "normalize" for layer in found.head):
+        raise UserError(
+            f"{folder}: its modules.json names layers for each token and no pooling: {MULTI_VECTOR}; use the program "
+            "that it was made for, or an encoder with one vector for each text"
+        )
+    check_keys(config, CONFIG, folder / CONFIG, found.notes)
+    _check_requirements(config, folder / CONFIG)
+    _read_prompts(found, config, folder)
+    _read_vectors(found, config, folder)
+    lengths = _read_lengths(folder, "sentence_bert_config.json", found.notes)
+    _check_output(lengths, "last_hidden_state", folder)
+    found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
+    found.query_length, found.document_length = lengths.get("query_length"), lengths.get("document_length")
+    found.lower_case = bool(lengths.get("do_lower_case"))
+    return found
+
+
+def read_ranker(folder: Path) -> RankerSettings:
+    """Read what sentence-transformers' CrossEncoder wrote about itself, if it did."""
+    found = RankerSettings()
+    activation = optional_json(folder / "config.json")
+    said = (activation.get("sentence_transformers") or {}).get("activation_fn")
+    said = said or activation.get("sbert_ce_default_activation_function")
+    if (folder / "modules.json").exists() and model_type(folder) == "CrossEncoder":
+        config = optional_json(folder / CONFIG)
+        kinds = [module["type"] for module in _modules(folder, found.notes)]
+        if len(kinds) != 1 or kinds[0].rsplit(".", 1)[-1] != "Transformer":
+            raise UserError(
+                f"{folder}: its modules.json names {', '.join(kinds)}; expected the one module Transformer, a sequence "
+                "classifier"
+            )
+        check_keys(config, f"CrossEncoder's {CONFIG}", folder / CONFIG, found.notes)
+        _check_requirements(config, folder / CONFIG)
+        name = config.get("default_prompt_name")
+        found.prompt = _prompt_of(config, name, folder) if name else ""
+        lengths = _read_lengths(folder, "CrossEncoder's sentence_bert_config.json", found.notes)
+        _check_output(lengths, "logits", folder)
+        found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
+        found.lower_case = bool(lengths.get("do_lower_case"))
+        said = config.get("activation_fn") or said
+    if said and said.rsplit(".", 1)[-1] not in LOGITS:
+        found.notes.append(f"{folder}: its activation {said} is not applied; scores are the logits")
+    return found
+
+
+def _check_kind(folder: Path, config: dict) -> None:
+    kind = model_type(folder)
+    if kind != "SentenceTransformer" or MULTI_VECTOR_KEYS & config.keys():
+        what = (
+            f"model_type {kind}"
+            if kind != "SentenceTransformer"
+            else f"{', '.join(sorted(MULTI_VECTOR_KEYS & config.keys()))}, keys of {MULTI_VECTOR}"
+        )
+        raise UserError(
+            f"{folder / CONFIG}: found {what}, expected a SentenceTransformer; use the program that it was made for, "
+            "or an encoder with one vector for each text"
+        )
+
+
+def _modules(folder: Path, notes: list[str]) -> list[dict]:
+    path = folder / "modules.json"
+    try:
+        modules = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
+    if not isinstance(modules, list) or not all(
+        isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
+    ):
+        raise UserError(
+            f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model "
+            "again"
+        )
+    for module in modules:
+        check_keys(module, "modules.json", path, notes)
+    return modules
+
+
+def _add_module(found: ModuleSettings, folder: Path, module: dict, at: int) -> None:
+    """Take over what one module does, the `at`-th."""
+    package, kind = module["type"].split(".", 1)[0], module["type"].rsplit(".", 1)[-1]
+    supported = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+    if package != "sentence_transformers" or kind not in supported:
+        raise UserError(
+            f"{folder}: its modules.json names {module['type']}, which is not supported; supported are "
+            f"sentence-transformers' own {', '.join(supported)}"
+        )
+    path = folder / module["path"]
+    if kind == "Transformer":
+        if module["path"] or at:
+            raise UserError(
+                f"{folder}: its body lies in the subfolder {module['path']!r}, or is not the first module; only models "
+                "whose body lies in the folder itself are supported: load it with SentenceTransformer and save it again"
+            )
+        return
+    config = optional_json(path / "config.json")
+    check_keys(config, kind, path / "config.json", found.notes)
+    if kind == "Pooling":
+        if found.pooling or found.head:
+            raise UserError(
+                f"{path}: a pooling behind another module, expected it right behind the body; such models are not "
+                "supported"
+            )
+        found.pooling = _poolings(config, path)
+        found.include_prompt = config.get("include_prompt", True)
+    elif kind != "Dropout":
+        found.head.append(_head_layer(kind, config, module["path"]))
+
+
+def _poolings(config: dict, path: Path) -> tuple[str, ...]:
+    theirs = config.get("pooling_mode")
+    if theirs is None:
+        named = tuple(ours for ours, (key, _) in POOLINGS.items() if config.get(key))
+        return named or ("mean",)
+    words = {word: ours for ours, (_, word) in POOLINGS.items()}
+    asked = [theirs] if isinstance(theirs, str) else theirs
+    unknown = [word for word in asked if word not in words]
+    if unknown:
+        raise UserError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
+    return tuple(words[word] for word in asked)
+
+
+def _head_layer(kind: str, config: dict, path: str) -> dict:
+    if kind == "Normalize":
+        return {"kind": "normalize"}
+    if kind == "LayerNorm":
+        return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    own = activation.startswith("torch.")  # another one may compute anything
+    return {
+        "kind": "dense",
+        "in": config["in_features"],
+        "out": config["out_features"],
+        "bias": config.get("bias", True),
+        "activation": activation.rsplit(".", 1)[-1] if own else activation,
+        "path": path,
+    }
+
+
+def _check_requirements(config: dict, path: Path) -> None:
+    """Refuse a model that asks for other versions of packages than are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    requirements = config.get("requirements") or {}
+    for name, wanted in requirements.items() if isinstance(requirements, dict) else ():
+        wanted = wanted.get("specifier", "") if isinstance(wanted, dict) else wanted
+        try:
+            installed = version("torch" if name == "pytorch" else name)
+            met = SpecifierSet(wanted).contains(installed, prereleases=True)
+        except (PackageNotFoundError, InvalidSpecifier, TypeError):  # of its own classes, which are not used here
+            continue
+        if not met:
+            raise UserError(f"{path}: the model asks for {name} {wanted}, found {installed}; install that version")
+
+
+def _prompt_of(config: dict, name: str, folder: Path) -> str:
+    prompts = config.get("prompts") or {}
+    if name not in prompts:
+        raise UserError(
+            f"{folder / CONFIG}: default_prompt_name is {name!r}, and prompts has {', '.join(prompts) or 'none'}; the "
+            "file was damaged, fetch the model again"
+        )
+    return prompts[name] or ""
+
+
+def _read_prompts(found: ModuleSettings, config: dict, folder: Path) -> None:
+    """Take over the prompts of both sides; one that is saved as "" is a prompt too, and stands for no text."""
+    prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text is not None}
+    name = config.get("default_prompt_name")
+    usual = _prompt_of(config, name, folder) if name else ""
+    found.query_prompt = prompts.get("query", usual)
+    saved = [name for name in DOCUMENT_PROMPTS if name in prompts]
+    found.document_prompt = prompts[saved[0]] if saved else usual
+    other = next((name for name in saved if prompts[name]), None)
+    if other and not found.document_prompt:
+        found.notes.append(
+            f"{folder}: its prompt {saved[0]!r} is empty and its prompt {other!r} is {prompts[other]!r}; documents get "
+            f"none, as in sentence-transformers; pass --document-prompt {prompts[other]!r} for the other"
+        )
+
+
+def _read_vectors(found: ModuleSettings, config: dict, folder: Path) -> None:
+    """Take over how vectors are compared, and the length that they are cut to behind all modules."""
+    found.similarity = config.get("similarity_fn_name")
+    length = config.get("truncate_dim")
+    if length is not None:
+        if not isinstance(length, int) or length < 1:
+            raise UserError(f"{folder / CONFIG}: truncate_dim is {length!r}, expected a number of dimensions")
+        found.head.append({"kind": "truncate", "out": length})
+
+
+def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict:
+    """Return the first of the files with lengths that holds something, checked, and `model_max_length`."""
+    for name in LENGTH_FILES:
+        config = optional_json(folder / name)
+        if config:
+            break
+    check_keys(config, table, folder / name, notes)
+    known = {"model_max_length": None}
+    for key in (*KWARGS, *KWARGS.values()):
+        kwargs = config.get(key) or {}
+        check_keys(kwargs, KWARGS.get(key, key), folder / name)
+        known["model_max_length"] = kwargs.get("model_max_length") or known["model_max_length"]
+    return {**config, **known}
+
+
+def _check_output(config: dict, output: str, folder: Path) -> None:
+    """Refuse a body whose texts are written into a chat template, or whose output is not the usual one."""
+    for modality, what in (config.get("modality_config") or {}).items():
+        if modality == "message":
+            raise UserError(
+                f"{folder}: its modality_config names 'message': texts are written into a chat template, which is not "
+                "supported; remove that entry if texts are to be read as they are"
+            )
+        if modality == "text" and what != {"method": "forward", "method_output_name": output}:
+            raise UserError(
+                f"{folder}: its modality_config reads {what} of texts, expected the method forward and its {output}; "
+                "such models are not supported"
+            )

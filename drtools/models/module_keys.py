@@ -1,0 +1,183 @@
+"""Every key that sentence-transformers reads from a model's files, and what drtools does with it.
+
+A key is used, or it changes no vector and no score, for the reason that stands here; `Only` names the values for which
+that holds, and a model with another value is refused by the key's name. A key that stands in none of these tables is
+reported when the model is loaded. The keys are those of sentence-transformers 6.2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from drtools.errors import UserError
+
+USED = "used"
+
+
+class Only(NamedTuple):
+    """A key that is not used: the values that change nothing, and what another value would mean."""
+
+    values: tuple
+    meaning: str
+
+
+NO_INPUT = "a layer that reads or writes something else than the text's one vector"
+NO_KWARGS = "arguments that change how the body or its tokenizer is made"
+CHAT = "a chat template that texts are written into"
+MULTI_VECTOR = "a model with a vector for each token (multi-vector, late interaction)"
+
+KEYS: dict[str, dict[str, str | Only]] = {
+    "modules.json": {
+        "idx": "the order of the list is what counts",
+        "name": "a label",
+        "path": USED,
+        "type": USED,
+        "kwargs": "names of arguments to encode(), which none of the supported modules has",
+    },
+    "config_sentence_transformers.json": {
+        "__version__": "the versions that wrote the file",
+        "model_type": USED,
+        "requirements": USED,
+        "prompts": USED,
+        "default_prompt_name": USED,
+        "similarity_fn_name": USED,
+        "truncate_dim": USED,
+    },
+    "CrossEncoder's config_sentence_transformers.json": {
+        "__version__": "the versions that wrote the file",
+        "model_type": USED,
+        "requirements": USED,
+        "prompts": USED,
+        "default_prompt_name": USED,
+        "activation_fn": USED,
+        "keep_in_fp32_modules": "the head computes in float32 in any case",
+    },
+    "sentence_bert_config.json": {
+        "max_seq_length": USED,
+        "do_lower_case": USED,
+        "query_length": USED,
+        "document_length": USED,
+        "modality_config": USED,
+        "transformer_task": Only((None, "feature-extraction"), "another output than token states"),
+        "module_output_name": Only((None, "token_embeddings"), "another output than token states"),
+        "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
+        "query_expansion": Only((None,), MULTI_VECTOR),
+        "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
+        "unpad_inputs": "a matter of speed",
+        "model_args": USED,
+        "model_kwargs": USED,
+        "tokenizer_args": USED,
+        "processor_kwargs": USED,
+        "config_args": USED,
+        "config_kwargs": USED,
+    },
+    "CrossEncoder's sentence_bert_config.json": {
+        "max_seq_length": USED,
+        "do_lower_case": USED,
+        "query_length": "a length of SentenceTransformer's encode_query, which a pair does not go through",
+        "document_length": "a length of encode_document, which a pair does not go through",
+        "modality_config": USED,
+        "transformer_task": Only((None, "sequence-classification"), "another output than a classifier's logits"),
+        "module_output_name": Only((None, "scores"), "another output than a classifier's logits"),
+        "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
+        "query_expansion": Only((None,), MULTI_VECTOR),
+        "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
+        "unpad_inputs": "a matter of speed",
+        "model_args": USED,
+        "model_kwargs": USED,
+        "tokenizer_args": USED,
+        "processor_kwargs": USED,
+        "config_args": USED,
+        "config_kwargs": USED,
+    },
+    "model_kwargs": {
+        "dtype": "weights are loaded in float32, and computed with in --precision",
+        "torch_dtype": "weights are loaded in float32, and computed with in --precision",
+        "attn_implementation": "a matter of speed",
+        "add_pooling_layer": "a pooler is read by nothing",
+        "low_cpu_mem_usage": "a matter of memory",
+        "device_map": "a matter of where, which --device decides",
+        "use_safetensors": "only safetensors are read",
+        "trust_remote_code": "--trust-remote-code decides; sentence-transformers drops the key too",
+    },
+    "processor_kwargs": {
+        "model_max_length": USED,
+        "padding_side": "texts are padded on the right, and padding is masked, so that its side changes no vector",
+        "use_fast": "transformers 5 has one tokenizer of each kind",
+        "trust_remote_code": "--trust-remote-code decides; sentence-transformers drops the key too",
+    },
+    "config_kwargs": {
+        "use_cache": "no keys and values are kept, for no text is continued",
+        "trust_remote_code": "--trust-remote-code decides; sentence-transformers drops the key too",
+    },
+    "Pooling": {
+        "embedding_dimension": "the body's own size counts",
+        "word_embedding_dimension": "the body's own size counts",
+        "pooling_mode": USED,
+        "pooling_mode_cls_token": USED,
+        "pooling_mode_max_tokens": USED,
+        "pooling_mode_mean_tokens": USED,
+        "pooling_mode_mean_sqrt_len_tokens": USED,
+        "pooling_mode_weightedmean_tokens": USED,
+        "pooling_mode_lasttoken": USED,
+        "include_prompt": USED,
+    },
+    "Dense": {
+        "in_features": USED,
+        "out_features": USED,
+        "bias": USED,
+        "activation_function": USED,
+        "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
+        "module_output_name": Only((None, "sentence_embedding"), NO_INPUT),
+        "use_residual": Only((None, False), "a layer whose input is added to its output"),
+    },
+    "LayerNorm": {"dimension": USED},
+    "Normalize": {
+        "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
+        "module_output_name": Only((None, "sentence_embedding"), NO_INPUT),
+    },
+    "Dropout": {"dropout": "acts in sentence-transformers' own training alone; --dropout sets the body's"},
+    # transformers reads these itself; this says why nothing else has to be done, or where it is
+    "tokenizer_config.json": {
+        "model_max_length": USED,
+        "truncation_side": USED,
+        "padding_side": "texts are padded on the right, and padding is masked, so that its side changes no vector",
+        "do_lower_case": USED,
+        "add_bos_token": USED,
+        "add_eos_token": USED,
+        "chat_template": "texts are read as they are, like by SentenceTransformer; a CrossEncoder's is refused or "
+        "reported",
+    },
+    "CrossEncoder's config.json": {
+        "sentence_transformers": USED,
+        "sbert_ce_default_activation_function": USED,
+    },
+}
+
+# PyLate's and ColBERT's, in config_sentence_transformers.json
+MULTI_VECTOR_KEYS = {
+    "query_prefix",
+    "document_prefix",
+    "query_length",
+    "document_length",
+    "do_query_expansion",
+    "attend_to_expansion_tokens",
+    "skiplist_words",
+}
+
+
+def check_keys(config: dict, table: str, path: Path, unknown: list[str] | None = None) -> None:
+    """Refuse a configuration with a value that would change what is computed, and is not supported.
+
+    Sentences about keys that stand in no table go to `unknown`; without that list such a key is refused as well.
+    """
+    known = KEYS[table]
+    for key, value in config.items():
+        what = known.get(key)
+        if what is None and unknown is None:
+            raise UserError(f"{path}: {table} has {key!r} ({value!r}): {NO_KWARGS}; not supported, export it without")
+        if what is None and unknown is not None:
+            unknown.append(f"{path}: the key {key!r} is not known, and is not used")
+        if isinstance(what, Only) and value not in what.values:
+            raise UserError(f"{path}: {key} is {value!r}, which means {what.meaning}; such models are not supported")

@@ -1,0 +1,236 @@
+"""A model's tokenizer: what its files say that `tokenizer.json` does not, and whether it belongs to the weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drtools import console, manifest
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+CONFIG, FILE = "tokenizer_config.json", "tokenizer.json"
+HEAD = 4096  # bytes at the start of tokenizer.json, in which its truncation stands
+WITHOUT_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # they do nothing but what tokenizer.json says
+NORMALIZER = {  # tokenizer_config.json's names of what a BertNormalizer does: the normalizer's names
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+
+
+def tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return a folder's tokenizer_config.json, an empty object if there is none."""
+    return manifest.read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+
+
+def end_token(folder: Path, pooling: tuple[str, ...]) -> str | None:
+    """Return the end token that belongs to each text and that tokenizer.json does not append, or None.
+
+    Under last-token pooling `add_eos_token` in tokenizer_config.json decides which token the vector is: e5-mistral and
+    its kin were trained with </s> last. transformers 4 followed that file, transformers 5 goes by tokenizer.json.
+    """
+    config = tokenizer_config(folder)
+    token = _content(config.get("eos_token"))
+    if config.get("add_eos_token") is not True or token is None or "last" not in pooling:
+        return None
+    return None if _adds(folder, token, -1) in (True, None) else token
+
+
+def deviations(folder: Path, pooling: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return what a tokenizer does differently than tokenizer.json says, which changes what a text's tokens are.
+
+    Fingerprints hold it beside the files' own content. An empty object for nearly every model.
+    """
+    config = tokenizer_config(folder)
+    found: dict[str, object] = {}
+    if config.get("truncation_side", _side_of_file(folder)) == "left":
+        found["truncation_side"] = "left"
+    token = end_token(folder, pooling)
+    if token is not None:
+        found["end_token"] = token
+    if any(name in config for name in NORMALIZER) and config.get("tokenizer_class") not in WITHOUT_CLASS:
+        normalizer = _parts(folder).get("normalizer") or {}
+        if normalizer.get("type") == "BertNormalizer":
+            found |= {
+                ours: config[ours]
+                for ours, theirs in NORMALIZER.items()
+                if ours in config and config[ours] != normalizer.get(theirs)
+            }
+    return found
+
+
+def fit_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, pooling: tuple[str, ...] = (), lower_case: bool = False
+) -> None:
+    """Let a loaded tokenizer do what its model's other files ask for: lower case, an end token after each text.
+
+    Report the files where they contradict each other.
+    """
+    if tokenizer.is_fast:
+        _report_case(tokenizer, folder)
+    if lower_case and tokenizer.is_fast:
+        _lower_case(tokenizer)
+    token = end_token(folder, pooling)
+    if token is not None:
+        _append(tokenizer, token)
+        console.notice(
+            1,
+            f"{folder}: {token} is appended to each text, as add_eos_token in {CONFIG} asks; its {FILE} appends none, "
+            "and sentence-transformers with transformers 5 follows that",
+        )
+    config = tokenizer_config(folder)
+    for name, at in (("add_bos_token", 0), ("add_eos_token", -1)):
+        special = _content(config.get(name.removeprefix("add_")))
+        asked = config.get(name)
+        if special is None or not isinstance(asked, bool) or (at == -1 and token is not None):
+            continue
+        if _adds(folder, special, at) not in (asked, None):
+            console.notice(
+                1,
+                f"{folder}: {name} is {str(asked).lower()} in {CONFIG}, but {FILE} {'lacks' if asked else 'adds'} "
+                f"{special}; {FILE} is followed, as transformers 5 does",
+            )
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder: Path) -> None:
+    """Refuse a tokenizer without a vocabulary, and one whose ids the embeddings have no row for."""
+    vocabulary = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_tokens)
+    if sum(token not in special for token in vocabulary) < 2:
+        raise UserError(
+            f"{folder}: its tokenizer knows {len(vocabulary)} tokens, {len(special)} of them special ones, so that "
+            f"texts cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
+        )
+    try:
+        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+    except (NotImplementedError, AttributeError):  # a body that makes embeddings by hashing, such as CANINE
+        return
+    token, last = max(vocabulary.items(), key=lambda pair: pair[1])
+    if last >= rows:
+        raise UserError(
+            f"{folder}: its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids "
+            f"up to {rows - 1}; take the tokenizer that belongs to the weights, or add rows (resize_token_embeddings)"
+        )
+
+
+def _content(token: object) -> str | None:
+    """Return a special token of tokenizer_config.json as text: it stands there as a string or an object."""
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else None
+
+
+def _side_of_file(folder: Path) -> str:
+    """Return on which side tokenizer.json cuts texts; transformers takes that over."""
+    if not (folder / FILE).exists():
+        return "right"
+    with open(folder / FILE, "rb") as stream:
+        found = re.search(rb'"truncation":\s*\{[^}]*"direction":\s*"Left"', stream.read(HEAD))
+    return "left" if found else "right"
+
+
+def _parts(folder: Path) -> dict[str, Any]:
+    """Return tokenizer.json's normalizer and post-processor, an empty object if there is no such file."""
+    file = folder / FILE
+    if not file.exists():
+        return {}
+    status = file.stat()
+    return _read_parts(file, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_parts(file: Path, *identity: int) -> dict[str, Any]:
+    whole = manifest.read_json(file)
+    return {name: whole.get(name) for name in ("normalizer", "post_processor")}
+
+
+def _adds(folder: Path, token: str, at: int) -> bool | None:
+    """Return whether tokenizer.json puts a token first (`at` 0) or last (-1) in a text; None if that is not known."""
+    parts = _parts(folder)
+    return _processor_adds(parts["post_processor"], token, at) if parts else None
+
+
+def _processor_adds(processor: dict[str, Any] | None, token: str, at: int) -> bool | None:
+    if processor is None or processor["type"] == "ByteLevel":
+        return False
+    if processor["type"] == "TemplateProcessing":
+        return processor["single"][at].get("SpecialToken", {}).get("id") == token
+    if processor["type"] in ("BertProcessing", "RobertaProcessing"):
+        return processor["cls" if at == 0 else "sep"][0] == token
+    if processor["type"] == "Sequence":
+        found = [_processor_adds(part, token, at) for part in processor["processors"]]
+        return None if None in found else any(found)
+    return None
+
+
+def _report_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Report a tokenizer that lower-cases texts where tokenizer.json does not, or the other way around."""
+    there = (_parts(folder).get("normalizer") or {}).get("lowercase")
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    done = json.loads(normalizer.__getstate__()).get("lowercase") if normalizer is not None else None
+    if there is not None and done is not None and there != done:
+        console.notice(
+            1,
+            f"{folder}: texts are {'lower-cased' if done else 'not lower-cased'}, as do_lower_case in {CONFIG} or the "
+            f"default of {type(tokenizer).__name__} asks, though {FILE} says otherwise",
+        )
+
+
+def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let a fast tokenizer lower-case what it reads, but for special tokens, as sentence-transformers does."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    normalizer = backend.normalizer
+    described = json.loads(normalizer.__getstate__()) if normalizer is not None else {}
+    parts = described.get("normalizers", [described])
+    if not any(part.get("type") == "Lowercase" or part.get("lowercase") for part in parts):
+        backend.normalizer = Sequence([Lowercase(), *([] if normalizer is None else [normalizer])])
+
+
+def _append(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
+    """Let a fast tokenizer put a special token after each text, and after a pair."""
+    from tokenizers import Tokenizer
+
+    backend = tokenizer.backend_tokenizer
+    processor = json.loads(backend.post_processor.__getstate__()) if backend.post_processor is not None else None
+    number = tokenizer.get_vocab()[token]
+    whole: dict[str, Any] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": _with_end(processor, token, number),
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+    }
+    backend.post_processor = Tokenizer.from_str(json.dumps(whole)).post_processor  # the only way from JSON to one
+
+
+def _with_end(processor: dict[str, Any] | None, token: str, number: int) -> dict[str, Any]:
+    """Return a post-processor as JSON that appends a token to what the given one does."""
+    if processor is not None and processor["type"] == "Sequence":
+        parts = processor["processors"]
+        templates = [part for part in parts if part["type"] == "TemplateProcessing"]
+        kept = [part for part in parts if part["type"] != "TemplateProcessing"]
+        return {**processor, "processors": [*kept, _with_end(templates[0] if templates else None, token, number)]}
+    if processor is not None and processor["type"] != "TemplateProcessing":
+        return {"type": "Sequence", "processors": [processor, _with_end(None, token, number)]}
+    if processor is None:
+        text, other = ({"Sequence": {"id": name, "type_id": kind}} for kind, name in enumerate("AB"))
+        processor = {"type": "TemplateProcessing", "single": [text], "pair": [text, other], "special_tokens": {}}
+    end = {"id": token, "ids": [number], "tokens": [token]}
+    return {
+        **processor,
+        "single": [*processor["single"], {"SpecialToken": {"id": token, "type_id": 0}}],
+        "pair": [*processor["pair"], {"SpecialToken": {"id": token, "type_id": 1}}],
+        "special_tokens": {**processor["special_tokens"], token: end},
+    }
