@@ -73,11 +73,11 @@ def error(text: str) -> None:
 
 
 def notice(count: int, text: str) -> None:
-    """Remember something odd but usable, to be said at the end and to fail under `--strict`.
+    """Remember something odd but usable, to be said once at the end and to fail under `--strict`.
 
     Nothing if `count` is 0.
     """
-    if count:
+    if count and text not in _notices:
         _notices.append(text)
 
 

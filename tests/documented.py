@@ -55,6 +55,14 @@ def blocks(page: str) -> Iterator[Block]:
         yield block
 
 
+def python_of(page: str, word: str) -> str:
+    """Return the one Python block of a page of docs/ that holds a word."""
+    text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
+    codes = ["\n".join(line for _, line in block.lines) for block in blocks(text) if block.language == "python"]
+    (code,) = (code for code in codes if word in code)
+    return code
+
+
 def commands(page: str) -> Iterator[tuple[int, str]]:
     """Yield (line number, command) with continued lines joined.
 

@@ -13,7 +13,8 @@ import numpy as np
 from drtools.batches.tokens import Rows, pad, token_lists
 
 if TYPE_CHECKING:
-    from drtools.models.cross_encoder import CrossEncoder, Template
+    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.pair_template import Template
 
 
 class PairTokens(NamedTuple):

@@ -26,10 +26,10 @@ LEAKS = "_padding_leaks"  # an attribute of models
 CLOSE = 1e-4  # of the largest number of a text's states; float32 rounding is a hundred times less
 
 
-def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConfig, dict[str, str] | None]:
-    """Return the configuration to load a body by, and how to rename its tensors.
+def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConfig, dict[str, str]]:
+    """Return the configuration to load a body by, and how to rename its tensors: expressions and what replaces them.
 
-    DPR's encoders are BERT under another name. A family whose vectors depend on the other texts of a batch, in a way
+    DPR's encoders are BERT under other names. A family whose vectors depend on the other texts of a batch, in a way
     that nothing here can prevent, is refused.
     """
     if config.model_type == "funnel":
@@ -44,7 +44,7 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
             "gives the same vectors for short texts, and others for long ones"
         )
     if config.model_type != DPR:
-        return config, None
+        return config, {}
     if config.projection_dim:
         raise UserError(
             f"{folder}: a DPR encoder with a projection to {config.projection_dim} dimensions; expected one without, "

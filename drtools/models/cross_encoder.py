@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from drtools import console, manifest
 from drtools.errors import UserError
 from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
-from drtools.models.encoder import as_new, load_weights, refuse_missing, save_weights
+from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
 from drtools.models.module_files import CONFIG, RankerSettings, optional_json, read_ranker
+from drtools.models.pair_template import template_of
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
 from drtools.models.source import resolve
 from drtools.models.tokenizers import deviations, fit_tokenizer
@@ -31,41 +32,6 @@ RAW_LOGITS = {
     "activation_fn": "torch.nn.modules.linear.Identity"
 }  # what sentence-transformers puts on top; left out, a sigmoid
 TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
-
-
-class Template(NamedTuple):
-    """The special tokens before a query, between query and document, and after.
-
-    The token types of each part and of the two texts.
-    """
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-    types: tuple[list[int], int, list[int], int, list[int]]
-
-    @property
-    def special(self) -> int:
-        """How many special tokens a pair has."""
-        return len(self.before) + len(self.between) + len(self.after)
-
-
-def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """Read off a tokenizer how it joins a pair."""
-    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
-    both = tokenizer("a", "b", return_token_type_ids=True)
-    ids, types = both["input_ids"], both["token_type_ids"]
-    starts = [at for at in range(len(ids)) if ids[at : at + len(first)] == first]
-    ends = [at for at in range(len(ids)) if ids[at : at + len(second)] == second]
-    assert starts and ends, "a pair holds both of its texts"
-    first_end, second_start = starts[0] + len(first), ends[-1]
-    second_end = second_start + len(second)
-    return Template(
-        ids[: starts[0]],
-        ids[first_end:second_start],
-        ids[second_end:],
-        (types[: starts[0]], types[starts[0]], types[first_end:second_start], types[second_start], types[second_end:]),
-    )
 
 
 class CrossEncoder(nn.Module):

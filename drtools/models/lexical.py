@@ -23,6 +23,7 @@ from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
+from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 
 FILE = "lexical.safetensors"
@@ -153,6 +154,13 @@ def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], k
         raise UserError(
             f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical"
         ) from None
+    expected = {"keys", "frequencies"} | ({"row_keys", f"{side}_rows"} if settings.encoder == "static" else set())
+    check_names(statistics, expected.__contains__, folder, f"a lexical encoder of kind {settings.encoder}")
+    if statistics.keys() != expected:
+        raise UserError(
+            f"{folder / FILE}: {', '.join(sorted(expected - statistics.keys()))} is missing; make the encoder again "
+            "with drtools make-lexical"
+        )
     return LexicalEncoder(side, settings, statistics, analyzer(settings.language), known, folder).eval()
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drtools import manifest
+from drtools import console, manifest
 from drtools.errors import UserError
 from drtools.losses import token_losses
 from drtools.models.bodies import token_states
 from drtools.models.heads import DEVIATION
 from drtools.models.settings import MASKED_HEAD
-from drtools.models.weights import read_tensors
+from drtools.models.unused import WORDS, check_names, listed
+from drtools.models.weights import read_tensors, tensor_names
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -36,6 +37,8 @@ STYLES = (
     ("vocab_transform", "vocab_layer_norm", ("vocab_projector.bias",), "vocab_projector.weight", "activation"),
     ("head.dense", "head.norm", ("decoder.bias",), "decoder.weight", "classifier_activation"),
 )
+# what `save_head` writes
+LEFT_HEAD = {"dense.weight", "dense.bias", "norm.weight", "norm.bias", "bias", "decoder"}
 
 
 class MaskedHead(nn.Module):
@@ -120,13 +123,20 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
     left = encoder.folder / MASKED_HEAD
     if left.is_dir():
         return _left_head(encoder, left)
-    tensors = _tensors(sorted(encoder.folder.glob("*.safetensors")))
+    files = sorted(encoder.folder.glob("*.safetensors"))
+    tensors = _tensors(files)
     for style in STYLES:
         dense, norm, biases, decoder, activation = style
         if f"{dense}.weight" in tensors and f"{norm}.weight" in tensors and any(bias in tensors for bias in biases):
             if encoder.body.config.tie_word_embeddings:
                 tensors.pop(decoder, None)
             return _made_of(encoder, tensors, style, getattr(encoder.body.config, activation) if activation else "gelu")
+    unknown = sorted(name for name in tensor_names(files) if WORDS.match(name))
+    console.notice(
+        len(unknown),
+        f"{encoder.folder}: its head that predicts words ({listed(unknown)}) is none of those that are known here, and "
+        "is not used; a new one begins at random",
+    )
     return None
 
 
@@ -136,9 +146,9 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
 
     try:
         activation = manifest.read_json(folder / "config.json")["activation"]
-        return _made_of(
-            encoder, _tensors([folder / "model.safetensors"]), ("dense", "norm", ("bias",), "decoder", None), activation
-        )
+        tensors = {name: tensor.float() for name, tensor in read_tensors(folder / "model.safetensors").items()}
+        check_names(tensors, LEFT_HEAD.__contains__, folder, "a masked-language head")
+        return _made_of(encoder, tensors, ("dense", "norm", ("bias",), "decoder", None), activation)
     except (OSError, SafetensorError, KeyError, RuntimeError, StopIteration) as error:
         raise UserError(
             f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: "
@@ -149,7 +159,7 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
 
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
     """Return the tensors that can be a head's, by name; LayerNorm's old names gamma and beta as weight and bias."""
-    prefixes = ("dense", "norm", "bias", "decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
+    prefixes = ("decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
     found: dict[str, Tensor] = {}
     for file in files:
         found |= {

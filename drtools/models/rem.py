@@ -22,6 +22,7 @@ from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.settings import OURS, weights_fingerprint
+from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
@@ -383,6 +384,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     tensors = _tensors(folder)
     add_rem(encoder, RemSettings(*sizes), seed=0)
     parameters = rem_parameters(encoder)
+    check_names(tensors, parameters.__contains__, folder, f"the REM that {OURS} speaks of")
     if {name: tensor.shape for name, tensor in tensors.items()} != {
         name: parameter.shape for name, parameter in parameters.items()
     }:

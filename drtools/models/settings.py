@@ -263,7 +263,10 @@ def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
     common = [weights, list(settings.pooling), settings.head, settings.include_prompt, settings.lower_case]
     odd = deviations(folder, settings.pooling)
     common += [odd] if odd else []  # a model without any keeps the fingerprint that 0.1.0 gave it
-    return {side: settings.inherited.get(side) or manifest.digest([*common, settings.prompt(side)]) for side in SIDES}
+    prompts = {side: settings.prompt(side) for side in SIDES}
+    if settings.lower_case:  # which a prompt is written in too
+        prompts = {side: prompt.lower() for side, prompt in prompts.items()}
+    return {side: settings.inherited.get(side) or manifest.digest([*common, prompts[side]]) for side in SIDES}
 
 
 def check_side(settings: EncoderSettings, side: str, name: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONFIG, FILE = "tokenizer_config.json", "tokenizer.json"
+MANY = 1000  # tokens; no family has so many special ones
 HEAD = 4096  # bytes at the start of tokenizer.json, in which its truncation stands
 WITHOUT_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # they do nothing but what tokenizer.json says
 NORMALIZER = {  # tokenizer_config.json's names of what a BertNormalizer does: the normalizer's names
@@ -101,18 +102,17 @@ def fit_tokenizer(
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder: Path) -> None:
     """Refuse a tokenizer without a vocabulary, and one whose ids the embeddings have no row for."""
-    vocabulary = tokenizer.get_vocab()
-    special = set(tokenizer.all_special_tokens)
-    if sum(token not in special for token in vocabulary) < 2:
+    special = {*tokenizer.all_special_tokens}
+    if len(tokenizer) < MANY and sum(token not in special for token in tokenizer.get_vocab()) < 2:
         raise UserError(
-            f"{folder}: its tokenizer knows {len(vocabulary)} tokens, {len(special)} of them special ones, so that "
+            f"{folder}: its tokenizer knows {len(tokenizer)} tokens, {len(special)} of them special ones, so that "
             f"texts cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
         )
     try:
         rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
     except (NotImplementedError, AttributeError):  # a body that makes embeddings by hashing, such as CANINE
         return
-    token, last = max(vocabulary.items(), key=lambda pair: pair[1])
+    token, last = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     if last >= rows:
         raise UserError(
             f"{folder}: its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids "

@@ -22,6 +22,11 @@ PRE_TRAINING = re.compile(
     r"|vocab_(transform|layer_norm|projector)|generator_(predictions|lm_head)|discriminator_predictions"
     r"|entity_predictions|(lm|mask)_predictions|head\.(dense|norm))\.|decoder\.(weight|bias)$"
 )
+# Those of them that predict words, as a masked language model does.
+WORDS = re.compile(
+    r"(cls\.predictions|lm_head|lm_loss|predictions|pred_layer|vocab_(transform|layer_norm|projector)"
+    r"|generator_(predictions|lm_head)|(lm|mask)_predictions)\.|decoder\.(weight|bias)$"
+)
 # A pooler, and what is computed from the configuration again: position ids, rotary frequencies, causal masks.
 HARMLESS = re.compile(
     r"(^|\.)(\w*pooler\.|(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias)$)"

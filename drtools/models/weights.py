@@ -7,7 +7,7 @@ one that was trained, merged or copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,17 @@ def align_weights(model: nn.Module) -> None:
     """Move a model's parameters and buffers whose address is not a multiple of 64 bytes into aligned memory."""
     for tensor in chain(model.parameters(), model.buffers()):
         tensor.data = aligned(tensor.data)
+
+
+def tensor_names(files: Iterable[Path]) -> list[str]:
+    """Return the names of the tensors in safetensors files."""
+    from safetensors import safe_open
+
+    names: list[str] = []
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            names += tensors.keys()
+    return names
 
 
 def read_tensors(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:

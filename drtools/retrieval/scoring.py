@@ -17,7 +17,7 @@ from drtools.batches.pair_tokens import PairTokens, tokenize_pairs
 from drtools.errors import UserError
 from drtools.formats.score_cache import ScoreCache, pair_key
 from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
-from drtools.models.encoder import as_new
+from drtools.models.loading import as_new
 from drtools.retrieval.encoding import KEPT_SHAPES, encode_tokens, place
 
 if TYPE_CHECKING:

@@ -279,8 +279,18 @@ def test_pieces_of_another_cut_are_refused(toy, scored):
         made(0)
 
 
-def test_a_tokenizer_without_places_is_refused(encoder_folder):
+def test_a_tokenizer_without_places_is_refused(encoder_folder, monkeypatch):
     encoder = load_encoder(encoder_folder)
-    encoder.settings.lower_case = True
-    with pytest.raises(UserError, match="lower-cased before the tokenizer"):
+    monkeypatch.setattr(type(encoder.tokenizer), "is_fast", False)
+    with pytest.raises(UserError, match="does not say where a token stands in the text"):
         layout_of(encoder, SIZES)
+
+
+def test_pieces_of_texts_that_are_lower_cased_stand_where_they_were_written(lowering_folder):
+    encoder = load_encoder(lowering_folder)
+    assert encoder.settings.lower_case
+    layout = layout_of(encoder, PieceFlags(passage_tokens=4, sentence_tokens=2, least_piece_tokens=1))
+    text = "FOX Runs İ NEAR the LAKE and Hunts SALMON"  # the third word grows when it is lower-cased
+    pieces = [text[start:end] for start, end in tokenize_pieces(encoder, [text], layout).pieces(0)]
+    assert pieces[: layout.passages] and " ".join(pieces[: layout.passages])
+    assert pieces[0].startswith("FOX Runs") and any(piece.endswith("Hunts SALMON") for piece in pieces)

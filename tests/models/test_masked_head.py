@@ -70,7 +70,7 @@ def test_old_names_of_layernorm_and_a_decoder_of_its_own(bert, tmp_path):
     torch.manual_seed(1)
     theirs = BertForMaskedLM(
         BertConfig(
-            vocab_size=126,
+            vocab_size=127,
             hidden_size=32,
             num_hidden_layers=1,
             num_attention_heads=4,

@@ -1,0 +1,159 @@
+"""Loading a Hugging Face model and its tokenizer from a folder, and writing them: bodies and classifiers alike."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from drtools.errors import UserError
+from drtools.models.bodies import plain_config
+from drtools.models.settings import refuse_adapter
+from drtools.models.tokenizers import check_tokenizer
+from drtools.models.weights import align_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+
+class Loading(NamedTuple):
+    """What of a checkpoint and a model did not meet: tensors that each lacks, by name, and the checkpoint's classes."""
+
+    missing: list[str]
+    unexpected: list[str]
+    architectures: list[str]
+
+
+def load_weights(
+    folder: Path,
+    class_of: Callable[[PreTrainedConfig, Path], type[_BaseAutoModelClass]],
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+    **changes: object,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Loading]:
+    """Load a Hugging Face model by the class that `class_of` chooses for its configuration, and its tokenizer.
+
+    `changes` are made to the configuration. Tensors that the weights lack begin at random; the caller decides which
+    may. Safetensors alone are read.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoConfig
+
+    _quietly()
+    refuse_adapter(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to "
+            "safetensors first"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
+        architectures = list(config.architectures or [])
+        config, renamed = plain_config(config, folder)
+        own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
+        config.return_dict = True  # transformers 4 wrote false into some files, and outputs would have no names
+        model, loading = class_of(config, folder).from_pretrained(
+            folder,
+            key_mapping=renamed or None,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
+    if renamed:  # or transformers would give them their old names again when it saves
+        vars(model).pop("_weight_conversions", None)
+    align_weights(model)
+    model.own_dropout = own_dropout
+    tokenizer = load_tokenizer(model, folder, trust_remote_code)
+    missing, unexpected = (sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys"))
+    return model, tokenizer, Loading(missing, unexpected, architectures)
+
+
+def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer, with a padding token; one that does not belong to the model is refused."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # without its files each family fails in its own way
+        raise UserError(
+            f"{folder}: its tokenizer could not be loaded ({' '.join(str(error).split())[:200]}); put the "
+            "tokenizer.json that belongs to the weights beside them"
+        ) from error
+    check_tokenizer(tokenizer, model, folder)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json"
+            )
+        tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
+    return tokenizer
+
+
+def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> None:
+    """Refuse weights that lack tensors which may not begin at random."""
+    if missing:
+        raise UserError(
+            f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: "
+            f"{missing[0]}); it is not this body's checkpoint"
+        )
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Write a Hugging Face model, with its own dropout in place of what `load_weights` was asked for."""
+    own = getattr(model, "own_dropout", {})  # a model made elsewhere has none
+    asked = {name: getattr(model.config, name) for name in own}
+    _set_all(model.config, own)
+    model.save_pretrained(folder)
+    _set_all(model.config, asked)
+
+
+def _set_all(config: PreTrainedConfig, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        setattr(config, name, value)
+
+
+def as_new(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return a copy without the truncation that tokenizing set, so that use changes no file and no fingerprint."""
+    tokenizer = copy.deepcopy(tokenizer)  # a thread may be tokenizing with the one that is in use
+    if tokenizer.truncation_side != "right":
+        tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side  # or it would be lost with the truncation
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def _quietly() -> None:
+    """Keep transformers' own notes and bars from a user who did not ask for them."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module="transformers")
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float, folder: Path) -> dict[str, float]:
+    """Set every dropout of a configuration that is a number (the names differ between families).
+
+    Return what they were.
+    """
+    own = {
+        name: value
+        for name, value in config.to_dict().items()
+        if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)
+    }
+    if not own:
+        raise UserError(f"--dropout: {folder} has no dropout in its configuration; leave the flag out")
+    _set_all(config, dict.fromkeys(own, dropout))
+    return own

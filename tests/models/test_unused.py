@@ -1,0 +1,226 @@
+"""Tensors of a checkpoint that a model has no place for: which may go unused, and which are refused by name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from drtools import console
+from drtools.cli import main
+from drtools.errors import UserError
+from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder
+from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.masked import load_head, new_head, save_head
+from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def no_notices():
+    console.configure("test")
+
+
+def with_tensors(source: str, folder: Path, prefix: str = "", **more: torch.Tensor) -> str:
+    """Copy a body's folder; its weights get a prefix, and other tensors beside them."""
+    shutil.copytree(source, folder)
+    weights = {f"{prefix}{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights | more, folder / "model.safetensors", {"format": "pt"})
+    return str(folder)
+
+
+def head_of_drhard(size: int = 32) -> dict[str, torch.Tensor]:
+    """Return a trained head under the names of DRhard's and ANCE's checkpoints."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "embeddingHead.weight": torch.randn(size, size, generator=generator),
+        "embeddingHead.bias": torch.randn(size, generator=generator),
+        "norm.weight": torch.randn(size, generator=generator),
+        "norm.bias": torch.randn(size, generator=generator),
+    }
+
+
+REFUSED = {
+    "drhard": (head_of_drhard(), "4 tensors .*embeddingHead.bias, embeddingHead.weight, norm.bias and 1 more.*DRhard"),
+    "colbert": (
+        {"linear.weight": torch.randn(16, 32)},
+        r"1 tensors .*\(linear.weight\): the token head of a multi-vec",
+    ),
+    "lora": (
+        {
+            "roberta.encoder.layer.0.attention.self.query.lora_A.weight": torch.randn(4, 32),
+            "roberta.encoder.layer.0.attention.self.query.lora_B.weight": torch.randn(32, 4),
+        },
+        "2 tensors .*lora_A.*not merged.*merge_and_unload",
+    ),
+    "unknown": ({"roberta.extra.weight": torch.randn(2)}, r"1 tensors that a roberta model .*\(roberta.extra.weight\)"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_have_changed_the_vectors_is_refused_by_name(families, tmp_path, kind):
+    tensors, message = REFUSED[kind]
+    folder = with_tensors(families["roberta"], tmp_path / "model", "roberta.", **tensors)
+    with pytest.raises(UserError, match=message):
+        load_encoder(folder, pooling="cls")
+    with pytest.raises(UserError, match=message):
+        new_cross_encoder(folder, seed=1)
+
+
+def test_no_new_head_is_drawn_over_a_trained_one(families, tmp_path, toy, capsys):
+    folder = with_tensors(families["roberta"], tmp_path / "model", "roberta.", **head_of_drhard())
+    with pytest.raises(SystemExit) as ended:
+        main(
+            f"train-star --model {folder} --pooling cls --head projection --corpus {toy.corpus} "
+            f"--queries {toy.queries} --examples {toy.examples} --steps 1 -o {tmp_path / 'star'}".split()
+        )
+    assert ended.value.code == 2 and "embeddingHead" in capsys.readouterr().err and not (tmp_path / "star").exists()
+
+
+def test_the_head_of_drhard_as_modules_gives_its_vectors(families, tmp_path, monkeypatch):
+    """The next move that the refusal names: what docs/troubleshooting.md shows."""
+    from documented import python_of
+    from sentence_transformers import SentenceTransformer
+
+    body, head = families["roberta"], head_of_drhard()
+    source = with_tensors(body, tmp_path / "drhard", "roberta.", **head)
+    assert source == str(tmp_path / "drhard")
+    monkeypatch.chdir(tmp_path)
+    exec(python_of("troubleshooting.md", "embeddingHead"), {})
+    encoder = load_encoder(str(tmp_path / "star"))
+    ids = torch.tensor([[2, 7, 9, 3]])
+    with torch.no_grad():
+        state = load_encoder(body, "cls").body(input_ids=ids).last_hidden_state[:, 0]
+        linear = state @ head["embeddingHead.weight"].T + head["embeddingHead.bias"]
+        centred = linear - linear.mean(dim=-1, keepdim=True)
+        scaled = centred / (linear.var(dim=-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        expected = scaled * head["norm.weight"] + head["norm.bias"]
+        torch.testing.assert_close(encoder(ids, torch.ones_like(ids)), expected, rtol=1e-4, atol=1e-5)
+    assert SentenceTransformer(str(tmp_path / "star"), device="cpu").encode(["fox"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_adapter_in_a_folder_of_its_own_is_refused(bert, tmp_path, beside):
+    folder = tmp_path / "model"
+    if beside:
+        shutil.copytree(bert, folder)
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "some/base", "peft_type": "LORA"})
+    )
+    save_file({"base_model.model.lora_A.weight": torch.randn(2, 2)}, folder / "adapter_model.safetensors")
+    for load in (lambda: load_encoder(str(folder), "mean"), lambda: new_cross_encoder(str(folder), 1)):
+        with pytest.raises(UserError, match=r"an adapter .* for some/base, which is not merged .*merge_and_unload"):
+            load()
+
+
+def test_heads_of_the_pre_training_and_buffers_go_unused_without_a_word(bert, tmp_path):
+    from transformers import AutoTokenizer, BertForPreTraining
+
+    BertForPreTraining.from_pretrained(bert).save_pretrained(tmp_path / "whole")
+    AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "whole")
+    folder = with_tensors(
+        str(tmp_path / "whole"), tmp_path / "model", **{"bert.embeddings.position_ids": torch.arange(64)[None]}
+    )
+    encoder = load_encoder(folder, pooling="cls")
+    expected = load_encoder(bert, pooling="cls").body.embeddings.word_embeddings.weight
+    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, expected) and not console.notices()
+
+
+def test_a_classifier_that_is_not_used_is_reported(rankers, toy, capsys):
+    load_encoder(rankers["bert"], pooling="cls")
+    (text,) = console.notices()
+    assert text.endswith("its classifier (classifier.bias, classifier.weight) is not used")
+    with pytest.raises(SystemExit) as ended:
+        main(
+            f"encode --model {rankers['bert']} --pooling cls --documents {toy.corpus} --strict "
+            f"-o {toy.folder / 'vectors'}".split()
+        )
+    assert ended.value.code == 2 and "its classifier" in capsys.readouterr().err
+
+
+def test_a_cross_encoder_has_no_place_for_a_second_classifier(rankers, tmp_path):
+    folder = with_tensors(rankers["bert"], tmp_path / "model", **{"score.weight": torch.randn(1, 32)})
+    with pytest.raises(UserError, match=r"1 tensors that a bert model has no place for \(score.weight\)"):
+        load_cross_encoder(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_the_heads_that_transformers_knows_may_go_unused(bert, family, tmp_path):
+    from transformers.models.auto import modeling_auto
+
+    tokenizer = make_tokenizer(bert, "bert")
+    config = every_body(len(tokenizer))[family]().config
+    config.tie_word_embeddings = False  # so that every tensor of the head is written
+    tried = 0
+    for task in ("PRETRAINING", "MASKED_LM", "CAUSAL_LM", "SEQUENCE_CLASSIFICATION", "TOKEN_CLASSIFICATION"):
+        mapping = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING")
+        if type(config) not in mapping:
+            continue
+        config.is_encoder_decoder = family == "t5"
+        model, folder = mapping[type(config)](config), tmp_path / task
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if family == "t5" and task == "TOKEN_CLASSIFICATION":
+            continue  # an encoder alone, under a prefix of its own
+        console.configure("test")
+        load_encoder(str(folder), pooling="mean")
+        assert bool(console.notices()) == task.endswith("CLASSIFICATION")
+        tried += 1
+    assert tried > 1
+
+
+def test_a_dense_layer_with_other_tensors_is_refused(encoder_folder, tmp_path):
+    from drtools.models.heads import add_projection
+
+    encoder = load_encoder(encoder_folder)
+    assert add_projection(encoder, 8)
+    save_encoder(encoder, tmp_path / "model")
+    file = tmp_path / "model" / "2_Dense" / "model.safetensors"
+    weights = load_file(file)
+    save_file(weights | {"residual.weight": torch.randn(8, 32)}, file)
+    with pytest.raises(UserError, match=r"1 tensors that this Linear has no place for \(residual.weight\)"):
+        load_encoder(str(tmp_path / "model"))
+    save_file({"linear.weight": torch.randn(8, 31), "linear.bias": weights["linear.bias"]}, file)
+    with pytest.raises(UserError, match=r"linear.weight \[8, 31\].*expected linear.weight \[8, 32\]"):
+        load_encoder(str(tmp_path / "model"))
+
+
+def test_a_masked_head_with_other_tensors_is_refused_and_an_unknown_one_reported(bert, tmp_path):
+    from transformers import AlbertForMaskedLM
+
+    shutil.copytree(bert, tmp_path / "adapted")
+    encoder = load_encoder(str(tmp_path / "adapted"), pooling="cls")
+    save_head(new_head(encoder, 1), tmp_path / "adapted")
+    assert load_head(encoder) is not None
+    file = tmp_path / "adapted" / "masked-head" / "model.safetensors"
+    save_file(load_file(file) | {"second.weight": torch.zeros(2)}, file)
+    with pytest.raises(UserError, match=r"a masked-language head has no place for \(second.weight\)"):
+        load_head(encoder)
+    tokenizer = make_tokenizer(bert, "bert")
+    config = every_body(len(tokenizer))["albert"]().config
+    AlbertForMaskedLM(config).save_pretrained(tmp_path / "albert")
+    tokenizer.save_pretrained(tmp_path / "albert")
+    encoder = load_encoder(str(tmp_path / "albert"), pooling="cls")
+    assert load_head(encoder) is None
+    assert [text for text in console.notices() if "predictions.LayerNorm.bias" in text and "is not used" in text]
+
+
+def test_a_lexical_encoder_with_other_tensors_is_refused(toy, tmp_path):
+    main(f"make-lexical --corpus {toy.corpus} --encoder projection --dimension 64 -o {tmp_path / 'lexical'}".split())
+    from drtools.models.lexical import load_lexical
+
+    def load():
+        return load_lexical(tmp_path / "lexical", "query", lambda language: list, {})
+
+    load()
+    file = tmp_path / "lexical" / "lexical.safetensors"
+    kept = load_file(file)
+    save_file(kept | {"bias": torch.zeros(2)}, file)
+    with pytest.raises(UserError, match=r"no place for \(bias\)"):
+        load()
+    save_file({"keys": kept["keys"]}, file)
+    with pytest.raises(UserError, match="frequencies is missing; make the encoder again"):
+        load()
