@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -105,9 +105,9 @@ def token_states(body: PreTrainedModel, token_ids: Tensor, mask: Tensor) -> Tens
     A body whose states depend on the padding, for it convolves over tokens, is given texts of one length at a time.
     """
     if bool(mask.all()):  # without padding the mask says nothing, and attention without one is faster
-        return body(input_ids=token_ids, attention_mask=None).last_hidden_state
+        return cast("Tensor", body(input_ids=token_ids, attention_mask=None).last_hidden_state)
     if not padding_leaks(body):
-        return body(input_ids=token_ids, attention_mask=mask).last_hidden_state
+        return cast("Tensor", body(input_ids=token_ids, attention_mask=mask).last_hidden_state)
 
     def states_of(rows: Tensor, length: int) -> Tensor:
         states = body(input_ids=token_ids[rows, :length], attention_mask=None).last_hidden_state
@@ -124,7 +124,7 @@ def padding_leaks(model: nn.Module) -> bool:
 def of_one_length(mask: Tensor, compute: Callable[[Tensor, int], Tensor]) -> Tensor:  # [B, T] -> [B, ...]
     """Compute rows of one length at a time, by `compute(rows, length)`, and return the results in the rows' order."""
     lengths = mask.sum(dim=1)
-    groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+    groups = [(lengths == length).nonzero()[:, 0] for length in sorted(set(lengths.tolist()))]
     parts = [compute(rows, int(lengths[rows[0]])) for rows in groups]
     return torch.cat(parts)[torch.cat(groups).argsort()]
 
@@ -145,7 +145,8 @@ def try_body(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder:
 
     def read(ids: list[list[int]], mask: Tensor | None = None) -> Tensor:
         found = asked(input_ids=torch.tensor(ids, device=device), attention_mask=mask)
-        return found.logits if hasattr(found, "logits") else found.last_hidden_state[:, : len(short)]
+        states = found.logits if hasattr(found, "logits") else found.last_hidden_state[:, : len(short)]
+        return cast("Tensor", states)
 
     name = f"{folder}: a model of type {model.config.model_type}, which"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from drtools import manifest
 from drtools.errors import UserError
@@ -38,7 +39,7 @@ class ModuleSettings:
     """What the files say; `notes` are sentences about what is odd in them."""
 
     pooling: tuple[str, ...] = ()
-    head: list[dict] = field(default_factory=list)
+    head: list[dict[str, Any]] = field(default_factory=list)
     include_prompt: bool = True
     query_prompt: str = ""
     document_prompt: str = ""
@@ -60,7 +61,7 @@ class RankerSettings:
     notes: list[str] = field(default_factory=list)
 
 
-def optional_json(path: Path) -> dict:
+def optional_json(path: Path) -> dict[str, Any]:
     """Return the object of a JSON file, an empty one if there is no such file."""
     return manifest.read_json(path) if path.exists() else {}
 
@@ -127,7 +128,7 @@ def read_ranker(folder: Path) -> RankerSettings:
     return found
 
 
-def _check_kind(folder: Path, config: dict) -> None:
+def _check_kind(folder: Path, config: dict[str, Any]) -> None:
     kind = model_type(folder)
     if kind != "SentenceTransformer" or MULTI_VECTOR_KEYS & config.keys():
         what = (
@@ -141,7 +142,7 @@ def _check_kind(folder: Path, config: dict) -> None:
         )
 
 
-def _modules(folder: Path, notes: list[str]) -> list[dict]:
+def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     path = folder / "modules.json"
     try:
         modules = json.loads(path.read_bytes())
@@ -159,7 +160,7 @@ def _modules(folder: Path, notes: list[str]) -> list[dict]:
     return modules
 
 
-def _add_module(found: ModuleSettings, folder: Path, module: dict, at: int) -> None:
+def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at: int) -> None:
     """Take over what one module does, the `at`-th."""
     package, kind = module["type"].split(".", 1)[0], module["type"].rsplit(".", 1)[-1]
     supported = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
@@ -190,7 +191,7 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict, at: int) -> N
         found.head.append(_head_layer(kind, config, module["path"]))
 
 
-def _poolings(config: dict, path: Path) -> tuple[str, ...]:
+def _poolings(config: dict[str, Any], path: Path) -> tuple[str, ...]:
     theirs = config.get("pooling_mode")
     if theirs is None:
         named = tuple(ours for ours, (key, _) in POOLINGS.items() if config.get(key))
@@ -203,7 +204,7 @@ def _poolings(config: dict, path: Path) -> tuple[str, ...]:
     return tuple(words[word] for word in asked)
 
 
-def _head_layer(kind: str, config: dict, path: str) -> dict:
+def _head_layer(kind: str, config: dict[str, Any], path: str) -> dict[str, Any]:
     if kind == "Normalize":
         return {"kind": "normalize"}
     if kind == "LayerNorm":
@@ -220,7 +221,7 @@ def _head_layer(kind: str, config: dict, path: str) -> dict:
     }
 
 
-def _check_requirements(config: dict, path: Path) -> None:
+def _check_requirements(config: dict[str, Any], path: Path) -> None:
     """Refuse a model that asks for other versions of packages than are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -238,7 +239,7 @@ def _check_requirements(config: dict, path: Path) -> None:
             raise UserError(f"{path}: the model asks for {name} {wanted}, found {installed}; install that version")
 
 
-def _prompt_of(config: dict, name: str, folder: Path) -> str:
+def _prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
     prompts = config.get("prompts") or {}
     if name not in prompts:
         raise UserError(
@@ -248,7 +249,7 @@ def _prompt_of(config: dict, name: str, folder: Path) -> str:
     return prompts[name] or ""
 
 
-def _read_prompts(found: ModuleSettings, config: dict, folder: Path) -> None:
+def _read_prompts(found: ModuleSettings, config: dict[str, Any], folder: Path) -> None:
     """Take over the prompts of both sides; one that is saved as "" is a prompt too, and stands for no text."""
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text is not None}
     name = config.get("default_prompt_name")
@@ -264,7 +265,7 @@ def _read_prompts(found: ModuleSettings, config: dict, folder: Path) -> None:
         )
 
 
-def _read_vectors(found: ModuleSettings, config: dict, folder: Path) -> None:
+def _read_vectors(found: ModuleSettings, config: dict[str, Any], folder: Path) -> None:
     """Take over how vectors are compared, and the length that they are cut to behind all modules."""
     found.similarity = config.get("similarity_fn_name")
     length = config.get("truncate_dim")
@@ -274,7 +275,7 @@ def _read_vectors(found: ModuleSettings, config: dict, folder: Path) -> None:
         found.head.append({"kind": "truncate", "out": length})
 
 
-def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict:
+def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict[str, Any]:
     """Return the first of the files with lengths that holds something, checked, and `model_max_length`."""
     for name in LENGTH_FILES:
         config = optional_json(folder / name)
@@ -289,7 +290,7 @@ def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict:
     return {**config, **known}
 
 
-def _check_output(config: dict, output: str, folder: Path) -> None:
+def _check_output(config: dict[str, Any], output: str, folder: Path) -> None:
     """Refuse a body whose texts are written into a chat template, or whose output is not the usual one."""
     for modality, what in (config.get("modality_config") or {}).items():
         if modality == "message":

@@ -8,7 +8,7 @@ reported when the model is loaded. The keys are those of sentence-transformers 6
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools.errors import UserError
 
@@ -18,7 +18,7 @@ USED = "used"
 class Only(NamedTuple):
     """A key that is not used: the values that change nothing, and what another value would mean."""
 
-    values: tuple
+    values: tuple[object, ...]
     meaning: str
 
 
@@ -167,7 +167,7 @@ MULTI_VECTOR_KEYS = {
 }
 
 
-def check_keys(config: dict, table: str, path: Path, unknown: list[str] | None = None) -> None:
+def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str] | None = None) -> None:
     """Refuse a configuration with a value that would change what is computed, and is not supported.
 
     Sentences about keys that stand in no table go to `unknown`; without that list such a key is refused as well.

@@ -109,7 +109,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
             f"texts cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
         )
     try:
-        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     except (NotImplementedError, AttributeError):  # a body that makes embeddings by hashing, such as CANINE
         return
     token, last = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
@@ -160,9 +160,9 @@ def _processor_adds(processor: dict[str, Any] | None, token: str, at: int) -> bo
     if processor is None or processor["type"] == "ByteLevel":
         return False
     if processor["type"] == "TemplateProcessing":
-        return processor["single"][at].get("SpecialToken", {}).get("id") == token
+        return bool(processor["single"][at].get("SpecialToken", {}).get("id") == token)
     if processor["type"] in ("BertProcessing", "RobertaProcessing"):
-        return processor["cls" if at == 0 else "sep"][0] == token
+        return bool(processor["cls" if at == 0 else "sep"][0] == token)
     if processor["type"] == "Sequence":
         found = [_processor_adds(part, token, at) for part in processor["processors"]]
         return None if None in found else any(found)
