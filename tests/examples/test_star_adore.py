@@ -107,6 +107,12 @@ def test_errors_are_counted_over_each_models_own_documents(published):
             assert (made["model"], made["max_query_tokens"]) == (f"star/passages/{model}", length)
 
 
+def test_errors_on_documents_count_the_grades_that_their_table_counts(published):
+    commands = printed("errors", f"MSMARCO={published}", "COLLECTION=documents", folder=published)
+    found = {parsed(words)["output"]: parsed(words)["min_rel"] for words in commands if words[0] == "analyze"}
+    assert found == {"star/documents/dev-errors": 1, "star/documents/dl19-errors": 1}
+
+
 def test_an_index_is_trained_through_and_searched_beside_the_vectors(published):
     commands = printed(
         f"MSMARCO={published}", "STARTS=warmup", "PQ=48", "INDEX=IVF64,Flat", "PROBE=--nprobe 8", folder=published
