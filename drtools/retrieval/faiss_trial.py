@@ -29,6 +29,7 @@ SAFE_CENTROIDS = 1 << 16
 BYTES = 4 << 30
 LEAST_GAIN = 0.05  # [ours] of the way from random rows to the best; PQ with 1 bit a part has 0.2, chance 0 to 0.02
 NO_LIMIT = 1 << 40
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # each takes memory
 ANSWER = b"trial of a factory: "
 STARTED = "import sys; sys.path[:] = {path!r}; from drtools.retrieval.faiss_trial import answer; answer()"
@@ -111,11 +112,17 @@ def answer() -> None:
 
 
 def limit_resources() -> None:
-    """Let this process take 4 GB of memory at most, and no more than half of the machine's; leave no core dump."""
+    """Let this process take 4 GB of memory at most, and no more than half of the machine's; leave no core dump.
+
+    It ends with the process that started it, and where that cannot be arranged a little after it is given up.
+    """
+    import ctypes
     import resource
 
+    signal.alarm(SECONDS + 30)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         wanted = min(BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (wanted if most < 0 else min(wanted, most), most))
