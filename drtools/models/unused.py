@@ -29,7 +29,7 @@ WORDS = re.compile(
 )
 # A pooler, and what is computed from the configuration again: position ids, rotary frequencies, causal masks.
 HARMLESS = re.compile(
-    r"(^|\.)(\w*pooler\.|(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias)$)"
+    r"(^|\.)(pooler\.|(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias)$)"
     r"|\.(attn|attention)\.bias$|embed_positions\.weights$"
 )
 CLASSIFIER = re.compile(
