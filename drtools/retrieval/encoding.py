@@ -214,14 +214,12 @@ def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderFlags) ->
             value = getattr(flags, name)
             if value is None:
                 continue
+            flag = f"--{name.replace('_', '-')} {value}"
             if name.startswith("max") and longest and value > longest:
-                raise UserError(
-                    f"--{name.replace('_', '-')} {value}: this body has {longest} positions; say {longest} or less"
-                )
+                raise UserError(f"{flag}: this body has {longest} positions; say {longest} or less")
             if name.startswith("max") and value <= special:
                 raise UserError(
-                    f"--{name.replace('_', '-')} {value}: the special tokens of a text alone are {special}; expected "
-                    f"{special + 1} or more"
+                    f"{flag}: the special tokens of a text alone are {special}; expected {special + 1} or more"
                 )
             setattr(half.settings, name, value)
 
