@@ -14,6 +14,8 @@ from pathlib import Path
 import preloaded
 import pytest
 
+from drtools import console
+
 pytest_plugins = ["tests.models.tiny_bodies"]  # fixtures: families, rankers
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
@@ -35,6 +37,7 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("DRTOOLS_CACHE", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("DRTOOLS_DEBUG", raising=False)
+    console.configure("test")  # else `--strict` and the notices of an earlier test on the same worker hold on
     return folder
 
 

@@ -22,11 +22,6 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def no_notices():
-    console.configure("test")
-
-
 def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

@@ -28,11 +28,6 @@ TOGETHER = Computing("cpu", "fp32", 10_000)
 PROMPTED = {"prompts": {"query": "fox: ", "document": "hill hill: "}, "default_prompt_name": None}
 
 
-@pytest.fixture(autouse=True)
-def no_notices():
-    console.configure("test")
-
-
 @pytest.fixture
 def plain(bert, tmp_path) -> Path:
     """Write a sentence-transformers folder of a BERT whose vectors tell texts apart, with mean pooling."""

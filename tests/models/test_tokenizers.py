@@ -22,11 +22,6 @@ TEXTS = ["fox runs", "the otter SWIMS in the river and hunts salmon", "[SEP] ham
 TOGETHER = Computing("cpu", "fp32", 10_000)
 
 
-@pytest.fixture(autouse=True)
-def no_notices():
-    console.configure("test")
-
-
 def vectors(folder, side="document", texts=TEXTS):
     return encode_texts(load_encoder(str(folder)), texts, side, TOGETHER)
 

@@ -17,11 +17,6 @@ from drtools.models.masked import load_head, new_head, save_head
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_tokenizer
 
 
-@pytest.fixture(autouse=True)
-def no_notices():
-    console.configure("test")
-
-
 def with_tensors(source: str, folder: Path, prefix: str = "", **more: torch.Tensor) -> str:
     """Copy a body's folder; its weights get a prefix, and other tensors beside them."""
     shutil.copytree(source, folder)
