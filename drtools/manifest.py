@@ -4,14 +4,18 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
 from drtools.errors import UserError
 
 NAME = "manifest.json"
+FINGERPRINTS, TABLE = "fingerprints.sqlite", "files_2"  # what an older version remembered in its table is not read
+CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's, counts every second second
 
 
 def cache_path() -> Path:
@@ -32,30 +36,54 @@ def digest(value: object) -> str:
     return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
-def _hash_file(path: Path) -> str:
+def _hash(stream: BinaryIO) -> str:
     hasher = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 22):
-            hasher.update(block)
+    while block := stream.read(1 << 22):
+        hasher.update(block)
     return hasher.hexdigest()
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return the content hash of a file, computed once and remembered by (path, size, time of change)."""
+    """Return the content hash of a file, computed once and remembered as long as the file is certainly unchanged.
+
+    What is put in its place is another inode, and what is written into it has another time of change (ctime), which no
+    program can set, unlike the size and the time of modification. A file that changed so shortly before it was read
+    that the clock could not tell a later change apart is not remembered, and is read again.
+    """
     path = path.resolve()
-    status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    with closing(sqlite3.connect(cache_directory() / "fingerprints.sqlite", timeout=60)) as memory, memory:
-        memory.execute(
-            "create table if not exists files (path text primary key, size integer, changed integer, hash text)"
-        )
-        row = memory.execute("select hash from files where (path, size, changed) = (?, ?, ?)", key).fetchone()
-    if row:
-        return row[0]
-    fingerprint = _hash_file(path)
-    with closing(sqlite3.connect(cache_directory() / "fingerprints.sqlite", timeout=60)) as memory, memory:
-        memory.execute("insert or replace into files values (?, ?, ?, ?)", (*key, fingerprint))
+    known = _remembered(path)
+    if known:
+        return known
+    now = time.time_ns()
+    with open(path, "rb") as stream:
+        before = os.fstat(stream.fileno())
+        fingerprint = _hash(stream)
+        after = os.fstat(stream.fileno())
+    if _state(before) == _state(after) and max(before.st_ctime_ns, before.st_mtime_ns) + CLOCK_STEP_NS <= now:
+        with closing(_memory()) as memory, memory:
+            memory.execute(
+                f"insert or replace into {TABLE} values (?, ?, ?)", (os.fsencode(path), _state(before), fingerprint)
+            )
     return fingerprint
+
+
+def _state(status: os.stat_result) -> str:
+    """Return what is different whenever a file may have another content."""
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _memory() -> sqlite3.Connection:
+    memory = sqlite3.connect(cache_directory() / FINGERPRINTS, timeout=60)
+    memory.execute(f"create table if not exists {TABLE} (path blob primary key, state text, hash text)")
+    return memory
+
+
+def _remembered(path: Path) -> str | None:
+    with closing(_memory()) as memory, memory:
+        row = memory.execute(
+            f"select hash from {TABLE} where path = ? and state = ?", (os.fsencode(path), _state(path.stat()))
+        ).fetchone()
+    return row[0] if row else None
 
 
 def content_fingerprint(folder: Path, files: list[Path]) -> str:
@@ -64,12 +92,22 @@ def content_fingerprint(folder: Path, files: list[Path]) -> str:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return the fingerprint of a file's content, or of a folder's (its manifest knows it, if it has one)."""
+    """Return the fingerprint of a file's content, or of a folder's.
+
+    A folder's manifest knows it, unless a file of the folder may have changed after the manifest was written.
+    """
     path = Path(path)
     if not path.is_dir():
         return file_fingerprint(path)
-    known = read_json(path / NAME).get("fingerprint") if (path / NAME).exists() else None
-    return known or content_fingerprint(path, [file for file in path.rglob("*") if file.is_file()])
+    files, where = [file for file in path.rglob("*") if file.is_file()], path / NAME
+    record = read_json(where) if where in files else {}
+    if "fingerprint" not in record:
+        return content_fingerprint(path, files)
+    files.remove(where)
+    written = where.stat().st_ctime_ns
+    if record.get("kind") == "release" or all(file.stat().st_ctime_ns < written for file in files):
+        return record["fingerprint"]
+    return content_fingerprint(path, files)
 
 
 def beside(path: Path) -> Path:
@@ -85,10 +123,21 @@ def read(path: str | Path) -> dict:
     where = beside(path)
     if not where.exists():
         raise UserError(
-            f"{path}: no {where.name} was found, so this is not a finished output of drtools; make it again, or adopt "
-            "foreign data with `drtools convert`"
+            f"{path}: no {where.name} was found, so this is not a finished output of drtools; {_advice(path)}"
         )
     return read_json(where)
+
+
+def _advice(path: Path) -> str:
+    """Return the next move for what has no manifest, by what lies in it."""
+    found = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
+    if any(name.endswith(".npy") for name in found):
+        return "copy it whole, or adopt vectors of another program with `drtools convert --vectors`"
+    if any(name.endswith((".faiss", ".index")) for name in found):
+        return "copy it whole, or build an index of your vectors with `drtools index --vectors`"
+    if "lucene" in found or any(name.startswith("segments_") for name in found):
+        return "copy it whole, or build a Lucene index of your corpus with `drtools index --lucene`"
+    return "copy it whole, or make it again"
 
 
 def read_json(path: Path) -> dict:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drtools.errors import UserError
+from drtools.formats.npy import open_npy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,17 +67,12 @@ def open_digests(folder: Path, count: int) -> np.memmap:
 
 
 def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
-    import numpy as np
-
     if not path.exists():
         raise UserError(
             f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); "
             "make the folder once without --update, then update that one"
         )
-    try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a whole .npy file ({error}); the folder was damaged, make it again") from None
+    return open_npy(path, "the folder was damaged, make it again", mode)
 
 
 class RowsByDigest:

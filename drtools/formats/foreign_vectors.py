@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from array import array as packed
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from drtools.errors import UserError
 from drtools.formats.jsonl import checked_id
 from drtools.formats.lines import decode, local, read_lines, shown
+from drtools.formats.npy import open_npy
 from drtools.formats.vectors import IDS, Ids, find_not_finite
 
 if TYPE_CHECKING:
@@ -22,21 +22,9 @@ LENGTH_TOLERANCE = 1e-2  # how far from 1 a normalized vector's length may be; f
 
 def open_foreign(path: str) -> np.ndarray:
     """Open an .npy file as a memory map [N, D] of float16, float32 or float64; UserError for anything else."""
-    import numpy as np
-
     if Path(local(path)).is_dir():
         raise UserError(f"{path}: a folder was found where an .npy file was expected")
-    try:
-        array = np.load(local(path), mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{shown(path)}: not a whole .npy file of numbers ({error}); write it again with numpy.save, without "
-            "objects in it"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(
-            f"{shown(path)}: an archive of arrays (.npz) was found, expected one array; write it with numpy.save"
-        )
+    array = open_npy(local(path), "write one array of numbers with numpy.save", name=shown(path))
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
         raise UserError(
             f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, "

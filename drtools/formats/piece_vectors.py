@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from drtools.errors import UserError
+from drtools.formats.npy import open_npy
 from drtools.formats.vectors import open_array
 
 if TYPE_CHECKING:
@@ -88,11 +89,9 @@ def joined(parts: Sequence[PieceVectors]) -> PieceVectors:
 
 def open_pieces(folder: Path, count: int) -> PieceVectors:
     """Open the pieces of a vectors folder of `count` documents."""
-    import numpy as np
-
     if not (folder / PIECES).exists():
         raise UserError(f"{folder}: holds no vectors of pieces; make it with `drtools encode --pieces`")
-    array, starts = open_array(folder / PIECES), np.load(folder / STARTS, mmap_mode="r", allow_pickle=False)
+    array, starts = open_array(folder / PIECES), open_npy(folder / STARTS, "the folder was damaged, make it again")
     if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
         raise UserError(
             f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make "

@@ -11,13 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 from drtools import console, manifest
-from drtools.errors import UserError
+from drtools.errors import UserError, WorldError
 from drtools.formats.jsonl import Document, read_corpus
 from drtools.formats.lines import local, shown
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
-VERSION = 2  # of the tables and of what is read into them; another version is another file
+VERSION = 3  # of the tables and of what is read into them; another version is another file
 
 
 class Store:
@@ -88,25 +88,28 @@ def open_store(corpus: str) -> Store:
     """Open the store of a corpus file, building it if this content was never seen."""
     source = Path(local(corpus))
     if source.is_dir():
-        raise UserError(f"{corpus}: a folder was found where a corpus file was expected")
+        raise UserError(f"{shown(corpus)}: a folder was found where a corpus file was expected")
     folder = manifest.cache_directory() / "stores"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{manifest.file_fingerprint(source)}-{VERSION}.sqlite"
+    fingerprint = manifest.file_fingerprint(source)
+    path = folder / f"{fingerprint}-{VERSION}.sqlite"
     if not path.exists():
         with open(path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                _build(source, corpus, path)
+                _build(source, corpus, path, fingerprint)
         path.with_suffix(".lock").unlink(missing_ok=True)
     return Store(path, corpus)
 
 
-def _build(source: Path, corpus: str, path: Path) -> None:
+def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
     temporary = path.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             _fill(connection, source, corpus)
+        if manifest.file_fingerprint(source) != fingerprint:
+            raise WorldError(f"{shown(corpus)}: was changed while it was read; run the command again once it is whole")
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)

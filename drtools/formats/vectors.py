@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from drtools import manifest
 from drtools.errors import UserError
 from drtools.formats.joined import JoinedArray, order_of
+from drtools.formats.npy import open_npy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,13 +94,11 @@ def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     """Open an .npy file of two dimensions as a memory map; UserError if it is anything else."""
     import numpy as np
 
-    try:
-        array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a whole .npy file of numbers ({error}); write it again with numpy.save") from None
-    if not isinstance(array, np.memmap) or array.ndim != 2 or array.dtype not in (np.float16, np.float32):
-        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.memmap) else "an archive of arrays"
-        raise UserError(f"{path}: found {found}, expected float16 or float32 [rows, dimensions]")
+    array = open_npy(path, "write it again with numpy.save", mode)
+    if array.ndim != 2 or array.dtype not in (np.float16, np.float32):
+        raise UserError(
+            f"{path}: found {array.dtype} {list(array.shape)}, expected float16 or float32 [rows, dimensions]"
+        )
     return array
 
 
@@ -122,7 +121,10 @@ def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> N
     No link is part of them.
     """
     named = [
-        {"folder": os.path.relpath(part.path.resolve(), target.resolve()), "fingerprint": part.manifest["fingerprint"]}
+        {
+            "folder": os.path.relpath(part.path.resolve(), target.resolve()),
+            "fingerprint": manifest.fingerprint(part.path),
+        }
         for part in parts
     ]
     manifest.write_json(folder / PARTS, {"how": how, "parts": named})
@@ -132,7 +134,7 @@ def _open_parts(folder: Path) -> JoinedArray:
     named = manifest.read_json(folder / PARTS)
     parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
     for part, known in zip(parts, named["parts"], strict=True):
-        if part.manifest["fingerprint"] != known["fingerprint"]:
+        if manifest.fingerprint(part.path) != known["fingerprint"]:
             raise UserError(
                 f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar"
             )

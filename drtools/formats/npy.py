@@ -1,0 +1,43 @@
+"""Arrays in .npy files: opened as memory maps, or refused by what was found instead. Reading one never runs code."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIGNATURE, ARCHIVE = b"\x93NUMPY", b"PK\x03\x04"
+
+
+def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name: str | None = None) -> np.memmap:
+    """Open an .npy file as a memory map.
+
+    UserError for anything else, which calls the file `name` and ends with `advice`.
+    """
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        # numpy takes whatever it does not know for a pickle, and tells to load it unsafely
+        raise UserError(f"{name or path}: not a whole .npy file of numbers ({_found(path, error)}); {advice}") from None
+    if not isinstance(array, np.memmap):
+        raise UserError(f"{name or path}: an archive of arrays (.npz) was found, expected one array; {advice}")
+    return array
+
+
+def _found(path: str | Path, error: Exception) -> str:
+    with open(path, "rb") as stream:
+        head = stream.read(len(SIGNATURE))
+    if not head:
+        return "found an empty file"
+    if head.startswith(ARCHIVE):
+        return "found a damaged archive"
+    if head != SIGNATURE:
+        return "found another format"
+    return "found Python objects" if "bject" in str(error) or "pickle" in str(error) else f"cut short: {error}"
