@@ -4,8 +4,9 @@ import ast
 from pathlib import Path
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import checked_id, parse_object, unquoted
+from drtools.formats.jsonl import checked_id, parse_object
 from drtools.formats.lines import decode, read_lines, shown
+from drtools.formats.tsv import unquoted
 
 EXPECTED = """expected {"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
 
@@ -16,8 +17,11 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
     Raises UserError with file:line for a line of neither form, an id that stands twice, a file without a line.
     """
     answers: dict[str, list[str]] = {}
+    is_json = None
     for number, line in read_lines(path):
-        if line.lstrip()[:1] == b"{":
+        if is_json is None:  # settled by the first line: a question may begin with any sign
+            is_json = line.lstrip()[:1] == b"{"
+        if is_json:
             record = parse_object(line, path, number)
             query_id, given = checked_id(record.get("_id"), path, number), record.get("answers")
         else:

@@ -1,5 +1,10 @@
-"""Corpora and queries: BEIR JSONL, and the other forms that the field ships them in, told apart by content."""
+"""Corpora and queries: BEIR JSONL, and the other forms that the field ships them in, told apart by content.
 
+Which key or column holds what is settled by a file's first line, and every other line must have the same.
+"""
+
+import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -7,14 +12,29 @@ from typing import NamedTuple
 import orjson
 
 from drtools.errors import UserError
+from drtools.formats import tsv
 from drtools.formats.lines import decode, read_lines, shown
 
-# the names of one thing in BEIR, Pyserini, Tevatron and MS MARCO files, the first that a line has
+# the names of one thing in BEIR, Pyserini, Tevatron and MS MARCO files; the first that a file's first line has
 DOCUMENT_ID_KEYS = ("_id", "id", "docid")
 DOCUMENT_TEXT_KEYS = ("text", "contents")
 QUERY_ID_KEYS = ("_id", "id", "query_id", "qid")
 QUERY_TEXT_KEYS = ("text", "query", "contents")
-QUERY_HEADER = {"id", "_id", "qid", "query-id", "query_id", "text", "query", "question"}  # of a TSV, where none is read
+# the names of columns in the header of a TSV, and what the columns of one without a header are
+DOCUMENT_COLUMNS = tsv.Layout(
+    {
+        "id": (*tsv.DOCUMENT_IDS, *tsv.QUERY_IDS),
+        "text": (*tsv.DOCUMENT_TEXTS, *tsv.QUERY_TEXTS),
+        "title": ("title", "heading", "headline"),
+        "url": ("url",),
+    },
+    {2: ("id", "text"), 3: ("id", "text", "title"), 4: ("id", "url", "title", "text")},
+    "`id text` (MS MARCO passages), `id text title` (DPR) or `id url title body` (MS MARCO documents), with tabs "
+    "between",
+)
+QUERY_COLUMNS = tsv.Layout(
+    {"id": tsv.QUERY_IDS, "text": (*tsv.QUERY_TEXTS, "title", "topic")}, {2: ("id", "text")}, "`qid<TAB>text`"
+)
 
 
 class Document(NamedTuple):
@@ -38,11 +58,12 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict]]:
 
 def parse_object(line: bytes, path: str | Path, number: int) -> dict:
     """Parse one line as a JSON object."""
-    decode(line, path, number)
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise UserError(f"{shown(path)}:{number}: not JSON ({error}); expected one object a line") from None
+        decode(line, path, number)
+        advice = "; ".join(filter(None, ["expected one object a line", json_advice(line)]))
+        raise UserError(f"{shown(path)}:{number}: not JSON ({error}); {advice}") from None
     if not isinstance(record, dict):
         raise UserError(f"{shown(path)}:{number}: found a JSON {type(record).__name__}, expected an object")
     return record
@@ -62,12 +83,46 @@ def checked_id(value: object, path: str | Path, number: int) -> str:
     return value
 
 
-def _field(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> object:
+def json_advice(line: bytes) -> str:
+    """Return the next move for a line that is not JSON, "" if none is known."""
+    text = line.decode().strip()
+    if text.startswith("["):
+        return "an array becomes one object a line by `jq -c '.[]' FILE`"
+    if text == "{" or (text.startswith("{") and "\r" in text):
+        return "`jq -c . FILE` writes each object on one line"
+    if text.endswith("},"):
+        return "take the comma after it away"
+    try:
+        json.loads(text, strict=False)  # reads what Python's json writes and JSON has not
+    except (ValueError, RecursionError):
+        return ""
+    if "\\ud" in text.lower():
+        return "half of a surrogate pair is no character, take it out or write \\ufffd"
+    if any(sign < " " for sign in text):
+        return "write control characters as escapes, a tab as \\t"
+    return "JSON has no NaN and no Infinity, write null"
+
+
+def _key(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> str:
+    """Return the first of the keys that the first record of a file has."""
     for key in keys:
         if key in record:
-            return record[key]
-    found = ", ".join(map(repr, record)) or "none"
-    raise UserError(f"{shown(path)}:{number}: no {' or '.join(map(repr, keys))} among the keys (found {found})")
+            return key
+    raise UserError(f"{shown(path)}:{number}: no {' or '.join(map(repr, keys))} among the keys ({_found(record)})")
+
+
+def _value(record: dict, key: str, path: str | Path, number: int) -> object:
+    """Return what a record holds under the key that the first record has it under."""
+    if key not in record:
+        raise UserError(
+            f"{shown(path)}:{number}: no {key!r} among the keys ({_found(record)}), which the first line has; name the "
+            "keys alike in each line"
+        )
+    return record[key]
+
+
+def _found(record: dict) -> str:
+    return f"found {', '.join(map(repr, record)) or 'none'}"
 
 
 def _text(value: object, key: str, path: str | Path, number: int) -> str:
@@ -78,35 +133,51 @@ def _text(value: object, key: str, path: str | Path, number: int) -> str:
 
 def _looks_like_json(first_line: bytes) -> bool:
     """Tell JSONL from TSV by the first line; one that is neither is reported as JSON."""
-    return first_line.lstrip()[:1] in (b"{", b"[", b'"') or b"\t" not in first_line
+    return first_line.lstrip()[:1] in (b"{", b"[") or b"\t" not in first_line
+
+
+def _lines_of(path: str | Path) -> tuple[Iterator[tuple[int, bytes]], bool]:
+    """Return the lines of a file, and whether they are JSON; an empty file has none and is."""
+    lines = read_lines(path)
+    first = next(lines, None)
+    if first is None:
+        return iter(()), True
+    if _looks_like_json(first[1]):
+        return itertools.chain([first], lines), True
+    return read_lines(path, with_blank=True), False
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
     """Yield (line number, document) of a corpus: BEIR, Pyserini or Tevatron JSONL, MS MARCO or DPR TSV."""
-    is_json: bool | None = None
-    quoted = False
-    for number, line in read_lines(path):
-        if is_json is None:
-            is_json = _looks_like_json(line)
-            if not is_json and line.split(b"\t")[0] == b"id":
-                quoted = True  # DPR's psgs_w100.tsv begins with `id text title`, and is quoted as CSV is
-                continue
-        if is_json:
-            record = parse_object(line, path, number)
-            yield (
-                number,
-                Document(
-                    checked_id(_field(record, DOCUMENT_ID_KEYS, path, number), path, number),
-                    _text(record.get("title") or "", "title", path, number),
-                    _text(_field(record, DOCUMENT_TEXT_KEYS, path, number), "text", path, number),
-                ),
-            )
-        else:
-            columns = decode(line, path, number).split("\t")
-            yield (
-                number,
-                _document_of_columns([unquoted(column) for column in columns] if quoted else columns, path, number),
-            )
+    lines, is_json = _lines_of(path)
+    yield from _documents_of_json(lines, path) if is_json else _documents_of_tsv(lines, path)
+
+
+def _documents_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, Document]]:
+    id_key = text_key = ""
+    for number, line in lines:
+        record = parse_object(line, path, number)
+        if not id_key:
+            id_key, text_key = (_key(record, keys, path, number) for keys in (DOCUMENT_ID_KEYS, DOCUMENT_TEXT_KEYS))
+        yield (
+            number,
+            Document(
+                checked_id(_value(record, id_key, path, number), path, number),
+                _text(record.get("title") or "", "title", path, number),
+                _text(_value(record, text_key, path, number), "text", path, number),
+            ),
+        )
+
+
+def _documents_of_tsv(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, Document]]:
+    table = tsv.Table(path, lines, DOCUMENT_COLUMNS)
+    at_id, at_text = table.places["id"], table.places["text"]
+    at_title, at_url = table.places.get("title"), table.places.get("url")
+    for number, cells in table.rows():
+        title = "" if at_title is None else cells[at_title]
+        if at_url is not None:
+            title = f"{cells[at_url]} {title}".strip()
+        yield number, Document(checked_id(cells[at_id], path, number), title, cells[at_text])
 
 
 def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document, str]]:
@@ -127,62 +198,37 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
         yield document, "" if record[key] is None else str(record[key])
 
 
-def unquoted(column: str) -> str:
-    """Return what a column of CSV holds: quotes around it go, doubled ones within are single.
-
-    Others are as they are.
-    """
-    inner = column[1:-1].replace('""', "")
-    return (
-        column[1:-1].replace('""', '"')
-        if len(column) > 1 and column[0] == column[-1] == '"' and '"' not in inner
-        else column
-    )
-
-
-def _document_of_columns(columns: list[str], path: str | Path, number: int) -> Document:
-    if len(columns) not in (2, 3, 4):
-        raise UserError(
-            f"{shown(path)}:{number}: {len(columns)} columns; expected `id text` (MS MARCO passages), "
-            f"`id text title` (DPR) or `id url title body` (MS MARCO documents), with tabs between"
-        )
-    document_id = checked_id(columns[0], path, number)
-    if len(columns) == 4:
-        return Document(document_id, f"{columns[1]} {columns[2]}".strip(), columns[3])
-    return Document(document_id, columns[2] if len(columns) == 3 else "", columns[1])
-
-
 def read_queries(path: str | Path) -> dict[str, str]:
     """Return query id -> text, in the file's order; JSONL or `qid<TAB>text`. Duplicate ids fail with both lines."""
     queries: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    is_json: bool | None = None
-    for number, line in read_lines(path):
-        if is_json is None:
-            is_json = _looks_like_json(line)
-        if is_json:
-            record = parse_object(line, path, number)
-            query_id = checked_id(_field(record, QUERY_ID_KEYS, path, number), path, number)
-            text = _text(_field(record, QUERY_TEXT_KEYS, path, number), "text", path, number)
-        else:
-            columns = decode(line, path, number).split("\t")
-            if len(columns) != 2:
-                raise UserError(f"{shown(path)}:{number}: {len(columns)} columns, expected `qid<TAB>text`")
-            if number == 1 and columns[0].lower() in QUERY_HEADER and columns[1].lower() in QUERY_HEADER:
-                raise UserError(
-                    f"{shown(path)}:1: found a header ({columns[0]}, {columns[1]}), expected `qid<TAB>text` from the "
-                    "first line on; take it out (tail -n +2)"
-                )
-            query_id, text = checked_id(columns[0], path, number), columns[1]
+    numbers: dict[str, int] = {}
+    lines, is_json = _lines_of(path)
+    for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
         if query_id in queries:
             raise UserError(
-                f"{shown(path)}:{number}: the query id {query_id!r} stands on line {lines[query_id]} too; ids must be "
-                "unique"
+                f"{shown(path)}:{number}: the query id {query_id!r} stands on line {numbers[query_id]} too; ids must "
+                "be unique"
             )
-        queries[query_id], lines[query_id] = text, number
+        queries[query_id], numbers[query_id] = text, number
     if not queries:
         raise UserError(f"{shown(path)}: no queries; expected JSONL with _id and text, or `qid<TAB>text`")
     return queries
+
+
+def _queries_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, str, str]]:
+    id_key = text_key = ""
+    for number, line in lines:
+        record = parse_object(line, path, number)
+        if not id_key:
+            id_key, text_key = (_key(record, keys, path, number) for keys in (QUERY_ID_KEYS, QUERY_TEXT_KEYS))
+        query_id = checked_id(_value(record, id_key, path, number), path, number)
+        yield number, query_id, _text(_value(record, text_key, path, number), "text", path, number)
+
+
+def _queries_of_tsv(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, str, str]]:
+    table = tsv.Table(path, lines, QUERY_COLUMNS)
+    for number, cells in table.rows():
+        yield number, checked_id(cells[table.places["id"]], path, number), cells[table.places["text"]]
 
 
 def json_line(record: dict) -> bytes:

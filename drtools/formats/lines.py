@@ -1,59 +1,167 @@
-"""Lines of text files: plain, through gzip, or from standard input."""
+"""Lines of text files: plain, through gzip, or from what can be read only once (standard input, pipes)."""
 
 import atexit
 import gzip
+import io
+import os
 import shutil
+import stat
 import sys
 import tempfile
+import threading
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from functools import cache
-from io import BufferedIOBase, BufferedReader, BufferedWriter
+from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
+from drtools import console
 from drtools.errors import UserError
+from drtools.formats.signatures import refuse_other_formats
+
+STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+PATIENCE_SECONDS = 10.0  # for a process that writes into a pipe, before a line says what is waited for
+GZIP = b"\x1f\x8b"
+
+_names: dict[str, str] = {}  # spooled copy -> the name that was typed
 
 
 @cache
 def local(path: str) -> str:
-    """Return a path that can be read again: `path` itself, or for `-` a spooled copy of standard input.
+    """Return a path that can be read again: `path` itself, or a copy of what can be read only once.
 
-    Standard input is read whole, once, so that it is fingerprinted, counted and continued like any file.
+    Standard input (`-`) and pipes (`<(command)`, FIFOs) are read whole, once, into a temporary file, so that they are
+    fingerprinted, counted and continued like any file. Gzip is unpacked on the way.
     """
-    if path != "-":
+    if path in STANDARD_INPUT and path != "-":
+        return local("-")
+    if not reads_once(path):
         return path
+    _refuse_several_processes(path)
+    if path != "-":
+        with _open_pipe(path) as stream:
+            return _spooled(path, stream)
     if sys.stdin.isatty():
         raise UserError("standard input is a terminal: pipe data into `-`, or name a file")
-    with tempfile.NamedTemporaryFile(prefix="drtools-stdin-", delete=False) as spool:
+    return _spooled(path, sys.stdin.buffer)
+
+
+def reads_once(path: str | Path) -> bool:
+    """Return whether a path names what can be read only once: standard input, a pipe, a file without a name.
+
+    Raises UserError for a device or a socket.
+    """
+    if str(path) in STANDARD_INPUT:
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISREG(mode):  # /dev/fd/N of a file that was removed, as some shells make here-documents
+        return not os.path.exists(os.path.realpath(path))
+    if stat.S_ISDIR(mode):
+        return False
+    if stat.S_ISFIFO(mode) or os.path.realpath(path) == os.devnull:
+        return True
+    raise UserError(
+        f"{path}: a {'socket' if stat.S_ISSOCK(mode) else 'device'} was found where a file was expected; name a file, "
+        "or pipe the data into `-`"
+    )
+
+
+def recorded_name(path: str) -> str:
+    """Return the name that a manifest keeps of an input: the path, or for a pipe one that names no file later on."""
+    if path in STANDARD_INPUT:
+        return "-"
+    return f"{path} (a pipe)" if reads_once(path) else path
+
+
+def _refuse_several_processes(path: str) -> None:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise UserError(
+            f"{shown(path)}: can be read only once, and {processes} processes were started that all read it; write it "
+            "to a file and name that"
+        )
+
+
+def _open_pipe(path: str) -> BinaryIO:
+    """Open a pipe; say so if no process opens its other end for long."""
+    waiting = threading.Timer(
+        PATIENCE_SECONDS, console.say, [f"{path}: waiting for a process that writes into this pipe"]
+    )
+    waiting.daemon = True
+    waiting.start()
+    try:
+        return open(path, "rb")
+    finally:
+        waiting.cancel()
+
+
+class _Begun(io.RawIOBase):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self.head, self.rest = head, rest
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Give the first bytes, then what the stream gives."""
+        data = self.head or self.rest.read(len(buffer))
+        self.head = data[len(buffer) :]
+        buffer[: len(data)] = data[: len(buffer)]
+        return min(len(data), len(buffer))
+
+
+def _spooled(path: str, stream: BinaryIO) -> str:
+    """Copy a stream to a temporary file, unpacked if it is gzip, and return its path. It is removed at exit."""
+    with tempfile.NamedTemporaryFile(prefix="drtools-input-", delete=False) as spool:
         atexit.register(Path(spool.name).unlink, missing_ok=True)
-        plain = cast(BufferedReader, sys.stdin.buffer)  # as the interpreter opens it; its stub says less
-        stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
+        head = stream.read(len(GZIP))
+        whole = io.BufferedReader(_Begun(head, stream), 1 << 20)
         try:
-            shutil.copyfileobj(stream, spool, 1 << 20)
+            shutil.copyfileobj(gzip.GzipFile(fileobj=whole) if head == GZIP else whole, spool, 1 << 20)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"standard input: the gzip stream is cut short or damaged ({error})") from None
+            raise UserError(
+                f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write it again"
+            ) from None
+    _names[spool.name] = path
     return spool.name
 
 
 def shown(path: str | Path) -> str:
-    """Name a path in a message: `standard input` for `-` and its spooled copy."""
-    text = str(path)
-    return "standard input" if text == "-" or "drtools-stdin-" in text else text
+    """Name a path in a message: `standard input` for `-`, the name that was typed for a spooled copy."""
+    text = _names.get(str(path), str(path))
+    return "standard input" if text == "-" else text
+
+
+def is_standard_output(output: str) -> bool:
+    """Return whether an output is standard output: `-`, or a name that the system gives it."""
+    return output in STANDARD_OUTPUT
+
+
+def is_gzip_name(path: str | Path) -> bool:
+    """Return whether a name says that a file is gzip: it ends in `.gz`, in letters of either case."""
+    return str(path).lower().endswith(".gz")
 
 
 def open_bytes(path: str | Path) -> BufferedIOBase:
     """Open for reading bytes, through gzip if the name ends in `.gz`."""
     if Path(path).is_dir():
-        raise UserError(f"{path}: a folder was found where a file was expected")
-    return gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+        raise UserError(f"{shown(path)}: a folder was found where a file was expected")
+    return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: str | Path, with_blank: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end).
 
-    Lines of white space alone, and a byte-order mark before the first, are left out.
+    A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out.
 
     Raises UserError with file:line for a gzip file that is cut short or damaged.
     """
@@ -63,10 +171,11 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         try:
             for line in stream:
                 number += 1
-                line = line.rstrip(b"\r\n")
                 if number == 1:
+                    refuse_other_formats(line, shown(path))
                     line = line.removeprefix(BOM_UTF8)
-                if line and not line.isspace():
+                line = line.rstrip(b"\r\n")
+                if with_blank or (line and not line.isspace()):
                     yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             if number == 0 and "Not a gzipped" in str(error):
@@ -85,13 +194,9 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        if number == 1 and line.startswith(b"\x1f\x8b"):
-            raise UserError(
-                f"{shown(path)}:1: found gzip in a file whose name does not end in .gz; add .gz to the name"
-            ) from None
         raise UserError(
-            f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); "
-            f"convert the file, for instance with `iconv -f latin1 -t utf-8`"
+            f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); convert "
+            "the file from its encoding, for instance with `iconv -f latin1 -t utf-8` if it is Latin-1"
         ) from None
 
 
@@ -100,6 +205,6 @@ def open_for_writing(path: str | Path) -> BufferedIOBase:
 
     Through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes.
     """
-    if str(path).endswith(".gz"):
+    if is_gzip_name(path):
         return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
     return cast(BufferedWriter, open(path, "wb", buffering=1 << 20))  # its stub says less

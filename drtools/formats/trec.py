@@ -14,20 +14,28 @@ from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from gzip import BadGzipFile
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
 from drtools.errors import UserError
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places
 
 Run = dict[str, dict[str, float]]  # query id -> {document id: score}, in ranked order, best first
 Qrels = dict[str, dict[str, int]]  # query id -> {document id: grade}
 
 BEIR_HEADER = ["query-id", "corpus-id", "score"]
+QRELS_NAMES = {  # in a header, compared as in a TSV of texts; `_id` and `id` say neither of the two
+    "query": (*QUERY_IDS[2:], "query"),
+    "document": (*DOCUMENT_IDS[2:], "document", "doc"),
+    "grade": ("score", "relevance", "rel", "label", "grade", "judgement", "judgment", "rating", "relevancy"),
+}
 BLOCK_BYTES = 1 << 18  # measured: its columns stay in the processor's cache; 1 << 23 takes 1.6 times as long
 HIGHEST_GRADE = 10_000  # trec_eval counts every grade up to the highest, for each query
 LONGEST_HEAD = 1000  # a query id of a megabyte would make a table of a megabyte for each line
 WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+GRADE = re.compile(r"([-+]?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 for 1
 COLUMN = re.compile(r"[^ \t\r\v\f]+")
 TAB_SEPARATED = re.compile(r"\S([^\t\r\n]*\S)?")  # an id that a TSV column can hold
 
@@ -109,34 +117,86 @@ def write_qrels(stream: BinaryIO, qrels: Qrels) -> None:
 
 def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
     """Yield (line number, query id, document id, grade)."""
-    split = None
+    split, width, wanted, is_named = None, 0, itemgetter(0, -2, -1), False
+    documents: set[str] = set()  # two different ones, once there are so many
+    grades: dict[str, int] = {}  # as written: they are few
     for number, line in read_lines(path):
         text = decode(line, path, number)
         if split is None:
-            split = _split_tabs if len(_split_tabs(text)) == 3 else COLUMN.findall
+            split = _split_tabs if len(_split_tabs(text)) == 3 or _header(_split_tabs(text)) else COLUMN.findall
             width = len(split(text))
-            if [name.lower().replace("_", "-") for name in split(text)] == BEIR_HEADER:
+            if header := _header(split(text)):
+                wanted, is_named = itemgetter(*header.values()), True
                 continue
-            if width in (3, 4) and not any(sign.isdigit() for sign in text):
-                raise UserError(
-                    f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, "
-                    "corpus-id, score; write that header, or take the line out"
-                )
+            _check_first_judgement(text, width, path, number)
         columns = split(text)
-        if len(columns) != width or width not in (3, 4) or "" in columns:
-            forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
-            expected = f"{width} full ones as in the first line" if width in (3, 4) else forms
-            raise UserError(
-                f"{shown(path)}:{number}: found {len(columns)} columns, expected {expected}; is this a file of "
-                "judgements?"
+        query, document, written = wanted(columns) if len(columns) == width else ("", "", "")
+        if not (query and document and written) or (width == 3 and _lacks_one(text)):
+            found = (
+                "4 columns, one of them empty"
+                if len(columns) == width == 3 and _lacks_one(text)
+                else f"{len(columns)} columns"
             )
-        grade = _whole(columns[-1], "a grade", path, number)
-        if grade > HIGHEST_GRADE:
             raise UserError(
-                f"{shown(path)}:{number}: found grade {columns[-1]}, expected {HIGHEST_GRADE:,} at the most; is the "
-                "last column the grade?"
+                f"{shown(path)}:{number}: found {found}, expected {width} full ones as in the first line; is this a "
+                "file of judgements?"
             )
-        yield number, columns[0], columns[-2], grade
+        if written not in grades:
+            grades[written] = _grade(written, path, number)
+        if len(documents) < 2:
+            documents.add(document)
+        yield number, query, document, grades[written]
+    if width == 3 and not is_named and number > 1 and documents in ({"0"}, {"Q0"}):
+        raise UserError(
+            f"{shown(path)}:1: found three columns with {documents.pop()} for the document in every line, as TREC's "
+            "second column has it; expected four columns, the document in the third; write the file again"
+        )
+
+
+def _check_first_judgement(text: str, width: int, path: str, number: int) -> None:
+    if width not in (3, 4):
+        forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
+        raise UserError(
+            f"{shown(path)}:{number}: found {width} columns, expected {forms}; is this a file of judgements?"
+        )
+    if not any(sign.isdigit() for sign in text):
+        raise UserError(
+            f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, "
+            "score; write that header, or take the line out"
+        )
+
+
+def _header(columns: list[str]) -> dict[str, int] | None:
+    """Return which column of a header holds query, document and grade; None for a line that is none."""
+    places = header_places(columns, QRELS_NAMES)
+    return places if len(places) == len(QRELS_NAMES) else None
+
+
+def _lacks_one(text: str) -> bool:
+    """Return whether a line of three words has a fourth column, between its tabs, that is empty."""
+    return text.count("\t") == 3 and "" in _split_tabs(text)[1:-1]
+
+
+def _grade(text: str, path: str, number: int) -> int:
+    found = GRADE.fullmatch(text)
+    if not found:
+        raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}, expected a grade, a whole number; mend the line")
+    grade = int(found[1])
+    if grade > HIGHEST_GRADE:
+        raise UserError(
+            f"{shown(path)}:{number}: found grade {text}, expected {HIGHEST_GRADE:,} at the most; is the last column "
+            "the grade?"
+        )
+    return grade
+
+
+def looks_like_judgements(line: str) -> bool:
+    """Return whether the first line of a file is of judgements: a header of theirs, or columns that end in a grade."""
+    if _header(_split_tabs(line)) or _header(line.split()):
+        return True
+    columns = line.split()
+    tabs = line.count("\t")  # none, or one between each two columns: else `q1<TAB>windows 10` would be judgements
+    return len(columns) in (3, 4) and tabs in (0, len(columns) - 1) and bool(GRADE.fullmatch(columns[-1]))
 
 
 def _split_tabs(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from drtools.errors import UserError
 from drtools.flags import EncoderFlags, Role, names_of
 from drtools.formats.joined import join
 from drtools.formats.lines import decode, read_lines, shown
+from drtools.formats.tsv import QUERY_IDS, header_places
 from drtools.retrieval.searching import QueryEncoder
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from drtools.retrieval.encoding import Computing
 
 PANEL = "Joined vectors (concat-spar)"
+WEIGHT_COLUMNS = {"query": (*QUERY_IDS, "query"), "mu": ("mu", "weight")}  # in a header
 KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
 
 
@@ -64,18 +66,20 @@ def check_weight(mu: float) -> None:
 
 
 def read_weights(path: str) -> dict[str, float]:
-    """Read {query id: mu} from lines `query-id<TAB>mu`."""
+    """Read {query id: mu} from lines `query-id<TAB>mu`, with or without a header of such names."""
     weights: dict[str, float] = {}
-    for number, line in read_lines(path):
-        columns = decode(line, path, number).split("\t")
+    lines = ((number, decode(line, path, number)) for number, line in read_lines(path))
+    for place, (number, text) in enumerate(lines):
+        columns = text.split("\t")
+        if place == 0 and [*header_places(columns, WEIGHT_COLUMNS).values()] == [0, 1]:
+            continue
         try:
             query_id, mu = columns[0].strip(), float(columns[1])
         except (IndexError, ValueError):
             mu = math.nan
         if not 0 <= mu < math.inf or len(columns) != 2:
             raise UserError(
-                f"{shown(path)}:{number}: found {decode(line, path, number)[:80]!r}, expected a query id, a tab and a "
-                "number from 0 on"
+                f"{shown(path)}:{number}: found {text[:80]!r}, expected a query id, a tab and a number from 0 on"
             )
         if query_id in weights:
             raise UserError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")

@@ -6,11 +6,14 @@ import orjson
 
 from drtools import manifest
 from drtools.errors import UserError
-from drtools.formats.lines import decode, read_lines
+from drtools.formats.jsonl import json_advice
+from drtools.formats.lines import decode, read_lines, shown
+from drtools.formats.trec import looks_like_judgements
 from drtools.models.module_files import optional_json
 from drtools.models.settings import OURS
 
 MODELS = ("encoder", "rem", "ranker")
+TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
 
 
 def kind_of(path: Path) -> str:
@@ -43,30 +46,24 @@ def _kind_of_folder(path: Path) -> str:
 def _kind_of_lines(path: Path) -> str:
     number, line = next(read_lines(path), (1, b""))
     if not line:
-        raise UserError(f"{path}: found no line in it; show takes JSONL, TSV, TREC's forms, and what a tool here made")
-    if line.startswith(b"{"):
+        raise UserError(f"{shown(path)}: found no line in it; {TAKEN}")
+    if line.lstrip()[:1] in (b"{", b"["):
+        decode(line, path, number)
         try:
-            keys = orjson.loads(line).keys()
+            keys = orjson.loads(line)
         except orjson.JSONDecodeError:
-            raise UserError(
-                f"{path}:{number}: not one JSON object a line; show takes JSONL, TSV, TREC's forms, and what a tool "
-                "here made"
-            ) from None
+            advice = json_advice(line) or TAKEN
+            raise UserError(f"{shown(path)}:{number}: not one JSON object a line; {advice}") from None
         for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
             if key in keys:
                 return kind
         return "texts"
     text = decode(line, path, number)
-    columns = len(text.split())
-    if columns == 6 and text.split()[1] in ("Q0", "0"):
+    columns = text.split()
+    if len(columns) == 6 and columns[1] in ("Q0", "0"):
         return "run"
-    tabs = text.count("\t")  # none, or one between each two columns: else `q1<TAB>windows 10` would be judgements
-    if (columns in (3, 4) and tabs in (0, columns - 1) and text.split()[-1].lstrip("-").isdigit()) or text.split()[
-        -1:
-    ] == ["score"]:
+    if looks_like_judgements(text):
         return "judgements"
     if "\t" in text:
         return "texts"
-    raise UserError(
-        f"{path}:{number}: found {text[:60]!r}; show takes JSONL, TSV, TREC's forms, and what a tool here made"
-    )
+    raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}; {TAKEN}")

@@ -10,7 +10,7 @@ from drtools.errors import UserError
 from drtools.formats.dark import Dark, Noisy
 from drtools.formats.examples import Example, parse_example
 from drtools.formats.jsonl import read_corpus, read_json_lines, read_queries
-from drtools.formats.lines import read_lines
+from drtools.formats.lines import read_lines, shown
 from drtools.formats.store import Store, open_store
 from drtools.formats.trec import read_qrels, read_run
 from drtools.retrieval.showing import snippet
@@ -63,7 +63,7 @@ def _chosen(items: Iterator, path: Path, query: str | None, count: int, query_of
         return itertools.islice(items, count)
     found = [item for item in items if query_of(item) == query]
     if not found:
-        raise UserError(f"{path}: query {query!r} is not among its lines; leave --query out to see the first")
+        raise UserError(f"{shown(path)}: query {query!r} is not among its lines; leave --query out to see the first")
     return iter(found[:1])
 
 

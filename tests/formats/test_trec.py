@@ -41,6 +41,36 @@ def test_ids_of_tab_separated_judgements_may_have_spaces(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "qid\tpid\trel\nq1\td1\t2\nq1\td2\t0\nq2\td1\t-1\n",
+        "query_id\tdoc_id\trelevance\nq1\td1\t2\nq1\td2\t0\nq2\td1\t-1\n",
+        "Query-ID Corpus-ID Score\nq1 d1 2\nq1 d2 0\nq2 d1 -1\n",
+        "docid\tgrade\tqid\nd1\t2\tq1\nd2\t0\tq1\nd1\t-1\tq2\n",
+        "query_id\titeration\tdoc_id\tlabel\nq1\t0\td1\t2\nq1\t\td2\t0\nq2\t0\td1\t-1\n",
+        "topic iter docno judgment\nq1 0 d1 2\nq1 0 d2 0\nq2 0 d1 -1\n",
+        "qid\tdocid\tscore\tassessor\tdate\nq1\td1\t2\ta\tb\nq1\td2\t0\ta\tb\nq2\td1\t-1\ta\tb\n",
+    ],
+)
+def test_judgements_are_read_by_the_names_in_their_header(tmp_path, drtools, text):
+    path = write(tmp_path / "judged.tsv", text)
+    assert trec.read_qrels(path) == GRADES
+    outcome = drtools("show", path)
+    assert outcome.status == 0 and "judgements" in outcome.out.splitlines()[0]
+
+
+@pytest.mark.parametrize("text", ["q1 0 d1 {}\n", "q1\td1\t{}\n", "query-id\tcorpus-id\tscore\nq1\td1\t{}\n"])
+def test_grades_with_a_point_are_whole_numbers(tmp_path, drtools, text):
+    for written, grade in {"1.0": 1, "2.": 2, "0.000": 0, "-1.0": -1, "+3": 3}.items():
+        path = write(tmp_path / "judged", text.format(written))
+        assert trec.read_qrels(path) == {"q1": {"d1": grade}}
+        assert "judgements" in drtools("show", path).out
+    for written in ("0.7", "1.01", "1e0", ".0", "1.0.0", "nan", "1,0", "10001.0"):
+        with pytest.raises(UserError, match="expected"):
+            trec.read_qrels(write(tmp_path / "judged", text.format(written)))
+
+
+@pytest.mark.parametrize(
     "content, line, found",
     [
         ("", 1, "no judgement"),
@@ -55,6 +85,14 @@ def test_ids_of_tab_separated_judgements_may_have_spaces(tmp_path):
         ("q1 0 d1 1\nq1 d1 1\n", 2, "found 3 columns, expected 4 full ones as in the first line"),
         ("q1\t\t1\n", 1, "found 3 columns"),
         ("q1\td1\thigh\n", 1, "found 'high', expected a grade"),
+        ("q1\td1\t0.7\n", 1, "found '0.7', expected a grade"),
+        ("q1\t0\t\t1\nq2\t0\t\t1\n", 1, "found 4 columns, one of them empty"),
+        ("q1\t0\td1\t1\nq1\t0\t\t1\n", 2, "found 3 columns, expected 4 full ones"),
+        ("q1 0 1\nq2 0 1\n", 1, "the document in the third"),
+        ("q1\tQ0\t1\nq1\tQ0\t1\n", 1, "the document in the third"),
+        ("qid\tdocid\trel\nq1\td1\t1\nq1\t\t1\n", 3, "found 3 columns, expected 3 full ones"),
+        ("qid\titer\tdocid\trel\nq1\t0\td1\t1\nq1\td1\t1\n", 3, "found 3 columns, expected 4 full ones"),
+        ("qid\tname\trel\nq1\td1\t1\n", 1, "expected a judgement or the header"),
         ("q1 0 d1 1.5\n", 1, "found '1.5', expected a grade"),
         ("q1\td1\t1\nq1\td2\t1\n\nq1\td1\t2\n", 4, "has grade 2 for query q1, but grade 1 in line 1"),
         (b"q1\td1\t1\nq1\td\xe9\t1\n", 2, "not UTF-8"),

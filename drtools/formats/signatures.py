@@ -1,0 +1,49 @@
+"""Files that are not lines of UTF-8 text: known by their first bytes, refused with the command that converts them."""
+
+import re
+import shlex
+
+from drtools.errors import UserError
+
+BINARY = rb"[\x00-\x08\x0e-\x1f\x80-\xff]"  # what follows a signature that is a word, and never follows a word of text
+PANDAS = "python -c \"import pandas; pandas.{}('IN').to_json('OUT.jsonl', orient='records', lines=True)\""
+# (first bytes, what they are, the command that makes text of the file, `{}`)
+FORMATS = [
+    (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "text in UTF-32", "iconv -f utf-32 -t utf-8 {} > OUT"),
+    (rb"\xff\xfe|\xfe\xff", "text in UTF-16", "iconv -f utf-16 -t utf-8 {} > OUT"),
+    (rb"(?:[\t\n\r -~]\x00){2}", "text in UTF-16", "iconv -f utf-16le -t utf-8 {} > OUT"),
+    (rb"(?:\x00[\t\n\r -~]){2}", "text in UTF-16", "iconv -f utf-16be -t utf-8 {} > OUT"),
+    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", "bzip2", "bzip2 -dc {} > OUT"),
+    (rb"\x28\xb5\x2f\xfd", "zstd", "zstd -dc {} > OUT"),
+    (rb"\xfd7zXZ\x00", "xz", "xz -dc {} > OUT"),
+    (rb"\x04\x22\x4d\x18", "lz4", "lz4 -dc {} > OUT"),
+    (rb"PK\x03\x04", "a zip archive", "unzip -p {} > OUT"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so {} > OUT"),
+    (rb".{257}ustar", "a tar archive", "tar -xOf {} > OUT"),
+    (rb"PAR1" + BINARY, "a Parquet file", PANDAS.format("read_parquet")),
+    (rb"ARROW1" + BINARY, "an Arrow file", PANDAS.format("read_feather")),
+    (rb"ORC" + BINARY, "an ORC file", PANDAS.format("read_orc")),
+    (rb"\x93NUMPY", "a numpy array", None),
+    (rb"\x89HDF\r\n", "an HDF5 file", None),
+    (rb"SQLite format 3\x00", "an SQLite database", None),
+    (rb"%PDF-\d", "a PDF", None),
+    (rb"\x80[\x02-\x05]", "a pickle", None),
+]
+PATTERNS = [(re.compile(first, re.DOTALL), what, command) for first, what, command in FORMATS]
+
+
+def refuse_other_formats(line: bytes, name: str) -> None:
+    """Raise UserError if the first line of a file, called `name`, is not UTF-8 text but a format that is known."""
+    if line.startswith(b"\x1f\x8b"):
+        is_named = name.lower().endswith(".gz")
+        raise UserError(
+            f"{name}:1: found gzip in "
+            + ("gzip; unpack it once" if is_named else "a file whose name does not end in .gz; add .gz to the name")
+        )
+    for first, what, command in PATTERNS:
+        if first.match(line):
+            file = "FILE" if name == "standard input" else shlex.quote(name)
+            advice = f"for instance with `{command.format(file)}`" if command else "for instance to JSON lines"
+            raise UserError(
+                f"{name}:1: found {what}, expected lines of UTF-8 text, plain or gzip; convert it, {advice}"
+            )

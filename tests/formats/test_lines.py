@@ -1,0 +1,216 @@
+"""Files that can be read once, other encodings and packings: read whole, or refused with the command that converts."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from drtools.errors import UserError
+from drtools.formats import lines
+from drtools.formats.jsonl import read_corpus
+from drtools.formats.lines import local, read_lines, reads_once, recorded_name, shown
+from drtools.formats.trec import read_qrels, read_run
+
+TEXT = b"one\ntwo\n"
+JSON = b'{"_id": "d1", "text": "planes cut wood"}\n'
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    local.cache_clear()
+
+
+def fifo(path, content, pieces=None):
+    """Make a FIFO, and a thread that writes into it as soon as it is opened, once."""
+    os.mkfifo(path)
+
+    def write():
+        with open(path, "wb", buffering=0) as stream:
+            for piece in pieces or [content]:
+                stream.write(piece)
+
+    threading.Thread(target=write, daemon=True).start()
+    return path
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pipe_is_read_once_and_can_be_read_again(tmp_path, pack):
+    path = fifo(tmp_path / "p", pack(TEXT))
+    assert [line for _, line in read_lines(path)] == [b"one", b"two"]
+    assert [line for _, line in read_lines(path)] == [b"one", b"two"]
+    assert shown(path) == str(path) == shown(local(str(path))) and reads_once(path)
+    assert Path(local(str(path))).read_bytes() == TEXT
+
+
+def test_a_pipe_that_is_written_byte_by_byte(tmp_path):
+    packed = gzip.compress(TEXT)
+    path = fifo(tmp_path / "p", packed, [packed[at : at + 1] for at in range(len(packed))])
+    assert Path(local(str(path))).read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("content", [b"", b"x", JSON * 100_000], ids=["empty", "short", "long"])
+def test_a_pipe_of_any_length(tmp_path, content):
+    assert Path(local(str(fifo(tmp_path / "p", content)))).read_bytes() == content
+
+
+def test_a_cut_pipe_is_refused_by_its_name(tmp_path):
+    path = fifo(tmp_path / "p", gzip.compress(TEXT * 999)[:-9])
+    with pytest.raises(UserError, match=r"/p: the gzip stream is cut short"):
+        local(str(path))
+
+
+def test_a_file_that_has_no_name_any_more_is_read(tmp_path):
+    """As bash of some versions gives here-documents."""
+    with open(tmp_path / "c", "wb+") as stream:
+        stream.write(TEXT)
+        stream.flush()
+        name = f"/dev/fd/{stream.fileno()}"
+        assert not reads_once(name) and [line for _, line in read_lines(name)] == [b"one", b"two"]
+        os.unlink(tmp_path / "c")
+        assert reads_once(name) and [line for _, line in read_lines(name)] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_names_of_standard_input_are_one(name, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(TEXT))))
+    assert [line for _, line in read_lines(name)] == [b"one", b"two"] == [line for _, line in read_lines("-")]
+    assert shown(local(name)) == "standard input" and recorded_name(name) == "-"
+
+
+def test_a_manifest_keeps_no_name_of_a_pipe_that_could_be_opened_later(tmp_path):
+    path = fifo(tmp_path / "p", TEXT)
+    assert not Path(recorded_name(str(path))).exists() and recorded_name(str(tmp_path / "c")) == str(tmp_path / "c")
+    local(str(path))
+
+
+def test_several_processes_cannot_read_one_pipe(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "p")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in (str(tmp_path / "p"), "-"):
+        with pytest.raises(UserError, match="2 processes were started that all read it"):
+            local(name)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/random"])
+def test_a_device_that_never_ends_is_refused(name):
+    with pytest.raises(UserError, match="a device was found where a file was expected"):
+        local(name)
+
+
+def test_a_pipe_that_nobody_writes_is_named_while_it_is_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lines, "PATIENCE_SECONDS", 0.05)
+    os.mkfifo(tmp_path / "p")
+    threading.Timer(0.5, lambda: (tmp_path / "p").write_bytes(TEXT)).start()
+    assert Path(local(str(tmp_path / "p"))).read_bytes() == TEXT
+    assert f"{tmp_path}/p: waiting for a process that writes into this pipe" in capsys.readouterr().err
+
+
+def zipped(content):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("c.jsonl", content)
+    return stream.getvalue()
+
+
+CONVERTED = {  # encoding or packing: the program of the advice, run as it stands, gives the text back
+    "utf-16": lambda content: content.decode().encode("utf-16"),
+    "utf-16le": lambda content: content.decode().encode("utf-16le"),
+    "utf-16be": lambda content: content.decode().encode("utf-16be"),
+    "utf-32": lambda content: content.decode().encode("utf-32"),
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (JSON, lambda path: list(read_corpus(path))),
+        (b"q1\td1\t1\n", read_qrels),
+        (b"q1 Q0 d1 1 0.5 t\nq1 Q0 d2 2 0.25 t\n", read_run),
+    ],
+    ids=["corpus", "qrels", "run"],
+)
+def test_following_the_advice_gives_the_file(tmp_path, name, content, read, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a file").write_bytes(CONVERTED[name](content))
+    with pytest.raises(UserError) as refusal:
+        read("a file")
+    assert str(refusal.value).startswith("a file:1: found ") and "latin1" not in str(refusal.value)
+    command = str(refusal.value).split("`")[1]
+    subprocess.run(command, shell=True, check=True)
+    assert Path("OUT").read_bytes() == content and read("OUT")
+
+
+PACKED = [  # first bytes or a whole file, what it is, the advice
+    (b"\x28\xb5\x2f\xfd\x24\x00", "zstd", "zstd -dc c > OUT"),
+    (b"\x04\x22\x4d\x18\x64", "lz4", "lz4 -dc c > OUT"),
+    (zipped(JSON), "a zip archive", "unzip -p c > OUT"),
+    (b"7z\xbc\xaf\x27\x1c\x00", "a 7z archive", "7z x"),
+    (b"c.jsonl" + bytes(250) + b"ustar\x0000", "a tar archive", "tar -xOf c > OUT"),
+    (b"PAR1\x15\x04\x15", "a Parquet file", "pandas.read_parquet"),
+    (b"ARROW1\x00\x00", "an Arrow file", "pandas.read_feather"),
+    (b"ORC\x00", "an ORC file", "pandas.read_orc"),
+    (b"\x93NUMPY\x01\x00", "a numpy array", "JSON lines"),
+    (b"SQLite format 3\x00", "an SQLite database", "JSON lines"),
+    (b"\x80\x04\x95", "a pickle", "JSON lines"),
+    (b"%PDF-1.7\n", "a PDF", "JSON lines"),
+    (gzip.compress(JSON), "gzip", "add .gz to the name"),
+]
+
+
+@pytest.mark.parametrize(("content", "found", "advice"), PACKED, ids=[found for _, found, _ in PACKED])
+def test_what_is_no_text_is_named(tmp_path, content, found, advice, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c").write_bytes(content)
+    for read in (lambda path: list(read_corpus(path)), read_qrels, read_run):
+        with pytest.raises(UserError) as refusal:
+            read("c")
+        assert str(refusal.value).startswith(f"c:1: found {found}") and advice in str(refusal.value)
+        assert "latin1" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["PAR1\tx", "ORC\tx", "BZh9\tx", "%PDF\tx", "PK\tx", "ARROW1\tx", "7z\tx", "漢\t字"])
+def test_text_that_begins_like_a_format_is_text(tmp_path, text):
+    (tmp_path / "c.tsv").write_text(f"{text}\n", encoding="utf-8")
+    assert [document.id for _, document in read_corpus(tmp_path / "c.tsv")] == [text.split("\t")[0]]
+
+
+@pytest.mark.parametrize("name", ["c.JSONL.GZ", "c.Gz"])
+def test_names_of_gzip_in_capitals(tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(JSON))
+    assert [document.id for _, document in read_corpus(tmp_path / name)] == ["d1"]
+    (tmp_path / name).write_bytes(gzip.compress(gzip.compress(JSON)))
+    with pytest.raises(UserError, match="found gzip in gzip"):
+        list(read_corpus(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ('{"_id": "d1", "title": NaN, "text": "x"}', "JSON has no NaN and no Infinity, write null"),
+        ('{"_id": "d1", "text": "a lone \\ud83d surrogate"}', "half of a surrogate pair"),
+        ('{"_id": "d1", "text": "tab\there"}', "write control characters as escapes"),
+        ('[{"_id": "d1", "text": "x"},', "jq -c '.[]' FILE"),
+        ("{", "jq -c . FILE"),
+        ('{"_id": "d1", "text": "x"}\r{"_id": "d2", "text": "x"}\r', "jq -c . FILE"),
+        ('{"_id": "d1", "text": "x"},', "take the comma after it away"),
+    ],
+)
+def test_lines_that_are_nearly_json_get_a_next_move(tmp_path, drtools, line, advice):
+    path = tmp_path / "c.jsonl"
+    path.write_text(f"{line}\n", newline="")
+    with pytest.raises(UserError) as refusal:
+        list(read_corpus(path))
+    assert str(refusal.value).startswith(f"{path}:1: not JSON") and advice in str(refusal.value)
+    outcome = drtools("show", path)
+    assert outcome.status == 2 and advice in outcome.err
