@@ -145,9 +145,27 @@ def command(name: str) -> "TyperCommand":
     return cast("TyperCommand", typer.main.get_command(application))  # of one function, which is no group
 
 
+def _check_given_once(name: str, arguments: list[str]) -> None:
+    """Raise UserError for a flag of one value that was given twice, of which only the last would count."""
+    parsed = command(name)
+    context = parsed.make_context(name, [], resilient_parsing=True)
+    _, _, order = parsed.make_parser(context).parse_args(list(arguments))
+    if any(parameter.name == "help" for parameter in order):
+        return
+    for parameter in dict.fromkeys(order):
+        is_flag = getattr(parameter, "is_flag", True)  # arguments have no such word, and a flag may be repeated
+        takes_one = not is_flag and not parameter.multiple
+        if takes_one and order.count(parameter) > 1:
+            raise UserError(
+                f"{parameter.opts[-1]} was given {order.count(parameter)} times, and takes one value; leave all but "
+                "one out"
+            )
+
+
 def _invoke(name: str, arguments: list[str]) -> None:
     import typer
 
+    _check_given_once(name, arguments)
     try:
         status = command(name).main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
     except typer.TyperException as error:

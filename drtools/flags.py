@@ -10,7 +10,7 @@ from typer import Option
 
 from drtools import manifest
 from drtools.errors import UserError
-from drtools.formats.lines import local
+from drtools.formats.lines import is_standard_output, local, recorded_name
 from drtools.releases import current_version, pinned
 
 
@@ -238,7 +238,7 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
         path = Path(local(value))
         if not path.exists():
             raise UserError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
-        return {"path": value, "fingerprint": manifest.fingerprint(path)}
+        return {"path": recorded_name(value), "fingerprint": manifest.fingerprint(path)}
     if role is Role.MODEL and isinstance(value, str):
         return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
     return value
@@ -249,12 +249,25 @@ def _role(parameter: Parameter) -> Role | None:
     return roles[0] if roles else None
 
 
+def _check_target(target: Path) -> None:
+    """Raise UserError for a place that no output can take."""
+    if target.name in ("", ".."):
+        raise UserError(f"-o {target}: names a folder that is there already; name the output itself, as in -o out")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise UserError(
+            f"{target}: a device or a pipe was found where an output is to be written; use -o - and redirect it"
+        )
+
+
 def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
     """Return the flags' values with each input behind a published link named by the version that the link names now.
 
     Raises UserError for an output that is such a link: versions never change.
     """
-    if current_version(Path(str(values.get("output")))):
+    output = str(values.get("output", "-"))
+    if not is_standard_output(output):
+        _check_target(Path(output))
+    if current_version(Path(output)):
         raise UserError(f"{values['output']}: a published link; write to another -o, then publish that")
     seen: dict[Path, Path] = {}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from drtools import __version__, console, manifest
 from drtools.errors import AlreadyDone, UserError, WorldError
-from drtools.formats.lines import open_for_writing
+from drtools.formats.lines import is_gzip_name, is_standard_output, open_for_writing
 from drtools.places import PUBLISHED, without_places
 from drtools.request import differences, request_in, same
 
@@ -107,7 +107,7 @@ class Work:
 
     def _finish_file(self, record: dict) -> None:
         data = self.path / DATA
-        if self.target.name.endswith(".gz"):
+        if is_gzip_name(self.target):
             packed = self.path / PACKED
             with open(data, "rb") as plain, open_for_writing(packed) as stream:
                 shutil.copyfileobj(plain, stream, 1 << 20)
@@ -122,7 +122,7 @@ class Work:
         A process that died within this is finished by the next.
         """
         beside = manifest.beside(self.target)
-        data = self.path / (PACKED if self.target.name.endswith(".gz") else DATA)
+        data = self.path / (PACKED if is_gzip_name(self.target) else DATA)
         if data.exists():
             beside.unlink(missing_ok=True)
             os.replace(data, self.target)
@@ -238,7 +238,7 @@ def file(output: "FileOutput") -> Iterator[FileWork]:
 
     `-` is standard output, as it comes.
     """
-    if output.output == "-":
+    if is_standard_output(output.output):
         yield _Stdout(output.request)
         return
     work = FileWork(Path(output.output), output.request, output.overwrite, output.renew)

@@ -3,12 +3,13 @@
 A corpus about animals and tools, its queries, and a small random BERT that can read them.
 """
 
+import functools
 import json
 import os
 import random
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import preloaded
@@ -210,6 +211,33 @@ def drtools(capsysbinary, monkeypatch):
         return Outcome(status, captured.out.decode(), captured.err.decode())
 
     return run
+
+
+def last_values(words: Sequence[object]) -> list[object]:
+    """Return a command in which each flag of one value stands once, with the last value that it was given.
+
+    Tests change a usual command by adding flags to it.
+    """
+    from drtools.cli import command
+
+    takes_one = {
+        option
+        for parameter in command(str(words[0])).params
+        if parameter.param_type_name == "option" and not parameter.multiple and not parameter.is_flag
+        for option in parameter.opts
+    }
+    kept: list[object] = []
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        flag = word if word in takes_one else before if before in takes_one else None
+        if flag is None or flag not in words[place + 1 :]:
+            kept.append(word)
+    return kept
+
+
+def changed_by_flags(build: Callable) -> Callable:
+    """Let a function that returns a usual command and further flags return it by `last_values`."""
+    return functools.wraps(build)(lambda *arguments, **keywords: last_values(build(*arguments, **keywords)))
 
 
 @pytest.fixture

@@ -140,6 +140,16 @@ def check(words: list[str]) -> None:
     assert not unknown, f"drtools {tool} has no {', '.join(unknown)}"
 
 
+def shortened(words: list[str], flags: list[str]) -> list[str]:
+    """Return a command with other values of flags (names and values in turn), those that it gives itself replaced."""
+    kept = [
+        word
+        for word, before in zip(words, ["", *words], strict=False)
+        if word not in flags[::2] and before not in flags[::2]
+    ]
+    return [*kept, *flags]
+
+
 def run_line(line: str, drtools: Callable, shorter: dict[str, list[str]]) -> None:
     """Run a line: drtools in this process, with what makes a tool's work short; other commands by themselves.
 
@@ -152,7 +162,7 @@ def run_line(line: str, drtools: Callable, shorter: dict[str, list[str]]) -> Non
         if ours is None:
             data = subprocess.run(words, input=data, capture_output=True, check=True).stdout
             continue
-        outcome = drtools(*ours, *(shorter.get(ours[0], []) if ours else []), stdin=data)
+        outcome = drtools(*(shortened(ours, shorter.get(ours[0], [])) if ours else []), stdin=data)
         assert outcome.status == 0, f"exit {outcome.status}: {outcome.err}"
         data = outcome.out.encode()
     if into:

@@ -176,7 +176,10 @@ MALFORMED = {
         ),
         ["c.jsonl:2", "UTF-8", "0xe9"],
     ),
-    "UTF-16": (lambda w: encode(w, text(w, "c.jsonl", '{"_id": "a", "text": "x"}\n'.encode("utf-16"))), ["c.jsonl:1"]),
+    "UTF-16": (
+        lambda w: encode(w, text(w, "c.jsonl", '{"_id": "a", "text": "x"}\n'.encode("utf-16"))),
+        ["c.jsonl:1", "UTF-16", "iconv -f utf-16 -t utf-8"],
+    ),
     "truncated gzip": (
         lambda w: encode(w, text(w, "c.jsonl.gz", gzip.compress(Path(w.corpus).read_bytes())[:-20])),
         ["c.jsonl.gz:", "cut short or damaged"],
@@ -265,7 +268,11 @@ MALFORMED = {
         ),
         ["x.npy"],
     ),
-    "a pickled npy": (lambda w: npy(w, np.array([{"a": 1}] * 3, object)), ["x.npy"]),
+    "a pickled npy": (lambda w: npy(w, np.array([{"a": 1}] * 3, object)), ["x.npy", "found Python objects"]),
+    "a text as an npy": (
+        lambda w: (npy(w, np.ones((60, 32), "float32")), text(w, "x.npy", "0.1 0.2\n"))[0],
+        ["x.npy", "found another format"],
+    ),
     "an unknown FAISS factory": (
         lambda w: ["index", "--vectors", w.folder / "vectors", "--factory", "Flatt", "-o", w.folder / "out"],
         ["Flatt"],
@@ -365,14 +372,28 @@ MALFORMED = {
     "an unknown tool": (lambda w: ["encodes"], ["no tool is named 'encodes'", "did you mean encode"]),
     "a tool that is like none": (lambda w: ["xyzzy"], ["no tool is named 'xyzzy'", "train-star"]),
     "a question without quotes": (lambda w: ["search", "--index", w.folder / "bm25", "the", "fox"], ["fox", "quotes"]),
-    "queries with a header": (
-        lambda w: ["search", "--index", w.folder / "bm25", "--queries", text(w, "q.tsv", "qid\ttext\n1\tfox\n")],
-        ["q.tsv:1", "header", "tail"],
+    "queries with a header that is not known": (
+        lambda w: ["search", "--index", w.folder / "bm25", "--queries", text(w, "q.tsv", "qid\tword\n1\tfox\n")],
+        ["q.tsv:1", "header", "text"],
     ),
-    "judgements with another header": (
-        lambda w: ["eval", "--qrels", text(w, "x.tsv", "qid\tpid\trel\nq1\td1\t1\n"), w.run],
+    "a tab within a query": (
+        lambda w: ["search", "--index", w.folder / "bm25", "--queries", text(w, "q.tsv", "1\tfox\n2\tred\tfox\n")],
+        ["q.tsv:2", "3 columns", "line 1 has 2"],
+    ),
+    "a tab within a passage": (
+        lambda w: encode(w, text(w, "c.tsv", "1\ta\n2\tb\tc\n")),
+        ["c.tsv:2", "3 columns", "line 1 has 2"],
+    ),
+    "judgements with a header that is not known": (
+        lambda w: ["eval", "--qrels", text(w, "x.tsv", "qid\tname\trel\nq1\td1\t1\n"), w.run],
         ["x.tsv:1", "query-id"],
     ),
+    "a grade that is no whole number": (
+        lambda w: ["eval", "--qrels", text(w, "x.tsv", "q1\td1\t0.7\n"), w.run],
+        ["x.tsv:1", "'0.7'", "a whole number"],
+    ),
+    "a flag given twice": (lambda w: encode(w, w.corpus, "--dtype", "float16", "--dtype", "float32"), ["--dtype was"]),
+    "a folder that is there as an output": (lambda w: [*encode(w, w.corpus)[:-1], "."], ["name the output itself"]),
     "gzip without its name": (
         lambda w: encode(w, text(w, "c.jsonl", gzip.compress(b'{"_id": "a", "text": "b"}'))),
         ["c.jsonl:1", "add .gz"],
@@ -403,6 +424,7 @@ def test_malformed_input_is_one_line_and_exit_2(world, drtools, name):
     assert sum(line.startswith("drtools ") or line.startswith("drtools:") for line in lines) == 1
     for word in words:
         assert word in lines[-1], lines[-1]
+    assert "unsafe" not in lines[-1] and "pickle" not in lines[-1], "advice of a library that no user should follow"
     assert set(os.listdir(world.folder)) - before <= {"other32", "other16"}, "nothing may be left behind"
 
 

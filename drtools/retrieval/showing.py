@@ -3,9 +3,7 @@
 import os
 import re
 import sys
-from pathlib import Path
 
-from drtools import console
 from drtools.layout import terminal_width, wrapped
 
 SNIPPET_CHARACTERS = 240
@@ -34,14 +32,10 @@ def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
 
 
 def show_hits(words: str, hits: dict[str, float], corpus: str | None) -> None:
-    """Print hits to standard output; without the corpus at hand, ids and scores alone."""
+    """Print hits to standard output; without a corpus, ids and scores alone."""
     from drtools.formats.store import open_store
 
-    store = None
-    if corpus and Path(corpus).exists():
-        store = open_store(corpus)
-    else:
-        console.say(f"note: no titles and texts, since the corpus {corpus or ''} is not at hand; say --corpus")
+    store = open_store(corpus) if corpus else None
     if not hits:
         print("nothing was found")
     terminal = terminal_width(sys.stdout)

@@ -68,7 +68,7 @@ def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
     places = [
         place
         for place in (Path(path), *(folder / path for folder in (artefact.absolute(), *artefact.absolute().parents)))
-        if place.exists()
+        if place.is_file() or place.is_dir()  # what can be read only once is not looked into
     ]
     if fingerprint is None:
         return Ancestor(depth, flag, path, None, "by its name on the hub")
@@ -96,6 +96,14 @@ def source(artefact: Path, flags: tuple[str, ...]) -> str | None:
         ),
         None,
     )
+
+
+def corpus_behind(artefact: Path, name: str | None) -> str | None:
+    """Return where the corpus `name` that an index or vectors were made from is, None if it has changed or is gone."""
+    found = next(
+        (ancestor for ancestor in ancestors(artefact) if ancestor.flag in CORPUS_FLAGS and ancestor.path == name), None
+    )
+    return str(found.place) if found and found.place and not found.state else None
 
 
 def made_by(record: dict) -> str:

@@ -13,6 +13,7 @@ that concat-spar joined are searched with both their encoders: --mu weighs the s
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -119,9 +120,16 @@ def main(
         source = open_multi_vector(source, vectors, pieces)
     if words is not None:
         from drtools.retrieval.showing import show_hits
+        from drtools.showing.lineage import corpus_behind
 
         found = next(iter(source.search([("typed", words)], depth or PERSON_DEPTH, {})))
-        return show_hits(words, found.hits, corpus or source.record.get("corpus"))
+        made_from = source.record.get("corpus")
+        corpus = corpus or corpus_behind(Path(index or vectors or ""), made_from)
+        if not corpus:
+            console.say(
+                f"note: no titles and texts, since the corpus {made_from or ''} is not at hand as it was; use --corpus"
+            )
+        return show_hits(words, found.hits, corpus)
     with output.file(file) as work:
         texts = query_texts(queries, query_vectors, only)
         if rerank and not any(query_id in source.run for query_id, _ in texts):

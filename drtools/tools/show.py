@@ -4,7 +4,7 @@
     drtools show star.run --query 132 --depth 3
     drtools show index
 
-A file (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a REM, a
+A file or `-` (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a REM, a
 cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and the queries that it
 was made from, as manifests tell, or from --corpus and --queries. The tree at the end names every input, theirs, and so
 on back to the corpus, and says which of them have changed or are gone.
@@ -21,11 +21,12 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import console, flags, manifest
+from drtools.formats.lines import local, shown
 from drtools.layout import terminal_width, wrapped
 
 
 def main(
-    what: Annotated[str, Argument(help="file or folder")],
+    what: Annotated[str, Argument(help="file or folder; `-`: standard input")],
     corpus: Annotated[
         str | None, Option(help="texts of the documents; default: what it was made from"), flags.Role.INPUT
     ] = None,
@@ -46,10 +47,13 @@ def main(
     def say(line: str) -> None:
         print(wrapped(line, width, later=" " * (len(line) - len(line.lstrip()) + 4)))
 
-    path = described(Path(what))
+    path = described(Path(local(what)))
     kind = kind_of(path)
     record = manifest_of(path) or {}
-    say(f"{path}: {kind}, {console.bytes_as_words(size_of(path))}" + (f", made by {made_by(record)}" if record else ""))
+    say(
+        f"{shown(path)}: {kind}, {console.bytes_as_words(size_of(path))}"
+        + (f", made by {made_by(record)}" if record else "")
+    )
     for line in release_lines(path):
         say(line)
     for name, value in (record.get("counts") or {}).items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import changed_by_flags
 from safetensors.numpy import load_file
 from torch.nn.functional import cross_entropy
 
@@ -119,6 +120,7 @@ def test_a_head_of_the_decoders_own_learns_from_the_decoder_alone(families):
             assert bool(gradient.abs().max() > 0) == (head is learns)
 
 
+@changed_by_flags
 def command(toy, start, out, *more):
     return [
         "mlm-adapt",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import changed_by_flags, write_jsonl
 from safetensors.numpy import load_file
 
 from drtools.batches.adam import AdamBatches, Form, list_visit
@@ -46,6 +46,7 @@ def scored(toy, drtools):
     return toy
 
 
+@changed_by_flags
 def command(toy, encoder_folder, out, *more, examples=None):
     return [
         str(word)

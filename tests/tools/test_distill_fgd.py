@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed_by_flags
 from pieces_of import SIZE_FLAGS, cls_of, score_pieces
 from preloaded import kill
 from safetensors.numpy import load_file
@@ -23,6 +24,7 @@ def start(toy, bert, tmp_path):
     return model
 
 
+@changed_by_flags
 def command(toy, start, out, *more):
     return [
         "distill-fgd",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, write_jsonl
+from conftest import WORDS, last_values, write_jsonl
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
 from drtools.batches.by_length import batches_of_one_length
@@ -342,7 +342,7 @@ def test_an_update_of_other_vectors_is_refused_by_name(name, toy, bert, encoder_
     made = ["encode", "--precision", "fp32", "--model", encoder_folder]
     assert drtools(*made, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
     source = ["--queries", toy.queries] if name == "side" else ["--documents", toy.corpus, *words]
-    outcome = drtools(*made, *source, "--update", toy.folder / "old", "-o", toy.folder / "new")
+    outcome = drtools(*last_values([*made, *source, "--update", toy.folder / "old", "-o", toy.folder / "new"]))
     said = [
         line for line in outcome.err.splitlines() if not line.startswith("note: --precision")
     ]  # a note where bfloat16 is slow

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import changed_by_flags, write_jsonl
 from preloaded import kill
 from safetensors.numpy import load_file
 
 
+@changed_by_flags
 def command(toy, start, out, *more):
     return [
         "mlm-adapt",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed_by_flags
 
 from drtools.batches.dark import asked_text
 from drtools.batches.pair_tokens import tokenize_pairs
@@ -24,6 +25,7 @@ from drtools.retrieval.encoding import Computing
 from drtools.retrieval.scoring import load_teacher
 
 
+@changed_by_flags
 def command(toy, *more):
     return ["teacher-score", "--corpus", toy.corpus, "--queries", toy.queries, "--precision", "fp32", *map(str, more)]
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed_by_flags
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 
+@changed_by_flags
 def command(toy, encoder_folder, out, *more):
     return [
         "train-contrastive",

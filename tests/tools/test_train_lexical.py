@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, write_jsonl
+from conftest import WORDS, changed_by_flags, write_jsonl
 
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import rank
@@ -81,6 +81,7 @@ def test_examples_are_labelled_by_a_foreign_runs_ranks(taught):
         assert example.negatives == (hits[18:20] if len(hits) >= 20 else hits[-2:])
 
 
+@changed_by_flags
 def command(toy, bert, out, *more):
     return [
         "train-lexical",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import changed_by_flags
 from preloaded import kill
 from safetensors.numpy import load_file
 
@@ -19,6 +20,7 @@ from drtools.losses import contrastive, pointwise, ranknet
 from drtools.training.rankers import list_loss
 
 
+@changed_by_flags
 def command(toy, model, out, *more):
     return [
         "train-ranker",

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed_by_flags
 from preloaded import kill
 from safetensors.numpy import load_file
 
 
+@changed_by_flags
 def command(toy, body, out, *more):
     return [
         "train-rem",

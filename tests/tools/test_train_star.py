@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import changed_by_flags
 from preloaded import kill
 from safetensors.numpy import load_file
 
 
+@changed_by_flags
 def command(toy, encoder_folder, out, *more):
     return [
         "train-star",

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from conftest import changed_by_flags
 from safetensors.numpy import load_file
 
 
+@changed_by_flags
 def command(toy, start, out, *more):
     return [
         "mlm-adapt",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_bert
+from conftest import changed_by_flags, make_bert
 from safetensors.numpy import load_file
 
 from drtools.models.encoder import load_encoder
@@ -118,6 +118,7 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
                 np.testing.assert_allclose(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
+@changed_by_flags
 def command(toy, encoder_folder, out, *more):
     return [
         "train-contrastive",

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import free_port
+from conftest import changed_by_flags, free_port
 from safetensors.numpy import load_file
 
 
+@changed_by_flags
 def command(toy, encoder_folder, out, *more):
     return [
         "train-star",
