@@ -94,7 +94,7 @@ class EnhancedModel(MaskedModel):
             states = self.body(input_ids=token_ids, attention_mask=plain).last_hidden_state
             embedded = self.body.embeddings(input_ids=decoder_ids)
         hidden = torch.cat([states[:, :1].to(embedded.dtype), embedded[:, 1:]], dim=1)
-        seen = create_bidirectional_mask(config=self.body.config, inputs_embeds=hidden, attention_mask=plain)
+        seen = create_bidirectional_mask(self.body.config, hidden, plain)  # by position: see spans.py
         for layer in self.decoder:
             hidden = layer(hidden, seen)
         own = self.predicted(states, labels, body_learns)

@@ -132,9 +132,8 @@ def states_before_last(
 
     hidden = body.embeddings(input_ids=token_ids)
     # without padding the mask says nothing, and attention without one is faster
-    seen = create_bidirectional_mask(
-        config=body.config, inputs_embeds=hidden, attention_mask=None if bool(mask.all()) else mask
-    )
+    plain = None if bool(mask.all()) else mask
+    seen = create_bidirectional_mask(body.config, hidden, plain)  # by position: transformers renamed input_embeds
     for layer in body.encoder.layer[:-1]:
         hidden = layer(hidden, seen)
     return hidden, seen
