@@ -21,6 +21,7 @@ from drtools import console
 from drtools.errors import UserError
 from drtools.formats.dark import Dark, Noisy, Reinforced, documents_of
 from drtools.formats.examples import read_examples
+from drtools.formats.joins import Join
 from drtools.formats.jsonl import read_queries
 from drtools.formats.lines import shown
 
@@ -146,20 +147,21 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     texts = read_queries(queries)
     counts: Counter[str] = Counter()
     teachers: dict[str | None, str] = {}
-    usable = list(_usable(path, texts, store, counts, teachers))
+    asked, found = Join(texts, shown(queries)), Join(store, shown(store.corpus))
+    usable = list(_usable(path, asked, found, store, counts, teachers))
+    if not usable:
+        raise UserError(
+            f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong "
+            f"together? {(asked if asked.is_empty else found).pair()}"
+        )
+    asked.note(f"{asked.missing:,} examples have a query that {shown(queries)} lacks; left out")
     for name, words in (
-        ("without text", f"examples have a query that {shown(queries)} lacks; left out"),
         ("without positive", "examples have no positive in the corpus; left out"),
-        ("lacking", "documents of the examples are not in the corpus; left out"),
         ("dark lacking", "dark items have a document that is not in the corpus; left out"),
         ("without negative", "examples have no negative of their own"),
     ):
         console.notice(counts[name], f"{counts[name]:,} {words}")
-    if not usable:
-        raise UserError(
-            f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong "
-            "together?"
-        )
+    found.note(f"{found.missing:,} documents of the examples are not in the corpus; left out")
     query_ids = [row.query_id for row in usable]
     kept = Usable(
         query_ids,
@@ -204,7 +206,7 @@ class _Row(NamedTuple):
 
 
 def _usable(
-    path: str, texts: dict[str, str], store: Store, counts: Counter[str], teachers: dict[str | None, str]
+    path: str, asked: Join, found: Join, store: Store, counts: Counter[str], teachers: dict[str | None, str]
 ) -> Iterator[_Row]:
     examples = read_examples(path)
     while some := list(islice(examples, EXAMPLES_A_READ)):
@@ -221,14 +223,15 @@ def _usable(
         )
         row_of = {document: row for document, row in zip(wanted, store.rows_of(wanted), strict=True) if row is not None}
         for example in some:
+            lacking = [[each for each in ids if each not in row_of] for ids in (example.positives, example.negatives)]
+            found.count(len(example.positives) + len(example.negatives), [*lacking[0], *lacking[1]])
             positives, positive_scores = _known(example.positives, example.positive_scores, row_of)
             negatives, negative_scores = _known(example.negatives, example.negative_scores, row_of)
-            counts["lacking"] += len(example.positives) + len(example.negatives) - len(positives) - len(negatives)
             dark = _known_dark(example, row_of)
             counts["dark lacking"] += len(example.dark or ()) - len(dark)
-            if example.query_id not in texts:
-                counts["without text"] += 1
-            elif not positives:
+            if asked.look_up([example.query_id]):
+                continue
+            if not positives:
                 counts["without positive"] += 1
             else:
                 counts["without negative"] += not negatives

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, TypedDict
@@ -13,6 +13,7 @@ from drtools.evaluation import curves as logs
 from drtools.evaluation import overlap, pictures, scores, soft_labels
 from drtools.evaluation.measures import mean
 from drtools.formats.examples import read_examples
+from drtools.formats.joins import Join
 from drtools.formats.trec import Run
 
 LONGEST_NAME = 26  # characters in a title; longer ones are cut in the middle
@@ -34,14 +35,20 @@ def short(name: str) -> str:
 
 def check_queries(label: str, run: Run, asked: Mapping[str, object], words: str) -> int:
     """Count the queries asked for that a run lacks, and return how many; UserError if it lacks all."""
-    lacking = sum(query not in run for query in asked)
-    if lacking == len(asked):
-        raise UserError(
-            f"{label}: holds none of the {len(asked):,} queries asked for; do the run and the other file belong "
-            "together?"
-        )
-    console.notice(lacking, f"{label} lacks {lacking:,} of {len(asked):,} queries; {words}")
-    return lacking
+    found = Join(run, label, asked)
+    found.check(
+        f"{label}: holds none of the {len(asked):,} queries asked for; do the run and the other file belong together?",
+        f"{label} lacks {found.missing:,} of {len(asked):,} queries; {words}",
+    )
+    return found.missing
+
+
+def note_nothing_common(label: str, run: Run, name: str, lists: Mapping[str, Collection[str]]) -> None:
+    """Note a run that lists no document of other lists, by query."""
+    both = [query for query, documents in lists.items() if documents and run.get(query)]
+    if both and not any(document in run[query] for query in both for document in lists[query]):
+        pair = Join(run[both[0]], label, lists[both[0]]).pair()
+        console.notice(1, f"{label} lists none of the documents of {name} {pair}; are they of one collection?")
 
 
 def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: int, folder: Path) -> Analysis:
@@ -54,6 +61,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     values = {}
     for label, run in runs.items():
         check_queries(label, run, reference, f"their overlap with {name} is 0")
+        note_nothing_common(label, run, name, reference)
         values[label] = {
             query: overlap.rank_biased_overlap(list(run.get(query, ()))[:depth], list(hits)[:depth], p)
             for query, hits in reference.items()
@@ -259,6 +267,8 @@ def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder
             raise UserError(f"{file}: no query has a negative; there is nothing to look for in a run")
         for label, run in runs.items():
             check_queries(label, run, asked, f"they are left out of the share of {file}'s negatives")
+            named = {query: [*example.positives, *example.negatives] for query, example in asked.items()}
+            note_nothing_common(label, run, file, named)
             name = label if len(files) == 1 else file if len(runs) == 1 else f"{file} in {label}"
             values[name] = {
                 query: overlap.share_still_hard(example.negatives, list(run[query]), set(example.positives), depth)

@@ -6,8 +6,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from drtools import console
 from drtools.errors import UserError
+from drtools.formats.joins import Join
+from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
@@ -84,18 +85,19 @@ def judge(
 
     1 for each listed document whose text, without its title, holds one; else 0.
 
-    Listed documents that the corpus lacks are counted and judged 0.
+    Listed documents that the corpus lacks are counted and judged 0; UserError if it has none of them.
     """
     qrels: Qrels = {}
-    lacking = 0
+    join = Join(store, shown(store.corpus))
     for query_id, given in answers.items():
         holds = MATCHERS[matching](given)
         found = {document_id: store.get(document_id) for document_id in lists.get(query_id, ())}
-        lacking += sum(document is None for document in found.values())
+        join.count(len(found), [document_id for document_id, document in found.items() if document is None])
         qrels[query_id] = {
             document_id: int(document is not None and holds(document.text)) for document_id, document in found.items()
         }
-    console.notice(
-        lacking, f"{lacking:,} listed documents are not in the corpus, so that no answer was looked for in them"
+    join.check(
+        f"{join.name}: has none of the listed documents; do the runs and the corpus belong together?",
+        f"{join.missing:,} listed documents are not in the corpus, so that no answer was looked for in them",
     )
     return qrels

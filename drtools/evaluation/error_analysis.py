@@ -12,6 +12,7 @@ from drtools.evaluation import errors, pictures
 from drtools.evaluation.analyses import Analysis, check_queries, short
 from drtools.evaluation.errors import Above
 from drtools.evaluation.measures import mean
+from drtools.formats.joins import note_nothing_judged
 from drtools.formats.trec import Qrels, Run
 
 Relevant = dict[str, set[str]]
@@ -58,11 +59,13 @@ def relevant_documents(qrels: Qrels, min_rel: int) -> Relevant:
 def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Errors:
     """Count a run's errors: those in all are at least what is said where it does not list every relevant document."""
     without_hits = check_queries(label, run, relevant, "they have as many errors against the top as there can be")
+    judged = {query: dict.fromkeys(documents, 1) for query, documents in relevant.items()}
+    note_nothing_judged(label, run, judged, "--qrels")
     above = {query: errors.above_in_list(run.get(query, ()), documents) for query, documents in relevant.items()}
-    unlisted, judged = sum(each.lacking for each in above.values()), sum(map(len, relevant.values()))
+    unlisted, count = sum(each.lacking for each in above.values()), sum(map(len, relevant.values()))
     console.notice(
         unlisted,
-        f"{label} does not list {unlisted:,} of {judged:,} relevant documents; its errors in all are at least what is "
+        f"{label} does not list {unlisted:,} of {count:,} relevant documents; its errors in all are at least what is "
         "said: --vectors and --query-vectors count them exactly, or search with a larger --depth",
     )
     return _errors(above, depth, without_hits)

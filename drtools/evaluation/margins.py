@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from drtools.evaluation import pictures
 from drtools.evaluation.analyses import Analysis
 from drtools.evaluation.measures import mean
 from drtools.formats.examples import Example
+from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels, Run
 
 BINS = 40  # from -1 to 1
@@ -51,15 +53,12 @@ def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[s
     """Return the pairs whose documents have a score from every label, so that all are compared over the same pairs."""
     documents = sum(len(pair) for each in pairs.values() for pair in each)
     for label, by_query in scores.items():
-        lacking = sum(
-            document not in by_query.get(query, ())
-            for query, each in pairs.items()
-            for pair in each
-            for document in pair
-        )
+        joins = _joins(label, by_query, pairs)
+        lacking = sum(join.missing for join in joins)
         console.notice(
             lacking,
-            f"{label}: {lacking:,} of {documents:,} documents of the pairs have no score; their pairs are left out",
+            f"{label}: {lacking:,} of {documents:,} documents of the pairs have no score; their pairs are left out "
+            f"{_example(joins)}",
         )
     return {
         query: Pairs(
@@ -74,6 +73,14 @@ def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[s
         )
         for query, each in pairs.items()
     }
+
+
+def _joins(label: str, scores: Scores, pairs: Mapping[str, Pairs]) -> list[Join]:
+    return [Join(scores.get(query, {}), label, chain(*each)) for query, each in pairs.items()]
+
+
+def _example(joins: Iterable[Join]) -> str:
+    return next((join.pair() for join in joins if join.missing), "")
 
 
 def margins_of_query(scores: Mapping[str, float], pairs: Pairs) -> list[float]:
@@ -92,11 +99,14 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, Pairs], where
 
     A histogram of the pairs, margins.png. `where` says in messages where the pairs come from.
     """
-    pairs, asked = fixed_pairs(pairs, scores), len(pairs)
+    given, asked = pairs, len(pairs)
+    pairs = fixed_pairs(pairs, scores)
     pairs = {query: each for query, each in pairs.items() if each.positives and each.negatives}
     if not pairs:
+        example = _example(join for label, own in scores.items() for join in _joins(label, own, given))
         raise UserError(
-            f"{', '.join(scores)}: no query has a relevant document and another {where}; do they belong together?"
+            f"{', '.join(scores)}: no query has a relevant document and another {where}; do they belong together? "
+            f"{example}"
         )
     console.notice(
         asked - len(pairs),

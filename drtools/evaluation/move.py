@@ -10,6 +10,7 @@ from drtools.errors import UserError
 from drtools.evaluation import projection
 from drtools.evaluation.analyses import Analysis, short
 from drtools.evaluation.move_pictures import ACROSS, ALONG, draw_move
+from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
 
@@ -73,13 +74,13 @@ def analyse_move(
 
 def _relevant_rows(documents: Vectors, query: str, qrels: Qrels, min_rel: int) -> dict[str, int]:
     wanted = [document for document, grade in qrels.get(query, {}).items() if grade >= min_rel]
+    if qrels and not wanted:
+        pair = Join(qrels, "--qrels", [query]).pair()
+        console.notice(1, f"the judgements have no relevant document for query {query} {pair}")
     rows = {document: documents.ids.row_of(document) for document in wanted}
-    relevant = {document: row for document, row in rows.items() if row is not None}
-    lacking = len(rows) - len(relevant)
-    console.notice(
-        lacking, f"{documents.path} lacks {lacking:,} of the {len(wanted):,} relevant documents of query {query}"
-    )
-    return relevant
+    join = Join(documents.ids, str(documents.path), wanted)
+    join.note(f"{documents.path} lacks {join.missing:,} of the {len(wanted):,} relevant documents of query {query}")
+    return {document: row for document, row in rows.items() if row is not None}
 
 
 def _groups(top_before: list[int], top_after: list[int], positive: set[int]) -> dict[str, set[int]]:

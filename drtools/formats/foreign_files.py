@@ -10,6 +10,7 @@ from drtools.errors import UserError
 from drtools.formats.examples import read_examples
 from drtools.formats.foreign import FORMATS, IDS_OF_OURS, Row
 from drtools.formats.foreign_rows import Joined, layout_of, rows_of
+from drtools.formats.joins import Join
 from drtools.formats.json_array import read_records
 from drtools.formats.jsonl import json_line, read_queries
 from drtools.formats.lines import shown
@@ -91,6 +92,7 @@ class Writer:
         self.name, self.examples, self.form = name, examples, FORMATS[name]
         self.layout, self.scored = layout_of(examples, title_separator)
         self.texts, self.store = read_queries(queries), open_store(corpus)
+        self.names = queries, corpus
         self.counts: Counter[str] = Counter()
         self.written = 0
 
@@ -147,21 +149,32 @@ class Writer:
                 f"mine them with drtools mine-negatives{keep}"
             )
         return (
-            f"{self.examples}: no example has a query text and a positive in the corpus; do the files belong together?"
+            f"{self.examples}: no example has a query text and a positive in the corpus; do the files belong together? "
+            + " ".join(self._lacking())
         )
+
+    def _lacking(self) -> tuple[str, str]:
+        """Return an id that the queries lack and one that the corpus lacks, each beside one that it has."""
+        asked, found = Join(self.texts, self.names[0]), Join(self.store, self.names[1])
+        for example in read_examples(self.examples) if self.counts["without text"] or self.counts["lacking"] else ():
+            asked.look_up([example.query_id])
+            found.look_up([*example.positives, *example.negatives])
+        return asked.pair(), found.pair()
 
     def tell_lost(self, without_negatives: Literal["drop", "keep"] | None) -> None:
         """Count what the file does not hold."""
         counts, name = self.counts, self.name
+        query, document = self._lacking()
         console.notice(
-            counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out"
+            counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out {query}"
         )
         console.notice(
             counts["without positives"],
             f"{counts['without positives']:,} examples have no positive in the corpus; left out",
         )
         console.notice(
-            counts["lacking"], f"{counts['lacking']:,} documents of the examples are not in the corpus; left out"
+            counts["lacking"],
+            f"{counts['lacking']:,} documents of the examples are not in the corpus; left out {document}",
         )
         console.notice(
             counts["contradictions"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from drtools.errors import UserError
+from drtools.formats.joins import Join
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,9 +76,12 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
     if ids.bytes[:] == others.bytes[:]:
         return None
     rows = [others.row_of(ids[row]) for row in range(len(ids))]
-    if None in rows:
+    lacking = [ids[place] for place, row in enumerate(rows) if row is None]
+    if lacking:
+        found = Join(others, names[1])
+        found.count(len(rows), lacking)
         raise UserError(
-            f"{names[1]}: has no vector of {ids[rows.index(None)]!r}, which {names[0]} has; encode the same texts with "
-            "both"
+            f"{names[1]}: has no vector of {lacking[0]!r}, which {names[0]} has ({len(lacking):,} of its {len(rows):,} "
+            f"texts are missing) {found.pair()}; encode the same texts with both"
         )
     return np.array(rows, np.int64)

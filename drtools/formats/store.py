@@ -35,6 +35,14 @@ class Store:
     def __len__(self) -> int:
         return self.count
 
+    def __contains__(self, document_id: object) -> bool:
+        found = self.connection.execute("select 1 from documents where id = ?", (document_id,)).fetchone()
+        return found is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the ids in the file's order."""
+        return (document_id for (document_id,) in self.connection.execute("select id from documents order by row"))
+
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """Yield the documents of rows start to stop (without stop)."""
         stop = self.count if stop is None else min(stop, self.count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -46,6 +47,12 @@ class Ids:
     def __getitem__(self, row: int) -> str:
         start = int(self.ends[row - 1]) + 1 if row else 0
         return self.bytes[start : int(self.ends[row])].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def __contains__(self, document_id: object) -> bool:
+        return isinstance(document_id, str) and self.row_of(document_id) is not None
 
     @cached_property
     def _by_hash(self) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from drtools import console
-from drtools.errors import UserError
 from drtools.flags import Role
+from drtools.formats.joins import Join, note_nothing_relevant
+from drtools.retrieval.texts import check_judged_documents
 
 if TYPE_CHECKING:
     from drtools.batches.tokens import Tokenized
@@ -136,13 +136,13 @@ def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
     kept = [
         at for at, (query_id, name) in enumerate(zip(examples.query_ids, names, strict=True)) if name == first[query_id]
     ]
-    console.notice(
-        len(names) - len(kept),
-        f"{len(names) - len(kept):,} of the {len(names):,} dev examples have a first positive that is not in the "
-        "corpus; not measured on",
+    found = Join(store, "the corpus")
+    found.count(len(names), [first[examples.query_ids[at]] for at in sorted({*range(len(names))}.difference(kept))])
+    found.check(
+        f"{path}: no dev example has its first positive in the corpus; do the two belong together?",
+        f"{found.missing:,} of the {found.asked:,} dev examples have a first positive that is not in the corpus; not "
+        "measured on",
     )
-    if not kept:
-        raise UserError(f"{path}: no dev example has its first positive in the corpus; do the two belong together?")
     return kept
 
 
@@ -181,7 +181,12 @@ def dev_measure(
 
 
 def dev_measure_on_index(
-    flags: QueryDevFlags, queries_path: str, search: Callable, ids: Ids, encoder: Encoder, computing: Computing
+    flags: QueryDevFlags,
+    queries_path: str,
+    search: Callable,
+    ids: Ids,
+    encoder: Encoder,
+    computing: Computing,
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
 
@@ -195,6 +200,7 @@ def dev_measure_on_index(
     from drtools.retrieval.encoding import encode_tokens
 
     measures, qrels, texts = judged(flags, queries_path)
+    check_judged_documents(qrels, ids, "the index")
     tokens = tokenize(encoder, list(texts.values()), "query")
 
     def measure() -> dict[str, float]:
@@ -219,6 +225,7 @@ def judged(flags: QueryDevFlags, queries_path: str) -> tuple[list[Measure], Qrel
 
     assert flags.dev_qrels is not None, "asked for where they were named"
     qrels = read_qrels(flags.dev_qrels)
+    note_nothing_relevant(qrels, flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
     return (
         [parse_measure(word.strip()) for word in flags.dev_measures.split(",")],
@@ -243,12 +250,7 @@ def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
 def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
     import numpy as np
 
-    judged = sorted({document_id for grades in qrels.values() for document_id in grades})
-    missing = set(store.missing(judged))
-    console.notice(len(missing), f"{len(missing):,} documents of the dev qrels are not in the corpus")
-    judged = [document_id for document_id in judged if document_id not in missing]
-    if not judged:
-        raise UserError("none of the documents that the dev qrels judge is in the corpus; do the two belong together?")
+    judged = check_judged_documents(qrels, store, "the corpus")
     if not size or size >= len(store):
         return [document.id for document in store.rows()]
     drawn = np.random.default_rng(seed).choice(len(store), size, replace=False)

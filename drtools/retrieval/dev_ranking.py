@@ -14,6 +14,7 @@ from typer import Option
 from drtools import console
 from drtools.errors import UserError
 from drtools.flags import Role
+from drtools.formats.joins import Join, note_nothing_judged
 from drtools.formats.lines import shown
 from drtools.retrieval.dev import PANEL, QueryDevFlags, judged
 
@@ -80,7 +81,13 @@ def dev_ranking(
 
         measures, qrels, texts = judged(flags, queries_path)
         run = read_run(flags.dev_run)
+        asked = Join(run, shown(flags.dev_run), texts)
+        asked.check(
+            f"{shown(flags.dev_run)}: no document to rank for the dev queries; do the files belong together?",
+            f"{asked.missing:,} of the {asked.asked:,} dev queries are not in {shown(flags.dev_run)}; they count 0",
+        )
         candidates = {query_id: list(run.get(query_id, {}))[: flags.dev_depth] for query_id in texts}
+        note_nothing_judged(shown(flags.dev_run), run, qrels, "--dev-qrels")
     else:
         measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
         qrels, candidates, texts = _of_examples(named, flags.dev_queries or queries_path)
@@ -97,8 +104,11 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
 
     texts = read_queries(queries)
     examples = {example.query_id: example for example in read_examples(path)}
-    missing = [query_id for query_id in examples if query_id not in texts]
-    console.notice(len(missing), f"{len(missing):,} dev examples have a query that {shown(queries)} lacks; left out")
+    asked = Join(texts, shown(queries), examples)
+    asked.check(
+        f"{shown(path)}: none of its queries is in {shown(queries)}; do the two belong together?",
+        f"{asked.missing:,} dev examples have a query that {shown(queries)} lacks; left out",
+    )
     known = {query_id: example for query_id, example in examples.items() if query_id in texts}
     return (
         {query_id: dict.fromkeys(example.positives, 1) for query_id, example in known.items()},
@@ -118,8 +128,12 @@ def _measure(
     from drtools.retrieval.encoding import encode_tokens
     from drtools.retrieval.texts import text_in
 
-    missing = set(store.missing(list({document for documents in candidates.values() for document in documents})))
-    console.notice(len(missing), f"{len(missing):,} documents that are ranked on dev are not in the corpus; left out")
+    found = Join(store, shown(store.corpus))
+    missing = set(found.look_up({document: None for documents in candidates.values() for document in documents}))
+    found.check(
+        f"none of the documents that are to be ranked on dev is in {found.name}; do the files belong together?",
+        f"{found.missing:,} documents that are ranked on dev are not in the corpus; left out",
+    )
     wanted = [
         (query_id, document)
         for query_id, documents in candidates.items()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drtools.batches.dark import asked_text, is_cut
+from drtools.errors import UserError
 from drtools.formats.dark import documents_of
+from drtools.formats.joins import Join
 from drtools.formats.jsonl import document_text
+from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
@@ -44,6 +47,7 @@ class Texts(NamedTuple):
     store: Store
     title_separator: str
     cutter: Cutter | None = None
+    queries_name: str = "the queries"
 
     def document(self, document_id: str) -> str | None:
         """Return a document's text, or None if the corpus lacks it."""
@@ -51,16 +55,57 @@ class Texts(NamedTuple):
         return None if document is None else document_text(document.title, document.text, self.title_separator)
 
 
+def documents_in(example: Example) -> list[str]:
+    """Return every document that an example names."""
+    dark = (part for item in example.dark or () for part in documents_of(item))
+    return [*example.positives, *example.negatives, *dark]
+
+
+class Lacking:
+    """The queries and documents without a text: counted by who scores, shown by one of each.
+
+    `first` is kept with unfinished work: a process that continues has not seen them.
+    """
+
+    def __init__(self, texts: Texts, first: dict[str, list[str]]) -> None:
+        self.joins = {
+            "lacking queries": Join(texts.queries, texts.queries_name),
+            "lacking documents": Join(texts.store, shown(texts.store.corpus)),
+        }
+        for name, ids in first.items():
+            self.joins[name].first += ids
+
+    @property
+    def first(self) -> dict[str, list[str]]:
+        """The first of them."""
+        return {name: join.first for name, join in self.joins.items()}
+
+    def look_up(self, query_id: str, documents: Sequence[str]) -> bool:
+        """Look a query and documents up, and return whether there is a text of it and of one of them."""
+        if self.joins["lacking queries"].look_up([query_id]):
+            return False
+        return len(self.joins["lacking documents"].look_up(documents)) < len(documents)
+
+
+def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: Texts, path: str) -> None:
+    """Refuse examples, or a run, of which no query and document both have a text: there is nothing to score.
+
+    `named` yields (query id, documents); it is read until one has both.
+    """
+    lacking = Lacking(texts, {})
+    if any(lacking.look_up(query_id, documents) for query_id, documents in named):
+        return
+    queries, documents = lacking.joins.values()
+    if queries.asked:
+        raise UserError(
+            f"{shown(path)}: no query with a text has a document in the corpus; do the files belong together? "
+            f"{(queries if queries.is_empty else documents).pair()}"
+        )
+
+
 def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
     """List all of an example that is to be scored, list by list, each in its order."""
-    found = {
-        document: texts.document(document)
-        for document in (
-            *example.positives,
-            *example.negatives,
-            *(part for item in example.dark or () for part in documents_of(item)),
-        )
-    }
+    found = {document: texts.document(document) for document in documents_in(example)}
     asked = [
         *(Asked("positive_scores", found[document]) for document in example.positives),
         *(Asked("negative_scores", found[document]) for document in example.negatives),

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools import manifest
+from drtools import console, manifest
 from drtools.errors import UserError
 from drtools.formats.digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
-from drtools.formats.vectors import maker_of
+from drtools.formats.joins import Join
+from drtools.formats.vectors import IDS, Ids, maker_of
 from drtools.retrieval.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.retrieval.faiss_parts import clusterings
 from drtools.retrieval.faiss_transforms import transforms
@@ -113,6 +114,14 @@ def changes(folder: str, vectors: Vectors) -> Change:
     stays = np.zeros(count, bool)
     stays[rows[rows >= 0]] = True
     return Change(rows, np.flatnonzero(~stays), record["new_since_training"])
+
+
+def note_nothing_kept(folder: str, vectors: Vectors, change: Change) -> None:
+    """Note an index of which no row stays, as if it were of another collection."""
+    if len(vectors.array) and not (change.rows >= 0).any():
+        found = Join(Ids(Path(folder) / IDS), folder, [vectors.ids[0]])
+        words = f"{folder}: none of its rows is among {vectors.path}, so that nothing of it is kept"
+        console.notice(1, f"{words} {found.pair()}".rstrip())
 
 
 def update(

@@ -17,6 +17,7 @@ from drtools import manifest
 from drtools.errors import UserError
 from drtools.flags import EncoderFlags, Role, names_of
 from drtools.formats.joined import join
+from drtools.formats.joins import Join
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import QUERY_IDS, header_places
 from drtools.retrieval.searching import QueryEncoder
@@ -118,7 +119,7 @@ class JoinedQueries:
     def __init__(
         self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, joining: JoiningFlags
     ) -> None:
-        self.record = record
+        self.record, self.what = record, what
         self.noted: Counter = Counter()
         self.how, self.mu = record["joined"]["how"], record["joined"]["mu"] if joining.mu is None else joining.mu
         self.by_query = read_weights(joining.mu_by_query) if joining.mu_by_query else None
@@ -148,8 +149,10 @@ class JoinedQueries:
         if self.by_query is None:
             return self.mu
         if query_id not in self.by_query:
+            found = Join(self.by_query, "the file", [query_id])
             raise UserError(
-                f"--mu-by-query: no mu of query {query_id!r} was found; give each query a line, or say one --mu"
+                f"--mu-by-query: no mu of query {query_id!r} was found; give each query a line, or say one --mu "
+                f"{found.pair()}"
             )
         return self.by_query[query_id]
 

@@ -18,6 +18,7 @@ from drtools.retrieval.java import java_class, java_errors
 LONGEST_ID_BYTES = 32_766  # Lucene's longest term
 BATCH_CHARACTERS = 1_000_000
 WRITE_BUFFER_MEGABYTES = 256.0  # Anserini's 2,048 are more than the heap of a small machine
+IDS_A_LOOK = 1000
 NO_LIMIT = 2**31 - 1
 
 
@@ -186,14 +187,34 @@ class LuceneIndex:
 
         Score} of those of the documents that share a word with a query, best first, at whatever rank they are.
         """
-        clauses, names = java_class("org.apache.lucene.search.BooleanClause$Occur"), java_class("java.util.ArrayList")()
-        for document in documents:
-            names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
+        clauses = java_class("org.apache.lucene.search.BooleanClause$Occur")
         query = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
         query.add(self._query(text), clauses.MUST)
-        query.add(java_class("org.apache.lucene.search.TermInSetQuery")("id", names), clauses.FILTER)
+        query.add(self._with_ids(documents), clauses.FILTER)
         with java_errors(WorldError, "Lucene stopped searching"):
             return self._hits(query.build(), len(documents))
+
+    def __contains__(self, document: object) -> bool:
+        return isinstance(document, str) and not self.missing([document])
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield one of the ids, to show it: an index is not there to be listed."""
+        yield from self._hits(java_class("org.apache.lucene.search.MatchAllDocsQuery")(), 1)
+
+    def missing(self, documents: Sequence[str]) -> list[str]:
+        """Return those of the ids that are not in the index, in their order."""
+        known: dict[str, float] = {}
+        with java_errors(WorldError, "Lucene stopped searching"):
+            for start in range(0, len(documents), IDS_A_LOOK):
+                some = documents[start : start + IDS_A_LOOK]
+                known |= self._hits(self._with_ids(some), len(some))
+        return [document for document in documents if document not in known]
+
+    def _with_ids(self, documents: Sequence[str]):
+        names = java_class("java.util.ArrayList")()
+        for document in documents:
+            names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
+        return java_class("org.apache.lucene.search.TermInSetQuery")("id", names)
 
     def _search_batch(self, queries: Sequence[tuple[str, str]], depth: int) -> list[tuple[str, dict[str, float]]]:
         import jnius

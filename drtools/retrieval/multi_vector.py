@@ -15,6 +15,7 @@ from typer import Option
 from drtools import console
 from drtools.errors import UserError
 from drtools.flags import Role, names_of
+from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.piece_vectors import PieceVectors
 from drtools.formats.trec import Qrels, rank
 from drtools.retrieval.searching import QUERIES_A_BLOCK, DenseSource, Found
@@ -98,7 +99,7 @@ class MultiVectorFlags:
     def settle(self, source: Source | MultiVectorSource, queries: str | None, depth: int) -> dict:
         """Let a multi-vector source choose its gamma if that was asked; return what the manifest says of it."""
         from drtools.formats.trec import read_qrels
-        from drtools.retrieval.texts import judged_queries
+        from drtools.retrieval.texts import check_judged_documents, judged_queries
 
         if not self.multi_vector:
             return {}
@@ -107,7 +108,10 @@ class MultiVectorFlags:
             return {"gamma": source.gamma, "tried": []}
         measure, texts = self.tune_measure or USUAL_MEASURE, self.tune_queries or queries
         assert texts is not None, "check refuses --tune without texts"
-        tried = source.tune(list(judged_queries(texts, self.tune).items()), depth, read_qrels(self.tune), measure)
+        qrels, judged = read_qrels(self.tune), judged_queries(texts, self.tune)
+        note_nothing_relevant(qrels, self.tune)
+        check_judged_documents({query_id: qrels[query_id] for query_id in judged}, source.dense.ids, source.dense.whose)
+        tried = source.tune(list(judged.items()), depth, qrels, measure)
         return {"gamma": source.gamma, "tried": tried, "tuned_for": measure}
 
 

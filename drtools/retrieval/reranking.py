@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from drtools import console
-from drtools.formats.trec import rank, read_run
+from drtools.formats.joins import Join, Known
+from drtools.formats.lines import shown
+from drtools.formats.trec import Run, rank, read_run
 from drtools.retrieval.searching import DenseSource, Found
 
 if TYPE_CHECKING:
@@ -16,24 +18,38 @@ if TYPE_CHECKING:
 QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
 
 
+def check_run(name: str, run: Run, query_ids: Sequence[str], documents: Known, whose: str) -> None:
+    """Refuse a run of other queries or of other documents than those that are known, and count the queries it lacks."""
+    found = Join(run, name, query_ids)
+    found.check(
+        f"{name}: holds none of these queries; do they belong together?",
+        f"{name} lacks {found.missing:,} of the {found.asked:,} queries; there is nothing to rank anew for them",
+    )
+    Join(documents, whose).require_one(
+        (document for query_id in query_ids for document in run.get(query_id, ())),
+        f"{name}: none of its documents is in {whose}; do the two belong together?",
+    )
+
+
 class VectorsReranker:
     """A run's documents scored by their vectors."""
 
     def __init__(self, run: str, dense: DenseSource) -> None:
         self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
+        self.documents, self.whose = dense.documents, dense.whose
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
-        lacking = 0
+        found = Join(self.documents, self.whose)
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in block}
             scores = self.dense.scores(block, candidates)
             for (query_id, _), by_document in zip(block, scores, strict=True):
                 known = {document: score for document, score in by_document.items() if score is not None}
-                lacking += len(by_document) - len(known)
+                found.count(len(by_document), [document for document in by_document if document not in known])
                 yield Found(query_id, rank(known), {})
-        console.notice(lacking, f"{lacking:,} documents of the run have no vector; left out")
+        found.note(f"{found.missing:,} documents of the run have no vector; left out")
 
 
 class CorpusReranker:
@@ -46,6 +62,7 @@ class CorpusReranker:
         from drtools.retrieval.encoding import check_title_separator, choose_computing, load_for_encoding
 
         self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
+        self.documents, self.whose = self.store, shown(corpus)
         self.computing = choose_computing(compute)
         self.encoder = load_for_encoding(encoder_flags, self.computing)
         check_title_separator(self.encoder.of("document"), title_separator)
@@ -61,8 +78,9 @@ class CorpusReranker:
 
         candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in queries}
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
-        missing = set(self.store.missing(union))
-        console.notice(len(missing), f"{len(missing):,} documents of the run are not in the corpus; left out")
+        found = Join(self.documents, self.whose)
+        missing = set(found.look_up(union))
+        found.note(f"{found.missing:,} documents of the run are not in the corpus; left out")
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
         vectors, tokens = encode_texts(

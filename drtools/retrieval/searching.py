@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drtools import manifest
 from drtools.errors import UserError
+from drtools.formats.joins import Join, Known
 from drtools.formats.trec import rank
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from drtools.flags import ComputeFlags, EncoderFlags
     from drtools.formats.joined import JoinedArray
-    from drtools.formats.store import Store
     from drtools.formats.vectors import Ids, Vectors
     from drtools.models.encoder import Encoder
     from drtools.models.lexical import LexicalEncoder
@@ -41,19 +41,19 @@ class Found(NamedTuple):
     asked: dict[str, float | None]
 
 
-class Drawn(NamedTuple):
-    """The same of random documents, of which nothing has a score."""
-
-    query_id: str
-    hits: dict[str, None]
-    asked: dict[str, None]
-
-
 class Source(Protocol):
-    """Where hits come from. `record` is its manifest; `noted` counts queries that were cut (truncated) or empty."""
+    """Where hits come from. `record` is its manifest; `noted` counts queries that were cut (truncated) or empty.
+
+    `whose` is what it is called in messages.
+    """
 
     record: dict
     noted: Counter
+    whose: str
+
+    @property
+    def documents(self) -> Known:
+        """The ids of what it can return."""
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield what is found for each (query id, text), and the scores of the documents asked for each query id."""
@@ -69,6 +69,8 @@ class LuceneSource:
         self.noted: Counter = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
+        self.documents: Known = self.index
+        self.whose = folder
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Search by Lucene's threads, in the order of the queries."""
@@ -83,27 +85,6 @@ class LuceneSource:
                 query_id,
                 hits,
                 {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())},
-            )
-
-
-class RunSource:
-    """A run that somebody made: it knows the scores that it holds and no others."""
-
-    def __init__(self, path: str) -> None:
-        from drtools.formats.trec import read_run
-
-        self.run = read_run(path)
-        self.record: dict = {}
-        self.noted: Counter = Counter()
-
-    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Look up each query's list, cut at `depth`."""
-        for query_id, _ in queries:
-            hits = self.run.get(query_id, {})
-            yield Found(
-                query_id,
-                dict(list(hits.items())[:depth]),
-                {document: hits.get(document) for document in asked.get(query_id, ())},
             )
 
 
@@ -203,8 +184,9 @@ class QueryEncoder:
             return vectors
         rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
         if None in rows:
+            found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
             raise UserError(
-                f"{self.vectors.path}: no vector of query {queries[rows.index(None)][0]!r}; encode these queries again"
+                f"{self.vectors.path}: no vector of query {found.first[0]!r}; encode these queries again {found.pair()}"
             )
         return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)
 
@@ -222,6 +204,8 @@ class DenseSource:
         ef_search: int | None = None,
     ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
+        self.documents: Known = ids
+        self.whose = str(queries.what)
         self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -329,22 +313,3 @@ def index_kind(folder: str) -> str:
         advice = "search it with --vectors" if kind == "vectors" else "build one with `drtools index`"
         raise UserError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
     return kind
-
-
-class RandomSource:
-    """Random documents as hits without scores: drawn anew for each query, by (seed, query id)."""
-
-    def __init__(self, store: Store, seed: int, count: int, positives: dict[str, list[str]]) -> None:
-        self.store, self.seed, self.count, self.positives = store, seed, count, positives
-        self.record: dict = {}
-        self.noted: Counter = Counter()
-
-    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Drawn]:
-        """Draw so many that `count` are left without the positives, if the corpus has them."""
-        from drtools.randomness import generator
-
-        for query_id, _ in queries:
-            wanted = min(len(self.store), self.count + len(self.positives[query_id]))
-            rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)
-            documents = self.store.ids_at(rows.tolist())
-            yield Drawn(query_id, dict.fromkeys(documents), dict.fromkeys(asked.get(query_id, ())))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from drtools import console
 from drtools.errors import UserError
 from drtools.formats.dark import documents_of
+from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
@@ -102,25 +103,35 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
     (teacher's scores, the run's, scale).
     """
     lists: Lists = {PLAIN: []}
-    items = lacking = 0
+    join = Join(next((hits for hits in run.values() if hits), {}), label)  # any of its lists, to show an id
     for example in examples:
         hits = run.get(example.query_id, {})
-        asked = [one for one in scored_items(example) if isinstance(one.item, str)]
-        both = [(one.score, hits[one.item]) for one in asked if one.item in hits]
-        items, lacking = items + len(asked), lacking + len(asked) - len(both)
+        asked = [(one.item, one.score) for one in scored_items(example) if isinstance(one.item, str)]
+        both = [(score, hits[item]) for item, score in asked if item in hits]
+        join.count(len(asked), [item for item, _ in asked if item not in hits])
         if len(both) > 1:
             lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
-    console.notice(
-        lacking,
-        f"{label}: {lacking:,} of the {items:,} documents that the teacher scored are not among their query's hits; "
-        "left out",
-    )
     if not lists[PLAIN]:
         raise UserError(
             "no query has two documents that both the teacher and the run have scored; make the run by search --rerank "
-            "of a run that holds the examples' documents"
+            f"of a run that holds the examples' documents {join.pair()}"
         )
+    join.note(
+        f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among their "
+        "query's hits; left out"
+    )
     return lists
+
+
+def with_a_query(examples: Sequence[Example], texts: Texts) -> list[Example]:
+    """Return the examples whose query has a text; the others are counted."""
+    asked = Join(texts.queries, "the queries' file")
+    known = [example for example in examples if not asked.look_up([example.query_id])]
+    asked.check(
+        "no example has a query with a text; do the examples and the queries belong together?",
+        f"{asked.missing:,} examples have a query without a text; left out",
+    )
+    return known
 
 
 def lists_by_encoder(
@@ -140,6 +151,7 @@ def lists_by_encoder(
     """
     from drtools.batches.dark import special_of_encoder
     from drtools.models.lexical import LexicalEncoder
+    from drtools.retrieval.example_scores import documents_in
 
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
@@ -151,31 +163,32 @@ def lists_by_encoder(
     special = special_of_encoder(document, kinds, name)
     factor = document.settings.default_scale if scale is None else scale
     lists: Lists = {PLAIN: [], DARK: []} if kinds else {PLAIN: []}
-    known = [example for example in examples if example.query_id in texts.queries]
-    console.notice(
-        len(examples) - len(known), f"{len(examples) - len(known):,} examples have a query without a text; left out"
-    )
+    known = with_a_query(examples, texts)
     items = sum(len(scored_items(example)) for example in known)
-    seen = 0
+    seen, documents = 0, Join(texts.store, shown(texts.store.corpus))
     with console.progress(f"encoding by {name}", len(known), "examples") as progress:
         for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
-            for found, scores in _scores_of(window, texts, encoder, special, computing):
+            for example, (found, scores) in zip(
+                window, _scores_of(window, texts, encoder, special, computing), strict=True
+            ):
                 seen += len(found)
+                if len(found) < len(scored_items(example)):
+                    documents.look_up(documents_in(example))
                 for kind in lists:
                     kept = [at for at, one in enumerate(found) if kind == DARK or isinstance(one.item, str)]
                     if len(kept) > 1:
                         lists[kind].append(([found[at].score for at in kept], [scores[at] for at in kept], factor))
             progress.advance(len(window))
-    console.notice(
-        items - seen,
-        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that "
-        f"{shown(texts.store.corpus)} lacks; left out",
-    )
     if not lists[PLAIN]:
         raise UserError(
-            f"no example has two documents that {shown(texts.store.corpus)} holds and a teacher has scored; do the "
-            "examples and the corpus belong together? Else run teacher-score on the examples"
+            f"no example has two documents that {documents.name} holds and a teacher has scored; do the examples and "
+            f"the corpus belong together? {documents.pair()} Else run teacher-score on the examples"
         )
+    console.notice(
+        items - seen,
+        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {documents.name} lacks; "
+        f"left out {documents.pair()}",
+    )
     return {kind: kept for kind, kept in lists.items() if kept}
 
 

@@ -1,10 +1,12 @@
 """What there is to encode or search: documents out of a store, or queries, by position."""
 
-from drtools import console
-from drtools.errors import UserError
+from collections.abc import Iterable
+
+from drtools.formats.joins import Join, Known, columns_in_question
 from drtools.formats.jsonl import document_text, read_queries
 from drtools.formats.lines import shown
 from drtools.formats.store import Store, open_store
+from drtools.formats.trec import Qrels
 
 
 class DocumentTexts:
@@ -59,12 +61,30 @@ def judged_queries(queries: str, only: str | None) -> dict[str, str]:
     from drtools.formats.trec import read_qrels
 
     judged = read_qrels(only)
-    kept = {query_id: text for query_id, text in texts.items() if query_id in judged}
-    if not kept:
-        raise UserError(f"{shown(only)}: judges none of the queries of {shown(queries)}; do the two belong together?")
-    missing = len(judged) - len(kept)
-    console.notice(missing, f"{missing:,} of the {len(judged):,} judged queries are not in {shown(queries)}")
-    return kept
+    check_judged(judged, only, texts, queries)
+    return {query_id: text for query_id, text in texts.items() if query_id in judged}
+
+
+def check_judged(judged: Iterable[str], only: str, queries: Known, name: str, consequence: str = "") -> None:
+    """Refuse judgements (or answers) `only` of none of the queries called `name`, and count what these lack."""
+    found = Join(queries, shown(name), judged)
+    found.check(
+        f"{shown(only)}: judges none of the queries of {shown(name)}; do the two belong together?",
+        f"{found.missing:,} of the {found.asked:,} judged queries are not in {shown(name)}{consequence}",
+    )
+
+
+def check_judged_documents(qrels: Qrels, known: Known, name: str) -> list[str]:
+    """Return the judged documents that are known; the others are counted, judgements of none of these refused."""
+    judged = sorted({document_id for grades in qrels.values() for document_id in grades})
+    found = Join(known, name)
+    missing = set(found.look_up(judged))
+    found.check(
+        f"none of the documents that the dev qrels judge is in {name}; do the two belong together?"
+        + columns_in_question(judged),
+        f"{found.missing:,} documents of the dev qrels are not in {name}",
+    )
+    return [document_id for document_id in judged if document_id not in missing]
 
 
 def texts_of(

@@ -6,9 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools import console
-from drtools.errors import UserError
 from drtools.formats.joined import JoinedArray, join
+from drtools.formats.joins import Join
 from drtools.formats.trec import rank
 from drtools.retrieval.searching import QueryEncoder
 
@@ -127,11 +126,9 @@ def texts_to_tune_on(
         assert isinstance(source, QueryEncoder) and source.vectors is not None, "who has no texts looks vectors up"
         ids, where = source.vectors.ids, str(source.vectors.path)
         texts = {ids[row]: "" for row in range(len(ids))}
-    kept = [(query_id, text) for query_id, text in texts.items() if query_id in judged]
-    if not kept:
-        raise UserError(f"{name}: judges none of the queries of {where}; do the two belong together?")
-    missing = len(judged) - len(kept)
-    console.notice(
-        missing, f"{missing:,} of the {len(judged):,} dev queries are not in {where}; mu is tuned without them"
+    found = Join(texts, where, judged)
+    found.check(
+        f"{name}: judges none of the queries of {where}; do the two belong together?",
+        f"{found.missing:,} of the {found.asked:,} dev queries are not in {where}; mu is tuned without them",
     )
-    return kept
+    return [(query_id, text) for query_id, text in texts.items() if query_id in judged]

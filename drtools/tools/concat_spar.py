@@ -163,10 +163,10 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
             f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side"
         )
     order = order_of(parts[0].ids, parts[1].ids, (first, second))
-    console.notice(
-        len(parts[1].ids) - len(parts[0].ids),
-        f"{len(parts[1].ids) - len(parts[0].ids):,} vectors of {second} are not in {first}; left out",
-    )
+    more = len(parts[1].ids) - len(parts[0].ids)
+    if more:
+        other = next(text_id for text_id in parts[1].ids if text_id not in parts[0].ids)
+        console.notice(more, f"{more:,} vectors of {second} are not in {first}; left out (for instance {other!r})")
     return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
 
 
@@ -176,9 +176,11 @@ def tuned(
     """Return the best mu on dev and everything that was tried."""
     from drtools.evaluation.answers import judge
     from drtools.formats.answers import read_answers
+    from drtools.formats.joins import note_nothing_relevant
     from drtools.formats.store import open_store
     from drtools.formats.trec import read_qrels
     from drtools.retrieval.joining import flags_of_parts, open_queries
+    from drtools.retrieval.texts import check_judged_documents
     from drtools.retrieval.tuning import candidates, texts_to_tune_on, tune
 
     given = read_answers(answers) if answers else {}
@@ -190,6 +192,9 @@ def tuned(
         )
     ]
     texts = texts_to_tune_on(queries, sources[0], given or judged, answers or qrels)
+    if qrels:
+        note_nothing_relevant(judged, qrels)
+        check_judged_documents({query_id: judged[query_id] for query_id, _ in texts}, parts[0].ids, str(parts[0].path))
     first, second = (source.encode(texts) for source in sources)
     found = candidates(joined, [query_id for query_id, _ in texts], (first, second), device=sources[0].computing.device)
     for name, words in (("truncated", "cut"), ("empty", "empty")):

@@ -125,6 +125,8 @@ def main(
             f"{encoder.settings.max_tokens(texts.side)} tokens and were cut",
         )
         console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
+        if update and len(texts) and not counts["taken"]:
+            note_nothing_taken(update, texts)
         if with_pieces:
             now["pieces"] = {"count": with_pieces.writer.written, **now["pieces"]}
         work.finish(kind="vectors", **now, count=len(texts), counts=counts, updated=update)
@@ -153,6 +155,15 @@ def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags
         "pieces": with_pieces.facts() if with_pieces else None,
         **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
     }
+
+
+def note_nothing_taken(update: str, texts) -> None:
+    """Note an earlier folder that has no text of this one, as if it were of another collection."""
+    from drtools.formats.joins import Join
+    from drtools.formats.vectors import open_vectors
+
+    pair = Join(open_vectors(update).ids, update, texts.slice(0, 1)[0]).pair()
+    console.notice(1, f"{update}: none of its texts is in {texts.path}, so that nothing was taken over {pair}".rstrip())
 
 
 def open_old(update, now):

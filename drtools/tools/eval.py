@@ -22,9 +22,13 @@ from typer import Argument, Option
 
 from drtools import console, flags
 from drtools.errors import GateRefused, UserError
+from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from drtools.evaluation.answers import Matching
+    from drtools.formats.trec import Qrels, Run
 
 ANSWERS = "Answers"
 
@@ -76,7 +80,7 @@ def main(
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
-    from drtools.evaluation.measures import parse_measure
+    from drtools.evaluation.measures import evaluate, parse_measure
     from drtools.evaluation.report import comparisons, print_json, print_per_query, print_table
     from drtools.formats.trec import read_qrels, read_run
 
@@ -106,18 +110,23 @@ def main(
         judged = read_qrels(qrels)
     else:
         assert answers is not None and corpus is not None, "qrels, or answers and a corpus are said"
-        judged = judged_by_answers(answers, corpus, answer_match, runs, rank_order, parsed, min_rel)
-    if only:
-        kept = read_qrels(only)
-        judged = {query_id: grades for query_id, grades in judged.items() if query_id in kept}
-        if not judged:
-            raise UserError(f"{only}: names none of the queries that {qrels or answers} judges")
-        without = len(kept) - len(judged)
-        console.notice(
-            without,
-            f"{without:,} of the {len(kept):,} queries of {only} are not judged by {qrels or answers}; left out",
+        judged = judged_by_answers(
+            answers,
+            corpus,
+            answer_match,
+            (read_run(name, rank_order) for name in runs),
+            parsed,
+            min_rel,
         )
-    results = [measured(name, read_run(name, rank_order), judged, parsed, min_rel) for name in runs]
+    if only:
+        judged = only_those(judged, only, qrels or answers or "")
+    if qrels:
+        note_nothing_relevant(judged, qrels, min_rel)
+    results = []
+    for name in runs:
+        run = read_run(name, rank_order)
+        check_run(name, run, judged, qrels, bool(only))
+        results.append(evaluate(judged, run, parsed, min_rel))
     compared = comparisons(results, baselines)
     if json:
         print_json(runs, results, compared, bool(baseline), len(judged), per_query)
@@ -145,36 +154,54 @@ def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[i
 
 
 def judged_by_answers(
-    answers: str, corpus: str, matching: Matching, runs: list[str], rank_order: bool, parsed: list, min_rel: int
+    answers: str, corpus: str, matching: Matching, runs: Iterable[Run], parsed: list, min_rel: int
 ) -> dict[str, dict[str, int]]:
     """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
     from drtools.evaluation.answers import check_measures, judge
     from drtools.formats.answers import read_answers
     from drtools.formats.store import open_store
-    from drtools.formats.trec import read_run
 
     check_measures(parsed, min_rel)
     deepest = max(measure.k for measure in parsed)
     given = read_answers(answers)
     listed: dict[str, dict[str, None]] = {query_id: {} for query_id in given}
-    for name in runs:
-        run = read_run(name, rank_order)
+    for run in runs:
         for query_id, documents in listed.items():
             documents.update(dict.fromkeys(list(run.get(query_id, ()))[:deepest]))
     return judge(listed, given, open_store(corpus), matching)
 
 
-def measured(name: str, run: dict, judged: dict, parsed: list, min_rel: int) -> dict[str, dict[str, float]]:
-    """Return {measure: {query: value}} of one run, and count what does not fit the judgements."""
-    from drtools.evaluation.measures import evaluate
+def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
+    """Return the judgements of the queries that `only` names."""
+    from drtools.formats.trec import read_qrels
 
-    lacking = sum(query_id not in run for query_id in judged)
-    if lacking == len(judged):
-        raise UserError(
-            f"{name}: holds none of the {len(judged):,} judged queries; do the run and the qrels belong together?"
+    found = Join(judged, whose, read_qrels(only))
+    found.check(
+        f"{only}: names none of the queries that {whose} judges",
+        f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {whose}; left out",
+    )
+    kept = read_qrels(only)
+    return {query_id: grades for query_id, grades in judged.items() if query_id in kept}
+
+
+def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bool) -> None:
+    """Refuse a run of none of the judged queries, and count what does not fit the judgements.
+
+    With `is_part` the judgements are of a part of the queries on purpose.
+    """
+    found = Join(run, name, judged)
+    others = [query_id for query_id in run if query_id not in judged] if not is_part else []
+    found.check(
+        f"{name}: holds none of the {len(judged):,} judged queries; do the run and the qrels belong together?",
+        f"{name} lacks {found.missing:,} of the {len(judged):,} judged queries; they count 0"
+        + (f", and {len(others):,} of its {len(run):,} queries are not judged; left out" if others else ""),
+    )
+    if others and not found.missing:
+        console.say(
+            f"{name}: {len(others):,} of its {len(run):,} queries are not judged (for instance {others[0]!r}); left out"
         )
-    console.notice(lacking, f"{name} lacks {lacking:,} of the {len(judged):,} judged queries; they count 0")
-    return evaluate(judged, run, parsed, min_rel)
+    if qrels:
+        note_nothing_judged(name, run, judged, qrels)
 
 
 def parse_gate(text: str) -> tuple[str, float]:

@@ -10,6 +10,7 @@ there (--missing zero: 0).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 
 if TYPE_CHECKING:
     from drtools.evaluation.answers import Matching
@@ -111,7 +113,7 @@ def main(
         if tuned:
             tuned_on = [read_scores(path, method) for path in tune_runs or runs]
             judged = judgements(tune, tune_answers, corpus, answer_match, tuned_on)
-            check_judged(tuned, judged, tune_runs or runs, tuned_on)
+            check_judged(tuned, judged, tune_runs or runs, tuned_on, bool(tune_answers))
             best, tried = tune_weight(parts_of_runs(tuned_on, one_query), judged, measure, depth)
             factors = [1.0, best]
             console.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
@@ -163,20 +165,20 @@ def judgements(
     )
 
 
-def check_judged(name: str, judged: dict, paths: list[str], runs: list[dict]) -> None:
+def check_judged(name: str, judged: dict, paths: list[str], runs: list[dict], by_answers: bool) -> None:
     """Refuse judgements of other queries than the runs', and count those that both runs lack."""
-    union = set().union(*runs)
-    lacking = len(judged.keys() - union)
-    if lacking == len(judged):
-        raise UserError(
-            f"{name}: judges none of the queries of {' and '.join(paths)}; say the dev queries' runs by --tune-runs, "
-            "one for each run"
-        )
-    console.notice(
-        lacking,
-        f"{lacking:,} of the {len(judged):,} queries that {name} judges are in neither run; they count 0 at each "
+    union = {query_id: None for run in runs for query_id in run}
+    found = Join(union, " and ".join(paths), judged)
+    found.check(
+        f"{name}: judges none of the queries of {found.name}; say the dev queries' runs by --tune-runs, one for each "
+        "run",
+        f"{found.missing:,} of the {found.asked:,} queries that {name} judges are in neither run; they count 0 at each "
         "weight",
     )
+    if not by_answers:
+        note_nothing_relevant(judged, name)
+        for path, run in zip(paths, runs, strict=True):
+            note_nothing_judged(path, run, judged, name)
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:
@@ -195,8 +197,15 @@ def parse_weights(text: str | None, count: int) -> list[float]:
 
 
 def note_lacking(names: list[str], runs: list[dict]) -> None:
-    """Count the queries that some runs have and others lack."""
-    union = set().union(*runs)
+    """Count the queries that some runs have and others lack, and note runs whose lists have no document in common."""
+    union = {query_id: None for run in runs for query_id in run}
     for name, run in zip(names, runs, strict=True):
-        lacking = len(union) - len(run)
-        console.notice(lacking, f"{name} lacks {lacking:,} of the {len(union):,} queries; they are fused without it")
+        found = Join(run, name, union)
+        found.note(f"{name} lacks {found.missing:,} of the {found.asked:,} queries; they are fused without it")
+    for (name, run), (other, its) in combinations(zip(names, runs, strict=True), 2):
+        both = [query_id for query_id in run if run[query_id] and its.get(query_id)]
+        if both and not any(document in its[query_id] for query_id in both for document in run[query_id]):
+            found = Join(its[both[0]], other, run[both[0]])
+            console.notice(
+                1, f"{name} and {other} list no document in common {found.pair()}; are they of one collection?"
+            )

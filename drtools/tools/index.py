@@ -178,6 +178,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
             f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
             f"{count:,} vectors are new"
         )
+        faiss_update.note_nothing_kept(update, opened, change)
     else:
         refuse_unusable(opened.array, factory, **how)
         size, seconds = faiss_index.estimate(factory, count, dimension, threads)

@@ -18,6 +18,8 @@ from typer import Argument, Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
+from drtools.formats.joins import Join
+from drtools.formats.lines import shown
 
 EXAMPLES_A_SAVE = 1024
 PAPER_RATIOS = "0.15,0.25,0.35,0.45,0.55"  # Tao et al.
@@ -53,7 +55,8 @@ def main(
             else "--corpus is for --text, which was not said; leave it out"
         )
     with output.file(file) as work:
-        write = writer(corpus, title_separator)
+        found = in_corpus(corpus, examples) if corpus else None
+        write = writer(found, title_separator)
         counts = darken(examples, negatives, shares, not without_reinforced, seed, write, work)
         console.say(
             f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items"
@@ -67,7 +70,8 @@ def main(
         console.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
         console.notice(
             counts["unwritten"],
-            f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null",
+            f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null "
+            f"{found.pair() if found else ''}",
         )
         work.finish(kind="examples", counts=dict(counts))
 
@@ -99,16 +103,30 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
     return counts
 
 
-def writer(corpus: str | None, title_separator: str):
+def in_corpus(corpus: str, path: str) -> Join:
+    """Return what looks documents up in a corpus; UserError if it has none of those of the examples."""
+    from drtools.formats.examples import read_examples
+    from drtools.formats.store import open_store
+
+    store = open_store(corpus)
+    Join(store, corpus).require_one(
+        (document for example in read_examples(path) for document in (*example.positives, *example.negatives)),
+        f"{shown(path)}: none of its documents is in {corpus}; do the two belong together?",
+    )
+    return Join(store, corpus)
+
+
+def writer(corpus: Join | None, title_separator: str):
     """Return a function that adds the texts of an example's dark items, if there is a corpus to take them from."""
     if corpus is None:
         return lambda example, counts: None
     from drtools.batches.dark import Special, dark_text
     from drtools.formats.dark import documents_of
     from drtools.formats.jsonl import document_text
-    from drtools.formats.store import open_store
+    from drtools.formats.store import Store
 
-    store = open_store(corpus)
+    store = corpus.known
+    assert isinstance(store, Store), "what in_corpus opens"
 
     def write(example, counts):
         found = {document: store.get(document) for item in example.dark for document in documents_of(item)}
@@ -117,6 +135,7 @@ def writer(corpus: str | None, title_separator: str):
             for document, whole in found.items()
             if whole
         }
+        corpus.count(len(found), [document for document in found if document not in texts])
         known = [all(document in texts for document in documents_of(item)) for item in example.dark]
         counts["unwritten"] += len(known) - sum(known)
         example.others["dark_texts"] = [

@@ -114,7 +114,8 @@ def positives_of(
 def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25: tuple[float, float]):
     """Open the source that was named."""
     from drtools.models.device import all_threads
-    from drtools.retrieval.searching import LuceneSource, RunSource, index_kind, open_dense
+    from drtools.retrieval.searching import LuceneSource, index_kind, open_dense
+    from drtools.retrieval.unsearched import RunSource
 
     if run:
         return RunSource(run)
@@ -131,7 +132,7 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
 def random_source(corpus, positives, mining):
     """Return a source of random documents: enough that positives among them can be taken out."""
     from drtools.formats.store import open_store
-    from drtools.retrieval.searching import RandomSource
+    from drtools.retrieval.unsearched import RandomSource
 
     return RandomSource(open_store(corpus), mining.seed, mining.negatives, positives)
 

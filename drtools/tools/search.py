@@ -132,8 +132,10 @@ def main(
         return show_hits(words, found.hits, corpus)
     with output.file(file) as work:
         texts = query_texts(queries, query_vectors, only)
-        if rerank and not any(query_id in source.run for query_id, _ in texts):
-            raise UserError(f"{rerank}: holds none of these queries; do they belong together?")
+        if rerank:
+            from drtools.retrieval.reranking import check_run
+
+            check_run(rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
         gamma = pieces.settle(source, queries, depth or RUN_DEPTH)
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
         for name, say in (
@@ -204,17 +206,16 @@ def query_texts(queries: str | None, query_vectors: str | None, only: str | None
     """Return (query id, text) of every query to search for; queries known by their vectors alone have no text."""
     from drtools.formats.trec import read_qrels
     from drtools.formats.vectors import open_vectors
-    from drtools.retrieval.texts import judged_queries
+    from drtools.retrieval.texts import check_judged, judged_queries
 
     if queries:
         return list(judged_queries(queries, only).items())
     assert query_vectors is not None, "words, queries or their vectors are said"
     ids = open_vectors(query_vectors).ids
     judged = read_qrels(only) if only else None
-    texts = [(ids[row], "") for row in range(len(ids)) if judged is None or ids[row] in judged]
-    if not texts:
-        raise UserError(f"{only}: judges none of the queries of {query_vectors}; do the two belong together?")
-    return texts
+    if only and judged is not None:
+        check_judged(judged, only, ids, query_vectors)
+    return [(query_id, "") for query_id in ids if judged is None or query_id in judged]
 
 
 def write_hits(source, texts, depth: int, tag: str, work) -> Counter:

@@ -26,7 +26,7 @@ from drtools.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from drtools.retrieval.example_scores import Texts
+    from drtools.retrieval.example_scores import Lacking, Texts
 
 TEACHER = "Teacher"
 PIECES = "Pieces"
@@ -122,9 +122,10 @@ def main(
         )
     with output.file(file) as work:
         from drtools.formats.jsonl import read_queries
+        from drtools.formats.lines import shown
         from drtools.formats.store import open_store
         from drtools.retrieval.encoding import choose_computing
-        from drtools.retrieval.example_scores import Texts
+        from drtools.retrieval.example_scores import Lacking, Texts
         from drtools.retrieval.piece_scoring import load_cutter
         from drtools.retrieval.scoring import WINDOW_PAIRS, load_teacher
 
@@ -133,7 +134,8 @@ def main(
             if pieces
             else None
         )
-        texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter)
+        texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter, shown(queries))
+        lacking = Lacking(texts, work.state.get("first", {}))
         computing = choose_computing(compute, batch_tokens, several=True)
         window = window or WINDOW_PAIRS * len(computing.devices)
         scorer = load_teacher(
@@ -144,12 +146,12 @@ def main(
             trust_remote_code=trust_remote_code,
         )
         if examples:
-            counts = score_examples(scorer, examples, texts, window, work)
+            counts = score_examples(scorer, examples, texts, lacking, window, work)
         else:
             assert run is not None, "one of the two is said"
-            counts = rank_run(scorer, run, depth, texts, window, tag, work)
+            counts = rank_run(scorer, run, depth, texts, lacking, window, tag, work)
         counts.update(scorer.counts)
-        report(counts)
+        report(counts, lacking)
         work.finish(
             kind="examples" if examples else "run",
             scored_by=scorer.name,
@@ -160,15 +162,25 @@ def main(
         )
 
 
-def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Counter:
+def score_examples(teacher, path: str, texts: Texts, lacking: Lacking, window: int, work) -> Counter:
     """Write every example with its scores, in order."""
     from drtools.formats.examples import read_examples
-    from drtools.retrieval.example_scores import drop_pieces, example_windows, with_scores
+    from drtools.retrieval.example_scores import (
+        check_texts,
+        documents_in,
+        drop_pieces,
+        example_windows,
+        with_scores,
+    )
+
+    check_texts(((each.query_id, documents_in(each)) for each in read_examples(path)), texts, path)
 
     def write(example_and_asked, scores: Iterator[float], counts: Counter) -> None:
         example, asked = example_and_asked
         with_text = sum(item.text is not None for item in asked)
         known = example.query_id in texts.queries
+        if len(asked) > with_text or not known:
+            lacking.look_up(example.query_id, documents_in(example))
         dropped = texts.cutter is None and drop_pieces(example, teacher.name)
         counts.update(
             {
@@ -182,26 +194,32 @@ def score_examples(teacher, path: str, texts: Texts, window: int, work) -> Count
         work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
 
     examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
-    return write_windows(teacher, example_windows(examples, texts, teacher, window), write, work)
+    return write_windows(teacher, example_windows(examples, texts, teacher, window), write, lacking, work)
 
 
-def rank_run(teacher, path: str, depth: int, texts: Texts, window: int, tag: str, work) -> Counter:
+def rank_run(teacher, path: str, depth: int, texts: Texts, lacking: Lacking, window: int, tag: str, work) -> Counter:
     """Write the run in the teacher's order, query by query."""
     from drtools.formats.trec import rank, read_run, write_run
-    from drtools.retrieval.example_scores import run_windows
+    from drtools.retrieval.example_scores import check_texts, run_windows
 
     def write(ranked, scores: Iterator[float], counts: Counter) -> None:
-        query_id, documents, lacking = ranked
-        counts.update({"queries": 1, "lacking queries": query_id not in texts.queries, "lacking documents": lacking})
+        query_id, documents, without = ranked
+        counts.update({"queries": 1, "lacking queries": query_id not in texts.queries, "lacking documents": without})
+        if without or query_id not in texts.queries:
+            lacking.look_up(query_id, list(run[query_id])[:depth])
         write_run(
             work.stream, [(query_id, rank(dict(zip(documents, islice(scores, len(documents)), strict=True))))], tag
         )
 
-    hits = dict(islice(read_run(path).items(), work.state.get("counts", {}).get("queries", 0), None))
-    return write_windows(teacher, run_windows(hits, depth, texts, window), write, work)
+    run = read_run(path)
+    check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
+    hits = dict(islice(run.items(), work.state.get("counts", {}).get("queries", 0), None))
+    return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work)
 
 
-def write_windows(teacher, windows, write: Callable[[Any, Iterator[float], Counter], None], work) -> Counter:
+def write_windows(
+    teacher, windows, write: Callable[[Any, Iterator[float], Counter], None], lacking: Lacking, work
+) -> Counter:
     """Score window by window; one that is written counts as done."""
     counts = Counter(work.state.get("counts", {}))
     with console.progress("scoring", None, "pairs") as progress:
@@ -210,11 +228,11 @@ def write_windows(teacher, windows, write: Callable[[Any, Iterator[float], Count
             for thing in things:
                 write(thing, values, counts)
             counts["pairs"] += len(scores)
-            work.save(counts=dict(counts))
+            work.save(counts=dict(counts), first=lacking.first)
     return counts
 
 
-def report(counts: Counter) -> None:
+def report(counts: Counter, lacking: Lacking) -> None:
     """Say what was scored, and count what was odd."""
     from drtools.retrieval.scoring import note_cuts
 
@@ -229,5 +247,6 @@ def report(counts: Counter) -> None:
             "lost the end of a half or of both",
         ),
     ):
-        console.notice(counts[name], f"{counts[name]:,} {words}")
+        pair = f" {lacking.joins[name].pair()}" if name in lacking.joins else ""
+        console.notice(counts[name], f"{counts[name]:,} {words}{pair}")
     note_cuts(counts)

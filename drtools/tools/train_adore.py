@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import flags, output
 from drtools.errors import UserError
 from drtools.request import add_change
 from drtools.retrieval.dev import QueryDevFlags
@@ -92,6 +92,7 @@ def main(
         from drtools.retrieval.encoding import known_fingerprints
         from drtools.training.adore import AdoreLoss, StaticLists
         from drtools.training.encoders import EncoderTraining
+        from drtools.training.judged import judged_rows
         from drtools.training.live import LiveIndex
         from drtools.training.loop import LOG_EVERY_STEPS
         from drtools.training.settings import UNKNOWN_STEPS
@@ -131,37 +132,3 @@ def main(
             refresh=refresh,
         )
         task.finish(queries=len(texts), documents=len(live))
-
-
-def judged_rows(queries: str, qrels: str, live, min_rel: int):
-    """Return the texts and the relevant rows of the queries that can be trained on; the others are counted."""
-    import numpy as np
-
-    from drtools.formats.jsonl import read_queries
-    from drtools.formats.lines import shown
-    from drtools.formats.trec import read_qrels
-    from drtools.training.adore import Judged
-
-    texts, usable, judged = read_queries(queries), {}, {}
-    without_text = without_relevant = lacking = 0
-    for query_id, grades in read_qrels(qrels).items():
-        relevant = {document: grade for document, grade in grades.items() if grade >= max(1, min_rel)}
-        rows = [(live.ids.row_of(document), grade) for document, grade in relevant.items()]
-        lacking += sum(row is None for row, _ in rows)
-        rows = [pair for pair in rows if pair[0] is not None]
-        without_text += query_id not in texts
-        without_relevant += query_id in texts and not rows
-        if query_id in texts and rows:
-            usable[query_id] = texts[query_id]
-            judged[query_id] = Judged(
-                np.array([row for row, _ in rows]), np.array([grade for _, grade in rows], np.float32)
-            )
-    console.notice(without_text, f"{without_text:,} judged queries are not in {shown(queries)}; left out")
-    console.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
-    console.notice(lacking, f"{lacking:,} relevant documents are not in the index; left out")
-    if not usable:
-        raise UserError(
-            f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong "
-            "together?"
-        )
-    return usable, judged

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.formats.joins import Join
 from drtools.formats.vectors import belong_together, maker_of, open_document_vectors, open_vectors
 from drtools.training.optimizers import Quick
 
@@ -45,9 +46,10 @@ class Beside:
         vectors = self.vectors[side]
         rows = [vectors.ids.row_of(text_id) for text_id in ids]
         if None in rows:
+            found = Join(vectors.ids, str(vectors.path), ids)
             raise UserError(
-                f"{vectors.path}: no vector of {side} {ids[rows.index(None)]!r}; encode all that is trained and "
-                "measured on"
+                f"{vectors.path}: no vector of {side} {found.first[0]!r}; encode all that is trained and measured on "
+                f"{found.pair()}"
             )
         return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
 

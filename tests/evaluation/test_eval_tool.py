@@ -181,3 +181,41 @@ def test_a_gate_holds_against_every_baseline(measured, drtools, monkeypatch):
     assert drtools(*words, "--baseline", "worse.run").status == 0
     outcome = drtools(*words, "--baseline", "worse.run", "--baseline", "old.run")
     assert outcome.status == 3 and "old.run 1.0000, a difference of -0.5000" in outcome.err, outcome.err
+
+
+def test_documents_of_other_ids_are_shown_beside_the_judged_ones(tmp_path, drtools):
+    # castorini/pyserini#1348: 0 alone would mislead
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\t007\t1\n1\t008\t1\n")
+    (tmp_path / "r.run").write_text("1 Q0 7 1 9 x\n1 Q0 8 2 8 x\n")
+    outcome = drtools("eval", "--qrels", tmp_path / "qrels.tsv", tmp_path / "r.run")
+    assert outcome.status == 0 and "judges no document that it lists (for instance '007'; " in outcome.err
+    assert "r.run has '7')" in outcome.err, outcome.err
+    strict = drtools("eval", "--strict", "--qrels", tmp_path / "qrels.tsv", tmp_path / "r.run")
+    assert strict.status == 2 and "'007'" in strict.err, strict.err
+
+
+def test_queries_of_other_ids_are_shown_beside_the_judged_ones(measured, drtools):
+    (measured / "upper").write_text("".join(f"Q{n} 0 d{n} 1\n" for n in range(4)))
+    outcome = drtools("eval", "--qrels", measured / "upper", measured / "old.run")
+    assert outcome.status == 2 and "(for instance 'Q0'; " in outcome.err and "old.run has 'q0')" in outcome.err
+    (measured / "half").write_text("q0 0 d0 1\nQ1 0 d1 1\n")
+    outcome = drtools("eval", "--qrels", measured / "half", measured / "old.run")
+    assert outcome.status == 0 and "lacks 1 of the 2 judged queries; they count 0, and 3 of its 4" in outcome.err
+    assert "(for instance 'Q1'; " in outcome.err and "has 'q1')" in outcome.err, outcome.err
+
+
+def test_queries_that_nobody_judges_are_said_and_are_not_odd(measured, drtools):
+    (measured / "some").write_text("q0 0 d0 1\n")
+    words = ["eval", "--strict", "--qrels", measured / "some", measured / "old.run"]
+    outcome = drtools(*words)
+    assert outcome.status == 0 and "3 of its 4 queries are not judged (for instance 'q1')" in outcome.err, outcome.err
+    assert "not judged" not in drtools(*words, "--only", measured / "some").err
+
+
+def test_shifted_columns_of_judgements_are_noticed(measured, drtools):
+    (measured / "shifted").write_text("".join(f"q{n} d{n} 1 0\n" for n in range(4)))
+    outcome = drtools("eval", "--qrels", measured / "shifted", measured / "old.run")
+    assert outcome.status == 0 and "no judgement has grade 1 or more, so that nothing is relevant" in outcome.err
+    assert "judges no document that it lists (for instance '1'" in outcome.err, outcome.err
+    assert outcome.err.count("are the columns of the judgements query, 0, document, grade?") == 2, outcome.err
+    assert drtools("eval", "--strict", "--qrels", measured / "shifted", measured / "old.run").status == 2

@@ -1,0 +1,182 @@
+"""Joins of two files by ids: how many ids one of them lacks, said with an id of each side.
+
+Ids are compared as they are written. Where two files write the same ids in two ways (`Q1` and `q1`, `0012` and `12`),
+nothing fails by itself: measures are 0, and positives are not recognized. So whatever looks ids of one file up in
+another does it through a `Join`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Protocol
+
+from drtools import console
+from drtools.errors import UserError
+
+ENDS_IN_A_NUMBER = re.compile(r"(.*?)([0-9]+)(?:\.0)?")
+SHOWN = 5  # missing ids that are kept, to find one that the other file writes in another way
+IDS_A_LOOK = 500
+IDS_MET = 1000  # that are remembered, so that an id which only the other file has is shown
+QUERIES_LOOKED_AT = 100  # for judged documents by another spelling of their ids
+LONGEST_GRADE = 2  # digits
+COLUMNS = "are the columns of the judgements query, 0, document, grade?"
+
+
+class Known(Protocol):
+    """Ids that can be looked up and listed: the keys of a dict, a set, a corpus, the rows of vectors."""
+
+    def __contains__(self, item: object, /) -> bool:
+        """Return whether an id is there."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the ids."""
+
+
+class Join:
+    """Ids that one file names, looked up in another, which has the ids `known` and is called `name` in messages.
+
+    `asked` counts the ids that were looked up, `missing` those that the other file lacks.
+    """
+
+    def __init__(self, known: Known, name: str, ids: Iterable[str] = ()) -> None:
+        self.known, self.name = known, name
+        self.asked = self.missing = 0
+        self.first: list[str] = []
+        self.met: set[str] = set()
+        self.look_up(ids)
+
+    def look_up(self, ids: Iterable[str]) -> list[str]:
+        """Look ids up, and return those that the other file lacks."""
+        wanted = list(ids)
+        lacking = missing_from(wanted, self.known)
+        if len(self.met) < IDS_MET:
+            self.met.update(wanted[:IDS_MET])
+        self.count(len(wanted), lacking)
+        return lacking
+
+    def count(self, asked: int, lacking: Sequence[str]) -> None:
+        """Count ids that were looked up elsewhere, and those of them that the other file lacks."""
+        self.asked += asked
+        self.missing += len(lacking)
+        self.first += lacking[: SHOWN - len(self.first)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether ids were looked up and none was found."""
+        return 0 < self.asked == self.missing
+
+    def refuse_empty(self, words: str) -> None:
+        """Raise UserError if the two files have nothing in common."""
+        if self.is_empty:
+            raise UserError(f"{words} {self.pair()}")
+
+    def require_one(self, ids: Iterable[str], words: str) -> None:
+        """Raise UserError if the other file has none of the ids; they are looked up until one is found."""
+        left = iter(ids)
+        while some := list(islice(left, IDS_A_LOOK)):
+            lacking = self.look_up(some)
+            if len(lacking) < len(some):
+                return
+        self.refuse_empty(words)
+
+    def note(self, words: str) -> None:
+        """Count what is missing as odd, if anything is."""
+        if self.missing:
+            console.notice(self.missing, f"{words} {self.pair()}")
+
+    def check(self, none: str, some: str) -> None:
+        """Refuse two files that have nothing in common, and count what is missing otherwise."""
+        self.refuse_empty(none)
+        self.note(some)
+
+    def alike(self, heads: Sequence[str] = ()) -> tuple[str, str] | None:
+        """Return a missing id and the other file's spelling of it, if there is one (`heads`: see `spellings`)."""
+        found = (
+            (each, spelling) for each in self.first for spelling in spellings(each, heads) if spelling in self.known
+        )
+        return next(found, None)
+
+    def pair(self) -> str:
+        """Return a missing id and one of the other file in brackets, two that look alike if there are such."""
+        if not self.first:
+            return ""
+        known = list(islice(self.known, IDS_MET))
+        other = next((each for each in known if each not in self.met), None)
+        missing, shown = self.alike(heads_of(known)) or (self.first[0], other)
+        return f"(for instance {missing!r}" + (f"; {self.name} has {shown!r})" if shown is not None else ")")
+
+
+def missing_from(ids: Sequence[str], known: Known) -> list[str]:
+    """Return those of the ids that are not known, in their order; a corpus and an index look many up at once."""
+    at_once = getattr(known, "missing", None)
+    return at_once(ids) if at_once else [item for item in ids if item not in known]
+
+
+def spellings(text_id: str, heads: Sequence[str] = ()) -> list[str]:
+    """Return other ways to write an id, without the id itself.
+
+    Case, zeros before a number, `.0` after it, `_` and `-`, and the word before the number, or one of `heads` there.
+    """
+    made = [text_id, text_id.lstrip("0"), text_id.replace("_", "").replace("-", ""), f"{text_id}.0"]
+    head, digits = _split(text_id)
+    if digits:
+        number = digits.lstrip("0") or "0"
+        for beginning in dict.fromkeys((head, "", *heads) if _is_word(head) else (head,)):
+            made.append(f"{beginning}{digits}")
+            made += [f"{beginning}{number.zfill(width)}" for width in range(len(number), len(number) + 8)]
+    every = [each for text in made for each in (text, text.lower(), text.upper(), text.capitalize())]
+    return [each for each in dict.fromkeys(every) if each and each != text_id]
+
+
+def heads_of(ids: Iterable[str]) -> list[str]:
+    """Return what stands before the numbers of ids, the first few different ones: `d` of `d7`, nothing of `page7-3`."""
+    found = dict.fromkeys(head for head, digits in map(_split, ids) if digits and _is_word(head))
+    return list(found)[:SHOWN]
+
+
+def _is_word(head: str) -> bool:
+    """Return whether a head holds no number: one with a number (`page7-`) tells documents apart."""
+    return not any(each.isdigit() for each in head)
+
+
+def _split(text_id: str) -> tuple[str, str]:
+    """Return what stands before an id's last number, and that number; ("", "") for an id that does not end in one."""
+    found = ENDS_IN_A_NUMBER.fullmatch(text_id)
+    return (found[1], found[2]) if found else ("", "")
+
+
+def note_nothing_relevant(qrels: Mapping[str, Mapping[str, int]], name: str, least: int = 1) -> None:
+    """Count judgements among which no document has the least relevant grade: every measure would be 0."""
+    if not any(grade >= least for grades in qrels.values() for grade in grades.values()):
+        console.notice(1, f"{name}: no judgement has grade {least} or more, so that nothing is relevant; {COLUMNS}")
+
+
+def note_nothing_judged(
+    name: str, run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]], judged_by: str
+) -> None:
+    """Count the queries of a run none of whose documents is judged, if that is all of them.
+
+    Or if a judged document stands there in another spelling.
+    """
+    both = [query for query in qrels if run.get(query)]
+    without = [query for query in both if not any(document in run[query] for document in qrels[query])]
+    joins = [Join(run[query], name, islice(qrels[query], SHOWN)) for query in without[:QUERIES_LOOKED_AT]]
+    alike = next((join for join in joins if join.alike()), None)
+    if joins and len(without) == len(both):
+        documents = (document for query in without for document in qrels[query])
+        console.notice(
+            len(both),
+            f"{name}: {judged_by} judges no document that it lists {(alike or joins[0]).pair()}; do the two belong "
+            f"together?{columns_in_question(documents)}",
+        )
+    elif alike:
+        console.notice(
+            len(without),
+            f"{name}: of {len(without):,} queries {judged_by} judges no document that is listed, though there are some "
+            f"in another spelling {alike.pair()}",
+        )
+
+
+def columns_in_question(documents: Iterable[str]) -> str:
+    """Return a question to add where all judged documents look like grades, as if the columns were others."""
+    return f" Or {COLUMNS}" if all(each.isdecimal() and len(each) <= LONGEST_GRADE for each in documents) else ""
