@@ -21,7 +21,7 @@ from drtools import console
 from drtools.errors import UserError
 from drtools.formats.dark import Dark, Noisy, Reinforced, documents_of
 from drtools.formats.examples import read_examples
-from drtools.formats.joins import Join
+from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
 from drtools.formats.jsonl import read_queries
 from drtools.formats.lines import shown
 
@@ -122,7 +122,8 @@ class Usable:
     """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives.
 
     Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one
-    teacher of them all. `dark` is None if no example has dark items.
+    teacher of them all. `dark` is None if no example has dark items. `avoided`, if there are any, are rows that are
+    neither mined nor drawn as negatives, though they are no known positives.
     """
 
     query_ids: list[str]
@@ -133,6 +134,7 @@ class Usable:
     negative_scores: Lists | None = None
     scored_by: str | None = None
     dark: DarkRows | None = None
+    avoided: Lists | None = None
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -159,6 +161,7 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
         ("without positive", "examples have no positive in the corpus; left out"),
         ("dark lacking", "dark items have a document that is not in the corpus; left out"),
         ("without negative", "examples have no negative of their own"),
+        ("doubtful", "negatives may be a positive that the corpus lacks, by its id in another spelling; left out"),
     ):
         console.notice(counts[name], f"{counts[name]:,} {words}")
     found.note(f"{found.missing:,} documents of the examples are not in the corpus; left out")
@@ -171,6 +174,8 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     )
     if any(row.dark for row in usable):
         kept.dark = DarkRows.of([row.dark for row in usable])
+    if any(row.doubtful for row in usable):
+        kept.avoided = Lists.of(row.doubtful for row in usable)
     if scores is not Scores.UNREAD:
         kept.scored_by = _one_teacher(path, teachers, scores)
         kept.positive_scores = Lists.of((row.positive_scores for row in usable), "f")
@@ -203,6 +208,7 @@ class _Row(NamedTuple):
     positive_scores: array
     negative_scores: array
     dark: list[DarkRow]
+    doubtful: list[int]
 
 
 def _usable(
@@ -226,7 +232,9 @@ def _usable(
             lacking = [[each for each in ids if each not in row_of] for ids in (example.positives, example.negatives)]
             found.count(len(example.positives) + len(example.negatives), [*lacking[0], *lacking[1]])
             positives, positive_scores = _known(example.positives, example.positive_scores, row_of)
-            negatives, negative_scores = _known(example.negatives, example.negative_scores, row_of)
+            doubtful = _doubtful(lacking[0], store, positives) if positives else []
+            negatives, negative_scores = _known(example.negatives, example.negative_scores, row_of, doubtful)
+            counts["doubtful"] += len(example.negatives) - len(lacking[1]) - len(negatives)
             dark = _known_dark(example, row_of)
             counts["dark lacking"] += len(example.dark or ()) - len(dark)
             if asked.look_up([example.query_id]):
@@ -236,15 +244,26 @@ def _usable(
             else:
                 counts["without negative"] += not negatives
                 teachers.setdefault(example.scored_by, example.query_id)
-                yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores, dark)
+                yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores, dark, doubtful)
 
 
-def _known(documents: list[str], scores: list[float | None] | None, row_of: dict[str, int]) -> tuple[array, array]:
-    """Return rows of the documents that the corpus has, and their scores, nan where there is none."""
+def _doubtful(lacking: list[str], store: Store, positives: array) -> list[int]:
+    """Return the rows that may be positives which the corpus lacks, by their ids in another spelling."""
+    if not lacking:
+        return []
+    heads = heads_of(islice(store, IDS_MET))
+    rows = store.rows_of([each for document in lacking for each in spellings(document, heads)])
+    return [row for row in rows if row is not None and row not in positives]
+
+
+def _known(
+    documents: list[str], scores: list[float | None] | None, row_of: dict[str, int], doubtful: Sequence[int] = ()
+) -> tuple[array, array]:
+    """Return rows of the documents that the corpus has, without doubtful ones, and their scores, nan for none."""
     pairs = [
         (row_of[document], math.nan if score is None else score)
         for document, score in zip(documents, scores or [None] * len(documents), strict=True)
-        if document in row_of
+        if document in row_of and row_of[document] not in doubtful
     ]
     return array("i", [row for row, _ in pairs]), array("f", [score for _, score in pairs])
 

@@ -105,12 +105,18 @@ class Visits:
 
 
 def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> Drawn:
-    """Draw a positive and `negatives` of the example's own, without replacement, or of all documents of the corpus."""
+    """Draw a positive and `negatives` of the example's own, without replacement, or of all documents of the corpus.
+
+    Of all documents the example's `avoided` are not drawn, if the corpus has others.
+    """
     examples = visit.source.examples
     relevant = examples.positives[visit.at]
     place = int(random.integers(len(relevant)))
     if among_all:
         drawn = random.integers(len(visit.source.store), size=negatives)
+        if examples.avoided is not None and 0 < len(examples.avoided[visit.at]) < len(visit.source.store):
+            while (again := np.isin(drawn, examples.avoided[visit.at])).any():
+                drawn[again] = random.integers(len(visit.source.store), size=int(again.sum()))
         return Drawn(
             int(relevant[place]),
             drawn,

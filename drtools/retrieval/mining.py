@@ -17,6 +17,8 @@ from drtools.formats.examples import Example
 from drtools.randomness import generator
 
 PANEL = "Filters"
+# what 0.1.0 computed otherwise for the same arguments
+NO_DUPLICATES = "a document with the query's id or with a positive's text is no negative (--keep-duplicates)"
 
 
 @dataclass
@@ -36,6 +38,14 @@ class MiningFlags:
     max_score: Annotated[float | None, Option(help="no negative scores more", rich_help_panel=PANEL)] = None
     min_score: Annotated[float | None, Option(help="no negative scores less", rich_help_panel=PANEL)] = None
     seed: Annotated[int, Option(help="seed of random draws")] = 42
+    keep_duplicates: Annotated[
+        bool,
+        Option(
+            "--keep-duplicates",
+            help="negatives may be the query's own document (of the query's id) and documents with a positive's text",
+            rich_help_panel=PANEL,
+        ),
+    ] = False
 
     @property
     def needs_positive_scores(self) -> bool:
@@ -100,17 +110,22 @@ def choose_negatives(
     lowest_positive: float | None,
     flags: MiningFlags,
     removed: Counter,
+    avoided: Mapping[str, str] | None = None,
 ) -> dict[str, float | None]:
     """Return {document: score} of a query's negatives, in ranked order; `removed` counts what each rule took out.
 
-    `hits` are ranked, best first, from raw rank 1. A margin without a known positive score lets nothing through.
+    `hits` are ranked, best first, from raw rank 1. `avoided` are other documents that are no negatives, each with the
+    reason. A margin without a known positive score lets nothing through.
     """
     first, last = parse_ranks(flags.ranks)
     kept: dict[str, float | None] = {}
     for rank, (document, score) in enumerate(hits.items(), start=1):
         if not first <= rank <= last:
             continue
-        reason = "positives" if document in positives else _refusal(score, lowest_positive, flags)
+        if document in positives:
+            reason: str | None = "positives"
+        else:
+            reason = (avoided or {}).get(document) or _refusal(score, lowest_positive, flags)
         if reason:
             removed[reason] += 1
         else:

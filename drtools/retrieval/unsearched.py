@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,19 +52,19 @@ class RunSource:
 class RandomSource:
     """Random documents as hits without scores: drawn anew for each query, by (seed, query id)."""
 
-    def __init__(self, store: Store, seed: int, count: int, positives: dict[str, list[str]]) -> None:
-        self.store, self.seed, self.count, self.positives = store, seed, count, positives
+    def __init__(self, store: Store, seed: int, count: int, taken: Callable[[str], Sized]) -> None:
+        self.store, self.seed, self.count, self.taken = store, seed, count, taken
         self.record: dict[str, object] = {}
         self.noted: Counter[str] = Counter()
         self.documents: Known = store
         self.whose = shown(store.corpus)
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Drawn]:
-        """Draw so many that `count` are left without the positives, if the corpus has them."""
+        """Draw so many that `count` are left without those that `taken` says of a query, if the corpus has them."""
         from drtools.randomness import generator
 
         for query_id, _ in queries:
-            wanted = min(len(self.store), self.count + len(self.positives[query_id]))
+            wanted = min(len(self.store), self.count + len(self.taken(query_id)))
             rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)
             documents = self.store.ids_at(rows.tolist())
             yield Drawn(query_id, dict.fromkeys(documents), dict.fromkeys(asked.get(query_id, ())))

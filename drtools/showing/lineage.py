@@ -12,6 +12,8 @@ from drtools.formats.lines import shown
 from drtools.places import places_of
 
 CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
+# from a run, an index or vectors to what they hold; a model's own corpus, or that of an update, is another
+SEARCHED_FLAGS = ("index", "vectors", "run", "runs", "rerank", "first")
 
 
 class Ancestor(NamedTuple):
@@ -33,19 +35,19 @@ def manifest_of(path: Path) -> dict | None:
     return manifest.read_json(beside) if beside.exists() else None
 
 
-def ancestors(artefact: Path) -> Iterator[Ancestor]:
-    """Yield all that an artefact was made from, each below what was made of it.
+def ancestors(artefact: Path, among: tuple[str, ...] | None = None) -> Iterator[Ancestor]:
+    """Yield all that an artefact was made from, each below what was made of it; `among` names the flags to follow.
 
     What stood before is not gone into again.
     """
-    yield from _ancestors(artefact, 1, {artefact.resolve()})
+    yield from _ancestors(artefact, 1, {artefact.resolve()}, among)
 
 
-def _ancestors(artefact: Path, depth: int, met: set[Path]) -> Iterator[Ancestor]:
+def _ancestors(artefact: Path, depth: int, met: set[Path], among: tuple[str, ...] | None) -> Iterator[Ancestor]:
     record = manifest_of(artefact)
     for flag, value in (record or {}).get("request", {}).get("arguments", {}).items():
         for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, dict) or "path" not in item:
+            if not isinstance(item, dict) or "path" not in item or (among is not None and flag not in among):
                 continue
             ancestor = _found(depth, flag, item, artefact)
             if ancestor.place and ancestor.place.resolve() in met and manifest_of(ancestor.place):
@@ -54,7 +56,7 @@ def _ancestors(artefact: Path, depth: int, met: set[Path]) -> Iterator[Ancestor]
             yield ancestor
             if ancestor.place:
                 met.add(ancestor.place.resolve())
-                yield from _ancestors(ancestor.place, depth + 1, met)
+                yield from _ancestors(ancestor.place, depth + 1, met, among)
 
 
 def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
@@ -85,9 +87,13 @@ def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
     )
 
 
-def source(artefact: Path, flags: tuple[str, ...]) -> str | None:
-    """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries."""
-    nearest = sorted(ancestors(artefact), key=lambda ancestor: ancestor.depth)
+def source(artefact: Path, flags: tuple[str, ...], through: tuple[str, ...] | None = None) -> str | None:
+    """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries.
+
+    With `through` it is looked for behind these flags alone.
+    """
+    among = None if through is None else (*flags, *through)
+    nearest = sorted(ancestors(artefact, among), key=lambda ancestor: ancestor.depth)
     return next(
         (
             str(ancestor.place)

@@ -119,10 +119,9 @@ def main(
         from drtools.training.pacing import share_of_step
 
         task = EncoderTraining(work, encoder_flags, student, training, compute)
-        sources = read_sources(
-            example_flags, Scores.UNREAD if teacher else Scores.ANY if accept_scores else Scores.TEACHER
-        )
         is_random = baseline == "rand-kd"
+        scores = Scores.UNREAD if teacher else Scores.ANY if accept_scores else Scores.TEACHER
+        sources = read_sources(example_flags, scores, avoiding=is_random)
         form = Form(
             () if baseline else tuple(kind for kind in KINDS if kind not in (without or ())),
             negatives or None,

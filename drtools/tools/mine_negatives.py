@@ -1,21 +1,32 @@
 """Mine hard negatives: queries and judgements with one source of hits become training examples.
 
 The source is one of --index (Lucene or FAISS), --vectors, --run, --random. All positives of a query go into its
-example, none is ever a negative, and a list that falls short is never padded. --by-rank 10:46-50 labels by rank alone,
-without judgements. A report says what each filter removed and how many queries fell short.
+example, none is ever a negative, and a list that falls short is never padded. Nor are negatives the query's own
+document (the one with the query's id) and documents with the text of a positive, whatever their white space. A query
+all of whose positives are unknown to the source is left out. --by-rank 10:46-50 labels by rank alone, without
+judgements. A report says what each filter removed and how many queries fell short.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from drtools import console, flags, output
 from drtools.errors import UserError
-from drtools.retrieval.mining import MiningFlags
+from drtools.formats.joins import Join
+from drtools.formats.lines import shown
+from drtools.request import add_change
+from drtools.retrieval.mining import NO_DUPLICATES, MiningFlags
 from drtools.retrieval.searching import QUERIES_A_BLOCK
+
+if TYPE_CHECKING:
+    from drtools.formats.store import Store
+    from drtools.retrieval.avoided import Avoided
 
 SOURCE, BM25 = "Source (one)", "BM25"
 QUERIES_A_SAVE = (
@@ -41,7 +52,14 @@ def main(
     ] = None,
     run: Annotated[str | None, Option(help="any TREC run", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
     random: Annotated[bool, Option("--random", help="random documents of --corpus", rich_help_panel=SOURCE)] = False,
-    corpus: Annotated[str | None, Option(help="corpus, for --random", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    corpus: Annotated[
+        str | None,
+        Option(
+            help="corpus: for --random, and to find copies of a positive; default: the one that was indexed or encoded",
+            rich_help_panel=SOURCE,
+        ),
+        flags.Role.INPUT,
+    ] = None,
     query_vectors: Annotated[
         str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
     ] = None,
@@ -52,10 +70,47 @@ def main(
 ) -> None:
     """Compose: a source of hits, the rules of mining, examples."""
     mining.check()
-    sources = {"--index": index, "--vectors": vectors, "--run": run, "--random": random or None}
+    check_source({"--index": index, "--vectors": vectors, "--run": run, "--random": random or None})
+    check(mining, qrels, by_rank, run, random, corpus, encoder_flags.said)
+    if qrels and not mining.keep_duplicates:
+        add_change(file.request, NO_DUPLICATES)
+    with output.file(file) as work:
+        from drtools.retrieval.avoided import Avoided, check_queries
+
+        positives, texts = positives_of(qrels, queries, min_rel, only)
+        avoided = Avoided(own=False)
+        if random:
+            assert corpus and positives is not None and qrels, "checked above"
+            source, avoided = random_source(corpus, positives, mining, qrels)
+        else:
+            source = open_source(index, vectors, run, encoder_flags, compute, query_vectors, (k1, b))
+            if run:
+                check_queries(source, positives or texts, qrels or queries)
+            if positives is not None and qrels is not None:
+                avoided = what_to_avoid(source, positives, corpus, qrels, mining.keep_duplicates)
+        asked = [(query_id, text) for query_id, text in texts.items() if positives is None or query_id in positives]
+        counts = mine(source, asked, positives, mining, by_rank, avoided, work)
+        report(counts, mining, by_rank)
+        work.finish(kind="examples", counts=dict(counts))
+
+
+def check_source(sources: dict[str, object]) -> None:
+    """Raise UserError unless one source is named."""
     named = [name for name, value in sources.items() if value]
     if len(named) != 1:
         raise UserError(f"{' and '.join(named) or 'no source'} named; say one of {', '.join(sources)}")
+
+
+def check(
+    mining: MiningFlags,
+    qrels: str | None,
+    by_rank: str | None,
+    run: str | None,
+    random: bool,
+    corpus: str | None,
+    of_encoder: list[str],
+) -> None:
+    """Raise UserError for flags that do not go together."""
     if (qrels is None) == (by_rank is None):
         raise UserError("say either --qrels QRELS or --by-rank P:N1-N2")
     if random and (corpus is None or by_rank):
@@ -64,39 +119,33 @@ def main(
         raise UserError(f"{' and '.join(mining.by_score)}: random documents have no score; leave it out")
     if by_rank and mining.said:
         raise UserError(f"{' and '.join(mining.said)}: --by-rank {by_rank} says what is taken; leave it out")
-    if (run or random) and encoder_flags.said:
+    if (run or random) and of_encoder:
+        raise UserError(f"{' and '.join(of_encoder)}: {'a run' if run else '--random'} needs no encoder; leave it out")
+    if corpus and not random and (by_rank or mining.keep_duplicates):
         raise UserError(
-            f"{' and '.join(encoder_flags.said)}: {'a run' if run else '--random'} needs no encoder; leave it out"
+            f"--corpus: with {'--by-rank' if by_rank else '--keep-duplicates'} no text is looked for; leave it out"
         )
-    with output.file(file) as work:
-        from drtools.retrieval.texts import judged_queries
-
-        positives, texts = (
-            positives_of(qrels, queries, min_rel, only) if qrels else (None, judged_queries(queries, only))
-        )
-        if random:
-            source = random_source(corpus, positives, mining)
-        else:
-            source = open_source(index, vectors, run, encoder_flags, compute, query_vectors, (k1, b))
-        counts = mine(source, list(texts.items()), positives, mining, by_rank, work)
-        report(counts, mining, by_rank)
-        work.finish(kind="examples", counts=dict(counts))
 
 
 def positives_of(
-    qrels: str, queries: str, min_rel: int, only: str | None = None
-) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Return each query's relevant documents, and the texts of the queries that have any."""
+    qrels: str | None, queries: str, min_rel: int, only: str | None = None
+) -> tuple[dict[str, list[str]] | None, dict[str, str]]:
+    """Return each query's relevant documents, and the texts of the queries that have any; without judgements of all."""
     from drtools.formats.trec import read_qrels
     from drtools.retrieval.texts import judged_queries
 
+    if qrels is None:
+        return None, judged_queries(queries, only)
     judged = read_qrels(qrels)
     texts = judged_queries(queries, qrels)
     if only:
         kept = read_qrels(only)
+        found = Join(judged, qrels, kept)
+        found.check(
+            f"{only}: judges none of the queries that {qrels} judges; do the two belong together?",
+            f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {qrels}; left out",
+        )
         texts = {query_id: text for query_id, text in texts.items() if query_id in kept}
-        if not texts:
-            raise UserError(f"{only}: judges none of the queries that {qrels} judges; do the two belong together?")
     relevant = {
         query_id: [document for document, grade in judged[query_id].items() if grade >= min_rel] for query_id in texts
     }
@@ -129,15 +178,70 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
     return open_dense(vectors, index, encoder_flags, compute, query_vectors)
 
 
-def random_source(corpus, positives, mining):
-    """Return a source of random documents: enough that positives among them can be taken out."""
+def random_source(corpus: str, positives: dict[str, list[str]], mining: MiningFlags, qrels: str):
+    """Return a source of random documents, enough that what is no negative can be taken out, and what that is."""
     from drtools.formats.store import open_store
+    from drtools.retrieval.avoided import Avoided, leave_out_unknown
+    from drtools.retrieval.copies import copies_by_id
     from drtools.retrieval.unsearched import RandomSource
 
-    return RandomSource(open_store(corpus), mining.seed, mining.negatives, positives)
+    store = open_store(corpus)
+    unknown = leave_out_unknown(positives, store, corpus, qrels)
+    copies = {} if mining.keep_duplicates else copies_by_id(store, list({*chain.from_iterable(positives.values())}))
+    avoided = Avoided(copies, unknown, not mining.keep_duplicates)
+
+    def taken(query_id: str) -> set[str]:
+        others = avoided.of(query_id, positives[query_id])
+        return {*positives[query_id], *(each for each in others if each != query_id or each in store)}
+
+    return RandomSource(store, mining.seed, mining.negatives, taken), avoided
 
 
-def mine(source, queries, positives, mining, by_rank, work) -> Counter:
+def what_to_avoid(source, positives: dict[str, list[str]], corpus: str | None, qrels: str, keep: bool) -> Avoided:
+    """Return what is no negative; queries whose positives the source does not know are taken out of `positives`."""
+    from drtools.formats.store import open_store
+    from drtools.retrieval.avoided import Avoided, check_retrieved, leave_out_unknown
+    from drtools.retrieval.unsearched import RunSource
+    from drtools.showing import lineage
+
+    is_run = isinstance(source, RunSource)
+    if is_run:
+        check_retrieved(source, positives, qrels)
+    texts = corpus or lineage.source(Path(source.whose), lineage.CORPUS_FLAGS, lineage.SEARCHED_FLAGS)
+    store = open_store(texts) if texts and (is_run or not keep) else None
+    unknown: set[str] | None = None
+    if not is_run:
+        unknown = leave_out_unknown(positives, source.documents, source.whose, qrels)
+    if store and (is_run or corpus):
+        unknown = (unknown or set()) | leave_out_unknown(positives, store, shown(store.corpus), qrels)
+    return Avoided({} if keep else copies_of_positives(positives, store, source.whose), unknown, not keep)
+
+
+def copies_of_positives(positives: dict[str, list[str]], store: Store | None, source: str) -> dict[str, list[str]]:
+    """Return the other documents with each positive's text.
+
+    Found in the corpus, else by the vectors' digests of texts; where there are neither, that is noted.
+    """
+    from drtools.retrieval.copies import copies_by_digest, copies_by_id
+    from drtools.showing import lineage
+
+    wanted = list(dict.fromkeys(chain.from_iterable(positives.values())))
+    if store:
+        return copies_by_id(store, wanted)
+    behind = lineage.source(Path(source), ("vectors",), lineage.SEARCHED_FLAGS)
+    for folder in (Path(source), *([Path(behind)] if behind else [])):
+        found = copies_by_digest(folder, wanted)
+        if found is not None:
+            return found
+    console.notice(
+        1,
+        f"the texts behind {source} are not at hand, so that documents with a positive's text can be negatives; pass "
+        "--corpus CORPUS, or --keep-duplicates",
+    )
+    return {}
+
+
+def mine(source, queries, positives, mining, by_rank, avoided: Avoided, work) -> Counter:
     """Write one example a query, in order; what is written counts as done every so many queries."""
     from drtools.formats.examples import Example
     from drtools.retrieval.mining import choose_negatives, label_by_rank, parse_by_rank, parse_ranks
@@ -153,12 +257,19 @@ def mine(source, queries, positives, mining, by_rank, work) -> Counter:
             else:
                 known = [score for score in found.asked.values() if score is not None]
                 counts["positives without a score"] += len(found.asked) - len(known)
+                relevant = positives[found.query_id]
                 negatives = choose_negatives(
-                    found.query_id, found.hits, set(positives[found.query_id]), min(known, default=None), mining, counts
+                    found.query_id,
+                    found.hits,
+                    set(relevant),
+                    min(known, default=None),
+                    mining,
+                    counts,
+                    avoided.of(found.query_id, relevant, found.hits),
                 )
                 example = Example(
                     found.query_id,
-                    positives[found.query_id],
+                    relevant,
                     list(negatives),
                     list(found.asked.values()),
                     list(negatives.values()),
@@ -186,6 +297,8 @@ RELAX = {
 
 def report(counts: Counter, mining, by_rank: str | None) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
+    from drtools.retrieval.avoided import REASONS
+
     console.say(
         f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries"
     )
@@ -197,11 +310,8 @@ def report(counts: Counter, mining, by_rank: str | None) -> None:
             f"{counts['too few hits']:,} queries have too few hits for --by-rank {by_rank}; left out",
         )
         return
-    removed = [
-        f"{counts[name]:,} were positives" if name == "positives" else f"{name} removed {counts[name]:,}"
-        for name in ("positives", *RELAX)
-        if counts[name]
-    ]
+    removed = [f"{counts[why]:,} were {why}" for why in ("positives", *REASONS) if counts[why]]
+    removed += [f"{name} removed {counts[name]:,}" for name in RELAX if counts[name]]
     if removed:
         console.say(f"of the hits at raw ranks {mining.ranks}: {'; '.join(removed)}")
     advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [f"--ranks {mining.ranks}: widen it"]

@@ -15,6 +15,7 @@ from drtools import flags, output
 from drtools.errors import UserError
 from drtools.request import add_change
 from drtools.retrieval.dev import QueryDevFlags
+from drtools.retrieval.mining import NO_DUPLICATES
 from drtools.training.settings import Metric, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 2000  # Zhan et al. 2021
@@ -56,6 +57,14 @@ def main(
     ] = "live",
     refresh_every_steps: Annotated[int | None, Option(min=1, help="retrieve static negatives anew so often")] = None,
     min_rel: flags.MinRel = 1,
+    keep_duplicates: Annotated[
+        bool,
+        Option(
+            "--keep-duplicates",
+            help="negatives may be the query's own document (of the query's id) and documents with a relevant one's "
+            "text",
+        ),
+    ] = False,
     nprobe: Annotated[
         int | None, Option(min=1, help="IVF: lists visited for each query", rich_help_panel="Index")
     ] = None,
@@ -86,13 +95,15 @@ def main(
         )
     if negatives == "random":
         add_change(folder.request, RANDOM_CHANGE)
+    if not keep_duplicates:
+        add_change(folder.request, NO_DUPLICATES)
     with output.folder(folder) as work:
         from drtools.models.encoder import Encoder
         from drtools.retrieval.dev import dev_measure_on_index
         from drtools.retrieval.encoding import known_fingerprints
         from drtools.training.adore import AdoreLoss, StaticLists
         from drtools.training.encoders import EncoderTraining
-        from drtools.training.judged import judged_rows
+        from drtools.training.judged import avoid_copies, judged_rows
         from drtools.training.live import LiveIndex
         from drtools.training.loop import LOG_EVERY_STEPS
         from drtools.training.settings import UNKNOWN_STEPS
@@ -102,7 +113,9 @@ def main(
         assert isinstance(encoder, Encoder), "that of one side"
         live = LiveIndex(vectors, index, task.computing.device, task.world, nprobe, ef_search)
         live.check(known_fingerprints(encoder, encoder_flags), encoder.dimension, encoder_flags.names)
-        texts, judged = judged_rows(queries, qrels, live, min_rel)
+        texts, judged, avoided = judged_rows(queries, qrels, live, min_rel)
+        if not keep_duplicates:
+            avoid_copies(avoided, judged, live, vectors)
         loss = AdoreLoss(
             live,
             judged,
@@ -115,6 +128,7 @@ def main(
             seed=training.seed,
             note=lambda **numbers: task.run.meter.note(**numbers),
             note_every_steps=LOG_EVERY_STEPS,
+            avoided=avoided,
         )
         refresh = (
             StaticLists(loss, texts, encoder, task.computing, refresh_every_steps or UNKNOWN_STEPS)

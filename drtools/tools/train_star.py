@@ -15,8 +15,9 @@ from typer import Option
 
 from drtools import flags, output
 from drtools.errors import UserError
+from drtools.request import add_change
 from drtools.retrieval.dev import DevFlags
-from drtools.retrieval.mining import MiningFlags, parse_ranks
+from drtools.retrieval.mining import NO_DUPLICATES, MiningFlags, parse_ranks
 from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 
 PAPER_WARMUP = 1000  # Zhan et al. 2021, passages
@@ -62,6 +63,14 @@ def main(
             rich_help_panel=REFRESH,
         ),
     ] = "random",
+    keep_duplicates: Annotated[
+        bool,
+        Option(
+            "--keep-duplicates",
+            help="refreshed and random negatives may be the query's own document (of the query's id) and documents "
+            "with a positive's text",
+        ),
+    ] = False,
 ) -> None:
     """Compose: examples and texts into batches, STAR's loss, the one loop, a model folder."""
     parse_ranks(refresh_ranks, "--refresh-ranks")
@@ -83,12 +92,20 @@ def main(
         )
     if not hard_negatives and negatives in ("own", "random"):
         raise UserError(f"--hard-negatives 0 with --negatives {negatives}: nothing would be left to learn from")
+    draws = bool(refresh_every_steps) or negatives == "random"
+    if keep_duplicates and not draws:
+        raise UserError(
+            "--keep-duplicates: for --refresh-every-steps and --negatives random; the examples' negatives are taken as "
+            "they are, leave it out"
+        )
+    if draws and not keep_duplicates:
+        add_change(folder.request, NO_DUPLICATES)
     with output.folder(folder) as work:
         from drtools.training.encoders import EncoderTraining, read_sources
         from drtools.training.refresh import MinedAnew
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
-        sources = read_sources(example_flags)
+        sources = read_sources(example_flags, avoiding=draws and not keep_duplicates)
         batches = task.pair_batches(
             sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random"
         )

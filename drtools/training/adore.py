@@ -6,7 +6,7 @@ A query's list: the retrieved rows in their order, ranks from 1; relevant docume
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,18 +43,25 @@ class Candidates(NamedTuple):
     gains: np.ndarray
 
 
-def candidates_of(retrieved: np.ndarray, judged: Judged, depth: int, append_missing: bool) -> Candidates:
+def candidates_of(
+    retrieved: np.ndarray, judged: Judged, depth: int, append_missing: bool, avoided: Sequence[int] = ()
+) -> Candidates:
     """Complete a retrieved list.
 
-    If none of the relevant documents is in it all are appended, or with `append_missing` each that is not.
+    If none of the relevant documents is in it all are appended, or with `append_missing` each that is not. What is to
+    be avoided is taken out, and ranks are counted without it.
     """
-    retrieved = retrieved[retrieved >= 0]
+    retrieved = _without(retrieved[retrieved >= 0], avoided)
     found = np.isin(judged.rows, retrieved)
     missing = judged.rows[~found] if append_missing or not found.any() else judged.rows[:0]
     rows = np.concatenate([retrieved, missing])
     ranks = np.concatenate([np.arange(1, len(retrieved) + 1), np.arange(depth + 1, depth + 1 + len(missing))])
     grades = dict(zip(judged.rows.tolist(), judged.grades.tolist(), strict=True))
     return Candidates(rows, ranks, np.array([grades.get(row, 0) for row in rows.tolist()], np.float32))
+
+
+def _without(rows: np.ndarray, avoided: Sequence[int]) -> np.ndarray:
+    return rows[~np.isin(rows, avoided)] if avoided else rows
 
 
 def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> Candidates:
@@ -75,7 +82,7 @@ class AdoreLoss:
     `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`),
     and are ranked by the scores of the moment; `random` ones are drawn from the corpus, and stand with the relevant
     documents at their ranks in it, for which a metric other than `none` searches at each step. `note` is told overlap
-    and RR@10.
+    and RR@10. `avoided` has rows by query that are no negatives of it.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class AdoreLoss:
         seed: int,
         note: Callable[..., None],
         note_every_steps: int,
+        avoided: dict[str, list[int]] | None = None,
     ) -> None:
         self.live, self.judged, self.depth, self.metric = live, judged, min(depth, len(live)), metric
         self.append_missing, self.decoded, self.scale, self.negatives, self.seed = (
@@ -102,6 +110,7 @@ class AdoreLoss:
             seed,
         )
         self.note, self.note_every_steps = note, note_every_steps
+        self.avoided = avoided or {}
         self.kept: dict[str, np.ndarray] = {}
 
     def keep(self, lists: dict[str, np.ndarray]) -> None:
@@ -113,6 +122,8 @@ class AdoreLoss:
         now = vectors.detach().float().cpu().numpy()
         # a rank below the metric's cut counts as any other, so that the ranking need not go further
         ranking = max(self.depth, self.metric.cut) if self.negatives == "random" and self.metric.cut else 0
+        if ranking:
+            ranking += max(len(self.avoided.get(query_id, ())) for query_id in batch.query_ids)
         retrieved = None
         if self.negatives == "live" or ranking or (batch.step + 1) % self.note_every_steps == 0:
             retrieved = self.live.search(now, ranking or self.depth)[1]
@@ -133,16 +144,17 @@ class AdoreLoss:
     ) -> list[Candidates]:
         """Complete each query's rows with its relevant ones; random rows stand where `ranking` has them."""
         judged = [self.judged[query_id] for query_id in batch.query_ids]
+        avoided = [self.avoided.get(query_id, []) for query_id in batch.query_ids]
         if self.negatives != "random":
             return [
-                candidates_of(rows, own, self.depth, self.append_missing)
-                for rows, own in zip(used, judged, strict=True)
+                candidates_of(rows, own, self.depth, self.append_missing, others)
+                for rows, own, others in zip(used, judged, avoided, strict=True)
             ]
         beyond = max(self.depth, self.metric.cut) + 1
         found = [np.empty(0, np.int64)] * len(judged) if ranking is None else ranking
         return [
-            random_candidates(rows, own, ranked[ranked >= 0], beyond)
-            for rows, own, ranked in zip(used, judged, found, strict=True)
+            random_candidates(_without(rows, others), own, _without(ranked[ranked >= 0], others), beyond)
+            for rows, own, ranked, others in zip(used, judged, found, avoided, strict=True)
         ]
 
     def _used(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:

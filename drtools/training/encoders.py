@@ -22,6 +22,7 @@ from drtools.models.rem import check_folds, fold_rem, save_rem, train_parts
 from drtools.models.settings import SIDES
 from drtools.retrieval.dev import dev_measure
 from drtools.retrieval.encoding import apply_flags, load_named
+from drtools.training.avoided import avoid_copies
 from drtools.training.card import write_card
 from drtools.training.task import Task
 
@@ -178,10 +179,11 @@ def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
     }
 
 
-def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[Source]:
+def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[Source]:
     """Open every file of examples with the corpus and queries that belong to it.
 
-    `scores` says which scores a loss may learn from.
+    `scores` says which scores a loss may learn from. With `avoiding`, which is for negatives that are mined or drawn
+    while training, queries' own documents and copies of positives are avoided.
     """
     count = len(flags.examples)
     corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
@@ -210,6 +212,8 @@ def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD) -> list[So
                 f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores "
                 "of several teachers do not mix, run teacher-score on both with one"
             )
+    if avoiding:
+        avoid_copies(sources)
     return sources
 
 

@@ -1,4 +1,7 @@
-"""Negatives mined anew inside a run (ANCE): encode the corpus, search, and take what ranks high and is not relevant."""
+"""Negatives mined anew inside a run (ANCE): encode the corpus, search, and take what ranks high and is not relevant.
+
+What the examples avoid (see training/avoided) is not taken either.
+"""
 
 from __future__ import annotations
 
@@ -108,11 +111,12 @@ class MinedAnew:
                         None,
                         flags,
                         removed,
+                        {} if examples.avoided is None else dict.fromkeys(examples.avoided[at].tolist(), "avoided"),
                     )
                 ),
             )
-            for query_id, positives, row_scores, row_numbers in zip(
-                examples.query_ids, examples.positives, scores, rows, strict=True
+            for at, (query_id, positives, row_scores, row_numbers) in enumerate(
+                zip(examples.query_ids, examples.positives, scores, rows, strict=True)
             )
         )
         without = int((mined.lengths == 0).sum())

@@ -3,6 +3,7 @@
 Each case names the files that are spoilt, the ids that must be shown, and whether nothing in common is refused.
 """
 
+import json
 import re
 
 import pytest
@@ -67,6 +68,7 @@ DEV = f"train-contrastive {TRAIN} {TEXTS} --examples examples.jsonl"
 ADORE = f"train-adore {TRAIN} --vectors vectors"
 RANKER = f"train-ranker {TRAIN} {TEXTS} --examples examples.jsonl --max-query-tokens 8"
 SCORE = "teacher-score --teacher RANKER"
+MINE = "mine-negatives --negatives 3 --queries queries.jsonl"
 AGREE = f"--student MODEL {TEXTS} --precision fp32"
 SPAR = "concat-spar vectors vectors --precision fp32"
 NOTHING = "do the two belong together?"
@@ -103,6 +105,26 @@ CASES = [
     (f"search {on()} --rerank D-a.run --corpus corpus.jsonl --queries queries.jsonl -o OUT", REFUSED, "D", "d"),
     # queries x their vectors, and their weights
     ("search --vectors vectors --query-vectors Q-query-vectors --queries queries.jsonl -o OUT", REFUSED, "q0", "Q0"),
+    # positives x source
+    (f"{MINE} --qrels Q-qrels.tsv --index bm25 -o OUT", REFUSED, "Q0", "q0"),
+    (f"{MINE} --qrels D-qrels.tsv --index bm25 -o OUT", REFUSED, "D0", "d0"),
+    (
+        f"{MINE} --qrels D-qrels.tsv --vectors vectors --precision fp32 -o OUT",
+        REFUSED,
+        "D0",
+        "d0",
+    ),
+    (f"{MINE} --qrels D-qrels.tsv --run a.run -o OUT", REFUSED, "D0", "d0"),
+    (f"{MINE} --qrels qrels.tsv --run Q-a.run -o OUT", REFUSED, "q0", "Q0"),
+    (
+        f"{MINE} --qrels qrels.tsv --index bm25 --corpus D-corpus.jsonl -o OUT",
+        REFUSED,
+        "d0",
+        "D0",
+    ),
+    (f"{MINE} --qrels D-qrels.tsv --random --corpus corpus.jsonl -o OUT", REFUSED, "D0", "d0"),
+    (f"{MINE} --qrels qrels.tsv --only Q-qrels.tsv --index bm25 -o OUT", REFUSED, "Q0", "q0"),
+    ("mine-negatives --queries queries.jsonl --run Q-a.run --by-rank 1:2-3 -o OUT", REFUSED, "q0", "Q0"),
     # examples x queries, corpus
     (f"train-star {TRAIN} {TEXTS} --examples Q-examples.jsonl -o OUT", REFUSED, "Q0", "q0"),
     (f"train-star {TRAIN} {TEXTS} --examples D-examples.jsonl -o OUT", REFUSED, "D0", "d0"),
@@ -161,3 +183,15 @@ def test_a_join_that_lacks_little_is_noted_in_a_line(made, drtools, tmp_path):
     outcome = drtools(*words, "--only", tmp_path / "qrels.tsv", "-o", tmp_path / "x.run")
     (said,) = [line for line in outcome.err.splitlines() if "q99" in line]
     assert "note: 1 of the 21 judged queries are not in" in said and "(for instance 'q99')" in said, outcome.err
+
+
+def test_an_example_with_a_positive_of_another_spelling_has_it_as_no_negative(made, encoder_folder, drtools, tmp_path):
+    examples = [json.loads(line) for line in open(made / "examples.jsonl")]
+    examples[0] |= {"positives": ["d0", "D7"], "negatives": ["d1", "d7"]}
+    write_jsonl(tmp_path / "e.jsonl", examples)
+    texts = ["--corpus", made / "corpus.jsonl", "--queries", made / "queries.jsonl", "--examples", tmp_path / "e.jsonl"]
+    words = ["train-star", "--model", encoder_folder, "--precision", "fp32", "--steps", 1, "--batch-queries", 4]
+    outcome = drtools(*words, *texts, "-o", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    assert "1 negatives may be a positive that the corpus lacks, by its id in another spelling; left out" in outcome.err
+    assert "1 documents of the examples are not in the corpus; left out (for instance 'D7'" in outcome.err, outcome.err

@@ -1,0 +1,235 @@
+"""Copies of positives against a double loop, and what is left out of a query's negatives."""
+
+import json
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import write_jsonl
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.digests import create_texts, digests_of_texts, open_texts
+from drtools.formats.store import open_store
+from drtools.retrieval.avoided import COPIES, OWN, SPELLINGS, Avoided, check_retrieved, leave_out_unknown
+from drtools.retrieval.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus, normal
+from drtools.retrieval.mining import MiningFlags, choose_negatives
+
+WORDS = ["a lathe", "turns wood", "Wood", "rivers"]
+SPACES = [" ", "  ", "\n", "\t ", "\u00a0"]
+
+
+def corpus_of_copies(folder, count=300, seed=3):
+    generator = random.Random(seed)
+    documents = []
+    for number in range(count):
+        words = generator.choices(WORDS, k=generator.randint(1, 4))
+        title = words.pop(0) if generator.random() < 0.5 else ""
+        text = generator.choice(["", " ", "\n"]) + generator.choice(SPACES).join(words)
+        documents.append({"_id": f"d{number}", "title": title, "text": text})
+    return documents, write_jsonl(folder / "copies.jsonl", documents)
+
+
+def whole(document):
+    return f"{document['title']} {document['text']}".split()
+
+
+def test_copies_are_those_of_a_double_loop(tmp_path):
+    documents, path = corpus_of_copies(tmp_path)
+    rows = random.Random(5).sample(range(len(documents)), 80)
+    naive = {}
+    for row in rows:
+        same = [
+            other
+            for other, document in enumerate(documents)
+            if other != row and whole(document) == whole(documents[row])
+        ]
+        if same:
+            naive[row] = same
+    assert 30 < len(naive) < 80, "some have copies, some have none"
+    store = open_store(path)
+    assert copies_in_corpus(store, rows) == naive
+    by_id = copies_by_id(store, [*(f"d{row}" for row in rows), "unknown"])
+    assert by_id == {f"d{row}": [f"d{other}" for other in others] for row, others in naive.items()}
+    assert copies_in_corpus(store, []) == {} and copies_by_id(store, ["unknown"]) == {}
+
+
+def test_case_and_punctuation_tell_texts_apart_and_white_space_does_not():
+    assert normal(" A\u00a0b\n\tc ") == "A b c" and normal("a b") != normal("A b") != normal("A b.")
+
+
+def test_copies_among_vectors_go_by_digests_of_texts(tmp_path):
+    texts = ["one", "two", "one", "three", "one", "two "]
+    (tmp_path / "ids.txt").write_text("".join(f"d{n}\n" for n in range(6)))
+    assert copies_by_digest(tmp_path, ["d0"]) is None and copies_among_vectors(tmp_path, [0]) is None
+    create_texts(tmp_path, len(texts))
+    open_texts(tmp_path, "r+")["digest"][:] = digests_of_texts(texts)
+    assert copies_among_vectors(tmp_path, [0, 1, 3]) == {0: [2, 4]}, "to the letter: `two ` is another text"
+    assert copies_by_digest(tmp_path, ["d4", "d3", "d9"]) == {"d4": ["d0", "d2"]}
+
+
+def test_what_is_left_out_and_why():
+    avoided = Avoided({"p1": ["c1", "p2"]}, {"P3"})
+    hits = dict.fromkeys(["q", "c1", "p2", "p3", "x"])
+    assert avoided.of("q", ["p1", "p2", "P3"], hits) == {"q": OWN, "c1": COPIES, "p3": SPELLINGS}
+    assert avoided.of("p2", ["p2"], hits) == {}, "a query's own document may be its positive"
+    kept = Avoided({}, {"P3"}, own=False)
+    assert kept.of("q", ["p1", "P3"], hits) == {"p3": SPELLINGS}, (
+        "--keep-duplicates does not make a positive a negative"
+    )
+    assert Avoided({}, None).of("q", ["P1", "x"], {"p1": 1.0, "x": 1.0}) == {"q": OWN, "p1": SPELLINGS}
+
+
+def test_left_out_hits_keep_their_raw_ranks_and_are_counted():
+    hits = {name: 10.0 - place for place, name in enumerate(["q", "p", "c", "n1", "n2", "n3"])}
+    removed = Counter()
+    chosen = choose_negatives("q", hits, {"p"}, None, MiningFlags(ranks="1-5"), removed, {"q": OWN, "c": COPIES})
+    assert list(chosen) == ["n1", "n2"] and removed == {"positives": 1, OWN: 1, COPIES: 1}
+
+
+def test_queries_whose_positives_are_unknown_are_left_out():
+    console.configure("test")
+    positives = {"q1": ["0d1"], "q2": ["d2", "0d3"], "q3": ["d4"]}
+    assert leave_out_unknown(positives, {"d1", "d2", "d3", "d4"}, "bm25", "qrels") == {"0d1", "0d3"}
+    assert positives == {"q2": ["d2", "0d3"], "q3": ["d4"]}
+    (said,) = console.notices()
+    assert said.startswith("2 of the 4 relevant documents are not in bm25; 1 queries have no other and are left out")
+    assert "'0d1'; bm25 has 'd1'" in said
+    with pytest.raises(UserError, match="none of its 1 relevant documents is in bm25"):
+        leave_out_unknown({"q1": ["0d1"]}, {"d1"}, "bm25", "qrels")
+
+
+class Run:
+    whose = "a.run"
+
+    def __init__(self, run):
+        self.run = run
+        self.documents = {document for hits in run.values() for document in hits}
+
+
+def test_a_run_without_any_positive_is_refused_unless_another_query_found_one():
+    console.configure("test")
+    with pytest.raises(UserError, match=r"holds none of the 1 relevant documents .*'D1'; a.run has 'd1'"):
+        check_retrieved(Run({"q1": {"d1": 1.0}}), {"q1": ["D1"]}, "qrels")
+    check_retrieved(Run({"q1": {"d2": 1.0}, "q2": {"d1": 1.0}}), {"q1": ["d1"]}, "qrels")
+    assert "no query has a relevant document among its hits" in console.notices()[0]
+    console.configure("test")
+    check_retrieved(Run({"q1": {"d1": 1.0}, "q2": {}}), {"q1": ["d1"], "q2": ["d9"]}, "qrels")
+    assert not console.notices()
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Three queries over a corpus that holds q1 itself and copies of its positive."""
+    documents = [
+        {"_id": "q1", "title": "", "text": "what do otters eat in rivers"},
+        {"_id": "d1", "title": "Otters", "text": "eat fish in rivers."},
+        {"_id": "d1copy", "title": "", "text": " Otters  eat\nfish in rivers. "},
+        {"_id": "d2", "title": "Otters", "text": "eat fish in lakes."},
+        {"_id": "d3", "title": "Planes", "text": "cut wood in rivers."},
+        {"_id": "d4", "title": "Otters", "text": "sleep in rivers."},
+    ]
+    write_jsonl(tmp_path / "corpus.jsonl", documents)
+    write_jsonl(tmp_path / "queries.jsonl", [{"_id": "q1", "text": "what do otters eat in rivers"}])
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    return tmp_path
+
+
+def mined(drtools, folder, *words):
+    out = folder / f"{len(list(folder.iterdir()))}.jsonl"
+    outcome = drtools(
+        "mine-negatives",
+        *("--queries", folder / "queries.jsonl", "--qrels", folder / "qrels.tsv", "--negatives", 10, "-o", out, *words),
+    )
+    assert outcome.status == 0, outcome.err
+    return set(json.loads(out.read_text())["negatives"]), outcome.err
+
+
+def sources(drtools, folder, encoder_folder):
+    corpus = folder / "corpus.jsonl"
+    fp32 = ("--precision", "fp32")
+    for words in (
+        ["index", "--lucene", corpus, "-o", folder / "bm25"],
+        ["encode", "--model", encoder_folder, "--documents", corpus, *fp32, "-o", folder / "vectors"],
+        ["index", "--vectors", folder / "vectors", "-o", folder / "faiss"],
+        ["search", "--index", folder / "bm25", "--queries", folder / "queries.jsonl", "-o", folder / "bm25.run"],
+    ):
+        assert drtools(*words).status == 0
+    return {
+        "lucene": ["--index", folder / "bm25"],
+        "vectors": ["--vectors", folder / "vectors", *fp32],
+        "faiss": ["--index", folder / "faiss", *fp32],
+        "run": ["--run", folder / "bm25.run"],
+        "random": ["--random", "--corpus", corpus],
+    }
+
+
+def test_no_miner_takes_the_querys_own_document_or_a_copy_of_a_positive(twins, encoder_folder, drtools):
+    for name, source in sources(drtools, twins, encoder_folder).items():
+        every = {"d2", "d4", "d3"}
+        found, said = mined(drtools, twins, *source)
+        assert found == every, name
+        assert "1 were the query's own document; 1 were copies of a positive" in said, (name, said)
+        kept, said = mined(drtools, twins, *source, "--keep-duplicates")
+        assert kept == every | {"q1", "d1copy"} and "copies" not in said, (name, said)
+
+
+def test_texts_that_are_not_at_hand_are_noted_and_can_be_named(twins, encoder_folder, drtools):
+    named = sources(drtools, twins, encoder_folder)
+    corpus = (twins / "corpus.jsonl").rename(twins / "moved.jsonl")
+    for name in ("lucene", "run"):
+        found, said = mined(drtools, twins, *named[name])
+        assert found == {"d1copy", "d2", "d3", "d4"} and "the texts behind" in said and "--corpus" in said, (name, said)
+        found, said = mined(drtools, twins, *named[name], "--corpus", corpus)
+        assert found == {"d2", "d3", "d4"} and "note: the texts" not in said, (name, said)
+    for name in ("vectors", "faiss"):  # texts.npy knows texts to the letter; this copy differs in its white space
+        found, said = mined(drtools, twins, *named[name])
+        assert found == {"d1copy", "d2", "d3", "d4"} and "the texts behind" not in said, (name, said)
+
+
+def test_another_corpus_of_the_same_name_is_not_looked_in(twins, encoder_folder, drtools):
+    named = sources(drtools, twins, encoder_folder)
+    write_jsonl(twins / "corpus.jsonl", [{"_id": "d1", "text": "x"}, {"_id": "d4", "text": "x"}])
+    found, said = mined(drtools, twins, *named["lucene"])
+    assert found == {"d1copy", "d2", "d3", "d4"} and "the texts behind" in said, said
+
+
+@pytest.mark.parametrize("source", ["lucene", "vectors", "run", "random"])
+def test_a_positive_that_the_source_does_not_know_never_becomes_a_negative(twins, encoder_folder, drtools, source):
+    named = sources(drtools, twins, encoder_folder)
+    command = ["mine-negatives", "--queries", twins / "queries.jsonl", "--qrels", twins / "qrels.tsv", *named[source]]
+    for unknown in ("D1", "0d1", "d01", "d1.0", "1"):
+        (twins / "qrels.tsv").write_text(f"q1\t{unknown}\t1\n")
+        refused = drtools(*command, "-o", twins / "x.jsonl")
+        assert refused.status == 2 and not (twins / "x.jsonl").exists(), (unknown, refused.err)
+        assert f"for instance {unknown!r}" in refused.err and "1'" in refused.err.split("; ")[-1], refused.err
+        (twins / "qrels.tsv").write_text(f"q1\t{unknown}\t1\nq1\td2\t1\n")
+        found, said = mined(drtools, twins, *named[source], "--keep-duplicates")
+        assert not {"d1", "d2"} & found and found, (unknown, found)
+        assert "unknown positives in another spelling" in said, said
+
+
+def test_flags_that_look_nothing_up_are_refused(twins, drtools):
+    command = ["mine-negatives", "--queries", twins / "queries.jsonl", "--index", twins, "-o", twins / "x.jsonl"]
+    corpus = ["--corpus", twins / "corpus.jsonl"]
+    for words in (["--qrels", twins / "qrels.tsv", "--keep-duplicates"], ["--by-rank", "1:2-3"]):
+        refused = drtools(*command, *corpus, *words)
+        assert refused.status == 2 and "--corpus: with" in refused.err, refused.err
+    refused = drtools(*command, "--by-rank", "1:2-3", "--keep-duplicates")
+    assert refused.status == 2 and "--keep-duplicates: --by-rank" in refused.err, refused.err
+
+
+def test_random_draws_are_as_before_where_nothing_is_left_out(toy, drtools, tmp_path):
+    # the draws depend on how many are wanted, which only documents that are there may change
+    from drtools.randomness import generator
+
+    out = tmp_path / "e.jsonl"
+    words = ["--random", "--corpus", toy.corpus, "--queries", toy.queries, "--qrels", toy.qrels, "--negatives", 5]
+    assert drtools("mine-negatives", *words, "-o", out).status == 0
+    ids = [document["_id"] for document in toy.documents]
+    for line in out.read_text().splitlines():
+        example = json.loads(line)
+        drawn = generator(42, "random", example["query_id"]).choice(60, 6, replace=False)
+        assert example["negatives"] == [ids[row] for row in drawn if ids[row] not in example["positives"]][:5]
+    assert np.unique(ids).size == 60
