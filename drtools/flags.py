@@ -27,6 +27,13 @@ Queries = Annotated[str, Option(help="queries: JSONL or TSV, `.gz` or `-`"), Rol
 Qrels = Annotated[str, Option(help="judgements: BEIR TSV or TREC"), Role.INPUT]
 MinRel = Annotated[int, Option(min=0, help="lowest grade that counts as relevant")]
 Only = Annotated[str | None, Option(help="qrels: keep the queries that they judge"), Role.INPUT]
+IgnoreIdenticalIds = Annotated[
+    bool,
+    Option(
+        "--ignore-identical-ids",
+        help="leave the document with the query's own id out of each list, as BEIR does (ArguAna, Quora)",
+    ),
+]
 Seed = Annotated[int, Option(help="seed of every random choice")]
 Threads = Annotated[int, Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS"), Role.UNRECORDED]
 TitleSeparator = Annotated[str, Option(help="between a document's title and its text")]

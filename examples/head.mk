@@ -19,6 +19,8 @@ beir = $(call file_of,$(DATA),$(1))
 # BM25's parameters that Anserini tuned on MS MARCO: the papers' figures on dev are those, on TREC DL those of the default
 tuned_passages := --k1 0.82 --b 0.68
 tuned_documents := --k1 4.46 --b 0.82
+# what BEIR does with a collection in its form: a document with the query's own id (ArguAna, Quora) is left out of each list
+IDENTICAL ?= $(if $(DATA)$(DATA_TARGETS),--ignore-identical-ids)
 tokens = $(strip $(if $(1),--max-query-tokens $(1)) $(if $(2),--max-document-tokens $(2)))
 
 # prerequisites: what is made under OUT; of folders that were made elsewhere the manifest, so that one that was made again is noticed

@@ -139,6 +139,7 @@ class MultiVectorSource:
     def __init__(self, dense: DenseSource, pieces: PieceVectors, gamma: float, rescored: int) -> None:
         self.dense, self.pieces, self.gamma, self.rescored = dense, pieces, gamma, rescored
         self.record, self.noted = dense.record, dense.noted
+        self.ignore_identical = False  # whether the document of a query's own id is left out
 
     def scored(self, queries: Sequence[tuple[str, str]], depth: int) -> Iterator[Scored]:
         """Yield each query's top `rescored` documents (`depth` at the least; 0: all).
@@ -147,7 +148,7 @@ class MultiVectorSource:
         """
         import numpy as np
 
-        count = max(depth, self.rescored or len(self.dense.ids))
+        count = max(depth, self.rescored or len(self.dense.ids)) + self.ignore_identical
         step = QUERIES_A_BLOCK  # halved it still ends where a run is saved
         while step > 1 and step * min(count, len(self.dense.ids)) > PAIRS_A_BLOCK:
             step //= 2
@@ -156,12 +157,19 @@ class MultiVectorSource:
             vectors = self.dense.queries.encode(block)
             scores, rows = self.dense.nearest(vectors, count)
             for at, (query_id, _) in enumerate(block):
-                passage, sentence, there = self.pieces.best(rows[at], vectors[at])
+                documents = [self.dense.ids[row] for row in rows[at].tolist()]
+                kept = np.arange(len(documents))
+                if self.ignore_identical:
+                    others = [place for place, document in enumerate(documents) if document != query_id]
+                    kept = np.array(others[: count - 1], np.int64)
+                    self.noted["identical"] += query_id in documents
+                    documents = [documents[place] for place in kept.tolist()]
+                passage, sentence, there = self.pieces.best(rows[at][kept], vectors[at])
                 yield Scored(
                     query_id,
-                    [self.dense.ids[row] for row in rows[at].tolist()],
-                    scores[at],
-                    np.where(there, passage + sentence, 2 * scores[at]),
+                    documents,
+                    scores[at][kept],
+                    np.where(there, passage + sentence, 2 * scores[at][kept]),
                 )
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from drtools import console
+from drtools.formats.identical import without_own
 from drtools.formats.joins import Join, Known
 from drtools.formats.lines import shown
 from drtools.formats.trec import Run, rank, read_run
@@ -31,21 +32,33 @@ def check_run(name: str, run: Run, query_ids: Sequence[str], documents: Known, w
     )
 
 
+def candidates_of(
+    run: Run, queries: Sequence[tuple[str, str]], depth: int, ignore_identical: bool
+) -> dict[str, list[str]]:
+    """Return each query's first `depth` documents, without the one of its own id if that is ignored."""
+    found = {query_id: run.get(query_id, {}) for query_id, _ in queries}
+    if ignore_identical:
+        found = {query_id: without_own(query_id, hits) for query_id, hits in found.items()}
+    return {query_id: list(hits)[:depth] for query_id, hits in found.items()}
+
+
 class VectorsReranker:
     """A run's documents scored by their vectors."""
 
     def __init__(self, run: str, dense: DenseSource) -> None:
         self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
         self.documents, self.whose = dense.documents, dense.whose
+        self.ignore_identical = False  # whether the document of a query's own id is left out
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
         found = Join(self.documents, self.whose)
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
-            candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in block}
+            candidates = candidates_of(self.run, block, depth, self.ignore_identical)
             scores = self.dense.scores(block, candidates)
             for (query_id, _), by_document in zip(block, scores, strict=True):
+                self.noted["identical"] += self.ignore_identical and query_id in self.run.get(query_id, ())
                 known = {document: score for document, score in by_document.items() if score is not None}
                 found.count(len(by_document), [document for document in by_document if document not in known])
                 yield Found(query_id, rank(known), {})
@@ -63,6 +76,7 @@ class CorpusReranker:
 
         self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
         self.documents, self.whose = self.store, shown(corpus)
+        self.ignore_identical = False
         self.computing = choose_computing(compute)
         self.encoder = load_for_encoding(encoder_flags, self.computing)
         check_title_separator(self.encoder.of("document"), title_separator)
@@ -76,7 +90,7 @@ class CorpusReranker:
         from drtools.retrieval.encoding import encode_texts
         from drtools.retrieval.texts import text_in
 
-        candidates = {query_id: list(self.run.get(query_id, {}))[:depth] for query_id, _ in queries}
+        candidates = candidates_of(self.run, queries, depth, self.ignore_identical)
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
         found = Join(self.documents, self.whose)
         missing = set(found.look_up(union))
@@ -101,6 +115,7 @@ class CorpusReranker:
             )
             self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
             for (query_id, _), vector in zip(block, query_vectors, strict=True):
+                self.noted["identical"] += self.ignore_identical and query_id in self.run.get(query_id, ())
                 documents = [document for document in candidates[query_id] if document in row_of]
                 scores = vectors[np.array([row_of[document] for document in documents], np.int64)] @ vector
                 yield Found(query_id, rank(dict(zip(documents, scores.tolist(), strict=True))), {})

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drtools import manifest
 from drtools.errors import UserError
+from drtools.formats.identical import without_own
 from drtools.formats.joins import Join, Known
 from drtools.formats.trec import rank
 
@@ -86,6 +88,21 @@ class LuceneSource:
                 hits,
                 {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())},
             )
+
+
+class IgnoringIdentical:
+    """Another source without the document of each query's own id: a hit more is searched for, then the list is cut."""
+
+    def __init__(self, source: LuceneSource | DenseSource) -> None:
+        self.source, self.record, self.noted, self.whose = source, source.record, source.noted, source.whose
+        self.documents = source.documents
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Search, count the lists that hold such a document, and leave it out."""
+        for found in self.source.search(queries, depth + 1, asked):
+            self.noted["identical"] += found.query_id in found.hits
+            hits = without_own(found.query_id, found.hits)
+            yield found._replace(hits=dict(islice(hits.items(), depth)))
 
 
 def refuse_another_encoder(

@@ -8,7 +8,8 @@ nDCG@k, RR@k (MRR@k is the same), R@k, AP, P@k, Success@k, Judged@k: trec_eval's
 that a run lacks counts 0). R(rel=2)@k counts documents of grade 2 or more, whatever --min-rel. Each run is compared
 with the first, or with each --baseline, by a two-tailed paired t-test over queries: the table shows p as it is and as
 Holm corrects it for the number of comparisons, which decides the stars. With --answers a document is relevant if its
-text holds an answer, by DPR's match of words.
+text holds an answer, by DPR's match of words. --ignore-identical-ids is BEIR's rule for queries that stand among the
+documents.
 
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 """
@@ -63,6 +64,7 @@ def main(
     ] = None,
     min_rel: flags.MinRel = 1,
     only: flags.Only = None,
+    ignore_identical_ids: flags.IgnoreIdenticalIds = False,
     rank_order: Annotated[
         bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")
     ] = False,
@@ -82,7 +84,7 @@ def main(
     """Compose: read, evaluate, compare, print, gate."""
     from drtools.evaluation.measures import evaluate, parse_measure
     from drtools.evaluation.report import comparisons, print_json, print_per_query, print_table
-    from drtools.formats.trec import read_qrels, read_run
+    from drtools.formats.trec import read_qrels
 
     if (qrels is None) == (answers is None) or (answers and not corpus):
         raise UserError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
@@ -114,7 +116,7 @@ def main(
             answers,
             corpus,
             answer_match,
-            (read_run(name, rank_order) for name in runs),
+            (read(name, rank_order, ignore_identical_ids, quiet=True) for name in runs),
             parsed,
             min_rel,
         )
@@ -124,7 +126,7 @@ def main(
         note_nothing_relevant(judged, qrels, min_rel)
     results = []
     for name in runs:
-        run = read_run(name, rank_order)
+        run = read(name, rank_order, ignore_identical_ids)
         check_run(name, run, judged, qrels, bool(only))
         results.append(evaluate(judged, run, parsed, min_rel))
     compared = comparisons(results, baselines)
@@ -182,6 +184,20 @@ def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
     )
     kept = read_qrels(only)
     return {query_id: grades for query_id, grades in judged.items() if query_id in kept}
+
+
+def read(name: str, rank_order: bool, ignore_identical_ids: bool, quiet: bool = False) -> Run:
+    """Read a run, without the documents of the queries' own ids if these are to be left out; how many is said."""
+    from drtools.formats.identical import without_identical
+    from drtools.formats.trec import read_run
+
+    run = read_run(name, rank_order)
+    if not ignore_identical_ids:
+        return run
+    run, count = without_identical(run)
+    if not quiet:
+        console.say(f"{name}: {count:,} queries list a document of their own id; left out")
+    return run
 
 
 def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bool) -> None:

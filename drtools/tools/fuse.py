@@ -60,6 +60,7 @@ def main(
         str | None, Option(help="what to tune for; default nDCG@10, with answers Success@100")
     ] = None,
     depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000,
+    ignore_identical_ids: flags.IgnoreIdenticalIds = False,
 ) -> None:
     """Compose: read, tune if asked, fuse, write."""
     from drtools.evaluation.answers import check_measures
@@ -111,13 +112,13 @@ def main(
     with output.file(file) as work:
         tried: list[tuple[float, float]] = []
         if tuned:
-            tuned_on = [read_scores(path, method) for path in tune_runs or runs]
+            tuned_on = [read_scores(path, method, ignore_identical_ids) for path in tune_runs or runs]
             judged = judgements(tune, tune_answers, corpus, answer_match, tuned_on)
             check_judged(tuned, judged, tune_runs or runs, tuned_on, bool(tune_answers))
             best, tried = tune_weight(parts_of_runs(tuned_on, one_query), judged, measure, depth)
             factors = [1.0, best]
             console.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
-        inputs = [read_scores(path, method) for path in runs]
+        inputs = [read_scores(path, method, ignore_identical_ids) for path in runs]
         note_lacking(runs, inputs)
         fused = fuse(parts_of_runs(inputs, one_query), factors, depth)
         write_run(work.stream, fused.items(), "fused")
@@ -130,11 +131,15 @@ def main(
         )
 
 
-def read_scores(path: str, method: str) -> dict[str, dict[str, float]]:
-    """Read a run; infinite scores have no sum."""
+def read_scores(path: str, method: str, ignore_identical_ids: bool) -> dict[str, dict[str, float]]:
+    """Read a run, without the documents of the queries' own ids if these are ignored; infinite scores have no sum."""
+    from drtools.formats.identical import without_identical
     from drtools.formats.trec import read_run
 
     run = read_run(path)
+    if ignore_identical_ids:
+        run, count = without_identical(run)
+        console.say(f"{path}: {count:,} queries list a document of their own id; left out")
     for query_id, hits in run.items() if method == "linear" else ():
         if not isfinite(sum(hits.values())):
             raise UserError(

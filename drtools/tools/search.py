@@ -58,6 +58,7 @@ def main(
         str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
     ] = None,
     depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None,
+    ignore_identical_ids: flags.IgnoreIdenticalIds = False,
     corpus: Annotated[
         str | None, Option(help="corpus, for snippets and --rerank; default: the one the index names"), flags.Role.INPUT
     ] = None,
@@ -90,6 +91,8 @@ def main(
             else f"-o {file.output} takes the run"
         )
         raise UserError(f"{needless} of --queries; a question is one, and its hits are shown")
+    if words is not None and ignore_identical_ids:
+        raise UserError("--ignore-identical-ids: a question has no id; leave it out")
     if (nprobe or ef_search) and not index:
         raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
@@ -136,6 +139,8 @@ def main(
             from drtools.retrieval.reranking import check_run
 
             check_run(rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
+        if ignore_identical_ids:
+            source = ignoring(source)
         gamma = pieces.settle(source, queries, depth or RUN_DEPTH)
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
         for name, say in (
@@ -145,6 +150,8 @@ def main(
             ("none", "queries have no hits"),
         ):
             console.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
+        if ignore_identical_ids:
+            console.say(f"{counts['identical']:,} queries found a document of their own id; left out")
         work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts), **gamma)
 
 
@@ -200,6 +207,16 @@ def open_source(
         vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search
     )
     return VectorsReranker(rerank, dense) if rerank else dense
+
+
+def ignoring(source):
+    """Return the source without the documents of the queries' own ids."""
+    from drtools.retrieval.searching import DenseSource, IgnoringIdentical, LuceneSource
+
+    if isinstance(source, LuceneSource | DenseSource):
+        return IgnoringIdentical(source)
+    source.ignore_identical = True
+    return source
 
 
 def query_texts(queries: str | None, query_vectors: str | None, only: str | None) -> list[tuple[str, str]]:
