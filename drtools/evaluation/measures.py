@@ -6,6 +6,7 @@ that fall by 1 with each rank: the same order, whichever way the run was ranked.
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from drtools.errors import UserError
@@ -123,5 +124,11 @@ def judged(hits: dict[str, float], judgements: dict[str, int], k: int) -> float:
 
     0 without hits (as ir_measures).
     """
-    first = list(hits)[:k]
+    first = list(islice(hits, k))
     return sum(document in judgements for document in first) / len(first) if first else 0.0
+
+
+def judged_share(qrels: Qrels, run: Run, k: int = 10) -> float:
+    """Average Judged@k over the judged queries that a run has hits for."""
+    values = [judged(run[query], judgements, k) for query, judgements in qrels.items() if run.get(query)]
+    return sum(values) / len(values) if values else 0.0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drtools.batches.tokens import Tokenized
     from drtools.batches.usable import Usable
     from drtools.batches.visits import Source
+    from drtools.evaluation.leakage import Trained
     from drtools.evaluation.measures import Measure
     from drtools.formats.store import Store
     from drtools.formats.trec import Qrels
@@ -81,11 +82,13 @@ def dev_measure_on_examples(
     encoder: Encoder | EncoderPair[Encoder],
     computing: Computing,
     seed: int,
+    trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures how well the encoder finds a teacher's first hits, or None without dev examples.
 
     Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a
-    query, drawn by the seed; the measure is the mean reciprocal rank (Chen et al. 2022).
+    query, drawn by the seed; the measure is the mean reciprocal rank (Chen et al. 2022). Dev queries that are `trained`
+    on are reported.
     """
     if flags.dev_examples is None:
         return None
@@ -93,6 +96,7 @@ def dev_measure_on_examples(
 
     from drtools.batches.tokens import tokenize
     from drtools.batches.usable import usable_examples
+    from drtools.evaluation.leakage import note_leakage
     from drtools.evaluation.measures import parse_measure
     from drtools.randomness import generator
 
@@ -103,6 +107,8 @@ def dev_measure_on_examples(
         [examples.queries[at] for at in found],
         [int(examples.positives[at][0]) for at in found],
     )
+    if trained:
+        note_leakage("dev", dict(zip(query_ids, texts, strict=True)), None, trained)
     drawn = [
         int(generator(seed, "dev", examples.query_ids[at]).choice(examples.negatives[at]))
         for at in found
@@ -155,20 +161,25 @@ def dev_measure(
     seed: int,
     title_separator: str,
     beside: Callable | None = None,
+    trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
 
-    `beside(side, ids)` gives vectors that go with texts, if the encoder takes any.
+    `beside(side, ids)` gives vectors that go with texts, if the encoder takes any. What dev has in common with what is
+    `trained` on is reported.
     """
     if flags.dev_qrels is None:
         return None
     from drtools.batches.tokens import Accompanied, tokenize
+    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
     from drtools.formats.store import open_store
     from drtools.retrieval.texts import text_in
 
     measures, qrels, texts = judged(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     pool = _pool(store, qrels, flags.dev_documents, seed)
+    if trained:
+        note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), store)), trained)
     of_queries = tokenize(encoder.of("query"), list(texts.values()), "query")
     of_documents = tokenize(
         encoder.of("document"), [text_in(store, document_id, title_separator) for document_id in pool], "document"
@@ -187,20 +198,25 @@ def dev_measure_on_index(
     ids: Ids,
     encoder: Encoder,
     computing: Computing,
+    trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
 
-    `search(vectors, depth)` gives scores and rows, `ids` the rows' names.
+    `search(vectors, depth)` gives scores and rows, `ids` the rows' names. What dev has in common with what is `trained`
+    on is reported, documents by their ids.
     """
     if flags.dev_qrels is None:
         return None
     import numpy as np
 
     from drtools.batches.tokens import tokenize
+    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
     from drtools.retrieval.encoding import encode_tokens
 
     measures, qrels, texts = judged(flags, queries_path)
     check_judged_documents(qrels, ids, "the index")
+    if trained:
+        note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), None)), trained)
     tokens = tokenize(encoder, list(texts.values()), "query")
 
     def measure() -> dict[str, float]:

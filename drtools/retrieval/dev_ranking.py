@@ -19,6 +19,7 @@ from drtools.formats.lines import shown
 from drtools.retrieval.dev import PANEL, QueryDevFlags, judged
 
 if TYPE_CHECKING:
+    from drtools.evaluation.leakage import Trained
     from drtools.formats.store import Store
     from drtools.models.cross_encoder import CrossEncoder
     from drtools.retrieval.encoding import Computing
@@ -68,8 +69,13 @@ def dev_ranking(
     encoder: CrossEncoder,
     computing: Computing,
     title_separator: str,
+    trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
-    """Return a function that measures the ranker as it stands, or None if nothing to rank was named."""
+    """Return a function that measures the ranker as it stands, or None if nothing to rank was named.
+
+    What dev has in common with what is `trained` on is reported.
+    """
+    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.store import open_store
 
@@ -94,6 +100,8 @@ def dev_ranking(
     if not any(candidates.values()):
         raise UserError(f"{shown(named)}: no document to rank for the dev queries; do the files belong together?")
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
+    if trained:
+        note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), store)), trained)
     return _measure(candidates, texts, qrels, measures, store, encoder, computing, title_separator)
 
 

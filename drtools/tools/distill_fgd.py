@@ -105,7 +105,7 @@ def main(
             batches,
             loss,
             batches.epoch_queries,
-            task.measure_on(dev, sources[0], example_flags.queries[0]),
+            task.measure_on(dev, sources, example_flags.queries[0]),
             default_epochs=PAPER_EPOCHS,
             paper_warmup=PAPER_WARMUP,
             learner=learner,

@@ -9,7 +9,8 @@ that a run lacks counts 0). R(rel=2)@k counts documents of grade 2 or more, what
 with the first, or with each --baseline, by a two-tailed paired t-test over queries: the table shows p as it is and as
 Holm corrects it for the number of comparisons, which decides the stars. With --answers a document is relevant if its
 text holds an answer, by DPR's match of words. --ignore-identical-ids is BEIR's rule for queries that stand among the
-documents.
+documents. --train-qrels reports test queries that a model was trained on. A note says when Judged@10 of the runs
+differs by more than 0.1.
 
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 """
@@ -17,6 +18,7 @@ documents.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from drtools.evaluation.answers import Matching
     from drtools.formats.trec import Qrels, Run
 
-ANSWERS = "Answers"
+ANSWERS, LEAKAGE = "Answers", "Trained on"
+JUDGED_DIFFERENCE = 0.1  # [ours] between two runs' Judged@10, before a note
 
 
 def main(
@@ -47,7 +50,9 @@ def main(
         flags.Role.INPUT,
     ] = None,
     corpus: Annotated[
-        str | None, Option(help="--answers: the texts to find them in", rich_help_panel=ANSWERS), flags.Role.INPUT
+        str | None,
+        Option(help="--answers: the texts to find them in; --train-qrels: the texts of relevant documents"),
+        flags.Role.INPUT,
     ] = None,
     answer_match: Annotated[
         Literal["string", "regex"],
@@ -80,17 +85,34 @@ def main(
         flags.Role.INPUT,
     ] = None,
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
+    train_qrels: Annotated[
+        str | None,
+        Option(
+            help="judgements that a model was trained on: report test queries and relevant documents that stand there "
+            "too, by their texts",
+            rich_help_panel=LEAKAGE,
+        ),
+        flags.Role.INPUT,
+    ] = None,
+    train_queries: Annotated[
+        str | None,
+        Option(help="queries that it was trained on; with --train-qrels by default --queries", rich_help_panel=LEAKAGE),
+        flags.Role.INPUT,
+    ] = None,
+    queries: Annotated[
+        str | None,
+        Option(help="the test queries' texts; default: those that a run was made for", rich_help_panel=LEAKAGE),
+        flags.Role.INPUT,
+    ] = None,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
-    from drtools.evaluation.measures import evaluate, parse_measure
+    from drtools.evaluation.measures import evaluate, judged_share, parse_measure
     from drtools.evaluation.report import comparisons, print_json, print_per_query, print_table
     from drtools.formats.trec import read_qrels
 
     if (qrels is None) == (answers is None) or (answers and not corpus):
         raise UserError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
-    for name, said in (("--corpus", corpus), ("--answer-match", answer_match != "string")):
-        if said and not answers:
-            raise UserError(f"{name}: for --answers, which was not said; say it, or leave {name} out")
+    check_needless(answers, corpus, answer_match, train_qrels, train_queries, queries)
     gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
     if gate and len(runs) < 2:
         raise UserError("--gate compares the last run with the first; two runs are needed")
@@ -124,11 +146,17 @@ def main(
         judged = only_those(judged, only, qrels or answers or "")
     if qrels:
         note_nothing_relevant(judged, qrels, min_rel)
+    if train_qrels or train_queries:
+        report_leakage(judged, min_rel, runs, train_qrels, train_queries, queries, corpus)
+    shares: dict[str, float] = {}
     results = []
     for name in runs:
         run = read(name, rank_order, ignore_identical_ids)
         check_run(name, run, judged, qrels, bool(only))
         results.append(evaluate(judged, run, parsed, min_rel))
+        shares[name] = judged_share(judged, run)
+    if qrels:
+        note_judged(shares)
     compared = comparisons(results, baselines)
     if json:
         print_json(runs, results, compared, bool(baseline), len(judged), per_query)
@@ -171,6 +199,16 @@ def judged_by_answers(
         for query_id, documents in listed.items():
             documents.update(dict.fromkeys(list(run.get(query_id, ()))[:deepest]))
     return judge(listed, given, open_store(corpus), matching)
+
+
+def check_needless(answers, corpus, answer_match, train_qrels, train_queries, queries) -> None:
+    """Raise UserError for what serves nothing that was asked for."""
+    if answer_match != "string" and not answers:
+        raise UserError("--answer-match: for --answers, which was not said; say it, or leave --answer-match out")
+    if corpus and not (answers or train_qrels):
+        raise UserError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
+    if queries and not (train_qrels or train_queries):
+        raise UserError("--queries: compared with --train-qrels or --train-queries; pass one, or leave --queries out")
 
 
 def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
@@ -218,6 +256,61 @@ def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bo
         )
     if qrels:
         note_nothing_judged(name, run, judged, qrels)
+
+
+def note_judged(shares: dict[str, float]) -> None:
+    """Note runs of whose first hits very different shares are judged: what nobody judged counts as not relevant."""
+    least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    if round(shares[most] - shares[least], 4) > JUDGED_DIFFERENCE:
+        console.notice(
+            1,
+            f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; what is not judged counts "
+            "as not relevant, so the first may be better than it looks",
+        )
+
+
+def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
+    """Return what the first run that knows it was made from: its queries, or its corpus."""
+    from drtools.showing import lineage
+
+    found = (lineage.source(Path(run), wanted, lineage.SEARCHED_FLAGS) for run in runs)
+    return next(filter(None, found), None)
+
+
+def report_leakage(
+    judged: Qrels,
+    min_rel: int,
+    runs: list[str],
+    train_qrels: str | None,
+    train_queries: str | None,
+    queries: str | None,
+    corpus: str | None,
+) -> None:
+    """Report test queries and relevant documents that were trained on."""
+    from drtools.evaluation.leakage import Trained, note_leakage, relevant_in, texts_of
+    from drtools.formats.jsonl import read_queries
+    from drtools.formats.store import open_store
+    from drtools.formats.trec import read_qrels
+    from drtools.retrieval.texts import check_judged, judged_queries
+    from drtools.showing import lineage
+
+    queries = queries or behind(runs, lineage.QUERIES_FLAGS)
+    if queries is None:
+        raise UserError(
+            "the test queries' texts are not known, as no run says what queries it was made for; pass --queries QUERIES"
+        )
+    texts = read_queries(queries)
+    check_judged(judged, "the judgements", texts, queries, "; they are not compared with training queries")
+    trained = Trained(judged_queries(train_queries or queries, train_qrels).items())
+    positives = None
+    if train_qrels:
+        corpus = corpus or behind(runs, lineage.CORPUS_FLAGS)
+        store = open_store(corpus) if corpus else None
+        relevant = relevant_in(read_qrels(train_qrels), min_rel)
+        trained.positives = lambda: texts_of(relevant, store)
+        positives = lambda: dict(texts_of(relevant_in(judged, min_rel), store))  # noqa: E731
+    tested = {query_id: text for query_id, text in texts.items() if query_id in judged}
+    note_leakage("test", tested, positives, trained)
 
 
 def parse_gate(text: str) -> tuple[str, float]:

@@ -103,7 +103,7 @@ def main(
         from drtools.retrieval.encoding import known_fingerprints
         from drtools.training.adore import AdoreLoss, StaticLists
         from drtools.training.encoders import EncoderTraining
-        from drtools.training.judged import avoid_copies, judged_rows
+        from drtools.training.judged import avoid_copies, judged_rows, trained_on
         from drtools.training.live import LiveIndex
         from drtools.training.loop import LOG_EVERY_STEPS
         from drtools.training.settings import UNKNOWN_STEPS
@@ -136,11 +136,20 @@ def main(
             else None
         )
         encoder.settings.inherited = {"document": live.record["document_fingerprint"]}
+        task.trained = trained_on(texts, judged, live) if task.world.is_first else None
         task.fit(
             task.query_batches(texts),
             loss,
             len(texts),
-            dev_measure_on_index(dev, queries, live.search_alone, live.ids, encoder, task.computing),
+            dev_measure_on_index(
+                dev,
+                queries,
+                live.search_alone,
+                live.ids,
+                encoder,
+                task.computing,
+                task.trained,
+            ),
             default_epochs=PAPER_EPOCHS,
             paper_warmup=PAPER_WARMUP,
             refresh=refresh,

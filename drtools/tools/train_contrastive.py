@@ -64,7 +64,7 @@ def main(
             batches,
             LOSSES[loss](task.scale),
             batches.epoch_queries,
-            task.measure_on(dev, sources[0], example_flags.queries[0], beside),
+            task.measure_on(dev, sources, example_flags.queries[0], beside),
             default_epochs=EPOCHS[loss],
             paper_warmup=PAPER_WARMUP,
         )

@@ -74,7 +74,13 @@ def train_transformer(
     sources = read_sources(example_flags)
     batches = task.pair_batches(sources, negatives=hard_negatives)
     measure = dev_measure_on_examples(
-        dev, example_flags.queries[0], sources[0], task.model, task.computing, training.seed
+        dev,
+        example_flags.queries[0],
+        sources[0],
+        task.model,
+        task.computing,
+        training.seed,
+        task.trained_on(sources, positives=False),
     )
     task.fit(
         batches,

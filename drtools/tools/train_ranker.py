@@ -48,7 +48,13 @@ def main(
         sources = read_sources(example_flags)
         batches = task.ranked_batches(sources, negatives)
         measure = dev_ranking(
-            dev, example_flags.queries[0], sources[0].store, task.model, task.computing, sources[0].title_separator
+            dev,
+            example_flags.queries[0],
+            sources[0].store,
+            task.model,
+            task.computing,
+            sources[0].title_separator,
+            task.trained_on(sources),
         )
         of_lists = {"listwise": losses.contrastive, "pointwise": losses.pointwise, "ranknet": losses.ranknet}[loss]
         task.fit(batches, list_loss(of_lists), batches.epoch_queries, measure, default_epochs=2, paper_warmup=WARMUP)

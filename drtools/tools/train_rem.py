@@ -87,7 +87,7 @@ def main(
             batches,
             LOSSES[loss](task.scale),
             batches.epoch_queries,
-            task.measure_on(dev, sources[0], example_flags.queries[0]),
+            task.measure_on(dev, sources, example_flags.queries[0]),
             default_epochs=PAPER_EPOCHS[loss],
             paper_warmup=0,
         )

@@ -119,7 +119,7 @@ def main(
             batches,
             star_loss(task.scale, negatives, alpha),
             batches.epoch_queries,
-            task.measure_on(dev, sources[0], example_flags.queries[0]),
+            task.measure_on(dev, sources, example_flags.queries[0]),
             default_epochs=2,
             paper_warmup=PAPER_WARMUP,
             refresh=refresh,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,11 +131,22 @@ class EncoderTraining(Task):
         )
 
     def measure_on(
-        self, dev: DevFlags, source: Source, queries: str, beside: Callable | None = None
+        self, dev: DevFlags, sources: Sequence[Source], queries: str, beside: Callable | None = None
     ) -> Callable[[], dict[str, float]] | None:
-        """Return what measures the model on the dev judgements, if there are any, by default over a source's corpus."""
+        """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
+
+        Dev queries and positives that the examples of any source have too are reported.
+        """
         return dev_measure(
-            dev, queries, source.store, self.model, self.computing, self.training.seed, source.title_separator, beside
+            dev,
+            queries,
+            sources[0].store,
+            self.model,
+            self.computing,
+            self.training.seed,
+            sources[0].title_separator,
+            beside,
+            self.trained_on(sources) if dev.dev_qrels else None,
         )
 
     def finish(self, **facts: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from drtools import console
 from drtools.errors import UserError
+from drtools.evaluation.leakage import Trained
 from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
 from drtools.formats.jsonl import read_queries
 from drtools.formats.lines import shown
@@ -85,3 +87,13 @@ def avoid_copies(
             f"{owners:,} queries have a document of their own id in the index, and {count:,} documents are copies of a "
             "relevant one; they are no negatives of their query"
         )
+
+
+def trained_on(texts: dict[str, str], judged: dict[str, Judged], live: LiveIndex) -> Trained:
+    """Return what dev queries are compared with: queries, and relevant documents by their ids."""
+
+    def positives() -> Iterator[tuple[str, str]]:
+        for row in sorted({row for each in judged.values() for row in each.rows.tolist()}):
+            yield live.ids[row], live.ids[row]
+
+    return Trained(list(texts.items()), positives)

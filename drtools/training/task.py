@@ -5,22 +5,26 @@ Where it computes, with whom, the loop, and what is said of the run.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drtools import __version__, console
 from drtools.errors import UserError
+from drtools.evaluation.leakage import Trained
 from drtools.models.attention import use_sliced_attention
 from drtools.models.dropout import use_own_dropout
 from drtools.retrieval.encoding import choose_computing
 from drtools.training.loop import Run, fit
 from drtools.training.processes import join
 from drtools.training.settings import plan
+from drtools.training.trained import positives_of, queries_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from transformers import PreTrainedModel
 
+    from drtools.batches.visits import Source
     from drtools.flags import ComputeFlags
     from drtools.output import Work
     from drtools.training.gradients import Batch, Learner, Loss
@@ -35,12 +39,22 @@ class Task:
     """
 
     model: Learner
+    trained: Trained | None = None  # what dev queries are compared with
 
     def __init__(self, work: Work, training: TrainingFlags, compute: ComputeFlags) -> None:
         """Meet the other processes."""
         self.work, self.training = work, training
         self.computing = choose_computing(compute, training.batch_tokens)
         self.world = join(work, self.computing.device)
+
+    def trained_on(self, sources: Sequence[Source], positives: bool = True) -> Trained | None:
+        """Return the queries of examples, and their positives if asked, to compare dev queries with.
+
+        The first process alone compares them.
+        """
+        if self.world.is_first:
+            self.trained = Trained(queries_of(sources), partial(positives_of, sources) if positives else None)
+        return self.trained
 
     def adopt(self, model: Learner, bodies: Sequence[PreTrainedModel]) -> None:
         """Take the model to train; `bodies` are its transformers."""
@@ -112,6 +126,7 @@ class Task:
             "best": self.run.best,
             "evaluations": self.run.evaluations,
             "training_seconds": round(self.run.seconds(), 1),
+            **({"leakage": self.trained.found} if self.trained and self.trained.found else {}),
         }
 
     def card_record(self) -> dict[str, object]:

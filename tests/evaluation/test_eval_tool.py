@@ -183,6 +183,27 @@ def test_a_gate_holds_against_every_baseline(measured, drtools, monkeypatch):
     assert outcome.status == 3 and "old.run 1.0000, a difference of -0.5000" in outcome.err, outcome.err
 
 
+def judged_apart(folder, first, second):
+    """Two runs of ten queries, of whose first ten documents so many are judged."""
+    (folder / "judged").write_text("".join(f"q{n} 0 j{d} {d % 2}\n" for n in range(10) for d in range(10)))
+    for name, count in (("a.run", first), ("b.run", second)):
+        ids = [f"j{d}" if d < count else f"x{d}" for d in range(10)]
+        lines = (f"q{n} Q0 {each} {at} {99 - at} x\n" for n in range(10) for at, each in enumerate(ids))
+        (folder / name).write_text("".join(lines))
+    return ["eval", "--qrels", folder / "judged", folder / "a.run", folder / "b.run"]
+
+
+def test_runs_of_whose_first_hits_very_different_shares_are_judged_are_noted(tmp_path, drtools):
+    outcome = drtools(*judged_apart(tmp_path, 9, 7))
+    assert outcome.status == 0 and "note: Judged@10 is 0.70 in" in outcome.err, outcome.err
+    assert "b.run and 0.90 in" in outcome.err and "a.run; what is not judged counts" in outcome.err, outcome.err
+    assert drtools(*judged_apart(tmp_path, 9, 7), "--strict").status == 2
+    near = drtools(*judged_apart(tmp_path, 9, 8), "--strict")  # no more than 0.1 apart
+    assert near.status == 0 and "Judged@10" not in near.err, near.err
+    alone = drtools(*judged_apart(tmp_path, 9, 2)[:-1], "--strict")
+    assert alone.status == 0, alone.err
+
+
 def test_documents_of_other_ids_are_shown_beside_the_judged_ones(tmp_path, drtools):
     # castorini/pyserini#1348: 0 alone would mislead
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\t007\t1\n1\t008\t1\n")

@@ -80,6 +80,7 @@ CASES = [
     ("eval --qrels qrels.tsv --only Q-qrels.tsv a.run", REFUSED, "Q0", "q0"),
     ("eval --answers Q-answers.jsonl --corpus corpus.jsonl a.run", REFUSED, "Q0", "q0"),
     ("eval --answers answers.jsonl --corpus D-corpus.jsonl a.run", REFUSED, "d", "D"),
+    ("eval --qrels qrels.tsv a.run --train-qrels qrels.tsv --queries Q-queries.jsonl", REFUSED, "q0", "Q0"),
     ("analyze a.run --qrels Q-qrels.tsv -o OUT", REFUSED, "Q0", "q0"),
     ("analyze a.run --qrels D-qrels.tsv -o OUT", NOTED, "D0", "d0"),
     ("analyze a.run --against Q-a.run -o OUT", REFUSED, "Q0", "q0"),

@@ -1,0 +1,118 @@
+"""What is tested on and was trained on too: queries with the same text, and relevant documents with the same text.
+
+Texts are compared to the letter, and in plain form: in lower case, without punctuation, with single spaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools import console
+from drtools.formats.jsonl import document_text
+
+if TYPE_CHECKING:
+    from drtools.formats.store import Store
+    from drtools.formats.trec import Qrels
+
+LONGEST = 60  # characters of a text that is shown
+
+
+class Overlap(NamedTuple):
+    """How many of `tested` texts were trained on: to the letter, and in plain form alone.
+
+    `first` is one of them: its id, the id that it was trained on by, its text.
+    """
+
+    tested: int
+    exact: int
+    plain: int
+    first: tuple[str, str, str] | None
+
+    def words(self, what: str, trained: str) -> str:
+        """Say it: `3 of the 20 dev queries are training queries too (2 to the letter, ...)`."""
+        one, other, text = self.first or ("", "", "")
+        pair = repr(one) if one == other else f"{one!r} and {other!r}"
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+        how = f"{self.exact:,} to the letter, {self.plain:,} but for case, punctuation and white space"
+        return (
+            f"{self.exact + self.plain:,} of the {self.tested:,} {what} are {trained} too ({how}; for instance {pair}: "
+            f"{shown!r})"
+        )
+
+
+@dataclass
+class Trained:
+    """What was trained on, as (id, text): queries, and relevant documents, which are read only if they are asked for.
+
+    `found` is filled by `note_leakage`.
+    """
+
+    queries: Iterable[tuple[str, str]]
+    positives: Callable[[], Iterable[tuple[str, str]]] | None = None
+    found: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def plain_text(text: str) -> str:
+    """Return a text in lower case, with one space for each stretch of punctuation and white space, and none outside."""
+    import regex
+
+    return regex.sub(r"[\p{P}\s]+", " ", text.lower()).strip() or text.strip()
+
+
+def overlap(tested: Mapping[str, str], trained: Iterable[tuple[str, str]]) -> Overlap:
+    """Count which of the texts, by id, are among those that were trained on."""
+    exact: dict[str, list[str]] = {}
+    plain: dict[str, list[str]] = {}
+    for text_id, text in tested.items():
+        exact.setdefault(text, []).append(text_id)
+        plain.setdefault(plain_text(text), []).append(text_id)
+    met: dict[str, str] = {}
+    met_plain: dict[str, str] = {}
+    for text_id, text in trained:
+        for same in exact.get(text, ()):
+            met.setdefault(same, text_id)
+        for same in plain.get(plain_text(text), ()):
+            met_plain.setdefault(same, text_id)
+    only_plain = {text_id: other for text_id, other in met_plain.items() if text_id not in met}
+    first = next(((text_id, other, tested[text_id]) for text_id, other in (met | only_plain).items()), None)
+    return Overlap(len(tested), len(met), len(only_plain), first)
+
+
+def note_leakage(
+    name: str, queries: Mapping[str, str], positives: Callable[[], Mapping[str, str]] | None, trained: Trained
+) -> None:
+    """Count the queries called `name` (dev, test) that were trained on, and say which of their positives were.
+
+    Equal queries are odd. Equal relevant documents are usual where queries share them, and are only said.
+    """
+    of_queries = overlap(queries, trained.queries)
+    count = of_queries.exact + of_queries.plain
+    if count:
+        console.notice(count, of_queries.words(f"{name} queries", "training queries"))
+    trained.found["queries"] = counts_of(of_queries)
+    if positives is not None and trained.positives is not None:
+        of_positives = overlap(positives(), trained.positives())
+        if of_positives.exact + of_positives.plain:
+            console.say(of_positives.words(f"{name} positives", "training positives"))
+        trained.found["positives"] = counts_of(of_positives)
+
+
+def counts_of(found: Overlap) -> dict[str, int]:
+    """Return the numbers of an overlap, for a manifest."""
+    return {"tested": found.tested, "equal_to_the_letter": found.exact, "equal_in_plain_form": found.plain}
+
+
+def texts_of(documents: Iterable[str], store: Store | None) -> Iterator[tuple[str, str]]:
+    """Yield (id, text) of those of the documents that the corpus has; without a corpus the id stands for the text."""
+    for document_id in documents:
+        if store is None:
+            yield document_id, document_id
+        elif document := store.get(document_id):
+            yield document_id, document_text(document.title, document.text)
+
+
+def relevant_in(qrels: Qrels, least: int = 1) -> dict[str, None]:
+    """Return the documents that are relevant to some query."""
+    return {document: None for grades in qrels.values() for document, grade in grades.items() if grade >= least}
