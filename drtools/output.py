@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
 BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves
+OF_A_FILE = {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
 
 
 class Work:
@@ -93,9 +94,7 @@ class Work:
 
     def give_name(self) -> None:
         """Rename a folder whose manifest is written; a process that died just before this is finished by the next."""
-        shutil.rmtree(self.working, ignore_errors=True)
-        for name in (STATE, REQUEST, LOCK):
-            (self.path / name).unlink(missing_ok=True)
+        self._drop_what_serves_continuing()
         replaced = self.target.with_name(f"{self.target.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)  # a process died here, or a reader held a file open
         if replaced.exists() or replaced.is_symlink():
@@ -104,6 +103,11 @@ class Work:
             os.rename(self.target, replaced)
         os.rename(self.path, self.target)
         shutil.rmtree(replaced, ignore_errors=True)
+
+    def _drop_what_serves_continuing(self) -> None:
+        shutil.rmtree(self.working, ignore_errors=True)
+        for name in (STATE, REQUEST, LOCK):
+            (self.path / name).unlink(missing_ok=True)
 
     def _finish_file(self, record: dict) -> None:
         data = self.path / DATA
@@ -127,7 +131,9 @@ class Work:
             beside.unlink(missing_ok=True)
             os.replace(data, self.target)
         os.replace(self.path / manifest.NAME, beside)
-        shutil.rmtree(self.path)
+        (self.path / DATA).unlink(missing_ok=True)
+        self._drop_what_serves_continuing()
+        self.path.rmdir()
 
 
 class FileWork(Work):
@@ -164,6 +170,11 @@ def _check_finished(work: Work) -> None:
             f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or "
             "--overwrite"
         )
+    if work.path.exists() and _may_be_dropped(work):  # a process died after it had given the output its name
+        with suppress(WorldError):
+            lock = _take_lock(work)
+            shutil.rmtree(work.path, ignore_errors=True)
+            os.close(lock)
     os.utime(work.target)  # Make compares times: this output is as new as the question
     raise AlreadyDone(f"{work.target}: already done, by this same request")
 
@@ -272,15 +283,7 @@ def _is_a_finished_file(partial: Path) -> bool:
 
     Not a folder's, nor anything of others.
     """
-    return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= {
-        STATE,
-        REQUEST,
-        LOCK,
-        DATA,
-        PACKED,
-        WORKING,
-        manifest.NAME,
-    }
+    return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= OF_A_FILE
 
 
 @contextmanager

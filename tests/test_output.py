@@ -349,3 +349,19 @@ def test_what_was_published_is_not_written_to(toy, encoder_folder, drtools, tmp_
     outcome = drtools(*words, tmp_path / "live", "--max-document-tokens", 9, "--overwrite")
     assert outcome.status == 2 and "a published link" in outcome.err, outcome.err
     assert (tmp_path / "live").is_symlink() and (tmp_path / "live/manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [("request.json", "lock", "working"), ("request.json", "lock"), ("lock",), ()])
+def test_what_a_process_left_that_died_after_the_last_rename_is_cleared(tmp_path, left):
+    with output.file(flags_for(FileOutput, tmp_path / "out.run")) as work:
+        work.stream.write(b"q1 Q0 d1 1 1.0 x\n")
+        work.save(rows=1)
+        kept = {name: (work.path / name).read_bytes() for name in left if name != "working"}
+        work.finish(kind="run")
+    partial = tmp_path / "out.run.partial"
+    partial.mkdir()
+    for name in left:
+        (partial / name).mkdir() if name == "working" else (partial / name).write_bytes(kept[name])
+    with pytest.raises(AlreadyDone), output.file(flags_for(FileOutput, tmp_path / "out.run")):
+        pass
+    assert not partial.exists() and (tmp_path / "out.run").exists()
