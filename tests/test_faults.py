@@ -80,13 +80,14 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 @pytest.mark.parametrize(
     "tool,kills",
     [
-        pytest.param("encode", 4, marks=pytest.mark.slow),
+        ("encode", 4),
         ("index", 3),
-        pytest.param("mine-negatives", 3, marks=pytest.mark.slow),
+        ("mine-negatives", 3),
     ],
 )
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(larger, drtools, program, environment, tool, kills):
@@ -160,6 +161,7 @@ def test_head_ends_a_pipe_in_silence(toy, encoder_folder, drtools, program, envi
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_make_keeps_no_target_of_a_broken_pipe(toy, environment):
     run = toy.folder / "a.run"
     run.write_text("".join(f"q{n} Q0 d{m} {m + 1} {60 - m} t\n" for n in range(20) for m in range(60)))

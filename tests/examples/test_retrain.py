@@ -114,6 +114,7 @@ def add_documents(folder: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_two_nights_and_silence(setting):
     folder = setting.folder
     first = current_version(folder / "work/live")
@@ -218,6 +219,7 @@ def test_a_full_disk_and_bad_input_leave_what_readers_have(setting):
     assert published(folder / "work/live") != first
 
 
+@pytest.mark.slow
 def test_two_runs_never_meet(setting):
     (setting.folder / "other").mkdir()
     with open(setting.folder / "other/lock", "w") as lock:
@@ -226,6 +228,7 @@ def test_two_runs_never_meet(setting):
     assert status == 2 and "another run is under way" in words and not (setting.folder / "other/begun").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_meant_is_said(setting, tmp_path):
     assert "say DATA=" in setting.run("DATA=")[1]
     assert "corpus.jsonl: no such file" in setting.run(f"DATA={tmp_path / 'nowhere'}")[1]

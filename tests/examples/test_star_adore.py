@@ -148,6 +148,7 @@ def test_the_readmes_commands_are_ones_that_the_tools_take():
     assert {parsed(words) and words[0] for words in commands} >= {"analyze", "encode"}
 
 
+@pytest.mark.slow
 def test_the_chain_runs_and_a_second_run_does_nothing(beir, encoder_folder, drtools):
     """From a ready encoder, without STAR: exactly, by static negatives, and through an index."""
     words = [

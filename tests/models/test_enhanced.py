@@ -186,6 +186,7 @@ def test_a_body_without_such_layers_is_refused(families):
         EnhancedModel(encoder, new_head(encoder, 3), Decoder(2), 5)
 
 
+@pytest.mark.slow
 def test_its_own_defaults_and_what_it_says(toy, encoder_folder, bert, drtools, tmp_path):
     words = [
         "mlm-adapt",
@@ -225,6 +226,7 @@ def test_its_own_defaults_and_what_it_says(toy, encoder_folder, bert, drtools, t
     assert outcome.status == 0 and "first token alone" not in outcome.err, outcome.err
 
 
+@pytest.mark.slow
 def test_an_epoch_is_of_windows_and_each_default_has_a_flag(toy, encoder_folder, drtools, tmp_path):
     toy.repeat_words()  # 20 tokens each: of 12 tokens, 4 apart, there are 1 + ceil((20 - 10) / 4) windows
     words = [word for word in command(toy, encoder_folder, tmp_path / "windows") if word != "-o"][:-1]

@@ -229,6 +229,7 @@ def is_running(process: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_tool_refuses_before_any_work(toy, encoder_folder, drtools):
     vectors, index = toy.folder / "vectors", toy.folder / "index"
     write_jsonl(toy.folder / "few.jsonl", toy.documents[:20])

@@ -85,6 +85,7 @@ def test_pieces_are_stored_once(toy, encoded):
     assert made["count"] == len(pieces.array) == pieces.starts[-1] and made["sentence_tokens"] == 8 and 0 < ones < 60
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, environment, tmp_path):
     _, _, arguments = encoded
@@ -149,6 +150,7 @@ def test_search_by_a_loop(toy, encoded, drtools, tmp_path, monkeypatch, rescore,
         )
 
 
+@pytest.mark.slow
 def test_gamma_tuned_on_dev(toy, encoded, drtools, tmp_path):
     model, folder, _ = encoded
     search = [

@@ -90,6 +90,7 @@ def check_histogram(errors):
             assert sum(shares) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_pairwise_errors_of_vectors_are_exact(runs, moved, drtools):
     """Beside a run, whose errors are at least what is said."""
     generator = np.random.default_rng(9)
@@ -167,6 +168,7 @@ def test_margins_over_the_pairs_of_examples_by_vectors_and_a_run(runs, moved, dr
     assert "documents of the pairs have no score" in both.err and "have no relevant document" in both.err
 
 
+@pytest.mark.slow
 def test_likeness_and_negatives_in_one_go(runs, drtools):
     outcome = drtools(
         "analyze",

@@ -122,6 +122,7 @@ def test_scores_are_those_of_both_by_every_way_to_search(made, drtools, how, oth
     )
 
 
+@pytest.mark.slow
 def test_a_joined_folder_is_a_vectors_folder_and_may_be_joined_again(made, drtools):
     folder = made.folder
     assert (
@@ -141,6 +142,7 @@ def test_a_joined_folder_is_a_vectors_folder_and_may_be_joined_again(made, drtoo
     assert done.status == 0 and "  1  " in done.out
 
 
+@pytest.mark.slow
 def test_others_take_the_named_folders_or_say_why_not(made, drtools, encoder_folder):
     folder = made.folder
     assert (
@@ -377,6 +379,7 @@ def test_ties_go_to_the_depth_weighted_accuracy():
     assert mu == 1, "second or third is the same to the program's six k"
 
 
+@pytest.mark.slow
 def test_a_mu_that_was_tuned_with_other_ties_is_not_taken_for_this_one(made):
     words = [made.folder / "base-documents", made.folder / "16-documents", "-o", made.folder / "joined"]
     tuned = [*words, "--dev-qrels", made.qrels, "--dev-queries", made.queries]
@@ -389,6 +392,7 @@ def test_a_mu_that_was_tuned_with_other_ties_is_not_taken_for_this_one(made):
     assert made.spar(*tuned, "--renew").status == 0
 
 
+@pytest.mark.slow
 def test_mu_is_tuned_on_answers(made):
     texts = {document["_id"]: document["text"] for document in made.documents}
     (made.folder / "answers.jsonl").write_text(
@@ -432,6 +436,7 @@ def test_mu_is_tuned_on_answers(made):
     )
 
 
+@pytest.mark.slow
 def test_mu_is_tuned_on_patterns_as_eval_matches_them(made):
     texts = {document["_id"]: document["text"] for document in made.documents}
     patterns = {f"q{n}": " ".join(texts[f"d{n}"].split()[:3]) for n in range(20)}
@@ -639,6 +644,7 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
     assert done.status == 2 and "measure R@100 with --answers" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["vectors", "texts"])
 def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_folder, monkeypatch, interrupt_at, source):
     from drtools.formats import trec

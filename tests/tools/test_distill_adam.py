@@ -219,6 +219,7 @@ def test_it_learns_and_the_kept_share_falls(scored, encoder_folder, drtools, tmp
     assert divergences[-1] < 0.8 * divergences[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -459,6 +460,7 @@ def test_dark_scores_are_those_of_the_peer_on_the_rendered_text(scored, rankers,
         assert len(record["dark_scores"]) == len(items)
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_a_stopped_training_ends_in_the_same_weights(scored, encoder_folder, drtools, tmp_path, monkeypatch):
     words = ["--steps", "12", "--save-every-minutes", "0"]

@@ -109,6 +109,7 @@ def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kin
             assert (encoded(rows, batch_tokens) == together[rows]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 @pytest.mark.parametrize("kind", ["attention", "mean"])
 @pytest.mark.parametrize("longest", [12, 64])

@@ -69,6 +69,7 @@ def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, enco
     assert "the documents held out" in (tmp_path / "dam/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, drtools, tmp_path):
     toy.repeat_words()
     assert drtools(*command(toy, encoder_folder, tmp_path / "source", "--head-steps", "5", "--steps", "5")).status == 0

@@ -151,6 +151,7 @@ def test_several_files_each_with_its_corpus(toy, encoder_folder, drtools, tmp_pa
     assert drtools(*command(toy, encoder_folder, tmp_path / "bad", "--weight", "0")).status == 2
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_the_log_holds(toy, encoder_folder, drtools, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -122,6 +122,7 @@ def vectors(drtools, model, toy, side, path):
     return np.load(out / "vectors.npy").astype(np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_it_learns_to_rank_as_the_teacher_and_dev_measures_that(taught, bert, drtools, tied):
     out = taught.folder / "lambda"

@@ -94,6 +94,7 @@ def scored(toy, by="toy@1", missing=None):
     Path(toy.examples).write_text("".join(json.dumps(example) + "\n" for example in examples))
 
 
+@pytest.mark.slow
 def test_one_rem_serves_several_bodies(toy, encoder_folder, dam, drtools, tmp_path):
     done = drtools(
         *command(
@@ -178,6 +179,7 @@ def test_one_rem_serves_several_bodies(toy, encoder_folder, dam, drtools, tmp_pa
     assert found.status == 0, found.err
 
 
+@pytest.mark.slow
 def test_merged_it_is_the_same_encoder_everywhere(toy, encoder_folder, dam, drtools, tmp_path):
     from sentence_transformers import SentenceTransformer
 
@@ -193,6 +195,7 @@ def test_merged_it_is_the_same_encoder_everywhere(toy, encoder_folder, dam, drto
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["rem", "all"])
 def test_adore_tunes_an_encoder_with_a_rem(toy, encoder_folder, dam, drtools, tmp_path, part):
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "4")).status == 0
@@ -439,6 +442,7 @@ def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_pa
         assert refused.status == 2 and "a pair of encoders, on which no REM can be put" in refused.err, refused.err
 
 
+@pytest.mark.slow
 def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_folder, dam, drtools, tmp_path):
     assert drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "2")).status == 0
     assert drtools("merge", "--body", dam, "--rem", tmp_path / "rem", "-o", tmp_path / "merged").status == 0

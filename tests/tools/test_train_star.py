@@ -70,6 +70,7 @@ def test_training_improves_dev_and_the_best_checkpoint_is_kept(toy, encoder_fold
     assert again.status == 0 and "already done" in again.err
 
 
+@pytest.mark.slow
 def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder, drtools, tmp_path):
     drtools(
         *command(
@@ -249,6 +250,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_weights(
     assert whole.keys() == again.keys() and all(np.array_equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(
     toy, encoder_folder, drtools, tmp_path, monkeypatch
 ):

@@ -36,6 +36,7 @@ def weights(folder):
     return load_file(folder / "model.safetensors"), load_file(folder / "masked-head/model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [[], ["--objective", "ed-mlm", "--stride", "4", "--decoder-mask-share", "0.1"]], ids=["mlm", "ed-mlm"]
 )

@@ -260,10 +260,10 @@ def served(toy, encoder_folder, drtools, tmp_path):
     "more",
     [
         ["--vectors"],
-        ["--index", "--loss-vectors", "decoded"],
-        ["--vectors", "--index", "--metric", "ndcg@10", "--append", "missing"],
-        ["--vectors", "--negatives", "static", "--refresh-every-steps", "10"],
-        ["--vectors", "--negatives", "random"],
+        pytest.param(["--index", "--loss-vectors", "decoded"], marks=pytest.mark.slow),
+        pytest.param(["--vectors", "--index", "--metric", "ndcg@10", "--append", "missing"], marks=pytest.mark.slow),
+        pytest.param(["--vectors", "--negatives", "static", "--refresh-every-steps", "10"], marks=pytest.mark.slow),
+        pytest.param(["--vectors", "--negatives", "random"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
