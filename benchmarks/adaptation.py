@@ -33,10 +33,12 @@ def ours(
     """
     import numpy as np
 
-    from drtools import console, flags, output
+    from drtools import console
+    from drtools.cli.flags import common as flags
+    from drtools.cli.flags.training import TrainingFlags
+    from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
     from drtools.models.masked import IGNORED
-    from drtools.training.adaptation import MaskedTraining, masked_loss
-    from drtools.training.settings import TrainingFlags
+    from drtools.outputs import work as output
 
     console.configure("benchmark", quiet=True)
     target = flags.FolderOutput(output=folder)
@@ -81,7 +83,7 @@ def theirs(
         TrainingArguments,
     )
 
-    from drtools.models.source import resolve
+    from drtools.models.hub import resolve
 
     transformers.logging.set_verbosity_error()
     times = []

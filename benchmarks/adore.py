@@ -65,17 +65,17 @@ def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str,
     import numpy as np
     import torch
 
-    from drtools.batches.queries import QueryBatches
-    from drtools.models.attention import use_sliced_attention
-    from drtools.models.dropout import use_own_dropout
+    from drtools.cli.flags.training import Metric
+    from drtools.encoding.loop import BATCH_TOKENS, Computing
+    from drtools.methods.adore.batches import QueryBatches
+    from drtools.methods.adore.live_index import LiveIndex
+    from drtools.methods.adore.loss import AdoreLoss, Judged
+    from drtools.models.cpu.attention import use_sliced_attention
+    from drtools.models.cpu.dropout import use_own_dropout
     from drtools.models.encoder import load_encoder
-    from drtools.retrieval.encoding import BATCH_TOKENS, Computing
-    from drtools.training.adore import AdoreLoss, Judged
+    from drtools.training.distributed import World
     from drtools.training.gradients import Gradients
-    from drtools.training.live import LiveIndex
     from drtools.training.optimizers import adamw
-    from drtools.training.processes import World
-    from drtools.training.settings import Metric
 
     model = load_encoder(MODEL)
     if device == "cpu":

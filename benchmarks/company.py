@@ -14,12 +14,12 @@ import random
 import numpy as np
 import torch
 
-from drtools.batches.tokens import tokenize
-from drtools.flags import PieceFlags
+from drtools.cli.flags.common import PieceFlags
+from drtools.encoding.loop import BATCH_TOKENS, Computing, encode_tokens, place
+from drtools.encoding.pieces import PieceEncoding
 from drtools.formats.jsonl import read_corpus
 from drtools.models.encoder import load_encoder
-from drtools.retrieval.encoding import BATCH_TOKENS, Computing, encode_tokens, place
-from drtools.retrieval.encoding_pieces import PieceEncoding
+from drtools.models.tokens import tokenize
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 OUT = 256

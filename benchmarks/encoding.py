@@ -15,15 +15,16 @@ import time
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools import console, output
-from drtools.flags import FolderOutput
-from drtools.formats.store import open_store
+from drtools import console
+from drtools.cli.flags.common import FolderOutput
+from drtools.encoding.folder import FolderEncoding
+from drtools.encoding.loop import BATCH_TOKENS, Computing, place
+from drtools.formats.corpus_store import open_store
+from drtools.formats.text_sources import DocumentTexts
 from drtools.models.encoder import load_encoder
-from drtools.models.source import resolve
-from drtools.retrieval.encoding import BATCH_TOKENS, Computing, place
-from drtools.retrieval.encoding_folder import FolderEncoding
-from drtools.retrieval.texts import DocumentTexts
-from drtools.training.counting import matmul_rate
+from drtools.models.hub import resolve
+from drtools.outputs import work as output
+from drtools.training.operations import matmul_rate
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -87,7 +88,7 @@ def main() -> None:
     texts = Some(open_store(arguments.corpus), " ")
     texts.count, texts.repeat = arguments.texts, arguments.repeat
     _, plain = texts.slice(0, len(texts))
-    from drtools.batches.tokens import tokenize
+    from drtools.models.tokens import tokenize
 
     sides = {}
     for precision, dtype in DTYPES.items():

@@ -19,17 +19,17 @@ import torch
 from training import write_examples
 
 from drtools import console
-from drtools.batches.pairs import PairBatches
-from drtools.batches.tokens import Tokens
-from drtools.batches.usable import usable_examples
-from drtools.batches.visits import Source
-from drtools.formats.store import open_store
+from drtools.encoding.loop import BATCH_TOKENS, Computing, encode_texts, place
+from drtools.formats.corpus_store import open_store
+from drtools.methods.contrastive import contrastive_loss
 from drtools.models.encoder import load_encoder
-from drtools.retrieval import exact
-from drtools.retrieval.encoding import BATCH_TOKENS, Computing, encode_texts, place
+from drtools.models.tokens import Tokens
+from drtools.search import exact
+from drtools.training.distributed import World
+from drtools.training.examples import usable_examples
 from drtools.training.gradients import Gradients
-from drtools.training.objectives import contrastive_loss
-from drtools.training.processes import World
+from drtools.training.pairs import PairBatches
+from drtools.training.sampling import Source
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOCUMENTS, QUERIES, ALLOWED = 1000, 64, 2e-4

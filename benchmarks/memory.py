@@ -61,7 +61,7 @@ def measure(folder: Path, documents: int, model: str, words: list[str]) -> dict[
     qrels.write_text("".join(f"q{n} 0 document-{n} 1\n" for n in range(200)))
     environment = {**os.environ, "DRTOOLS_CACHE": str(folder / "cache"), "MALLOC_ARENA_MAX": "2"}
     run = lambda *command: peak([*TOOL, *map(str, command), "--quiet"], environment)  # noqa: E731
-    store = [sys.executable, "-c", f"from drtools.formats.store import open_store; open_store({str(corpus)!r})"]
+    store = [sys.executable, "-c", f"from drtools.formats.corpus_store import open_store; open_store({str(corpus)!r})"]
     peaks = {"store": peak(store, environment)}
     peaks["index --lucene"] = run("index", "--lucene", corpus, "-o", folder / "bm25")
     peaks["encode"] = run("encode", "--model", model, "--documents", corpus, "--chunk", 4096, "-o", folder / "vectors")

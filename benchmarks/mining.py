@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from drtools.retrieval.java import choose_java_home
+from drtools.java import choose_java_home
 
 BARE = """
 import sys, gzip, json, jnius_config, pyserini.setup

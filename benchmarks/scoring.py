@@ -19,16 +19,17 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from drtools import console, output
-from drtools.flags import FileOutput
+from drtools import console
+from drtools.cli.flags.common import FileOutput
+from drtools.encoding.loop import BATCH_TOKENS, Computing
+from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example
 from drtools.formats.jsonl import read_queries
-from drtools.formats.store import open_store
 from drtools.formats.trec import read_qrels
 from drtools.models.cross_encoder import new_cross_encoder, save_cross_encoder
-from drtools.retrieval.encoding import BATCH_TOKENS, Computing
-from drtools.retrieval.example_scores import Texts
-from drtools.retrieval.scoring import WINDOW_PAIRS, load_teacher
+from drtools.outputs import work as output
+from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
+from drtools.teachers.windows import Texts
 from drtools.tools.teacher_score import score_examples
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

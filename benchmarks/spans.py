@@ -22,10 +22,10 @@ DOCUMENT_TOKENS = 512
 
 def batch_of(encoder, queries: int):
     """Return a batch of long documents with pieces and random scores."""
-    from drtools.batches.fine_grained import Level, PieceBatch
-    from drtools.batches.pieces import layout_of, tokenize_pieces
-    from drtools.batches.tokens import tokenize
-    from drtools.flags import PieceFlags
+    from drtools.cli.flags.common import PieceFlags
+    from drtools.methods.fgd.batches import Level, PieceBatch
+    from drtools.models.pieces import layout_of, tokenize_pieces
+    from drtools.models.tokens import tokenize
 
     encoder.settings.max_document_tokens, encoder.settings.max_query_tokens = DOCUMENT_TOKENS, 32
     generator, numbers = random.Random(1), np.random.default_rng(1)
@@ -66,16 +66,16 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     words = parser.parse_args()
 
-    from drtools.flags import ComputeFlags
-    from drtools.models.attention import use_sliced_attention
-    from drtools.models.dropout import use_own_dropout
+    from drtools.cli.flags.common import ComputeFlags
+    from drtools.encoding.loop import choose_computing
+    from drtools.methods.contrastive import contrastive_loss
+    from drtools.methods.fgd.training import FgdLoss
+    from drtools.models.cpu.attention import use_sliced_attention
+    from drtools.models.cpu.dropout import use_own_dropout
     from drtools.models.encoder import load_encoder
     from drtools.models.spans import SpanStudent
-    from drtools.retrieval.encoding import choose_computing
-    from drtools.training.fgd import FgdLoss
+    from drtools.training.distributed import World
     from drtools.training.gradients import Gradients
-    from drtools.training.objectives import contrastive_loss
-    from drtools.training.processes import World
 
     computing = choose_computing(ComputeFlags(device=words.device, precision=words.precision))
     encoder = load_encoder(words.model, pooling="cls").to(computing.device).train()

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from drtools.flags import ComputeFlags, EncoderFlags
+from drtools.cli.flags.common import ComputeFlags, EncoderFlags
 from drtools.formats.jsonl import read_queries
 from drtools.formats.vectors import Ids, open_vectors
 from drtools.models.device import set_threads
-from drtools.retrieval import faiss_index
-from drtools.retrieval.fuse import scores_of, weigh
-from drtools.retrieval.joining import open_queries
-from drtools.retrieval.searching import LuceneSource
+from drtools.search import faiss_index
+from drtools.search.fusion import scores_of, weigh
+from drtools.search.query_vectors import open_queries
+from drtools.search.sources import LuceneSource
 
 DEPTH = 100
 

@@ -24,8 +24,8 @@ DOCUMENT_TOKENS = 160
 
 def write_examples(data: Path, path: Path) -> None:
     """Write an example for each training query with random negatives: what they are does not change the speed."""
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.examples import Example
-    from drtools.formats.store import open_store
     from drtools.formats.trec import read_qrels
 
     store, generator = open_store(str(data / "corpus.jsonl.gz")), random.Random(1)
@@ -41,16 +41,18 @@ def ours(
     data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str
 ) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
-    from drtools import console, flags, output
-    from drtools.training.counting import operations
-    from drtools.training.encoders import EncoderTraining, read_sources
-    from drtools.training.objectives import contrastive_loss
-    from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+    from drtools import console
+    from drtools.cli.flags import common
+    from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
+    from drtools.methods.contrastive import contrastive_loss
+    from drtools.outputs import work as output
+    from drtools.training.encoder_task import EncoderTraining, read_sources
+    from drtools.training.operations import operations
 
     console.configure("benchmark", quiet=True)
-    target = flags.FolderOutput(output=folder)
+    target = common.FolderOutput(output=folder)
     target.request = {"tool": "benchmark", "arguments": {}}
-    encoder_flags = flags.EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
+    encoder_flags = common.EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
     with output.folder(target) as work:
         task = EncoderTraining(
@@ -58,7 +60,7 @@ def ours(
             encoder_flags,
             StudentFlags(),
             TrainingFlags(steps=setting.steps, batch_queries=setting.queries),
-            flags.ComputeFlags(precision=precision, device=setting.device),
+            common.ComputeFlags(precision=precision, device=setting.device),
         )
         sources = read_sources(
             ExampleFlags([str(examples)], [str(data / "corpus.jsonl.gz")], [str(data / "queries.jsonl.gz")])
@@ -97,7 +99,7 @@ def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, f
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
-    from drtools.models.source import resolve
+    from drtools.models.hub import resolve
 
     transformers.logging.set_verbosity_error()
     disable_progress_bars()
@@ -142,7 +144,7 @@ def speed(data: Path, setting: argparse.Namespace) -> None:
     """Print the table of speeds."""
     import torch
 
-    from drtools.training.counting import matmul_rate
+    from drtools.training.operations import matmul_rate
 
     rates = {"fp32": matmul_rate(setting.device, torch.float32), "bf16": matmul_rate(setting.device, torch.bfloat16)}
     seconds = {name: [] for name in ("ours fp32", "theirs fp32", "ours bf16", "theirs bf16")}

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools.cli import command, tool_names
+from drtools.cli.main import command, tool_names
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

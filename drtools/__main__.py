@@ -1,6 +1,6 @@
 """`python -m drtools TOOL ...`, as torchrun starts it."""
 
-from drtools.cli import main
+from drtools.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from drtools.cli.terminal import progress_line
 from drtools.errors import UserError
-from drtools.layout import progress_line
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions

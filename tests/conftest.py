@@ -185,7 +185,7 @@ def drtools(capsysbinary, monkeypatch):
     import signal
     import sys
 
-    from drtools.cli import main
+    from drtools.cli.main import main
     from drtools.formats.lines import local
 
     def run(*words: object, stdin: bytes | None = None) -> Outcome:
@@ -218,7 +218,7 @@ def last_values(words: Sequence[object]) -> list[object]:
 
     Tests change a usual command by adding flags to it.
     """
-    from drtools.cli import command
+    from drtools.cli.main import command
 
     takes_one = {
         option

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from conftest import write_jsonl
 
-from drtools.batches.pieces import layout_of, tokenize_pieces
-from drtools.flags import PieceFlags
+from drtools.cli.flags.common import PieceFlags
 from drtools.models.encoder import load_encoder
+from drtools.models.pieces import layout_of, tokenize_pieces
 
 SIZES = PieceFlags(passage_tokens=16, sentence_tokens=8, least_piece_tokens=3)
 SIZE_FLAGS = ["--passage-tokens", "16", "--sentence-tokens", "8", "--least-piece-tokens", "3"]

@@ -24,8 +24,8 @@ from pathlib import Path
 import drtools
 
 LIBRARIES = (
-    "drtools.cli",
-    "drtools.flags",
+    "drtools.cli.main",
+    "drtools.cli.flags.common",
     "faiss",
     "pytrec_eval",
     "scipy.stats",
@@ -103,7 +103,7 @@ def load() -> None:
     """Load what tools need, and what they would find out anew at each start."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    from drtools.training import counting
+    from drtools.training import operations
 
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -111,7 +111,7 @@ def load() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     get_checkpoint_conversion_mapping("bert")  # remembered
-    counting._seconds_of_product = lambda *_: (
+    operations._seconds_of_product = lambda *_: (
         1e-3
     )  # in the place of seconds of measuring the machine, at every start of a training
 
@@ -193,7 +193,7 @@ def become(order: dict, files: list[int]) -> None:
             sys.argv = ["-c", *words[2:]]
             exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
         else:
-            drtools.cli.main(words)
+            drtools.cli.main.main(words)
     except SystemExit as end:
         status = end.code or 0
     sys.stdout.flush()

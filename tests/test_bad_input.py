@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import Toy, make_bert
 
-from drtools.cli import main
+from drtools.cli.main import main
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import drtools.cli
-from drtools.cli import _flat_parameters, _module, command_of, tool_names
-from drtools.completion import answer, flags_of
+import drtools.cli.main
+from drtools.cli.completion import answer, flags_of
+from drtools.cli.main import _flat_parameters, _module, command_of, tool_names
 
-ROOT = Path(drtools.cli.__file__).parents[1]
+ROOT = Path(drtools.cli.main.__file__).parents[2]
 
 
 def offered(*words: str) -> list[str]:
@@ -76,7 +76,7 @@ def test_flags_are_those_that_typer_takes(name):
 
 def test_tab_loads_no_heavy_library(environment):
     code = (
-        "import sys, drtools.cli\ndrtools.cli.main(['train-star', '--lea'])\nprint(sorted({'numpy', 'torch', "
+        "import sys, drtools.cli.main\ndrtools.cli.main.main(['train-star', '--lea'])\nprint(sorted({'numpy', 'torch', "
         "'transformers', 'faiss', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drtools import console
-from drtools.cli import main, tool_names
+from drtools.cli.main import main, tool_names
 from drtools.errors import UserError
 
 
@@ -104,7 +104,7 @@ def test_the_list_of_tools(capsys):
 def test_a_bug_is_one_line_and_debugging_shows_where(toy, environment):
     code = (
         "import drtools.tools.eval as tool\ndef main() -> None:\n    raise ZeroDivisionError('oh')\ntool.main = "
-        "main\nimport drtools.cli\ndrtools.cli.main(['eval'])"
+        "main\nimport drtools.cli.main\ndrtools.cli.main.main(['eval'])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (
@@ -178,7 +178,7 @@ def test_rm3_and_chinese_from_the_command_line(toy, drtools):
 
 
 def test_out_of_memory_names_what_helps(capsys):
-    from drtools.cli import _status_of
+    from drtools.cli.main import _status_of
 
     assert _status_of(MemoryError("no room")) == 1
     said = capsys.readouterr().err

@@ -13,8 +13,8 @@ import pytest
 from documented import blocks, check, commands, inline_commands, run_line, stages, toy_world, words_for_drtools
 from typer import TyperException
 
-from drtools.cli import command, tool_names
-from drtools.training import card
+from drtools.cli import model_card
+from drtools.cli.main import command, tool_names
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # where tool_pages.py is
@@ -37,7 +37,7 @@ HELP = {
     path.stem: ast.get_docstring(ast.parse(read(path)))
     for path in sorted((ROOT / "drtools" / "tools").glob("[a-z]*.py"))
 }
-CARDS = {"an encoder's card": card.USAGE, "a ranker's card": card.RANKER_USAGE}
+CARDS = {"an encoder's card": model_card.USAGE, "a ranker's card": model_card.RANKER_USAGE}
 TEXTS = PAGES | EXAMPLES | HELP | CARDS
 
 # what is appended to a documented command so that it takes a moment on a toy collection

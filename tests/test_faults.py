@@ -130,7 +130,7 @@ def test_sigterm_saves_and_the_next_process_continues(larger, program, environme
 
 
 def test_an_encoding_goes_on_with_chunks_of_another_size(toy, encoder_folder, drtools, interrupt_at):
-    from drtools.retrieval.encoding_folder import FolderEncoding
+    from drtools.encoding.folder import FolderEncoding
 
     words = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
     assert drtools(*words, "-o", toy.folder / "whole").status == 0

@@ -5,7 +5,7 @@ import textwrap
 
 from rich.cells import cell_len
 
-from drtools.layout import aligned, columns_of, progress_line, wrapped
+from drtools.cli.terminal import aligned, columns_of, progress_line, wrapped
 
 TEXTS = [
     "plain words",

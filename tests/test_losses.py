@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.pairs import PairBatch
 from drtools.losses import adore, contrastive, lambda_weights, masked_language, pointwise, ranknet, scores, token_losses
+from drtools.methods.contrastive import contrastive_loss, margin_mse_loss
 from drtools.tools.train_star import star_loss
-from drtools.training.objectives import contrastive_loss, margin_mse_loss
+from drtools.training.pairs import PairBatch
 
 
 def naive_ranknet(queries, documents, keep, scale):

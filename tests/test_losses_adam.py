@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.adam import AdamBatch
+from drtools.cli.flags.training import TrainingFlags
 from drtools.errors import UserError
 from drtools.losses import adam, confidence, kl_of_lists, most_confident
+from drtools.methods.adam.batches import AdamBatch
+from drtools.methods.adam.pacing import share_of_step
 from drtools.tools.distill_adam import adam_loss
-from drtools.training.pacing import share_of_step
-from drtools.training.settings import TrainingFlags
 
 B, D, DOCUMENTS, REINFORCED = 5, 6, 17, 9
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from drtools import manifest
 from drtools.errors import UserError, WorldError
-from drtools.formats import store
-from drtools.formats.store import open_store
+from drtools.formats import corpus_store
+from drtools.formats.corpus_store import open_store
+from drtools.outputs import manifest
 
 
 def independent(path):
@@ -130,7 +130,7 @@ def test_the_store_of_a_corpus_is_that_of_its_content(tmp_path, change):
 
 
 def test_a_corpus_that_is_written_while_it_is_read_is_refused(tmp_path, cache, monkeypatch):
-    path, real = tmp_path / "c.jsonl", store.read_corpus
+    path, real = tmp_path / "c.jsonl", corpus_store.read_corpus
     path.write_text('{"_id":"d1","text":"x"}\n{"_id":"d2","text":"y"}\n')
 
     def reading(source):
@@ -141,7 +141,7 @@ def test_a_corpus_that_is_written_while_it_is_read_is_refused(tmp_path, cache, m
                     stream.write('{"_id":"d3","text":"z"}\n')
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "read_corpus", reading)
+        patch.setattr(corpus_store, "read_corpus", reading)
         with pytest.raises(WorldError, match=r"c\.jsonl: was changed while it was read"):
             open_store(str(path))
     assert not list((cache / "stores").glob("*.sqlite"))

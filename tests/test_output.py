@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from drtools import console, manifest, output
+from drtools import console
+from drtools.cli.flags.common import FileOutput, FolderOutput
 from drtools.errors import AlreadyDone, UserError, WorldError
-from drtools.flags import FileOutput, FolderOutput
 from drtools.formats.trec import read_run
+from drtools.outputs import manifest
+from drtools.outputs import work as output
 
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):
@@ -101,7 +103,7 @@ def test_saved_work_is_continued_and_the_rest_forgotten(tmp_path):
 
 def test_the_seconds_are_those_of_all_processes(tmp_path, monkeypatch):
     clock = iter([100.0, 130.0, 500.0, 507.0, 900.0, 901.0])  # begun, saved; begun, saved; begun, finished
-    monkeypatch.setattr("drtools.output.time.time", lambda: next(clock))
+    monkeypatch.setattr("drtools.outputs.work.time.time", lambda: next(clock))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "x")) as work:
             work.save(lines=1)

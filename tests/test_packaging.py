@@ -24,8 +24,8 @@ from conftest import WORDS, Toy, make_bert, write_jsonl
 from packaging.requirements import Requirement
 
 import drtools
-from drtools.cli import tool_names
-from drtools.retrieval.java import OLDEST_JAVA
+from drtools.cli.main import tool_names
+from drtools.java import OLDEST_JAVA
 
 pytestmark = pytest.mark.slow
 

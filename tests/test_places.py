@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drtools.manifest import file_fingerprint
-from drtools.places import places_of, without_places
+from drtools.outputs.manifest import file_fingerprint
+from drtools.outputs.places import places_of, without_places
 
 TRAIN = ("--device", "cpu", "--steps", 2, "--batch-queries", 4)
 ADAPT = ("--device", "cpu", "--steps", 2, "--batch-documents", 4)

@@ -1,6 +1,6 @@
 """Whether two requests are the same, and how not: flags, flags that one version lacks, changes of what is computed."""
 
-from drtools.request import add_change, differences, same
+from drtools.outputs.request import add_change, differences, same
 
 
 def request(**arguments):

@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from drtools import cli, signals
+from drtools import signals
+from drtools.cli import main
 
 
 def signalled(number: int, error: BaseException):
@@ -44,7 +45,7 @@ def heard():
 )
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_tool_as_such_whatever_error_a_library_makes_of_it(drtools, monkeypatch, number, status, error):
-    monkeypatch.setattr(cli, "_invoke", signalled(number, error))
+    monkeypatch.setattr(main, "_invoke", signalled(number, error))
     outcome = drtools("eval")
     assert (outcome.status, outcome.err) == (
         status,
@@ -54,7 +55,7 @@ def test_a_signal_ends_a_tool_as_such_whatever_error_a_library_makes_of_it(drtoo
 
 def test_a_full_disk_is_said_after_a_signal_too(drtools, monkeypatch):
     monkeypatch.setattr(
-        cli, "_invoke", signalled(signal.SIGTERM, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vectors"))
+        main, "_invoke", signalled(signal.SIGTERM, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vectors"))
     )
     outcome = drtools("eval")
     assert outcome.status == 1 and "vectors: No space left" in outcome.err
@@ -71,7 +72,7 @@ def test_a_signal_that_the_interpreter_drops_ends_the_tool_a_little_later(drtool
         time.sleep(20)
         raise AssertionError("nothing stopped it")
 
-    monkeypatch.setattr(cli, "_invoke", tool)
+    monkeypatch.setattr(main, "_invoke", tool)
     outcome = drtools("eval")
     assert (outcome.status, outcome.err) == (
         143,
@@ -88,14 +89,14 @@ def test_a_training_notes_a_signal_that_was_dropped_before_it(drtools, monkeypat
         with signals.noted() as asked:
             noted.extend(asked)
 
-    monkeypatch.setattr(cli, "_invoke", tool)
+    monkeypatch.setattr(main, "_invoke", tool)
     drtools("eval")
     assert noted == [signal.SIGTERM]
 
 
 def test_a_signal_of_an_earlier_command_is_forgotten(drtools, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_invoke", signalled(signal.SIGTERM, ValueError()))
+        patch.setattr(main, "_invoke", signalled(signal.SIGTERM, ValueError()))
         assert drtools("eval").status == 143
     assert drtools("eval", "--no-such-flag").status == 2
 

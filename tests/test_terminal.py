@@ -11,7 +11,7 @@ import termios
 import pytest
 
 from drtools import console
-from drtools.cli import tool_names
+from drtools.cli.main import tool_names
 
 
 def on_terminal(words: list[str], environment: dict[str, str], columns: int = 80, **more: str) -> str:
@@ -104,8 +104,8 @@ def test_data_on_the_terminal_are_not_mixed_with_a_live_line(toy, drtools, envir
 @pytest.mark.parametrize("columns", [60, 90])
 def test_help_cuts_no_flag(environment, columns):
     code = (
-        "import drtools.cli\nfor name in drtools.cli.tool_names():\n try: drtools.cli.main([name, '--help'])\n "
-        "except SystemExit: pass"
+        "from drtools.cli.main import main, tool_names\n"
+        "for name in tool_names():\n try: main([name, '--help'])\n except SystemExit: pass"
     )
     written = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal([sys.executable, "-c", code], environment, columns))
     assert "…" not in written and written.count("Usage: drtools") == len(tool_names())
@@ -121,9 +121,9 @@ def test_the_list_of_tools_is_folded_at_words(environment):
 
 
 def test_an_interrupted_tool_says_so(toy, encoder_folder, drtools, interrupt_at):
-    from drtools.retrieval import encoding_folder
+    from drtools.encoding import folder
 
-    interrupt_at(encoding_folder.FolderEncoding, "_encode", 1)
+    interrupt_at(folder.FolderEncoding, "_encode", 1)
     outcome = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", toy.folder / "out")
     assert outcome.status == 130 and "stopped; the same command again continues" in outcome.err
 

@@ -12,7 +12,7 @@ from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
-    from drtools.formats.store import Store
+    from drtools.formats.corpus_store import Store
     from drtools.formats.trec import Qrels
 
 Matching = Literal["string", "regex"]

@@ -13,7 +13,7 @@ from drtools import console
 from drtools.formats.jsonl import document_text
 
 if TYPE_CHECKING:
-    from drtools.formats.store import Store
+    from drtools.formats.corpus_store import Store
     from drtools.formats.trec import Qrels
 
 LONGEST = 60  # characters of a text that is shown

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from drtools.evaluation.pictures import BLACK, GREEN, GREY, ORANGE, SKY, legend_below, picture
 
 if TYPE_CHECKING:
-    from drtools.evaluation.projection import Plane, Projection
+    from drtools.evaluation.query_move import Plane, Projection
 
 LOOKS: dict[str, dict[str, Any]] = {
     "top before alone": {"color": ORANGE, "marker": "o", "s": 22, "alpha": 0.8, "linewidths": 0},

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from string import ascii_lowercase
 
-from drtools import layout
+from drtools.cli import terminal
 from drtools.evaluation.measures import mean
 from drtools.evaluation.significance import holm, paired_t_test
 
@@ -57,15 +57,15 @@ def print_table(
             other = "the first" if list(baselines) == [0] else runs[baseline]
             for which, words in enumerate((f"p against {other}", "Holm-corrected")[: 1 + (count > 1)]):
                 rows.append([f"  {words}", *(f"{by_measure[name][which]:.4f}{gap}" for name in names)])
-    width = layout.terminal_width(sys.stdout)
-    print(layout.aligned(rows, width))
+    width = terminal.terminal_width(sys.stdout)
+    print(terminal.aligned(rows, width))
     words = f"{queries:,} judged queries"
     if count:
         differs = ", ".join(f"{mark} differs from {runs[baseline]}" for baseline, mark in marks.items())
         over = f"{count} runs" if len(baselines) == 1 else f"{count} comparisons"
         holm_words = f", Holm-corrected over {over}" if count > 1 else ""
         words += f"; {differs}, p < {alpha:g} (two-tailed paired t-test{holm_words})"
-    print(layout.wrapped(words, width))
+    print(terminal.wrapped(words, width))
 
 
 def print_per_query(runs: list[str], results: list[dict]) -> None:

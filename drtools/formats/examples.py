@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drtools.errors import UserError
-from drtools.formats.dark import Dark, dark_records, parse_dark
+from drtools.formats.dark_items import Dark, dark_records, parse_dark
 from drtools.formats.jsonl import checked_id, json_line, read_json_lines
 from drtools.formats.lines import shown
 

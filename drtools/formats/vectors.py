@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from drtools import manifest
 from drtools.errors import UserError
-from drtools.formats.joined import JoinedArray, order_of
+from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.npy import open_npy
+from drtools.outputs import manifest
 
 if TYPE_CHECKING:
     import numpy as np

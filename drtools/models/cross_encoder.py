@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from drtools import console, manifest
+from drtools import console
 from drtools.errors import UserError
 from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
+from drtools.models.hub import resolve
 from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
 from drtools.models.module_files import CONFIG, RankerSettings, optional_json, read_ranker
 from drtools.models.pair_template import template_of
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
-from drtools.models.source import resolve
 from drtools.models.tokenizers import deviations, fit_tokenizer
 from drtools.models.unused import check_unused
+from drtools.outputs import manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

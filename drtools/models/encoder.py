@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from drtools import console
 from drtools.errors import UserError
-from drtools.manifest import digest
 from drtools.models.bodies import body_class, positions_of, token_states, try_body
 from drtools.models.heads import apply_head, make_head, save_head
+from drtools.models.hub import resolve
 from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
 from drtools.models.lora import has_lora
 from drtools.models.module_files import POOLINGS
@@ -34,9 +34,9 @@ from drtools.models.settings import (
     read_settings,
     side_folder,
 )
-from drtools.models.source import resolve
 from drtools.models.tokenizers import fit_tokenizer
 from drtools.models.unused import check_unused
+from drtools.outputs.manifest import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

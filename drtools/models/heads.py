@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
-from drtools.models.rows import LEAST_ROWS
+from drtools.models.cpu.rows import LEAST_ROWS
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 

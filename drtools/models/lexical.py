@@ -4,7 +4,7 @@ The vector of a text is the sum of its terms' rows, each with its BM25 weight.
 
 A projection's rows are random signs, drawn by a hash of (seed, term): inner products are BM25 scores up to noise that
 shrinks with the square root of the dimension (Johnson and Lindenstrauss; signs by Achlioptas 2003). A static encoder
-has rows fitted to a corpus, see `drtools.models.factorization`, and random ones for terms that the corpus lacks.
+has rows fitted to a corpus, see `drtools.methods.spar.static_rows`, and random ones for terms that the corpus lacks.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
+from drtools.outputs import manifest
 
 FILE = "lexical.safetensors"
 NO_LIMIT = 2**31 - 1  # terms: no text is cut

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drtools import console, manifest
+from drtools import console
 from drtools.errors import UserError
 from drtools.losses import token_losses
 from drtools.models.bodies import token_states
@@ -18,6 +18,7 @@ from drtools.models.heads import DEVIATION
 from drtools.models.settings import MASKED_HEAD
 from drtools.models.unused import WORDS, check_names, listed
 from drtools.models.weights import read_tensors, tensor_names
+from drtools.outputs import manifest
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder

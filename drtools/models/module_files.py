@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.module_keys import MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
+from drtools.outputs import manifest
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
     "cls": ("pooling_mode_cls_token", "cls"),

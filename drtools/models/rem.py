@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.settings import OURS, weights_fingerprint
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
+from drtools.outputs import manifest
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drtools import manifest
 from drtools.errors import UserError
 from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
 from drtools.models.tokenizers import deviations, tokenizer_config
+from drtools.outputs import manifest
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"

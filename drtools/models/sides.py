@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder
+from drtools.models.hub import resolve
 from drtools.models.pair import EncoderPair
 from drtools.models.settings import (
     SIDES,
@@ -22,7 +23,6 @@ from drtools.models.settings import (
     side_folder,
     vector_dimension,
 )
-from drtools.models.source import resolve
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder

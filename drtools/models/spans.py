@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from drtools.errors import UserError
+from drtools.methods.fgd.graph import Rgat, edges
+from drtools.models.cpu.rows import LEAST_ROWS
 from drtools.models.heads import apply_head
 from drtools.models.pooling import pool
-from drtools.models.rgat import Rgat, edges
-from drtools.models.rows import LEAST_ROWS
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drtools import console, manifest
+from drtools import console
 from drtools.errors import UserError
+from drtools.outputs import manifest
 
 if TYPE_CHECKING:
     from torch import nn

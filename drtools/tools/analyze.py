@@ -32,9 +32,11 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import flags, layout, output
+from drtools.cli import terminal
+from drtools.cli.flags import common
 from drtools.errors import UserError
-from drtools.request import add_change
+from drtools.outputs import work as output
+from drtools.outputs.request import add_change
 
 SCORE_BINS = 50
 RBO = 0.9
@@ -45,20 +47,20 @@ MARGINS_CHANGE = "margins are those of the same pairs for all runs"
 
 
 def main(
-    folder: flags.FolderOutput,
-    runs: Annotated[list[str] | None, Argument(help="runs to look at"), flags.Role.INPUT] = None,
+    folder: common.FolderOutput,
+    runs: Annotated[list[str] | None, Argument(help="runs to look at"), common.Role.INPUT] = None,
     qrels: Annotated[
         str | None,
         Option(help="judgements: pairwise errors of runs and vectors; the relevant documents of --query"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
-    min_rel: flags.MinRel = 1,
-    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), flags.Role.INPUT] = None,
+    min_rel: common.MinRel = 1,
+    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), common.Role.INPUT] = None,
     rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO,
     examples: Annotated[
         list[str] | None,
         Option(help="examples: their scores; with runs: which negatives are still hard"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     margins: Annotated[
         bool,
@@ -71,9 +73,9 @@ def main(
     tuned: Annotated[
         list[str] | None,
         Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
-    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), flags.Role.INPUT] = None,
+    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), common.Role.INPUT] = None,
     curve: Annotated[
         list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")
     ] = None,
@@ -91,7 +93,7 @@ def main(
             help="vectors of documents: one for all --query-vectors, or one for each, in their order",
             rich_help_panel=VECTORS,
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     query_vectors: Annotated[
         list[str] | None,
@@ -99,7 +101,7 @@ def main(
             help="vectors of queries: one for each encoder; with --query once before and once after",
             rich_help_panel=VECTORS,
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     query: Annotated[str | None, Option(help="id of a query, to see its move", rich_help_panel=VECTORS)] = None,
     student: Annotated[
@@ -108,7 +110,7 @@ def main(
             help="encoder to compare with the examples' teacher, for instance before and after",
             rich_help_panel=STUDENTS,
         ),
-        flags.Role.MODEL,
+        common.Role.MODEL,
     ] = None,
     agreement: Annotated[
         bool,
@@ -122,27 +124,27 @@ def main(
         ),
     ] = None,
     corpus: Annotated[
-        str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), flags.Role.INPUT
+        str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), common.Role.INPUT
     ] = None,
     queries: Annotated[
-        str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), flags.Role.INPUT
+        str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), common.Role.INPUT
     ] = None,
     max_document_tokens: Annotated[
         int | None,
         Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS),
     ] = None,
-    title_separator: flags.TitleSeparator = " ",
-    compute: flags.ComputeFlags = flags.ComputeFlags(),
+    title_separator: common.TitleSeparator = " ",
+    compute: common.ComputeFlags = common.ComputeFlags(),
 ) -> None:
     """Compose: check what was given, make each analysis of it, write, print."""
     import orjson
 
-    from drtools.evaluation import analyses
-    from drtools.evaluation.margins import analyse_tuning
-    from drtools.evaluation.move import analyse_move
+    from drtools.evaluation.analyses import base
+    from drtools.evaluation.analyses.margins import analyse_tuning
+    from drtools.evaluation.analyses.move import analyse_move
+    from drtools.evaluation.comparing import errors_of, margins_of
+    from drtools.evaluation.corpus_ranks import open_sides
     from drtools.formats.trec import read_qrels, read_run
-    from drtools.retrieval.comparing import errors_of, margins_of
-    from drtools.retrieval.corpus_ranks import open_sides
 
     check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
     check_students(student, agreement, scale, max_document_tokens, examples, runs, corpus, queries)
@@ -152,7 +154,7 @@ def main(
         labels = labels_of([*(runs or []), *(query_vectors or [] if not query else [])])
         lists = {label: read_run(path) for label, path in labels.items() if path in (runs or [])}
         sides = open_sides(vectors or [], {label: path for label, path in labels.items() if label not in lists})
-        made: list[analyses.Analysis] = []
+        made: list[base.Analysis] = []
         if qrels and (lists or sides):
             made.append(errors_of(lists, sides, judged, min_rel, depth, compute, work.path))
         if margins:
@@ -160,15 +162,15 @@ def main(
         if tuned:
             made.append(analyse_tuning(labels_of(tuned), work.path))
         if against:
-            made.append(analyses.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
+            made.append(base.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
         if examples and not margins:
-            made += analyses.of_examples(labels_of(examples), lists, depth, SCORE_BINS, work.path)
+            made += base.of_examples(labels_of(examples), lists, depth, SCORE_BINS, work.path)
         if student or agreement:
-            from drtools.retrieval.student_scores import beside_teacher
+            from drtools.methods.adam.agreement import beside_teacher
 
             assert examples is not None, "check_students asks for one file"
             made.append(
-                analyses.agreement(
+                base.agreement(
                     beside_teacher(
                         examples[0],
                         lists if agreement else {},
@@ -184,7 +186,7 @@ def main(
                 )
             )
         if logs:
-            made.append(analyses.curves(labels_of(logs), curve, work.path))
+            made.append(base.curves(labels_of(logs), curve, work.path))
         if query:
             assert vectors is not None and query_vectors is not None, "check asks for all three"
             made.append(analyse_move(vectors[0], query_vectors, query, judged, min_rel, depth, work.path))
@@ -193,7 +195,7 @@ def main(
         work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
     print(
         "\n\n".join(
-            f"{analysis.title}\n{layout.aligned(analysis.table, layout.terminal_width(sys.stdout))}"
+            f"{analysis.title}\n{terminal.aligned(analysis.table, terminal.terminal_width(sys.stdout))}"
             for analysis in made
         )
     )

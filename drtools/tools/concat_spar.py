@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
-from drtools.request import add_change
+from drtools.outputs import work as output
+from drtools.outputs.request import add_change
 
 if TYPE_CHECKING:
-    from drtools.formats.joined import How, JoinedArray
+    from drtools.formats.joined_vectors import How, JoinedArray
     from drtools.formats.vectors import Vectors
 
 ROWS_A_BLOCK = 16384
@@ -31,32 +33,32 @@ TUNING = "Tuning mu"
 
 
 def main(
-    folder: flags.FolderOutput,
-    first: Annotated[str, Argument(help="vectors folder of the base encoder"), flags.Role.INPUT],
+    folder: common.FolderOutput,
+    first: Annotated[str, Argument(help="vectors folder of the base encoder"), common.Role.INPUT],
     second: Annotated[
-        str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), flags.Role.INPUT
+        str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), common.Role.INPUT
     ],
     how: Annotated[
         Literal["concat", "sum"], Option(help="concat: [q1, mu * q2] and [d1, d2]; sum: q1 + mu * q2 and d1 + d2")
     ] = "concat",
     mu: Annotated[float | None, Option(help="weight of the second encoder on the query side")] = None,
     dev_qrels: Annotated[
-        str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), flags.Role.INPUT
+        str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), common.Role.INPUT
     ] = None,
     dev_answers: Annotated[
         str | None,
         Option(help="answers to tune mu on, in place of judgements (eval --answers)", rich_help_panel=TUNING),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     corpus: Annotated[
-        str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), flags.Role.INPUT
+        str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), common.Role.INPUT
     ] = None,
     answer_match: Annotated[
         Literal["string", "regex"] | None,
         Option(help="--dev-answers: as eval --answer-match; default: string", rich_help_panel=TUNING),
     ] = None,
     dev_queries: Annotated[
-        str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), flags.Role.INPUT
+        str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), common.Role.INPUT
     ] = None,
     dev_query_vectors: Annotated[
         list[str] | None,
@@ -64,7 +66,7 @@ def main(
             help="vectors folders of the queries by the first and by the second, in place of --dev-queries",
             rich_help_panel=TUNING,
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     measure: Annotated[
         str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)
@@ -73,13 +75,13 @@ def main(
     dtype: Annotated[
         Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")
     ] = None,
-    encoder_flags: flags.EncoderFlags = flags.EncoderFlags(),
-    compute: flags.ComputeFlags = flags.ComputeFlags(),
+    encoder_flags: common.EncoderFlags = common.EncoderFlags(),
+    compute: common.ComputeFlags = common.ComputeFlags(),
 ) -> None:
     """Compose: two folders into one, mu tuned if it was not said."""
     from drtools.evaluation.answers import check_measures
     from drtools.evaluation.measures import parse_measure
-    from drtools.retrieval.joining import check_weight, joined_record
+    from drtools.search.query_vectors import check_weight, joined_record
 
     if (mu is None) == (dev_qrels is None and dev_answers is None) or (dev_qrels and dev_answers):
         raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
@@ -106,7 +108,7 @@ def main(
         raise UserError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
     if dev_answers and not corpus:
         raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
-    if not dev_queries and encoder_flags != flags.EncoderFlags():
+    if not dev_queries and encoder_flags != common.EncoderFlags():
         raise UserError(
             "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"
         )
@@ -153,7 +155,7 @@ def main(
 
 def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
     """Open both folders; return them and their vectors as one array."""
-    from drtools.formats.joined import JoinedArray, order_of
+    from drtools.formats.joined_vectors import JoinedArray, order_of
     from drtools.formats.vectors import open_vectors
 
     parts = [open_vectors(path) for path in (first, second)]
@@ -176,12 +178,12 @@ def tuned(
     """Return the best mu on dev and everything that was tried."""
     from drtools.evaluation.answers import judge
     from drtools.formats.answers import read_answers
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.joins import note_nothing_relevant
-    from drtools.formats.store import open_store
+    from drtools.formats.text_sources import check_judged_documents
     from drtools.formats.trec import read_qrels
-    from drtools.retrieval.joining import flags_of_parts, open_queries
-    from drtools.retrieval.texts import check_judged_documents
-    from drtools.retrieval.tuning import candidates, texts_to_tune_on, tune
+    from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune
+    from drtools.search.query_vectors import flags_of_parts, open_queries
 
     given = read_answers(answers) if answers else {}
     judged = {} if answers else read_qrels(qrels)
@@ -216,7 +218,7 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
     """Write ids and joined rows block by block, each done once it is on the disk; or the names of both folders."""
     import shutil
 
-    from drtools.formats.joined import join
+    from drtools.formats.joined_vectors import join
     from drtools.formats.vectors import ARRAY, IDS, create_array, find_not_finite, open_array, write_parts
 
     shutil.copyfile(parts[0].path / IDS, work.path / IDS)

@@ -20,9 +20,11 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
+from drtools.outputs import work as output
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 PUBLIC = "msmarco-hard-negatives"
@@ -53,11 +55,11 @@ CHANGES_OF_FROM = {"dpr": "easy negatives are not added to the hard ones"}
 
 
 def main(
-    file: flags.FileOutput,
+    file: common.FileOutput,
     source: Annotated[
         str | None,
         Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     from_format: Annotated[
         Literal[Format, "msmarco-hard-negatives"] | None,
@@ -67,17 +69,17 @@ def main(
     scores: Annotated[
         str | None,
         Option(help="with --from msmarco-hard-negatives: a cross-encoder's scores of them, `.pkl.gz`"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     examples: Annotated[
-        str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), flags.Role.INPUT
+        str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), common.Role.INPUT
     ] = None,
     corpus: Annotated[
         str | None,
         Option(help="with --to: their documents; with --vectors: the corpus that was encoded"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
-    queries: Annotated[str | None, Option(help="with --to: their queries"), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="with --to: their queries"), common.Role.INPUT] = None,
     title_separator: Annotated[
         str | None, Option(help="with --to: between a document's title and its text; default: a space")
     ] = None,
@@ -95,7 +97,7 @@ def main(
     max_rows: Annotated[
         int | None,
         Option(min=1, help="refuse to write more rows; default: 1,000,000", rich_help_panel=TO_TUPLES),
-        flags.Role.UNRECORDED,
+        common.Role.UNRECORDED,
     ] = None,
     without_negatives: Annotated[
         Literal["drop", "keep"] | None,
@@ -109,15 +111,17 @@ def main(
         Option(help="with --from dpr: drop negative_ctxs (the default), or append them to the hard negatives"),
     ] = None,
     vectors: Annotated[
-        str | None, Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"), flags.Role.INPUT
+        str | None,
+        Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"),
+        common.Role.INPUT,
     ] = None,
     ids: Annotated[
-        str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), flags.Role.INPUT
+        str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), common.Role.INPUT
     ] = None,
     model: Annotated[
         str | None,
         Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"),
-        flags.Role.MODEL,
+        common.Role.MODEL,
     ] = None,
     document_model: Annotated[
         str | None,
@@ -125,7 +129,7 @@ def main(
             help="the encoder of documents, where it is another than --model, which then encodes queries",
             rich_help_panel="Vectors",
         ),
-        flags.Role.MODEL,
+        common.Role.MODEL,
     ] = None,
     pooling: Annotated[
         str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")
@@ -141,7 +145,7 @@ def main(
     dry_run: Annotated[
         bool,
         Option("--dry-run", help="say how many rows there will be, and do nothing", rich_help_panel=TO_TUPLES),
-        flags.Role.UNRECORDED,
+        common.Role.UNRECORDED,
     ] = False,
 ) -> None:
     """Compose: one of the three, by the flag that was given."""
@@ -223,8 +227,8 @@ def adopt_vectors(
 
     `models` are the encoder, and that of documents where it is another.
     """
-    from drtools.formats.foreign_vectors import copy_ids, copy_rows, open_foreign
     from drtools.formats.lines import shown
+    from drtools.formats.npy_vectors import copy_ids, copy_rows, open_foreign
     from drtools.formats.vectors import create_array, named_fingerprints
 
     with output.folder(file) as work:
@@ -298,13 +302,13 @@ def read_foreign(
 ) -> None:
     """Write a folder with the corpus, the queries and the examples that a foreign training file holds."""
     if name == PUBLIC:
-        from drtools.retrieval.public_negatives import write_public_negatives
+        from drtools.search.public_negatives import write_public_negatives
 
         return write_public_negatives(file, source, scores)
     if scores:
         raise UserError(f"--scores: for --from {PUBLIC}; leave it out")
-    from drtools.formats.foreign_files import read_training_file
-    from drtools.request import add_change
+    from drtools.formats.toolkit_files import read_training_file
+    from drtools.outputs.request import add_change
 
     if name in CHANGES_OF_FROM:
         add_change(file.request, CHANGES_OF_FROM[name])
@@ -330,8 +334,8 @@ def write_foreign(
     dry_run: bool,
 ) -> None:
     """Write examples, with their texts, as a foreign training file."""
-    from drtools.formats.foreign_files import TUPLES, TupleOptions, Writer
-    from drtools.request import add_change
+    from drtools.formats.toolkit_files import TUPLES, TupleOptions, Writer
+    from drtools.outputs.request import add_change
 
     options = TupleOptions(*tuples)
     if dry_run:

@@ -15,11 +15,12 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import flags, output
+from drtools.cli.flags import common
+from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.errors import UserError
-from drtools.request import add_change
-from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.evaluation.dev import DevFlags
+from drtools.outputs import work as output
+from drtools.outputs.request import add_change
 
 PAPER_WARMUP = 100  # Tao et al.
 PAPER_NEGATIVES = 10
@@ -33,18 +34,18 @@ CHANGE = (
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
     student: StudentFlags,
     dev: DevFlags,
-    compute: flags.ComputeFlags,
+    compute: common.ComputeFlags,
     teacher: Annotated[
         list[str] | None,
         Option(
             help="score with this cross-encoder while training, through the cache; several are averaged",
             rich_help_panel=METHOD,
         ),
-        flags.Role.MODEL,
+        common.Role.MODEL,
     ] = None,
     teacher_dropout: Annotated[
         float | None,
@@ -105,18 +106,18 @@ def main(
             rich_help_panel=METHOD,
         ),
     ] = "mean",
-    encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=32, max_document_tokens=128),
+    encoder_flags: common.EncoderFlags = common.EncoderFlags(max_query_tokens=32, max_document_tokens=128),
     training: TrainingFlags = TrainingFlags(learning_rate=5e-5, batch_queries=128),
 ) -> None:
     """Compose: scored examples into lists, ADAM's loss, the one loop, a model folder."""
     check(baseline, without, pacing, teacher, teacher_dropout, accept_scores, negatives, with_positive)
     add_change(folder.request, CHANGE)
     with output.folder(folder) as work:
-        from drtools.batches.adam import AdamBatches, Form
-        from drtools.batches.usable import Scores
-        from drtools.formats.dark import KINDS
-        from drtools.training.encoders import EncoderTraining, read_sources
-        from drtools.training.pacing import share_of_step
+        from drtools.formats.dark_items import KINDS
+        from drtools.methods.adam.batches import AdamBatches, Form
+        from drtools.methods.adam.pacing import share_of_step
+        from drtools.training.encoder_task import EncoderTraining, read_sources
+        from drtools.training.examples import Scores
 
         task = EncoderTraining(work, encoder_flags, student, training, compute)
         is_random = baseline == "rand-kd"
@@ -163,7 +164,7 @@ def main(
             paper_warmup=PAPER_WARMUP,
         )
         if asked:
-            from drtools.retrieval.scoring import note_cuts
+            from drtools.teachers.scoring import note_cuts
 
             note_cuts(asked[0].counts)
         task.finish(
@@ -211,7 +212,7 @@ def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores, ne
 def check_examples(sources, form, paths, scored: bool) -> None:
     """Raise UserError if the examples lack the dark items that are asked for, or scores; count what some lack."""
     from drtools import console
-    from drtools.batches.adam import count_supply
+    from drtools.methods.adam.batches import count_supply
 
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
@@ -246,7 +247,7 @@ def check_examples(sources, form, paths, scored: bool) -> None:
 
 def own_lengths(model) -> tuple[int, int]:
     """Return how many tokens of a query and of a document the student reads, special tokens and prompts aside."""
-    from drtools.batches.dark import own_tokens
+    from drtools.methods.adam.dark import own_tokens
 
     return own_tokens(model.of("query"), "query"), own_tokens(model.of("document"), "document")
 
@@ -255,7 +256,8 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
     """Count examples whose teacher read longer or shorter texts than the student, by their manifests."""
     from pathlib import Path
 
-    from drtools import console, manifest
+    from drtools import console
+    from drtools.outputs import manifest
 
     for path in paths:
         beside = manifest.beside(Path(path))
@@ -283,8 +285,8 @@ def open_teacher(names: list[str], dropout: float | None, task, form):
     The teacher reads texts as long as the student does.
     """
     from drtools import console
-    from drtools.retrieval.dropping import Dropping, keep_dropout
-    from drtools.retrieval.scoring import load_teacher
+    from drtools.methods.adam.teacher import Dropping, keep_dropout
+    from drtools.teachers.scoring import load_teacher
 
     own = own_lengths(task.model)
     teacher = load_teacher(
@@ -321,8 +323,8 @@ def adam_loss(
     """
     import torch
 
-    from drtools.batches.adam import ask
     from drtools.losses import adam, confidence, contrastive_of_lists, kl_of_lists, most_confident, scores
+    from drtools.methods.adam.batches import ask
 
     def loss(query_vectors, document_vectors, *rest):
         reinforced_vectors, batch = rest[:-1], rest[-1]

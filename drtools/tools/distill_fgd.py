@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
+from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.errors import UserError
-from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.evaluation.dev import DevFlags
+from drtools.outputs import work as output
 
 if TYPE_CHECKING:
     from drtools.models.spans import SpanKind
@@ -34,11 +36,11 @@ NEGATIVE_PIECES = 8  # [ours]
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
     student: StudentFlags,
     dev: DevFlags,
-    compute: flags.ComputeFlags,
+    compute: common.ComputeFlags,
     levels: Annotated[
         str, Option(help="what is distilled, with commas between: document, passage, sentence")
     ] = "passage,sentence",
@@ -62,21 +64,21 @@ def main(
         Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)"),
     ] = "teacher-student",
     accept_scores: Annotated[bool, Option("--accept-scores", help="learn from scores of whoever gave them")] = False,
-    pieces: flags.PieceFlags = flags.PieceFlags(),
-    encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=32, max_document_tokens=512),
+    pieces: common.PieceFlags = common.PieceFlags(),
+    encoder_flags: common.EncoderFlags = common.EncoderFlags(max_query_tokens=32, max_document_tokens=512),
     training: TrainingFlags = TrainingFlags(learning_rate=3e-6, batch_queries=64),
 ) -> None:
     """Compose: scored examples into batches of documents with pieces, FGD's loss, the one loop, a model folder."""
     wanted = parse_levels(levels)
-    of_pieces = flags.names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
+    of_pieces = common.names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
     if wanted == ("document",) and of_pieces:
         raise UserError(
             f"{' and '.join(of_pieces)}: for pieces, of which --levels document has none; leave it out, or add a level"
         )
     with output.folder(folder) as work:
-        from drtools.batches.usable import Scores
-        from drtools.training.encoders import EncoderTraining, read_sources
-        from drtools.training.fgd import FgdLoss
+        from drtools.methods.fgd.training import FgdLoss
+        from drtools.training.encoder_task import EncoderTraining, read_sources
+        from drtools.training.examples import Scores
 
         task = EncoderTraining(work, encoder_flags, student, training, compute)
         sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
@@ -124,13 +126,13 @@ def parse_levels(text: str) -> tuple[str, ...]:
     return levels
 
 
-def with_pieces(task, sources, paths: list[str], sizes: flags.PieceFlags, spans: SpanKind, hard_negatives: int):
+def with_pieces(task, sources, paths: list[str], sizes: common.PieceFlags, spans: SpanKind, hard_negatives: int):
     """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained.
 
     With its spans, which its settings remember.
     """
-    from drtools.batches.fine_grained import FineGrainedBatches, read_piece_scores
-    from drtools.batches.pieces import cut_of, layout_of
+    from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
+    from drtools.models.pieces import cut_of, layout_of
     from drtools.models.spans import SpanStudent
 
     document = task.model.of("document")

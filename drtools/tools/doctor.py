@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 
+from drtools.cli.terminal import terminal_width, wrapped
 from drtools.errors import WorldError
-from drtools.layout import terminal_width, wrapped
 
 
 def main() -> None:
     """Compose: look, print, and fail if something that every tool needs is missing."""
-    from drtools.showing.machine import findings
+    from drtools.cli.show.machine import findings
 
     width = terminal_width(sys.stdout)
     missing = []

@@ -20,21 +20,23 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
+from drtools.outputs import work as output
 
 
 def main(
-    folder: flags.FolderOutput,
-    encoder_flags: flags.EncoderFlags,
-    compute: flags.ComputeFlags,
+    folder: common.FolderOutput,
+    encoder_flags: common.EncoderFlags,
+    compute: common.ComputeFlags,
     documents: Annotated[
-        str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT
+        str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT
     ] = None,
     queries: Annotated[
-        str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT
+        str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT
     ] = None,
-    only: flags.Only = None,
+    only: common.Only = None,
     dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
     batch_tokens: Annotated[
         int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")
@@ -47,13 +49,13 @@ def main(
             "processor, else 16384 for each device",
             rich_help_panel="Computing",
         ),
-        flags.Role.UNRECORDED,
+        common.Role.UNRECORDED,
     ] = None,
-    title_separator: flags.TitleSeparator = " ",
+    title_separator: common.TitleSeparator = " ",
     update: Annotated[
         str | None,
         Option(help="vectors folder of the same encoder and settings: take over what has not changed"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     pieces: Annotated[
         bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")
@@ -66,8 +68,8 @@ def main(
             rich_help_panel="Pieces",
         ),
     ] = None,
-    sizes: flags.PieceFlags = flags.PieceFlags(),
-    dry_run: flags.DryRun = False,
+    sizes: common.PieceFlags = common.PieceFlags(),
+    dry_run: common.DryRun = False,
 ) -> None:
     """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
     if (documents is None) == (queries is None):
@@ -76,15 +78,15 @@ def main(
         raise UserError("--only keeps queries of --queries; documents are all encoded")
     if pieces and documents is None:
         raise UserError("--pieces cuts --documents; queries have none")
-    of_pieces = flags.names_of({"spans": spans}) + sizes.said
+    of_pieces = common.names_of({"spans": spans}) + sizes.said
     if of_pieces and not pieces:
         raise UserError(
             f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out"
         )
-    from drtools.retrieval import encoding
-    from drtools.retrieval.encoding_folder import FolderEncoding
-    from drtools.retrieval.encoding_pieces import PieceEncoding
-    from drtools.retrieval.texts import texts_of
+    from drtools.encoding import loop
+    from drtools.encoding.folder import FolderEncoding
+    from drtools.encoding.pieces import PieceEncoding
+    from drtools.formats.text_sources import texts_of
 
     texts = texts_of(documents, queries, only, title_separator)
     if dry_run:
@@ -101,10 +103,10 @@ def main(
     with output.folder(folder) as work:
         if "precision" in work.state:  # as it was begun, also on another device
             compute = replace(compute, precision=work.state["precision"])
-        computing = encoding.choose_computing(compute, batch_tokens, several=True)
-        encoder = encoding.load_for_encoding(encoder_flags, computing, texts.side)
+        computing = loop.choose_computing(compute, batch_tokens, several=True)
+        encoder = loop.load_for_encoding(encoder_flags, computing, texts.side)
         if texts.side == "document":
-            encoding.check_title_separator(encoder, title_separator)
+            loop.check_title_separator(encoder, title_separator)
         with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, dtype) if pieces else None
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
@@ -114,7 +116,7 @@ def main(
             texts,
             computing,
             dtype,
-            chunk or encoding.CHUNK[computing.kind] * len(computing.devices),
+            chunk or loop.CHUNK[computing.kind] * len(computing.devices),
             work,
             with_pieces,
             open_old(update, now),
@@ -168,7 +170,7 @@ def note_nothing_taken(update: str, texts) -> None:
 
 def open_old(update, now):
     """Open the folder that vectors are taken over from, if one is named."""
-    from drtools.retrieval.encoding_update import OldVectors
+    from drtools.encoding.update import OldVectors
 
     return OldVectors(update, now) if update else None
 
@@ -180,10 +182,10 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     """
     import time
 
-    from drtools.batches.pieces import PieceTokens
-    from drtools.models.copies import Copies
-    from drtools.retrieval.encoding import choose_computing, encode_texts, load_for_encoding
-    from drtools.retrieval.encoding_pieces import PieceEncoding
+    from drtools.encoding.loop import choose_computing, encode_texts, load_for_encoding
+    from drtools.encoding.pieces import PieceEncoding
+    from drtools.models.pieces import PieceTokens
+    from drtools.models.replicas import Copies
 
     computing = choose_computing(compute, batch_tokens, several=True)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console, flags
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import GateRefused, UserError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 
@@ -41,18 +42,18 @@ def main(
     runs: Annotated[
         list[str],
         Argument(help="runs to measure; without --baseline the others are compared with the first"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ],
-    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), flags.Role.INPUT] = None,
+    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), common.Role.INPUT] = None,
     answers: Annotated[
         str | None,
         Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     corpus: Annotated[
         str | None,
         Option(help="--answers: the texts to find them in; --train-qrels: the texts of relevant documents"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     answer_match: Annotated[
         Literal["string", "regex"],
@@ -67,9 +68,9 @@ def main(
             help="measures with commas between; default nDCG@10, RR@10, R@100, with --answers Success@20, Success@100"
         ),
     ] = None,
-    min_rel: flags.MinRel = 1,
-    only: flags.Only = None,
-    ignore_identical_ids: flags.IgnoreIdenticalIds = False,
+    min_rel: common.MinRel = 1,
+    only: common.Only = None,
+    ignore_identical_ids: common.IgnoreIdenticalIds = False,
     rank_order: Annotated[
         bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")
     ] = False,
@@ -82,7 +83,7 @@ def main(
     baseline: Annotated[
         list[str] | None,
         Option(help="a run to compare the others with, one of those given; several times for several"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
     train_qrels: Annotated[
@@ -92,17 +93,17 @@ def main(
             "too, by their texts",
             rich_help_panel=LEAKAGE,
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     train_queries: Annotated[
         str | None,
         Option(help="queries that it was trained on; with --train-qrels by default --queries", rich_help_panel=LEAKAGE),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     queries: Annotated[
         str | None,
         Option(help="the test queries' texts; default: those that a run was made for", rich_help_panel=LEAKAGE),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
@@ -189,7 +190,7 @@ def judged_by_answers(
     """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
     from drtools.evaluation.answers import check_measures, judge
     from drtools.formats.answers import read_answers
-    from drtools.formats.store import open_store
+    from drtools.formats.corpus_store import open_store
 
     check_measures(parsed, min_rel)
     deepest = max(measure.k for measure in parsed)
@@ -271,7 +272,7 @@ def note_judged(shares: dict[str, float]) -> None:
 
 def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
     """Return what the first run that knows it was made from: its queries, or its corpus."""
-    from drtools.showing import lineage
+    from drtools.cli.show import lineage
 
     found = (lineage.source(Path(run), wanted, lineage.SEARCHED_FLAGS) for run in runs)
     return next(filter(None, found), None)
@@ -287,12 +288,12 @@ def report_leakage(
     corpus: str | None,
 ) -> None:
     """Report test queries and relevant documents that were trained on."""
+    from drtools.cli.show import lineage
     from drtools.evaluation.leakage import Trained, note_leakage, relevant_in, texts_of
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.jsonl import read_queries
-    from drtools.formats.store import open_store
+    from drtools.formats.text_sources import check_judged, judged_queries
     from drtools.formats.trec import read_qrels
-    from drtools.retrieval.texts import check_judged, judged_queries
-    from drtools.showing import lineage
 
     queries = queries or behind(runs, lineage.QUERIES_FLAGS)
     if queries is None:

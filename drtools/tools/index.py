@@ -18,34 +18,36 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
+from drtools.outputs import work as output
 
 LUCENE, FAISS = "Lucene", "FAISS"
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     lucene: Annotated[
         str | None,
         Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     vectors: Annotated[
-        str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), flags.Role.INPUT
+        str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), common.Role.INPUT
     ] = None,
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en",
     document_vectors: Annotated[
         bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)
     ] = False,
-    title_separator: flags.TitleSeparator = " ",
+    title_separator: common.TitleSeparator = " ",
     factory: Annotated[
         str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)
     ] = None,
     update: Annotated[
         str | None,
         Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     train_sample: Annotated[
         int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)
@@ -61,12 +63,12 @@ def main(
         Option(
             help="vectors folder of queries to check with; default: a sample of the documents", rich_help_panel=FAISS
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100,
-    seed: flags.Seed = 42,
-    threads: flags.Threads = 0,
-    dry_run: flags.DryRun = False,
+    seed: common.Seed = 42,
+    threads: common.Threads = 0,
+    dry_run: common.DryRun = False,
 ) -> None:
     """Compose: one of two builders into one folder."""
     if (lucene is None) == (vectors is None):
@@ -76,7 +78,7 @@ def main(
             "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction "
             "out, or leave --update out"
         )
-    of_faiss = flags.names_of(
+    of_faiss = common.names_of(
         {
             "factory": factory,
             "train_sample": train_sample,
@@ -85,7 +87,7 @@ def main(
             "check_queries": check_queries,
         }
     )
-    of_lucene = flags.names_of(
+    of_lucene = common.names_of(
         {"document_vectors": document_vectors, "language": language if language != "en" else None}
     )
     if needless := of_faiss if lucene else of_lucene:
@@ -111,9 +113,9 @@ def main(
 
 def build_lucene(folder, corpus, language, document_vectors, title_separator, threads, dry_run) -> None:
     """Index a corpus for BM25."""
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.lines import shown
-    from drtools.formats.store import open_store
-    from drtools.retrieval.texts import DocumentTexts
+    from drtools.formats.text_sources import DocumentTexts
 
     store = open_store(corpus)
     if dry_run:
@@ -125,7 +127,7 @@ def build_lucene(folder, corpus, language, document_vectors, title_separator, th
         )
     with output.folder(folder) as work:
         from drtools.models.device import all_threads
-        from drtools.retrieval.lucene import build_index
+        from drtools.search.lucene import build_index
 
         texts = DocumentTexts(store, title_separator)
         with console.progress("indexing", len(store), "documents") as progress:
@@ -161,9 +163,9 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
 
     from drtools.formats.vectors import IDS, open_document_vectors
     from drtools.models.device import all_threads
-    from drtools.request import add_change
-    from drtools.retrieval import faiss_index, faiss_update
-    from drtools.retrieval.faiss_trial import refuse_unusable
+    from drtools.outputs.request import add_change
+    from drtools.search import faiss_index, faiss_update
+    from drtools.search.faiss_trial import refuse_unusable
 
     opened = open_document_vectors(vectors)
     if check[1]:
@@ -231,7 +233,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
 def check_queries(queries, opened) -> None:
     """Refuse query vectors that these documents' are not to be searched with, before hours of building."""
     from drtools.formats.vectors import open_vectors
-    from drtools.retrieval.searching import refuse_another_encoder
+    from drtools.search.sources import refuse_another_encoder
 
     theirs = open_vectors(queries).manifest
     if theirs["side"] != "query":
@@ -255,7 +257,7 @@ def measured_recall(path, opened, queries, depth, seed) -> dict:
     import numpy as np
 
     from drtools.formats.vectors import open_vectors
-    from drtools.retrieval import faiss_index
+    from drtools.search import faiss_index
 
     if queries:
         array = open_vectors(queries).array

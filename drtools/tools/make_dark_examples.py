@@ -16,18 +16,20 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.outputs import work as output
 
 EXAMPLES_A_SAVE = 1024
 PAPER_RATIOS = "0.15,0.25,0.35,0.45,0.55"  # Tao et al.
 
 
 def main(
-    file: flags.FileOutput,
-    examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), flags.Role.INPUT],
+    file: common.FileOutput,
+    examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), common.Role.INPUT],
     negatives: Annotated[
         int, Option(min=0, help="keep so many drawn negatives of each query, and drop the others; 0: keep all")
     ] = 0,
@@ -35,15 +37,15 @@ def main(
         str, Option(help="shares of words to mask, with commas between; empty: no noisy positives")
     ] = PAPER_RATIOS,
     without_reinforced: Annotated[bool, Option("--without-reinforced", help="no reinforced negatives")] = False,
-    seed: flags.Seed = 42,
+    seed: common.Seed = 42,
     text: Annotated[
         bool, Option("--text", help="write the texts too, as dark_texts, with [SEP] and [MASK]; needs --corpus")
     ] = False,
-    corpus: Annotated[str | None, Option(help="their corpus, for --text"), flags.Role.INPUT] = None,
-    title_separator: flags.TitleSeparator = " ",
+    corpus: Annotated[str | None, Option(help="their corpus, for --text"), common.Role.INPUT] = None,
+    title_separator: common.TitleSeparator = " ",
 ) -> None:
     """Compose: examples, drawn negatives, dark items, examples."""
-    from drtools.formats.dark import parse_ratios
+    from drtools.formats.dark_items import parse_ratios
 
     shares = parse_ratios(ratios)
     if not shares and without_reinforced:
@@ -80,8 +82,8 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
     """Write each example with its dark items, in order; what is written counts as done every so many examples."""
     from itertools import islice
 
-    from drtools.formats.darken import with_dark_items
     from drtools.formats.examples import read_examples
+    from drtools.methods.adam.darken import with_dark_items
 
     done, counts = work.state.get("done", 0), Counter(work.state.get("counts", {}))
     with console.progress("making dark examples", None, "examples", done) as progress:
@@ -105,8 +107,8 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
 
 def in_corpus(corpus: str, path: str) -> Join:
     """Return what looks documents up in a corpus; UserError if it has none of those of the examples."""
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.examples import read_examples
-    from drtools.formats.store import open_store
 
     store = open_store(corpus)
     Join(store, corpus).require_one(
@@ -120,10 +122,10 @@ def writer(corpus: Join | None, title_separator: str):
     """Return a function that adds the texts of an example's dark items, if there is a corpus to take them from."""
     if corpus is None:
         return lambda example, counts: None
-    from drtools.batches.dark import Special, dark_text
-    from drtools.formats.dark import documents_of
+    from drtools.formats.corpus_store import Store
+    from drtools.formats.dark_items import documents_of
     from drtools.formats.jsonl import document_text
-    from drtools.formats.store import Store
+    from drtools.methods.adam.dark import Special, dark_text
 
     store = corpus.known
     assert isinstance(store, Store), "what in_corpus opens"

@@ -17,8 +17,10 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
+from drtools.outputs import work as output
 
 BM25, FIT = "BM25", "Fit (static)"
 FIT_DOCUMENTS, FIT_TERMS = 50_000, 200_000
@@ -26,22 +28,22 @@ QUERIES_A_PART = 4096
 
 
 def main(
-    folder: flags.FolderOutput,
-    corpus: flags.Documents,
+    folder: common.FolderOutput,
+    corpus: common.Documents,
     encoder: Annotated[
         Literal["static", "projection"], Option(help="static: rows fitted to the corpus; projection: random rows")
     ] = "static",
     dimension: Annotated[int, Option(min=1, help="length of the vectors")] = 768,
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...")] = "en",
-    title_separator: flags.TitleSeparator = " ",
+    title_separator: common.TitleSeparator = " ",
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
     queries: Annotated[
         str | None,
         Option(help="queries like those to come; default: a rule by document frequency", rich_help_panel=FIT),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
-    only: flags.Only = None,
+    only: common.Only = None,
     fit_documents: Annotated[
         int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)
     ] = FIT_DOCUMENTS,
@@ -51,13 +53,13 @@ def main(
             min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT
         ),
     ] = FIT_TERMS,
-    seed: flags.Seed = 42,
-    threads: flags.Threads = 0,
-    dry_run: flags.DryRun = False,
+    seed: common.Seed = 42,
+    threads: common.Threads = 0,
+    dry_run: common.DryRun = False,
 ) -> None:
     """Compose: the corpus's terms counted, rows fitted or left to chance, a model folder."""
-    from drtools.formats.store import open_store
-    from drtools.retrieval.texts import DocumentTexts
+    from drtools.formats.corpus_store import open_store
+    from drtools.formats.text_sources import DocumentTexts
 
     if only and not queries:
         raise UserError("--only keeps queries that it judges; say which by --queries QUERIES")
@@ -71,11 +73,11 @@ def main(
     if dry_run:
         return say_plan(len(texts), encoder, dimension, fit_documents, fit_terms)
     with output.folder(folder) as work:
-        from drtools.batches.terms import TermKeys
         from drtools.formats.lines import shown
+        from drtools.methods.spar.corpus_terms import Analyzer, count_corpus
         from drtools.models.device import set_threads
         from drtools.models.lexical import LexicalSettings, save_lexical
-        from drtools.retrieval.terms import Analyzer, count_corpus
+        from drtools.models.terms import TermKeys
 
         set_threads(threads)
         analyzer, known = Analyzer(language), TermKeys()
@@ -134,8 +136,8 @@ def query_terms(queries, only, analyzer, known):
 
     There may be as many as a corpus has sentences.
     """
-    from drtools.batches.terms import count_terms
-    from drtools.retrieval.texts import judged_queries
+    from drtools.formats.text_sources import judged_queries
+    from drtools.models.terms import count_terms
 
     texts = list(judged_queries(queries, only).values())
     return [
@@ -146,8 +148,8 @@ def query_terms(queries, only, analyzer, known):
 
 def fit(counted, asked, dimension, bm25, most_terms, seed) -> dict:
     """Fit the rows of the terms that matter most, and say how well they hold BM25's weights."""
-    from drtools.models.factorization import PASSES
-    from drtools.retrieval.fitting import fit_to_corpus
+    from drtools.methods.spar.fitting import fit_to_corpus
+    from drtools.methods.spar.static_rows import PASSES
 
     with console.progress("fitting", PASSES, "passes") as progress:
         return fit_to_corpus(counted, asked, dimension, bm25, most_terms, seed, progress.advance)

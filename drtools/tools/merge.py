@@ -14,19 +14,21 @@ PAIR), into a finished pair, which publish and sentence-transformers take. Encod
 
 from __future__ import annotations
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
+from drtools.outputs import work as output
 
 
-def main(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
+def main(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> None:
     """Compose: load the body with its REM, fold it in, write the folder; or load two encoders and write them."""
     name = encoder_flags.start()
     if not encoder_flags.rem:
         return merge_pair(folder, encoder_flags)
     with output.folder(folder) as work:
+        from drtools.encoding.loop import apply_flags
         from drtools.models.encoder import Encoder, load_encoder, save_encoder
         from drtools.models.rem import check_folds, fold_rem
-        from drtools.retrieval.encoding import apply_flags
 
         encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, rem=encoder_flags.rem)
         assert isinstance(encoder, Encoder), "no REM is put on a pair"
@@ -43,12 +45,12 @@ def main(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
     console.say(f"{folder.output}: one model of {name} and {encoder_flags.rem}")
 
 
-def merge_pair(folder: flags.FolderOutput, encoder_flags: flags.EncoderFlags) -> None:
+def merge_pair(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> None:
     """Write two encoders that belong together as one folder, each of which knows the other."""
     with output.folder(folder) as work:
+        from drtools.encoding.loop import apply_flags, load_named
         from drtools.models.encoder import save_encoder
         from drtools.models.sides import side_folders
-        from drtools.retrieval.encoding import apply_flags, load_named
 
         folders = side_folders(encoder_flags.start(), encoder_flags.document_model)
         if folders["query"] == folders["document"]:

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
-from drtools.request import add_change
-from drtools.retrieval.mining import NO_DUPLICATES, MiningFlags
-from drtools.retrieval.searching import QUERIES_A_BLOCK
+from drtools.outputs import work as output
+from drtools.outputs.request import add_change
+from drtools.search.mining import NO_DUPLICATES, MiningFlags
+from drtools.search.sources import QUERIES_A_BLOCK
 
 if TYPE_CHECKING:
-    from drtools.formats.store import Store
-    from drtools.retrieval.avoided import Avoided
+    from drtools.formats.corpus_store import Store
+    from drtools.search.avoided import Avoided
 
 SOURCE, BM25 = "Source (one)", "BM25"
 QUERIES_A_SAVE = (
@@ -35,22 +37,22 @@ QUERIES_A_SAVE = (
 
 
 def main(
-    file: flags.FileOutput,
-    queries: flags.Queries,
+    file: common.FileOutput,
+    queries: common.Queries,
     mining: MiningFlags,
-    encoder_flags: flags.EncoderFlags,
-    compute: flags.ComputeFlags,
+    encoder_flags: common.EncoderFlags,
+    compute: common.ComputeFlags,
     qrels: Annotated[
-        str | None, Option(help="judgements: the queries to mine for and their positives"), flags.Role.INPUT
+        str | None, Option(help="judgements: the queries to mine for and their positives"), common.Role.INPUT
     ] = None,
     by_rank: Annotated[str | None, Option(help="P:N1-N2, ranks 1 to P positive, N1 to N2 negative; no qrels")] = None,
     index: Annotated[
-        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT
+        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), common.Role.INPUT
     ] = None,
     vectors: Annotated[
-        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT
+        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), common.Role.INPUT
     ] = None,
-    run: Annotated[str | None, Option(help="any TREC run", rich_help_panel=SOURCE), flags.Role.INPUT] = None,
+    run: Annotated[str | None, Option(help="any TREC run", rich_help_panel=SOURCE), common.Role.INPUT] = None,
     random: Annotated[bool, Option("--random", help="random documents of --corpus", rich_help_panel=SOURCE)] = False,
     corpus: Annotated[
         str | None,
@@ -58,13 +60,13 @@ def main(
             help="corpus: for --random, and to find copies of a positive; default: the one that was indexed or encoded",
             rich_help_panel=SOURCE,
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     query_vectors: Annotated[
-        str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
+        str | None, Option(help="vectors folder of the queries, in place of encoding them"), common.Role.INPUT
     ] = None,
-    min_rel: flags.MinRel = 1,
-    only: flags.Only = None,
+    min_rel: common.MinRel = 1,
+    only: common.Only = None,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
 ) -> None:
@@ -75,7 +77,7 @@ def main(
     if qrels and not mining.keep_duplicates:
         add_change(file.request, NO_DUPLICATES)
     with output.file(file) as work:
-        from drtools.retrieval.avoided import Avoided, check_queries
+        from drtools.search.avoided import Avoided, check_queries
 
         positives, texts = positives_of(qrels, queries, min_rel, only)
         avoided = Avoided(own=False)
@@ -131,8 +133,8 @@ def positives_of(
     qrels: str | None, queries: str, min_rel: int, only: str | None = None
 ) -> tuple[dict[str, list[str]] | None, dict[str, str]]:
     """Return each query's relevant documents, and the texts of the queries that have any; without judgements of all."""
+    from drtools.formats.text_sources import judged_queries
     from drtools.formats.trec import read_qrels
-    from drtools.retrieval.texts import judged_queries
 
     if qrels is None:
         return None, judged_queries(queries, only)
@@ -163,8 +165,8 @@ def positives_of(
 def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25: tuple[float, float]):
     """Open the source that was named."""
     from drtools.models.device import all_threads
-    from drtools.retrieval.searching import LuceneSource, index_kind, open_dense
-    from drtools.retrieval.unsearched import RunSource
+    from drtools.search.other_sources import RunSource
+    from drtools.search.sources import LuceneSource, index_kind, open_dense
 
     if run:
         return RunSource(run)
@@ -180,10 +182,10 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
 
 def random_source(corpus: str, positives: dict[str, list[str]], mining: MiningFlags, qrels: str):
     """Return a source of random documents, enough that what is no negative can be taken out, and what that is."""
-    from drtools.formats.store import open_store
-    from drtools.retrieval.avoided import Avoided, leave_out_unknown
-    from drtools.retrieval.copies import copies_by_id
-    from drtools.retrieval.unsearched import RandomSource
+    from drtools.formats.corpus_store import open_store
+    from drtools.search.avoided import Avoided, leave_out_unknown
+    from drtools.search.copies import copies_by_id
+    from drtools.search.other_sources import RandomSource
 
     store = open_store(corpus)
     unknown = leave_out_unknown(positives, store, corpus, qrels)
@@ -199,10 +201,10 @@ def random_source(corpus: str, positives: dict[str, list[str]], mining: MiningFl
 
 def what_to_avoid(source, positives: dict[str, list[str]], corpus: str | None, qrels: str, keep: bool) -> Avoided:
     """Return what is no negative; queries whose positives the source does not know are taken out of `positives`."""
-    from drtools.formats.store import open_store
-    from drtools.retrieval.avoided import Avoided, check_retrieved, leave_out_unknown
-    from drtools.retrieval.unsearched import RunSource
-    from drtools.showing import lineage
+    from drtools.cli.show import lineage
+    from drtools.formats.corpus_store import open_store
+    from drtools.search.avoided import Avoided, check_retrieved, leave_out_unknown
+    from drtools.search.other_sources import RunSource
 
     is_run = isinstance(source, RunSource)
     if is_run:
@@ -222,8 +224,8 @@ def copies_of_positives(positives: dict[str, list[str]], store: Store | None, so
 
     Found in the corpus, else by the vectors' digests of texts; where there are neither, that is noted.
     """
-    from drtools.retrieval.copies import copies_by_digest, copies_by_id
-    from drtools.showing import lineage
+    from drtools.cli.show import lineage
+    from drtools.search.copies import copies_by_digest, copies_by_id
 
     wanted = list(dict.fromkeys(chain.from_iterable(positives.values())))
     if store:
@@ -244,7 +246,7 @@ def copies_of_positives(positives: dict[str, list[str]], store: Store | None, so
 def mine(source, queries, positives, mining, by_rank, avoided: Avoided, work) -> Counter:
     """Write one example a query, in order; what is written counts as done every so many queries."""
     from drtools.formats.examples import Example
-    from drtools.retrieval.mining import choose_negatives, label_by_rank, parse_by_rank, parse_ranks
+    from drtools.search.mining import choose_negatives, label_by_rank, parse_by_rank, parse_ranks
 
     labels = parse_by_rank(by_rank) if by_rank else None
     depth = labels[1][1] if labels else parse_ranks(mining.ranks)[1]
@@ -297,7 +299,7 @@ RELAX = {
 
 def report(counts: Counter, mining, by_rank: str | None) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
-    from drtools.retrieval.avoided import REASONS
+    from drtools.search.avoided import REASONS
 
     console.say(
         f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries"

@@ -23,9 +23,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from typer import Option
 
-from drtools import flags, output
+from drtools.cli.flags import common
+from drtools.cli.flags.training import PANEL, TrainingFlags
 from drtools.errors import UserError
-from drtools.training.settings import PANEL, TrainingFlags
+from drtools.outputs import work as output
 from drtools.training.snapshots import Snapshots, parse_times
 
 PAPER_WARMUP = 1000  # Zhan et al., DDR
@@ -77,12 +78,12 @@ class AdaptationFlags(TrainingFlags):
 
 
 def main(
-    folder: flags.FolderOutput,
-    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT],
-    encoder_flags: flags.EncoderFlags,
+    folder: common.FolderOutput,
+    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT],
+    encoder_flags: common.EncoderFlags,
     training: AdaptationFlags,
-    compute: flags.ComputeFlags,
-    title_separator: flags.TitleSeparator = " ",
+    compute: common.ComputeFlags,
+    title_separator: common.TitleSeparator = " ",
     objective: Annotated[
         Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)
     ] = "mlm",
@@ -211,8 +212,8 @@ def main(
         parse_times("--snapshot-minutes", snapshot_minutes),
     )
     with output.folder(folder) as work:
-        from drtools.models.enhanced import Decoder
-        from drtools.training.adaptation import MaskedTraining, masked_loss
+        from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
+        from drtools.methods.fgd.ed_mlm import Decoder
 
         decoder = Decoder(decoder_layers or DECODER_LAYERS, decoder_start or "encoder", decoder_head or "shared")
         task = MaskedTraining(

@@ -21,7 +21,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console, releases
+from drtools import console
+from drtools.outputs import releases
 
 
 def main(

@@ -18,25 +18,27 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
+from drtools.outputs import work as output
 
 DOCUMENTS_A_SAVE = 20_000
 
 
 def main(
-    file: flags.FileOutput,
+    file: common.FileOutput,
     corpus: Annotated[
-        str | None, Option(help="corpus to take sentences from: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT
+        str | None, Option(help="corpus to take sentences from: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT
     ] = None,
-    queries: Annotated[str | None, Option(help="queries to shuffle, in place of a corpus"), flags.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="queries to shuffle, in place of a corpus"), common.Role.INPUT] = None,
     article_key: Annotated[
         str | None, Option(help="what names a passage's article: `title`, or a field of the JSONL")
     ] = None,
     count: Annotated[int | None, Option(min=1, help="keep so many queries, drawn uniformly; default: all")] = None,
     shuffle: Annotated[bool, Option("--shuffle", help="each query's words in random order")] = False,
     language: Annotated[str, Option(help="of the corpus, for its abbreviations: en, de, zh, ja ...")] = "en",
-    seed: flags.Seed = 42,
+    seed: common.Seed = 42,
 ) -> None:
     """Compose: sentences of each document, or given queries; words shuffled; lines."""
     if (corpus is None) == (queries is None):
@@ -46,7 +48,7 @@ def main(
             "--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key"
         )
     if corpus:
-        from drtools.batches.sentences import check_language
+        from drtools.methods.spar.sentences import check_language
 
         check_language(language)
     with output.file(file) as work:
@@ -65,8 +67,8 @@ def main(
 
 def write_shuffled(queries: str, seed: int, work) -> Counter:
     """Write given queries with their words in random order."""
-    from drtools.batches.sentences import shuffle_words
     from drtools.formats.jsonl import json_line, read_queries
+    from drtools.methods.spar.sentences import shuffle_words
     from drtools.randomness import generator
 
     texts = read_queries(queries)
@@ -81,8 +83,8 @@ def write_sentences(
     corpus: str, article_key: str | None, language: str, count: int | None, shuffle: bool, seed: int, work
 ) -> Counter:
     """Write the sampled sentences document by document; what is written counts as done every so many documents."""
-    from drtools.batches.sentences import sample, shuffle_words
     from drtools.formats.jsonl import json_line
+    from drtools.methods.spar.sentences import sample, shuffle_words
     from drtools.randomness import generator
 
     counts = Counter(work.state.get("counts", {}))
@@ -106,7 +108,7 @@ def write_sentences(
 
 def count_sentences(corpus: str, article_key: str | None, language: str, seed: int) -> int:
     """Return how many queries the corpus gives before --count."""
-    from drtools.batches.sentences import sample
+    from drtools.methods.spar.sentences import sample
 
     with console.progress("counting", None, "documents") as progress:
         total = 0
@@ -121,7 +123,7 @@ def thinned(documents: Iterator, count: int | None, total: int | None, seed: int
 
     `counts` is what has been written before each.
     """
-    from drtools.batches.sentences import thin
+    from drtools.methods.spar.sentences import thin
 
     for sampled in documents:
         if count and total is not None:

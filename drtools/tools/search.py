@@ -18,12 +18,14 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
-from drtools.retrieval.joining import JoiningFlags
-from drtools.retrieval.lucene import Rm3
-from drtools.retrieval.multi_vector import MultiVectorFlags, open_multi_vector
-from drtools.retrieval.searching import QUERIES_A_BLOCK, index_kind
+from drtools.outputs import work as output
+from drtools.search.lucene import Rm3
+from drtools.search.multi_vector import MultiVectorFlags, open_multi_vector
+from drtools.search.query_vectors import JoiningFlags
+from drtools.search.sources import QUERIES_A_BLOCK, index_kind
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
@@ -35,32 +37,34 @@ QUERIES_A_SAVE = (
 
 
 def main(
-    file: flags.FileOutput,
-    encoder_flags: flags.EncoderFlags,
-    compute: flags.ComputeFlags,
+    file: common.FileOutput,
+    encoder_flags: common.EncoderFlags,
+    compute: common.ComputeFlags,
     words: Annotated[str | None, Argument(help="a question, to see hits")] = None,
     index: Annotated[
-        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), flags.Role.INPUT
+        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), common.Role.INPUT
     ] = None,
     vectors: Annotated[
-        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), flags.Role.INPUT
+        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), common.Role.INPUT
     ] = None,
     rerank: Annotated[
         str | None,
         Option(
             help="run whose documents are scored by the encoder; with --vectors or --corpus", rich_help_panel=SOURCE
         ),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
-    queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), flags.Role.INPUT] = None,
-    only: flags.Only = None,
+    queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT] = None,
+    only: common.Only = None,
     query_vectors: Annotated[
-        str | None, Option(help="vectors folder of the queries, in place of encoding them"), flags.Role.INPUT
+        str | None, Option(help="vectors folder of the queries, in place of encoding them"), common.Role.INPUT
     ] = None,
     depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None,
-    ignore_identical_ids: flags.IgnoreIdenticalIds = False,
+    ignore_identical_ids: common.IgnoreIdenticalIds = False,
     corpus: Annotated[
-        str | None, Option(help="corpus, for snippets and --rerank; default: the one the index names"), flags.Role.INPUT
+        str | None,
+        Option(help="corpus, for snippets and --rerank; default: the one the index names"),
+        common.Role.INPUT,
     ] = None,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B,
@@ -76,7 +80,7 @@ def main(
     ] = None,
     joining: JoiningFlags = JoiningFlags(),
     pieces: MultiVectorFlags = MultiVectorFlags(),
-    title_separator: flags.TitleSeparator = " ",
+    title_separator: common.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
 ) -> None:
     """Compose: a source of hits; a run, or hits for a person."""
@@ -122,8 +126,8 @@ def main(
         assert vectors is not None, "pieces.check asks for them"
         source = open_multi_vector(source, vectors, pieces)
     if words is not None:
-        from drtools.retrieval.showing import show_hits
-        from drtools.showing.lineage import corpus_behind
+        from drtools.cli.show.hits import show_hits
+        from drtools.cli.show.lineage import corpus_behind
 
         found = next(iter(source.search([("typed", words)], depth or PERSON_DEPTH, {})))
         made_from = source.record.get("corpus")
@@ -136,7 +140,7 @@ def main(
     with output.file(file) as work:
         texts = query_texts(queries, query_vectors, only)
         if rerank:
-            from drtools.retrieval.reranking import check_run
+            from drtools.search.reranking import check_run
 
             check_run(rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
         if ignore_identical_ids:
@@ -173,8 +177,8 @@ def open_source(
 ):
     """Open what is searched."""
     from drtools.models.device import all_threads
-    from drtools.retrieval.reranking import CorpusReranker, VectorsReranker
-    from drtools.retrieval.searching import LuceneSource, open_dense
+    from drtools.search.reranking import CorpusReranker, VectorsReranker
+    from drtools.search.sources import LuceneSource, open_dense
 
     if bool(index) + bool(vectors) + bool(rerank and corpus and not vectors) != 1:
         raise UserError(
@@ -211,7 +215,7 @@ def open_source(
 
 def ignoring(source):
     """Return the source without the documents of the queries' own ids."""
-    from drtools.retrieval.searching import DenseSource, IgnoringIdentical, LuceneSource
+    from drtools.search.sources import DenseSource, IgnoringIdentical, LuceneSource
 
     if isinstance(source, LuceneSource | DenseSource):
         return IgnoringIdentical(source)
@@ -221,9 +225,9 @@ def ignoring(source):
 
 def query_texts(queries: str | None, query_vectors: str | None, only: str | None) -> list[tuple[str, str]]:
     """Return (query id, text) of every query to search for; queries known by their vectors alone have no text."""
+    from drtools.formats.text_sources import check_judged, judged_queries
     from drtools.formats.trec import read_qrels
     from drtools.formats.vectors import open_vectors
-    from drtools.retrieval.texts import check_judged, judged_queries
 
     if queries:
         return list(judged_queries(queries, only).items())

@@ -20,27 +20,29 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console, flags, manifest
+from drtools import console
+from drtools.cli.flags import common
+from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
-from drtools.layout import terminal_width, wrapped
+from drtools.outputs import manifest
 
 
 def main(
     what: Annotated[str, Argument(help="file or folder; `-`: standard input")],
     corpus: Annotated[
-        str | None, Option(help="texts of the documents; default: what it was made from"), flags.Role.INPUT
+        str | None, Option(help="texts of the documents; default: what it was made from"), common.Role.INPUT
     ] = None,
     queries: Annotated[
-        str | None, Option(help="texts of the queries; default: what it was made from"), flags.Role.INPUT
+        str | None, Option(help="texts of the queries; default: what it was made from"), common.Role.INPUT
     ] = None,
     query: Annotated[str | None, Option(help="id of one query to show, in place of the first")] = None,
     count: Annotated[int, Option(min=0, help="queries, rows or documents to show")] = 3,
     depth: Annotated[int, Option(min=1, help="documents of each query to show")] = 5,
 ) -> None:
     """Compose: what it is, what is in it, where it came from."""
-    from drtools.showing.folders import release_lines, size_of
-    from drtools.showing.kinds import kind_of
-    from drtools.showing.lineage import lineage_lines, made_by, manifest_of
+    from drtools.cli.show.folders import release_lines, size_of
+    from drtools.cli.show.kinds import kind_of
+    from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
 
     width = terminal_width(sys.stdout)
 
@@ -93,19 +95,19 @@ def content(
     path: Path, kind: str, corpus: str | None, queries: str | None, query: str | None, count: int, depth: int
 ) -> Iterator[str]:
     """Return the lines that show what is in an artefact."""
-    from drtools.showing import folders, texts
-    from drtools.showing.kinds import MODELS
+    from drtools.cli.show import files, folders
+    from drtools.cli.show.kinds import MODELS
 
-    of_queries = {"examples": texts.example_lines, "run": texts.run_lines, "judgements": texts.judgement_lines}
+    of_queries = {"examples": files.example_lines, "run": files.run_lines, "judgements": files.judgement_lines}
     if kind in of_queries:
-        return of_queries[kind](path, texts.texts_behind(path, corpus, queries), query, count, depth)
+        return of_queries[kind](path, files.texts_behind(path, corpus, queries), query, count, depth)
     if kind in ("vectors", "faiss", "lucene"):
         show = folders.vector_lines if kind == "vectors" else folders.index_lines
-        return show(path, texts.texts_behind(path, corpus, queries), count)
+        return show(path, files.texts_behind(path, corpus, queries), count)
     if kind in MODELS:
         return folders.model_lines(path)
     if kind == "release":
         return folders.part_lines(path)
     if kind == "texts":
-        return texts.text_lines(path, count)
-    return texts.raw_lines(path, count) if path.is_file() else iter(f"  {file.name}" for file in sorted(path.iterdir()))
+        return files.text_lines(path, count)
+    return files.raw_lines(path, count) if path.is_file() else iter(f"  {file.name}" for file in sorted(path.iterdir()))

@@ -20,38 +20,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
 from drtools.errors import UserError
+from drtools.outputs import work as output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from drtools.retrieval.example_scores import Lacking, Texts
+    from drtools.teachers.windows import Lacking, Texts
 
 TEACHER = "Teacher"
 PIECES = "Pieces"
 
 
 def main(
-    file: flags.FileOutput,
-    compute: flags.ComputeFlags,
+    file: common.FileOutput,
+    compute: common.ComputeFlags,
     teacher: Annotated[
         list[str],
         Option(
             help="cross-encoder: a folder or a name on the hub; several times to average several",
             rich_help_panel=TEACHER,
         ),
-        flags.Role.MODEL,
+        common.Role.MODEL,
     ],
-    corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), flags.Role.INPUT],
-    queries: flags.Queries,
+    corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), common.Role.INPUT],
+    queries: common.Queries,
     given: Annotated[
         str | None,
         Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
-    examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), flags.Role.INPUT] = None,
-    run: Annotated[str | None, Option(help="run to rank anew"), flags.Role.INPUT] = None,
+    examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), common.Role.INPUT] = None,
+    run: Annotated[str | None, Option(help="run to rank anew"), common.Role.INPUT] = None,
     depth: Annotated[
         int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")
     ] = 100,
@@ -80,14 +82,14 @@ def main(
             help="pairs that are sorted by length and written together; default: 10000 for each device",
             rich_help_panel="Computing",
         ),
-        flags.Role.UNRECORDED,
+        common.Role.UNRECORDED,
     ] = None,
-    title_separator: flags.TitleSeparator = " ",
+    title_separator: common.TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
     pieces: Annotated[
         str | None,
         Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES),
-        flags.Role.MODEL,
+        common.Role.MODEL,
     ] = None,
     pieces_max_document_tokens: Annotated[
         int | None, Option(min=1, help="where that encoder cuts documents; default: 512", rich_help_panel=PIECES)
@@ -99,7 +101,7 @@ def main(
             rich_help_panel=PIECES,
         ),
     ] = None,
-    sizes: flags.PieceFlags = flags.PieceFlags(),
+    sizes: common.PieceFlags = common.PieceFlags(),
 ) -> None:
     """Compose.
 
@@ -111,7 +113,7 @@ def main(
     if pieces and run:
         raise UserError("--pieces scores the pieces of --examples; a run has none")
     of_pieces = (
-        flags.names_of(
+        common.names_of(
             {"pieces_max_document_tokens": pieces_max_document_tokens, "pieces_document_prompt": pieces_document_prompt}
         )
         + sizes.said
@@ -121,13 +123,13 @@ def main(
             f"{' and '.join(of_pieces)}: for pieces, which are scored by --pieces MODEL; say it too, or leave these out"
         )
     with output.file(file) as work:
+        from drtools.encoding.loop import choose_computing
+        from drtools.formats.corpus_store import open_store
         from drtools.formats.jsonl import read_queries
         from drtools.formats.lines import shown
-        from drtools.formats.store import open_store
-        from drtools.retrieval.encoding import choose_computing
-        from drtools.retrieval.example_scores import Lacking, Texts
-        from drtools.retrieval.piece_scoring import load_cutter
-        from drtools.retrieval.scoring import WINDOW_PAIRS, load_teacher
+        from drtools.methods.fgd.piece_scores import load_cutter
+        from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
+        from drtools.teachers.windows import Lacking, Texts
 
         cutter = (
             load_cutter(pieces, pieces_max_document_tokens, sizes, pieces_document_prompt, trust_remote_code)
@@ -165,7 +167,7 @@ def main(
 def score_examples(teacher, path: str, texts: Texts, lacking: Lacking, window: int, work) -> Counter:
     """Write every example with its scores, in order."""
     from drtools.formats.examples import read_examples
-    from drtools.retrieval.example_scores import (
+    from drtools.teachers.windows import (
         check_texts,
         documents_in,
         drop_pieces,
@@ -200,7 +202,7 @@ def score_examples(teacher, path: str, texts: Texts, lacking: Lacking, window: i
 def rank_run(teacher, path: str, depth: int, texts: Texts, lacking: Lacking, window: int, tag: str, work) -> Counter:
     """Write the run in the teacher's order, query by query."""
     from drtools.formats.trec import rank, read_run, write_run
-    from drtools.retrieval.example_scores import check_texts, run_windows
+    from drtools.teachers.windows import check_texts, run_windows
 
     def write(ranked, scores: Iterator[float], counts: Counter) -> None:
         query_id, documents, without = ranked
@@ -234,7 +236,7 @@ def write_windows(
 
 def report(counts: Counter, lacking: Lacking) -> None:
     """Say what was scored, and count what was odd."""
-    from drtools.retrieval.scoring import note_cuts
+    from drtools.teachers.scoring import note_cuts
 
     console.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
     for name, words in (

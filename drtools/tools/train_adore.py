@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import flags, output
+from drtools.cli.flags import common
+from drtools.cli.flags.training import Metric, StudentFlags, TrainingFlags
 from drtools.errors import UserError
-from drtools.request import add_change
-from drtools.retrieval.dev import QueryDevFlags
-from drtools.retrieval.mining import NO_DUPLICATES
-from drtools.training.settings import Metric, StudentFlags, TrainingFlags
+from drtools.evaluation.dev import QueryDevFlags
+from drtools.outputs import work as output
+from drtools.outputs.request import add_change
+from drtools.search.mining import NO_DUPLICATES
 
 PAPER_WARMUP = 2000  # Zhan et al. 2021
 PAPER_EPOCHS = 6  # [code]
@@ -25,19 +26,19 @@ RANDOM_CHANGE = "random negatives and relevant documents are weighed by their ra
 
 
 def main(
-    folder: flags.FolderOutput,
-    queries: flags.Queries,
-    qrels: Annotated[str, Option(help="their judgements: BEIR TSV or TREC"), flags.Role.INPUT],
-    encoder_flags: flags.EncoderFlags,
+    folder: common.FolderOutput,
+    queries: common.Queries,
+    qrels: Annotated[str, Option(help="their judgements: BEIR TSV or TREC"), common.Role.INPUT],
+    encoder_flags: common.EncoderFlags,
     student: StudentFlags,
     dev: QueryDevFlags,
     vectors: Annotated[
         str | None,
         Option(help="vectors folder of the documents: searched exactly, and what scores are made of"),
-        flags.Role.INPUT,
+        common.Role.INPUT,
     ] = None,
     index: Annotated[
-        str | None, Option(help="FAISS index of the documents to search instead"), flags.Role.INPUT
+        str | None, Option(help="FAISS index of the documents to search instead"), common.Role.INPUT
     ] = None,
     depth: Annotated[int, Option(min=1, help="hits retrieved for each query")] = 200,
     metric: Annotated[str, Option(help="what a pair is weighed by: rr@K, mrr@K, ndcg@K, none")] = "rr@200",
@@ -56,7 +57,7 @@ def main(
         ),
     ] = "live",
     refresh_every_steps: Annotated[int | None, Option(min=1, help="retrieve static negatives anew so often")] = None,
-    min_rel: flags.MinRel = 1,
+    min_rel: common.MinRel = 1,
     keep_duplicates: Annotated[
         bool,
         Option(
@@ -72,7 +73,7 @@ def main(
         int | None, Option(min=1, help="HNSW: candidates kept for each query", rich_help_panel="Index")
     ] = None,
     training: TrainingFlags = TrainingFlags(learning_rate=5e-6),
-    compute: flags.ComputeFlags = flags.ComputeFlags(precision="fp32"),
+    compute: common.ComputeFlags = common.ComputeFlags(precision="fp32"),
 ) -> None:
     """Compose: query batches, the live index, ADORE's loss, the one loop, an encoder bound to the index."""
     wanted = Metric.parse(metric)
@@ -98,15 +99,15 @@ def main(
     if not keep_duplicates:
         add_change(folder.request, NO_DUPLICATES)
     with output.folder(folder) as work:
+        from drtools.cli.flags.training import UNKNOWN_STEPS
+        from drtools.encoding.loop import known_fingerprints
+        from drtools.evaluation.dev import dev_measure_on_index
+        from drtools.methods.adore.judged import avoid_copies, judged_rows, trained_on
+        from drtools.methods.adore.live_index import LiveIndex
+        from drtools.methods.adore.loss import AdoreLoss, StaticLists
         from drtools.models.encoder import Encoder
-        from drtools.retrieval.dev import dev_measure_on_index
-        from drtools.retrieval.encoding import known_fingerprints
-        from drtools.training.adore import AdoreLoss, StaticLists
-        from drtools.training.encoders import EncoderTraining
-        from drtools.training.judged import avoid_copies, judged_rows, trained_on
-        from drtools.training.live import LiveIndex
+        from drtools.training.encoder_task import EncoderTraining
         from drtools.training.loop import LOG_EVERY_STEPS
-        from drtools.training.settings import UNKNOWN_STEPS
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, side="query")
         encoder = task.model

@@ -15,23 +15,24 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import flags, output
-from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, check_loss
+from drtools.cli.flags import common
+from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, check_loss
+from drtools.evaluation.dev import DevFlags
+from drtools.outputs import work as output
 
 EPOCHS = {"contrast": 2, "margin-mse": 20}  # [ours]; Zhan et al., DDR, on MS MARCO
 PAPER_WARMUP = 1000  # [ours] a tenth of the steps if that is less
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
-    encoder_flags: flags.EncoderFlags,
+    encoder_flags: common.EncoderFlags,
     shape: ShapeFlags,
     student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
-    compute: flags.ComputeFlags,
+    compute: common.ComputeFlags,
     loss: Annotated[
         Literal["contrast", "margin-mse"] | None,
         Option(help="softmax over the batch, or a teacher's margins; default: contrast"),
@@ -47,9 +48,9 @@ def main(
     loss = loss or "contrast"
     check_loss(loss, hard_negatives)
     with output.folder(folder) as work:
-        from drtools.training.encoders import EncoderTraining
-        from drtools.training.joint import Beside, JointModel
-        from drtools.training.objectives import LOSSES, read_sources_for
+        from drtools.methods.contrastive import LOSSES, read_sources_for
+        from drtools.methods.spar.joint import Beside, JointModel
+        from drtools.training.encoder_task import EncoderTraining
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources_for(loss, example_flags, accept_scores)

@@ -18,20 +18,21 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools import flags, output
-from drtools.retrieval.dev import ExampleDevFlags
-from drtools.training.settings import ExampleFlags, Head, ShapeFlags, StudentFlags, TrainingFlags
+from drtools.cli.flags import common
+from drtools.cli.flags.training import ExampleFlags, Head, ShapeFlags, StudentFlags, TrainingFlags
+from drtools.evaluation.dev import ExampleDevFlags
+from drtools.outputs import work as output
 
 PAPER_WARMUP, PAPER_EPOCHS = 10_000, 20  # Chen et al. 2022
 LONGEST = 256  # tokens, of queries and of documents
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
     dev: ExampleDevFlags,
     student: StudentFlags,
-    encoder_flags: flags.EncoderFlags = flags.EncoderFlags(max_query_tokens=LONGEST, max_document_tokens=LONGEST),
+    encoder_flags: common.EncoderFlags = common.EncoderFlags(max_query_tokens=LONGEST, max_document_tokens=LONGEST),
     tied: Annotated[
         bool, Option("--tied", help="one encoder for queries and documents", rich_help_panel="Encoder")
     ] = False,
@@ -41,7 +42,7 @@ def main(
         bool, Option("--mask-positives", help="a query's other positives in the batch do not count against it")
     ] = False,
     training: TrainingFlags = TrainingFlags(batch_queries=2048, learning_rate=3e-5, weight_decay=0.0, clip=2.0),
-    compute: flags.ComputeFlags = flags.ComputeFlags(),
+    compute: common.ComputeFlags = common.ComputeFlags(),
 ) -> None:
     """Compose: one folder, by the kind of encoder."""
     with output.folder(folder) as work:
@@ -63,10 +64,10 @@ def train_transformer(
     work, example_flags, dev, student, encoder_flags, shape, training, compute, hard_negatives, mask_positives
 ) -> None:
     """Compose: examples and texts into batches, the contrastive loss, the one loop, a model folder."""
+    from drtools.evaluation.dev import dev_measure_on_examples
+    from drtools.models.hub import resolve
     from drtools.models.settings import is_bare
-    from drtools.models.source import resolve
-    from drtools.retrieval.dev import dev_measure_on_examples
-    from drtools.training.encoders import EncoderTraining, read_sources
+    from drtools.training.encoder_task import EncoderTraining, read_sources
 
     if encoder_flags.model and encoder_flags.pooling is None and is_bare(resolve(encoder_flags.model)):
         encoder_flags = dataclasses.replace(encoder_flags, pooling="cls")

@@ -13,19 +13,20 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import flags, output
-from drtools.retrieval.dev_ranking import RankerDevFlags
-from drtools.training.settings import ExampleFlags, RankerFlags, TrainingFlags
+from drtools.cli.flags import common
+from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags
+from drtools.methods.ranker.dev import RankerDevFlags
+from drtools.outputs import work as output
 
 WARMUP = 1000  # [ours] a tenth of the steps if that is less
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
     ranker: RankerFlags,
     dev: RankerDevFlags,
-    compute: flags.ComputeFlags,
+    compute: common.ComputeFlags,
     training: TrainingFlags = TrainingFlags(batch_queries=16),
     negatives: Annotated[int, Option(min=1, help="negatives drawn for each query at each visit")] = 7,
     loss: Annotated[
@@ -40,9 +41,9 @@ def main(
     dev.check()
     with output.folder(folder) as work:
         from drtools import losses
-        from drtools.retrieval.dev_ranking import dev_ranking
-        from drtools.training.encoders import read_sources
-        from drtools.training.rankers import RankerTraining, list_loss
+        from drtools.methods.ranker.dev import dev_ranking
+        from drtools.methods.ranker.training import RankerTraining, list_loss
+        from drtools.training.encoder_task import read_sources
 
         task = RankerTraining(work, ranker, training, compute)
         sources = read_sources(example_flags)

@@ -16,21 +16,23 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import console, flags, output
+from drtools import console
+from drtools.cli.flags import common
+from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, check_loss
 from drtools.errors import UserError
-from drtools.retrieval.dev import DevFlags
-from drtools.training.settings import ExampleFlags, StudentFlags, TrainingFlags, check_loss
+from drtools.evaluation.dev import DevFlags
+from drtools.outputs import work as output
 
 PAPER_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
 PANEL = "Relevance module"
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
-    encoder_flags: flags.EncoderFlags,
+    encoder_flags: common.EncoderFlags,
     dev: DevFlags,
-    compute: flags.ComputeFlags,
+    compute: common.ComputeFlags,
     training: TrainingFlags = TrainingFlags(
         batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0
     ),
@@ -67,9 +69,9 @@ def main(
         raise UserError("--lora-rank 0 with --adapter-size 0: nothing would be left to train")
     check_loss(loss, hard_negatives)
     with output.folder(folder) as work:
+        from drtools.methods.contrastive import LOSSES, read_sources_for
+        from drtools.methods.ddr.rem import RemTraining
         from drtools.models.rem import RemSettings
-        from drtools.training.objectives import LOSSES, read_sources_for
-        from drtools.training.rem import RemTraining
 
         task = RemTraining(
             work,

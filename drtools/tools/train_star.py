@@ -13,26 +13,27 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import flags, output
+from drtools.cli.flags import common
+from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 from drtools.errors import UserError
-from drtools.request import add_change
-from drtools.retrieval.dev import DevFlags
-from drtools.retrieval.mining import NO_DUPLICATES, MiningFlags, parse_ranks
-from drtools.training.settings import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
+from drtools.evaluation.dev import DevFlags
+from drtools.outputs import work as output
+from drtools.outputs.request import add_change
+from drtools.search.mining import NO_DUPLICATES, MiningFlags, parse_ranks
 
 PAPER_WARMUP = 1000  # Zhan et al. 2021, passages
 REFRESH = "Refreshed negatives"
 
 
 def main(
-    folder: flags.FolderOutput,
+    folder: common.FolderOutput,
     example_flags: ExampleFlags,
-    encoder_flags: flags.EncoderFlags,
+    encoder_flags: common.EncoderFlags,
     shape: ShapeFlags,
     student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
-    compute: flags.ComputeFlags,
+    compute: common.ComputeFlags,
     hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1,
     negatives: Annotated[
         Literal["static", "own", "in-batch", "random"],
@@ -101,8 +102,8 @@ def main(
     if draws and not keep_duplicates:
         add_change(folder.request, NO_DUPLICATES)
     with output.folder(folder) as work:
-        from drtools.training.encoders import EncoderTraining, read_sources
-        from drtools.training.refresh import MinedAnew
+        from drtools.methods.star import MinedAnew
+        from drtools.training.encoder_task import EncoderTraining, read_sources
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
         sources = read_sources(example_flags, avoiding=draws and not keep_duplicates)

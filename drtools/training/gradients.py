@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drtools.batches.by_length import batches_by_length
-from drtools.batches.tokens import Tokenized
-from drtools.models.dropout import seeded
+from drtools.models.cpu.dropout import seeded
+from drtools.models.length_batches import batches_by_length
+from drtools.models.tokens import Tokenized
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
+    from drtools.encoding.loop import Computing
+    from drtools.methods.spar.joint import JointModel
     from drtools.models.cross_encoder import CrossEncoder
     from drtools.models.encoder import Encoder
     from drtools.models.masked import MaskedModel
     from drtools.models.pair import EncoderPair
     from drtools.models.spans import SpanStudent
-    from drtools.retrieval.encoding import Computing
-    from drtools.training.joint import JointModel
-    from drtools.training.processes import World
+    from drtools.training.distributed import World
 
     # whatever the loop trains
     Learner = Encoder | EncoderPair[Encoder] | JointModel | SpanStudent | CrossEncoder | MaskedModel

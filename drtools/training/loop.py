@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from drtools import console, signals
+from drtools.cli.flags.training import UNKNOWN_STEPS
 from drtools.errors import UserError
-from drtools.output import flush_to_disk
-from drtools.training.checkpoint import load_tensors, save_tensors
+from drtools.outputs.work import flush_to_disk
+from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
 from drtools.training.log import Log
 from drtools.training.meter import Meter
 from drtools.training.optimizers import OPTIMIZERS
-from drtools.training.settings import UNKNOWN_STEPS
 
 if TYPE_CHECKING:
-    from drtools.output import Work
-    from drtools.retrieval.encoding import Computing
+    from drtools.cli.flags.training import Plan, TrainingFlags
+    from drtools.encoding.loop import Computing
+    from drtools.outputs.work import Work
+    from drtools.training.distributed import World
     from drtools.training.gradients import Learner
-    from drtools.training.processes import World
-    from drtools.training.settings import Plan, TrainingFlags
 
 LOG, BEST = "training.jsonl", "best.safetensors"
 LOG_EVERY_STEPS = 10

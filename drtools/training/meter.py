@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from drtools.batches.masked import MaskedTokens, TwiceMasked
-from drtools.training.counting import matmul_rate, operations
+from drtools.methods.ddr.masking import MaskedTokens, TwiceMasked
+from drtools.training.operations import matmul_rate, operations
 
 if TYPE_CHECKING:
-    from drtools.retrieval.encoding import Computing
+    from drtools.encoding.loop import Computing
+    from drtools.training.distributed import World
     from drtools.training.gradients import Batch, Learner
-    from drtools.training.processes import World
 
 
 class Meter:

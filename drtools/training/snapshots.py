@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from drtools import console
 from drtools.errors import UserError
-from drtools.places import without_places
+from drtools.outputs.places import without_places
 
 if TYPE_CHECKING:
-    from drtools.output import Work
+    from drtools.outputs.work import Work
 
 FOLDER, FACTS = "snapshots", "snapshot.json"
 

@@ -9,27 +9,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from drtools import __version__, console
+from drtools.cli.flags.training import plan
+from drtools.encoding.loop import choose_computing
 from drtools.errors import UserError
 from drtools.evaluation.leakage import Trained
-from drtools.models.attention import use_sliced_attention
-from drtools.models.dropout import use_own_dropout
-from drtools.retrieval.encoding import choose_computing
+from drtools.models.cpu.attention import use_sliced_attention
+from drtools.models.cpu.dropout import use_own_dropout
+from drtools.training.distributed import join
 from drtools.training.loop import Run, fit
-from drtools.training.processes import join
-from drtools.training.settings import plan
-from drtools.training.trained import positives_of, queries_of
+from drtools.training.trained_on import positives_of, queries_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from transformers import PreTrainedModel
 
-    from drtools.batches.visits import Source
-    from drtools.flags import ComputeFlags
-    from drtools.output import Work
+    from drtools.cli.flags.common import ComputeFlags
+    from drtools.cli.flags.training import TrainingFlags
+    from drtools.outputs.work import Work
     from drtools.training.gradients import Batch, Learner, Loss
     from drtools.training.loop import Refresh
-    from drtools.training.settings import TrainingFlags
+    from drtools.training.sampling import Source
 
 
 class Task:

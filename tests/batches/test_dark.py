@@ -9,9 +9,9 @@ import re
 import pytest
 from conftest import WORDS
 
-from drtools.batches.dark import Special, asked_text, dark_text, noisy_text, reinforced_text, special_of
 from drtools.errors import UserError
-from drtools.formats.dark import Noisy, Reinforced, dark_records, parse_dark, parse_ratios
+from drtools.formats.dark_items import Noisy, Reinforced, dark_records, parse_dark, parse_ratios
+from drtools.methods.adam.dark import Special, asked_text, dark_text, noisy_text, reinforced_text, special_of
 
 CHINESE = "我们研究北京的 COVID-19 疫情。"
 JAPANESE = "東京タワーはとても高いです ﾃﾚﾋﾞ tower"

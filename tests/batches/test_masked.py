@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import WORDS, write_jsonl
 
-from drtools.batches import masked
-from drtools.batches.masked import MaskedBatches, Masker, count_windows, hold_out
 from drtools.errors import UserError
-from drtools.formats.store import open_store
+from drtools.formats.corpus_store import open_store
+from drtools.methods.ddr import masking
+from drtools.methods.ddr.masking import MaskedBatches, Masker, count_windows, hold_out
 from drtools.models.encoder import load_encoder
 from drtools.models.masked import IGNORED
 from drtools.randomness import generator
@@ -56,7 +56,7 @@ def test_the_shares_over_100000_tokens(encoder):
 
 
 def test_shares_of_tokens_are_counted_over_the_whole_corpus(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(masked, "COUNTED_DOCUMENTS", 3)
+    monkeypatch.setattr(masking, "COUNTED_DOCUMENTS", 3)
     texts = ["fox fox otter", "hill", "otter", "never counted", "fox"]  # rows 0, 2 and 4 of 5
     write_jsonl(tmp_path / "corpus.jsonl", [{"_id": str(n), "text": text} for n, text in enumerate(texts)])
     found = Masker(encoder, 12, 0.15).token_shares(open_store(str(tmp_path / "corpus.jsonl")), " ")
@@ -87,8 +87,8 @@ def test_a_text_is_masked_by_its_own_generator_alone(encoder):
 
 
 def batches_of(toy, encoder, monkeypatch, **settings):
-    monkeypatch.setattr(masked, "BLOCK", 8)
-    monkeypatch.setattr(masked, "BLOCKS_A_GROUP", 3)
+    monkeypatch.setattr(masking, "BLOCK", 8)
+    monkeypatch.setattr(masking, "BLOCKS_A_GROUP", 3)
     store = open_store(toy.corpus)
     held = hold_out(store, settings.pop("held", 7), 5)
     return MaskedBatches(store, Masker(encoder, 64, 0.15), batch_documents=10, seed=5, held_out=held, **settings), set(
@@ -171,8 +171,8 @@ def starts_of(length: int) -> list[int]:
 
 
 def test_an_epoch_visits_every_window_once(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(masked, "BLOCK", 8)
-    monkeypatch.setattr(masked, "BLOCKS_A_GROUP", 3)
+    monkeypatch.setattr(masking, "BLOCK", 8)
+    monkeypatch.setattr(masking, "BLOCKS_A_GROUP", 3)
     store, texts = long_corpus(tmp_path)
     masker = Masker(encoder, 10, 0.3, stride=3)
     windows = count_windows(store, masker, " ")

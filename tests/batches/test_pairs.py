@@ -6,15 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from drtools.batches.pairs import PairBatches
-from drtools.batches.tokens import tokenize
-from drtools.batches.usable import Lists, Scores, Usable, usable_examples
-from drtools.batches.visits import Source
 from drtools.errors import UserError
+from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
-from drtools.formats.store import open_store
 from drtools.models.encoder import load_encoder
-from drtools.training.processes import World
+from drtools.models.tokens import tokenize
+from drtools.training.distributed import World
+from drtools.training.examples import Lists, Scores, Usable, usable_examples
+from drtools.training.pairs import PairBatches
+from drtools.training.sampling import Source
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
 
 
 def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006 kept on purpose, tokenizing is slow
-    from drtools.batches.tokens import tokenize
+    from drtools.models.tokens import tokenize
 
     if row not in known:
         known[row] = tuple(tokenize(load_encoder(encoder_folder), [source.text(row)], "document").flat.tolist())

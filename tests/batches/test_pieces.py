@@ -5,15 +5,15 @@ import pytest
 from conftest import write_jsonl
 from pieces_of import SIZES, cls_of, likeness, score_pieces
 
-from drtools.batches.fine_grained import FineGrainedBatches, read_piece_scores
-from drtools.batches.pieces import cut, layout_of, tokenize_pieces
-from drtools.batches.tokens import tokenize
-from drtools.batches.usable import Scores, usable_examples
-from drtools.batches.visits import Source
+from drtools.cli.flags.common import PieceFlags
 from drtools.errors import UserError
-from drtools.flags import PieceFlags
-from drtools.formats.store import open_store
+from drtools.formats.corpus_store import open_store
+from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
 from drtools.models.encoder import load_encoder
+from drtools.models.pieces import cut, layout_of, tokenize_pieces
+from drtools.models.tokens import tokenize
+from drtools.training.examples import Scores, usable_examples
+from drtools.training.sampling import Source
 
 
 @pytest.mark.parametrize(

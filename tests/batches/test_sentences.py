@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from drtools.batches.sentences import Sampled, sample, sentences_to_take, shuffle_words, split_sentences, thin
+from drtools.methods.spar.sentences import Sampled, sample, sentences_to_take, shuffle_words, split_sentences, thin
 from drtools.randomness import generator
 
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from drtools.evaluation.errors import (
+from drtools.evaluation.pairwise_errors import (
     bins_up_to,
     count_in_bins,
     errors_in_list,

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from drtools.evaluation.margins import (
+from drtools.evaluation.analyses.margins import (
     Pairs,
     analyse_margins,
     fixed_pairs,

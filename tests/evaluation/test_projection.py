@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from drtools.evaluation.projection import all_scores, best_rows, embed, project, rank_of
+from drtools.evaluation.query_move import all_scores, best_rows, embed, project, rank_of
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import makefiles
 import pytest
 from conftest import Toy, beir_of
 
-from drtools import manifest
-from drtools.releases import current_version, versions_of
+from drtools.outputs import manifest
+from drtools.outputs.releases import current_version, versions_of
 
 EXAMPLE = makefiles.EXAMPLES / "retrain"
 STEPS = "--steps 4 --batch-queries 4 --learning-rate 1e-3 --precision fp32 --threads 1"

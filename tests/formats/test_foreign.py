@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from drtools.errors import UserError
-from drtools.formats.foreign import FORMATS, Candidate, Layout, Row
-from drtools.formats.foreign_rows import Joined, content_id
 from drtools.formats.json_array import read_records
-from drtools.formats.tuples import plan
+from drtools.formats.toolkit_rows import Joined, content_id
+from drtools.formats.toolkit_tuples import plan
+from drtools.formats.toolkits import FORMATS, Candidate, Layout, Row
 
 # as the README of each toolkit shows a record; keys and values written by hand
 TEVATRON = """{"query_id": "q1", "query": "who hunts", "positive_passages": [\

@@ -5,8 +5,8 @@ import pytest
 
 from drtools import console
 from drtools.errors import UserError
+from drtools.formats.corpus_store import open_store
 from drtools.formats.joins import Join, heads_of, note_nothing_judged, note_nothing_relevant, spellings
-from drtools.formats.store import open_store
 from drtools.formats.vectors import Ids
 
 

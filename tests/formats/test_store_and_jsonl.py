@@ -6,8 +6,8 @@ import json
 import pytest
 
 from drtools.errors import UserError
+from drtools.formats.corpus_store import open_store
 from drtools.formats.jsonl import Document, document_text, read_corpus, read_queries
-from drtools.formats.store import open_store
 from drtools.formats.vectors import Ids
 
 

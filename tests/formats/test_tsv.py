@@ -10,7 +10,7 @@ from drtools.errors import UserError
 from drtools.formats import tsv
 from drtools.formats.answers import read_answers
 from drtools.formats.jsonl import Document, read_corpus, read_queries
-from drtools.retrieval.joining import read_weights
+from drtools.search.query_vectors import read_weights
 
 
 def documents(path):

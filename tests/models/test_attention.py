@@ -5,9 +5,9 @@ import threading
 import pytest
 import torch
 
-from drtools.models import attention
-from drtools.models.attention import _Trained
-from drtools.models.dropout import Dropout, multipliers, seeded, use_own_dropout
+from drtools.models.cpu import attention
+from drtools.models.cpu.attention import _Trained
+from drtools.models.cpu.dropout import Dropout, multipliers, seeded, use_own_dropout
 
 
 def inputs(dtype=torch.float64, texts=3, heads=2, tokens=5, size=4):

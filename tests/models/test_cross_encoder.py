@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.pair_tokens import tokenize_pairs
+from drtools.encoding.loop import Computing, encode_tokens, place
 from drtools.errors import UserError
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
-from drtools.retrieval.encoding import Computing, encode_tokens, place
+from drtools.models.pair_tokens import tokenize_pairs
 from tests.models.tiny_bodies import RANKED
 
 QUERIES = ["fox", "river hunts otter", "hammer vise 7"]

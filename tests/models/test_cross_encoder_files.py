@@ -10,10 +10,10 @@ from sentence_transformers import CrossEncoder
 from test_cross_encoder import PAIRS, logits_of
 
 from drtools import console
-from drtools.batches.pair_tokens import tokenize_pairs
 from drtools.errors import UserError
 from drtools.models.bodies import padding_leaks
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
+from drtools.models.pair_tokens import tokenize_pairs
 from tests.models.tiny_bodies import cased_tokenizer, every_body, make_tokenizer, spread
 
 TEMPLATE = (

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from drtools import console
-from drtools.flags import ComputeFlags
+from drtools.cli.flags.common import ComputeFlags
+from drtools.encoding.loop import choose_computing
 from drtools.models.device import all_threads
-from drtools.retrieval.encoding import choose_computing
 
 
 @pytest.mark.parametrize(

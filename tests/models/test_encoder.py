@@ -7,12 +7,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from drtools.batches.tokens import tokenize
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.pooling import POOLING
 from drtools.models.settings import read_settings
-from drtools.retrieval.encoding import Computing, encode_texts
+from drtools.models.tokens import tokenize
 
 TEXTS = [
     "fox runs",

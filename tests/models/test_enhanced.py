@@ -11,10 +11,10 @@ from conftest import changed_by_flags
 from safetensors.numpy import load_file
 from torch.nn.functional import cross_entropy
 
-from drtools.batches.masked import Masker
 from drtools.errors import UserError
+from drtools.methods.ddr.masking import Masker
+from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
 from drtools.models.encoder import load_encoder
-from drtools.models.enhanced import Decoder, EnhancedModel
 from drtools.models.masked import IGNORED, new_head
 from drtools.randomness import generator
 

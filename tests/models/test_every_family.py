@@ -11,11 +11,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools.cli import main
+from drtools.cli.main import main
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.bodies import padding_leaks, positions_of
 from drtools.models.encoder import load_encoder, save_encoder
-from drtools.retrieval.encoding import Computing, encode_texts
 from tests.models.tiny_bodies import (
     EVERY_FAMILY,
     LAST,

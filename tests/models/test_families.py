@@ -8,8 +8,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from drtools.encoding.loop import Computing, encode_texts, place
 from drtools.models.encoder import load_encoder, save_encoder
-from drtools.retrieval.encoding import Computing, encode_texts, place
 from tests.models.tiny_bodies import DECODERS, FAMILIES
 
 TEXTS = [

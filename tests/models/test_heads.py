@@ -5,10 +5,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.heads import add_projection
-from drtools.retrieval.encoding import Computing, encode_texts
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
 

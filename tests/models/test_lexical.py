@@ -8,10 +8,10 @@ import pytest
 import scipy.sparse
 import torch
 
-from drtools.batches.terms import TermKeys, WeightedTerms, count_terms
+from drtools.methods.spar.static_rows import expected_demand, fit_rows
 from drtools.models.bm25 import document_weights, inverse_document_frequency, length_in_one_byte
-from drtools.models.factorization import expected_demand, fit_rows
 from drtools.models.lexical import random_signs
+from drtools.models.terms import TermKeys, WeightedTerms, count_terms
 
 
 def corpus(
@@ -36,7 +36,7 @@ def vectors(weights, rows, idf) -> np.ndarray:
 
 
 def test_lengths_are_those_that_lucene_remembers():
-    from drtools.retrieval.java import java_class
+    from drtools.java import java_class
 
     lucene = java_class("org.apache.lucene.util.SmallFloat")
     lengths = [*range(200), *range(200, 100_000, 997), 2**31 - 1]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
 from drtools.models.lora import add_lora, has_lora, merge_lora
-from drtools.retrieval.encoding import Computing, encode_texts
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
 # linear layers of a layer of each family, as (inputs + outputs), for a body of 32 dimensions and 64 inner ones

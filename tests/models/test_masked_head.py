@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.masked import Masker
 from drtools.errors import UserError
+from drtools.methods.ddr.masking import Masker
 from drtools.models.encoder import load_encoder
 from drtools.models.masked import IGNORED, MaskedModel, load_head, new_head, save_head
 from tests.models.tiny_bodies import make_body, make_tokenizer

@@ -13,14 +13,14 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Pooling
 
 from drtools import console
-from drtools.cli import main
+from drtools.cli.main import main
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.heads import add_projection
 from drtools.models.module_files import KWARGS, LENGTH_FILES
 from drtools.models.module_keys import KEYS, Only
 from drtools.models.settings import read_settings, vector_dimension
-from drtools.retrieval.encoding import Computing, encode_texts
 from tests.models.tiny_bodies import make_body, make_tokenizer, spread, write_model
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon near the hill", "hammer", "a wrench holds x9"]

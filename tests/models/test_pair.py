@@ -8,11 +8,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.encoder import Encoder, load_encoder, save_encoder
 from drtools.models.heads import add_projection
 from drtools.models.pair import EncoderPair, halves, untie
-from drtools.retrieval.encoding import Computing, encode_texts
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
 ANY = ("--device", "cpu", "--precision", "fp32", "--dtype", "float32")
@@ -196,10 +196,10 @@ def test_foreign_vectors_of_a_pair_are_adopted_for_their_side(drtools, toy, pair
 
 
 def test_dev_evaluation_encodes_each_side_by_its_half(toy, pair_folder):
+    from drtools.evaluation.dev import DevFlags, dev_measure
     from drtools.evaluation.measures import evaluate, mean, parse_measure
-    from drtools.formats.store import open_store
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.trec import read_qrels
-    from drtools.retrieval.dev import DevFlags, dev_measure
 
     pair, computing = load_encoder(str(pair_folder)), Computing("cpu", "fp32", 64)
     found = dev_measure(

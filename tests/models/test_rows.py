@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from drtools.models import rows
-from drtools.models.rows import Blocks, blocks_of, make_rows_independent
+from drtools.models.cpu import rows
+from drtools.models.cpu.rows import Blocks, blocks_of, make_rows_independent
 
 pytestmark = pytest.mark.bits
 

@@ -90,7 +90,7 @@ def hub(encoder_folder, tmp_path):
 RESOLVE = """
 import sys
 from drtools.errors import UserError, WorldError
-from drtools.models.source import resolve
+from drtools.models.hub import resolve
 try:
     print(resolve("owner/model"))
 except (UserError, WorldError) as error:

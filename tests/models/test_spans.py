@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from drtools.errors import UserError
-from drtools.models.attention import use_sliced_attention
-from drtools.models.dropout import seeded, use_own_dropout
+from drtools.methods.fgd.graph import Rgat, edges
+from drtools.models.cpu.attention import use_sliced_attention
+from drtools.models.cpu.dropout import seeded, use_own_dropout
 from drtools.models.encoder import load_encoder
-from drtools.models.rgat import Rgat, edges
 from drtools.models.spans import Spans, SpanStudent
 
 PASSAGES, SENTENCES = 3, 4

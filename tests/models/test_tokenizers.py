@@ -10,12 +10,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from drtools import console
-from drtools.cli import main
+from drtools.cli.main import main
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.tokenizers import deviations, end_token
-from drtools.retrieval.encoding import Computing, encode_texts
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_body, make_tokenizer, spread, write_model
 
 TEXTS = ["fox runs", "the otter SWIMS in the river and hunts salmon", "[SEP] hammer", ""]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
 from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.pair import EncoderPair
 from drtools.models.sides import load_sides, side_folders
-from drtools.retrieval.encoding import Computing, encode_texts
 
 ANY = ("--device", "cpu", "--precision", "fp32")
 VECTORS = (*ANY, "--dtype", "float32")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from drtools import console
-from drtools.cli import main
+from drtools.cli.main import main
 from drtools.errors import UserError
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder
 from drtools.models.encoder import load_encoder, save_encoder

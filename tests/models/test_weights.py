@@ -14,7 +14,7 @@ from drtools.models.lexical import load_lexical
 from drtools.models.masked import load_head, new_head, save_head
 from drtools.models.rem import RemSettings, add_rem, load_rem, save_rem
 from drtools.models.weights import read_tensors
-from drtools.training.checkpoint import load_tensors, save_tensors
+from drtools.training.checkpoints import load_tensors, save_tensors
 
 pytestmark = pytest.mark.bits
 

@@ -10,11 +10,11 @@ from conftest import write_jsonl
 
 from drtools import console
 from drtools.errors import UserError
-from drtools.formats.digests import create_texts, digests_of_texts, open_texts
-from drtools.formats.store import open_store
-from drtools.retrieval.avoided import COPIES, OWN, SPELLINGS, Avoided, check_retrieved, leave_out_unknown
-from drtools.retrieval.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus, normal
-from drtools.retrieval.mining import MiningFlags, choose_negatives
+from drtools.formats.corpus_store import open_store
+from drtools.formats.row_digests import create_texts, digests_of_texts, open_texts
+from drtools.search.avoided import COPIES, OWN, SPELLINGS, Avoided, check_retrieved, leave_out_unknown
+from drtools.search.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus, normal
+from drtools.search.mining import MiningFlags, choose_negatives
 
 WORDS = ["a lathe", "turns wood", "Wood", "rivers"]
 SPACES = [" ", "  ", "\n", "\t ", "\u00a0"]

@@ -7,10 +7,9 @@ import pytest
 
 from drtools import console
 from drtools.errors import UserError
-from drtools.evaluation.error_analysis import errors_in_corpus
-from drtools.formats.joined import JoinedArray
-from drtools.retrieval import corpus_ranks, exact
-from drtools.retrieval.corpus_ranks import (
+from drtools.evaluation import corpus_ranks
+from drtools.evaluation.analyses.errors import errors_in_corpus
+from drtools.evaluation.corpus_ranks import (
     above_in_corpus,
     count_above,
     open_sides,
@@ -18,6 +17,8 @@ from drtools.retrieval.corpus_ranks import (
     with_documents,
     with_vectors,
 )
+from drtools.formats.joined_vectors import JoinedArray
+from drtools.search import exact
 
 
 def naive(vectors, queries, rows):

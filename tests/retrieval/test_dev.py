@@ -5,9 +5,9 @@ import pytest
 
 from drtools import console
 from drtools.errors import UserError
+from drtools.evaluation.dev import _pool, depth_for
 from drtools.evaluation.measures import parse_measure
-from drtools.formats.store import open_store
-from drtools.retrieval.dev import _pool, depth_for
+from drtools.formats.corpus_store import open_store
 from tests.conftest import write_jsonl
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drtools.errors import UserError
-from drtools.retrieval import exact
+from drtools.search import exact
 
 
 def by_double_loop(vectors, queries, depth):

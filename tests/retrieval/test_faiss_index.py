@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drtools.errors import UserError
-from drtools.retrieval import exact, faiss_index
+from drtools.search import exact, faiss_index
 
 DIMENSION = 32
 ALL_KINDS = [

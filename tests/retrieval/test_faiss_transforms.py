@@ -8,8 +8,8 @@ import pytest
 
 from drtools import console
 from drtools.errors import UserError
-from drtools.retrieval import faiss_index, faiss_update
-from drtools.retrieval.faiss_transforms import changes_products, refuse_lengths, train_without_mean, transforms
+from drtools.search import faiss_index, faiss_update
+from drtools.search.faiss_transforms import changes_products, refuse_lengths, train_without_mean, transforms
 
 DIMENSION = 32
 

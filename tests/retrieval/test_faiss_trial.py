@@ -12,7 +12,7 @@ import pytest
 from conftest import write_jsonl
 
 from drtools.errors import UserError
-from drtools.retrieval import faiss_trial
+from drtools.search import faiss_trial
 
 DIMENSION = 32
 

@@ -9,7 +9,7 @@ from conftest import write_jsonl
 
 from drtools.errors import UserError
 from drtools.formats.trec import read_run
-from drtools.retrieval import faiss_index, faiss_update
+from drtools.search import faiss_index, faiss_update
 
 DIMENSION = 32
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from drtools.formats.trec import rank
-from drtools.retrieval.fuse import fuse, normalize, parts_of_runs, reciprocal_ranks, scores_of, weigh
+from drtools.search.fusion import fuse, normalize, parts_of_runs, reciprocal_ranks, scores_of, weigh
 
 FIRST, SECOND = {"a": 3.0, "b": 2.0, "c": 1.0}, {"c": 10.0, "d": 6.0}
 

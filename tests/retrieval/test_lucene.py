@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from drtools.errors import UserError, WorldError
-from drtools.retrieval.java import java_class
-from drtools.retrieval.lucene import LuceneIndex, Rm3, analyze, build_index, document_count, separate_ties
+from drtools.java import java_class
+from drtools.search.lucene import LuceneIndex, Rm3, analyze, build_index, document_count, separate_ties
 
 WORDS = "cat dog bird fish lion wolf bear frog duck goat crab hawk toad swan moth"
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
-from drtools.batches.pieces import layout_of, tokenize_pieces
+from drtools.encoding.loop import Computing, encode_texts, encode_tokens
 from drtools.formats import piece_vectors
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, joined, open_pieces
 from drtools.formats.trec import read_qrels, read_run
 from drtools.models.encoder import load_encoder
+from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.spans import Spans
-from drtools.retrieval import multi_vector
-from drtools.retrieval.encoding import Computing, encode_texts, encode_tokens
+from drtools.search import multi_vector
 
 LENGTHS = ["--max-document-tokens", "64", "--max-query-tokens", "64"]
 
@@ -92,9 +92,9 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, enviro
     assert drtools(*arguments, "--chunk", "7", "-o", tmp_path / "whole").status == 0
     again = [*arguments, "--chunk", "7", "-o", str(tmp_path / "again")]
     code = (
-        "import os, sys\nfrom drtools.output import Work\nsave, seen = Work.save, []\n"
+        "import os, sys\nfrom drtools.outputs.work import Work\nsave, seen = Work.save, []\n"
         "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
-        "Work.save = counted\nimport drtools.cli\ndrtools.cli.main(sys.argv[1:])"
+        "Work.save = counted\nimport drtools.cli.main\ndrtools.cli.main.main(sys.argv[1:])"
     )
     for status in (9, 0):
         done = subprocess.run([program, "-c", code, *map(str, again)], env=environment, capture_output=True, text=True)

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.pair_tokens import tokenize_pairs
-from drtools.batches.pieces import layout_of, tokenize_pieces
-from drtools.batches.tokens import tokenize
+from drtools.cli.flags.common import PieceFlags
+from drtools.encoding import loop
 from drtools.errors import UserError, WorldError
-from drtools.flags import PieceFlags
-from drtools.formats.score_cache import ScoreCache
-from drtools.models.copies import Copies
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.device import choose_devices
 from drtools.models.encoder import load_encoder
+from drtools.models.pair_tokens import tokenize_pairs
+from drtools.models.pieces import layout_of, tokenize_pieces
+from drtools.models.replicas import Copies
 from drtools.models.spans import Spans
-from drtools.retrieval import encoding, scoring
+from drtools.models.tokens import tokenize
+from drtools.teachers import scoring
+from drtools.teachers.score_cache import ScoreCache
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def twice(monkeypatch):
     Give the models that worked, of which the first two batches have one each.
     """
     worked, both = [], threading.Barrier(2, timeout=60)
-    plain_devices, plain_batch = encoding.choose_devices, encoding._encode_batch
+    plain_devices, plain_batch = loop.choose_devices, loop._encode_batch
 
     def watched(model, *more):
         worked.append(model)
@@ -37,9 +38,9 @@ def twice(monkeypatch):
         plain_batch(model, *more)
 
     monkeypatch.setattr(
-        encoding, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name)
+        loop, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name)
     )
-    monkeypatch.setattr(encoding, "_encode_batch", watched)
+    monkeypatch.setattr(loop, "_encode_batch", watched)
     return worked
 
 
@@ -167,14 +168,14 @@ def test_a_plan_counts_all_of_them(toy, encoder_folder, drtools, twice, tmp_path
 
 
 def test_an_error_on_one_ends_the_work(toy, encoder_folder, drtools, twice, monkeypatch, tmp_path):
-    plain = encoding._encode_batch
+    plain = loop._encode_batch
 
     def failing(model, *more):
         plain(model, *more)
         if len(twice) == 5:
             raise UserError("broken")
 
-    monkeypatch.setattr(encoding, "_encode_batch", failing)
+    monkeypatch.setattr(loop, "_encode_batch", failing)
     done = drtools(
         "encode",
         "--model",

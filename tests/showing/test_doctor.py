@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from drtools.cli.show import machine
+from drtools.java import choose_java_home
 from drtools.models.device import choose_device, native_precision
-from drtools.retrieval.java import choose_java_home
-from drtools.showing import machine
 
 
 def said(out: str) -> dict[str, tuple[str, str]]:
@@ -36,7 +36,7 @@ def test_what_is_said_is_what_is_used(drtools, monkeypatch, cache):
 def test_every_dependency_is_looked_at():
     import tomllib
 
-    lines = tomllib.loads((Path(machine.__file__).parents[2] / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = tomllib.loads((Path(machine.__file__).parents[3] / "pyproject.toml").read_text())["project"]["dependencies"]
     assert set(machine.required()) == {line.split(">=")[0] for line in lines}
 
 
@@ -80,7 +80,7 @@ def test_devices_are_looked_for_where_libraries_of_some_tools_are_missing(drtool
 def test_a_cache_that_cannot_be_written_is_bad_and_no_java_is_a_note(drtools, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DRTOOLS_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr("drtools.retrieval.java.java_homes", lambda: iter(()))
+    monkeypatch.setattr("drtools.java.java_homes", lambda: iter(()))
     monkeypatch.setattr(machine, "java_homes", lambda: iter(()))
     outcome = drtools("doctor")
     found = said(outcome.out)

@@ -108,8 +108,8 @@ def expected_agreement(pairs, scale):
 def test_students_before_and_after(taught, encoder_folder, drtools, tmp_path):
     from sentence_transformers import SentenceTransformer
 
-    from drtools.batches.dark import dark_text, special_of
-    from drtools.formats.dark import Noisy, Reinforced
+    from drtools.formats.dark_items import Noisy, Reinforced
+    from drtools.methods.adam.dark import dark_text, special_of
 
     words = ["--corpus", taught.corpus, "--queries", taught.queries, "--precision", "fp32"]
     trained = drtools(
@@ -327,13 +327,14 @@ def test_a_lexical_encoder_is_no_student(taught, drtools, tmp_path):
 
 
 def test_taus_below_zero_and_none_at_all(tmp_path, monkeypatch):
-    from drtools.evaluation import analyses, pictures
+    from drtools.evaluation import pictures
+    from drtools.evaluation.analyses import base
 
     drawn = []
     monkeypatch.setattr(
         pictures, "draw_shares", lambda path, series, *others, **named: drawn.append((series, named["low"]))
     )
-    analyses.agreement({"student": {"plain": [([1.0, 2.0], [2.0, 1.0], 1.0), ([1.0, 2.0], [1.0, 2.0], 1.0)]}}, tmp_path)
+    base.agreement({"student": {"plain": [([1.0, 2.0], [2.0, 1.0], 1.0), ([1.0, 2.0], [1.0, 2.0], 1.0)]}}, tmp_path)
     assert drawn == [({"student": [-1.0, 1.0]}, -1.0)], "as they are, so that the picture's mean is the table's"
-    analyses.agreement({"student": {"plain": [([1.0, 1.0], [2.0, 1.0], 1.0)]}}, tmp_path)
+    base.agreement({"student": {"plain": [([1.0, 1.0], [2.0, 1.0], 1.0)]}}, tmp_path)
     assert len(drawn) == 1, "nothing to draw where all are tied"

@@ -10,7 +10,7 @@ from conftest import make_bert
 
 from drtools.formats.trec import read_qrels, read_run
 from drtools.formats.vectors import IDS, open_vectors
-from drtools.retrieval.tuning import EXTENSIONS, GRID, Candidates, depth_weighted_accuracy, tune
+from drtools.methods.spar.mu import EXTENSIONS, GRID, Candidates, depth_weighted_accuracy, tune
 
 
 def encoder_of(folder: Path, seed: int, hidden: int) -> str:
@@ -465,13 +465,13 @@ def test_mu_is_tuned_on_patterns_as_eval_matches_them(made):
 
 
 def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
-    from drtools.formats import joined
+    from drtools.formats import joined_vectors
     from drtools.tools import concat_spar
 
     words = [made.folder / "base-documents", made.folder / "16-documents", "--mu", 1]
     assert made.spar(*words, "-o", made.folder / "whole").status == 0
     monkeypatch.setattr(concat_spar, "ROWS_A_BLOCK", 7)
-    calls = interrupt_at(joined, "join", 4)
+    calls = interrupt_at(joined_vectors, "join", 4)
     assert made.spar(*words, "-o", made.folder / "parts").status == 130
     done = made.spar(*words, "-o", made.folder / "parts")
     assert done.status == 0 and "continuing" in done.err and len(calls) == 4 + 6
@@ -648,16 +648,16 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
 @pytest.mark.parametrize("source", ["vectors", "texts"])
 def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_folder, monkeypatch, interrupt_at, source):
     from drtools.formats import trec
-    from drtools.retrieval import reranking, searching
+    from drtools.search import reranking, sources
     from drtools.tools import search
 
     assert (
         reranking.QUERIES_A_BLOCK <= search.QUERIES_A_SAVE
         and search.QUERIES_A_SAVE % reranking.QUERIES_A_BLOCK == 0
-        and search.QUERIES_A_SAVE % searching.QUERIES_A_BLOCK == 0
+        and search.QUERIES_A_SAVE % sources.QUERIES_A_BLOCK == 0
     )
     for module, name, size in (
-        (searching, "QUERIES_A_BLOCK", 8),
+        (sources, "QUERIES_A_BLOCK", 8),
         (reranking, "QUERIES_A_BLOCK", 4),
         (search, "QUERIES_A_SAVE", 8),
     ):

@@ -98,7 +98,7 @@ def test_numbers_are_kept_or_rounded(given, asked, kept, adopt, foreign):
 
 
 def test_blocks_are_copied_like_the_whole(adopt, foreign, monkeypatch):
-    monkeypatch.setattr("drtools.formats.foreign_vectors.ROWS_A_BLOCK", 3)
+    monkeypatch.setattr("drtools.formats.npy_vectors.ROWS_A_BLOCK", 3)
     assert adopt().status == 0
     assert np.array_equal(np.load(foreign.folder / "out" / "vectors.npy"), foreign.array)
 

@@ -12,9 +12,9 @@ import pytest
 from conftest import changed_by_flags, write_jsonl
 from safetensors.numpy import load_file
 
-from drtools.batches.adam import AdamBatches, Form, list_visit
-from drtools.batches.dark import dark_text, special_of
-from drtools.formats.dark import Noisy, Reinforced
+from drtools.formats.dark_items import Noisy, Reinforced
+from drtools.methods.adam.batches import AdamBatches, Form, list_visit
+from drtools.methods.adam.dark import dark_text, special_of
 
 TOKENS = 24
 
@@ -80,10 +80,10 @@ def command(toy, encoder_folder, out, *more, examples=None):
 
 
 def batches_of(toy, encoder_folder, form, **settings):
-    from drtools.batches.usable import Scores, usable_examples
-    from drtools.batches.visits import Source
-    from drtools.formats.store import open_store
+    from drtools.formats.corpus_store import open_store
     from drtools.models.encoder import load_encoder
+    from drtools.training.examples import Scores, usable_examples
+    from drtools.training.sampling import Source
 
     store, model = open_store(toy.corpus), load_encoder(encoder_folder)
     model.settings.max_document_tokens = TOKENS
@@ -289,13 +289,13 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
     """Plain documents, masked ones and both halves of reinforced ones are cut at the same token, and so are queries."""
     from functools import partial
 
-    from drtools.batches.dark import own_tokens
-    from drtools.batches.pair_tokens import tokenize_pairs
+    from drtools.encoding.loop import Computing
+    from drtools.formats.corpus_store import open_store
     from drtools.formats.examples import read_examples
-    from drtools.formats.store import open_store
-    from drtools.retrieval.encoding import Computing
-    from drtools.retrieval.example_scores import Texts, asked_of
-    from drtools.retrieval.scoring import load_teacher
+    from drtools.methods.adam.dark import own_tokens
+    from drtools.models.pair_tokens import tokenize_pairs
+    from drtools.teachers.scoring import load_teacher
+    from drtools.teachers.windows import Texts, asked_of
 
     longer = [document | {"text": " ".join([document["text"]] * 2)} for document in scored.documents]
     write_jsonl(Path(scored.corpus), longer)
@@ -366,9 +366,9 @@ def test_a_teacher_without_room_for_the_students_texts_is_said(scored, encoder_f
 
 @pytest.mark.slow
 def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):
-    from drtools.retrieval.dropping import Dropping, keep_dropout
-    from drtools.retrieval.encoding import Computing
-    from drtools.retrieval.scoring import load_teacher
+    from drtools.encoding.loop import Computing
+    from drtools.methods.adam.teacher import Dropping, keep_dropout
+    from drtools.teachers.scoring import load_teacher
 
     pairs = [(f"fox {n}", "otter river " * (1 + n % 9)) for n in range(30)]
     computing = Computing("cpu", "fp32", 64)
@@ -632,7 +632,7 @@ def test_negatives_without_a_reinforced_item_are_counted(scored, encoder_folder,
 
 @pytest.mark.parametrize("kinds", [(), ("noisy",), ("reinforced",), ("reinforced", "noisy")], ids=str)
 def test_what_examples_offer_equals_loops(scored, encoder_folder, monkeypatch, kinds):
-    from drtools.batches import adam
+    from drtools.methods.adam import batches as adam
 
     monkeypatch.setattr(adam, "EXAMPLES_A_COUNT", 7)
     draw = np.random.default_rng(4)

@@ -8,15 +8,15 @@ import torch
 from conftest import WORDS, last_values, write_jsonl
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
-from drtools.batches.by_length import batches_of_one_length
-from drtools.batches.pieces import layout_of, tokenize_pieces
-from drtools.batches.tokens import tokenize
-from drtools.formats.digests import RowsByDigest
+from drtools.encoding.loop import Computing, encode_tokens, place
+from drtools.formats.row_digests import RowsByDigest
 from drtools.models.encoder import Encoder, load_body, save_encoder
 from drtools.models.heads import make_head
+from drtools.models.length_batches import batches_of_one_length
+from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.settings import EncoderSettings
 from drtools.models.spans import Spans
-from drtools.retrieval.encoding import Computing, encode_tokens, place
+from drtools.models.tokens import tokenize
 
 RESULTS, PIECES = ("vectors.npy", "ids.txt", "texts.npy"), ("pieces.npy", "piece_starts.npy")
 
@@ -177,7 +177,7 @@ def files(folder, pieces=False) -> list[bytes]:
     ],
 )
 def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_folder, drtools, monkeypatch, words):
-    from drtools.retrieval import encoding_folder
+    from drtools.encoding import folder as encoding_folder
 
     command = ["encode", "--model", encoder_folder, *words]
     assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
@@ -291,7 +291,7 @@ def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drto
 
 @pytest.mark.bits
 def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_folder, drtools, interrupt_at):
-    from drtools.retrieval.encoding_folder import FolderEncoding
+    from drtools.encoding.folder import FolderEncoding
 
     command = ["encode", "--model", encoder_folder, "--chunk", "16"]
     drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old")

@@ -23,7 +23,7 @@ def upper(path, to, what):
 @pytest.fixture(scope="module")
 def made(encoder_folder, rankers, tmp_path_factory):
     """The toy collection, what tools make of it, and each file once more with other ids."""
-    from drtools.cli import main
+    from drtools.cli.main import main
 
     folder = tmp_path_factory.mktemp("joined")
     toy = Toy(folder)

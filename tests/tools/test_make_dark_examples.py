@@ -144,7 +144,7 @@ def test_text_for_a_person(mined, drtools):
 
 
 def test_a_stopped_work_is_continued_to_the_same_bytes(mined, drtools, monkeypatch, interrupt_at):
-    from drtools.formats import darken
+    from drtools.methods.adam import darken
     from drtools.tools import make_dark_examples
 
     words = ["make-dark-examples", mined.examples, "--negatives", "3"]

@@ -262,7 +262,7 @@ def test_labels_by_rank_alone(made, drtools):
 
 
 def test_a_tuned_fusion_is_the_best_of_the_grid(made, drtools):
-    from drtools.retrieval.fuse import GRID
+    from drtools.search.fusion import GRID
 
     drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25")
     drtools("search", "--index", made.folder / "bm25", "--queries", made.queries, "-o", made.folder / "bm25.run")
@@ -486,7 +486,7 @@ def test_a_run_ranked_anew_may_lack_the_last_queries(made, drtools, monkeypatch)
 
 
 def encoder_of(made):
-    from drtools.flags import ComputeFlags, EncoderFlags
+    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
 
     return EncoderFlags(model=str(made.model)), ComputeFlags(precision="fp32")
 
@@ -521,7 +521,7 @@ def test_what_mining_would_not_use_is_refused_and_what_it_cuts_is_said(made, drt
 
 
 def test_an_encoding_goes_on_in_the_precision_that_it_was_begun_in(made, drtools, monkeypatch, tmp_path):
-    from drtools.output import Work
+    from drtools.outputs.work import Work
 
     words = [
         "encode",

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from drtools import manifest, output
-from drtools.flags import FolderOutput
-from drtools.releases import current_version, pinned, publish, versions_of
+from drtools.cli.flags.common import FolderOutput
+from drtools.outputs import manifest
+from drtools.outputs import work as output
+from drtools.outputs.releases import current_version, pinned, publish, versions_of
 
 PUBLISH = [sys.executable, "-m", "drtools", "publish"]
 FILES = 6
@@ -158,7 +159,7 @@ def test_readers_never_see_a_half(two, environment):
     for reader in readers:
         reader.start()
     code = (
-        "import sys\nfrom pathlib import Path\nfrom drtools.releases import publish\nwhile True:\n for name in "
+        "import sys\nfrom pathlib import Path\nfrom drtools.outputs.releases import publish\nwhile True:\n for name in "
         "'ab': publish([Path(name)], Path('live'), 2)"
     )
     generator = random.Random()

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from conftest import changed_by_flags
 
-from drtools.batches.dark import asked_text
-from drtools.batches.pair_tokens import tokenize_pairs
-from drtools.formats.dark import Reinforced
-from drtools.formats.score_cache import ScoreCache, pair_key
+from drtools.encoding.loop import Computing
+from drtools.formats.dark_items import Reinforced
+from drtools.methods.adam.dark import asked_text
 from drtools.models.cross_encoder import load_cross_encoder
-from drtools.retrieval.encoding import Computing
-from drtools.retrieval.scoring import load_teacher
+from drtools.models.pair_tokens import tokenize_pairs
+from drtools.teachers.score_cache import ScoreCache, pair_key
+from drtools.teachers.scoring import load_teacher
 
 
 @changed_by_flags
@@ -271,7 +271,7 @@ def test_mined_examples_come_through_a_pipe(toy, rankers, drtools, tmp_path):
 
 # dies in its fourth batch of pairs, as a machine does, and prints how many pairs were in the three before
 DYING = """
-import os, sys, time, drtools.cli, drtools.retrieval.encoding as encoding
+import os, sys, time, drtools.cli.main, drtools.encoding.loop as encoding
 plain, batches = encoding._encode_batch, []
 def encode(*inputs):
     batches.append(len(inputs[2]))
@@ -281,7 +281,7 @@ def encode(*inputs):
         os.kill(os.getpid(), 9)
     plain(*inputs)
 encoding._encode_batch = encode
-drtools.cli.main(sys.argv[1:])
+drtools.cli.main.main(sys.argv[1:])
 """
 
 
@@ -312,8 +312,8 @@ def test_killed_it_loses_the_batches_in_flight_at_most(toy, rankers, drtools, tm
 
 
 def test_stopped_between_windows_it_continues_behind_what_is_written(toy, rankers, drtools, tmp_path, monkeypatch):
+    from drtools.encoding import loop
     from drtools.errors import Terminated
-    from drtools.retrieval import encoding
 
     words = command(
         toy,
@@ -328,7 +328,7 @@ def test_stopped_between_windows_it_continues_behind_what_is_written(toy, ranker
         "-o",
         tmp_path / "scored.jsonl",
     )
-    plain, batches = encoding._encode_batch, []
+    plain, batches = loop._encode_batch, []
 
     def stopped(*inputs):
         batches.append(len(inputs[2]))
@@ -336,9 +336,9 @@ def test_stopped_between_windows_it_continues_behind_what_is_written(toy, ranker
             raise Terminated
         plain(*inputs)
 
-    monkeypatch.setattr(encoding, "_encode_batch", stopped)
+    monkeypatch.setattr(loop, "_encode_batch", stopped)
     assert drtools(*words).status == 143
-    monkeypatch.setattr(encoding, "_encode_batch", plain)
+    monkeypatch.setattr(loop, "_encode_batch", plain)
     assert json.loads((tmp_path / "scored.jsonl.partial/state.json").read_text())["counts"]["examples"] == 6, (
         "three windows of two examples"
     )
@@ -351,10 +351,10 @@ def test_stopped_between_windows_it_continues_behind_what_is_written(toy, ranker
 
 
 def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, rankers, drtools, monkeypatch, cache):
+    from drtools.encoding import loop
     from drtools.errors import Terminated
-    from drtools.retrieval import encoding
 
-    plain, first, ended, told = encoding._encode_batch, threading.Lock(), threading.Event(), []
+    plain, first, ended, told = loop._encode_batch, threading.Lock(), threading.Event(), []
 
     def slow(*inputs):
         if first.acquire(blocking=False):
@@ -364,15 +364,15 @@ def test_a_stop_keeps_the_batches_that_had_ended_behind_one_that_had_not(toy, ra
         if len(told) == 3:
             ended.set()
 
-    wait = encoding.as_completed
+    wait = loop.as_completed
 
     def stopped(batches):
         yield next(wait(batches))
         ended.wait(60)
         raise Terminated
 
-    monkeypatch.setattr(encoding, "_encode_batch", slow)
-    monkeypatch.setattr(encoding, "as_completed", stopped)
+    monkeypatch.setattr(loop, "_encode_batch", slow)
+    monkeypatch.setattr(loop, "as_completed", stopped)
     words = command(
         toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 2
     )
@@ -409,7 +409,7 @@ def test_a_damaged_cache_is_said_in_one_line(toy, rankers, drtools, cache):
 
 def test_several_processes_write_one_cache_and_read_it_meanwhile_in_a_thread(cache):
     code = (
-        "import sys, threading; from drtools.formats.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), "
+        "import sys, threading; from drtools.teachers.score_cache import ScoreCache\ncache, ended = ScoreCache('f'), "
         "threading.Event()\n"
         "def read():\n    while not ended.is_set(): cache.known([f'{part} {at}'.encode() for part in range(40) for at "
         "in range(50)])\n"
@@ -433,8 +433,8 @@ def test_keys_tell_pairs_apart():
 
 
 def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens(rankers):
-    from drtools.retrieval.encoding import Computing
-    from drtools.retrieval.scoring import load_teacher
+    from drtools.encoding.loop import Computing
+    from drtools.teachers.scoring import load_teacher
 
     computing = Computing("cpu", "fp32", 64)
     long = " ".join(["otter", "lathe", "hill"] * 30)

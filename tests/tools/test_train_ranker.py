@@ -17,7 +17,7 @@ from preloaded import kill
 from safetensors.numpy import load_file
 
 from drtools.losses import contrastive, pointwise, ranknet
-from drtools.training.rankers import list_loss
+from drtools.methods.ranker.training import list_loss
 
 
 @changed_by_flags
@@ -240,14 +240,14 @@ def test_two_processes_equal_one(toy, body, drtools, tmp_path, several):
 def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
     from transformers import AutoTokenizer
 
-    from drtools.batches.ranked import RankedBatches
-    from drtools.batches.usable import usable_examples
-    from drtools.batches.visits import Source
-    from drtools.formats.store import open_store
+    from drtools.encoding.loop import Computing
+    from drtools.formats.corpus_store import open_store
+    from drtools.methods.ranker.batches import RankedBatches
     from drtools.models.cross_encoder import new_cross_encoder
-    from drtools.retrieval.encoding import Computing
+    from drtools.training.distributed import World
+    from drtools.training.examples import usable_examples
     from drtools.training.gradients import Gradients
-    from drtools.training.processes import World
+    from drtools.training.sampling import Source
 
     store = open_store(toy.corpus)
     batches = RankedBatches(

@@ -117,14 +117,14 @@ def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder
 
 
 def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(toy, encoder_folder, drtools, tmp_path):
-    from drtools.batches.usable import usable_examples
-    from drtools.batches.visits import Source
-    from drtools.formats.store import open_store
+    from drtools.encoding.loop import Computing, encode_texts
+    from drtools.formats.corpus_store import open_store
+    from drtools.methods.star import MinedAnew
     from drtools.models.encoder import load_encoder
-    from drtools.retrieval.encoding import Computing, encode_texts
-    from drtools.retrieval.mining import MiningFlags
-    from drtools.training.processes import World
-    from drtools.training.refresh import MinedAnew
+    from drtools.search.mining import MiningFlags
+    from drtools.training.distributed import World
+    from drtools.training.examples import usable_examples
+    from drtools.training.sampling import Source
 
     store = open_store(toy.corpus)
     source = Source(usable_examples(toy.examples, toy.queries, store), store)
@@ -256,7 +256,7 @@ def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(
 ):
     import signal
 
-    from drtools.training import refresh
+    from drtools.methods import star as refresh
 
     words = command(toy, encoder_folder, tmp_path / "out", "--steps", "8", "--refresh-every-steps", "4")
     plain, chunks = refresh.encode_tokens, []

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from drtools.batches.queries import QueryBatch
-from drtools.training.adore import AdoreLoss, Judged, candidates_of
-from drtools.training.settings import Metric
+from drtools.cli.flags.training import Metric
+from drtools.methods.adore.batches import QueryBatch
+from drtools.methods.adore.loss import AdoreLoss, Judged, candidates_of
 
 
 class Frozen:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from drtools.batches.usable import usable_examples
-from drtools.batches.visits import Source, Visits, draw
-from drtools.formats.store import open_store
+from drtools.formats.corpus_store import open_store
 from drtools.randomness import generator
-from drtools.retrieval.mining import MiningFlags
-from drtools.training.avoided import avoid_copies
+from drtools.search.mining import MiningFlags
+from drtools.training.avoided_rows import avoid_copies
+from drtools.training.examples import usable_examples
+from drtools.training.sampling import Source, Visits, draw
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def test_a_corpus_of_nothing_else_is_drawn_from_all_the_same(tmp_path):
 
 
 def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tmp_path):
+    from drtools.encoding.loop import Computing
+    from drtools.methods.star import MinedAnew
     from drtools.models.encoder import load_encoder
-    from drtools.retrieval.encoding import Computing
-    from drtools.training.processes import World
-    from drtools.training.refresh import MinedAnew
+    from drtools.training.distributed import World
 
     found = {}
     for name in ("kept", "left out"):
@@ -128,11 +128,11 @@ def test_train_star_restores_duplicates_by_a_flag(twins, encoder_folder, drtools
 
 
 def test_adore_leaves_out_what_is_avoided(twins, encoder_folder, drtools):
-    from drtools.training.adore import Judged, candidates_of
-    from drtools.training.judged import avoid_copies as avoid
-    from drtools.training.judged import judged_rows
-    from drtools.training.live import LiveIndex
-    from drtools.training.processes import World
+    from drtools.methods.adore.judged import avoid_copies as avoid
+    from drtools.methods.adore.judged import judged_rows
+    from drtools.methods.adore.live_index import LiveIndex
+    from drtools.methods.adore.loss import Judged, candidates_of
+    from drtools.training.distributed import World
 
     vectors = twins.folder / "vectors"
     encode = ["encode", "--model", encoder_folder, "--documents", twins.corpus, "--precision", "fp32", "-o", vectors]

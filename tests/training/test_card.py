@@ -6,7 +6,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from drtools.training.card import write_card
+from drtools.cli.model_card import write_card
 
 FINGERPRINT = "0123456789abcdef0123456789abcdef"
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, DistilBertConfig, DistilBertModel
 
-from drtools.training.counting import matmul_rate, operations
+from drtools.training.operations import matmul_rate, operations
 
 
 def test_a_toy_bert_by_hand(bert):
@@ -40,7 +40,7 @@ def test_torch_counts_the_same(family, bert):
 
 def test_the_rate_is_that_of_the_product(monkeypatch):
     seconds = iter([9.0, 1e-4, 1.0, 1.0, 1.0, 9.0, 8.0, 1.0, 2.0, 3.0, 4.0, 50.0])
-    monkeypatch.setattr("drtools.training.counting._seconds_of_product", lambda left, right: next(seconds))
+    monkeypatch.setattr("drtools.training.operations._seconds_of_product", lambda left, right: next(seconds))
     before = torch.get_rng_state()
     assert matmul_rate.__wrapped__("cpu", torch.bfloat16) == 2 * 2048**3 / 3.0
     seconds = iter(
@@ -53,7 +53,7 @@ def test_the_rate_is_that_of_the_product(monkeypatch):
 def test_a_gpu_is_measured_by_a_large_product_alone(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "drtools.training.counting._rates_of_products",
+        "drtools.training.operations._rates_of_products",
         lambda device, dtype, size, count: asked.append(size) or [1.0, 2.0, 7.0, 5.0, 6.0, 9.0, 8.0],
     )
     assert matmul_rate.__wrapped__("cuda:1", torch.bfloat16) == 7.0

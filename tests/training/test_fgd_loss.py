@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.fine_grained import Level, PieceBatch
-from drtools.training.fgd import FgdLoss
+from drtools.methods.fgd.batches import Level, PieceBatch
+from drtools.methods.fgd.training import FgdLoss
 
 QUERIES, NEGATIVES, PASSAGES, SENTENCES, SIZE = 3, 4, 3, 5, 6
 COUNT = QUERIES * (1 + NEGATIVES)

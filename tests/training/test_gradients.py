@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.batches.pairs import PairBatch
-from drtools.batches.tokens import tokenize
-from drtools.models.attention import use_sliced_attention
-from drtools.models.dropout import use_own_dropout
+from drtools.encoding.loop import Computing
+from drtools.methods.contrastive import contrastive_loss
+from drtools.models.cpu.attention import use_sliced_attention
+from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.encoder import load_encoder
-from drtools.retrieval.encoding import Computing
+from drtools.models.tokens import tokenize
 from drtools.tools.train_star import star_loss
+from drtools.training.distributed import World
 from drtools.training.gradients import Gradients
-from drtools.training.objectives import contrastive_loss
-from drtools.training.processes import World
+from drtools.training.pairs import PairBatch
 
 QUERIES = ["fox runs", "otter swims in the river", "hammer", "wrench holds and turns"]
 DOCUMENTS = [

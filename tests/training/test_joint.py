@@ -12,9 +12,9 @@ import torch
 from conftest import changed_by_flags, make_bert
 from safetensors.numpy import load_file
 
+from drtools.encoding.loop import Computing
+from drtools.methods.spar.joint import Beside, JointModel
 from drtools.models.encoder import load_encoder
-from drtools.retrieval.encoding import Computing
-from drtools.training.joint import Beside, JointModel
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_vectors_are_looked_up_by_id(other):
 
 
 def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, encoder_folder):
-    from drtools.batches.pairs import PairBatches
-    from drtools.batches.usable import usable_examples
-    from drtools.batches.visits import Source
-    from drtools.formats.store import open_store
+    from drtools.formats.corpus_store import open_store
+    from drtools.methods.contrastive import contrastive_loss
+    from drtools.training.distributed import World
+    from drtools.training.examples import usable_examples
     from drtools.training.gradients import Gradients
-    from drtools.training.objectives import contrastive_loss
-    from drtools.training.processes import World
+    from drtools.training.pairs import PairBatches
+    from drtools.training.sampling import Source
 
     store = open_store(other.corpus)
     beside = Beside(str(other.folder / "other-documents"), str(other.folder / "other-queries"))
@@ -299,8 +299,8 @@ def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(o
     """Gradients by hand: whatever mu's is, the encoder's are scaled by their own norm alone, and mu's stays."""
     from types import SimpleNamespace
 
+    from drtools.training.distributed import World
     from drtools.training.loop import Run
-    from drtools.training.processes import World
 
     model = JointModel(load_encoder(encoder_folder, dropout=0.0), 16, 0.5)
     parameters = list(model.parameters())

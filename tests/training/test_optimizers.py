@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from drtools.training.checkpoint import load_tensors, save_tensors
+from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.optimizers import OPTIMIZERS, parameter_groups
 
 DECAY = 0.01

@@ -2,8 +2,8 @@
 
 import pytest
 
+from drtools.cli.flags.training import TrainingFlags, plan
 from drtools.errors import UserError
-from drtools.training.settings import TrainingFlags, plan
 
 
 def made(queries=320, **flags):

@@ -1,0 +1,186 @@
+"""Folders for a person: vectors, indexes, models, releases."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from drtools import console
+from drtools.cli.show.files import Texts
+from drtools.errors import UserError
+from drtools.formats.vectors import Ids, maker_of, open_vectors
+from drtools.models.module_files import has_modules, optional_json
+from drtools.models.settings import (
+    OURS,
+    SIDES,
+    is_lexical,
+    is_pair,
+    read_settings,
+    side_folder,
+    vector_dimension,
+)
+from drtools.outputs import manifest
+from drtools.outputs.releases import current_version, versions_of
+
+SAMPLE = 1000  # rows whose lengths are measured
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder."""
+    return (
+        path.stat().st_size
+        if path.is_file()
+        else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    )
+
+
+def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
+    """Yield the form of vectors, the lengths of a sample, and the first rows."""
+    import numpy as np
+
+    opened = open_vectors(path)
+    rows: np.ndarray | list[int] = (
+        np.unique(np.linspace(0, len(opened.array) - 1, min(SAMPLE, len(opened.array))).astype(int))
+        if len(opened.array)
+        else []
+    )
+    yield (
+        f"{len(opened.array):,} vectors of {opened.array.shape[1]} dimensions, {opened.array.dtype}, of "
+        f"{opened.manifest['side']} texts"
+    )
+    yield f"by {maker_of(opened.manifest)}, cut at {opened.manifest.get('max_tokens')} tokens"
+    lengths = np.array([np.linalg.norm(np.asarray(opened.array[row : row + 1], np.float32)) for row in rows])
+    if len(rows):
+        yield (
+            f"lengths of {len(rows):,} rows: {lengths.min():.4f} to {lengths.max():.4f}, mean {lengths.mean():.4f}"
+            + ("" if np.isfinite(lengths).all() else "; SOME ARE NOT NUMBERS")
+        )
+    for row in range(min(count, len(opened.array))):
+        vector = np.asarray(opened.array[row : row + 1], np.float32)[0]
+        name = (
+            texts.document(opened.ids[row]) if opened.manifest["side"] == "document" else texts.query(opened.ids[row])
+        )
+        yield f"  [{' '.join(f'{value:+.3f}' for value in vector[:4])} …]  {name}"
+
+
+def index_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
+    """Yield what an index is, and its first documents."""
+    record = manifest.read(path)
+    if record["kind"] == "lucene":
+        yield (
+            f"Lucene, {record['count']:,} documents ({record['empty']:,} empty ones left out), analyzer "
+            f"{record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
+        )
+        return
+    from drtools.search import faiss_index
+
+    yield f"FAISS {record['factory']}: {faiss_index.describe(faiss_index.load(path / 'index.faiss', memory_map=True))}"
+    yield f"of {record['side']} vectors by {maker_of(record)}"
+    if record.get("document_model"):
+        yield f"searched with {record['model']}"
+    if record.get("recall"):
+        yield (
+            f"recall of the exact top {record['recall']['depth']}: {record['recall']['value']:.4f} "
+            f"({record['recall']['queries']:,} queries)"
+        )
+    ids = Ids(path / "ids.txt")
+    yield from (f"  {texts.document(ids[row])}" for row in range(min(count, len(ids))))
+
+
+def model_lines(path: Path) -> Iterator[str]:
+    """Yield what a model is: its body and sizes, how its vectors are made, what training told."""
+    ours = optional_json(path / OURS)
+    if ours.get("kind") in ("rem", "lexical", "ranker"):
+        yield f"{ours['kind']}: " + ", ".join(
+            f"{name} {value}" for name, value in ours.items() if not isinstance(value, dict) and name != "kind"
+        )
+    for side in SIDES if is_pair(path) else ("both sides",):
+        folder = side_folder(path, side)
+        if (folder / "config.json").exists():
+            yield f"{side}: {_body(folder)}"
+        if (
+            (folder / "config.json").exists()
+            and has_modules(folder)
+            and ours.get("kind") != "ranker"
+            and not is_lexical(folder)
+        ):
+            yield from _encoder(folder)
+    weights = [file for file in path.rglob("*.safetensors") if "working" not in file.relative_to(path).parts]
+    yield (
+        f"{sum(map(_parameters, weights)):,} parameters in "
+        f"{', '.join(sorted(str(file.relative_to(path)) for file in weights)) or 'no file'}"
+    )
+    yield from _training(manifest.read(path) if (path / manifest.NAME).exists() else {})
+
+
+def _body(folder: Path) -> str:
+    config = manifest.read_json(folder / "config.json")
+    layers, size = (
+        next((config[name] for name in names if name in config), "?")
+        for names in (("num_hidden_layers", "n_layers", "n_layer"), ("hidden_size", "dim", "d_model", "n_embd"))
+    )
+    return f"{config.get('model_type', 'unknown')}, {layers} layers of {size} dimensions"
+
+
+def _encoder(folder: Path) -> Iterator[str]:
+    settings = read_settings(folder)
+    head = " + ".join(layer["kind"] for layer in settings.head) or "no head"
+    yield (
+        f"  vectors of {vector_dimension(folder, settings)} dimensions: pooling {', '.join(settings.pooling)}, "
+        f"{head}, compared by {settings.similarity_word}"
+    )
+    yield f"  queries are cut at {settings.max_query_tokens} tokens, documents at {settings.max_document_tokens}"
+    prompts = {side: settings.prompt(side) for side in SIDES if settings.prompt(side)}
+    yield from (f"  before each {side}: {prompt!r}" for side, prompt in prompts.items())
+
+
+def _parameters(file: Path) -> int:
+    """Return the numbers in a safetensors file, of which only the header is read."""
+    try:
+        with open(file, "rb") as stream:
+            header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+    except (struct.error, ValueError, MemoryError, OverflowError):
+        raise UserError(
+            f"{file}: not a whole safetensors file; it was cut short or damaged, fetch or make it again"
+        ) from None
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for length in tensor["shape"]:
+                count *= length
+            total += count
+    return total
+
+
+def _training(record: dict) -> Iterator[str]:
+    if "steps" in record:
+        yield (
+            f"trained for {record['steps']:,} steps in "
+            f"{console.seconds_as_words(record.get('training_seconds', 0))} "
+            f"({record.get('precision')}, {record.get('processes', 1)} processes), from "
+            f"{record.get('base') or record.get('body')}"
+        )
+    if record.get("best"):
+        best = record["best"]
+        yield f"best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}"
+    yield from (f"{name.replace('_', ' ')}: {record[name]}" for name in record if name.endswith("_fingerprint"))
+
+
+def release_lines(link: Path) -> Iterator[str]:
+    """Yield the versions behind a published link, the current one marked."""
+    current = current_version(link)
+    for version in versions_of(link):
+        record = manifest.read(version)
+        yield (
+            f"{'* ' if version == current else '  '}{version.name}  {record.get('kind')}, "
+            f"{record['created'][:16].replace('T', ' ')}, {console.bytes_as_words(size_of(version))}"
+        )
+
+
+def part_lines(path: Path) -> Iterator[str]:
+    """Yield the parts of a release."""
+    for part in sorted(path.iterdir()):
+        if part.is_dir():
+            record = manifest.read(part)
+            yield f"  {part.name}: {record.get('kind')} by {record['tool']}, {record['created'][:16].replace('T', ' ')}"

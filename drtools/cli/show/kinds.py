@@ -1,0 +1,69 @@
+"""What an artefact is: by its manifest, else by what lies in it."""
+
+from pathlib import Path
+
+import orjson
+
+from drtools.errors import UserError
+from drtools.formats.jsonl import json_advice
+from drtools.formats.lines import decode, read_lines, shown
+from drtools.formats.trec import looks_like_judgements
+from drtools.models.module_files import optional_json
+from drtools.models.settings import OURS
+from drtools.outputs import manifest
+
+MODELS = ("encoder", "rem", "ranker")
+TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
+
+
+def kind_of(path: Path) -> str:
+    """Return what an artefact is, or raise UserError for what is none of ours.
+
+    It is `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`,
+    `ranker`, `release`, or another word of a manifest.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    beside = manifest.beside(path)
+    named = manifest.read_json(beside).get("kind") if beside.exists() else None
+    if named and named != "queries":
+        return named
+    return _kind_of_folder(path) if path.is_dir() else "texts" if named else _kind_of_lines(path)
+
+
+def _kind_of_folder(path: Path) -> str:
+    ours = optional_json(path / OURS).get("kind")
+    if ours:
+        return "encoder" if ours in ("pair", "lexical") else ours
+    if (path / "config.json").exists():
+        return "encoder"
+    raise UserError(
+        f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a "
+        "model, or a file of its inputs"
+    )
+
+
+def _kind_of_lines(path: Path) -> str:
+    number, line = next(read_lines(path), (1, b""))
+    if not line:
+        raise UserError(f"{shown(path)}: found no line in it; {TAKEN}")
+    if line.lstrip()[:1] in (b"{", b"["):
+        decode(line, path, number)
+        try:
+            keys = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            advice = json_advice(line) or TAKEN
+            raise UserError(f"{shown(path)}:{number}: not one JSON object a line; {advice}") from None
+        for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
+            if key in keys:
+                return kind
+        return "texts"
+    text = decode(line, path, number)
+    columns = text.split()
+    if len(columns) == 6 and columns[1] in ("Q0", "0"):
+        return "run"
+    if looks_like_judgements(text):
+        return "judgements"
+    if "\t" in text:
+        return "texts"
+    raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}; {TAKEN}")

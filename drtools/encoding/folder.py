@@ -1,0 +1,177 @@
+"""Texts -> a vectors folder, chunk by chunk.
+
+Tokenized ahead in a thread, written through the memory map, durable after each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools import console
+from drtools.encoding.loop import encode_tokens, promises_bits
+from drtools.formats.piece_vectors import PieceVectors, joined
+from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
+from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
+from drtools.models.pieces import PieceTokens
+from drtools.models.tokens import Tokenized, tokenize
+
+if TYPE_CHECKING:
+    from drtools.encoding.loop import Computing
+    from drtools.encoding.pieces import PieceEncoding
+    from drtools.encoding.update import OldVectors
+    from drtools.formats.text_sources import DocumentTexts, QueryTexts
+    from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
+    from drtools.outputs.work import Work
+
+
+class Prepared(NamedTuple):
+    """A chunk of N texts before it is encoded.
+
+    `tokens` are those of the texts at `places`; `rows` [N] says where OLD has a text's vector, -1 where it has none;
+    `tried` lists places of texts that OLD has and that are encoded again.
+    """
+
+    ids: list[str]
+    texts: np.ndarray
+    tokens: Tokenized
+    places: np.ndarray
+    rows: np.ndarray
+    tried: np.ndarray
+
+    @property
+    def new(self) -> np.ndarray:
+        """Places of texts that OLD does not have."""
+        return self.places[: len(self.places) - len(self.tried)]
+
+
+class FolderEncoding:
+    """Encodes texts into the folder of `work`; documents and their pieces with `pieces`; what `old` has is taken over.
+
+    `counts`: truncated and empty texts, tokens, and how many vectors were taken over.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | LexicalEncoder,
+        texts: DocumentTexts | QueryTexts,
+        computing: Computing,
+        dtype: str,
+        chunk: int,
+        work: Work,
+        pieces: PieceEncoding | None = None,
+        old: OldVectors | None = None,
+    ) -> None:
+        self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
+        self.chunk, self.work, self.pieces, self.old = chunk, work, pieces, old
+        self.counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0})
+        self.done, self.encoded_tokens = work.state.get("done", 0), 0
+        if not self.done:
+            create_array(work.path, len(texts), encoder.dimension, dtype)
+            create_texts(work.path, len(texts))
+
+    def run(self) -> dict[str, int]:
+        """Encode what is left to do; return the counts."""
+        starts = range(self.done, len(self.texts), self.chunk)
+        with (
+            console.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress,
+            ThreadPoolExecutor(1) as ahead,
+            open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file,
+        ):
+            id_file.truncate(self.work.state.get("id_bytes", 0))
+            id_file.seek(0, 2)
+            prepared = ahead.submit(self._prepare, self.done)
+            for start in starts:
+                part = prepared.result()
+                if start + self.chunk < len(self.texts):
+                    prepared = ahead.submit(self._prepare, start + self.chunk)
+                self._encode(part, start, progress)
+                id_file.write("".join(f"{text_id}\n" for text_id in part.ids).encode())
+                id_file.flush()
+                os.fsync(id_file.fileno())
+                self.work.save(
+                    done=start + len(part.ids),
+                    counts=self.counts,
+                    id_bytes=id_file.tell(),
+                    precision=self.computing.precision,
+                    pieces=self.pieces.writer.written if self.pieces else 0,
+                )
+        if self.pieces:
+            self.pieces.writer.finish()
+        return self.counts
+
+    def _prepare(self, start: int) -> Prepared:
+        ids, wanted = self.texts.slice(start, start + self.chunk)
+        texts = np.zeros(len(ids), np.dtype(TEXT))
+        rows, tried = np.full(len(ids), -1, np.int64), np.empty(0, np.int64)
+        if self.old:
+            texts["digest"], rows = self.old.find(wanted)
+            tried = self.old.choose(rows)
+            texts[rows >= 0] = self.old.texts[rows[rows >= 0]]
+        else:
+            texts["digest"] = digests_of_texts(wanted)
+        places = np.concatenate([np.flatnonzero(rows < 0), tried])
+        chosen = [wanted[place] for place in places]
+        tokens = self.pieces.tokenize(chosen) if self.pieces else tokenize(self.encoder, chosen, self.texts.side)
+        texts["tokens"][places], texts["cut"][places], texts["empty"][places] = tokens.lengths, tokens.cut, tokens.blank
+        return Prepared(ids, texts, tokens, places, rows, tried)
+
+    def _encode(self, part: Prepared, start: int, progress: console.Progress) -> None:
+        def told(rows: np.ndarray, tokens: int) -> None:
+            self.encoded_tokens += tokens
+            progress.advance(len(rows), tokens=self.encoded_tokens)
+
+        stop, taken = start + len(part.ids), part.rows >= 0
+        array = open_array(self.work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
+        texts = open_texts(self.work.path, "r+")
+        if not self.pieces and not self.old:
+            encode_tokens(self.encoder, part.tokens, self.computing, array[start:stop], told, one_length=True)
+        else:
+            made, pieces = self._made(part.tokens, told)
+            new = len(part.new)
+            array[start + part.new] = made[:new]
+            if self.old:
+                self.old.compare(
+                    part.rows[part.tried],
+                    made[new:],
+                    promises_bits(self.computing),
+                    pieces.take(np.arange(new, len(made))) if pieces else None,
+                )
+                array[start + np.flatnonzero(taken)] = self.old.array[part.rows[taken]]
+                progress.advance(int(taken.sum()) - len(part.tried))
+            if self.pieces and pieces:
+                taken_over = self.old.pieces if self.old else None
+                self.pieces.writer.add(self._in_order(part, pieces, taken_over) if taken_over else pieces)
+        texts[start:stop] = part.texts
+        for count, value in {
+            "truncated": part.texts["cut"],
+            "empty": part.texts["empty"],
+            "tokens": part.texts["tokens"],
+            "taken": taken,
+        }.items():
+            self.counts[count] += int(value.sum())
+        array.flush()
+        texts.flush()
+
+    def _made(
+        self, tokens: Tokenized, told: Callable[[np.ndarray, int], None]
+    ) -> tuple[np.ndarray, PieceVectors | None]:
+        """Return the vectors of texts [N, D], and those of their pieces if they are wanted."""
+        if self.pieces:
+            assert isinstance(tokens, PieceTokens), "made by self.pieces"
+            return self.pieces.encode(tokens, self.computing, told)
+        made = np.empty((len(tokens.lengths), self.encoder.dimension), self.dtype)
+        encode_tokens(self.encoder, tokens, self.computing, made, told, one_length=True)
+        return made, None
+
+    def _in_order(self, part: Prepared, made: PieceVectors, old: PieceVectors) -> PieceVectors:
+        """Return the pieces of all texts of a chunk: those that are taken over, and those that were made."""
+        taken = part.rows >= 0
+        order = np.empty(len(part.rows), np.int64)
+        order[part.new], order[taken] = np.arange(len(part.new)), len(part.places) + np.arange(taken.sum())
+        return joined([made, old.take(part.rows[taken])]).take(order)

@@ -1,0 +1,94 @@
+"""Documents -> their vectors and those of their pieces, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drtools import console
+from drtools.encoding.loop import Computing, encode_tokens
+from drtools.errors import UserError
+from drtools.formats.piece_vectors import PieceVectors, PieceWriter, starts_of
+from drtools.models.lexical import LexicalEncoder
+from drtools.models.pieces import PieceTokens, layout_of, tokenize_pieces
+from drtools.models.spans import Spans
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import PieceFlags
+    from drtools.models.encoder import Encoder
+    from drtools.models.spans import SpanKind
+
+
+def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
+    """Return the kind of spans: as said, else as the encoder was trained, else by attention.
+
+    UserError for a graph, which was not kept.
+    """
+    kind: SpanKind = said or encoder.settings.pieces.get("spans", "attention")
+    if kind == "rgat":
+        raise UserError(
+            f"{encoder.folder}: its pieces learnt through a graph (distill-fgd --spans rgat), which is not kept with "
+            "the encoder, so that their vectors cannot be made; "
+            "encode its documents without --pieces, or say --spans mean for what went into the graph"
+        )
+    return kind
+
+
+class PieceEncoding:
+    """An encoder of documents and their pieces, and the file that takes the latter (`write_to`)."""
+
+    def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceFlags, kind: SpanKind | None, dtype: str) -> None:
+        if isinstance(encoder, LexicalEncoder):
+            raise UserError(
+                f"--pieces: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without "
+                "spans; leave the flag out"
+            )
+        self.kind = settled_kind(encoder, kind)
+        self.encoder, self.layout, self.dtype = encoder, layout_of(encoder, sizes), dtype
+        self.spans = Spans(encoder, self.layout.passages, self.layout.sentences, self.kind)
+        trained = encoder.settings.pieces
+        other = [
+            f"{name.replace('_', '-')} {value} (trained: {trained[name]})"
+            for name, value in self.facts().items()
+            if trained.get(name, value) != value
+        ]
+        console.notice(len(other), f"pieces are not encoded as {encoder.folder} learnt them: {', '.join(other)}")
+
+    def facts(self) -> dict[str, object]:
+        """Return the kind of spans and the sizes."""
+        return {"spans": self.kind, **vars(self.layout.sizes)}
+
+    def write_to(self, folder: Path, count: int, state: dict) -> None:
+        """Open the file in a vectors folder of `count` documents; `state` is what a later process continues from."""
+        self.writer = PieceWriter(
+            folder, count, self.encoder.dimension, self.dtype, state.get("done", 0), state.get("pieces", 0)
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> PieceTokens:
+        """Tokenize and cut documents."""
+        return tokenize_pieces(self.encoder, texts, self.layout)
+
+    def try_out(self, texts: Sequence[str], computing: Computing) -> PieceTokens:
+        """Encode documents and their pieces for nothing but the time that it takes; return their tokens."""
+        tokens = self.tokenize(texts)
+        encode_tokens(self.spans, tokens, computing, np.empty((len(texts), self.spans.dimension), self.dtype))
+        return tokens
+
+    def encode(
+        self, tokens: PieceTokens, computing: Computing, on_batch: Callable[[np.ndarray, int], None]
+    ) -> tuple[np.ndarray, PieceVectors]:
+        """Encode documents; return their vectors [N, D] and those of their pieces."""
+        rows = np.empty((len(tokens.lengths), self.spans.dimension), self.dtype)
+        encode_tokens(self.spans, tokens, computing, rows, on_batch, one_length=True)
+        vectors = rows.reshape(len(rows), self.layout.places, self.encoder.dimension)
+        passages, sentences = tokens.counts()
+        places = np.arange(self.layout.places - 1)
+        there = np.where(
+            places < self.layout.passages,
+            places < passages[:, None],
+            places - self.layout.passages < sentences[:, None],
+        )
+        return vectors[:, 0], PieceVectors(vectors[:, 1:][there], starts_of(passages, sentences))

@@ -1,0 +1,142 @@
+"""Vectors that an earlier encoding made, taken over where a text is the same.
+
+On a processor this gives what encoding everything gives, bit for bit (in bfloat16 not with AMX): `encode_tokens` in
+batches of one length makes a text's vector the same whatever is encoded beside it. It holds where the same machine and
+the same torch made both; whether it does is tried on some of the texts that are taken over, by encoding them again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.piece_vectors import PieceVectors, open_pieces
+from drtools.formats.row_digests import TEXT, RowsByDigest, digests_of_texts, open_texts
+from drtools.formats.vectors import PARTS, maker_of, open_vectors
+
+if TYPE_CHECKING:
+    from drtools.formats.text_sources import DocumentTexts, QueryTexts
+
+TRIED = 16  # [ours] texts that are encoded again
+# [ours] of a vector's length; bfloat16 and float32 differ by .013 and less (cosine .99992), another encoder by 1
+LARGEST_DIFFERENCE = 0.05
+SETTINGS = {
+    "side": "--documents or --queries",
+    "title_separator": "--title-separator",
+    "max_tokens": "--max-{side}-tokens",
+    "precision": "--precision",
+    "dtype": "--dtype",
+}
+
+
+class OldVectors:
+    """A finished vectors folder whose rows are taken over by their texts.
+
+    `now` says of the new folder what its manifest will.
+    """
+
+    def __init__(self, folder: str, now: dict) -> None:
+        opened = open_vectors(folder)
+        if (opened.path / PARTS).exists():
+            raise UserError(
+                f"{folder}: vectors joined of two folders; update each of the two, then join them again with "
+                "concat-spar"
+            )
+        self.path, self.array, self.manifest = opened.path, opened.array, opened.manifest
+        self.texts = open_texts(opened.path)
+        self._refuse_others(now)
+        if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
+            raise UserError(
+                f"{folder}: texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it "
+                "again without --update"
+            )
+        self.pieces = open_pieces(self.path, len(self.array)) if now["pieces"] else None
+        self.rows = RowsByDigest(self.texts["digest"])
+        self.to_try = TRIED
+
+    def _refuse_others(self, now: dict) -> None:
+        then, side = self.manifest, now["side"]
+        cut_then, cut_now = then.get("pieces") or {}, now["pieces"] or {}
+        if bool(cut_then) != bool(cut_now):
+            raise UserError(
+                f"{self.path}: made "
+                f"{'with --pieces; say it too' if cut_then else 'without --pieces; leave the flag out'}, or encode "
+                "everything without --update"
+            )
+        found = [(flag.format(side=side), then[name], now[name]) for name, flag in SETTINGS.items()]
+        found += [(f"--{name.replace('_', '-')}", cut_then[name], value) for name, value in cut_now.items()]
+        for flag, value_then, value_now in found:
+            if value_then != value_now:
+                raise UserError(
+                    f"{self.path}: made with another {flag} ({value_then!r} then, {value_now!r} now); use what it was "
+                    "made with, or encode everything without --update"
+                )
+        if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
+            raise UserError(
+                f"{self.path}: made by another encoder ({maker_of(then)}) than {maker_of(now)}; use the one that made "
+                "it, or encode everything without --update"
+            )
+
+    def find(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the digests uint8 [N, 16] of texts and the row of each, -1 for a text that is new."""
+        digests = digests_of_texts(texts)
+        return digests, self.rows.find(digests)
+
+    def choose(self, rows: np.ndarray) -> np.ndarray:
+        """Return which of `rows` [N], where found, are to be tried: places in it, spread evenly, until enough were."""
+        found = np.flatnonzero(rows >= 0)
+        chosen = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
+        self.to_try -= len(chosen)
+        return chosen
+
+    def compare(self, rows: np.ndarray, again: np.ndarray, promised: bool, pieces: PieceVectors | None = None) -> None:
+        """Compare the vectors of rows [N], and those of their pieces, with what they are now [N, D].
+
+        Other bits are noted, as odd where the same ones are `promised`, another encoder's are refused.
+        """
+        if not len(rows):
+            return
+        then = np.asarray(self.array[rows])
+        if pieces:
+            assert self.pieces is not None, "made with pieces, or not, as now"
+            before = self.pieces.take(rows)
+            if not np.array_equal(before.starts, pieces.starts):
+                raise UserError(
+                    f"{self.path}: its documents were cut into other pieces than the same texts are now; the folder "
+                    "was damaged, encode everything without --update"
+                )
+            rows = np.concatenate([rows, np.repeat(rows, np.diff(before.starts[::2]))])
+            then, again = np.concatenate([then, before.array]), np.concatenate([again, pieces.array])
+        others = int((then != again).any(axis=1).sum())
+        apart = np.abs(then.astype(np.float32) - again.astype(np.float32))
+        relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)
+        if relative.max() > LARGEST_DIFFERENCE:
+            raise UserError(
+                f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they "
+                f"differ by {relative.max():.2f} of its length); encode everything without --update"
+            )
+        found = (
+            f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were "
+            "encoded "
+            f"again got other bits, by {apart.max():.2g} at most"
+        )
+        if promised:
+            console.notice(
+                others,
+                f"{found}: another machine or version, or a GPU, made one of them; the result equals a full encoding "
+                "to that, not bit for bit",
+            )
+        elif others:
+            console.say(
+                f"note: {found}, as on this device they do in other company; the result equals a full encoding to "
+                "that, not bit for bit"
+            )
+
+    def count_new(self, texts: DocumentTexts | QueryTexts, chunk: int) -> int:
+        """Return how many of the texts would have to be encoded."""
+        return sum(
+            int((self.find(texts.slice(start, start + chunk)[1])[1] < 0).sum()) for start in range(0, len(texts), chunk)
+        )

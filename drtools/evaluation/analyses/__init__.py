@@ -1,0 +1,1 @@
+"""The analyses of the papers: numbers, a table, a picture."""

@@ -1,0 +1,211 @@
+"""FGD's analyses (Zhou et al.): margins of relevant documents over fixed pairs (Figure 4), tuned weights (Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.evaluation import pictures
+from drtools.evaluation.analyses.base import Analysis
+from drtools.evaluation.measures import mean
+from drtools.formats.examples import Example
+from drtools.formats.joins import Join
+from drtools.formats.trec import Qrels, Run
+from drtools.outputs import manifest
+
+BINS = 40  # from -1 to 1
+
+Scores = Mapping[str, Mapping[str, float]]  # of documents, by query
+
+
+class Pairs(NamedTuple):
+    """The (positive, negative) pairs of a query: each positive with each negative."""
+
+    positives: list[str]
+    negatives: list[str]
+
+
+def pairs_of_examples(examples: Iterable[Example]) -> dict[str, Pairs]:
+    """Return each example's positives with its negatives."""
+    return {example.query_id: Pairs(example.positives, example.negatives) for example in examples}
+
+
+def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: int) -> dict[str, Pairs]:
+    """Return, for each judged query, relevant and other documents of those that every run has in its top `depth`."""
+    found = {}
+    for query, grades in qrels.items():
+        tops = [list(run.get(query, ()))[:depth] for run in runs.values()]
+        shared = set(tops[0]).intersection(*tops[1:])
+        relevant = {document for document, grade in grades.items() if grade >= min_rel}
+        listed = [document for document in tops[0] if document in shared]
+        found[query] = Pairs(
+            [document for document in listed if document in relevant],
+            [document for document in listed if document not in relevant],
+        )
+    return found
+
+
+def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[str, Pairs]:
+    """Return the pairs whose documents have a score from every label, so that all are compared over the same pairs."""
+    documents = sum(len(pair) for each in pairs.values() for pair in each)
+    for label, by_query in scores.items():
+        joins = _joins(label, by_query, pairs)
+        lacking = sum(join.missing for join in joins)
+        console.notice(
+            lacking,
+            f"{label}: {lacking:,} of {documents:,} documents of the pairs have no score; their pairs are left out "
+            f"{_example(joins)}",
+        )
+    return {
+        query: Pairs(
+            *(
+                [
+                    document
+                    for document in pair
+                    if all(document in by_query.get(query, ()) for by_query in scores.values())
+                ]
+                for pair in each
+            )
+        )
+        for query, each in pairs.items()
+    }
+
+
+def _joins(label: str, scores: Scores, pairs: Mapping[str, Pairs]) -> list[Join]:
+    return [Join(scores.get(query, {}), label, chain(*each)) for query, each in pairs.items()]
+
+
+def _example(joins: Iterable[Join]) -> str:
+    return next((join.pair() for join in joins if join.missing), "")
+
+
+def margins_of_query(scores: Mapping[str, float], pairs: Pairs) -> list[float]:
+    """Return s(q, p) - s(q, n) of each pair of a query."""
+    return [scores[positive] - scores[negative] for positive in pairs.positives for negative in pairs.negatives]
+
+
+def score_range(scores: Scores, pairs: Mapping[str, Pairs]) -> float:
+    """Return the distance between the highest and the lowest score of the pairs' documents, of all queries."""
+    found = [scores[query][document] for query, each in pairs.items() for pair in each for document in pair]
+    return max(found) - min(found) if found else 0.0
+
+
+def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, Pairs], where: str, folder: Path) -> Analysis:
+    """Compare the margins of runs and vectors over the same pairs, as shares of each one's range of scores.
+
+    A histogram of the pairs, margins.png. `where` says in messages where the pairs come from.
+    """
+    given, asked = pairs, len(pairs)
+    pairs = fixed_pairs(pairs, scores)
+    pairs = {query: each for query, each in pairs.items() if each.positives and each.negatives}
+    if not pairs:
+        example = _example(join for label, own in scores.items() for join in _joins(label, own, given))
+        raise UserError(
+            f"{', '.join(scores)}: no query has a relevant document and another {where}; do they belong together? "
+            f"{example}"
+        )
+    console.notice(
+        asked - len(pairs),
+        f"{asked - len(pairs):,} of {asked:,} queries have no relevant document, or nothing else, {where}; they have "
+        "no margin",
+    )
+    by_query = {label: _shares(label, own, pairs, where) for label, own in scores.items()}
+    by_pair = {label: [margin for margins in found.values() for margin in margins] for label, found in by_query.items()}
+    told = {label: _summary(found, by_pair[label]) for label, found in by_query.items()}
+    count = sum(len(each.positives) * len(each.negatives) for each in pairs.values())
+    best = max(told, key=lambda label: told[label]["mean"])
+    means = ", ".join(f"{one['mean']:.3f}" for one in told.values())
+    pictures.draw_shares(
+        folder / "margins.png",
+        by_pair,
+        BINS,
+        f"Margin of relevant documents: {means} of the range of scores"
+        if len(told) <= 3
+        else f"{best} has the largest margin: {told[best]['mean']:.3f}",
+        f"s(q, p) - s(q, n) of the same {count:,} pairs for all, as a share of each one's range of scores",
+        "margin of a pair",
+        low=-1.0,
+        unit="pairs",
+    )
+    rows = [
+        ["", "mean over queries", "mean over pairs", "relevant document not above"],
+        *(
+            [label, f"{one['mean']:.4f}", f"{one['mean_over_pairs']:.4f}", f"{one['not_above']:.1%}"]
+            for label, one in told.items()
+        ),
+    ]
+    title = f"Margin of relevant documents as a share of the range of scores: {count:,} pairs of {len(pairs):,} queries"
+    return Analysis("margins", title, rows, told)
+
+
+def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str, Any]:
+    """Return what analysis.json holds of one label: means over queries and over pairs, and the picture's histogram."""
+    import numpy as np
+
+    means = {query: sum(found) / len(found) for query, found in by_query.items()}
+    edges = pictures.edges_of(-1.0, BINS)
+    return {
+        "mean": mean(means),
+        "mean_over_pairs": sum(margins) / len(margins),
+        "not_above": sum(margin <= 0 for margin in margins) / len(margins),
+        "pairs": len(margins),
+        "by_query": means,
+        "histogram": {
+            "edges": edges,
+            "share_of_pairs": (np.histogram(margins, edges)[0] / len(margins)).tolist(),
+        },
+    }
+
+
+def _shares(label: str, scores: Scores, pairs: dict[str, Pairs], where: str) -> dict[str, list[float]]:
+    """Return the margins of each query's pairs as shares of the range of scores."""
+    whole = score_range(scores, pairs)
+    if not isfinite(whole):
+        raise UserError(f"{label}: has an infinite score, of which no margin is a share; write the run again")
+    if not whole:
+        raise UserError(
+            f"{label}: all scores {where} are equal, so that there is no range of scores to take margins as shares of; "
+            "expected a run whose scores differ"
+        )
+    return {
+        query: [margin / whole for margin in margins_of_query(scores[query], each)] for query, each in pairs.items()
+    }
+
+
+def analyse_tuning(paths: dict[str, str], folder: Path) -> Analysis:
+    """Draw the measure that a weight was tuned for over the weights that were tried, out of tuned runs' manifests.
+
+    Tuning.png.
+    """
+    curves, measures = {}, set()
+    for label, path in paths.items():
+        record = manifest.read(path)
+        if not (record.get("tried") and record.get("tuned_for")):
+            raise UserError(
+                f"{path}: its manifest holds no weights that were tried; expected a run that `search --multi-vector "
+                "--tune` or `fuse --tune` wrote"
+            )
+        curves[label] = sorted(map(tuple, record["tried"]))
+        measures.add(record["tuned_for"])
+    measure = " or ".join(sorted(measures))
+    best = {label: max(curve, key=lambda pair: (pair[1], -pair[0])) for label, curve in curves.items()}
+    title = f"{measure} is highest at {', '.join(dict.fromkeys(f'{weight:g}' for weight, _ in best.values()))}"
+    pictures.draw_tuning(folder / "tuning.png", curves, title, measure)
+    rows = [
+        ["", "without", "best", "at"],
+        *(
+            [label, f"{dict(curves[label]).get(0.0, float('nan')):.4f}", f"{value:.4f}", f"{weight:g}"]
+            for label, (weight, value) in best.items()
+        ),
+    ]
+    return Analysis(
+        "tuning",
+        f"{measure} over the weight",
+        rows,
+        {label: {"best": best[label][0], "tried": curve} for label, curve in curves.items()},
+    )

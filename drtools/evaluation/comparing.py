@@ -1,0 +1,60 @@
+"""Runs, and vectors in their place, compared: pairwise errors and margins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drtools.evaluation.analyses.errors import analyse_errors, errors_in_corpus, errors_of_run, relevant_documents
+from drtools.evaluation.analyses.margins import Scores, analyse_margins, pairs_of_examples, pairs_of_runs
+from drtools.evaluation.corpus_ranks import Sides, above_in_corpus, scores_of, with_documents, with_vectors
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import ComputeFlags
+    from drtools.evaluation.analyses.base import Analysis
+    from drtools.formats.trec import Qrels, Run
+
+
+def errors_of(
+    runs: Mapping[str, Run],
+    sides: Mapping[str, Sides],
+    qrels: Qrels,
+    min_rel: int,
+    depth: int,
+    compute: ComputeFlags,
+    folder: Path,
+) -> Analysis:
+    """Count the pairwise errors of runs and, exactly over the whole corpus, of vectors."""
+    relevant = with_documents(with_vectors(relevant_documents(qrels, min_rel), sides), sides)
+    found = {label: errors_of_run(label, run, relevant, depth) for label, run in runs.items()}
+    device = "cpu"
+    if sides:
+        from drtools.encoding.loop import choose_computing
+
+        device = choose_computing(compute).device
+    for label, one in sides.items():
+        found[label] = errors_in_corpus(above_in_corpus(label, one, relevant, device), depth)
+    return analyse_errors(found, depth, folder)
+
+
+def margins_of(
+    runs: Mapping[str, Run],
+    sides: Mapping[str, Sides],
+    examples: str | None,
+    qrels: Qrels,
+    min_rel: int,
+    depth: int,
+    folder: Path,
+) -> Analysis:
+    """Measure the margins of runs and vectors over fixed pairs: those of examples, or of what every run lists."""
+    if examples:
+        from drtools.formats.examples import read_examples
+
+        pairs, where = pairs_of_examples(read_examples(examples)), f"in {examples}"
+    else:
+        pairs, where = pairs_of_runs(runs, qrels, min_rel, depth), f"in the top {depth:,} of every run"
+    pairs = with_vectors(pairs, sides)
+    wanted = {query: [*pair.positives, *pair.negatives] for query, pair in pairs.items()}
+    scores: dict[str, Scores] = {**runs, **{label: scores_of(one, wanted) for label, one in sides.items()}}
+    return analyse_margins(scores, pairs, where, folder)

@@ -1,0 +1,205 @@
+"""What vectors say of given documents: how many of the whole corpus stand above them, and their scores.
+
+A run knows the ranks down to its depth. Here one pass over all vectors counts what stands above each relevant document,
+however far down it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
+from drtools.models.device import kind_of
+from drtools.search import exact
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from drtools.formats.joined_vectors import JoinedArray
+
+PAIRS_A_COUNT = 1024  # (query, document) pairs whose scores are compared together
+Kept = TypeVar("Kept")
+
+
+class Sides(NamedTuple):
+    """Vectors of documents, and vectors of queries that go with them."""
+
+    documents: Vectors
+    queries: Vectors
+
+
+def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str, Sides]:
+    """Open {label: both sides} of query vectors by label; documents are one folder for all, or one for each."""
+    folders = list(documents) * (len(queries) if len(documents) == 1 else 1)
+    if len(folders) != len(queries):
+        raise UserError(
+            f"{len(documents)} --vectors beside {len(queries)} --query-vectors; expected one for all, or one for each, "
+            "in the same order"
+        )
+    opened: dict[str, Vectors] = {}
+    found = {}
+    for folder, (label, path) in zip(folders, queries.items(), strict=True):
+        if folder not in opened:
+            opened[folder] = open_document_vectors(folder)
+        found[label] = Sides(opened[folder], open_query_vectors(path, opened[folder]))
+    return found
+
+
+def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str, Kept]:
+    """Return what is asked of the queries that every label has a vector of; the others are counted."""
+    for label, one in sides.items():
+        lacking = {query for query in asked if one.queries.ids.row_of(query) is None}
+        if len(lacking) == len(asked):
+            raise UserError(
+                f"{label}: holds a vector of none of the {len(asked):,} queries asked for, for instance "
+                f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
+            )
+        console.notice(
+            len(lacking),
+            f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries asked for; they are left out",
+        )
+        asked = {query: kept for query, kept in asked.items() if query not in lacking}
+    return asked
+
+
+def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) -> dict[str, set[str]]:
+    """Return the relevant documents that every label has a vector of, and the queries that have any; count the rest."""
+    for vectors in {id(one.documents): one.documents for one in sides.values()}.values():
+        known = {
+            query: {document for document in documents if vectors.ids.row_of(document) is not None}
+            for query, documents in relevant.items()
+        }
+        judged, kept = (sum(map(len, each.values())) for each in (relevant, known))
+        if not kept:
+            raise UserError(
+                f"{vectors.path}: holds none of the {judged:,} relevant documents, for instance "
+                f"{min(map(min, relevant.values()))!r}; do the vectors and the judgements belong together?"
+            )
+        console.notice(
+            judged - kept, f"{vectors.path} lacks {judged - kept:,} of {judged:,} relevant documents; they are left out"
+        )
+        relevant = {query: documents for query, documents in known.items() if documents}
+    return relevant
+
+
+def above_in_corpus(
+    label: str, sides: Sides, relevant: Mapping[str, Collection[str]], device: str
+) -> dict[str, list[int]]:
+    """Return, for each query, how many documents that are not relevant stand above each relevant one, ascending."""
+    vectors = sides.documents
+    rows = [rows_of(vectors, documents) for documents in relevant.values()]
+    with console.progress(f"counting what stands above: {label}", len(vectors.array), "documents") as progress:
+        counts = count_above(vectors.array, query_rows(sides, list(relevant)), rows, device, progress.advance)
+    # the k-th of several relevant documents from the top has k relevant ones above it
+    return {
+        query: [int(count) - k for k, count in enumerate(sorted(above))]
+        for query, above in zip(relevant, counts, strict=True)
+    }
+
+
+def scores_of(sides: Sides, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Return {query: {document: score}} of wanted documents; those without a vector are missing."""
+    ids = {
+        query: [document for document in documents if sides.documents.ids.row_of(document) is not None]
+        for query, documents in wanted.items()
+    }
+    rows = [rows_of(sides.documents, documents) for documents in ids.values()]
+    found = exact.rerank(sides.documents.array, query_rows(sides, list(wanted)), rows)
+    return {
+        query: dict(zip(ids[query], scores.tolist(), strict=True)) for query, scores in zip(wanted, found, strict=True)
+    }
+
+
+def rows_of(vectors: Vectors, documents: Collection[str]) -> np.ndarray:
+    """Return the rows of those documents that there is a vector of."""
+    import numpy as np
+
+    rows = [vectors.ids.row_of(document) for document in documents]
+    return np.array([row for row in rows if row is not None], np.int64)
+
+
+def query_rows(sides: Sides, queries: Sequence[str]) -> np.ndarray:  # -> float32 [Q, D]
+    """Return the vectors of queries that there is a vector of."""
+    import numpy as np
+
+    return np.asarray(sides.queries.array[rows_of(sides.queries, queries)], np.float32)
+
+
+def count_above(
+    vectors: np.ndarray | JoinedArray,
+    queries: np.ndarray,
+    rows: Sequence[np.ndarray],
+    device: str = "cpu",
+    on_progress: Callable[[int], None] = lambda count: None,
+) -> list[np.ndarray]:
+    """Count the vectors that stand above given ones: of a higher inner product, or of the same and in a lower row.
+
+    vectors [N, D] float16 or float32; queries [Q, D] float32; rows: Q arrays of rows [C]. Returns Q arrays int64 [C].
+    `on_progress` is told how many vectors were just compared. On the CPU it is the rank that exact search gives, less
+    1; other devices than `cuda` leave it to the CPU. Raises UserError as exact search does.
+    """
+    import numpy as np
+    import torch
+
+    exact.check_queries(queries, vectors.shape[1], exact.name(vectors))
+    exact.refuse_empty(vectors)
+    device = device if device.startswith("cuda") else "cpu"
+    limits = exact.rerank(vectors, queries, rows)
+    chunks = [
+        _Chunk(queries[part], rows[part], limits[part], device)
+        for part in (slice(at, at + exact.CHUNK_QUERIES) for at in range(0, len(queries), exact.CHUNK_QUERIES))
+    ]
+    if not chunks:
+        return []
+    block_rows = exact.BLOCK_BYTES[kind_of(device)] // (4 * (len(chunks[0].queries) + vectors.shape[1]))
+    block_rows = -(-min(block_rows, len(vectors)) // exact.SIDE) * exact.SIDE
+    products = torch.empty(len(chunks[0].queries), block_rows, device=device)
+    for start, count, block in exact.blocks(vectors, block_rows, device):
+        for chunk in chunks:
+            scores = torch.mm(chunk.queries, block.T, out=products[: len(chunk.queries)])[:, :count]
+            exact.refuse_not_finite(vectors, scores[0].isfinite().cpu().numpy(), range(start, start + count))
+            chunk.count(scores, start)
+        on_progress(count)
+    counts = np.concatenate([chunk.above.cpu().numpy() for chunk in chunks])
+    return np.split(counts, np.cumsum([len(own) for own in rows])[:-1])
+
+
+class _Chunk:
+    """Some queries with their (query, row) pairs, and how many vectors were found above each row so far."""
+
+    def __init__(
+        self, queries: np.ndarray, rows: Sequence[np.ndarray], limits: Sequence[np.ndarray], device: str
+    ) -> None:
+        import numpy as np
+        import torch
+
+        def flat(parts: Sequence[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate(parts)).to(device, dtype)
+
+        self.queries = exact.filled_up(torch.from_numpy(queries).to(device))
+        owners = [np.full(len(own), at) for at, own in enumerate(rows)]
+        self.owner, self.rows, self.limits = (
+            flat(owners, torch.long),
+            flat(rows, torch.long),
+            flat(limits, torch.float32),
+        )
+        self.above = torch.zeros_like(self.rows)
+
+    def count(self, scores: torch.Tensor, start: int) -> None:
+        """Add what stands above among a block's scores [Q, rows of the block]."""
+        import torch
+
+        end = start + scores.shape[1]
+        # of equal scores those of lower rows stand above: where the whole block does, `>` of the next lower number
+        below = torch.nextafter(self.limits, torch.full_like(self.limits, -torch.inf))
+        limits = torch.where(self.rows >= end, below, self.limits)
+        for first in range(0, len(limits), PAIRS_A_COUNT):
+            part = slice(first, first + PAIRS_A_COUNT)
+            self.above[part] += (scores[self.owner[part]] > limits[part, None]).sum(1)
+        for pair in torch.nonzero((self.rows >= start) & (self.rows < end))[:, 0].tolist():
+            own, place = scores[self.owner[pair]], int(self.rows[pair]) - start
+            self.above[pair] += (own[:place] == self.limits[pair]).sum() - (own[place] > self.limits[pair]).long()

@@ -1,0 +1,97 @@
+"""What there is to encode or search: documents out of a store, or queries, by position."""
+
+from collections.abc import Iterable
+
+from drtools.formats.corpus_store import Store, open_store
+from drtools.formats.joins import Join, Known, columns_in_question
+from drtools.formats.jsonl import document_text, read_queries
+from drtools.formats.lines import shown
+from drtools.formats.trec import Qrels
+
+
+class DocumentTexts:
+    """The texts of a corpus, read from its store a slice at a time."""
+
+    side = "document"
+
+    def __init__(self, store: Store, separator: str) -> None:
+        self.store, self.separator = store, separator
+        self.path = shown(store.corpus)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
+        """Return (ids, texts) of rows start to stop."""
+        documents = list(self.store.rows(start, stop))
+        return [document.id for document in documents], [
+            document_text(document.title, document.text, self.separator) for document in documents
+        ]
+
+
+class QueryTexts:
+    """The texts of queries, held in memory."""
+
+    side = "query"
+
+    def __init__(self, queries: dict[str, str], path: str) -> None:
+        self.ids, self.texts = list(queries), list(queries.values())
+        self.path = shown(path)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
+        """Return (ids, texts) of queries start to stop."""
+        return self.ids[start:stop], self.texts[start:stop]
+
+
+def text_in(store: Store, document_id: str, separator: str) -> str:
+    """Return the text of a document that a corpus is known to have."""
+    document = store.get(document_id)
+    assert document is not None, "what the corpus lacks was left out before"
+    return document_text(document.title, document.text, separator)
+
+
+def judged_queries(queries: str, only: str | None) -> dict[str, str]:
+    """Read queries, those that the qrels `only` judge if it is given; a judged query without text is counted."""
+    texts = read_queries(queries)
+    if only is None:
+        return texts
+    from drtools.formats.trec import read_qrels
+
+    judged = read_qrels(only)
+    check_judged(judged, only, texts, queries)
+    return {query_id: text for query_id, text in texts.items() if query_id in judged}
+
+
+def check_judged(judged: Iterable[str], only: str, queries: Known, name: str, consequence: str = "") -> None:
+    """Refuse judgements (or answers) `only` of none of the queries called `name`, and count what these lack."""
+    found = Join(queries, shown(name), judged)
+    found.check(
+        f"{shown(only)}: judges none of the queries of {shown(name)}; do the two belong together?",
+        f"{found.missing:,} of the {found.asked:,} judged queries are not in {shown(name)}{consequence}",
+    )
+
+
+def check_judged_documents(qrels: Qrels, known: Known, name: str) -> list[str]:
+    """Return the judged documents that are known; the others are counted, judgements of none of these refused."""
+    judged = sorted({document_id for grades in qrels.values() for document_id in grades})
+    found = Join(known, name)
+    missing = set(found.look_up(judged))
+    found.check(
+        f"none of the documents that the dev qrels judge is in {name}; do the two belong together?"
+        + columns_in_question(judged),
+        f"{found.missing:,} documents of the dev qrels are not in {name}",
+    )
+    return [document_id for document_id in judged if document_id not in missing]
+
+
+def texts_of(
+    documents: str | None, queries: str | None, only: str | None, separator: str
+) -> DocumentTexts | QueryTexts:
+    """Open whichever is named."""
+    if documents is not None:
+        return DocumentTexts(open_store(documents), separator)
+    assert queries is not None, "one of the two is named"
+    return QueryTexts(judged_queries(queries, only), queries)

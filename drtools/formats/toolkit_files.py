@@ -1,0 +1,206 @@
+"""Whole training files of other toolkits: read into a folder of ours, and written as lines; what is odd is counted."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.corpus_store import open_store
+from drtools.formats.examples import read_examples
+from drtools.formats.joins import Join
+from drtools.formats.json_array import read_records
+from drtools.formats.jsonl import json_line, read_queries
+from drtools.formats.lines import shown
+from drtools.formats.toolkit_rows import Joined, layout_of, rows_of
+from drtools.formats.toolkit_tuples import check_rows, plan
+from drtools.formats.toolkits import FORMATS, IDS_OF_OURS, Row
+
+TUPLES = "sentence-transformers"  # the format that is written as n-tuples
+
+
+def read_training_file(
+    source: str, name: str, folder: Path, easy_negatives: Literal["drop", "append"] | None
+) -> Joined:
+    """Write corpus.jsonl, queries.jsonl and examples.jsonl into a folder, and count what was odd."""
+    corpus = folder / "corpus.jsonl"
+    with (
+        open(corpus, "wb") as documents,
+        open(folder / "queries.jsonl", "wb") as queries,
+        console.progress(f"reading {shown(source)}", None, "records") as progress,
+    ):
+        joined = Joined(source, documents, queries, append_easy=easy_negatives == "append")
+        for number, record in read_records(source):
+            joined.add(number, FORMATS[name].read(record, source, number))
+            progress.advance()
+    if not joined.by_query:
+        raise UserError(f"{shown(source)}: no records; expected training data of {name}")
+    with open(folder / "examples.jsonl", "wb") as stream:
+        stream.writelines(example.line() for example in joined.examples())
+    if joined.is_retitled:
+        with open(corpus, "rb") as lines, open(folder / "retitled", "wb") as stream:
+            stream.writelines(joined.retitled(lines))
+        (folder / "retitled").replace(corpus)
+    _tell_oddities(joined.counts, len(joined.queries), easy_negatives)
+    return joined
+
+
+def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | None) -> None:
+    console.notice(
+        counts["contradictions"],
+        f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are "
+        "positives now",
+    )
+    console.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
+    console.notice(
+        counts["disagreeing"],
+        f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the "
+        "first counts",
+    )
+    console.notice(
+        counts["retitled"],
+        f"{counts['retitled']:,} documents have a title in one record and none in another; the title was kept",
+    )
+    console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
+    if counts["without negatives"] < queries:  # a file of pairs has none, and nothing is odd about it
+        console.notice(
+            counts["without negatives"], f"{counts['without negatives']:,} of {queries:,} queries have no negative"
+        )
+    left_out = f"{counts['easy']:,} easy negatives (negative_ctxs) were not added to the hard ones"
+    if easy_negatives is None:
+        console.notice(counts["easy"], f"{left_out}; to add them, pass --easy-negatives append")
+    elif counts["easy"]:
+        console.say(left_out)
+
+
+class TupleOptions(NamedTuple):
+    """How sentence-transformers' rows are cut: negatives of a row, rows of a query, and the most rows of a file."""
+
+    negatives: int | None = None
+    rows_per_query: int | None = None
+    most_rows: int | None = None
+
+
+class Writer:
+    """Examples with their texts, to be written as a training file of the format `name`.
+
+    `counts` says what the format cannot hold, and `written` how many records there are; both are whole after `lines`.
+    """
+
+    def __init__(self, name: str, examples: str, corpus: str, queries: str, title_separator: str) -> None:
+        self.name, self.examples, self.form = name, examples, FORMATS[name]
+        self.layout, self.scored = layout_of(examples, title_separator)
+        self.texts, self.store = read_queries(queries), open_store(corpus)
+        self.names = queries, corpus
+        self.counts: Counter[str] = Counter()
+        self.written = 0
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the examples with their texts."""
+        return rows_of(read_examples(self.examples), self.texts, self.store, self.counts)
+
+    def plan_tuples(self, options: TupleOptions) -> None:
+        """Say how many rows there will be, and about how many bytes; UserError if there are more than wanted."""
+        layout = self.layout._replace(most_rows=options.rows_per_query)
+        planned = plan(self.rows(), layout, options.negatives)
+        self.counts.clear()
+        words = planned.words(console.bytes_as_words(planned.size))
+        if options.negatives is None and layout.negatives:
+            words += "; --negatives changes how many a row has"
+        check_rows(planned.rows, options.most_rows, words)
+        console.say(words)
+        console.notice(
+            planned.short,
+            f"{planned.short:,} examples have fewer than {planned.layout.size} negatives; their rows repeat them",
+        )
+        if planned.cut:
+            console.say(
+                f"{planned.cut:,} examples have more than {options.rows_per_query} rows; their last positives or "
+                "negatives were left out"
+            )
+        self.layout = planned.layout
+
+    def lines(self, keep_without_negatives: bool) -> Iterator[bytes]:
+        """Yield the records, a line each; UserError if there is none."""
+        for row in self.rows():
+            lost = [key for key in row.others if key in IDS_OF_OURS or not self.form.other_keys]
+            self.counts["other keys"] += bool(lost)
+            row.others = {key: value for key, value in row.others.items() if key not in lost}
+            if self.form.draws_negatives and not row.negatives and not keep_without_negatives:
+                continue
+            for record in self.form.write(row, self.layout):
+                yield (b"" if not self.form.is_array else b"," if self.written else b"[\n") + json_line(record)
+                self.written += 1
+        if not self.written:
+            raise UserError(self._nothing())
+        if self.form.is_array:
+            yield b"]\n"
+
+    def _nothing(self) -> str:
+        if self.counts["without negatives"]:
+            keep = (
+                ", or pass --without-negatives keep, for a training without negatives"
+                if self.form.draws_negatives
+                else ""
+            )
+            return (
+                f"{self.examples}: no example has a negative in the corpus, and {self.name} needs one of each query; "
+                f"mine them with drtools mine-negatives{keep}"
+            )
+        return (
+            f"{self.examples}: no example has a query text and a positive in the corpus; do the files belong together? "
+            + " ".join(self._lacking())
+        )
+
+    def _lacking(self) -> tuple[str, str]:
+        """Return an id that the queries lack and one that the corpus lacks, each beside one that it has."""
+        asked, found = Join(self.texts, self.names[0]), Join(self.store, self.names[1])
+        for example in read_examples(self.examples) if self.counts["without text"] or self.counts["lacking"] else ():
+            asked.look_up([example.query_id])
+            found.look_up([*example.positives, *example.negatives])
+        return asked.pair(), found.pair()
+
+    def tell_lost(self, without_negatives: Literal["drop", "keep"] | None) -> None:
+        """Count what the file does not hold."""
+        counts, name = self.counts, self.name
+        query, document = self._lacking()
+        console.notice(
+            counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out {query}"
+        )
+        console.notice(
+            counts["without positives"],
+            f"{counts['without positives']:,} examples have no positive in the corpus; left out",
+        )
+        console.notice(
+            counts["lacking"],
+            f"{counts['lacking']:,} documents of the examples are not in the corpus; left out {document}",
+        )
+        console.notice(
+            counts["contradictions"],
+            f"{counts['contradictions']:,} negatives have the text of a positive of their query; left out",
+        )
+        self._tell_without_negatives(without_negatives)
+        holds_all = self.layout.scores and (name != TUPLES or self.layout.negatives)
+        console.notice(
+            0 if self.form.some_scores or holds_all else self.scored,
+            f"{self.scored:,} examples have scores, which {name} holds only where every positive and negative has one; "
+            "left out",
+        )
+        console.notice(
+            counts["other keys"], f"{counts['other keys']:,} examples have keys that {name} cannot hold; left out"
+        )
+
+    def _tell_without_negatives(self, without_negatives: Literal["drop", "keep"] | None) -> None:
+        count = self.counts["without negatives"]
+        words = f"{count:,} examples have no negative"
+        if self.name == TUPLES and self.layout.negatives:
+            words += f"; {'triplets' if self.layout.size == 1 else 'n-tuples'} cannot say them, left out"
+        elif self.form.draws_negatives and without_negatives != "keep":
+            words += (
+                f"; left out, for {self.name}'s trainer ends with an error there (--without-negatives keep keeps them)"
+            )
+        if without_negatives is None:
+            console.notice(count, words)
+        elif count:
+            console.say(words)

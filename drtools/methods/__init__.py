@@ -1,0 +1,1 @@
+"""One home a method: its settings, batches, loss, checks and dev measure."""

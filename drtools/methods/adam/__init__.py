@@ -1,0 +1,1 @@
+"""ADAM: distillation on dark examples, self-paced (Tao et al.)."""

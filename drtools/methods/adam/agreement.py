@@ -1,0 +1,260 @@
+"""What a student says of the items that a teacher has scored: from its encoder, or from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.dark_items import documents_of
+from drtools.formats.joins import Join
+from drtools.formats.lines import shown
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import ComputeFlags
+    from drtools.encoding.loop import Computing
+    from drtools.formats.dark_items import Dark
+    from drtools.formats.examples import Example
+    from drtools.formats.trec import Run
+    from drtools.methods.adam.dark import Special
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+    from drtools.teachers.windows import Texts
+
+EXAMPLES_A_WINDOW = 512
+PLAIN, DARK = "positive, negatives", "positive, negatives, dark"
+Lists = dict[str, list[tuple[list[float], list[float], float]]]
+
+
+class Scored(NamedTuple):
+    """A document, or a dark item, with its teacher's score."""
+
+    item: str | Dark
+    score: float
+
+
+def scored_items(example: Example) -> list[Scored]:
+    """Return all of an example that its teacher scored: positives, negatives, dark items."""
+    parts = (
+        (example.positives, example.positive_scores),
+        (example.negatives, example.negative_scores),
+        (example.dark or [], example.dark_scores),
+    )
+    return [
+        Scored(item, score)
+        for items, scores in parts
+        for item, score in zip(items, scores or (), strict=False)
+        if score is not None
+    ]
+
+
+def beside_teacher(
+    path: str,
+    runs: dict[str, Run],
+    students: dict[str, str],
+    corpus: str | None,
+    queries: str | None,
+    title_separator: str,
+    scale: float | None,
+    compute: ComputeFlags,
+    max_document_tokens: int | None = None,
+) -> dict[str, Lists]:
+    """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said.
+
+    UserError if no teacher did.
+    """
+    from drtools.formats.examples import read_examples
+
+    scored = list(read_examples(path))
+    if not any(example.scored_by for example in scored):
+        raise UserError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
+    found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
+    if students:
+        from drtools.cli.flags.common import EncoderFlags
+        from drtools.encoding.loop import choose_computing, load_for_encoding
+        from drtools.formats.corpus_store import open_store
+        from drtools.formats.jsonl import read_queries
+        from drtools.teachers.windows import Texts
+
+        assert corpus is not None and queries is not None, "students read texts"
+        texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), choose_computing(compute)
+        for label, name in students.items():
+            encoder = load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing)
+            found[label] = lists_by_encoder(
+                scored, texts, encoder, name, computing, trained_scale(name) if scale is None else scale
+            )
+    return found
+
+
+def trained_scale(name: str) -> float | None:
+    """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
+    from pathlib import Path
+
+    from drtools.outputs import manifest
+
+    known = Path(name) / manifest.NAME
+    return manifest.read_json(known).get("scale") if known.exists() else None
+
+
+def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
+    """Return the lists of two documents or more that both the teacher and a run have scored.
+
+    (teacher's scores, the run's, scale).
+    """
+    lists: Lists = {PLAIN: []}
+    join = Join(next((hits for hits in run.values() if hits), {}), label)  # any of its lists, to show an id
+    for example in examples:
+        hits = run.get(example.query_id, {})
+        asked = [(one.item, one.score) for one in scored_items(example) if isinstance(one.item, str)]
+        both = [(score, hits[item]) for item, score in asked if item in hits]
+        join.count(len(asked), [item for item, _ in asked if item not in hits])
+        if len(both) > 1:
+            lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
+    if not lists[PLAIN]:
+        raise UserError(
+            "no query has two documents that both the teacher and the run have scored; make the run by search --rerank "
+            f"of a run that holds the examples' documents {join.pair()}"
+        )
+    join.note(
+        f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among their "
+        "query's hits; left out"
+    )
+    return lists
+
+
+def with_a_query(examples: Sequence[Example], texts: Texts) -> list[Example]:
+    """Return the examples whose query has a text; the others are counted."""
+    asked = Join(texts.queries, "the queries' file")
+    known = [example for example in examples if not asked.look_up([example.query_id])]
+    asked.check(
+        "no example has a query with a text; do the examples and the queries belong together?",
+        f"{asked.missing:,} examples have a query without a text; left out",
+    )
+    return known
+
+
+def lists_by_encoder(
+    examples: Sequence[Example],
+    texts: Texts,
+    encoder: Encoder | EncoderPair,
+    name: str,
+    computing: Computing,
+    scale: float | None,
+) -> Lists:
+    """Return the lists that a teacher has scored with an encoder's scores beside.
+
+    Documents alone, and with dark items where there are any.
+
+    `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left
+    out, and counted.
+    """
+    from drtools.methods.adam.dark import special_of_encoder
+    from drtools.models.lexical import LexicalEncoder
+    from drtools.teachers.windows import documents_in
+
+    document = encoder.of("document")
+    if isinstance(document, LexicalEncoder):
+        raise UserError(
+            f"{name}: a lexical encoder, which no teacher trains; expected a student with a body. To compare it with a "
+            "teacher, search with it and pass the run with --agreement"
+        )
+    kinds = {item.kind for example in examples for item in example.dark or ()}
+    special = special_of_encoder(document, kinds, name)
+    factor = document.settings.default_scale if scale is None else scale
+    lists: Lists = {PLAIN: [], DARK: []} if kinds else {PLAIN: []}
+    known = with_a_query(examples, texts)
+    items = sum(len(scored_items(example)) for example in known)
+    seen, documents = 0, Join(texts.store, shown(texts.store.corpus))
+    with console.progress(f"encoding by {name}", len(known), "examples") as progress:
+        for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
+            for example, (found, scores) in zip(
+                window, _scores_of(window, texts, encoder, special, computing), strict=True
+            ):
+                seen += len(found)
+                if len(found) < len(scored_items(example)):
+                    documents.look_up(documents_in(example))
+                for kind in lists:
+                    kept = [at for at, one in enumerate(found) if kind == DARK or isinstance(one.item, str)]
+                    if len(kept) > 1:
+                        lists[kind].append(([found[at].score for at in kept], [scores[at] for at in kept], factor))
+            progress.advance(len(window))
+    if not lists[PLAIN]:
+        raise UserError(
+            f"no example has two documents that {documents.name} holds and a teacher has scored; do the examples and "
+            f"the corpus belong together? {documents.pair()} Else run teacher-score on the examples"
+        )
+    console.notice(
+        items - seen,
+        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {documents.name} lacks; "
+        f"left out {documents.pair()}",
+    )
+    return {kind: kept for kind, kept in lists.items() if kept}
+
+
+class _Window(NamedTuple):
+    """What of some examples has a text.
+
+    Texts by item, those that are cut as documents are and those of twice that length.
+    """
+
+    listed: list[list[Scored]]
+    short: dict[object, str]
+    double: dict[object, str]
+
+
+def _key(query_id: str, item: str | Dark) -> object:
+    """Return what an item's text depends on: a dark item's on its query too."""
+    return item if isinstance(item, str) else (query_id, item)
+
+
+def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special: Special) -> _Window:
+    from drtools.methods.adam.dark import dark_text_for
+    from drtools.models.tokens import prepare
+
+    found: dict[str, str | None] = {}
+    made = _Window([], {}, {})
+    for example in window:
+        made.listed.append([])
+        for one in scored_items(example):
+            parts = (one.item,) if isinstance(one.item, str) else documents_of(one.item)
+            found.update({part: texts.document(part) for part in parts if part not in found})
+            known = {part: text for part in parts if (text := found[part]) is not None}
+            if any(part not in known for part in parts):
+                continue
+            made.listed[-1].append(one)
+            if isinstance(one.item, str):
+                made.short[one.item] = prepare(known[one.item], encoder)
+            else:
+                kept = made.double if one.item.kind == "reinforced" else made.short
+                kept[_key(example.query_id, one.item)] = dark_text_for(
+                    encoder, one.item, example.query_id, known.__getitem__, special
+                )
+    return made
+
+
+def _scores_of(
+    window: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, special: Special, computing: Computing
+) -> Iterator[tuple[list[Scored], list[float]]]:
+    """Yield what of each example has a text, and the encoder's scores of it."""
+    import numpy as np
+
+    from drtools.encoding.loop import encode_texts, encode_tokens
+    from drtools.methods.adam.dark import reinforced_tokens
+    from drtools.models.tokens import tokenize_prepared
+
+    document = encoder.of("document")
+    made = _texts_of(window, texts, document, special)
+    vectors: dict[object, np.ndarray] = {}
+    for kept, longest in (
+        (made.short, document.settings.max_document_tokens),
+        (made.double, reinforced_tokens(document)),
+    ):
+        into = np.empty((len(kept), encoder.dimension), np.float32)
+        encode_tokens(document, tokenize_prepared(document, list(kept.values()), "document", longest), computing, into)
+        vectors |= dict(zip(kept, into, strict=True))
+    queries, _ = encode_texts(
+        encoder.of("query"), [texts.queries[example.query_id] for example in window], "query", computing
+    )
+    for example, items, query in zip(window, made.listed, queries, strict=True):
+        yield items, [float(query @ vectors[_key(example.query_id, one.item)]) for one in items]

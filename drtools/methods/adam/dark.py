@@ -1,0 +1,192 @@
+"""Dark examples as text (Tao et al., ADAM).
+
+One rendering for teacher and student, with the special tokens of each one's tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools.errors import UserError
+from drtools.formats.dark_items import Noisy, Reinforced, documents_of
+from drtools.models.bodies import positions_of
+from drtools.models.tokens import prepare
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from transformers import PreTrainedTokenizerBase
+
+    from drtools.formats.dark_items import Dark
+    from drtools.models.encoder import Encoder
+
+# Chinese characters as BERT's tokenizer tells them, and the kana of Japanese: such a character is a word
+_ALONE = (
+    "\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
+)
+WORD = re.compile(f"[{_ALONE}]|[^\\s{_ALONE}]+")
+
+
+class Special(NamedTuple):
+    """What dark items are written with.
+
+    A tokenizer's separator and mask token, and how many tokens both halves of a reinforced text may have.
+
+    Without a tokenizer (`None`) nothing is cut.
+    """
+
+    separator: str = "[SEP]"
+    mask: str = "[MASK]"
+    tokenizer: PreTrainedTokenizerBase | None = None
+    room: int = 0
+
+
+def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
+    return tokenizer.sep_token or tokenizer.eos_token
+
+
+def special_of(
+    tokenizer: PreTrainedTokenizerBase,
+    max_document_tokens: int,
+    kinds: Collection[str],
+    name: str,
+    prompt: str = "",
+    most: int | None = None,
+) -> Special:
+    """Return what a tokenizer writes dark items of some kinds with.
+
+    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more
+    than `most` tokens besides the special ones. Raises UserError if the tokenizer lacks a token that is needed; `name`
+    is its model's.
+    """
+    separator, mask = separator_of(tokenizer), tokenizer.mask_token
+    if "reinforced" in kinds and separator is None:
+        raise UserError(
+            f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave "
+            "them out"
+        )
+    if "noisy" in kinds and mask is None:
+        raise UserError(
+            f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model "
+            "that has one"
+        )
+    taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
+    room = 2 * max_document_tokens - taken
+    return Special(separator or "", mask or "", tokenizer, room if most is None else min(room, most - 1))
+
+
+def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, otherwise: str = "") -> Special:
+    """Return the same for a student, whose positions must be enough for reinforced texts.
+
+    `otherwise` is what else can be done where they are not.
+    """
+    longest = positions_of(encoder.body)
+    if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
+        raise UserError(
+            f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and "
+            f"{name} has {longest} positions; "
+            f"say {longest // 2} or less{otherwise}"
+        )
+    return special_of(
+        encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt
+    )
+
+
+def own_tokens(encoder: Encoder, side: str) -> int:
+    """Return how many tokens of a text itself an encoder reads: those besides special tokens and its prompt."""
+    taken = encoder.tokenizer.num_special_tokens_to_add()
+    taken += count_tokens(encoder.tokenizer, encoder.settings.prompt(side))
+    return max(1, encoder.settings.max_tokens(side) - taken)
+
+
+def reinforced_tokens(encoder: Encoder) -> int:
+    """Return where a student's reinforced texts are cut, in tokens, special ones included."""
+    return 2 * encoder.settings.max_document_tokens
+
+
+def dark_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
+    """Return a dark item's text; `text_of` gives a document's by its id (in lower case for who knows no other)."""
+    if isinstance(item, Noisy):
+        return noisy_text(text_of(item.positive), (item.seed, query_id, item.positive, item.ratio), special.mask)
+    return reinforced_text(text_of(item.positive), text_of(item.negative), special)
+
+
+def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
+    """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
+    return dark_text(item, query_id, lambda document: prepare(text_of(document), encoder), special)
+
+
+def is_cut(item: Dark, text_of: Callable[[str], str], special: Special) -> bool:
+    """Return whether a dark item's text loses the end of a half or of both.
+
+    A reinforced one that does not fit in its room.
+    """
+    if isinstance(item, Noisy) or special.tokenizer is None:
+        return False
+    return sum(count_tokens(special.tokenizer, text_of(document)) for document in documents_of(item)) > special.room
+
+
+def asked_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> tuple[str, int | None]:
+    """Return a dark item's text as a teacher is asked for it, and how many tokens it may have without special ones.
+
+    `special` is the teacher's. The number is None for a text that is cut as always.
+    """
+    return dark_text(item, query_id, text_of, special), special.room + 1 if isinstance(item, Reinforced) else None
+
+
+def noisy_text(text: str, seed: tuple[int, str, str, float], mask: str) -> str:
+    """Return a text with a share of its words masked: round(ratio x words), one at the least, one mask token for each.
+
+    Which ones is fixed by `seed`: (seed, query id, document id, ratio). A word is what stands between white space, and
+    each Chinese character or kana by itself.
+    """
+    words = list(WORD.finditer(text))
+    if not words:
+        return text
+    count = max(1, round(seed[-1] * len(words)))
+    masked = generator("noisy", *seed).choice(len(words), count, replace=False)
+    parts, end = [], 0
+    for at in sorted(masked.tolist()):
+        parts += [text[end : words[at].start()], mask]
+        end = words[at].end()
+    return "".join([*parts, text[end:]])
+
+
+def reinforced_text(positive: str, negative: str, special: Special) -> str:
+    """Return `positive[SEP]negative`, without white space between, which some tokenizers would make a token of.
+
+    Both together fit in the room; a half that is shorter than half of it gives the rest to the other.
+    """
+    if special.tokenizer is not None:
+        first, second = (_token_ends(special.tokenizer, text) for text in (positive, negative))
+        more = special.room - special.room // 2  # an odd token is the positive's
+        most = max(more, special.room - len(second)), max(special.room - more, special.room - len(first))
+        positive, negative = _cut(positive, first, most[0]), _cut(negative, second, most[1])
+    return f"{positive}{special.separator}{negative}"
+
+
+def _cut(text: str, ends: list[int], tokens: int) -> str:
+    return text if len(ends) <= tokens else text[: ends[tokens - 1]] if tokens > 0 else ""
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Return how many tokens a text has, without special ones."""
+    return len(_token_ends(tokenizer, text))
+
+
+@lru_cache(maxsize=64)  # a positive is read again with each negative
+def _token_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return where each token of a text ends, in characters; a tokenizer that does not say is asked word by word."""
+    if tokenizer.is_fast:
+        return [
+            end
+            for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+                "offset_mapping"
+            ]
+        ]
+    return [word.end() for word in WORD.finditer(text) for _ in tokenizer.tokenize(word.group())]

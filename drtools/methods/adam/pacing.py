@@ -1,0 +1,36 @@
+"""ADAM's self-pacing.
+
+How many of a batch's queries are distilled on, from all of them at the start to half at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from drtools.cli.flags.training import UNKNOWN_STEPS, plan
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.training import TrainingFlags
+
+
+def share_of_step(kind: str, flags: TrainingFlags, queries: int, default_epochs: float) -> Callable[[int], float]:
+    """Return the share of queries at each step (from 0).
+
+    `epochs`: 1 - t / 2T in epoch t, from 0, of T (Tao et al., ADAM): T is --epochs if it was said, else what the steps
+    make. `steps`: the same in every step, for trainings of an epoch or two [ours]. `none`: 1. UserError if only
+    --minutes were said.
+    """
+    if kind == "none":
+        return lambda step: 1.0
+    steps = plan(flags, queries, default_epochs, 0).steps
+    if steps >= UNKNOWN_STEPS:
+        raise UserError(
+            f"--minutes {flags.minutes:g} alone does not say over how many epochs the pace is spread; say --epochs too "
+            "(whichever ends first ends the training), or --pacing none"
+        )
+    if kind == "steps":
+        return lambda step: 1.0 - step / (2 * steps)
+    epochs = flags.epochs or (default_epochs if not flags.steps else max(1.0, steps * flags.batch_queries / queries))
+    return lambda step: 1.0 - (step * flags.batch_queries // queries) / (2 * max(1.0, epochs))

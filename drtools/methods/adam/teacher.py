@@ -1,0 +1,61 @@
+"""A teacher whose dropout stays on while it scores, as that of ADAM's paper.
+
+Each asking draws anew, so that no score is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from drtools.encoding.loop import encode_tokens
+from drtools.models.cpu.attention import use_sliced_attention
+from drtools.models.cpu.dropout import use_own_dropout
+from drtools.models.pair_tokens import tokenize_pairs
+from drtools.randomness import generator
+from drtools.teachers.scoring import Pair, Teacher
+
+
+def keep_dropout(teacher: Teacher) -> None:
+    """Put a teacher's models into training mode, on a processor with dropout that a thread's seed says."""
+    for scorer in teacher.scorers:
+        scorer.encoder.train()
+        if scorer.computing.device == "cpu":
+            use_own_dropout(scorer.encoder)
+            use_sliced_attention(scorer.encoder.body)
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """Scores pairs by a teacher that keeps its dropout; the same `key` and pairs, the same scores."""
+
+    teacher: Teacher
+    key: tuple[object, ...]
+
+    def scores(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None = None) -> np.ndarray:
+        """Return the raw logits float32 [N] of (query text, document text), in their order.
+
+        `limits` as a Teacher has them.
+        """
+        found = np.zeros(len(pairs))
+        for number, scorer in enumerate(self.teacher.scorers):
+            logits = np.empty((len(pairs), 1), np.float32)
+            tokens = tokenize_pairs(
+                scorer.encoder, self.teacher.in_words_of(scorer, pairs), limits or [None] * len(pairs)
+            )
+            scorer.counts.update(
+                computed=len(pairs),
+                truncated=tokens.truncated,
+                truncated_queries=tokens.truncated_queries,
+                empty=tokens.empty,
+            )
+            encode_tokens(scorer.encoder, tokens, scorer.computing, logits, seed_of=partial(self._seed, number))
+            found += logits[:, 0]
+        return (found / len(self.teacher.scorers)).astype(np.float32)
+
+    def _seed(self, number: int, batch: int) -> int:
+        """Return what the dropout of a batch of the scorer of that number is drawn by."""
+        return int(generator(*self.key, number, batch).integers(2**62))

@@ -1,0 +1,1 @@
+"""ADORE: hard negatives from a live index (Zhan et al., SIGIR 2021)."""

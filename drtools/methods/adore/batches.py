@@ -1,0 +1,55 @@
+"""Batches of queries alone, for methods whose documents are frozen.
+
+Epochs in random order, one after another without a rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools.models.tokens import Tokens, tokenize
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+
+
+class QueryBatch(NamedTuple):
+    """B queries. `tokens` and `counts` are the loop's: this process's share, and how many each process has."""
+
+    tokens: dict[str, Tokens]
+    counts: dict[str, Sequence[int]]
+    query_ids: list[str]
+    step: int
+
+
+class QueryBatches:
+    """The endless sequence of batches over queries; a pure function of (seed, step)."""
+
+    def __init__(
+        self,
+        texts: dict[str, str],
+        encoder: Encoder,
+        *,
+        batch_queries: int,
+        seed: int,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+    ) -> None:
+        self.texts, self.encoder, self.batch_queries = texts, encoder, batch_queries
+        self.shares, self.rank = shares, rank
+        self.query_ids = list(texts)
+        self._order = lru_cache(maxsize=2)(lambda epoch: generator(seed, "order", epoch).permutation(len(texts)))
+
+    def __call__(self, step: int) -> QueryBatch:
+        """Return the batch of a step, with this process's share tokenized."""
+        places = (
+            divmod(place, len(self.query_ids))
+            for place in range(step * self.batch_queries, (step + 1) * self.batch_queries)
+        )
+        query_ids = [self.query_ids[self._order(epoch)[at]] for epoch, at in places]
+        parts = self.shares(len(query_ids))
+        tokens = tokenize(self.encoder, [self.texts[query_id] for query_id in query_ids[parts[self.rank]]], "query")
+        return QueryBatch({"query": tokens}, {"query": [part.stop - part.start for part in parts]}, query_ids, step)

@@ -1,0 +1,99 @@
+"""Which queries ADORE can be trained on: their texts, and the rows of the index that are relevant or no negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.evaluation.leakage import Trained
+from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
+from drtools.formats.jsonl import read_queries
+from drtools.formats.lines import shown
+from drtools.formats.trec import read_qrels
+from drtools.methods.adore.loss import Judged
+from drtools.search.copies import copies_among_vectors
+
+if TYPE_CHECKING:
+    from drtools.methods.adore.live_index import LiveIndex
+
+
+def judged_rows(
+    queries: str, qrels: str, live: LiveIndex, min_rel: int
+) -> tuple[dict[str, str], dict[str, Judged], dict[str, list[int]]]:
+    """Return the texts and the relevant rows of the queries that can be trained on; the others are counted.
+
+    The last are rows to avoid, by query: they may be a relevant document which the index lacks, by its id in another
+    spelling.
+    """
+    texts = read_queries(queries)
+    usable: dict[str, str] = {}
+    judged: dict[str, Judged] = {}
+    avoided: dict[str, list[int]] = {}
+    asked, found = Join(texts, shown(queries)), Join(live.ids, str(live.path))
+    heads = heads_of(islice(live.ids, IDS_MET))
+    without_relevant = 0
+    for query_id, grades in read_qrels(qrels).items():
+        relevant = {document: grade for document, grade in grades.items() if grade >= max(1, min_rel)}
+        lacking = found.look_up(relevant)
+        rows = [(live.ids.row_of(document), grade) for document, grade in relevant.items()]
+        known = [(row, grade) for row, grade in rows if row is not None]
+        if asked.look_up([query_id]):
+            continue
+        without_relevant += not known
+        if known:
+            usable[query_id] = texts[query_id]
+            judged[query_id] = Judged(
+                np.array([row for row, _ in known]), np.array([grade for _, grade in known], np.float32)
+            )
+            doubtful = [live.ids.row_of(each) for document in lacking for each in spellings(document, heads)]
+            if rows_found := sorted({row for row in doubtful if row is not None}.difference(row for row, _ in known)):
+                avoided[query_id] = rows_found
+    if not usable:
+        raise UserError(
+            f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong "
+            f"together? {(asked if asked.is_empty else found).pair()}"
+        )
+    asked.note(f"{asked.missing:,} judged queries are not in {shown(queries)}; left out")
+    console.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
+    found.note(f"{found.missing:,} relevant documents are not in the index; left out")
+    return usable, judged, avoided
+
+
+def avoid_copies(
+    avoided: dict[str, list[int]], judged: dict[str, Judged], live: LiveIndex, vectors: str | None
+) -> None:
+    """Add each query's own document (of its id), and copies of its relevant documents, to the rows to avoid.
+
+    Copies are known by the digests of texts in a vectors folder; without one, documents are told apart by ids.
+    """
+    every = {row for each in judged.values() for row in each.rows.tolist()}
+    copies = (copies_among_vectors(Path(vectors), every) if vectors else None) or {}
+    owners = 0
+    for query_id, each in judged.items():
+        relevant, own = set(each.rows.tolist()), live.ids.row_of(query_id)
+        rows = {other for row in relevant for other in copies.get(row, ())} | ({own} if own is not None else set())
+        owners += own is not None and own not in relevant
+        if more := rows - relevant:
+            avoided[query_id] = sorted(more.union(avoided.get(query_id, ())))
+    count = len({other for others in copies.values() for other in others})
+    if owners or count:
+        console.say(
+            f"{owners:,} queries have a document of their own id in the index, and {count:,} documents are copies of a "
+            "relevant one; they are no negatives of their query"
+        )
+
+
+def trained_on(texts: dict[str, str], judged: dict[str, Judged], live: LiveIndex) -> Trained:
+    """Return what dev queries are compared with: queries, and relevant documents by their ids."""
+
+    def positives() -> Iterator[tuple[str, str]]:
+        for row in sorted({row for each in judged.values() for row in each.rows.tolist()}):
+            yield live.ids[row], live.ids[row]
+
+    return Trained(list(texts.items()), positives)

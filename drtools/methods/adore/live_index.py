@@ -1,0 +1,162 @@
+"""Frozen document vectors and the index that serves them, searched while the query encoder learns.
+
+Exact search goes over the memory map, each process over its share of the rows; a FAISS index is asked by each process
+for its share of the queries. Memory: the index, and what ids cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from drtools.errors import UserError
+from drtools.formats.vectors import Ids, named_fingerprints, open_document_vectors
+from drtools.outputs import manifest
+from drtools.search import exact, faiss_index
+from drtools.search.sources import refuse_another_encoder
+
+if TYPE_CHECKING:
+    import faiss
+
+    from drtools.formats.joined_vectors import JoinedArray
+    from drtools.training.distributed import World
+
+
+GPU_SHARE = 0.5  # of the free memory, that vectors may take
+
+
+class LiveIndex:
+    """What a query encoder is tuned against.
+
+    `vectors`, exact or through the FAISS index `index` of the same documents.
+    """
+
+    def __init__(
+        self,
+        vectors: str | None,
+        index: str | None,
+        device: str,
+        world: World,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+    ) -> None:
+        source = index or vectors
+        if not source:
+            raise UserError("say --vectors VECTORS (exact search), --index INDEX, or both")
+        self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
+        self.array: np.ndarray | JoinedArray | None = None
+        self.index: faiss.Index | None = None
+        self.path = Path(source)
+        self.record = manifest.read(self.path)
+        if "joined" in self.record:
+            raise UserError(
+                f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own "
+                "encoder, then join these"
+            )
+        if vectors:
+            opened = open_document_vectors(vectors)
+            self.array, self.ids = opened.array, opened.ids
+        if index:
+            if self.record.get("kind") != "faiss":
+                raise UserError(
+                    f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools "
+                    "index --vectors)"
+                )
+            self.index = faiss_index.load(self.path / "index.faiss")
+            ids = Ids(self.path / "ids.txt")
+            if vectors and (
+                ids.bytes[:] != self.ids.bytes[:]
+                or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]
+            ):
+                raise UserError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
+            self.ids = ids
+
+        self.searched: np.ndarray | torch.Tensor | None = None
+        if self.index is None:
+            assert self.array is not None, "vectors, an index, or both"
+            self.searched = self._kept_near(self.array[self._own_rows()])
+
+    def _own_rows(self) -> slice:
+        """Which rows this process searches."""
+        return self.world.shares(len(self))[self.world.rank]
+
+    def _kept_near(self, vectors: np.ndarray) -> np.ndarray | torch.Tensor:
+        """Put vectors on a GPU that has room: to read them anew at each step would take longer than to search them."""
+        if not self.device.startswith("cuda") or vectors.nbytes > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return vectors
+        return torch.from_numpy(np.asarray(vectors)).to(self.device)
+
+    def check(self, prints: dict[str, str], dimension: int, name: str) -> None:
+        """Refuse a starting encoder that does not belong to these vectors; `prints` are its fingerprints by side."""
+        refuse_another_encoder(
+            self.record,
+            self.path,
+            named_fingerprints(prints),
+            dimension,
+            name,
+            "start from the encoder that made them",
+            "start from the encoder that made them, or encode the documents with this one; if the two were trained "
+            "together, pass the other one as --document-model",
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def search(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores float32 and rows int64 [Q, k] of the best rows, best first; -1 where the index found no more.
+
+        Called by every process with the same queries, which all get the same answer.
+        """
+        if self.world.size == 1:
+            return self.search_alone(queries, depth)
+        if self.index is not None:
+            shares = self.world.shares(len(queries))
+            counts = [part.stop - part.start for part in shares]
+            scores, rows = self.search_alone(queries[shares[self.world.rank]], depth)
+            return self._gather(scores, counts), self._gather(rows, counts)
+        scores, rows = self._search_own(queries, depth)
+        scores, rows = self._filled(scores, depth, -np.inf), self._filled(rows, depth, -1)
+        counts = [len(queries)] * self.world.size
+        both = [
+            self._gather(part, counts)
+            .reshape(self.world.size, len(queries), depth)
+            .transpose(1, 0, 2)
+            .reshape(len(queries), -1)
+            for part in (scores, rows)
+        ]
+        order = np.lexsort((both[1], -both[0]), axis=1)[:, : min(depth, len(self))]
+        return np.take_along_axis(both[0], order, 1), np.take_along_axis(both[1], order, 1)
+
+    def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Search as `search` does, called by one process for itself."""
+        if self.index is not None:
+            return faiss_index.search(self.index, queries, depth, **self.parameters)
+        vectors = self.searched if self.world.size == 1 else self.array
+        assert vectors is not None, "without an index there are vectors"
+        return exact.search(vectors, queries, depth, self.device)
+
+    def _search_own(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        assert self.searched is not None, "without an index there are vectors"
+        if not len(self.searched):
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        scores, rows = exact.search(self.searched, queries, depth, self.device)
+        return scores, rows + self._own_rows().start
+
+    def _gather(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        return self.world.gather(torch.from_numpy(np.ascontiguousarray(part)).to(self.device), counts).cpu().numpy()
+
+    @staticmethod
+    def _filled(part: np.ndarray, depth: int, value: float) -> np.ndarray:
+        return np.pad(part, ((0, 0), (0, depth - part.shape[1])), constant_values=value)
+
+    def vectors_of(self, rows: np.ndarray, decoded: bool) -> np.ndarray:  # [N] -> float32 [N, D]
+        """Return the exact vectors of rows, or those that the index has kept."""
+        if decoded:
+            assert self.index is not None, "an index decodes them"
+            return faiss_index.reconstruct(self.index, rows)
+        assert self.array is not None, "exact vectors are those of the folder"
+        return np.asarray(self.array[rows], np.float32)

@@ -1,0 +1,239 @@
+"""ADORE's candidates and loss: what the index gives for each query as it is encoded now, and the pairs of that list.
+
+A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank
+`depth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drtools.encoding.loop import encode_texts
+from drtools.losses import adore, lambda_weights
+from drtools.methods.adore.batches import QueryBatch
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.training import Metric
+    from drtools.encoding.loop import Computing
+    from drtools.methods.adore.live_index import LiveIndex
+    from drtools.models.encoder import Encoder
+
+RR_CUT = 10  # of the log's RR@10
+
+
+class Judged(NamedTuple):
+    """A query's relevant documents: rows and grades [P], in the order of the judgements."""
+
+    rows: np.ndarray
+    grades: np.ndarray
+
+
+class Candidates(NamedTuple):
+    """A query's list: rows [R], ranks [R] from 1, gains [R] (the grade of what is relevant, else 0)."""
+
+    rows: np.ndarray
+    ranks: np.ndarray
+    gains: np.ndarray
+
+
+def candidates_of(
+    retrieved: np.ndarray, judged: Judged, depth: int, append_missing: bool, avoided: Sequence[int] = ()
+) -> Candidates:
+    """Complete a retrieved list.
+
+    If none of the relevant documents is in it all are appended, or with `append_missing` each that is not. What is to
+    be avoided is taken out, and ranks are counted without it.
+    """
+    retrieved = _without(retrieved[retrieved >= 0], avoided)
+    found = np.isin(judged.rows, retrieved)
+    missing = judged.rows[~found] if append_missing or not found.any() else judged.rows[:0]
+    rows = np.concatenate([retrieved, missing])
+    ranks = np.concatenate([np.arange(1, len(retrieved) + 1), np.arange(depth + 1, depth + 1 + len(missing))])
+    grades = dict(zip(judged.rows.tolist(), judged.grades.tolist(), strict=True))
+    return Candidates(rows, ranks, np.array([grades.get(row, 0) for row in rows.tolist()], np.float32))
+
+
+def _without(rows: np.ndarray, avoided: Sequence[int]) -> np.ndarray:
+    return rows[~np.isin(rows, avoided)] if avoided else rows
+
+
+def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> Candidates:
+    """List random rows and all relevant ones, each at its rank in the whole corpus.
+
+    `ranking` holds the best rows of the corpus; what is further down has rank `beyond`.
+    """
+    rows = np.concatenate([judged.rows, drawn[~np.isin(drawn, judged.rows)]])
+    place = {row: rank for rank, row in enumerate(ranking.tolist(), start=1)}
+    ranks = np.array([place.get(row, beyond) for row in rows.tolist()])
+    gains = np.concatenate([judged.grades, np.zeros(len(rows) - len(judged.rows), np.float32)])
+    return Candidates(rows, ranks, gains)
+
+
+class AdoreLoss:
+    """The loss of a batch of queries; called by the loop with all query vectors [B, D].
+
+    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`),
+    and are ranked by the scores of the moment; `random` ones are drawn from the corpus, and stand with the relevant
+    documents at their ranks in it, for which a metric other than `none` searches at each step. `note` is told overlap
+    and RR@10. `avoided` has rows by query that are no negatives of it.
+    """
+
+    def __init__(
+        self,
+        live: LiveIndex,
+        judged: dict[str, Judged],
+        *,
+        depth: int,
+        metric: Metric,
+        append_missing: bool,
+        decoded: bool,
+        scale: float,
+        negatives: str,
+        seed: int,
+        note: Callable[..., None],
+        note_every_steps: int,
+        avoided: dict[str, list[int]] | None = None,
+    ) -> None:
+        self.live, self.judged, self.depth, self.metric = live, judged, min(depth, len(live)), metric
+        self.append_missing, self.decoded, self.scale, self.negatives, self.seed = (
+            append_missing,
+            decoded,
+            scale,
+            negatives,
+            seed,
+        )
+        self.note, self.note_every_steps = note, note_every_steps
+        self.avoided = avoided or {}
+        self.kept: dict[str, np.ndarray] = {}
+
+    def keep(self, lists: dict[str, np.ndarray]) -> None:
+        """Take static lists of rows, by query."""
+        self.kept = lists
+
+    def __call__(self, vectors: Tensor, batch: QueryBatch) -> Tensor:
+        """Return the mean over queries of each list's loss; queries without a pair count as 0."""
+        now = vectors.detach().float().cpu().numpy()
+        # a rank below the metric's cut counts as any other, so that the ranking need not go further
+        ranking = max(self.depth, self.metric.cut) if self.negatives == "random" and self.metric.cut else 0
+        if ranking:
+            ranking += max(len(self.avoided.get(query_id, ())) for query_id in batch.query_ids)
+        retrieved = None
+        if self.negatives == "live" or ranking or (batch.step + 1) % self.note_every_steps == 0:
+            retrieved = self.live.search(now, ranking or self.depth)[1]
+        used = self._used(batch, now) if retrieved is None or self.negatives != "live" else retrieved
+        if retrieved is not None:
+            self._tell(batch, retrieved[:, : self.depth], used)
+        lists = self._lists(batch, used, retrieved if ranking else None)
+        losses = [
+            self._of_query(scores, candidates, query_id)
+            for scores, candidates, query_id in zip(
+                self._scores(vectors.float(), lists), lists, batch.query_ids, strict=True
+            )
+        ]
+        return torch.stack(losses).mean()
+
+    def _lists(
+        self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
+    ) -> list[Candidates]:
+        """Complete each query's rows with its relevant ones; random rows stand where `ranking` has them."""
+        judged = [self.judged[query_id] for query_id in batch.query_ids]
+        avoided = [self.avoided.get(query_id, []) for query_id in batch.query_ids]
+        if self.negatives != "random":
+            return [
+                candidates_of(rows, own, self.depth, self.append_missing, others)
+                for rows, own, others in zip(used, judged, avoided, strict=True)
+            ]
+        beyond = max(self.depth, self.metric.cut) + 1
+        found = [np.empty(0, np.int64)] * len(judged) if ranking is None else ranking
+        return [
+            random_candidates(_without(rows, others), own, _without(ranked[ranked >= 0], others), beyond)
+            for rows, own, ranked, others in zip(used, judged, found, avoided, strict=True)
+        ]
+
+    def _used(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
+        """Return each query's random rows, or its static ones in the order of their scores now."""
+        if self.negatives == "random":
+            return [
+                np.unique(
+                    generator(self.seed, "random", batch.step, query_id).integers(len(self.live), size=self.depth)
+                )
+                for query_id in batch.query_ids
+            ]
+        lists = []
+        for query_id, vector in zip(batch.query_ids, vectors, strict=True):
+            rows = self.kept[query_id]
+            lists.append(rows[np.argsort(-(self.live.vectors_of(rows, self.decoded) @ vector), kind="stable")])
+        return lists
+
+    def _tell(self, batch: QueryBatch, retrieved: np.ndarray, used: list[np.ndarray] | np.ndarray) -> None:
+        reciprocal, overlap = [], []
+        for query_id, live, rows in zip(batch.query_ids, retrieved, used, strict=True):
+            places = np.flatnonzero(np.isin(live[:RR_CUT], self.judged[query_id].rows))
+            reciprocal.append(1 / (places[0] + 1) if len(places) else 0.0)
+            overlap.append(len(np.intersect1d(live, rows)) / self.depth)
+        self.note(**{f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))})
+
+    def _scores(self, queries: Tensor, lists: list[Candidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
+        """Score each list; a row that stands in many is read, and multiplied with all queries, once."""
+        rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
+        documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
+        table = self.scale * (queries @ documents.T)
+        return [
+            own[part]
+            for own, part in zip(
+                table,
+                torch.from_numpy(places).to(queries.device).split([len(candidates.rows) for candidates in lists]),
+                strict=True,
+            )
+        ]
+
+    def _of_query(self, scores: Tensor, candidates: Candidates, query_id: str) -> Tensor:
+        gains = torch.from_numpy(candidates.gains).to(scores.device)
+        relevant = gains > 0
+        if not relevant.any() or relevant.all():
+            return scores.sum() * 0
+        ranks = torch.from_numpy(candidates.ranks).to(scores.device)
+        return adore(
+            scores,
+            relevant,
+            lambda_weights(self.metric.name, self.metric.cut, ranks, relevant, gains, self._ideal(query_id)),
+        )
+
+    def _ideal(self, query_id: str) -> float:
+        best = np.sort(self.judged[query_id].grades)[::-1][: self.metric.cut]
+        return float((best / np.log2(np.arange(2, len(best) + 2))).sum())
+
+
+class StaticLists:
+    """Static negatives.
+
+    The lists that the model as it stands retrieves, made at the start and then every so many steps.
+    """
+
+    at_start = True
+
+    def __init__(
+        self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Computing, every_steps: int
+    ) -> None:
+        self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
+        self.computing = computing.in_training
+
+    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
+        """Write rows int64 [Q, depth] in the order of the queries; every process searches, the first one writes."""
+        vectors, _ = encode_texts(self.encoder, list(self.texts.values()), "query", self.computing)
+        rows = self.loss.live.search(vectors, self.loss.depth)[1]
+        if self.loss.live.world.is_first:
+            with open(path, "wb") as stream:
+                np.save(stream, rows)
+
+    def load(self, path: Path) -> None:
+        """Train on these lists from here on."""
+        rows = np.load(path, allow_pickle=False)
+        self.loss.keep({query_id: row[row >= 0] for query_id, row in zip(self.texts, rows, strict=True)})

@@ -1,0 +1,263 @@
+"""The training of a body by masked language modelling.
+
+An encoder's body with a head, batches of a corpus, the dev measure, the folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from drtools import console
+from drtools.cli.model_card import write_card
+from drtools.encoding.loop import apply_flags, encode_tokens
+from drtools.errors import UserError
+from drtools.formats.corpus_store import open_store
+from drtools.formats.lines import local, shown
+from drtools.losses import masked_language
+from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, count_windows, hold_out, texts_of
+from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
+from drtools.models.bodies import positions_of
+from drtools.models.cpu.dropout import use_own_dropout
+from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.masked import MaskedModel, load_head, new_head, save_head
+from drtools.models.pair import EncoderPair
+from drtools.models.settings import SIDES, check_side
+from drtools.outputs import manifest
+from drtools.randomness import generator
+from drtools.training.encoder_task import vectors_record
+from drtools.training.snapshots import FACTS
+from drtools.training.task import Task
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
+    from drtools.cli.flags.training import TrainingFlags
+    from drtools.outputs.work import Work
+
+CROP_TOKENS = 128  # [ours]
+ENHANCED_CROP_TOKENS = 384  # Zhou et al., FGD
+
+
+class MaskedTraining(Task):
+    """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
+
+    model: MaskedModel
+
+    def __init__(
+        self,
+        work: Work,
+        encoder_flags: EncoderFlags,
+        training: TrainingFlags,
+        compute: ComputeFlags,
+        dropout: float | None,
+        head_steps: int,
+        decoder: Decoder | None = None,
+    ) -> None:
+        """Meet the other processes, load the encoder and its masked-language head; `head_steps` are for a new one.
+
+        With a `decoder` such a one learns beside the encoder (ED-MLM).
+        """
+        super().__init__(work, training, compute)
+        self.encoder_flags = encoder_flags
+        name = encoder_flags.start()
+        if encoder_flags.rem:
+            raise UserError("--body with --rem: a body is adapted without its REM; say --model BODY")
+        if encoder_flags.document_model:
+            raise UserError("--document-model: one body is adapted at a time; leave it out")
+        encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout)
+        if isinstance(encoder, EncoderPair):
+            raise UserError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")
+        self.encoder = encoder
+        for side in SIDES:
+            check_side(self.encoder.settings, side, name)
+        apply_flags(self.encoder, encoder_flags)
+        pooling = "+".join(self.encoder.settings.pooling)
+        console.notice(
+            decoder is not None and pooling != "cls",
+            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token "
+            "the vector",
+        )
+        head = load_head(self.encoder)
+        self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
+        head = head or new_head(self.encoder, training.seed)
+        self.decoder = decoder
+        model = (
+            EnhancedModel(self.encoder, head, decoder, training.seed) if decoder else MaskedModel(self.encoder, head)
+        )
+        self.adopt(model, [self.encoder.body])
+        if self.parallel and isinstance(model, EnhancedModel):
+            use_own_dropout(model.decoder)
+
+    def on_corpus(
+        self,
+        corpus: str,
+        title_separator: str,
+        crop_tokens: int | None,
+        share: float,
+        dev_documents: int | None,
+        *,
+        decoder_share: float | None = None,
+        stride: int = 1,
+        by_window: bool = False,
+        whole_words: bool = False,
+    ) -> None:
+        """Open the corpus and hold out its dev documents; `by_window`: an epoch visits every window of each other."""
+        self.store, self.title_separator = open_store(corpus), title_separator
+        self.corpus_fingerprint = manifest.file_fingerprint(
+            Path(local(self.store.corpus))
+        )  # of what is read, whatever lies there when training ends
+        usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
+        longest = positions_of(self.encoder.body) or usual
+        self.masker = Masker(
+            self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride, whole_words
+        )
+        self.held_out = hold_out(self.store, dev_documents, self.training.seed)
+        if self.store.empty == len(self.store):
+            raise UserError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
+        console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
+        if not self.has_own_head:
+            shares = self.masker.token_shares(self.store, title_separator)
+            for head in self.model.heads:
+                head.begin_with(shares)
+        self.windows = self._count_windows() if by_window else None
+
+    def _count_windows(self) -> np.ndarray:  # -> int32 [N]
+        """Return how many windows each document has, counted once by the first process and kept for continuing."""
+        path = self.work.working / "windows.npy"
+        if self.world.is_first and not path.exists():
+            written = path.with_suffix(".new.npy")
+            np.save(written, count_windows(self.store, self.masker, self.title_separator))
+            written.replace(path)
+        self.world.wait()
+        return np.load(path)
+
+    def batches(self) -> MaskedBatches:
+        """Return batches of the documents that are not held out."""
+        return MaskedBatches(
+            self.store,
+            self.masker,
+            batch_documents=self.training.batch_queries,
+            seed=self.training.seed,
+            held_out=self.held_out,
+            head_steps=self.head_steps,
+            title_separator=self.title_separator,
+            shares=self.world.shares,
+            rank=self.world.rank,
+            windows=self.windows,
+        )
+
+    def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
+        """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together (ED-MLM).
+
+        The log is told both.
+        """
+        encoder, decoder = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
+        self.run.meter.note(**{"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())})
+        return encoder + decoder
+
+    def measure(self) -> Callable[[], dict[str, float]] | None:
+        """Return what measures the model on the held-out documents, cropped and masked once, or None without any."""
+        if not len(self.held_out):
+            return None
+        rows = self.held_out.tolist()
+        tokens = self.masker(
+            texts_of(self.store, rows, self.title_separator),
+            [generator(self.training.seed, "dev", row) for row in rows],
+        )
+        if not (tokens.labels >= 0).any():
+            raise UserError(
+                f"--dev-documents {len(rows)}: no token of theirs is masked; hold out more, or 0 to measure nothing"
+            )
+
+        def measured() -> dict[str, float]:
+            found = np.empty((len(rows), self.model.dimension), np.float32)
+            encode_tokens(self.model, tokens, self.computing.in_training, found)
+            losses, counts = (
+                found.sum(axis=0, dtype=np.float64).reshape(-1, 2).T
+            )  # the encoder's, with a decoder its too
+            perplexities = [math.exp(min(loss / count, 700.0)) for loss, count in zip(losses, counts, strict=True)]
+            named = dict(zip(("perplexity", "decoder perplexity"), perplexities, strict=False))
+            return {"log-likelihood": -float(losses[0] / counts[0]), **named}  # the first is the loop's: more is better
+
+        return measured
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Write the encoder as it stands, and beside it the head; return the fingerprints of both sides."""
+        fingerprints = save_encoder(self.encoder, folder)
+        save_head(self.model.head, folder)
+        return fingerprints
+
+    def write_snapshot(self, folder: Path) -> dict[str, object]:
+        """Write the same after a step; return what the snapshot says of its past."""
+        self.write(folder)
+        return {"adapted_on": self._adapted_on(self.run.step)}
+
+    def _adapted_on(self, kept_step: int) -> list[dict]:
+        """Return the adaptations that made these weights, this one last.
+
+        Its corpus, and how many steps the body and a new head took.
+        """
+        start = Path(self.encoder_flags.start())
+        known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
+        before = manifest.read_json(known).get("adapted_on", []) if known else []
+        head_steps = min(self.run.step, self.head_steps)
+        return [
+            *before,
+            {
+                "corpus": shown(self.store.corpus),
+                "corpus_fingerprint": self.corpus_fingerprint,
+                "documents": len(self.store),
+                "steps": self.run.step - head_steps,
+                "head_steps": head_steps,
+                "kept_step": kept_step,
+            },
+        ]
+
+    def finish(self, **facts: object) -> None:
+        """Write the folder, its card and manifest, and say how it went."""
+        self.close(lambda: self._write(facts))
+
+    def _write(self, facts: dict[str, object]) -> None:
+        fingerprints = self.write(self.work.path)
+        run, masker = self.run, self.masker
+        console.notice(
+            0 < self.head_steps >= run.step,
+            f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head "
+            "alone: "
+            "the body is as it was; train longer, or with fewer --head-steps",
+        )
+        record = {
+            "base": self.encoder_flags.start(),
+            "head": "the start's own" if self.has_own_head else "new",
+            "head_steps": self.head_steps,
+            **self.record(),
+            "adapted_on": self._adapted_on(run.best["step"] if run.best else run.step),
+            "learning_rate": self.training.learning_rate,
+            "mask_share": masker.share,
+            "decoder_mask_share": masker.decoder_share,
+            "stride": masker.stride,
+            "windows": None if self.windows is None else int(self.windows.sum(dtype=np.int64)),
+            "mask_unit": "word" if masker.whole_words else "token",
+            "decoder": self.decoder and self.decoder._asdict(),
+            "crop_tokens": masker.crop_tokens,
+            "documents": len(self.store),
+            "held_out": len(self.held_out),
+            **facts,
+        }
+        write_card(
+            self.work.path,
+            {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"},
+        )
+        self.work.finish(
+            kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
+        )
+
+
+def masked_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 2] -> []
+    """Return the mean loss over the masked tokens of the global batch."""
+    return masked_language(rows[:, 0], rows[:, 1].detach())

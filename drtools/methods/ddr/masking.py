@@ -1,0 +1,349 @@
+"""Documents -> crops with masked tokens, for masked language modelling.
+
+A visit to a document takes one random crop of it, or one of its windows, and masks tokens anew: 15% of them are to be
+predicted, of which 80% are hidden by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3.1).
+All is drawn by (seed, epoch, document), and by the window.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.jsonl import document_text
+from drtools.models.bodies import positions_of
+from drtools.models.masked import IGNORED
+from drtools.models.tokens import Enriched, Rows, Tokens
+from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from drtools.formats.corpus_store import Store
+    from drtools.models.encoder import Encoder
+
+HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
+BLOCK = 1024  # documents that lie side by side on the disk
+BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
+COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matter: a million tokens
+
+
+@dataclass(frozen=True)
+class MaskedTokens(Enriched[Tokens]):
+    """Token ids of N texts as the model sees them, and their labels.
+
+    `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked.
+    """
+
+    labels: np.ndarray
+    body_learns: bool = True
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | bool, ...]:
+        """Return what a masked language model takes of some rows: token ids, mask, labels, whether the body learns."""
+        labels, _ = self.tokens._replace(flat=self.labels).padded(rows, IGNORED)
+        return *self.tokens.padded(rows, padding), labels, self.body_learns
+
+
+@dataclass(frozen=True)
+class TwiceMasked(Enriched[MaskedTokens]):
+    """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
+
+    heavier: MaskedTokens
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The encoder's labels."""
+        return self.tokens.labels
+
+    @property
+    def body_learns(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return self.tokens.body_learns
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | bool, ...]:
+        """Return what an `EnhancedModel` takes of some rows.
+
+        A masked model's inputs, then the decoder's token ids and labels.
+        """
+        ids, _, labels, _ = self.heavier.inputs(rows, padding)
+        return *self.tokens.inputs(rows, padding), ids, labels
+
+
+class Masker:
+    """Crops and masks texts for one tokenizer.
+
+    `crop_tokens` with the special ones, `share` of the others to be predicted.
+
+    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With a `decoder_share` the same
+    crops are masked for a decoder too: what the encoder is asked for and, by the same random numbers, more. With
+    `whole_words` the tokens of a word are to be predicted together, as many of all as before.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        crop_tokens: int,
+        share: float,
+        decoder_share: float | None = None,
+        stride: int = 1,
+        whole_words: bool = False,
+    ) -> None:
+        self.tokenizer, self.share = encoder.tokenizer, share
+        self.lower_case = encoder.settings.lower_case and not self.tokenizer.is_fast  # a fast one sees to it itself
+        self.decoder_share, self.stride, self.whole_words = decoder_share, stride, whole_words
+        if self.tokenizer.mask_token_id is None:
+            raise UserError(
+                f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language "
+                "modelling; name an encoder such as BERT's"
+            )
+        if whole_words and not self.tokenizer.is_fast:
+            raise UserError(
+                f"{encoder.folder}: its tokenizer does not say which tokens make a word; pass --mask-unit token"
+            )
+        self.crop_tokens = crop_tokens
+        longest = positions_of(encoder.body)
+        if longest and crop_tokens > longest:
+            raise UserError(f"--crop-tokens {crop_tokens}: this body has {longest} positions; say {longest} or less")
+        self.before, self.after = self._special_tokens()
+        self.special = sorted(
+            {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
+        )  # a text may spell them out; unknown is a word
+        self.room = crop_tokens - len(self.before) - len(self.after)
+        if self.room < 1:
+            raise UserError(
+                f"--crop-tokens {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say more"
+            )
+
+    def _special_tokens(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the special tokens before and after a text."""
+        plain, whole = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+        start = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
+        return np.array(whole[:start], np.int32), np.array(whole[start + len(plain) :], np.int32)
+
+    def _token_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        texts = [text.lower() for text in texts] if self.lower_case else list(texts)
+        if not self.tokenizer.is_fast:
+            return [
+                self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+                for text in texts
+            ]
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _word_lists(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the tokens of each text, and of each token the number of its word (a special token is one)."""
+        texts = [text.lower() for text in texts] if self.lower_case else list(texts)
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        encodings = backend.encode_batch(texts, add_special_tokens=False)
+        words = [
+            [-1 - at if word is None else word for at, word in enumerate(encoding.word_ids)] for encoding in encodings
+        ]
+        return [encoding.ids for encoding in encodings], words
+
+    def windows(self, texts: Sequence[str]) -> list[int]:
+        """Return how many windows each text has: one at each multiple of the stride, the last where the text ends."""
+        spare = [max(0, len(ids) - self.room) for ids in self._token_lists(texts)]
+        return [1 + -(-tokens // self.stride) for tokens in spare]
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        randoms: Sequence[np.random.Generator],
+        body_learns: bool = True,
+        windows: Sequence[int] | None = None,
+    ) -> MaskedTokens | TwiceMasked:
+        """Crop and mask each text by its own generator; `windows` says which window of each, else it is drawn."""
+        lists, words = self._word_lists(texts) if self.whole_words else (self._token_lists(texts), None)
+        crops = [
+            self._crop(ids, random, None if windows is None else windows[at])
+            for at, (ids, random) in enumerate(zip(lists, randoms, strict=True))
+        ]
+        parts = [np.array(ids[crop], np.int32) for ids, crop in zip(lists, crops, strict=True)]
+        words_of = None if words is None else [each[crop] for each, crop in zip(words, crops, strict=True)]
+        if self.decoder_share is None:
+            return self._masked(parts, words_of, randoms, body_learns, self.share)
+        again = copy.deepcopy(randoms)
+        return TwiceMasked(
+            self._masked(parts, words_of, randoms, body_learns, self.share),
+            self._masked(parts, words_of, again, body_learns, self.decoder_share),
+        )
+
+    def _crop(self, ids: list[int], random: np.random.Generator, window: int | None) -> slice:
+        spare = max(0, len(ids) - self.room)
+        if window is None:
+            window = int(random.integers(-(-spare // self.stride) + 1)) if spare else 0
+        start = min(spare, self.stride * window)
+        return slice(start, start + self.room)
+
+    def _masked(
+        self,
+        crops: Sequence[np.ndarray],
+        words: Sequence[list[int]] | None,
+        randoms: Sequence[np.random.Generator],
+        body_learns: bool,
+        share: float,
+    ) -> MaskedTokens:
+        parts, chances, swaps = [], [], []
+        for at, (crop, random) in enumerate(zip(crops, randoms, strict=True)):
+            chance = np.ones(len(self.before) + len(crop) + len(self.after), np.float32)  # special: never asked for
+            drawn = random.random(len(crop), np.float32) if words is None else _by_word(words[at], share, random)
+            chance[len(self.before) : len(self.before) + len(crop)] = np.where(
+                np.isin(crop, self.special), np.float32(1), drawn
+            )
+            parts += [self.before, crop, self.after]
+            chances.append(chance)
+            swaps.append(random.integers(len(self.tokenizer), size=int(_replaced(chance, share).sum()), dtype=np.int32))
+        starts = np.concatenate([[0], np.cumsum([len(chance) for chance in chances])]).astype(np.int64)
+        flat, chance = np.concatenate(parts), np.concatenate(chances)
+        labels = np.where(chance < share, flat, np.int32(IGNORED))
+        flat[chance < HIDDEN * share] = self.tokenizer.mask_token_id
+        flat[_replaced(chance, share)] = np.concatenate(swaps)
+        none = np.zeros(len(crops), bool)
+        return MaskedTokens(Tokens(flat, starts, none, none, 0), labels, body_learns)
+
+    def token_shares(self, store: Store, title_separator: str) -> np.ndarray:  # -> [V]
+        """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
+        rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()
+        lists = self._token_lists(texts_of(store, rows, title_separator))
+        counts = (
+            np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
+        )
+        return counts / counts.sum()
+
+
+def _by_word(words: list[int], share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
+    """Draw once for each word whether it is to be predicted, and for each of its tokens what becomes of it.
+
+    Return numbers that are below `share` for the tokens to be predicted, spread evenly from 0, and 1 for all others.
+    """
+    _, places = np.unique(np.array(words, np.int64), return_inverse=True)
+    chosen = random.random(places.max(initial=-1) + 1, np.float32)[places] < share
+    kinds = random.random(len(words), np.float32) * np.float32(share)
+    return np.where(chosen, np.minimum(kinds, np.nextafter(np.float32(share), np.float32(0))), np.float32(1))
+
+
+def _replaced(chance: np.ndarray, share: float) -> np.ndarray:
+    return (chance >= HIDDEN * share) & (chance < (HIDDEN + REPLACED) * share)
+
+
+class MaskedBatch(NamedTuple):
+    """Documents of a batch.
+
+    `tokens` and `counts` are the loop's: this process's share, and how many each process has.
+    """
+
+    tokens: dict[str, MaskedTokens | TwiceMasked]
+    counts: dict[str, Sequence[int]]
+
+
+class MaskedBatches:
+    """The endless sequence of batches over a corpus; a pure function of (seed, step). Texts are never held in memory.
+
+    An epoch goes through groups of random blocks of the corpus, each group in random order. It visits each document
+    once or, with the number of each document's `windows` [N], each window once. Rows `held_out` are never visited. In
+    the first `head_steps` the head alone learns.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        masker: Masker,
+        *,
+        batch_documents: int,
+        seed: int,
+        held_out: np.ndarray,
+        head_steps: int = 0,
+        title_separator: str = " ",
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+        windows: np.ndarray | None = None,
+    ) -> None:
+        self.store, self.masker, self.batch_documents, self.seed = store, masker, batch_documents, seed
+        self.head_steps, self.title_separator, self.shares, self.rank = head_steps, title_separator, shares, rank
+        self.by_window = windows is not None
+        self.visits_of = np.ones(len(store), np.int32) if windows is None else windows.astype(np.int32)
+        self.visits_of[held_out] = 0
+        self.epoch_documents = len(store) - len(held_out)
+        self.epoch_visits = int(self.visits_of.sum(dtype=np.int64))
+        self._most = int(self.visits_of.max(initial=1))
+        self._groups = lru_cache(maxsize=2)(self._groups_of)
+        self._visits = lru_cache(maxsize=2)(self._visits_in)
+
+    def _groups_of(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the blocks of each group of an epoch, and at which of the epoch's visits each begins."""
+        blocks = generator(self.seed, "blocks", epoch).permutation(-(-len(self.store) // BLOCK))
+        sizes = np.add.reduceat(self.visits_of, np.arange(0, len(self.store), BLOCK), dtype=np.int64)[blocks]
+        firsts = range(0, len(blocks), BLOCKS_A_GROUP)
+        return [blocks[first : first + BLOCKS_A_GROUP] for first in firsts], np.concatenate([[0], np.cumsum(sizes)])[
+            list(firsts)
+        ]
+
+    def _visits_in(self, epoch: int, group: int) -> np.ndarray:
+        """Return a group's visits in their order, each as row * (the most windows of a document) + window."""
+        blocks = self._groups(epoch)[0][group]
+        rows = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.store))) for block in blocks])
+        counts = self.visits_of[rows]
+        windows = np.arange(counts.sum(dtype=np.int64)) - np.repeat(np.cumsum(counts, dtype=np.int64) - counts, counts)
+        return generator(self.seed, "documents", epoch, group).permutation(
+            np.repeat(rows, counts) * self._most + windows
+        )
+
+    def visit(self, place: int) -> tuple[int, int, int]:
+        """Return (epoch, row, window) of a visit, counted from the training's first; windows from 0."""
+        epoch, at = divmod(place, self.epoch_visits)
+        starts = self._groups(epoch)[1]
+        group = int(np.searchsorted(starts, at, side="right")) - 1
+        return epoch, *divmod(int(self._visits(epoch, group)[at - starts[group]]), self._most)
+
+    def __call__(self, step: int) -> MaskedBatch:
+        """Read, crop and mask this process's share of the documents of a step."""
+        parts = self.shares(self.batch_documents)
+        first = step * self.batch_documents
+        visits = [self.visit(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
+        seeds: list[tuple] = [visit if self.by_window else visit[:2] for visit in visits]
+        tokens = self.masker(
+            texts_of(self.store, [row for _, row, _ in visits], self.title_separator),
+            [generator(self.seed, "mask", *seed) for seed in seeds],
+            step >= self.head_steps,
+            [window for _, _, window in visits] if self.by_window else None,
+        )
+        return MaskedBatch({"text": tokens}, {"text": [part.stop - part.start for part in parts]})
+
+
+def count_windows(store: Store, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
+    """Return how many windows each document has; all of the corpus is tokenized for that, once."""
+    counts = np.empty(len(store), np.int32)
+    with console.progress("counting windows", len(store), "documents") as progress:
+        for first in range(0, len(store), BLOCK):
+            rows = range(first, min(first + BLOCK, len(store)))
+            counts[first : rows.stop] = masker.windows(texts_of(store, rows, title_separator))
+            progress.advance(len(rows))
+    return counts
+
+
+def texts_of(store: Store, rows: Sequence[int], title_separator: str) -> list[str]:
+    """Return the texts of documents by row."""
+    documents = (store.at(row) for row in rows)
+    return [document_text(document.title, document.text, title_separator) for document in documents]
+
+
+def hold_out(store: Store, count: int | None, seed: int) -> np.ndarray:
+    """Return the rows of `count` documents (None.
+
+    1% of them, 1,000 at most [ours]) that are measured on and never trained on.
+    """
+    count = min(1000, len(store) // 100) if count is None else count
+    if count > len(store) // 2:
+        raise UserError(
+            f"--dev-documents {count}: the corpus has {len(store):,} documents; hold out half of them at most"
+        )
+    return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

@@ -1,0 +1,72 @@
+"""The training of a relevance module on a body that stays as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drtools.errors import UserError
+from drtools.models.encoder import Encoder
+from drtools.models.rem import add_rem, rem_parameters, save_rem, train_parts
+from drtools.models.settings import weights_fingerprint
+from drtools.training.encoder_task import EncoderTraining
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
+    from drtools.cli.flags.training import StudentFlags, TrainingFlags
+    from drtools.models.rem import RemSettings
+    from drtools.outputs.work import Work
+
+
+class RemTraining(EncoderTraining):
+    """The training of a new REM on the encoder that `--model` names.
+
+    Dropout of the body stays on, its weights stay as they are.
+    """
+
+    model: Encoder
+
+    def __init__(
+        self,
+        work: Work,
+        encoder_flags: EncoderFlags,
+        rem: RemSettings,
+        student: StudentFlags,
+        training: TrainingFlags,
+        compute: ComputeFlags,
+    ) -> None:
+        """Meet the other processes, load the body and put the REM on it."""
+        if encoder_flags.rem:
+            raise UserError("--body with --rem: a REM is trained anew on a body; say --model BODY")
+        self.rem = rem
+        super().__init__(work, encoder_flags, student, training, compute)
+
+    def _starting_model(self) -> Encoder:
+        model = super()._starting_model()
+        if not isinstance(model, Encoder):
+            raise UserError(
+                f"{self.encoder_flags.names}: a pair of encoders, on which no REM can be put; name one of the two"
+            )
+        add_rem(model, self.rem, self.training.seed)
+        train_parts(model, "rem")
+        return model
+
+    def parameters(self) -> tuple[int, int]:
+        """Return how many numbers the REM has, and its body."""
+        own = sum(parameter.numel() for parameter in rem_parameters(self.model).values())
+        return own, sum(parameter.numel() for parameter in self.model.body.parameters()) - own
+
+    def _write(self, facts: dict[str, object]) -> None:
+        fingerprint = save_rem(self.model, self.work.path)
+        own, body = self.parameters()
+        assert self.model.folder is not None, "it was loaded from one"
+        self.work.finish(
+            kind="rem",
+            body=self.encoder_flags.model,
+            body_fingerprint=weights_fingerprint(self.model.folder),
+            rem_fingerprint=fingerprint,
+            parameters=own,
+            body_parameters=body,
+            scale=self.scale,
+            **self.record(),
+            **facts,
+        )

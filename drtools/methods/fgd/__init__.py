@@ -1,0 +1,1 @@
+"""FGD: fine-grained distillation for long documents (Zhou et al.)."""

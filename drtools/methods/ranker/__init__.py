@@ -1,0 +1,1 @@
+"""Cross-encoders: training and dev measures of rankers."""

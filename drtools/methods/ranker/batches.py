@@ -1,0 +1,63 @@
+"""Training batches for a ranker.
+
+Each query with one positive and negatives of its own, as pairs that are read together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools.models.pair_tokens import PairTokens, tokenize_pairs
+from drtools.randomness import generator
+from drtools.training.sampling import Source, Visits, draw
+
+if TYPE_CHECKING:
+    from drtools.models.cross_encoder import CrossEncoder
+
+
+class RankedBatch(NamedTuple):
+    """N pairs of B queries. `tokens` and `counts` are the loop's: this process's share, and how many each process has.
+
+    `lists` int64 [B, 1 + m]: the pairs of each query, its positive first, then its negatives, -1 where it has fewer.
+    """
+
+    tokens: dict[str, PairTokens]
+    counts: dict[str, Sequence[int]]
+    lists: np.ndarray
+
+
+class RankedBatches:
+    """The endless sequence of batches over examples; a pure function of (seed, step)."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        encoder: CrossEncoder,
+        *,
+        batch_queries: int,
+        negatives: int,
+        seed: int,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+    ) -> None:
+        self.visits, self.encoder, self.negatives = Visits(sources, batch_queries, seed), encoder, negatives
+        self.shares, self.rank = shares, rank
+        self.epoch_queries = self.visits.epoch_queries
+
+    def __call__(self, step: int) -> RankedBatch:
+        """Draw the batch of a step, look up and tokenize this process's share of its pairs."""
+        lists = np.full((self.visits.batch_queries, 1 + self.negatives), -1, np.int64)
+        pairs: list[tuple[str, Source, int]] = []
+        for row, visit in enumerate(self.visits(step)):
+            drawn = draw(visit, self.negatives, generator(*visit.seed))
+            documents = [drawn.positive, *drawn.negatives.tolist()]
+            lists[row, : len(documents)] = np.arange(len(pairs), len(pairs) + len(documents))
+            pairs += [(visit.query, visit.source, document) for document in documents]
+        parts = self.shares(len(pairs))
+        own = [(query, source.text(document)) for query, source, document in pairs[parts[self.rank]]]
+        return RankedBatch(
+            {"pair": tokenize_pairs(self.encoder, own)}, {"pair": [part.stop - part.start for part in parts]}, lists
+        )

@@ -1,0 +1,167 @@
+"""Dev evaluation of a ranker during training.
+
+A run, or examples' own documents, ranked anew by the ranker as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from drtools import console
+from drtools.cli.flags.common import Role
+from drtools.errors import UserError
+from drtools.evaluation.dev import PANEL, QueryDevFlags, judged
+from drtools.formats.joins import Join, note_nothing_judged
+from drtools.formats.lines import shown
+
+if TYPE_CHECKING:
+    from drtools.encoding.loop import Computing
+    from drtools.evaluation.leakage import Trained
+    from drtools.formats.corpus_store import Store
+    from drtools.models.cross_encoder import CrossEncoder
+
+
+@dataclass
+class RankerDevFlags(QueryDevFlags):
+    """The same, with what is ranked: the first documents of a run, or the positives and negatives of examples."""
+
+    dev_run: Annotated[
+        str | None,
+        Option(help="run that is ranked anew (BM25's, for instance), by --dev-qrels", rich_help_panel=PANEL),
+        Role.INPUT,
+    ] = None
+    dev_depth: Annotated[
+        int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)
+    ] = 100
+    dev_examples: Annotated[
+        str | None,
+        Option(
+            help="examples whose documents are ranked, in place of --dev-run and --dev-qrels", rich_help_panel=PANEL
+        ),
+        Role.INPUT,
+    ] = None
+    dev_corpus: Annotated[
+        str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
+    ] = None
+
+    def check(self) -> None:
+        """Refuse flags that do not say together what is ranked and who judges it."""
+        if self.dev_examples and (self.dev_run or self.dev_qrels):
+            raise UserError(
+                "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say "
+                "--dev-examples, or --dev-run and --dev-qrels"
+            )
+        if bool(self.dev_run) != bool(self.dev_qrels):
+            raise UserError(
+                "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; "
+                "say both, or --dev-examples"
+            )
+
+
+def dev_ranking(
+    flags: RankerDevFlags,
+    queries_path: str,
+    store: Store,
+    encoder: CrossEncoder,
+    computing: Computing,
+    title_separator: str,
+    trained: Trained | None = None,
+) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the ranker as it stands, or None if nothing to rank was named.
+
+    What dev has in common with what is `trained` on is reported.
+    """
+    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
+    from drtools.evaluation.measures import parse_measure
+    from drtools.formats.corpus_store import open_store
+
+    named = flags.dev_run or flags.dev_examples
+    if named is None:
+        return None
+    if flags.dev_run:
+        from drtools.formats.trec import read_run
+
+        measures, qrels, texts = judged(flags, queries_path)
+        run = read_run(flags.dev_run)
+        asked = Join(run, shown(flags.dev_run), texts)
+        asked.check(
+            f"{shown(flags.dev_run)}: no document to rank for the dev queries; do the files belong together?",
+            f"{asked.missing:,} of the {asked.asked:,} dev queries are not in {shown(flags.dev_run)}; they count 0",
+        )
+        candidates = {query_id: list(run.get(query_id, {}))[: flags.dev_depth] for query_id in texts}
+        note_nothing_judged(shown(flags.dev_run), run, qrels, "--dev-qrels")
+    else:
+        measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
+        qrels, candidates, texts = _of_examples(named, flags.dev_queries or queries_path)
+    if not any(candidates.values()):
+        raise UserError(f"{shown(named)}: no document to rank for the dev queries; do the files belong together?")
+    store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
+    if trained:
+        note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), store)), trained)
+    return _measure(candidates, texts, qrels, measures, store, encoder, computing, title_separator)
+
+
+def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], dict[str, list[str]], dict[str, str]]:
+    """Return qrels, documents and texts by query of examples: positives are relevant."""
+    from drtools.formats.examples import read_examples
+    from drtools.formats.jsonl import read_queries
+
+    texts = read_queries(queries)
+    examples = {example.query_id: example for example in read_examples(path)}
+    asked = Join(texts, shown(queries), examples)
+    asked.check(
+        f"{shown(path)}: none of its queries is in {shown(queries)}; do the two belong together?",
+        f"{asked.missing:,} dev examples have a query that {shown(queries)} lacks; left out",
+    )
+    known = {query_id: example for query_id, example in examples.items() if query_id in texts}
+    return (
+        {query_id: dict.fromkeys(example.positives, 1) for query_id, example in known.items()},
+        {query_id: [*example.positives, *example.negatives] for query_id, example in known.items()},
+        {query_id: texts[query_id] for query_id in known},
+    )
+
+
+def _measure(
+    candidates, texts, qrels, measures, store, encoder, computing, title_separator
+) -> Callable[[], dict[str, float]]:
+    import numpy as np
+
+    from drtools.encoding.loop import encode_tokens
+    from drtools.evaluation.measures import evaluate, mean
+    from drtools.formats.text_sources import text_in
+    from drtools.formats.trec import rank
+    from drtools.models.pair_tokens import tokenize_pairs
+
+    found = Join(store, shown(store.corpus))
+    missing = set(found.look_up({document: None for documents in candidates.values() for document in documents}))
+    found.check(
+        f"none of the documents that are to be ranked on dev is in {found.name}; do the files belong together?",
+        f"{found.missing:,} documents that are ranked on dev are not in the corpus; left out",
+    )
+    wanted = [
+        (query_id, document)
+        for query_id, documents in candidates.items()
+        for document in documents
+        if document not in missing
+    ]
+    console.say(
+        f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is"
+    )
+    tokens = tokenize_pairs(
+        encoder, [(texts[query_id], text_in(store, document, title_separator)) for query_id, document in wanted]
+    )
+
+    def measure() -> dict[str, float]:
+        logits = np.empty((len(wanted), 1), np.float32)
+        encode_tokens(encoder, tokens, computing.in_training, logits)
+        run: dict[str, dict[str, float]] = {query_id: {} for query_id in texts}
+        for (query_id, document), logit in zip(wanted, logits[:, 0].tolist(), strict=True):
+            run[query_id][document] = logit
+        ranked = {query_id: rank(scores) for query_id, scores in run.items()}
+        return {name: mean(by_query) for name, by_query in evaluate(qrels, ranked, measures).items()}
+
+    return measure

@@ -1,0 +1,85 @@
+"""The training of a ranker: the cross-encoder as the flags ask for it, batches of pairs, the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from drtools.cli.model_card import write_ranker_card
+from drtools.errors import UserError
+from drtools.methods.ranker.batches import RankedBatches
+from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_encoder
+from drtools.training.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from drtools.cli.flags.common import ComputeFlags
+    from drtools.cli.flags.training import RankerFlags, TrainingFlags
+    from drtools.methods.ranker.batches import RankedBatch
+    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.outputs.work import Work
+    from drtools.training.sampling import Source
+
+
+class RankerTraining(Task):
+    """The training of a cross-encoder from a body, an encoder or another cross-encoder."""
+
+    model: CrossEncoder
+
+    def __init__(self, work: Work, ranker: RankerFlags, training: TrainingFlags, compute: ComputeFlags) -> None:
+        """Meet the other processes and load the starting model.
+
+        A new head is drawn by the seed, alike in all of them.
+        """
+        super().__init__(work, training, compute)
+        self.ranker = ranker
+        model = new_cross_encoder(ranker.model, training.seed, ranker.trust_remote_code, ranker.dropout)
+        model.set_lengths(ranker.max_query_tokens, ranker.max_document_tokens)
+        self.start_counts = not model.head_is_new
+        self.adopt(model, [model.model])  # the head's dropout too is drawn by thread
+
+    def ranked_batches(self, sources: list[Source], negatives: int) -> RankedBatches:
+        """Return batches of examples with so many negatives a query."""
+        if not any(len(source.examples.negatives.flat) for source in sources):
+            raise UserError(
+                "no example has a negative: a ranker learns from a query's own; mine them with `drtools mine-negatives`"
+            )
+        return RankedBatches(
+            sources,
+            self.model,
+            batch_queries=self.training.batch_queries,
+            negatives=negatives,
+            seed=self.training.seed,
+            shares=self.world.shares,
+            rank=self.world.rank,
+        )
+
+    def finish(self, **facts: object) -> None:
+        """Write the model's folder, its card and manifest, and say how it went."""
+        self.close(lambda: self._write(facts))
+
+    def _write(self, facts: dict[str, object]) -> None:
+        fingerprint = save_cross_encoder(self.model, self.work.path)
+        record = {
+            "base": self.ranker.model,
+            **self.record(),
+            **facts,
+            "max_query_tokens": self.model.max_query_tokens,
+            "max_document_tokens": self.model.max_document_tokens,
+            "max_pair_tokens": self.model.max_pair_tokens,
+        }
+        write_ranker_card(self.work.path, {**record, **self.card_record()})
+        self.work.finish(kind=KIND, ranker_fingerprint=fingerprint, **record)
+
+
+def list_loss(of_lists: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, RankedBatch], Tensor]:
+    """Return a batch's loss out of one of (positive [B], candidates [B, m], keep [B, m])."""
+    import torch
+
+    def loss(logits: Tensor, batch: RankedBatch) -> Tensor:  # [N, 1] -> []
+        lists = torch.from_numpy(batch.lists).to(logits.device)
+        table = logits[:, 0][lists.clamp(min=0)]
+        return of_lists(table[:, 0], table[:, 1:], lists[:, 1:] >= 0)
+
+    return loss

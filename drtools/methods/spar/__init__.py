@@ -1,0 +1,1 @@
+"""SPAR: a dense model that imitates a sparse one, joined by concatenation (Chen et al.)."""

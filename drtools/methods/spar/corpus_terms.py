@@ -1,0 +1,114 @@
+"""Terms of texts by Lucene's analyzers, and what BM25 counts in a corpus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from drtools.java import java_class
+from drtools.search.lucene import language_analyzer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.formats.text_sources import DocumentTexts
+    from drtools.models.terms import CountedTerms, TermKeys
+
+DOCUMENTS_A_CHUNK = 4096
+KEYS_A_MERGE = 1_000_000
+
+
+class Analyzer:
+    """The analyzer that Lucene has for a language (as `index --lucene --language`).
+
+    Texts -> lists of terms, repetitions kept.
+    """
+
+    pad_token_id = 0
+
+    def __init__(self, language: str) -> None:
+        self._analyzer = language_analyzer(language)
+        self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
+        self._json = java_class(
+            "com.fasterxml.jackson.databind.ObjectMapper"
+        )()  # one string a text: a call for each term takes six times as long
+
+    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the terms of each text."""
+        import jnius
+
+        try:
+            return [orjson.loads(self._json.writeValueAsString(self._analyze(self._analyzer, text))) for text in texts]
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                jnius.detach()  # else Java keeps the thread after its end
+
+
+class CorpusTerms(NamedTuple):
+    """What BM25 counts.
+
+    Sorted `keys` [T] of all terms and their document `frequencies` [T], documents with a term, their mean length in
+    terms.
+
+    `sample` are the counted terms of the documents that were asked for.
+    """
+
+    keys: np.ndarray
+    frequencies: np.ndarray
+    documents: int
+    mean_length: float
+    sample: list[CountedTerms]
+
+
+def count_corpus(
+    texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, sampled: np.ndarray, on_texts: Callable[[int], None]
+) -> CorpusTerms:
+    """Count the terms of every document, and keep those of the rows where `sampled` bool [N] is true."""
+    import numpy as np
+
+    from drtools.models.terms import count_terms
+
+    frequencies = _Frequencies()
+    documents = length = 0
+    sample = []
+    for start in range(0, len(texts), DOCUMENTS_A_CHUNK):
+        chunk = analyzer(texts.slice(start, start + DOCUMENTS_A_CHUNK)[1])
+        terms = count_terms(chunk, known)
+        frequencies.add(terms.keys)
+        documents += int((terms.lengths > 0).sum())
+        length += int(terms.lengths.sum())
+        kept = [chunk[row] for row in np.flatnonzero(sampled[start : start + DOCUMENTS_A_CHUNK]) if chunk[row]]
+        if kept:
+            sample.append(count_terms(kept, known))
+        on_texts(len(chunk))
+    frequencies.merge()
+    return CorpusTerms(frequencies.keys, frequencies.counts, documents, length / max(1, documents), sample)
+
+
+class _Frequencies:
+    """Sorted keys with how often each was added.
+
+    Merged once as many wait as are known, so that a long corpus is not sorted at each chunk.
+    """
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self.keys, self.counts = np.empty(0, np.int64), np.empty(0, np.int64)
+        self.waiting: list[np.ndarray] = []
+
+    def add(self, keys: np.ndarray) -> None:
+        self.waiting.append(keys)
+        if sum(map(len, self.waiting)) > max(KEYS_A_MERGE, len(self.keys)):
+            self.merge()
+
+    def merge(self) -> None:
+        import numpy as np
+
+        every, places = np.unique(np.concatenate([self.keys, *self.waiting]), return_inverse=True)
+        new = np.bincount(places[len(self.keys) :], minlength=len(every))
+        new[places[: len(self.keys)]] += self.counts
+        self.keys, self.counts, self.waiting = every, new, []

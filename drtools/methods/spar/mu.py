@@ -1,0 +1,134 @@
+"""mu of two joined encoders, tuned on dev with both exact scores of every candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools.formats.joined_vectors import JoinedArray, join
+from drtools.formats.joins import Join
+from drtools.formats.trec import rank
+from drtools.search.sources import QueryEncoder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.formats.trec import Qrels
+    from drtools.formats.vectors import Ids
+    from drtools.search.query_vectors import JoinedQueries
+
+GRID = [
+    *(tenths / 10 for tenths in range(1, 11)),
+    *(10 / tenths for tenths in range(9, 0, -1)),
+]  # .1 to 1.0 and their inverses, ascending
+EXTENSIONS = 3  # [ours] beyond these one of the two encoders is of no use
+DEPTH = 100
+TIE_DEPTHS = (1, 5, 10, 20, 50, 100)  # [code] the k of the accuracies that decide between equals
+
+
+class Candidates(NamedTuple):
+    """Of one query the rows that either encoder finds, and their scores by each encoder's query vector."""
+
+    query_id: str
+    rows: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+def candidates(
+    joined: JoinedArray,
+    query_ids: Sequence[str],
+    queries: tuple[np.ndarray, np.ndarray],
+    depth: int = DEPTH,
+    device: str = "cpu",
+) -> list[Candidates]:
+    """Return for each query the union of both encoders' exact top `depth`, with both exact scores of each row of it.
+
+    queries [Q, D1], [Q, D2] float32. Joined with a mu, a row's score is first + mu * second.
+    """
+    import numpy as np
+
+    from drtools.search import exact
+
+    tops = [
+        exact.search(array, vectors, depth, device)[1]
+        for array, vectors in zip((joined.first, joined.second), queries, strict=True)
+    ]
+    if joined.order is not None:
+        row_of = np.full(len(joined.second), -1)
+        row_of[joined.order] = np.arange(len(joined))
+        tops[1] = row_of[tops[1]]
+    rows = [np.setdiff1d(np.union1d(*pair), [-1]) for pair in zip(*tops, strict=True)]
+    alone = join(joined.how, queries[0], 0 * queries[1]), join(joined.how, 0 * queries[0], queries[1])
+    scores = [exact.rerank(joined, vectors, rows) for vectors in alone]
+    return [Candidates(*parts) for parts in zip(query_ids, rows, *scores, strict=True)]
+
+
+def depth_weighted_accuracy(ranks: Sequence[float], depths: Sequence[int] = TIE_DEPTHS) -> float:
+    """Return the mean over the depths k of acc@k * k, where acc@k is the share of the first relevant `ranks` <= k."""
+    return sum(k * sum(rank <= k for rank in ranks) for k in depths) / len(ranks) / len(depths)
+
+
+def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> tuple[float, list[dict[str, float]]]:
+    """Return the mu whose s1 + mu * s2 ranks the candidates best, and every {"mu", "value", "tie"} that was tried.
+
+    Ties go to the greater depth-weighted accuracy, then to the mu nearest 1. While the best stands at an end of the
+    grid, the grid goes on from there by a factor of 100.
+    """
+    names = {row: ids[row] for each in found for row in each.rows.tolist()}
+    tried: dict[float, dict[str, float]] = {}
+    grid = GRID
+    for _ in range(1 + EXTENSIONS):
+        tried |= {mu: {"mu": mu, **_values(found, names, qrels, measure, mu)} for mu in grid if mu not in tried}
+        best = max(tried.values(), key=lambda one: (one["value"], one["tie"], -abs(math.log(one["mu"]))))["mu"]
+        if min(tried) < best < max(tried):
+            break
+        centre = best * GRID[-1] if best > 1 else best * GRID[0]
+        grid = [float(f"{mu * centre:.6g}") for mu in GRID]
+    return best, [tried[mu] for mu in sorted(tried)]
+
+
+def _values(
+    found: Sequence[Candidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
+) -> dict[str, float]:
+    from drtools.evaluation.measures import evaluate, mean, parse_measure
+
+    run = {
+        each.query_id: rank(
+            {
+                names[row]: score
+                for row, score in zip(each.rows.tolist(), (each.first + mu * each.second).tolist(), strict=True)
+            }
+        )
+        for each in found
+    }
+    first = [
+        next((place for place, document in enumerate(hits, start=1) if qrels[query_id].get(document, 0) > 0), math.inf)
+        for query_id, hits in run.items()
+    ]
+    judged = {query_id: qrels[query_id] for query_id in run}
+    return {
+        "value": mean(evaluate(judged, run, [parse_measure(measure)])[measure]),
+        "tie": depth_weighted_accuracy(first),
+    }
+
+
+def texts_to_tune_on(
+    queries: str | None, source: QueryEncoder | JoinedQueries, judged: Collection[str], name: str
+) -> list[tuple[str, str]]:
+    """Return (query id, text) of the judged queries, out of a file or of the vectors that `source` looks them up in."""
+    from drtools.formats.jsonl import read_queries
+
+    if queries:
+        texts, where = read_queries(queries), queries
+    else:
+        assert isinstance(source, QueryEncoder) and source.vectors is not None, "who has no texts looks vectors up"
+        ids, where = source.vectors.ids, str(source.vectors.path)
+        texts = {ids[row]: "" for row in range(len(ids))}
+    found = Join(texts, where, judged)
+    found.check(
+        f"{name}: judges none of the queries of {where}; do the two belong together?",
+        f"{found.missing:,} of the {found.asked:,} dev queries are not in {where}; mu is tuned without them",
+    )
+    return [(query_id, text) for query_id, text in texts.items() if query_id in judged]

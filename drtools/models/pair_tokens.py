@@ -1,0 +1,102 @@
+"""Pairs of a query and a document -> token ids of both in one list, as a cross-encoder reads them.
+
+Every cut counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools.models.tokens import Rows, pad, token_lists
+
+if TYPE_CHECKING:
+    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.pair_template import Template
+
+
+class PairTokens(NamedTuple):
+    """Token ids of N pairs: `flat` int32 [total], pair i is flat[starts[i]:starts[i + 1]].
+
+    `types` int8 [total], None for a body without them.
+
+    `truncated` counts pairs whose document was cut, `truncated_queries` those whose query was, `empty` those where
+    either is empty.
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+    types: np.ndarray | None
+    truncated: int
+    truncated_queries: int
+    empty: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each pair [N]."""
+        return np.diff(self.starts)
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, ...]:
+        """Return token ids, mask and, if there are any, token types of some pairs: each int64 [B, T]."""
+        ids = pad(self.flat, self.starts, rows, padding)
+        mask = (np.arange(ids.shape[1]) < self.lengths[rows][:, None]).astype(np.int64)
+        return (ids, mask) if self.types is None else (ids, mask, pad(self.types, self.starts, rows, 0))
+
+
+def tokenize_pairs(
+    encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None] | None = None
+) -> PairTokens:
+    """Tokenize (query text, document text) by the tokenizer's own template for pairs.
+
+    The query is cut at its own length, the document at its length and at what the query leaves of the pair; `limits`
+    gives pairs (not None) another length of the document. Special tokens written in a text become those tokens.
+    """
+    template = encoder.template
+    asked = [query.strip() for query, _ in pairs]
+    queries, query_tokens = _each_once(encoder, [encoder.prompt + query for query in asked], encoder.longest_pair)
+    documents, document_tokens = _each_once(encoder, [document for _, document in pairs], encoder.longest_pair)
+    from_left = encoder.tokenizer.truncation_side == "left"
+
+    def kept(tokens: list[int], count: int) -> list[int]:
+        return tokens[max(0, len(tokens) - count) :] if from_left else tokens[:count]
+
+    lists, lengths = [], np.ones((len(pairs), 2), np.int64)
+    truncated = truncated_queries = empty = 0
+    for row, (query_at, document_at) in enumerate(zip(queries, documents, strict=True)):
+        query, document = query_tokens[query_at], document_tokens[document_at]
+        blank = not query or (bool(encoder.prompt) and not asked[row])
+        limit = limits[row] if limits is not None and limits[row] is not None else encoder.max_document_tokens
+        first = kept(query, encoder.max_query_tokens)
+        room = encoder.longest_pair - template.special - len(first)
+        second = kept(document, room if limit is None else min(room, limit))
+        truncated += len(second) < len(document)
+        truncated_queries += len(first) < len(query)
+        empty += blank or not document
+        lists.append([*template.before, *first, *template.between, *second, *template.after])
+        lengths[row] = len(first), len(second)
+    starts = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(ids) for ids in lists], out=starts[1:])
+    flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
+    return PairTokens(
+        flat, starts, _types(template, lengths) if encoder.typed else None, truncated, truncated_queries, empty
+    )
+
+
+def _types(
+    template: Template, lengths: np.ndarray
+) -> np.ndarray:  # [N, 2] tokens of query and document -> int8 [total]
+    """Return the token types of pairs, one after another."""
+    before, of_first, between, of_second, after = template.types
+    kinds = np.array([*before, of_first, *between, of_second, *after], np.int8)
+    times = np.ones((len(lengths), len(kinds)), np.int64)  # a special token stands once
+    times[:, [len(before), len(before) + 1 + len(between)]] = lengths
+    return np.repeat(np.tile(kinds, len(lengths)), times.ravel())
+
+
+def _each_once(encoder: CrossEncoder, texts: Sequence[str], longest: int) -> tuple[list[int], list[list[int]]]:
+    """Return the place of each text among the different ones, and the tokens of those."""
+    places: dict[str, int] = {}
+    at = [places.setdefault(text.strip(), len(places)) for text in texts]
+    return at, token_lists(encoder.tokenizer, list(places), longest, special=False)[0]

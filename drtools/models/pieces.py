@@ -1,0 +1,184 @@
+"""Documents cut into passages and sentences of the encoder's own tokens, and where each stands in the text (FGD).
+
+A document of one piece at both levels holds it once.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools.errors import UserError
+from drtools.models.tokens import Enriched, Rows, Tokens
+from drtools.outputs.manifest import digest
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import PieceFlags
+    from drtools.models.encoder import Encoder
+
+
+def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
+    """Cut `count` tokens into consecutive spans of `size`; a rest under `least` joins the span before it.
+
+    No tokens, no span.
+    """
+    starts = np.arange(0, count, size)
+    if len(starts) > 1 and count - starts[-1] < least:
+        starts = starts[:-1]
+    return np.stack([starts, np.append(starts[1:], count)], axis=1) if count else np.empty((0, 2), np.int64)
+
+
+class Layout(NamedTuple):
+    """Places in a row for a document and its pieces.
+
+    K = 1 + `passages` + `sentences`, as many as the longest document can have.
+    """
+
+    passages: int
+    sentences: int
+    sizes: PieceFlags
+
+    @property
+    def places(self) -> int:
+        """K."""
+        return 1 + self.passages + self.sentences
+
+    def spans(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the passages and the sentences of `count` tokens, int64 [n, 2] each."""
+        passage, sentence, least = _tokens_of(self.sizes)
+        return cut(count, passage, least), cut(count, sentence, least)
+
+    def parents(self, passages: int) -> np.ndarray:  # -> int64 [S]
+        """Return the passage in which each sentence begins, in a document of so many passages."""
+        passage, sentence, _ = _tokens_of(self.sizes)
+        begins = np.arange(self.sentences) * sentence // passage
+        return np.minimum(begins, max(0, passages - 1))
+
+
+def _tokens_of(sizes: PieceFlags) -> tuple[int, int, int]:
+    """Return the tokens of a passage, of a sentence and of the least piece."""
+    passage, sentence, least = sizes.passage_tokens, sizes.sentence_tokens, sizes.least_piece_tokens
+    assert passage is not None and sentence is not None and least is not None, "sizes are settled first"
+    return passage, sentence, least
+
+
+def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
+    """Return the places that the encoder's documents need at its length.
+
+    Sizes that were not said are those it was trained with.
+    """
+    sizes = sizes.settled(encoder.settings.pieces)
+    passage, sentence, least = _tokens_of(sizes)
+    if sentence > passage:
+        raise UserError(
+            f"--sentence-tokens {sentence} beside --passage-tokens {passage}: a sentence lies in a passage; expected "
+            "no more"
+        )
+    if least > sentence:
+        raise UserError(
+            f"--least-piece-tokens {least} beside --sentence-tokens {sentence}: no whole sentence has so many tokens; "
+            "expected no more"
+        )
+    if not encoder.tokenizer.is_fast:
+        raise UserError(
+            f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; "
+            "expected a fast tokenizer (tokenizer.json)"
+        )
+    most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
+    sizes_of = Layout(0, 0, sizes).spans(most)
+    return Layout(len(sizes_of[0]), len(sizes_of[1]), sizes)
+
+
+def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, object]:
+    """Return all but a document that decides where it is cut, for whoever stores pieces.
+
+    The tokenizer by its fingerprint.
+    """
+    parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    return {
+        "max_document_tokens": encoder.settings.max_document_tokens,
+        **vars(layout.sizes),
+        "document_prompt": encoder.settings.document_prompt,
+        "title_separator": title_separator,
+        "tokenizer": digest([parts[name] for name in ("normalizer", "pre_tokenizer", "model")]),
+    }
+
+
+@dataclass(frozen=True)
+class PieceTokens(Enriched[Tokens]):
+    """Tokens of N documents with their pieces.
+
+    `spans` int32 [N, K, 2] in tokens, the whole first, (0, 0) for a piece that is not there.
+
+    `characters` int32 [N, K, 2]: the same in characters of the text.
+    """
+
+    spans: np.ndarray
+    characters: np.ndarray
+    layout: Layout
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `Spans` takes of some rows: token ids, mask, spans."""
+        return *self.tokens.padded(rows, padding), self.spans[rows].astype(np.int64)
+
+    def counts(self, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return the passages and sentences of documents, [N] each.
+
+        0 sentences where the one passage is the one sentence.
+        """
+        there = self.spans[rows, 1:, 1] > 0
+        passages, sentences = there[:, : self.layout.passages].sum(1), there[:, self.layout.passages :].sum(1)
+        return passages, np.where((passages == 1) & (sentences == 1), 0, sentences)
+
+    def pieces(self, at: int) -> list[tuple[int, int]]:
+        """Return a document's pieces as (start, end) in characters: passages, then sentences."""
+        passages, sentences = (int(counts[0]) for counts in self.counts(slice(at, at + 1)))
+        first = 1 + self.layout.passages
+        return [
+            (int(start), int(end))
+            for start, end in (*self.characters[at, 1 : 1 + passages], *self.characters[at, first : first + sentences])
+        ]
+
+
+def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> PieceTokens:
+    """Tokenize documents as `tokenize` does, and cut each one's own tokens: neither special ones nor the prompt's."""
+    settings = encoder.settings
+    prompt = settings.document_prompt
+    stripped = [text.strip() for text in texts]
+    backend = encoder.tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(settings.max_document_tokens, direction=encoder.tokenizer.truncation_side)
+    encodings = backend.encode_batch([prompt + text for text in stripped])
+    starts = np.zeros(len(encodings) + 1, np.int64)
+    np.cumsum([len(encoding.ids) for encoding in encodings], out=starts[1:])
+    flat = np.fromiter((token for encoding in encodings for token in encoding.ids), np.int32, int(starts[-1]))
+    tokens = Tokens(
+        flat,
+        starts,
+        np.array([bool(encoding.overflowing) for encoding in encodings], bool),
+        np.array([not text for text in stripped], bool),
+        0,
+    )
+    spans = np.zeros((len(encodings), layout.places, 2), np.int32)
+    characters = np.zeros_like(spans)
+    for at, encoding in enumerate(encodings):
+        spans[at, 0] = 0, len(encoding.ids)
+        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2) - len(prompt)
+        own = np.flatnonzero((np.array(encoding.special_tokens_mask) == 0) & (offsets[:, 1] > 0))
+        for place, pieces in zip((1, 1 + layout.passages), layout.spans(len(own)), strict=True):
+            there = slice(place, place + len(pieces))
+            spans[at, there, 0] = own[pieces[:, 0]]
+            spans[at, there, 1] = own[pieces[:, 1] - 1] + 1
+            characters[at, there, 0] = np.maximum(0, offsets[own[pieces[:, 0]], 0])
+            characters[at, there, 1] = offsets[own[pieces[:, 1] - 1], 1]
+    return PieceTokens(tokens, spans, characters, layout)
+
+
+def check_of(pieces: Sequence[tuple[int, int]]) -> int:
+    """Return a number of 31 bits that tells one document's pieces from another cut."""
+    return zlib.crc32(np.asarray(pieces, np.int32).tobytes()) & 0x7FFFFFFF

@@ -1,0 +1,103 @@
+"""Texts -> weighted terms: what a lexical encoder reads in the place of tokens.
+
+A term is known by a hash of 63 bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools.models.tokens import Rows, pad
+
+if TYPE_CHECKING:
+    from drtools.models.lexical import LexicalEncoder
+
+
+class TermKeys(dict[str, int]):
+    """The key of each term that was met.
+
+    63 bits of its hash, so that no list of terms is needed and none is unknown.
+    """
+
+    def __missing__(self, term: str) -> int:
+        key = (
+            int.from_bytes(hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+            >> 1
+        )
+        self[term] = key
+        return key
+
+
+class CountedTerms(NamedTuple):
+    """The distinct terms of N texts: text i has keys[starts[i]:starts[i + 1]], each so often as `counts` says.
+
+    `lengths` [N] counts repetitions.
+    """
+
+    keys: np.ndarray
+    counts: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+class WeightedTerms(NamedTuple):
+    """Terms and their weights, int64 and float32 [total], in the place of `Tokens`.
+
+    Text i has those from starts[i] to starts[i + 1].
+    """
+
+    flat: np.ndarray
+    weights: np.ndarray
+    starts: np.ndarray
+    blank: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Distinct terms of each text [N]."""
+        return np.diff(self.starts)
+
+    @property
+    def cut(self) -> np.ndarray:
+        """No text is ever cut."""
+        return np.zeros(len(self.blank), bool)
+
+    @property
+    def truncated(self) -> int:
+        """How many were cut."""
+        return 0
+
+    @property
+    def empty(self) -> int:
+        """How many have no term."""
+        return int(self.blank.sum())
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
+        return pad(self.flat, self.starts, rows, padding), pad(self.weights, self.starts, rows, 0, np.float32)
+
+
+def count_terms(texts: Sequence[Sequence[str]], known: Mapping[str, int]) -> CountedTerms:
+    """Count each text's terms; `known`, TermKeys, remembers keys from call to call."""
+    counted = [Counter(terms) for terms in texts]
+    starts = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(counts) for counts in counted], out=starts[1:])
+    total = int(starts[-1])
+    keys = np.fromiter((known[term] for counts in counted for term in counts), np.int64, total)
+    counts = np.fromiter((count for counts in counted for count in counts.values()), np.int64, total)
+    return CountedTerms(keys, counts, starts, np.fromiter(map(len, texts), np.int64, len(texts)))
+
+
+def weigh_terms(encoder: LexicalEncoder, texts: Sequence[str]) -> WeightedTerms:
+    """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
+    terms = count_terms(encoder.tokenizer(texts), encoder.known)
+    return WeightedTerms(
+        terms.keys,
+        encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),
+        terms.starts,
+        terms.lengths == 0,
+    )

@@ -1,0 +1,205 @@
+"""Texts -> token ids: cut where the settings say, every cut counted, held in one flat array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, overload
+
+import numpy as np
+
+from drtools.models.lexical import LexicalEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from drtools.models.encoder import Encoder
+    from drtools.models.terms import WeightedTerms
+
+Rows = Sequence[int] | np.ndarray
+
+
+class Tokenized(Protocol):
+    """What tokenizing makes of N texts, whatever it holds for their model: tokens, terms, pairs, pieces."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+
+    @property
+    def truncated(self) -> int:
+        """How many were cut."""
+
+    @property
+    def empty(self) -> int:
+        """How many are blank."""
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows; arrays go to its device."""
+
+
+class Tokens(NamedTuple):
+    """Token ids of N texts: `flat` int32 [total], text i is flat[starts[i]:starts[i + 1]]; bool [N].
+
+    Which were `cut`, which are `blank`.
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+    cut: np.ndarray
+    blank: np.ndarray
+    prompt_tokens: int  # how many tokens at the start are read but not pooled
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+        return np.diff(self.starts)
+
+    @property
+    def truncated(self) -> int:
+        """How many were cut."""
+        return int(self.cut.sum())
+
+    @property
+    def empty(self) -> int:
+        """How many are blank."""
+        return int(self.blank.sum())
+
+    def padded(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (token ids int64 [B, T], mask int64 [B, T]) of some rows, padded to the longest of them."""
+        lengths = self.lengths[rows]
+        ids = pad(self.flat, self.starts, rows, padding)
+        return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens."""
+        return *self.padded(rows, padding), self.prompt_tokens
+
+
+Inner = TypeVar("Inner", bound="Tokens | Enriched")
+
+
+@dataclass(frozen=True)
+class Enriched(Generic[Inner]):
+    """Tokens of N texts with something beside them that their model takes too."""
+
+    tokens: Inner
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text [N]."""
+        return self.tokens.lengths
+
+    @property
+    def cut(self) -> np.ndarray:
+        """Which texts were cut, bool [N]."""
+        return self.tokens.cut
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Which texts hold nothing, bool [N]."""
+        return self.tokens.blank
+
+    @property
+    def truncated(self) -> int:
+        """How many texts were cut."""
+        return self.tokens.truncated
+
+    @property
+    def empty(self) -> int:
+        """How many texts hold nothing."""
+        return self.tokens.empty
+
+
+@dataclass(frozen=True)
+class Accompanied(Enriched[Tokens]):
+    """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
+
+    vectors: np.ndarray
+
+    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
+        return *self.tokens.inputs(rows, padding), self.vectors[rows]
+
+
+def pad(
+    flat: np.ndarray, starts: np.ndarray, rows: Rows, padding: float, dtype: type = np.int64
+) -> np.ndarray:  # -> [B, T]
+    """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest."""
+    lengths = np.diff(starts)[rows]
+    padded: np.ndarray = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
+    for at, row in enumerate(rows):
+        padded[at, : lengths[at]] = flat[starts[row] : starts[row + 1]]
+    return padded
+
+
+@overload
+def tokenize(encoder: Encoder, texts: Sequence[str], side: str) -> Tokens: ...
+@overload
+def tokenize(encoder: LexicalEncoder, texts: Sequence[str], side: str) -> WeightedTerms: ...
+def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
+    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length.
+
+    For a lexical encoder, weigh their terms.
+    """
+    if isinstance(encoder, LexicalEncoder):
+        from drtools.models.terms import weigh_terms
+
+        return weigh_terms(encoder.of(side), texts)
+    return tokenize_prepared(
+        encoder, [prepare(text, encoder) for text in texts], side, encoder.settings.max_tokens(side)
+    )
+
+
+def prepare(text: str, encoder: Encoder) -> str:
+    """Return a text as its encoder's tokenizer is given it.
+
+    Stripped, and in lower case for an encoder that knows no other, unless its tokenizer sees to that.
+    """
+    return lowered(text.strip(), encoder)
+
+
+def lowered(text: str, encoder: Encoder) -> str:
+    """Return a text in lower case for an encoder whose tokenizer cannot be told to lower-case it."""
+    return text.lower() if encoder.settings.lower_case and not encoder.tokenizer.is_fast else text
+
+
+def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest: int) -> Tokens:
+    """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
+    prompt = lowered(encoder.settings.prompt(side), encoder)
+    blank = np.array([not text for text in texts], bool)
+    lists, cut = token_lists(encoder.tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
+    starts = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(ids) for ids in lists], out=starts[1:])
+    flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
+    unpooled = 0
+    if prompt and not encoder.settings.include_prompt:
+        unpooled = len(token_lists(encoder.tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
+    return Tokens(flat, starts, cut, blank, unpooled)
+
+
+def token_lists(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], longest: int, special: bool = True
+) -> tuple[list[list[int]], np.ndarray]:
+    """Return the token ids of texts, cut at `longest`, and which were cut, bool [N].
+
+    With special tokens around them or without.
+    """
+    if not tokenizer.is_fast:
+        whole = [
+            tokenizer(text, truncation=False, verbose=False, add_special_tokens=special)["input_ids"] for text in texts
+        ]
+        cut = [
+            ids
+            if len(ids) <= longest
+            else tokenizer(text, truncation=True, max_length=longest, add_special_tokens=special)["input_ids"]
+            for text, ids in zip(texts, whole, strict=True)
+        ]
+        return cut, np.array([len(ids) > longest for ids in whole], bool)
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(longest, direction=tokenizer.truncation_side)
+    encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
+    return [encoding.ids for encoding in encodings], np.array(
+        [bool(encoding.overflowing) for encoding in encodings], bool
+    )

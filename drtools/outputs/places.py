@@ -1,0 +1,105 @@
+"""Where inputs lie on this machine: kept out of what is published, and remembered in the cache.
+
+A model folder is made to be uploaded. Its files name an input by its name and the fingerprint of its content; where an
+input with that fingerprint was, the cache on this machine knows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from drtools.outputs.manifest import cache_directory
+
+PUBLISHED = ("encoder", "ranker", "rem", "release")  # kinds of outputs whose files name no place
+ABSOLUTE = re.compile(r"(?<![\w/.~:-])/(?:[^\s/'\"`():;,]+/)+[^\s/'\"`():;,]+")  # a path of two parts or more
+MEMORY = "places.sqlite"
+
+
+def without_places(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with each absolute path in it replaced by its last part.
+
+    Of an input with a fingerprint the path is remembered.
+    """
+    known = sorted({path for path in _paths(record) if os.path.isabs(path)}, key=len, reverse=True)
+    _remember([(item["fingerprint"], item["path"]) for item in _inputs(record) if item["path"] in known])
+    return {name: _shortened(value, known) for name, value in record.items()}
+
+
+def places_of(fingerprint: str) -> list[Path]:
+    """Return where an input with this fingerprint was."""
+    if not (cache_directory() / MEMORY).exists():
+        return []
+    with closing(_open()) as memory:
+        rows = memory.execute("select path from places where fingerprint = ? order by path", (fingerprint,)).fetchall()
+    return [Path(path) for (path,) in rows]
+
+
+def _open() -> sqlite3.Connection:
+    return sqlite3.connect(cache_directory() / MEMORY, timeout=60)
+
+
+def _remember(found: list[tuple[str, str]]) -> None:
+    if not found:
+        return
+    with closing(_open()) as memory, memory:
+        memory.execute(
+            "create table if not exists places (fingerprint text, path text, primary key (fingerprint, path))"
+        )
+        memory.executemany("insert or ignore into places values (?, ?)", found)
+
+
+def _inputs(value: object) -> Iterator[dict[str, Any]]:
+    """Yield the inputs that a request names: {"path", "fingerprint"}."""
+    if isinstance(value, dict):
+        if isinstance(value.get("path"), str) and isinstance(value.get("fingerprint"), str):
+            yield value
+        for item in value.values():
+            yield from _inputs(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _inputs(item)
+
+
+def _paths(value: object) -> Iterator[str]:
+    """Yield the paths of a record: of its inputs, and strings that are files or folders here."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name == "path" and isinstance(item, str):
+                yield item
+            yield from _paths(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, str) and os.path.isabs(value) and Path(value).name and _exists(value):
+        yield value
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a long text, or a NUL
+        return False
+
+
+def _shortened(value: object, known: list[str]) -> object:
+    if isinstance(value, dict):
+        return {name: _shortened(item, known) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(item, known) for item in value]
+    if not isinstance(value, str):
+        return value
+    for path in known:
+        value = value.replace(path, Path(path).name)
+    return ABSOLUTE.sub(_name_of, value)
+
+
+def _name_of(match: re.Match[str]) -> str:
+    """Return the last part of what is a path on this machine, anything else as it is."""
+    path = Path(match[0])
+    return path.name if Path(*path.parts[:2]).is_dir() else match[0]

@@ -1,0 +1,246 @@
+"""Releases: readers of a link see one whole version or the next, never a half.
+
+LINK is a symbolic link to LINK.versions/NUMBER-FINGERPRINT, a folder that never changes once it has this name. A
+version is one finished folder, or a folder of several that belong together (an index and its encoder).
+"""
+
+import datetime
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from drtools import __version__, console
+from drtools.errors import UserError
+from drtools.outputs import manifest
+from drtools.outputs.places import without_places
+from drtools.outputs.work import flush_to_disk
+
+VERSIONS, UNFINISHED, LOCK = ".versions", ".partial", "lock"
+NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
+OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
+MODEL = "drtools.json"  # of models
+PARTS = "parts.json"  # of vectors that name the folders which they are joined of
+
+
+class Published(NamedTuple):
+    """What a publication did: the version that LINK names now, whether it named it before, the versions removed."""
+
+    version: Path
+    was_current: bool
+    removed: list[Path]
+
+
+def versions_of(link: Path) -> list[Path]:
+    """Return the finished versions of a link, oldest first."""
+    folder = link.with_name(link.name + VERSIONS)
+    return sorted(
+        (path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=lambda path: int(path.name.split("-")[0])
+    )
+
+
+def current_version(link: Path) -> Path | None:
+    """Return the version that a link names, None if it is no link of a publication."""
+    if not link.is_symlink():
+        return None
+    named = Path(os.readlink(link))
+    return link.parent / named if named.parent == Path(link.name + VERSIONS) else None
+
+
+def pinned(name: str, seen: dict[Path, Path]) -> str:
+    """Return a path with a published link in it replaced by the version that it names.
+
+    `seen` remembers, for one command, what each link named first, so that an index and its encoder are of one version.
+    """
+    path = Path(name)
+    for place in (path, *path.parents):
+        version = seen.get(place) or current_version(place)
+        if version:
+            return str(seen.setdefault(place, version) / path.relative_to(place))
+    return name
+
+
+def publish(folders: list[Path], link: Path, keep: int) -> Published:
+    """Make a version of finished folders and let `link` name it.
+
+    Keep it, the one that it named before, and the latest others, `keep` in all.
+
+    The same folders again are the version that is there. Files are hard links where the file system allows, else
+    copies. UserError for a folder that is not finished or was changed since, and for a `link` that is something else.
+    """
+    if link.exists() and not link.is_symlink():
+        raise UserError(
+            f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it "
+            "away, or name another link"
+        )
+    with _alone(link):
+        for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
+            shutil.rmtree(rest)  # of a process that died
+        version = _own_version(folders, link) or _version_of(folders, link)
+        before = current_version(link)
+        was_current = before == version
+        if not was_current:
+            _switch(link, version)
+        return Published(version, was_current, _remove_old(link, version, before, keep))
+
+
+def _own_version(folders: list[Path], link: Path) -> Path | None:
+    """Return the version that is asked for by its own path, as one does to go back to it."""
+    asked = folders[0].resolve()
+    return next((version for version in versions_of(link) if len(folders) == 1 and version.resolve() == asked), None)
+
+
+def _version_of(folders: list[Path], link: Path) -> Path:
+    """Return the version that holds these very folders, made if it is not there."""
+    records = {folder: _finished(folder) for folder in folders}
+    names = [folder.name for folder in folders]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"two of the folders are called {twice}, and a version holds each by its name; rename one")
+    identity = [
+        [
+            folder.name if len(folders) > 1 else "",
+            {key: value for key, value in record.items() if key not in OF_THE_MAKING},
+        ]
+        for folder, record in records.items()
+    ]
+    fingerprint = manifest.digest(identity)
+    known = [version for version in versions_of(link) if version.name.endswith(f"-{fingerprint[:12]}")]
+    if not known:
+        return _add(records, link, fingerprint)
+    for folder, record in records.items():
+        _check_unchanged(folder, folder, record)
+    return known[-1]
+
+
+def _finished(folder: Path) -> dict:
+    """Return the manifest of a folder that can be published."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; "
+            "publish takes finished folders"
+        )
+    if folder.name.endswith(UNFINISHED):
+        raise UserError(f"{folder}: work under way; publish {folder.name.removesuffix(UNFINISHED)} once it is finished")
+    if (folder / PARTS).exists():
+        raise UserError(
+            f"{folder}: vectors that name the two folders they are joined of, which may change; join them by "
+            "concat-spar without --no-copy, and publish that"
+        )
+    by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
+    if by_hand and manifest.read_json(folder / MODEL).get("kind") == "pair":
+        raise UserError(
+            f"{folder}: a pair of encoders without a manifest, written by hand; make a finished one of it with "
+            f"drtools merge --model {folder} -o PAIR, and publish that"
+        )
+    return manifest.read(folder)
+
+
+@contextmanager
+def _alone(link: Path) -> Iterator[None]:
+    """Wait until no other process publishes to this link."""
+    folder = link.with_name(link.name + VERSIONS)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.say(f"{link}: waiting for another process that publishes to it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
+    """Write a version beside the others: under a name of its own, flushed to the disk, then renamed."""
+    number = 1 + max((int(path.name.split("-")[0]) for path in versions_of(link)), default=0)
+    version = link.with_name(link.name + VERSIONS) / f"{number:05d}-{fingerprint[:12]}"
+    unfinished = version.with_name(version.name + UNFINISHED)
+    try:
+        if len(records) == 1:
+            ((folder, record),) = records.items()
+            _take(folder, record, unfinished)
+        else:
+            unfinished.mkdir()
+            for folder, record in records.items():
+                _take(folder, record, unfinished / folder.name)
+            manifest.write_json(unfinished / manifest.NAME, _release_record(records, fingerprint))
+        _flush_folders(unfinished)
+        os.rename(unfinished, version)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    flush_to_disk(version.parent)
+    return version
+
+
+def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
+    inputs = [{"path": str(folder), "fingerprint": record["fingerprint"]} for folder, record in records.items()]
+    record = {
+        "tool": "publish",
+        "version": __version__,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "kind": "release",
+        "request": {"tool": "publish", "arguments": {"folders": inputs}},
+        "fingerprint": fingerprint,
+    }
+    return without_places(record)
+
+
+def _take(folder: Path, record: dict, target: Path) -> None:
+    """Bring a folder into a version, and check there that it is what its manifest says."""
+    shutil.copytree(folder, target, copy_function=_link_or_copy)
+    _check_unchanged(folder, target, record)
+
+
+def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
+    """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
+    content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
+    if manifest.content_fingerprint(where, content) != record["fingerprint"]:
+        raise UserError(
+            f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being "
+            "replaced just now; make it again, then publish it"
+        )
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name, which costs no disk and is safe as finished outputs are replaced and never changed.
+
+    Else copy it.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links; a full disk fails again below
+        shutil.copy2(source, target)
+        flush_to_disk(Path(target))
+
+
+def _switch(link: Path, version: Path) -> None:
+    """Let the link name a version, in one step: readers find the old one or the new one."""
+    fresh = link.with_name(link.name + ".new")
+    fresh.unlink(missing_ok=True)
+    os.symlink(version.relative_to(link.parent), fresh)
+    os.replace(fresh, link)
+    flush_to_disk(link.parent)
+
+
+def _remove_old(link: Path, current: Path, before: Path | None, keep: int) -> list[Path]:
+    """Remove all versions but the current one, the one `before`, which readers may have open, and the latest others."""
+    others = [path for path in versions_of(link) if path not in (current, before)]
+    removed = others[: max(0, len(others) - (keep - len({current, before} - {None})))]
+    for path in removed:
+        unfinished = path.with_name(path.name + UNFINISHED)  # half removed it is no version any more
+        os.rename(path, unfinished)
+        shutil.rmtree(unfinished)
+    return removed
+
+
+def _flush_folders(folder: Path) -> None:
+    for place in (folder, *folder.rglob("*")):
+        if place.is_dir():
+            flush_to_disk(place)

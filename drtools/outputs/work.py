@@ -1,0 +1,350 @@
+"""Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
+
+The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or
+with `--renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
+"""
+
+import datetime
+import fcntl
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from drtools import __version__, console
+from drtools.errors import AlreadyDone, UserError, WorldError
+from drtools.formats.lines import is_gzip_name, is_standard_output, open_for_writing
+from drtools.outputs import manifest
+from drtools.outputs.places import PUBLISHED, without_places
+from drtools.outputs.request import differences, request_in, same
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import FileOutput, FolderOutput
+
+STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
+BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves
+OF_A_FILE = {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
+
+
+class Work:
+    """An output under way. `path` is its folder; `state` what an earlier process saved; `stream` takes a file's bytes.
+
+    What lies under `working` serves continuing alone and never becomes part of the output.
+    """
+
+    def __init__(self, target: Path, request: dict, overwrite: bool = False, renew: bool = False) -> None:
+        self.target = target.resolve() if target.is_symlink() else target  # what a link names is replaced, not the link
+        self.request, self.overwrite, self.renew = request, overwrite, renew
+        self.path = self.target.with_name(self.target.name + ".partial")
+        self.working = self.path / WORKING
+        self.state: dict = {}
+        self.stream: BinaryIO | None = None
+        self.started = time.time()
+        self.seconds_before = 0.0  # of earlier processes, up to what they last saved
+        self.done = False
+
+    def seconds(self) -> float:
+        """Return how long the work has taken so far, that of earlier processes included."""
+        return round(self.seconds_before + time.time() - self.started, 1)
+
+    def save(self, **state: object) -> None:
+        """Make what was written so far durable: a later process starts from `state` and loses nothing before it."""
+        if self.stream is not None:
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            state["offset"] = self.stream.tell()
+        self.state = state
+        manifest.write_json(self.path / STATE, {**state, "worked_seconds": self.seconds()})
+
+    def finish(self, **fields: object) -> None:
+        """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
+        console.check_strict()
+        record = {
+            "tool": self.request["tool"],
+            "version": __version__,
+            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": self.seconds(),
+            "request": self.request,
+            **fields,
+            "notices": console.notices(),
+        }
+        if record.get("kind") in PUBLISHED:
+            record = without_places(record)
+        if self.stream is None:
+            self._finish_folder(record)
+        else:
+            self.stream.close()
+            self._finish_file(record)
+        self.done = True
+
+    def _finish_folder(self, record: dict) -> None:
+        content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
+        for path in content:
+            flush_to_disk(path)
+        manifest.write_json(
+            self.path / manifest.NAME, {**record, "fingerprint": manifest.content_fingerprint(self.path, content)}
+        )
+        self.give_name()
+
+    def _only_for_continuing(self, path: Path) -> bool:
+        return path.relative_to(self.path).parts[0] in (STATE, REQUEST, LOCK, WORKING)
+
+    def give_name(self) -> None:
+        """Rename a folder whose manifest is written; a process that died just before this is finished by the next."""
+        self._drop_what_serves_continuing()
+        replaced = self.target.with_name(f"{self.target.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)  # a process died here, or a reader held a file open
+        if replaced.exists() or replaced.is_symlink():
+            replaced = self.target.with_name(f"{self.target.name}.replaced-{os.getpid()}")
+        if self.target.exists():
+            os.rename(self.target, replaced)
+        os.rename(self.path, self.target)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _drop_what_serves_continuing(self) -> None:
+        shutil.rmtree(self.working, ignore_errors=True)
+        for name in (STATE, REQUEST, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+
+    def _finish_file(self, record: dict) -> None:
+        data = self.path / DATA
+        if is_gzip_name(self.target):
+            packed = self.path / PACKED
+            with open(data, "rb") as plain, open_for_writing(packed) as stream:
+                shutil.copyfileobj(plain, stream, 1 << 20)
+            data = packed
+        flush_to_disk(data)
+        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.file_fingerprint(data)})
+        self.give_file_its_name()
+
+    def give_file_its_name(self) -> None:
+        """Rename a file and the manifest that is written beside it.
+
+        A process that died within this is finished by the next.
+        """
+        beside = manifest.beside(self.target)
+        data = self.path / (PACKED if is_gzip_name(self.target) else DATA)
+        if data.exists():
+            beside.unlink(missing_ok=True)
+            os.replace(data, self.target)
+        os.replace(self.path / manifest.NAME, beside)
+        (self.path / DATA).unlink(missing_ok=True)
+        self._drop_what_serves_continuing()
+        self.path.rmdir()
+
+
+class FileWork(Work):
+    """A file under way, whose `stream` is there."""
+
+    stream: BinaryIO
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return once a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_finished(work: Work) -> None:
+    """Raise AlreadyDone if the target is this request's output, UserError if it may not be replaced."""
+    if not work.target.exists():
+        return
+    then = request_in(manifest.beside(work.target))
+    if then is None:
+        if work.target.is_dir() or not work.overwrite:
+            advice = "move it away, or choose another -o" if work.target.is_dir() else "move it away, or --overwrite"
+            raise UserError(f"{work.target}: exists and is not a finished output of drtools; {advice}")
+        return
+    if work.overwrite:
+        return
+    if not same(then, work.request):
+        if work.renew:
+            return
+        raise UserError(
+            f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or "
+            "--overwrite"
+        )
+    if work.path.exists() and _may_be_dropped(work):  # a process died after it had given the output its name
+        with suppress(WorldError):
+            lock = _take_lock(work)
+            shutil.rmtree(work.path, ignore_errors=True)
+            os.close(lock)
+    os.utime(work.target)  # Make compares times: this output is as new as the question
+    raise AlreadyDone(f"{work.target}: already done, by this same request")
+
+
+def _take_lock(work: Work) -> int:
+    work.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(work.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = os.stat(work.path / LOCK).st_ino == os.fstat(descriptor).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        held = False
+    if not held:
+        os.close(descriptor)
+        raise WorldError(f"{work.path}: another process is at work on this output; wait for it, or stop it")
+    return descriptor
+
+
+def _lacks_only_its_name(work: Work) -> bool:
+    """Return whether an earlier process finished this very request and died before it could rename the folder."""
+    then = request_in(work.path / manifest.NAME)
+    return then is not None and not work.overwrite and same(then, work.request)
+
+
+def _open_partial(work: Work) -> None:
+    """Continue an earlier process's work if its request was the same, or start afresh."""
+    written = work.path / REQUEST
+    if _lacks_only_its_name(work):
+        work.give_name()
+        work.done = True
+        raise AlreadyDone(f"{work.target}: already done, by this same request")
+    if written.exists() and not work.overwrite:
+        then = manifest.read_json(written)
+        is_same = same(then, work.request)
+        if not is_same and not work.renew:
+            raise UserError(
+                f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or "
+                "--overwrite to start afresh"
+            )
+        if is_same and (work.path / STATE).exists():
+            work.state = manifest.read_json(work.path / STATE)
+            work.seconds_before = work.state.pop("worked_seconds", 0.0)
+            console.say(f"{work.target}: continuing the work of an earlier process")
+    if not work.state:
+        others = [path for path in work.path.iterdir() if path.name != LOCK]
+        if (
+            {path.name for path in others} - BEGUN
+            and not written.exists()
+            and not request_in(work.path / manifest.NAME)
+        ):
+            raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
+        for path in others:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    manifest.write_json(written, work.request)
+    work.working.mkdir(exist_ok=True)
+
+
+@contextmanager
+def folder(output: "FolderOutput") -> Iterator[Work]:
+    """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
+    if int(os.environ.get("RANK", "0")):
+        yield _follow(output)
+        return
+    work = Work(Path(output.output), output.request, output.overwrite, output.renew)
+    with _under_way(work):
+        yield work
+
+
+@contextmanager
+def file(output: "FileOutput") -> Iterator[FileWork]:
+    """Open an output file: the tool writes to `work.stream` and calls `work.finish`.
+
+    `-` is standard output, as it comes.
+    """
+    if is_standard_output(output.output):
+        yield _Stdout(output.request)
+        return
+    work = FileWork(Path(output.output), output.request, output.overwrite, output.renew)
+    if work.target.is_dir():
+        raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
+    _finish_naming(work)
+    with _under_way(work):
+        work.stream = open(work.path / DATA, "r+b" if work.state else "wb")  # noqa: SIM115 closed below
+        work.stream.seek(work.state.get("offset", 0))
+        work.stream.truncate()
+        try:
+            yield work
+        finally:
+            if not work.stream.closed:
+                work.stream.close()
+
+
+def _finish_naming(work: Work) -> None:
+    """Give a file its name that an earlier process had finished but for that, whoever asked for it."""
+    if _is_a_finished_file(work.path):
+        lock = _take_lock(work)
+        try:
+            if _is_a_finished_file(work.path):
+                work.give_file_its_name()
+        finally:
+            os.close(lock)
+
+
+def _is_a_finished_file(partial: Path) -> bool:
+    """Return whether a folder holds a file's work, done and its manifest written.
+
+    Not a folder's, nor anything of others.
+    """
+    return request_in(partial / manifest.NAME) is not None and {path.name for path in partial.iterdir()} <= OF_A_FILE
+
+
+@contextmanager
+def _under_way(work: Work) -> Iterator[None]:
+    _check_finished(work)
+    lock = _take_lock(work)
+    try:
+        _check_finished(work)  # the process that held the lock may have finished it meanwhile
+        _open_partial(work)
+        yield
+    finally:
+        if not work.done and not work.state and not (work.path / STATE).exists() and _may_be_dropped(work):
+            shutil.rmtree(work.path, ignore_errors=True)
+        os.close(lock)
+    assert work.done, "a tool left its output without finish()"
+
+
+def _may_be_dropped(work: Work) -> bool:
+    """Return whether nothing is lost with the folder.
+
+    Not another request's unfinished work, nothing that lacks only its name, nothing of others.
+    """
+    written = work.path / REQUEST
+    if not work.path.exists() or (work.path / manifest.NAME).exists():
+        return False
+    if written.exists():
+        return same(manifest.read_json(written), work.request)
+    return {path.name for path in work.path.iterdir()} <= BEGUN
+
+
+def _follow(output: "FolderOutput") -> Work:
+    """Return the work of the first of several processes, for another of them, which only reads it."""
+    work = _Followed(Path(output.output), output.request, output.overwrite, output.renew)
+    if _lacks_only_its_name(work):  # asked before the next line, as the first process may be about to rename it
+        raise AlreadyDone(f"{work.target}: already done, by this same request")
+    _check_finished(work)
+    return work
+
+
+class _Followed(Work):
+    """Another process's work: it alone saves and finishes."""
+
+    def save(self, **state: object) -> None:
+        self.state = state
+
+    def finish(self, **fields: object) -> None:
+        self.done = True
+
+
+class _Stdout(FileWork):
+    """Standard output: nothing to continue, no manifest."""
+
+    def __init__(self, request: dict) -> None:
+        super().__init__(Path("-"), request)
+        console.leave_terminal_to_data()
+        self.stream = sys.stdout.buffer
+
+    def save(self, **state: object) -> None:
+        self.stream.flush()
+
+    def finish(self, **fields: object) -> None:
+        self.stream.flush()
+        self.done = True

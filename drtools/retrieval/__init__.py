@@ -1,1 +1,0 @@
-"""Finding documents: Lucene, FAISS, exact search, fusion, encoding."""

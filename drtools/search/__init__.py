@@ -1,0 +1,1 @@
+"""Exact search, FAISS and Lucene; mining, fusion and re-ranking."""

@@ -1,0 +1,88 @@
+"""Documents with one text: copies of a positive, which must not become a negative under another id.
+
+Texts are compared without white space at their ends and with one space for every other stretch of it; a document's text
+is its title and its text, as encoders read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drtools import console
+from drtools.formats.jsonl import Document, document_text
+from drtools.formats.row_digests import DIGEST_BYTES, TEXTS, open_texts
+from drtools.formats.vectors import IDS, Ids
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.formats.corpus_store import Store
+
+ROWS_A_READ = 65536
+
+
+def normal(text: str) -> str:
+    """Return a text without white space at its ends, and with one space for every other stretch of it."""
+    return " ".join(text.split())
+
+
+def copies_in_corpus(store: Store, rows: Iterable[int]) -> dict[int, list[int]]:
+    """Return for those of the rows whose text stands elsewhere in the corpus the other rows that have it."""
+    wanted = {row: _digest(store.at(row)) for row in sorted(set(rows))}
+    return _copies(wanted, map(_digest, store.rows()), len(store)) if wanted else {}
+
+
+def copies_by_id(store: Store, documents: Sequence[str]) -> dict[str, list[str]]:
+    """Return the same by ids; those that the corpus lacks have no copies."""
+    row_of = {
+        row: document for document, row in zip(documents, store.rows_of(documents), strict=True) if row is not None
+    }
+    return {row_of[row]: store.ids_at(others) for row, others in copies_in_corpus(store, row_of).items()}
+
+
+def copies_among_vectors(folder: Path, rows: Iterable[int]) -> dict[int, list[int]] | None:
+    """Return the same of a vectors folder by its digests of texts, to the letter; None if it has none."""
+    if not (folder / TEXTS).exists():
+        return None
+    digests = open_texts(folder)["digest"]
+    wanted = {row: digests[row].tobytes() for row in sorted(set(rows))}
+    return _copies(wanted, _each(digests), len(digests)) if wanted else {}
+
+
+def copies_by_digest(folder: Path, documents: Sequence[str]) -> dict[str, list[str]] | None:
+    """Return the same by ids; None for what is no vectors folder with digests."""
+    if not (folder / TEXTS).exists():
+        return None
+    ids = Ids(folder / IDS)
+    row_of = {row: document for document in documents if (row := ids.row_of(document)) is not None}
+    found = copies_among_vectors(folder, row_of) or {}
+    return {row_of[row]: [ids[other] for other in others] for row, others in found.items()}
+
+
+def _digest(document: Document) -> bytes:
+    text = normal(document_text(document.title, document.text))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def _each(digests: np.ndarray) -> Iterator[bytes]:
+    for start in range(0, len(digests), ROWS_A_READ):
+        block = digests[start : start + ROWS_A_READ].tobytes()
+        yield from (block[at : at + DIGEST_BYTES] for at in range(0, len(block), DIGEST_BYTES))
+
+
+def _copies(wanted: dict[int, bytes], every: Iterable[bytes], count: int) -> dict[int, list[int]]:
+    rows_of: dict[bytes, list[int]] = {digest: [] for digest in wanted.values()}
+    with console.progress("looking for copies of positives", count, "documents") as progress:
+        for row, digest in enumerate(every):
+            if digest in rows_of:
+                rows_of[digest].append(row)
+            if row % ROWS_A_READ == ROWS_A_READ - 1:
+                progress.advance(ROWS_A_READ)
+    return {
+        row: [other for other in rows_of[digest] if other != row]
+        for row, digest in wanted.items()
+        if len(rows_of[digest]) > 1
+    }

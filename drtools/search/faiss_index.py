@@ -1,0 +1,319 @@
+"""Build, load and search FAISS indexes of inner products.
+
+An index knows rows, not ids. Where it finds fewer rows than it was asked for the row is -1 (and the score -inf): drop
+it.
+
+The same build with the same threads gives the same bytes, but for HNSW, whose insertions race: there the same recall.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.search import exact
+from drtools.search.faiss_parts import (
+    WANTED_POINTS_A_CENTROID,
+    always_blas,
+    clusterings,
+    create,
+    footprint,
+    neighbours_of,
+    reason,
+    refusals,
+    seconds_to_assign,
+    seconds_to_insert,
+    seconds_to_rotate,
+    training_points,
+)
+from drtools.search.faiss_transforms import chain, changes_products, parts, train_transforms, transforms
+
+if TYPE_CHECKING:
+    import faiss
+    import numpy as np
+
+    from drtools.formats.joined_vectors import JoinedArray
+
+PartT = TypeVar("PartT", bound="faiss.Index")
+
+ADD_ROWS = 16_384
+# [ours] Of 18,008 questions' vectors HNSW32 found .9942, .9953, .9981 of the top 100 (ef_search 200) when built at 40
+# (FAISS's), 100, 200 in 4, 9, 23 s; IVF256,Flat .87 with 16 lists, .93 with 32, .97 with 64.
+EF_CONSTRUCTION = 100
+LEAST_CANDIDATES, CANDIDATES_A_HIT = 64, 2
+LEAST_LISTS, SHARE_OF_LISTS = 32, 1 / 16
+REFINED_A_HIT = 4
+BYTES_A_SECOND = 5e8
+
+
+def build(
+    vectors: np.ndarray | JoinedArray,
+    factory: str,
+    path: str | os.PathLike,
+    train_sample: int | None = None,
+    seed: int = 42,
+    ef_construction: int | None = None,
+    threads: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> str | None:
+    """Build an index of vectors [N, D] by a FAISS factory string and write it to a file.
+
+    It is trained on `train_sample` random rows: by default 64 a centroid and 65,536 at least, N at most. After each
+    block `on_progress` is told how many of the N rows are in. Returns a note for the user if the training rows are few.
+    Raises UserError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not
+    finite.
+    """
+    import faiss
+
+    if threads:
+        faiss.omp_set_num_threads(threads)
+    exact.refuse_empty(vectors)
+    index = create(factory, vectors.shape[1])
+    prepare(index, factory, seed, ef_construction)
+    points = training_points(index, factory, len(vectors), train_sample)
+    with always_blas(), refusals(factory):
+        if points:
+            block = read_rows(vectors, sample_rows(len(vectors), points, seed))
+            train_transforms(index, block)
+            index.train(block)
+            del block
+        for start in range(0, len(vectors), ADD_ROWS):
+            rows = range(start, min(start + ADD_ROWS, len(vectors)))
+            index.add(read_rows(vectors, rows))
+            if on_progress:
+                on_progress(rows.stop)
+    write(index, path)
+    centroids = max((clustering.centroids for clustering in clusterings(index)), default=0)
+    if points < WANTED_POINTS_A_CENTROID * centroids:
+        return (
+            f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted "
+            f"for its {centroids:,} centroids;"
+            " --check measures what that costs"
+        )
+    return None
+
+
+def estimate(factory: str, count: int, dimension: int, threads: int | None = None) -> tuple[float, float]:
+    """Return the bytes of an index's file (within 10%) and the seconds of its build (rough: within a factor of 2 or 3).
+
+    The time is extrapolated from probes of milliseconds on random vectors. Raises UserError as `build` does.
+    """
+    import faiss
+
+    if threads:
+        faiss.omp_set_num_threads(threads)
+    index = create(factory, dimension)
+    points = training_points(index, factory, count, None)
+    fixed, each = footprint(index)
+    size = fixed + count * each
+    seconds = (size + 4 * count * dimension) / BYTES_A_SECOND  # the file written, the vectors read
+    with always_blas():
+        for clustering in clusterings(index):
+            assigned = clustering.iterations * min(points, clustering.most_points) + count
+            seconds += assigned * clustering.times * seconds_to_assign(clustering.dimension, clustering.centroids)
+    seconds += sum(
+        transform.niter * seconds_to_rotate(transform.d_in)
+        for transform in transforms(index)
+        if isinstance(transform, faiss.OPQMatrix)
+    )
+    graphs = _of_type(index, faiss.IndexHNSW)
+    if graphs and not _of_type(index, faiss.IndexIVF):  # the graph over the lists of an IVF is small
+        seconds += seconds_to_insert(graphs[0].d, neighbours_of(graphs[0]), EF_CONSTRUCTION, count)
+    return size, seconds
+
+
+def write(index: faiss.Index, path: str | os.PathLike) -> None:
+    """Write an index to a file."""
+    import faiss
+
+    with open(path, "wb") as stream:  # faiss.write_index(path) does not notice a disk that is full at the last bytes
+        writer = faiss.PyCallbackIOWriter(stream.write)  # type: ignore[attr-defined]  # FAISS's stubs lack it
+        faiss.write_index(index, writer)
+
+
+def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
+    """Read an index; with `memory_map` its vectors stay in the file until a search touches them."""
+    import faiss
+
+    try:
+        index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
+    except RuntimeError as error:
+        raise UserError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UserError(
+            f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it "
+            "with `drtools index`"
+        )
+    console.notice(
+        changes_products(index),
+        f"{path}: its PCA subtracts the vectors' mean or stretches them, as drtools 0.1.0 built it, so that its order "
+        "is not that of inner products; build the index again",
+    )
+    return index
+
+
+def search(
+    index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find rows of high inner product with queries [Q, D] float32.
+
+    Scores float32 [Q, k] and rows int64 [Q, k], k = min(depth, N).
+
+    Best first, equal scores by lower row; rows that an index did not find are -1, at the end. Defaults: `nprobe` (IVF:
+    lists visited) a sixteenth of the lists and 32 at least, `ef_search` (HNSW: candidates kept) twice the depth and 64
+    at least; what is refined (RFlat) is four times the depth. Raises UserError for another dimension, values that are
+    not finite, and a setting that the index does not have.
+    """
+    import faiss
+    import numpy as np
+
+    exact.check_queries(queries, index.d, "the index")
+    lists, graphs = _of_type(index, faiss.IndexIVF), _of_type(index, faiss.IndexHNSW)
+    if nprobe and not lists:
+        raise UserError(
+            f"--nprobe: the index is {describe(index)}, expected one with IVF in its factory string; leave --nprobe out"
+        )
+    if ef_search and not graphs:
+        raise UserError(
+            f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave "
+            "--ef-search out"
+        )
+    for part in lists:
+        part.nprobe = min(part.nlist, nprobe or max(LEAST_LISTS, int(part.nlist * SHARE_OF_LISTS)))
+    for graph in graphs:
+        wanted = max([depth, *(owner.nprobe for owner in lists)])
+        graph.hnsw.efSearch = ef_search or max(LEAST_CANDIDATES, CANDIDATES_A_HIT * wanted)
+    for refined in _of_type(index, faiss.IndexRefine):
+        refined.k_factor = REFINED_A_HIT
+    scores, rows = index.search(np.ascontiguousarray(queries), min(depth, index.ntotal))
+    scores[rows < 0] = -np.inf
+    order = np.lexsort((rows, -scores), axis=1)
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
+    """Return the vectors float32 [C, D] of rows [C] as an index has kept them."""
+    import faiss
+    import numpy as np
+
+    if not len(rows):
+        return np.empty((0, index.d), np.float32)
+    try:
+        if _of_type(index, faiss.IndexIVFFastScan) and not isinstance(faiss.downcast_index(index), faiss.IndexRefine):
+            raise RuntimeError  # FAISS would end the process
+        for part in _of_type(index, faiss.IndexIVF):
+            if part.direct_map.type == faiss.DirectMap.NoMap:  # type: ignore[attr-defined]  # FAISS's stubs lack it
+                part.make_direct_map()
+        return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+    except RuntimeError:
+        raise UserError(
+            f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves "
+            "(--vectors), or an index without fs"
+        ) from None
+
+
+def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search by the index counts them."""
+    import faiss
+    import numpy as np
+
+    index = faiss.downcast_index(index)
+    queries = np.ascontiguousarray(queries, np.float32)
+    if isinstance(
+        index, faiss.IndexPreTransform
+    ):  # PCA, L2norm ...: it compares what these make of queries and documents
+        for step in chain(index):
+            queries = step.apply(queries)
+        index = faiss.downcast_index(index.index)
+    return [reconstruct(index, wanted) @ query for wanted, query in zip(rows, queries, strict=True)]
+
+
+def recall(
+    index: faiss.Index,
+    vectors: np.ndarray | JoinedArray,
+    queries: np.ndarray,
+    depth: int,
+    *,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
+) -> float:
+    """Return the mean share of the exact top `depth` that an index finds.
+
+    Of rows that tie for the last place any will do.
+    """
+    import numpy as np
+
+    _, rows = search(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
+    best, _ = exact.search(vectors, queries, depth)
+    found = exact.rerank(vectors, queries, [row[row >= 0] for row in rows])
+    enough = best[:, -1] - 1e-6 * np.abs(best[:, -1])  # two float32 sums of one product
+    return float(
+        np.mean([(scores >= least).sum() / best.shape[1] for scores, least in zip(found, enough, strict=True)])
+    )
+
+
+def describe(index: faiss.Index) -> str:
+    """Say in short words what an index is.
+
+    `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`.
+    """
+    import faiss
+
+    kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [
+        index
+    ]
+    names = [type(transform).__name__ for transform in transforms(index)]
+    names += [
+        type(part).__name__.removeprefix("Index")
+        + (f" ({part.nlist} lists)" if isinstance(part, faiss.IndexIVF) else "")
+        for part in kept[: 1 + isinstance(kept[0], faiss.IndexRefine)]
+    ]
+    return (
+        f"{' + '.join(names)}, {index.ntotal:,} vectors of {index.d} dimensions, {footprint(index)[1]:.0f} bytes each"
+    )
+
+
+def prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
+    """Set seeds and construction, silence the clusterings, and leave out PQ's polysemous codes.
+
+    Minutes of training for a search that nobody asks for.
+    """
+    import faiss
+
+    for clustering in clusterings(index):
+        clustering.parameters.seed = seed
+        clustering.parameters.min_points_per_centroid = 1
+    for part in parts(index):
+        if hasattr(part, "do_polysemous_training"):
+            part.do_polysemous_training = False
+    graphs = _of_type(index, faiss.IndexHNSW)
+    if ef_construction and not graphs:
+        raise UserError(
+            f"--ef-construction: --factory {factory} has no graph, expected one with HNSW; leave --ef-construction out"
+        )
+    for part in graphs:
+        part.hnsw.efConstruction = ef_construction or EF_CONSTRUCTION
+
+
+def _of_type(index: faiss.Index, kind: type[PartT]) -> list[PartT]:
+    return [part for part in parts(index) if isinstance(part, kind)]
+
+
+def sample_rows(count: int, size: int, seed: int) -> np.ndarray:
+    """Draw `size` of `count` rows, in their order."""
+    import numpy as np
+
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))
+
+
+def read_rows(vectors: np.ndarray | JoinedArray, rows: range | np.ndarray) -> np.ndarray:
+    """Return rows in float32, refusing values that are not finite."""
+    import numpy as np
+
+    chosen = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
+    block = np.ascontiguousarray(chosen, np.float32)
+    exact.refuse_not_finite(vectors, np.all(np.isfinite(block), axis=1), rows)
+    return block

@@ -1,0 +1,216 @@
+"""What a FAISS index is made of: its parts, its clusterings, its size, the time that it takes to build."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools.errors import UserError
+from drtools.search.faiss_transforms import parts, refuse_other_products, transforms
+
+if TYPE_CHECKING:
+    import faiss
+    import numpy as np
+
+# FAISS warns under 39 points a centroid, and takes at most 65,536 points for a product quantizer.
+WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39, 64, 65_536
+# Below 128,000 coordinates of points FAISS 1.15 leaves BLAS aside, and the clusterings of a product quantizer's 8
+# dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
+BLAS_THRESHOLD = 20
+PROBE_POINTS = 2048
+EXPECTED = "expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
+
+
+class Clustering(NamedTuple):
+    """`times` k-means over `dimension` coordinates each: `iterations` of them over at most `most_points` points."""
+
+    parameters: faiss.ClusteringParameters
+    centroids: int
+    dimension: int
+    times: int
+    iterations: int
+    most_points: int
+
+
+def reason(error: RuntimeError) -> str:
+    """Return what FAISS says, without the place in its sources."""
+    return re.sub(r"(?s).*? at \S+:\d+: (Error: )?", "", str(error), count=1)
+
+
+@contextmanager
+def refusals(factory: str) -> Iterator[None]:
+    """Turn what FAISS says against a factory string into a UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(f"--factory {factory}: FAISS says: {reason(error)}; {EXPECTED}") from None
+    except MemoryError:
+        raise UserError(f"--factory {factory}: it needs more memory than there is; {EXPECTED}") from None
+
+
+@contextmanager
+def always_blas() -> Iterator[None]:
+    """Let every clustering multiply by BLAS."""
+    import faiss
+
+    before = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
+
+
+def create(factory: str, dimension: int) -> faiss.Index:
+    """Make an empty index of inner products by its factory string; UserError if FAISS refuses it."""
+    import faiss
+
+    with refusals(factory):
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UserError(
+            f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of "
+            "inner products, for instance HNSW32,Flat or IVF1024,PQ48"
+        )
+    refuse_other_products(index, factory)
+    return index
+
+
+def clusterings(index: faiss.Index) -> list[Clustering]:
+    """Return every k-means of an index's training. An OPQ gets the quantizer that it otherwise makes and hides."""
+    import faiss
+
+    found = []
+    for transform in transforms(index):
+        if isinstance(transform, faiss.OPQMatrix):
+            if transform.pq is None:
+                quantizer = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
+                quantizer.this.disown()  # type: ignore[attr-defined]  # the pointer in OPQMatrix does not keep it alive
+                transform.pq = quantizer
+            quantizer = transform.pq
+            rounds = transform.niter_pq_0 + transform.niter_pq * (transform.niter - 1)
+            found.append(
+                Clustering(
+                    quantizer.cp, quantizer.ksub, quantizer.dsub, quantizer.M, rounds, transform.max_train_points
+                )
+            )
+    for part in parts(index):
+        if isinstance(part, faiss.IndexIVF):
+            found.append(
+                Clustering(part.cp, part.nlist, part.d, 1, part.cp.niter, part.cp.max_points_per_centroid * part.nlist)
+            )
+        if hasattr(part, "pq"):
+            found.append(
+                Clustering(
+                    part.pq.cp,
+                    part.pq.ksub,
+                    part.pq.dsub,
+                    part.pq.M,
+                    part.pq.cp.niter,
+                    part.pq.cp.max_points_per_centroid * part.pq.ksub,
+                )
+            )
+    return found
+
+
+def training_points(index: faiss.Index, factory: str, count: int, train_sample: int | None) -> int:
+    """Return how many of `count` vectors to train an index on; UserError if they cannot be enough."""
+    if index.is_trained:
+        return 0
+    largest = max((clustering.centroids for clustering in clusterings(index)), default=0)
+    points = min(count, train_sample or max(LEAST_TRAINING_POINTS, TRAINING_POINTS_A_CENTROID * largest))
+    refuse_few_points(factory, largest, points)
+    return points
+
+
+def refuse_few_points(factory: str, wanted: int, points: int) -> None:
+    """Refuse to train on fewer points than there are centroids."""
+    if points < wanted:
+        raise UserError(
+            f"--factory {factory}: found {points:,} vectors to train on, expected at least {wanted:,}, one for each "
+            "centroid; choose fewer centroids, or an index without training such as HNSW32 or Flat"
+        )
+
+
+def footprint(index: faiss.Index) -> tuple[float, float]:
+    """Return the bytes of an index's file that do not grow with its vectors, and those that each vector adds."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    fixed, each = 0.0, float(index.sa_code_size()) if not hasattr(index, "storage") else 0.0
+    if isinstance(index, faiss.IndexPreTransform):
+        fixed, each = footprint(index.index)
+        for transform in transforms(index):
+            kept = transform.d_in if isinstance(transform, faiss.PCAMatrix) else 0
+            fixed += (
+                4 * transform.d_in * (kept + transform.d_out) if isinstance(transform, faiss.LinearTransform) else 0
+            )
+    elif isinstance(index, faiss.IndexRefine):
+        fixed, each = map(sum, zip(footprint(index.base_index), footprint(index.refine_index), strict=True))
+    elif isinstance(index, faiss.IndexHNSW):
+        # 2 M neighbours on the ground; one node in M also stands on the floor above, with M, and so on; offset and
+        # level 12
+        neighbours = neighbours_of(index)
+        fixed, each = footprint(index.storage)
+        each += 4 * (2 * neighbours + neighbours / (neighbours - 1)) + 12
+    elif isinstance(index, faiss.IndexNSG):
+        storage = index.storage  # type: ignore[attr-defined]  # FAISS's stubs lack it
+        fixed, each = footprint(storage)
+        each += 4 * index.nsg.R  # neighbours at most
+    elif isinstance(index, faiss.IndexIVF):
+        quantizer_fixed, quantizer_each = footprint(index.quantizer)
+        fixed, each = quantizer_fixed + index.nlist * (quantizer_each + 8), index.code_size + 8
+    if hasattr(index, "pq"):
+        fixed += 4 * index.pq.ksub * index.pq.d
+    if hasattr(index, "aq"):  # residual and local search quantizers
+        fixed += 4 * index.aq.total_codebook_size * index.aq.d
+    return fixed, each
+
+
+def neighbours_of(index: faiss.IndexHNSW) -> int:
+    """Return how many neighbours a node of a graph has above the ground."""
+    return index.hnsw.nb_neighbors(1)  # type: ignore[attr-defined]  # FAISS's stubs lack it
+
+
+def seconds_to_assign(dimension: int, centroids: int) -> float:
+    """Time the search of one point for its nearest centroid, by a probe on random points; call it under always_blas."""
+    import faiss
+
+    points, sample = _random_points(PROBE_POINTS, dimension), min(centroids, PROBE_POINTS)
+    faiss.knn(points, points[:sample], 1)
+    started = time.perf_counter()
+    faiss.knn(points, points[:sample], 1)
+    return (time.perf_counter() - started) / PROBE_POINTS * centroids / sample
+
+
+def seconds_to_insert(dimension: int, neighbours: int, ef_construction: int, count: int) -> float:
+    """Time the insertion of `count` vectors into an HNSW graph, by a probe on random ones."""
+    import faiss
+
+    index = faiss.IndexHNSWFlat(dimension, neighbours, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = ef_construction
+    points = _random_points(PROBE_POINTS, dimension)
+    started = time.perf_counter()
+    index.add(points)
+    # 2,048 to 18,000 questions' vectors took .086 to .285 ms each, random ones .136 to .699
+    return (time.perf_counter() - started) * (count / PROBE_POINTS) ** 1.4
+
+
+def seconds_to_rotate(dimension: int) -> float:
+    """Time the singular values of a matrix: what OPQ computes a round besides its clusterings."""
+    import numpy as np
+
+    matrix = _random_points(dimension, dimension)
+    started = time.perf_counter()
+    np.linalg.svd(matrix)
+    return time.perf_counter() - started
+
+
+def _random_points(count: int, dimension: int) -> np.ndarray:
+    import numpy as np
+
+    points = np.random.default_rng(0).standard_normal((count, dimension), dtype=np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)

@@ -1,0 +1,144 @@
+"""What a FAISS index does to vectors before it compares them (PCA, OPQ, L2norm ...), so that inner products survive.
+
+An index applies one transform to documents and queries alike. A rotation keeps their inner products, and a rotation to
+fewer dimensions keeps them nearly. FAISS's own PCA also subtracts the mean, which adds another number to each
+document's score; here it is trained without.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import faiss
+    import numpy as np
+
+    from drtools.formats.joined_vectors import JoinedArray
+
+LENGTH_TOLERANCE = 1e-2  # how far from 1 the length of a normalized vector may be; float16 rounding stays far below
+ROWS_A_BLOCK = 16_384
+
+
+def parts(index: faiss.Index) -> Iterator[faiss.Index]:
+    """Yield an index and all indexes within it, as what they are."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    yield index
+    for inner in _inner(index):
+        yield from parts(inner)
+
+
+def _inner(index: faiss.Index) -> list[faiss.Index]:
+    names = ("index", "base_index", "refine_index", "storage", "quantizer")
+    return [getattr(index, name) for name in names if hasattr(index, name)]
+
+
+def transforms(index: faiss.Index) -> list[faiss.VectorTransform]:
+    """Return what an index does to vectors before anything else (OPQ, PCA ...)."""
+    import faiss
+
+    return [step for part in parts(index) if isinstance(part, faiss.IndexPreTransform) for step in chain(part)]
+
+
+def chain(index: faiss.IndexPreTransform) -> list[faiss.VectorTransform]:
+    """Return what one index does to vectors, as what it is."""
+    import faiss
+
+    steps: Any = index.chain  # a vector of C++; FAISS's stubs say that it is a list
+    return [faiss.downcast_VectorTransform(steps.at(number)) for number in range(steps.size())]
+
+
+def refuse_other_products(index: faiss.Index, factory: str) -> None:
+    """Refuse transforms after which an index does not compare inner products, and those to too many dimensions."""
+    import faiss
+
+    for step in transforms(index):
+        if isinstance(step, faiss.PCAMatrix) and step.eigen_power:
+            raise UserError(
+                f"--factory {factory}: PCAW stretches each direction by another factor, which does not keep the order "
+                "of inner products; use PCA or PCAR, which rotate"
+            )
+        if isinstance(step, faiss.ITQTransform):
+            raise UserError(
+                f"--factory {factory}: ITQ subtracts the mean and changes lengths, which does not keep the order of "
+                "inner products; use PCA, PCAR or OPQ, which rotate"
+            )
+        if isinstance(step, faiss.PCAMatrix) and not 0 < step.d_out <= step.d_in:
+            raise UserError(
+                f"--factory {factory}: found PCA to {step.d_out} dimensions, expected 1 to {step.d_in}, those of the "
+                "vectors"
+            )
+
+
+def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:
+    """Refuse L2norm for vectors [N, D] whose length is not 1: it makes cosines of inner products."""
+    import numpy as np
+
+    if not re.search("L2[nN]orm", factory):
+        return
+    for start in range(0, len(vectors), ROWS_A_BLOCK):
+        lengths = np.linalg.norm(np.asarray(vectors[start : start + ROWS_A_BLOCK], np.float32), axis=1)
+        others = np.flatnonzero(np.abs(lengths - 1) > LENGTH_TOLERANCE)
+        if len(others):
+            raise UserError(
+                f"--factory {factory}: L2norm compares by the cosine, and row {start + others[0]} of the vectors has "
+                f"length {lengths[others[0]]:.3g}, expected 1; leave L2norm out, or encode with normalization"
+            )
+
+
+def train_transforms(index: faiss.Index, points: np.ndarray) -> None:
+    """Train every PCA within an index on points [n, D] without their mean, and what comes before it.
+
+    The rest of the index is left for FAISS, which trains it on what the transforms make of the points.
+    """
+    import faiss
+
+    index = faiss.downcast_index(index)
+    if not any(isinstance(step, faiss.PCAMatrix) and not step.is_trained for step in transforms(index)):
+        return
+    if isinstance(index, faiss.IndexPreTransform):
+        for step in chain(index):
+            if isinstance(step, faiss.PCAMatrix):
+                train_without_mean(step, points)
+            elif not step.is_trained:
+                step.train(points)
+            points = step.apply(points)
+    for inner in _inner(index):
+        train_transforms(inner, points)
+
+
+def train_without_mean(pca: faiss.PCAMatrix, points: np.ndarray) -> None:
+    """Let a PCA rotate points [n, D] onto the eigenvectors of their second moments, largest first, and move nothing.
+
+    Of all projections to as many dimensions this one keeps the points best (Eckart and Young 1936).
+    """
+    import faiss
+    import numpy as np
+
+    moments = np.zeros((pca.d_in, pca.d_in))
+    for start in range(0, len(points), ROWS_A_BLOCK):
+        block = points[start : start + ROWS_A_BLOCK].astype(np.float64)
+        moments += block.T @ block
+    values, vectors = np.linalg.eigh(moments / len(points))
+    faiss.copy_array_to_vector(np.ascontiguousarray(vectors.T[::-1], np.float32).ravel(), pca.PCAMat)
+    faiss.copy_array_to_vector(np.ascontiguousarray(values[::-1], np.float32), pca.eigenvalues)
+    faiss.copy_array_to_vector(np.zeros(pca.d_in, np.float32), pca.mean)
+    pca.prepare_Ab()
+    pca.is_trained = True
+
+
+def changes_products(index: faiss.Index) -> bool:
+    """Whether an index subtracts a mean or stretches directions, as those with PCA did that drtools 0.1.0 built."""
+    import faiss
+
+    for step in transforms(index):
+        if isinstance(step, faiss.ITQTransform) or (isinstance(step, faiss.PCAMatrix) and step.eigen_power):
+            return True
+        if isinstance(step, faiss.LinearTransform) and step.have_bias and faiss.vector_to_array(step.b).any():
+            return True
+    return False

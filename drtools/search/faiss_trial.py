@@ -1,0 +1,293 @@
+"""Try a FAISS factory string on a few of the vectors, in a process of its own, before any work.
+
+Some strings build an index that cannot be searched, and some end the whole process or never end: FAISS checks them in
+part. What becomes of the trial tells.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from drtools.errors import UserError
+
+if TYPE_CHECKING:
+    import faiss
+    import numpy as np
+
+    from drtools.formats.joined_vectors import JoinedArray
+
+VECTORS, QUERIES, HITS, LISTS = 1000, 64, 10, 256  # of a trial, at most
+SECONDS = 180
+SAFE_CENTROIDS = 1 << 16
+BYTES = 4 << 30
+LEAST_GAIN = 0.05  # [ours] of the way from random rows to the best; PQ with 1 bit a part has 0.2, chance 0 to 0.02
+NO_LIMIT = 1 << 40
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # each takes memory
+ANSWER = b"trial of a factory: "
+STARTED = "import sys; sys.path[:] = {path!r}; from drtools.search.faiss_trial import answer; answer()"
+
+
+def refuse_unusable(
+    vectors: np.ndarray | JoinedArray,
+    factory: str,
+    train_sample: int | None = None,
+    seed: int = 42,
+    ef_construction: int | None = None,
+) -> None:
+    """Refuse a factory string that cannot index and search vectors [N, D] by their inner products.
+
+    Takes about a second. Raises UserError with what FAISS says, or with how it ended.
+    """
+    import numpy as np
+
+    from drtools.search import exact
+    from drtools.search.faiss_index import read_rows, sample_rows
+    from drtools.search.faiss_parts import EXPECTED, refuse_few_points
+    from drtools.search.faiss_transforms import refuse_lengths
+
+    exact.refuse_empty(vectors)
+    if factory == "Flat":
+        return
+    if least_points(factory) > SAFE_CENTROIDS:  # to make so many may take more memory than there is
+        refuse_few_points(factory, least_points(factory), min(len(vectors), train_sample or len(vectors)))
+    refuse_lengths(vectors, factory)
+    sample = read_rows(vectors, sample_rows(len(vectors), min(VECTORS, len(vectors)), seed))
+    refuse_fractions(sample, factory)
+    task = {"factory": factory, "count": len(vectors), "train_sample": train_sample}
+    stream = io.BytesIO(json.dumps({**task, "seed": seed, "ef_construction": ef_construction}).encode() + b"\n")
+    stream.seek(0, io.SEEK_END)
+    np.save(stream, sample)
+    command = [sys.executable, "-c", STARTED.format(path=sys.path)]
+    tried = f"--factory {factory}: it was tried on {len(sample):,} of the vectors, and FAISS"
+    try:
+        done = subprocess.run(
+            command, input=stream.getvalue(), capture_output=True, timeout=SECONDS, env=os.environ | ONE_THREAD
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{tried} did not finish in {SECONDS} s; {EXPECTED}") from None
+    if done.returncode < 0:
+        raise UserError(f"{tried} ended its process ({signal.Signals(-done.returncode).name}); {EXPECTED}")
+    if done.returncode:
+        raise RuntimeError(f"the trial of a factory string failed: {done.stderr.decode(errors='replace')[-2000:]}")
+    said = next(line for line in reversed(done.stdout.splitlines()) if line.startswith(ANSWER))
+    refused = json.loads(said.removeprefix(ANSWER))
+    if refused:
+        raise UserError(refused)
+
+
+def least_points(factory: str) -> int:
+    """Return how many vectors a factory string needs at least for its centroids, as far as it can be read there."""
+    lists = [int(count) * {"": 1, "k": 1 << 10, "M": 1 << 20}[unit] for count, unit in LISTS_IN.findall(factory)]
+    bits = [min(int(count), 40) for count in BITS_IN.findall(factory)]
+    return max([*lists, *(1 << count for count in bits)], default=0)
+
+
+LISTS_IN = re.compile(r"\bIVF(\d+)([kM]?)")
+BITS_IN = re.compile(r"\b(?:PQ|RQ|LSQ|PRQ|PLSQ)\d+(?:x\d+)?x(\d+)")
+
+
+def answer() -> None:
+    """Read a trial from standard input, do it, and write why it is refused, or null, to standard output."""
+    import numpy as np
+
+    limit_resources()
+    task = json.loads(sys.stdin.buffer.readline())
+    sample = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+    refused = None
+    try:
+        attempt(sample, **task)
+    except UserError as error:
+        refused = str(error)
+    sys.stdout.buffer.write(b"\n" + ANSWER + json.dumps(refused).encode() + b"\n")
+    sys.stdout.flush()
+    os._exit(0)  # what FAISS does when its objects are destroyed is no part of the trial
+
+
+def limit_resources() -> None:
+    """Let this process take 4 GB of memory at most, and no more than half of the machine's; leave no core dump.
+
+    It ends with the process that started it, and where that cannot be arranged a little after it is given up.
+    """
+    import ctypes
+    import resource
+
+    signal.alarm(SECONDS + 30)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        wanted = min(BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted if most < 0 else min(wanted, most), most))
+
+
+def attempt(
+    sample: np.ndarray,
+    factory: str,
+    count: int,
+    train_sample: int | None,
+    seed: int,
+    ef_construction: int | None,
+) -> None:
+    """Build a small index of a sample [n, D] of `count` vectors and search it; UserError if that cannot be done."""
+    import faiss
+
+    from drtools.search import faiss_index
+    from drtools.search.faiss_parts import always_blas, create, refusals, refuse_few_points, training_points
+
+    faiss.omp_set_num_threads(1)
+    dimension = sample.shape[1]
+    with refusals(factory), always_blas():
+        whole = create(factory, dimension)
+        faiss_index.prepare(whole, factory, seed, ef_construction)
+        points = training_points(whole, factory, count, train_sample)
+        del whole
+        if points:
+            refuse_few_points(factory, least_points(factory), points)
+        index = trained(sample, factory, points, seed, ef_construction)
+        index.add(sample)
+        queries = sample[-QUERIES:]
+        found = faiss_index.search(index, queries, HITS, **effort(index))[1]
+        again = faiss.deserialize_index(faiss.serialize_index(index))
+        faiss_index.search(again, queries, HITS, **effort(again))
+        faiss_index.describe(again)
+    refuse_chance(sample, queries, found, factory)
+
+
+def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_construction: int | None) -> Any:
+    """Return a small index, trained in a hurry.
+
+    On the sample, or on as many points made of it as FAISS says that it needs, if that is no more than `points`.
+    """
+    from drtools.search import faiss_index
+    from drtools.search.faiss_parts import clusterings, create
+    from drtools.search.faiss_transforms import train_transforms
+
+    wanted = 0
+    while True:
+        index = create(fewer_lists(factory, len(sample)), sample.shape[1])
+        faiss_index.prepare(index, factory, seed, ef_construction)
+        hasten(index)
+        if not points:
+            return index
+        wanted = max([wanted, len(sample), *(clustering.centroids for clustering in clusterings(index))])
+        block = repeated(sample, wanted)
+        try:
+            train_transforms(index, block)
+            index.train(block)
+        except RuntimeError as error:
+            more = re.search(r"Number of training points \(\d+\).*\((\d+)\)", str(error))
+            if not more or not wanted < int(more[1]) <= points:
+                raise
+            wanted = int(more[1])
+        else:
+            return index
+
+
+def fewer_lists(factory: str, count: int) -> str:
+    """Return a factory string with 256 lists in place of more, if so many vectors are there."""
+
+    def fewer(match: re.Match[str]) -> str:
+        return f"IVF{LISTS}" if least_points(match[0]) > LISTS <= count else match[0]
+
+    return LISTS_IN.sub(fewer, factory)
+
+
+def hasten(index: faiss.Index) -> None:
+    """Let an index train in as few rounds as it can."""
+    import faiss
+
+    from drtools.search.faiss_parts import clusterings
+    from drtools.search.faiss_transforms import transforms
+
+    for clustering in clusterings(index):
+        clustering.parameters.niter = 1
+    for step in transforms(index):
+        if isinstance(step, faiss.OPQMatrix):
+            step.niter = step.niter_pq = step.niter_pq_0 = 1
+    for quantizer in additive_quantizers(index):
+        if isinstance(quantizer, faiss.ResidualQuantizer):
+            quantizer.cp.niter = quantizer.niter_codebook_refine = quantizer.max_beam_size = 1
+            quantizer.train_type = faiss.ResidualQuantizer.Train_default
+        else:
+            quantizer.train_iters = quantizer.train_ils_iters = quantizer.encode_ils_iters = 1
+
+
+def additive_quantizers(index: faiss.Index) -> list[Any]:
+    """Return the residual and the local search quantizers of an index, those of products included."""
+    import faiss
+
+    from drtools.search.faiss_transforms import parts
+
+    found = []
+    for part in parts(index):
+        found += [getattr(part, name) for name in ("rq", "lsq") if hasattr(part, name)]
+        for product in [getattr(part, name) for name in ("prq", "plsq") if hasattr(part, name)]:
+            downcast: Any = faiss.downcast_Quantizer  # type: ignore[attr-defined]  # FAISS's stubs lack it
+            found += [downcast(product.subquantizer(number)) for number in range(product.nsplits)]
+    return found
+
+
+def repeated(sample: np.ndarray, count: int) -> np.ndarray:
+    """Return at least `count` points: a sample [n, D], or more that lie near."""
+    import numpy as np
+
+    if count <= len(sample):
+        return sample
+    points = np.resize(sample, (count, sample.shape[1]))
+    spread = 1e-2 * float(np.abs(sample).mean())
+    points[len(sample) :] += spread * np.random.default_rng(0).standard_normal(points[len(sample) :].shape, np.float32)
+    return points
+
+
+def effort(index: faiss.Index) -> dict[str, int]:
+    """Return the settings of a search that leaves nothing out, as far as an index has them."""
+    import faiss
+
+    from drtools.search.faiss_transforms import parts
+
+    kinds = [*parts(index)]
+    lists = {"nprobe": NO_LIMIT} if any(isinstance(part, faiss.IndexIVF) for part in kinds) else {}
+    graph = {"ef_search": VECTORS} if any(isinstance(part, faiss.IndexHNSW) for part in kinds) else {}
+    return lists | graph
+
+
+def refuse_fractions(sample: np.ndarray, factory: str) -> None:
+    """Refuse SQ8_direct, which keeps whole numbers alone, for a sample [n, D] of other vectors."""
+    import numpy as np
+
+    found = re.search("SQ8_direct(_signed)?", factory)
+    if not found:
+        return
+    least, most = (-128, 127) if found[1] else (0, 255)
+    others = sample[(sample != np.round(sample)) | (sample < least) | (sample > most)]
+    if len(others):
+        raise UserError(
+            f"--factory {factory}: {found[0]} keeps whole numbers from {least} to {most}, and the vectors hold "
+            f"{others[0]:.4g}; use SQ8, which is fitted to them"
+        )
+
+
+def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, factory: str) -> None:
+    """Refuse an index whose hits [Q, k] have no larger inner products than any rows have."""
+    import numpy as np
+
+    from drtools.search.faiss_parts import EXPECTED
+
+    products = queries @ sample.T
+    mean = products.mean(1)
+    best = -np.sort(-products, axis=1)[:, : found.shape[1]].mean(1)
+    hits = np.where(found >= 0, np.take_along_axis(products, np.maximum(found, 0), 1), mean[:, None]).mean(1)
+    possible = (best - mean).sum()
+    if possible > 1e-6 * np.abs(products).sum() and (hits - mean).sum() < LEAST_GAIN * possible:
+        raise UserError(
+            f"--factory {factory}: it was tried on {len(sample):,} of the vectors, and finds them no better than by "
+            f"chance; {EXPECTED}"
+        )

@@ -1,0 +1,222 @@
+"""Bring a FAISS index up to date.
+
+Rows that are gone are taken out, new ones put in, and all numbered as in the new vectors.
+
+Nothing is trained anew. A Flat index becomes the very bytes of a full build; lists (IVF) and codes (PQ, SQ, OPQ, PCA)
+keep the centroids and rotations that they were trained with. What cannot give rows up (HNSW, fast-scan codes, refined
+indexes) takes rows at its end alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools import console
+from drtools.errors import UserError
+from drtools.formats.joins import Join
+from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
+from drtools.formats.vectors import IDS, Ids, maker_of
+from drtools.outputs import manifest
+from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
+from drtools.search.faiss_parts import clusterings
+from drtools.search.faiss_transforms import transforms
+
+if TYPE_CHECKING:
+    import faiss
+    import numpy as np
+
+    from drtools.formats.joined_vectors import JoinedArray
+    from drtools.formats.vectors import Vectors
+
+LARGEST_SHARE_NEW = 0.3  # [ours] of the rows that were put in since the index was trained, before a note
+
+
+class Change(NamedTuple):
+    """What is to be done to an index: `rows` int64 [N] says where it has each of N vectors, -1 for a new one.
+
+    `gone` int64 [G] are to be taken out.
+
+    `new_before` rows were put in by earlier updates, after the training.
+    """
+
+    rows: np.ndarray
+    gone: np.ndarray
+    new_before: int = 0
+
+    @property
+    def new(self) -> np.ndarray:
+        """Rows of the vectors that are put in."""
+        import numpy as np
+
+        return np.flatnonzero(self.rows < 0)
+
+    @property
+    def new_since_training(self) -> int:
+        """How many rows the training did not see."""
+        return self.new_before + len(self.new)
+
+
+def write_digests(vectors: Vectors, folder: Path) -> None:
+    """Write digests.npy, what each row of an index is made of, beside it."""
+    import numpy as np
+
+    digests = np.lib.format.open_memmap(folder / DIGESTS, mode="w+", dtype=np.uint8, shape=(len(vectors.array), 16))
+    for start in range(0, len(digests), ADD_ROWS):
+        digests[start : start + ADD_ROWS] = _digests(vectors, start)
+    digests.flush()
+
+
+def _digests(vectors: Vectors, start: int) -> np.ndarray:
+    stop = min(start + ADD_ROWS, len(vectors.array))
+    return digests_of_rows([vectors.ids[row] for row in range(start, stop)], vectors.array[start:stop])
+
+
+def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
+    """Return the manifest of the index to be updated.
+
+    UserError if it is none of FAISS's, of another encoder or of another factory string.
+    """
+    record = manifest.read(folder)
+    if record.get("kind") != "faiss":
+        raise UserError(
+            f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without --update"
+        )
+    if (
+        record["dimension"] != vectors.manifest["dimension"]
+        or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
+    ):
+        raise UserError(
+            f"{folder}: made of another encoder's vectors ({maker_of(record)}) than {vectors.path} "
+            f"({maker_of(vectors.manifest)}); build the index anew, without --update"
+        )
+    if factory and factory != record["factory"]:
+        raise UserError(
+            f"{folder}: its --factory is {record['factory']}, not {factory}; leave --factory out, or build anew "
+            "without --update"
+        )
+    return record
+
+
+def changes(folder: str, vectors: Vectors) -> Change:
+    """Compare vectors with what an index was made of, by their digests."""
+    import numpy as np
+
+    record = manifest.read(folder)
+    count = record["count"]
+    known = RowsByDigest(open_digests(Path(folder), count))
+    rows = np.concatenate(
+        [
+            np.empty(0, np.int64),
+            *(known.find(_digests(vectors, start)) for start in range(0, len(vectors.array), ADD_ROWS)),
+        ]
+    )
+    stays = np.zeros(count, bool)
+    stays[rows[rows >= 0]] = True
+    return Change(rows, np.flatnonzero(~stays), record["new_since_training"])
+
+
+def note_nothing_kept(folder: str, vectors: Vectors, change: Change) -> None:
+    """Note an index of which no row stays, as if it were of another collection."""
+    if len(vectors.array) and not (change.rows >= 0).any():
+        found = Join(Ids(Path(folder) / IDS), folder, [vectors.ids[0]])
+        words = f"{folder}: none of its rows is among {vectors.path}, so that nothing of it is kept"
+        console.notice(1, f"{words} {found.pair()}".rstrip())
+
+
+def update(
+    folder: str,
+    array: np.ndarray | JoinedArray,
+    change: Change,
+    path: Path,
+    threads: int,
+    on_progress: Callable[[int], None],
+) -> str | None:
+    """Write the index of `folder`, changed so that row i is that of `array` [N, D], to a file.
+
+    `on_progress` is told how many new rows are in.
+
+    Returns a note for the user where much of it is newer than its training. UserError for an index that cannot give
+    rows up, where it would have to.
+    """
+    import faiss
+    import numpy as np
+
+    faiss.omp_set_num_threads(threads)
+    index = load(Path(folder) / "index.faiss")
+    inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+    kept, new = change.rows[change.rows >= 0], change.new
+    at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()
+    inverted = inner.invlists if isinstance(inner, faiss.IndexIVF) else None
+    lists = faiss.downcast_InvertedLists(inverted) if inverted is not None else None
+    if at_the_end:
+        _add(index, array, new, None, on_progress)
+    elif isinstance(lists, faiss.ArrayInvertedLists):
+        index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
+        _renumber(lists, change)
+        _add(index, array, new, new, on_progress)
+    elif isinstance(inner, faiss.IndexFlatCodes):
+        index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
+        _add(index, array, new, None, on_progress)
+        _reorder(inner, change)
+    else:
+        raise UserError(
+            f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} "
+            "of its rows are gone or changed"
+            f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without --update"
+        )
+    assert index.ntotal == len(array)
+    write(index, path)
+    if change.new_since_training > LARGEST_SHARE_NEW * len(array) and (clusterings(index) or transforms(index)):
+        return (
+            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; --check "
+            "measures what that costs,"
+            " building anew without --update trains it"
+        )
+    return None
+
+
+def _add(
+    index: faiss.Index,
+    array: np.ndarray | JoinedArray,
+    rows: np.ndarray,
+    numbers: np.ndarray | None,
+    on_progress: Callable[[int], None],
+) -> None:
+    for start in range(0, len(rows), ADD_ROWS):
+        part = rows[start : start + ADD_ROWS]
+        block = read_rows(array, part)
+        index.add(block) if numbers is None else index.add_with_ids(block, numbers[start : start + ADD_ROWS])
+        on_progress(start + len(part))
+
+
+def _renumber(lists: faiss.InvertedLists, change: Change) -> None:
+    """Give the rows that stay in inverted lists their new numbers."""
+    import faiss
+    import numpy as np
+
+    numbers = np.full(int(max(change.rows.max(initial=-1), change.gone.max(initial=-1))) + 1, -1, np.int64)
+    numbers[change.rows[change.rows >= 0]] = np.flatnonzero(change.rows >= 0)
+    for number in range(lists.nlist):
+        size = lists.list_size(number)
+        if size:
+            ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
+            ids[:] = numbers[ids]
+
+
+def _reorder(inner: faiss.IndexFlatCodes, change: Change) -> None:
+    """Move codes, of rows that stayed and then of new ones, to the order of the new vectors.
+
+    Needs the codes' memory twice more.
+    """
+    import faiss
+    import numpy as np
+
+    kept = np.flatnonzero(change.rows >= 0)
+    order = np.empty(len(change.rows), np.int64)
+    order[kept[np.argsort(change.rows[kept])]] = np.arange(len(kept))
+    order[change.new] = np.arange(len(kept), len(order))
+    if (order != np.arange(len(order))).any():
+        codes = faiss.vector_to_array(inner.codes).reshape(len(order), -1)
+        faiss.copy_array_to_vector(codes[order].ravel(), inner.codes)

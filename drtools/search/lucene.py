@@ -1,0 +1,316 @@
+"""BM25 and RM3 by Lucene: build an index, search it, with Anserini's analyzers, fields and order of ties.
+
+Scores are the float32 that Lucene computes; equal ones are in the order of the document ids' UTF-8 bytes. pyserini has
+the same order, but rounds scores to four decimals and takes millionths off tied ones: see `separate_ties`.
+"""
+
+from array import array
+from binascii import a2b_base64
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from drtools.errors import UserError, WorldError
+from drtools.java import java_class, java_errors
+
+LONGEST_ID_BYTES = 32_766  # Lucene's longest term
+BATCH_CHARACTERS = 1_000_000
+WRITE_BUFFER_MEGABYTES = 256.0  # Anserini's 2,048 are more than the heap of a small machine
+IDS_A_LOOK = 1000
+NO_LIMIT = 2**31 - 1
+
+
+class IndexCounts(NamedTuple):
+    """What became of the documents: how many are in the index, and how many were left out because they hold no text."""
+
+    documents: int
+    empty: int
+
+
+class Rm3(NamedTuple):
+    """Settings of the RM3 relevance model.
+
+    How many terms, of how many first hits, and the weight left to the query's own.
+    """
+
+    terms: int = 10
+    documents: int = 10
+    original_weight: float = 0.5
+
+
+def build_index(
+    folder: Path,
+    documents: Iterable[tuple[str, str]],
+    language: str = "en",
+    keep_document_vectors: bool = False,
+    threads: int = 2,
+) -> IndexCounts:
+    """Index (id, contents) pairs into a folder, in the place of an index that is there.
+
+    Memory does not grow with their number.
+
+    Document vectors are what RM3 needs. UserError for a language without analyzer or an id too long for Lucene;
+    WorldError where the index cannot be written.
+    """
+    language_analyzer(language)
+    # absolute: Java keeps the working directory that it was started in
+    arguments = [
+        "-collection",
+        "JsonCollection",
+        "-input",
+        "",
+        "-index",
+        str(folder.absolute()),
+        "-language",
+        language,
+        "-threads",
+        str(threads),
+    ]
+    document = java_class("io.anserini.collection.JsonCollection$Document").fromFields
+    indexed = empty = 0
+    with java_errors(WorldError, f"{folder}: the Lucene index cannot be written"):
+        indexer = java_class("io.anserini.index.SimpleIndexer")(
+            arguments + ["-storeDocvectors"] * keep_document_vectors
+        )
+        writer = indexer.writer  # the indexer's own ways to end turn errors into log lines
+        writer.getConfig().setRAMBufferSizeMB(WRITE_BUFFER_MEGABYTES)
+        try:
+            for pairs in _batches(documents):
+                full = [document(identifier, contents) for identifier, contents in pairs if contents.strip()]
+                if indexer.addJsonDocuments(full) < len(full):
+                    raise WorldError(
+                        f"{folder}: the Lucene index cannot be written ({writer.getTragicException().toString()})"
+                    )
+                indexed += len(full)
+                empty += len(pairs) - len(full)
+            writer.close()
+        finally:
+            writer.rollback()
+    return IndexCounts(indexed, empty)
+
+
+def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the documents in lists of about BATCH_CHARACTERS."""
+    batch: list[tuple[str, str]] = []
+    characters = 0
+    for identifier, contents in documents:
+        if len(identifier.encode()) > LONGEST_ID_BYTES:
+            raise UserError(
+                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; "
+                "shorten it"
+            )
+        batch.append((identifier, contents))
+        characters += len(identifier) + len(contents)
+        if characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    yield batch
+
+
+def document_count(folder: Path) -> int:
+    """Return the number of documents in a Lucene index; UserError where the folder is none."""
+    return _open_reader(folder).numDocs()
+
+
+def analyze(text: str, language: str = "en") -> list[str]:
+    """Return the terms that Lucene makes of a text: in English lower-cased, without stopwords, Porter-stemmed."""
+    return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(language_analyzer(language), text))
+
+
+def language_analyzer(language: str):
+    """Return the Java object that makes terms in a language; UserError for a language without one."""
+    if language == "en":
+        return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
+    analyzers = java_class("io.anserini.analysis.AnalyzerMap")
+    if not analyzers.analyzerMap.containsKey(language):
+        known = ", ".join(sorted(["en", *analyzers.analyzerMap.keySet()]))
+        raise UserError(f"language {language!r} has no Lucene analyzer; those that have: {known}")
+    return analyzers.getLanguageSpecificAnalyzer(language)
+
+
+def _open_reader(folder: Path):
+    remedy = "build one with drtools index --lucene CORPUS"
+    if not any(folder.glob("segments_*")):
+        raise UserError(f"{folder}: is not a Lucene index; {remedy}")
+    with java_errors(UserError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
+        return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder.absolute()))
+
+
+class LuceneIndex:
+    """A Lucene index, open for search by BM25 and, with rm3, by queries that RM3 has expanded.
+
+    k1 and b are BM25's; the language must be the one that the index was built with. UserError where the folder is not
+    an index of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
+    """
+
+    def __init__(
+        self, folder: Path, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, language: str = "en"
+    ) -> None:
+        reader = _open_reader(folder)
+        _check_fields(folder, reader, rm3)
+        self.document_count = reader.numDocs()
+        searchers = java_class("org.apache.lucene.search.IndexSearcher")
+        searchers.setMaxClauseCount(NO_LIMIT)  # else 1,025 different words in a query are an error
+        self._searcher = searchers(reader)
+        self._searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
+        self._analyzer = language_analyzer(language)
+        self._words = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        self._order = java_class("io.anserini.search.SimpleSearcher").BREAK_SCORE_TIES_BY_DOCID
+        self._json = _hits_to_json()
+        self._expand = self._expansion(rm3, language) if rm3 else None
+
+    def search_batches(
+        self, queries: Sequence[tuple[str, str]], depth: int, threads: int = 2, batch: int = 16
+    ) -> Iterator[tuple[str, dict[str, float]]]:
+        """Yield (query id, {document id: score}, best first) for each (query id, text), in their order.
+
+        A query none of whose words are in the index has no hits. A thread takes a batch of queries at a time and no
+        more than two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
+        """
+        pool = ThreadPoolExecutor(threads)
+        ahead: deque[Future[list[tuple[str, dict[str, float]]]]] = deque()
+        with java_errors(WorldError, "Lucene stopped searching"):
+            try:
+                for start in range(0, len(queries), batch):
+                    ahead.append(pool.submit(self._search_batch, queries[start : start + batch], depth))
+                    if len(ahead) > 2 * threads:
+                        yield from ahead.popleft().result()
+                while ahead:
+                    yield from ahead.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def score_documents(self, text: str, documents: Sequence[str]) -> dict[str, float]:
+        """Return {document id.
+
+        Score} of those of the documents that share a word with a query, best first, at whatever rank they are.
+        """
+        clauses = java_class("org.apache.lucene.search.BooleanClause$Occur")
+        query = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+        query.add(self._query(text), clauses.MUST)
+        query.add(self._with_ids(documents), clauses.FILTER)
+        with java_errors(WorldError, "Lucene stopped searching"):
+            return self._hits(query.build(), len(documents))
+
+    def __contains__(self, document: object) -> bool:
+        return isinstance(document, str) and not self.missing([document])
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield one of the ids, to show it: an index is not there to be listed."""
+        yield from self._hits(java_class("org.apache.lucene.search.MatchAllDocsQuery")(), 1)
+
+    def missing(self, documents: Sequence[str]) -> list[str]:
+        """Return those of the ids that are not in the index, in their order."""
+        known: dict[str, float] = {}
+        with java_errors(WorldError, "Lucene stopped searching"):
+            for start in range(0, len(documents), IDS_A_LOOK):
+                some = documents[start : start + IDS_A_LOOK]
+                known |= self._hits(self._with_ids(some), len(some))
+        return [document for document in documents if document not in known]
+
+    def _with_ids(self, documents: Sequence[str]):
+        names = java_class("java.util.ArrayList")()
+        for document in documents:
+            names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
+        return java_class("org.apache.lucene.search.TermInSetQuery")("id", names)
+
+    def _search_batch(self, queries: Sequence[tuple[str, str]], depth: int) -> list[tuple[str, dict[str, float]]]:
+        import jnius
+
+        try:
+            return [(query_id, self._hits(self._query(text), depth)) for query_id, text in queries]
+        finally:
+            jnius.detach()  # else Java keeps the thread after its end
+
+    def _query(self, text: str):
+        query = self._words.buildQuery("contents", self._analyzer, text)
+        return self._expand(text, query) if self._expand else query
+
+    def _hits(self, query, depth: int) -> dict[str, float]:
+        return _read_hits(self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False)))
+
+    def _expansion(self, rm3: Rm3, language: str) -> Callable:
+        """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""
+        only_plain = language == "en"  # terms of a-z and 0-9, of which other scripts have none
+        settings = (rm3.terms, rm3.documents, rm3.original_weight, False, only_plain)
+        reranker = java_class("io.anserini.rerank.lib.Rm3Reranker")(self._analyzer, None, "contents", *settings)
+        arguments = java_class("io.anserini.search.SearchCollection$Args")()
+        arguments.hits = 1  # of the reranker's own search, which has no use here
+        scored = java_class("io.anserini.search.ScoredDocs")
+        contexts = java_class("io.anserini.rerank.RerankerContext")
+        words = java_class("io.anserini.analysis.AnalyzerUtils")
+
+        def expand(text: str, query):
+            first = scored.fromTopDocs(self._searcher.search(query, rm3.documents, self._order, True), self._searcher)
+            context = contexts(
+                self._searcher, None, query, None, text, words.analyze(self._analyzer, text), None, arguments
+            )
+            reranker.rerank(first, context)
+            return self._words.buildQuery("contents", context.feedbackTerms)
+
+        return expand
+
+
+def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
+    fields = java_class("org.apache.lucene.index.FieldInfos").getMergedFieldInfos(reader)
+    identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
+    if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
+        raise UserError(
+            f"{folder}: a Lucene index without documents or of another program; build one with drtools index --lucene "
+            "CORPUS"
+        )
+    if rm3 and not contents.hasVectors():
+        raise UserError(f"{folder}: has no document vectors, which RM3 needs; build it again with --document-vectors")
+
+
+def _hits_to_json():
+    """Return a Java object that writes all hits of a query as one string.
+
+    A call into Java for each hit would take longer than the search. What it writes is
+    [[[[score, [base64 of the buffer that begins with the document id, length of the id in bytes]]], ...]].
+    """
+    left_out = {
+        "org.apache.lucene.search.TopFieldDocs": ("totalHits", "fields"),
+        "org.apache.lucene.search.FieldDoc": ("doc", "score", "shardIndex"),
+        "org.apache.lucene.util.BytesRef": ("offset", "valid"),
+    }
+    annotations = "com.fasterxml.jackson.annotation."
+    as_array = java_class(annotations + "JsonFormat$Value").forShape(java_class(annotations + "JsonFormat$Shape").ARRAY)
+    mapper = java_class("com.fasterxml.jackson.databind.ObjectMapper")()
+    for name, fields in left_out.items():
+        names = java_class("java.util.HashSet")()
+        for field in fields:
+            names.add(field)
+        form = mapper.configOverride(java_class(name))
+        form.setFormat(as_array)
+        form.setIgnorals(java_class(annotations + "JsonIgnoreProperties$Value").forIgnoredProperties(names))
+    return mapper
+
+
+def _read_hits(text: str) -> dict[str, float]:
+    """Return {document id: score} out of what the object of `_hits_to_json` wrote."""
+    import orjson
+
+    hits = [hit for (hit,) in orjson.loads(text)[0]]
+    scores = array(
+        "f", [score for score, _ in hits]
+    )  # decimals, read as float64, back to the float32 that they stand for
+    return dict(zip([a2b_base64(buffer)[:length].decode() for _, (buffer, length) in hits], scores, strict=True))
+
+
+def separate_ties(hits: dict[str, float]) -> dict[str, float]:
+    """Lower each score that does not fall below the one before by the least float32 step, and keep the others.
+
+    Takes and returns one query's {document id: positive score}, best first. A run written so keeps Lucene's order
+    whatever rule its reader breaks ties by, and has the measures that Anserini publishes.
+    """
+    import numpy as np
+
+    steps = (
+        np.array(list(hits.values()), dtype=np.float32).view(np.int32).astype(np.int64)
+    )  # successive for successive floats
+    places = np.arange(len(hits))
+    falling = np.minimum.accumulate(steps + places) - places
+    return dict(zip(hits, falling.astype(np.int32).view(np.float32).tolist(), strict=True))

@@ -1,0 +1,177 @@
+"""Which of a query's hits become its negatives: raw ranks, positives out, filters by score, then top or random.
+
+The filters mean what they mean in sentence-transformers: with a query's lowest positive score p, a negative of score s
+stays if s <= max score, s >= min score, s <= p - absolute margin and s <= p - |p| * relative margin.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+from typer import Option
+
+from drtools.cli.flags.common import names_of
+from drtools.errors import UserError
+from drtools.formats.examples import Example
+from drtools.randomness import generator
+
+PANEL = "Filters"
+# what 0.1.0 computed otherwise for the same arguments
+NO_DUPLICATES = "a document with the query's id or with a positive's text is no negative (--keep-duplicates)"
+
+
+@dataclass
+class MiningFlags:
+    """What may become a negative."""
+
+    ranks: Annotated[str, Option(help="raw ranks to take negatives from, positives counted among them")] = "1-200"
+    negatives: Annotated[int, Option(min=1, help="negatives for each query, at most")] = 30
+    draw: Annotated[str, Option(help="top: the best ranked that remain; random: any of them, by --seed")] = "top"
+    absolute_margin: Annotated[
+        float | None,
+        Option(help="a negative scores at least so much less than the lowest positive", rich_help_panel=PANEL),
+    ] = None
+    relative_margin: Annotated[
+        float | None, Option(help="the same, as a share of the lowest positive's score", rich_help_panel=PANEL)
+    ] = None
+    max_score: Annotated[float | None, Option(help="no negative scores more", rich_help_panel=PANEL)] = None
+    min_score: Annotated[float | None, Option(help="no negative scores less", rich_help_panel=PANEL)] = None
+    seed: Annotated[int, Option(help="seed of random draws")] = 42
+    keep_duplicates: Annotated[
+        bool,
+        Option(
+            "--keep-duplicates",
+            help="negatives may be the query's own document (of the query's id) and documents with a positive's text",
+            rich_help_panel=PANEL,
+        ),
+    ] = False
+
+    @property
+    def needs_positive_scores(self) -> bool:
+        """Whether a filter compares with the positives."""
+        return self.absolute_margin is not None or self.relative_margin is not None
+
+    @property
+    def by_score(self) -> list[str]:
+        """The filters by score that were said, as flags."""
+        return names_of(
+            {name: getattr(self, name) for name in ("absolute_margin", "relative_margin", "max_score", "min_score")}
+        )
+
+    @property
+    def said(self) -> list[str]:
+        """What is not as it usually is, but for the seed, as flags."""
+        return names_of(
+            {
+                each.name: getattr(self, each.name) if getattr(self, each.name) != each.default else None
+                for each in fields(self)
+                if each.name != "seed"
+            }
+        )
+
+    def check(self) -> None:
+        """Raise UserError for what cannot be meant."""
+        if self.draw not in ("top", "random"):
+            raise UserError(f"--draw {self.draw}: expected top or random")
+        for name in ("absolute_margin", "relative_margin"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected 0 or more")
+
+
+def parse_ranks(text: str, flag: str = "--ranks") -> tuple[int, int]:
+    """Return (first, last) of `11-200`, ranks from 1, both inclusive; `50` is `1-50`."""
+    first, dash, last = text.partition("-")
+    if not dash:
+        first, last = "1", first
+    if not (first.isdecimal() and last.isdecimal()) or not 1 <= int(first) <= int(last):
+        raise UserError(f"{flag} {text}: expected FIRST-LAST, ranks from 1, for instance 1-200")
+    return int(first), int(last)
+
+
+def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
+    """Return (P, (N1, N2)) of `P:N1-N2`."""
+    head, colon, ranks = text.partition(":")
+    if not colon or not head.isdecimal() or int(head) < 1:
+        raise UserError(
+            f"--by-rank {text}: expected P:N1-N2, for instance 10:46-50 (ranks 1 to 10 positive, 46 to 50 negative)"
+        )
+    first, last = parse_ranks(ranks, "--by-rank")
+    if first <= int(head):
+        raise UserError(f"--by-rank {text}: rank {first} cannot be both positive and negative; expected N1 above P")
+    return int(head), (first, last)
+
+
+def choose_negatives(
+    query_id: str,
+    hits: Mapping[str, float | None],
+    positives: set[str],
+    lowest_positive: float | None,
+    flags: MiningFlags,
+    removed: Counter,
+    avoided: Mapping[str, str] | None = None,
+) -> dict[str, float | None]:
+    """Return {document: score} of a query's negatives, in ranked order; `removed` counts what each rule took out.
+
+    `hits` are ranked, best first, from raw rank 1. `avoided` are other documents that are no negatives, each with the
+    reason. A margin without a known positive score lets nothing through.
+    """
+    first, last = parse_ranks(flags.ranks)
+    kept: dict[str, float | None] = {}
+    for rank, (document, score) in enumerate(hits.items(), start=1):
+        if not first <= rank <= last:
+            continue
+        if document in positives:
+            reason: str | None = "positives"
+        else:
+            reason = (avoided or {}).get(document) or _refusal(score, lowest_positive, flags)
+        if reason:
+            removed[reason] += 1
+        else:
+            kept[document] = score
+    if len(kept) <= flags.negatives:
+        return kept
+    if flags.draw == "top":
+        return dict(list(kept.items())[: flags.negatives])
+    places = generator(flags.seed, "negatives", query_id).choice(len(kept), flags.negatives, replace=False)
+    return {document: score for place, (document, score) in enumerate(kept.items()) if place in set(places.tolist())}
+
+
+def _refusal(score: float | None, lowest_positive: float | None, flags: MiningFlags) -> str | None:
+    """Return the flag that refuses a candidate of this score, or None."""
+    if score is None:  # a random document's, for which no filter by score can be said
+        return None
+    if flags.max_score is not None and score > flags.max_score:
+        return "--max-score"
+    if flags.min_score is not None and score < flags.min_score:
+        return "--min-score"
+    if flags.absolute_margin is not None and (
+        lowest_positive is None or score > lowest_positive - flags.absolute_margin
+    ):
+        return "--absolute-margin"
+    if flags.relative_margin is not None and (
+        lowest_positive is None or score > lowest_positive - abs(lowest_positive) * flags.relative_margin
+    ):
+        return "--relative-margin"
+    return None
+
+
+def label_by_rank(query_id: str, hits: dict[str, float], positives: int, negatives: tuple[int, int]) -> Example | None:
+    """Label by rank alone: ranks 1 to `positives` positive, the given ranks negative.
+
+    A list that ends before the last rank gives its own last hits as negatives; None if it has too few for both.
+    """
+    count = negatives[1] - negatives[0] + 1
+    ranked = list(hits.items())
+    if len(ranked) < positives + count:
+        return None
+    stop = min(negatives[1], len(ranked))
+    top, bottom = ranked[:positives], ranked[stop - count : stop]
+    return Example(
+        query_id,
+        [document for document, _ in top],
+        [document for document, _ in bottom],
+        [score for _, score in top],
+        [score for _, score in bottom],
+    )

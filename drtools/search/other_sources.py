@@ -1,0 +1,70 @@
+"""Hits that no engine has to find, for mining: those of a run that somebody made, and random documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Sized
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from drtools.formats.lines import shown
+from drtools.search.sources import Found
+
+if TYPE_CHECKING:
+    from drtools.formats.corpus_store import Store
+    from drtools.formats.joins import Known
+
+
+class Drawn(NamedTuple):
+    """What `Found` is, of random documents, of which nothing has a score."""
+
+    query_id: str
+    hits: dict[str, None]
+    asked: dict[str, None]
+
+
+class RunSource:
+    """A run that somebody made: it knows the scores that it holds and no others."""
+
+    def __init__(self, path: str) -> None:
+        from drtools.formats.trec import read_run
+
+        self.run, self.whose = read_run(path), shown(path)
+        self.record: dict[str, object] = {}
+        self.noted: Counter[str] = Counter()
+
+    @cached_property
+    def documents(self) -> Known:
+        """Every document that it lists, for any query."""
+        return {document for hits in self.run.values() for document in hits}
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Look up each query's list, cut at `depth`."""
+        for query_id, _ in queries:
+            hits = self.run.get(query_id, {})
+            yield Found(
+                query_id,
+                dict(list(hits.items())[:depth]),
+                {document: hits.get(document) for document in asked.get(query_id, ())},
+            )
+
+
+class RandomSource:
+    """Random documents as hits without scores: drawn anew for each query, by (seed, query id)."""
+
+    def __init__(self, store: Store, seed: int, count: int, taken: Callable[[str], Sized]) -> None:
+        self.store, self.seed, self.count, self.taken = store, seed, count, taken
+        self.record: dict[str, object] = {}
+        self.noted: Counter[str] = Counter()
+        self.documents: Known = store
+        self.whose = shown(store.corpus)
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Drawn]:
+        """Draw so many that `count` are left without those that `taken` says of a query, if the corpus has them."""
+        from drtools.randomness import generator
+
+        for query_id, _ in queries:
+            wanted = min(len(self.store), self.count + len(self.taken(query_id)))
+            rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)
+            documents = self.store.ids_at(rows.tolist())
+            yield Drawn(query_id, dict.fromkeys(documents), dict.fromkeys(asked.get(query_id, ())))

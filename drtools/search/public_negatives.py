@@ -1,0 +1,40 @@
+"""MS MARCO's public hard negatives as a folder with examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from drtools import console
+from drtools.cli.flags.common import FolderOutput
+from drtools.errors import UserError
+from drtools.formats.hard_negatives import read_hard_negatives, read_scores
+from drtools.formats.lines import shown
+from drtools.outputs import manifest
+from drtools.outputs import work as output
+
+
+def write_public_negatives(folder: FolderOutput, source: str, scores: str | None) -> None:
+    """Write a folder with the examples that they make, with a teacher's scores if these are named.
+
+    Texts are those of the collection.
+    """
+    with output.folder(folder) as work:
+        known = read_scores(scores) if scores else None
+        teacher = f"{Path(scores).name.split('.')[0]}@{manifest.file_fingerprint(Path(scores))}" if scores else None
+        counts: Counter[str] = Counter()
+        with open(work.path / "examples.jsonl", "wb") as stream:
+            for example in read_hard_negatives(source, known, teacher):
+                counts["queries"] += 1
+                counts["negatives"] += len(example.negatives)
+                counts["without positives"] += not example.positives
+                counts["unscored"] += sum(
+                    kept.count(None) for kept in (example.positive_scores, example.negative_scores) if kept
+                )
+                stream.write(example.line())
+        if not counts["queries"]:
+            raise UserError(f"{shown(source)}: no records; expected lines of qid, pos and neg")
+        console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
+        console.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
+        work.finish(kind="training", format="msmarco-hard-negatives", queries=counts["queries"], counts=dict(counts))
+    console.say(f"{folder.output}: {counts['queries']:,} queries with {counts['negatives']:,} negatives")

@@ -1,0 +1,121 @@
+"""Score the documents of a run by an encoder: from their vectors, or from their texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from drtools import console
+from drtools.formats.identical import without_own
+from drtools.formats.joins import Join, Known
+from drtools.formats.lines import shown
+from drtools.formats.trec import Run, rank, read_run
+from drtools.search.sources import DenseSource, Found
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
+
+QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
+
+
+def check_run(name: str, run: Run, query_ids: Sequence[str], documents: Known, whose: str) -> None:
+    """Refuse a run of other queries or of other documents than those that are known, and count the queries it lacks."""
+    found = Join(run, name, query_ids)
+    found.check(
+        f"{name}: holds none of these queries; do they belong together?",
+        f"{name} lacks {found.missing:,} of the {found.asked:,} queries; there is nothing to rank anew for them",
+    )
+    Join(documents, whose).require_one(
+        (document for query_id in query_ids for document in run.get(query_id, ())),
+        f"{name}: none of its documents is in {whose}; do the two belong together?",
+    )
+
+
+def candidates_of(
+    run: Run, queries: Sequence[tuple[str, str]], depth: int, ignore_identical: bool
+) -> dict[str, list[str]]:
+    """Return each query's first `depth` documents, without the one of its own id if that is ignored."""
+    found = {query_id: run.get(query_id, {}) for query_id, _ in queries}
+    if ignore_identical:
+        found = {query_id: without_own(query_id, hits) for query_id, hits in found.items()}
+    return {query_id: list(hits)[:depth] for query_id, hits in found.items()}
+
+
+class VectorsReranker:
+    """A run's documents scored by their vectors."""
+
+    def __init__(self, run: str, dense: DenseSource) -> None:
+        self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
+        self.documents, self.whose = dense.documents, dense.whose
+        self.ignore_identical = False  # whether the document of a query's own id is left out
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
+        found = Join(self.documents, self.whose)
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = queries[start : start + QUERIES_A_BLOCK]
+            candidates = candidates_of(self.run, block, depth, self.ignore_identical)
+            scores = self.dense.scores(block, candidates)
+            for (query_id, _), by_document in zip(block, scores, strict=True):
+                self.noted["identical"] += self.ignore_identical and query_id in self.run.get(query_id, ())
+                known = {document: score for document, score in by_document.items() if score is not None}
+                found.count(len(by_document), [document for document in by_document if document not in known])
+                yield Found(query_id, rank(known), {})
+        found.note(f"{found.missing:,} documents of the run have no vector; left out")
+
+
+class CorpusReranker:
+    """A run's documents scored by encoding their texts, each document once."""
+
+    def __init__(
+        self, run: str, corpus: str, encoder_flags: EncoderFlags, compute: ComputeFlags, title_separator: str
+    ) -> None:
+        from drtools.encoding.loop import check_title_separator, choose_computing, load_for_encoding
+        from drtools.formats.corpus_store import open_store
+
+        self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
+        self.documents, self.whose = self.store, shown(corpus)
+        self.ignore_identical = False
+        self.computing = choose_computing(compute)
+        self.encoder = load_for_encoding(encoder_flags, self.computing)
+        check_title_separator(self.encoder.of("document"), title_separator)
+        self.record = {"corpus": corpus}
+        self.noted: Counter = Counter()
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Encode every document of these queries' lists and every query, then score pair by pair."""
+        import numpy as np
+
+        from drtools.encoding.loop import encode_texts
+        from drtools.formats.text_sources import text_in
+
+        candidates = candidates_of(self.run, queries, depth, self.ignore_identical)
+        union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
+        found = Join(self.documents, self.whose)
+        missing = set(found.look_up(union))
+        found.note(f"{found.missing:,} documents of the run are not in the corpus; left out")
+        known = [document for document in union if document not in missing]
+        row_of = {document: row for row, document in enumerate(known)}
+        vectors, tokens = encode_texts(
+            self.encoder.of("document"),
+            [text_in(self.store, document, self.separator) for document in known],
+            "document",
+            self.computing,
+        )
+        console.notice(
+            tokens.truncated,
+            f"{tokens.truncated:,} of the {len(known):,} documents encoded were longer than their limit and were cut",
+        )
+        console.notice(tokens.empty, f"{tokens.empty:,} of the {len(known):,} documents encoded are empty")
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = queries[start : start + QUERIES_A_BLOCK]
+            query_vectors, tokens = encode_texts(
+                self.encoder.of("query"), [text for _, text in block], "query", self.computing
+            )
+            self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
+            for (query_id, _), vector in zip(block, query_vectors, strict=True):
+                self.noted["identical"] += self.ignore_identical and query_id in self.run.get(query_id, ())
+                documents = [document for document in candidates[query_id] if document in row_of]
+                scores = vectors[np.array([row_of[document] for document in documents], np.int64)] @ vector
+                yield Found(query_id, rank(dict(zip(documents, scores.tolist(), strict=True))), {})

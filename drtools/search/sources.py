@@ -1,0 +1,332 @@
+"""One way to ask every source for hits: a Lucene index, a FAISS index, vectors without an index, a run.
+
+A source yields, query by query and in order, the ranked hits, and the scores of documents that were asked for by name
+(positives, say), whether or not they are among the hits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from drtools.errors import UserError
+from drtools.formats.identical import without_own
+from drtools.formats.joins import Join, Known
+from drtools.formats.trec import rank
+from drtools.outputs import manifest
+
+if TYPE_CHECKING:
+    import faiss
+    import numpy as np
+
+    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
+    from drtools.encoding.loop import Computing
+    from drtools.formats.joined_vectors import JoinedArray
+    from drtools.formats.vectors import Ids, Vectors
+    from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
+    from drtools.search.lucene import Rm3
+    from drtools.search.query_vectors import JoinedQueries, JoiningFlags
+
+QUERIES_A_BLOCK = 2048
+
+
+class Found(NamedTuple):
+    """One query's ranked hits, and the scores of the documents asked for by name (None where the source knows none)."""
+
+    query_id: str
+    hits: dict[str, float]
+    asked: dict[str, float | None]
+
+
+class Source(Protocol):
+    """Where hits come from. `record` is its manifest; `noted` counts queries that were cut (truncated) or empty.
+
+    `whose` is what it is called in messages.
+    """
+
+    record: dict
+    noted: Counter
+    whose: str
+
+    @property
+    def documents(self) -> Known:
+        """The ids of what it can return."""
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Yield what is found for each (query id, text), and the scores of the documents asked for each query id."""
+
+
+class LuceneSource:
+    """BM25, or RM3 on top of it, over a Lucene index."""
+
+    def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, threads: int = 2) -> None:
+        from drtools.search.lucene import LuceneIndex
+
+        self.record = manifest.read(folder)
+        self.noted: Counter = Counter()
+        self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
+        self.threads = threads
+        self.documents: Known = self.index
+        self.whose = folder
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Search by Lucene's threads, in the order of the queries."""
+        from drtools.search.lucene import separate_ties
+
+        texts = dict(queries)
+        for query_id, exact_hits in self.index.search_batches(queries, depth, self.threads):
+            hits = separate_ties(exact_hits)  # so that a run, which is ranked by score, keeps Lucene's order
+            wanted = [document for document in asked.get(query_id, ()) if document not in hits]
+            more = self.index.score_documents(texts[query_id], wanted) if wanted else {}
+            yield Found(
+                query_id,
+                hits,
+                {document: hits.get(document, more.get(document)) for document in asked.get(query_id, ())},
+            )
+
+
+class IgnoringIdentical:
+    """Another source without the document of each query's own id: a hit more is searched for, then the list is cut."""
+
+    def __init__(self, source: LuceneSource | DenseSource) -> None:
+        self.source, self.record, self.noted, self.whose = source, source.record, source.noted, source.whose
+        self.documents = source.documents
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Search, count the lists that hold such a document, and leave it out."""
+        for found in self.source.search(queries, depth + 1, asked):
+            self.noted["identical"] += found.query_id in found.hits
+            hits = without_own(found.query_id, found.hits)
+            yield found._replace(hits=dict(islice(hits.items(), depth)))
+
+
+def refuse_another_encoder(
+    record: dict, what: Path, prints: dict, dimension: int, name: str, for_dimension: str, for_encoder: str
+) -> None:
+    """Refuse queries of an encoder that does not belong to the vectors that `record` is the manifest of.
+
+    `prints` has the fingerprints of the encoder's sides, under the names that manifests give them. The last two say the
+    next move where the dimension, or the encoder alone, is another.
+    """
+    from drtools.formats.vectors import belong_together, maker_of
+
+    if dimension != record["dimension"]:
+        raise UserError(
+            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
+            f"({maker_of(record)})"
+        )
+    if not belong_together(prints, record):
+        raise UserError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
+
+
+class QueryEncoder:
+    """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
+
+    def __init__(
+        self,
+        record: dict,
+        what: Path,
+        encoder_flags: EncoderFlags,
+        compute: ComputeFlags,
+        query_vectors: str | None = None,
+    ) -> None:
+        self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
+        self.noted: Counter = Counter()
+        self.vectors: Vectors | None = None
+        if query_vectors:
+            from drtools.formats.vectors import open_vectors
+
+            self.vectors = open_vectors(query_vectors)
+            theirs = self.vectors.manifest
+            if theirs["side"] != "query":
+                raise UserError(
+                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)"
+                )
+            self._check(theirs, theirs["dimension"], query_vectors)
+
+    def _check(self, prints: dict, dimension: int, name: str) -> None:
+        refuse_another_encoder(
+            self.record,
+            self.what,
+            prints,
+            dimension,
+            name,
+            "use the encoder that made them",
+            "encode the documents again, or search with the encoder that made them; if the two were trained together, "
+            "pass the other one as --document-model",
+        )
+
+    @cached_property
+    def encoder(self) -> Encoder | LexicalEncoder:
+        """The encoder of queries: the one named, else the one that the manifest names.
+
+        Either must be the one that made the vectors.
+        """
+        import dataclasses
+
+        from drtools.encoding.loop import known_fingerprints, load_for_encoding
+        from drtools.formats.vectors import named_fingerprints
+
+        flags = self.encoder_flags
+        if not (flags.model or flags.body or flags.rem):
+            rem = self.record.get("rem")
+            flags = dataclasses.replace(
+                flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
+            )
+        encoder = load_for_encoding(flags, self.computing, "query")
+        self._check(named_fingerprints(known_fingerprints(encoder, flags)), encoder.dimension, flags.names)
+        return encoder
+
+    @cached_property
+    def computing(self) -> Computing:
+        """Where to encode."""
+        from drtools.encoding.loop import choose_computing
+
+        return choose_computing(self.compute)
+
+    def encode(self, queries: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return float32 vectors [Q, D] of (query id, text) pairs."""
+        import numpy as np
+
+        if self.vectors is None:
+            from drtools.encoding.loop import encode_texts
+
+            vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+            self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
+            return vectors
+        rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
+        if None in rows:
+            found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
+            raise UserError(
+                f"{self.vectors.path}: no vector of query {found.first[0]!r}; encode these queries again {found.pair()}"
+            )
+        return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)
+
+
+class DenseSource:
+    """Inner products over vectors, exactly, or through a FAISS index."""
+
+    def __init__(
+        self,
+        queries: QueryEncoder | JoinedQueries,
+        ids: Ids,
+        array: np.ndarray | JoinedArray | None = None,
+        index: faiss.Index | None = None,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+    ) -> None:
+        self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
+        self.documents: Known = ids
+        self.whose = str(queries.what)
+        self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Encode and search a block of queries at a time."""
+        for start in range(0, len(queries), QUERIES_A_BLOCK):
+            block = queries[start : start + QUERIES_A_BLOCK]
+            vectors = self.queries.encode(block)
+            scores, rows = self.nearest(vectors, depth)
+            scores_asked = self._score(vectors, [asked.get(query_id, ()) for query_id, _ in block])
+            for at, (query_id, _) in enumerate(block):
+                hits = {
+                    self.ids[row]: float(score)
+                    for row, score in zip(rows[at].tolist(), scores[at].tolist(), strict=True)
+                    if row >= 0
+                }
+                yield Found(query_id, rank(hits), scores_asked[at])
+
+    def scores(
+        self, queries: Sequence[tuple[str, str]], documents: dict[str, list[str]]
+    ) -> list[dict[str, float | None]]:
+        """Return {document: score} of given documents for each (query id, text); None for one without a vector."""
+        return self._score(self.queries.encode(queries), [documents[query_id] for query_id, _ in queries])
+
+    def nearest(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores float32 [Q, k] and rows [Q, k] of query vectors [Q, D], best first."""
+        if self.index is not None:
+            from drtools.search import faiss_index
+
+            return faiss_index.search(self.index, vectors, depth, nprobe=self.nprobe, ef_search=self.ef_search)
+        from drtools.search import exact
+
+        assert self.array is not None, "without an index there are vectors"
+        return exact.search(self.array, vectors, depth, self.queries.computing.device)
+
+    def _score(self, vectors: np.ndarray, documents: list[Sequence[str]]) -> list[dict[str, float | None]]:
+        """Score documents by name: by their vectors, or as the index has kept them."""
+        import numpy as np
+
+        asked = [[(document, self.ids.row_of(document)) for document in wanted] for wanted in documents]
+        rows = [np.array([row for _, row in pairs if row is not None], np.int64) for pairs in asked]
+        if not any(map(len, rows)):
+            return [dict.fromkeys(document for document, _ in pairs) for pairs in asked]
+        if self.index is not None:
+            from drtools.search import faiss_index
+
+            found = faiss_index.scores_of(self.index, vectors, rows)
+        else:
+            from drtools.search import exact
+
+            assert self.array is not None, "without an index there are vectors"
+            found = exact.rerank(self.array, vectors, rows)
+        result = []
+        for pairs, scores in zip(asked, found, strict=True):
+            values = iter(scores.tolist())
+            result.append({document: None if row is None else next(values) for document, row in pairs})
+        return result
+
+
+def open_dense(
+    vectors: str | None,
+    index: str | None,
+    encoder_flags: EncoderFlags,
+    compute: ComputeFlags,
+    query_vectors: str | None = None,
+    joining: JoiningFlags | None = None,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
+) -> DenseSource:
+    """Open a vectors folder for exact search, or a FAISS index folder.
+
+    Either may be joined of two encoders' vectors.
+    """
+    from drtools.formats.vectors import Ids, open_document_vectors
+    from drtools.search.query_vectors import open_queries
+
+    if vectors:
+        opened = open_document_vectors(vectors)
+        return DenseSource(
+            open_queries(opened.manifest, opened.path, encoder_flags, compute, query_vectors, joining),
+            opened.ids,
+            array=opened.array,
+        )
+    from drtools.search import faiss_index
+
+    assert index is not None, "vectors or an index is named"
+    folder = Path(index)
+    record = manifest.read(folder)
+    if record.get("side") == "query":
+        raise UserError(
+            f"{folder}: an index of queries' vectors, expected one of documents'; index what encode --documents made"
+        )
+    queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
+    loaded = faiss_index.load(folder / "index.faiss")
+    return DenseSource(queries, Ids(folder / "ids.txt"), index=loaded, nprobe=nprobe, ef_search=ef_search)
+
+
+def index_kind(folder: str) -> str:
+    """Return `lucene` or `faiss`; UserError for a folder that is no finished index."""
+    if Path(folder).is_file():
+        raise UserError(
+            f"{folder}: a file was found where an index folder was expected; build one with `drtools index`"
+        )
+    kind = manifest.read(folder).get("kind")
+    if kind not in ("lucene", "faiss"):
+        advice = "search it with --vectors" if kind == "vectors" else "build one with `drtools index`"
+        raise UserError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
+    return kind

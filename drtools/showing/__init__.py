@@ -1,4 +1,0 @@
-"""What is there, told to a person: artefacts, where they came from, this machine.
-
-Every function yields lines of text.
-"""

@@ -1,0 +1,79 @@
+"""Scores of pairs that a teacher gave before.
+
+An SQLite file a teacher in the cache, shared by every process and every tool.
+
+What is scored is there as soon as its batch is done, so that a stopped scoring goes on and no pair is scored twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+
+from drtools.outputs import manifest
+
+KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
+PATIENCE_SECONDS = 60  # for another process that is writing
+
+
+def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
+    """Return the key of a query's and a document's text, and of the document's limit if it is not the teacher's own."""
+    lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # says where the query ends
+    return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class ScoreCache:
+    """The float32 scores of one teacher by pair, on disk.
+
+    `fingerprint` is of everything that changes a score but the pair.
+    """
+
+    def __init__(self, fingerprint: str) -> None:
+        folder = manifest.cache_directory() / "scores"
+        folder.mkdir(exist_ok=True)
+        self.path = folder / f"{fingerprint}.sqlite"
+        self.connection = sqlite3.connect(
+            self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._one = (
+            threading.Lock()
+        )  # while one thread's reading is open SQLite gives up another's writing at once, without its patience
+        with open(self.path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(
+                lock, fcntl.LOCK_EX
+            )  # SQLite's own patience does not hold while a new file is given its journal
+            # a power cut may lose the last batches, never the file
+            self.connection.executescript(
+                "pragma journal_mode = wal; pragma synchronous = normal; "
+                "create table if not exists scores (pair blob primary key, score real not null) without rowid;"
+            )
+
+    def __len__(self) -> int:
+        return self.connection.execute("select count(*) from scores").fetchone()[0]
+
+    def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """Return the scores that are there."""
+        found: dict[bytes, float] = {}
+        for first in range(0, len(keys), KEYS_A_READ):
+            part = keys[first : first + KEYS_A_READ]
+            with self._one:
+                found.update(
+                    self.connection.execute(
+                        f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part
+                    )
+                )
+        return found
+
+    def keep(self, scores: Iterable[tuple[bytes, float]]) -> None:
+        """Keep scores by key, in one transaction."""
+        with self._one:
+            self.connection.execute("begin immediate")
+            try:
+                self.connection.executemany("insert or replace into scores values (?, ?)", scores)
+                self.connection.execute("commit")
+            except BaseException:  # a stop too, after which the batches that had ended are kept
+                self.connection.execute("rollback")
+                raise

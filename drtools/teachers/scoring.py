@@ -1,0 +1,239 @@
+"""Pairs of a query and a document -> a teacher's raw logits, through the score cache."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from drtools import console
+from drtools.encoding.loop import KEPT_SHAPES, encode_tokens, place
+from drtools.errors import UserError
+from drtools.methods.adam.dark import Special, count_tokens, separator_of, special_of
+from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
+from drtools.models.loading import as_new
+from drtools.models.pair_tokens import PairTokens, tokenize_pairs
+from drtools.teachers.score_cache import ScoreCache, pair_key
+
+if TYPE_CHECKING:
+    from drtools.encoding.loop import Computing
+
+WINDOW_PAIRS = 10_000  # [ours] pairs that are sorted by length together
+
+Pair = tuple[str, str]
+
+
+class Window(NamedTuple):
+    """Pairs on the way to their scores.
+
+    `keys` of all [N]; `new` the different keys to compute here, and `tokens` their pairs'.
+    """
+
+    keys: list[bytes]
+    known: dict[bytes, float]
+    new: list[bytes]
+    tokens: PairTokens
+
+
+class CachedScorer:
+    """One cross-encoder with what it has scored before."""
+
+    def __init__(self, encoder: CrossEncoder, name: str, computing: Computing) -> None:
+        self.encoder, self.computing = encoder, computing
+        fingerprint = encoder.fingerprint()
+        self.name = f"{name}@{fingerprint}"
+        self.cache = ScoreCache(f"{fingerprint}-{computing.precision}")
+        self.counts: Counter = Counter()
+
+    def prepare(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None, under_way: Iterable[bytes]) -> Window:
+        """Look up what is known and tokenize what is neither known nor `under_way`."""
+        limits = limits or [None] * len(pairs)
+        keys = [pair_key(query, document, limit) for (query, document), limit in zip(pairs, limits, strict=True)]
+        row_of = {key: row for row, key in enumerate(keys)}
+        known = self.cache.known(list(row_of))
+        seen = {*known, *under_way}
+        new = [key for key in row_of if key not in seen]
+        rows = [row_of[key] for key in new]
+        return Window(
+            keys, known, new, tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows])
+        )
+
+    def finish(self, window: Window, on_batch: Callable[[int], None]) -> np.ndarray:  # -> float32 [N]
+        """Compute what is new, keeping each batch at once, and return all scores of a window."""
+        computed = np.empty((len(window.new), 1), np.float32)
+
+        def keep(rows: np.ndarray, tokens: int) -> None:
+            self.cache.keep((window.new[row], float(computed[row, 0])) for row in rows.tolist())
+            self.counts.update(computed=len(rows), tokens=tokens)
+            on_batch(len(rows))
+
+        encode_tokens(self.encoder, window.tokens, self.computing, computed, keep)
+        self.counts.update(
+            truncated=window.tokens.truncated,
+            truncated_queries=window.tokens.truncated_queries,
+            empty=window.tokens.empty,
+        )
+        scores = window.known | dict(zip(window.new, computed[:, 0].tolist(), strict=True))
+        scores |= self.cache.known(
+            [key for key in dict.fromkeys(window.keys) if key not in scores]
+        )  # the window before computed these
+        return np.array([scores[key] for key in window.keys], np.float32)
+
+
+class Teacher:
+    """One cross-encoder, or several whose logits are averaged.
+
+    `name` is what examples' scored_by records: name@fingerprint, joined by +.
+
+    A document's text may hold the special tokens of `tokenizer` (that of the first) as they are written, `[SEP]` or
+    `<mask>`: they become special tokens of the second segment, in each teacher its own. `max_query_tokens` and
+    `max_document_tokens`, without special tokens, are where all of them would still read a query, and a document after
+    a long query. `counts`: pairs computed, tokens, and what was cut or empty among them.
+    """
+
+    def __init__(self, scorers: Sequence[CachedScorer]) -> None:
+        self.scorers = scorers
+        self.name = "+".join(scorer.name for scorer in scorers)
+        encoders = [scorer.encoder for scorer in scorers]
+        self.tokenizer = encoders[0].tokenizer
+        self.max_query_tokens = min(encoder.max_query_tokens for encoder in encoders)
+        self.max_document_tokens = min(
+            encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders
+        )
+        self._rendering = [
+            as_new(encoder.tokenizer) for encoder in encoders
+        ]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
+
+    @property
+    def counts(self) -> Counter:
+        """What was computed so far, by all of them."""
+        return sum((scorer.counts for scorer in self.scorers), Counter())
+
+    def special(self, kinds: Collection[str], query: str, room: int | None = None) -> Special:
+        """Return what dark items of some kinds are written with beside a query.
+
+        The words of the first, and room for both halves of a reinforced text: that of a student (`room`), or that of a
+        student that reads as much of a document as the teacher does; never more than each of them can read beside the
+        query.
+        """
+        encoders = zip((scorer.encoder for scorer in self.scorers), self._rendering, strict=True)
+        left = min(
+            encoder.longest_pair
+            - encoder.template.special
+            - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
+            for encoder, tokenizer in encoders
+        )
+        # each is asked, so that each may refuse
+        special, *_ = [
+            special_of(
+                tokenizer,
+                self.max_document_tokens + tokenizer.num_special_tokens_to_add(),  # a student's length includes these
+                kinds,
+                scorer.name,
+                most=left,
+            )
+            for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)
+        ]
+        return special if room is None else special._replace(room=min(room, left - 1))
+
+    def scores(
+        self,
+        pairs: Sequence[Pair],
+        limits: Sequence[int | None] | None = None,
+        on_batch: Callable[[int], None] = lambda count: None,
+    ) -> np.ndarray:
+        """Return the raw logits float32 [N] of (query text, document text), in their order.
+
+        `limits` says of each pair how many tokens its document may have, None: as always. What is scored is kept in the
+        cache after each batch, and what is there is not scored again. `on_batch` is told how many pairs were just
+        computed.
+        """
+        parts = [slice(start, start + WINDOW_PAIRS) for start in range(0, len(pairs), WINDOW_PAIRS)]
+        windows = ((pairs[part], limits and limits[part], None) for part in parts)
+        return np.concatenate([np.empty(0, np.float32), *(scores for _, scores in self.stream(windows, on_batch))])
+
+    def stream(
+        self,
+        windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Any]],
+        on_batch: Callable[[int], None] = lambda count: None,
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yield, for each window of (pairs, limits, anything), that thing and the scores.
+
+        The next is read and tokenized meanwhile, in a thread.
+        """
+        source = iter(windows)
+
+        def prepare_next(before: list[Window] | None) -> tuple[Any, list[Window]] | None:
+            for pairs, limits, thing in source:
+                return thing, [
+                    scorer.prepare(self.in_words_of(scorer, pairs), limits, before[at].new if before else ())
+                    for at, scorer in enumerate(self.scorers)
+                ]
+            return None
+
+        with ThreadPoolExecutor(1) as ahead:
+            prepared = ahead.submit(prepare_next, None)
+            while found := prepared.result():
+                thing, window = found
+                prepared = ahead.submit(prepare_next, window)
+                yield thing, self._finish(window, on_batch)
+
+    def in_words_of(self, scorer: CachedScorer, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        """Write the first teacher's separator and mask as another's."""
+        first, own = self.tokenizer, scorer.encoder.tokenizer
+        words = {(separator_of(first), separator_of(own)), (first.mask_token, own.mask_token)}
+        for theirs, ours in words:
+            if theirs and ours and theirs != ours:
+                pairs = [(query, document.replace(theirs, ours)) for query, document in pairs]
+        return pairs
+
+    def _finish(self, windows: list[Window], on_batch: Callable[[int], None]) -> np.ndarray:
+        found = [scorer.finish(window, on_batch) for scorer, window in zip(self.scorers, windows, strict=True)]
+        return found[0] if len(found) == 1 else np.array(found).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def note_cuts(counts: Counter) -> None:
+    """Count as odd what was cut or empty among the pairs that were computed."""
+    for name, words in (
+        ("truncated", "had a document that was cut"),
+        ("truncated_queries", "had a query that was cut"),
+        ("empty", "have an empty query or document"),
+    ):
+        console.notice(counts[name], f"{counts[name]:,} of the pairs computed now {words}")
+
+
+def load_teacher(
+    names: Sequence[str],
+    computing: Computing,
+    *,
+    max_query_tokens: int | None = None,
+    max_document_tokens: int | None = None,
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+    student_tokens: tuple[int, int] | None = None,
+) -> Teacher:
+    """Load cross-encoders by folder or hub name, as one teacher.
+
+    Lengths and dropout that are not given are each model's own. With `student_tokens` queries and documents are cut
+    where a student cuts them, at so many tokens without special ones.
+    """
+    if not names:
+        raise UserError("no teacher was named; say --teacher FOLDER or a hub name")
+    if len(set(names)) < len(names):
+        raise UserError(f"--teacher {' '.join(names)}: a teacher stands twice; name each once")
+    if computing.device == "cpu":
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
+    scorers = []
+    for name in names:
+        encoder = load_cross_encoder(name, trust_remote_code, dropout)
+        encoder.set_lengths(max_query_tokens, max_document_tokens)
+        if student_tokens:
+            encoder.read_like(*student_tokens)
+        place(encoder, computing)
+        scorers.append(CachedScorer(encoder, Path(name).resolve().name if Path(name).is_dir() else name, computing))
+    return Teacher(scorers)

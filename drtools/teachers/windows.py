@@ -1,0 +1,203 @@
+"""What of examples and runs a teacher is to score, in windows, and where the scores go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from drtools.errors import UserError
+from drtools.formats.dark_items import documents_of
+from drtools.formats.joins import Join
+from drtools.formats.jsonl import document_text
+from drtools.formats.lines import shown
+from drtools.methods.adam.dark import asked_text, is_cut
+
+if TYPE_CHECKING:
+    from drtools.formats.corpus_store import Store
+    from drtools.formats.examples import Example
+    from drtools.methods.fgd.piece_scores import Cutter
+    from drtools.teachers.scoring import Teacher
+
+PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
+Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
+
+
+class Asked(NamedTuple):
+    """Something of an example that is to be scored.
+
+    `key` is the list of scores it goes to, `text` is None if there is none to score.
+
+    `limit` is how many tokens the text may have, None: as many as the teacher gives any document. Of a text that was
+    written for the teacher `cut` says whether its ends are not there any more.
+    """
+
+    key: str
+    text: str | None
+    limit: int | None = None
+    cut: bool = False
+
+
+class Texts(NamedTuple):
+    """The texts of queries and, by a title rule, of documents.
+
+    `cutter` cuts these into pieces that are asked for too.
+    """
+
+    queries: dict[str, str]
+    store: Store
+    title_separator: str
+    cutter: Cutter | None = None
+    queries_name: str = "the queries"
+
+    def document(self, document_id: str) -> str | None:
+        """Return a document's text, or None if the corpus lacks it."""
+        document = self.store.get(document_id)
+        return None if document is None else document_text(document.title, document.text, self.title_separator)
+
+
+def documents_in(example: Example) -> list[str]:
+    """Return every document that an example names."""
+    dark = (part for item in example.dark or () for part in documents_of(item))
+    return [*example.positives, *example.negatives, *dark]
+
+
+class Lacking:
+    """The queries and documents without a text: counted by who scores, shown by one of each.
+
+    `first` is kept with unfinished work: a process that continues has not seen them.
+    """
+
+    def __init__(self, texts: Texts, first: dict[str, list[str]]) -> None:
+        self.joins = {
+            "lacking queries": Join(texts.queries, texts.queries_name),
+            "lacking documents": Join(texts.store, shown(texts.store.corpus)),
+        }
+        for name, ids in first.items():
+            self.joins[name].first += ids
+
+    @property
+    def first(self) -> dict[str, list[str]]:
+        """The first of them."""
+        return {name: join.first for name, join in self.joins.items()}
+
+    def look_up(self, query_id: str, documents: Sequence[str]) -> bool:
+        """Look a query and documents up, and return whether there is a text of it and of one of them."""
+        if self.joins["lacking queries"].look_up([query_id]):
+            return False
+        return len(self.joins["lacking documents"].look_up(documents)) < len(documents)
+
+
+def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: Texts, path: str) -> None:
+    """Refuse examples, or a run, of which no query and document both have a text: there is nothing to score.
+
+    `named` yields (query id, documents); it is read until one has both.
+    """
+    lacking = Lacking(texts, {})
+    if any(lacking.look_up(query_id, documents) for query_id, documents in named):
+        return
+    queries, documents = lacking.joins.values()
+    if queries.asked:
+        raise UserError(
+            f"{shown(path)}: no query with a text has a document in the corpus; do the files belong together? "
+            f"{(queries if queries.is_empty else documents).pair()}"
+        )
+
+
+def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
+    """List all of an example that is to be scored, list by list, each in its order."""
+    found = {document: texts.document(document) for document in documents_in(example)}
+    asked = [
+        *(Asked("positive_scores", found[document]) for document in example.positives),
+        *(Asked("negative_scores", found[document]) for document in example.negatives),
+        *_dark_asked(example, texts.queries.get(example.query_id, ""), found, teacher),
+    ]
+    return [*asked, *texts.cutter.asked(example, texts)] if texts.cutter else asked
+
+
+def _dark_asked(example: Example, query: str, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
+    special = teacher.special({item.kind for item in example.dark or ()}, query)
+    text_of = {document: text for document, text in found.items() if text is not None}.__getitem__
+    for item in example.dark or ():
+        lacks = any(found[document] is None for document in documents_of(item))
+        yield (
+            Asked("dark_scores", None)
+            if lacks
+            else Asked(
+                "dark_scores", *asked_text(item, example.query_id, text_of, special), is_cut(item, text_of, special)
+            )
+        )
+
+
+def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
+    """Put the scores of what had a text (in its order) into an example's lists, None for what had none."""
+    lists: dict[str, list[float | None]] = {"positive_scores": [], "negative_scores": []}
+    given = iter(scores)
+    for item in asked:
+        lists.setdefault(item.key, []).append(None if item.text is None else next(given))
+    example.positive_scores, example.negative_scores = lists.pop("positive_scores"), lists.pop("negative_scores")
+    example.dark_scores = lists.pop("dark_scores", None if example.dark is None else [])
+    example.others |= lists
+    example.scored_by = scored_by
+    return example
+
+
+def drop_pieces(example: Example, scored_by: str) -> bool:
+    """Take away what another teacher said of an example's pieces, which nobody scores now.
+
+    Return whether there was any.
+    """
+    found = [example.others.pop(key, None) for key in PIECE_KEYS] if example.scored_by != scored_by else []
+    return any(found)
+
+
+def example_windows(
+    examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int
+) -> Iterator[Window]:
+    """Yield whole examples, so many that their pairs fill a window.
+
+    Pairs, limits, and (example, what was asked of it).
+    """
+
+    def each() -> Iterator[tuple[list, list, Any]]:
+        for example in examples:
+            query = texts.queries.get(example.query_id)
+            asked = asked_of(example, texts, teacher)
+            if query is None:
+                asked = [item._replace(text=None) for item in asked]
+            scored = [item for item in asked if item.text is not None]
+            yield [(query, item.text) for item in scored], [item.limit for item in scored], (example, asked)
+
+    return _filled(each(), pairs_a_window)
+
+
+def run_windows(run: dict[str, dict[str, float]], depth: int, texts: Texts, pairs_a_window: int) -> Iterator[Window]:
+    """Yield whole queries of a run, so many that their pairs fill a window.
+
+    Pairs, limits, and (query id, documents with a text, documents without).
+    """
+
+    def each() -> Iterator[tuple[list, list, Any]]:
+        for query_id, hits in run.items():
+            query = texts.queries.get(query_id)
+            found = {document: texts.document(document) for document in list(hits)[:depth]} if query is not None else {}
+            known = {document: text for document, text in found.items() if text is not None}
+            yield (
+                [(query, text) for text in known.values()],
+                [None] * len(known),
+                (query_id, list(known), len(found) - len(known)),
+            )
+
+    return _filled(each(), pairs_a_window)
+
+
+def _filled(parts: Iterable[tuple[list, list, Any]], pairs_a_window: int) -> Iterator[Window]:
+    pairs, limits, things = [], [], []
+    for more_pairs, more_limits, thing in parts:
+        pairs += more_pairs
+        limits += more_limits
+        things.append(thing)
+        if len(pairs) >= pairs_a_window:
+            yield pairs, limits, things
+            pairs, limits, things = [], [], []
+    if things:
+        yield pairs, limits, things

@@ -1,0 +1,45 @@
+"""Documents that a training does not take for negatives: the queries' own, and copies of their positives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drtools import console
+from drtools.search.copies import copies_in_corpus
+from drtools.training.examples import Lists
+
+if TYPE_CHECKING:
+    from drtools.training.sampling import Source
+
+
+def avoid_copies(sources: Sequence[Source]) -> None:
+    """Let no query's own document (the one with its id) and no copy of its positives be mined or drawn as a negative.
+
+    Their rows join those that the examples avoid already; how many there are is said.
+    """
+    own = copies = 0
+    for source in sources:
+        examples = source.examples
+        same = source.store.rows_of(examples.query_ids)
+        known = copies_in_corpus(source.store, np.unique(examples.positives.flat).tolist())
+        own += sum(row is not None and row not in examples.positives[at] for at, row in enumerate(same))
+        copies += len({other for others in known.values() for other in others})
+        if known or any(row is not None for row in same):
+            examples.avoided = Lists.of(_avoided(source, same, known))
+    if own or copies:
+        console.say(
+            f"{own:,} queries have a document of their own id in the corpus, and {copies:,} documents are copies of a "
+            "positive; they are no negatives of their query"
+        )
+
+
+def _avoided(source: Source, same: list[int | None], copies: dict[int, list[int]]) -> Iterator[list[int]]:
+    examples = source.examples
+    for at, (own, positives) in enumerate(zip(same, examples.positives, strict=True)):
+        rows = set() if examples.avoided is None else set(examples.avoided[at].tolist())
+        rows |= {own} if own is not None else set()
+        rows |= {other for positive in positives.tolist() for other in copies.get(positive, ())}
+        yield sorted(rows.difference(positives.tolist()))

@@ -1,0 +1,110 @@
+"""Several processes that train one model: started by torchrun, joined here, nothing wrapped.
+
+Every process holds the same weights, encodes its share of each batch, and takes the same step: vectors are gathered,
+the gradients of the parameters summed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+if TYPE_CHECKING:
+    from drtools.outputs.work import Work
+
+Told = TypeVar("Told")
+PATIENCE = datetime.timedelta(hours=24)  # the others wait while the first process evaluates or writes
+
+
+class World:
+    """The processes of this run; alone, every exchange is nothing."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process speaks and writes."""
+        return self.rank == 0
+
+    def shares(self, count: int) -> list[slice]:
+        """Return which of `count` things are whose: neighbours, in the order of the processes."""
+        return [slice(count * rank // self.size, count * (rank + 1) // self.size) for rank in range(self.size)]
+
+    def gather(self, own: Tensor, counts: Sequence[int]) -> Tensor:  # [n, D] -> [sum of counts, D]
+        """Return everybody's rows, in the order of the processes; `counts` says how many each of them has."""
+        if self.size == 1:
+            return own
+        longest = max(counts)
+        padded = own.new_zeros(longest, own.shape[1])
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give every process the sum of all gradients; a parameter that nobody has one for keeps none."""
+        if self.size == 1:
+            return
+        device = parameters[0].device
+        has = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32, device=device)
+        distributed.all_reduce(has, distributed.ReduceOp.MAX)
+        reached = [parameter for parameter, anybody in zip(parameters, has.tolist(), strict=True) if anybody]
+        flat = torch.cat(
+            [
+                (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
+                for parameter in reached
+            ]
+        )
+        distributed.all_reduce(flat)
+        for parameter, summed in zip(reached, flat.split([parameter.numel() for parameter in reached]), strict=True):
+            parameter.grad = summed.view_as(parameter)
+
+    def agree(self, asked: bool, seconds: float) -> tuple[bool, float]:
+        """Return whether anybody was asked to stop, and the seconds by the first process's clock."""
+        if self.size == 1:
+            return asked, seconds
+        told = torch.tensor([float(asked), seconds if self.is_first else 0.0], dtype=torch.float64)
+        if distributed.get_backend() == "nccl":
+            told = told.cuda()
+        distributed.all_reduce(told)
+        return bool(told[0] > 0), float(told[1])
+
+    def tell(self, value: Told) -> Told:
+        """Return the first process's value to all."""
+        if self.size == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Return once every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def leave(self) -> None:
+        """End the exchange."""
+        if self.size > 1:
+            distributed.destroy_process_group()
+
+
+def join(work: Work, device: str) -> World:
+    """Meet the other processes of this torchrun, if there are any.
+
+    They learn what an earlier run left to continue from.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    world = World(int(os.environ["RANK"]), size)
+    work.state = world.tell(work.state)
+    return world

@@ -1,0 +1,234 @@
+"""What every training of an encoder shares but its method: the model as the flags ask for it, batches, the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drtools import console
+from drtools.cli.model_card import write_card
+from drtools.encoding.loop import apply_flags, load_named
+from drtools.errors import UserError
+from drtools.evaluation.dev import dev_measure
+from drtools.formats.corpus_store import open_store
+from drtools.methods.adore.batches import QueryBatches
+from drtools.models.encoder import Encoder, save_encoder
+from drtools.models.heads import add_projection, drop_head
+from drtools.models.lora import add_lora, merge_lora
+from drtools.models.pair import EncoderPair, halves, untie
+from drtools.models.rem import check_folds, fold_rem, save_rem, train_parts
+from drtools.models.settings import SIDES
+from drtools.training.avoided_rows import avoid_copies
+from drtools.training.examples import Scores, usable_examples
+from drtools.training.pairs import PairBatches
+from drtools.training.sampling import Source
+from drtools.training.task import Task
+
+if TYPE_CHECKING:
+    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
+    from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
+    from drtools.evaluation.dev import DevFlags
+    from drtools.outputs.work import Work
+
+REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for other bodies
+
+
+class EncoderTraining(Task):
+    """The training of an encoder. A tool makes it, asks it for batches, and fits with a loss.
+
+    With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder
+    first.
+    """
+
+    model: Encoder | EncoderPair[Encoder]
+
+    def __init__(
+        self,
+        work: Work,
+        encoder_flags: EncoderFlags,
+        student: StudentFlags,
+        training: TrainingFlags,
+        compute: ComputeFlags,
+        shape: ShapeFlags | None = None,
+        side: str | None = None,
+    ) -> None:
+        """Meet the other processes and load the starting model."""
+        super().__init__(work, training, compute)
+        self.encoder_flags, self.student, self.shape, self.side = encoder_flags, student, shape, side
+        model = self._starting_model()
+        self.adopt(model, [half.body for half in halves(model)])
+        self.scale = halves(model)[0].settings.default_scale if student.scale is None else student.scale
+
+    def _starting_model(self) -> Encoder | EncoderPair[Encoder]:
+        """Load the starting encoder in float32, with what the flags change about it."""
+        flags = self.encoder_flags
+        start = flags.start()
+        if flags.rem and self.student.lora_rank:
+            raise UserError("--lora-rank with --rem: the REM has LoRA of its own; --train rem trains it alone")
+        model = load_named(flags, self.side, self.student.dropout)
+        if flags.rem:
+            assert isinstance(model, Encoder), "a pair with a REM is refused"
+            check_folds(model)
+            train_parts(model, self.student.train)
+        if self.shape and self.shape.head == "projection":
+            for half in halves(model):
+                console.notice(
+                    not add_projection(half), f"{start} has a head already; --head projection changed nothing"
+                )
+        if self.shape and self.shape.head == "none":
+            for half in halves(model):
+                console.notice(
+                    not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing"
+                )
+        if self.shape and self.shape.untied and isinstance(model, Encoder):
+            model = untie(model)
+        apply_flags(model, flags)
+        if self.student.lora_rank:
+            for half in halves(model):
+                add_lora(half, self.student.lora_rank, self.student.lora_alpha)
+        return model
+
+    def pair_batches(
+        self,
+        sources: list[Source],
+        *,
+        negatives: int,
+        random_negatives: bool = False,
+        beside: Callable[[str, list[str]], np.ndarray] | None = None,
+    ) -> PairBatches:
+        """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
+        wanted = 0 if random_negatives else negatives
+        counts = np.concatenate([source.examples.negatives.lengths for source in sources])
+        short = int(((counts > 0) & (counts < wanted)).sum())
+        console.notice(
+            short,
+            f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with "
+            "those",
+        )
+        return PairBatches(
+            sources,
+            self.model,
+            batch_queries=self.training.batch_queries,
+            negatives=negatives,
+            seed=self.training.seed,
+            random_negatives=random_negatives,
+            shares=self.world.shares,
+            rank=self.world.rank,
+            beside=beside,
+        )
+
+    def query_batches(self, texts: dict[str, str]) -> QueryBatches:
+        """Return batches of queries alone."""
+        return QueryBatches(
+            texts,
+            self.model.of("query"),
+            batch_queries=self.training.batch_queries,
+            seed=self.training.seed,
+            shares=self.world.shares,
+            rank=self.world.rank,
+        )
+
+    def measure_on(
+        self, dev: DevFlags, sources: Sequence[Source], queries: str, beside: Callable | None = None
+    ) -> Callable[[], dict[str, float]] | None:
+        """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
+
+        Dev queries and positives that the examples of any source have too are reported.
+        """
+        return dev_measure(
+            dev,
+            queries,
+            sources[0].store,
+            self.model,
+            self.computing,
+            self.training.seed,
+            sources[0].title_separator,
+            beside,
+            self.trained_on(sources) if dev.dev_qrels else None,
+        )
+
+    def finish(self, **facts: object) -> None:
+        """Write the model's folder, its card and manifest, and say how it went."""
+        self.close(lambda: self._write(facts))
+
+    def _write(self, facts: dict[str, object]) -> None:
+        for half in halves(self.model):
+            if half.rem:
+                if self.student.train == "rem" and not self.side:
+                    (self.work.path / REM_FOLDER).mkdir(exist_ok=True)
+                    half.rem_fingerprint = save_rem(half, self.work.path / REM_FOLDER)
+                fold_rem(half)
+            elif self.student.lora_rank:
+                merge_lora(half)
+        fingerprints = save_encoder(self.model, self.work.path)
+        record = {
+            "base": self.encoder_flags.start(),
+            **({"document_base": self.encoder_flags.document_model} if self.encoder_flags.document_model else {}),
+            "rem": self.encoder_flags.rem,
+            "scale": self.scale,
+            **self.record(),
+            **facts,
+        }
+        write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.model)})
+        self.work.finish(
+            kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
+        )
+
+
+def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
+    """Return what a card says of a model's vectors and texts."""
+    query, document = (model.of(side).settings for side in SIDES)
+    return {
+        "dimension": model.dimension,
+        "normalized": document.normalized,
+        "max_query_tokens": query.max_query_tokens,
+        "max_document_tokens": document.max_document_tokens,
+        "query_prompt": query.query_prompt,
+        "document_prompt": document.document_prompt,
+    }
+
+
+def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[Source]:
+    """Open every file of examples with the corpus and queries that belong to it.
+
+    `scores` says which scores a loss may learn from. With `avoiding`, which is for negatives that are mined or drawn
+    while training, queries' own documents and copies of positives are avoided.
+    """
+    count = len(flags.examples)
+    corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
+    separators = _for_each("--title-separator", flags.title_separator or [" "], count)
+    weights = _for_each("--weight", flags.weight or [1.0], count)
+    odd = next((weight for weight in weights if not 0 < weight < float("inf")), None)
+    if odd is not None:
+        raise UserError(f"--weight {odd:g}: expected more than 0, and a number; leave an --examples out instead")
+    stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
+    sources = []
+    for path, corpus, query_path, separator, weight in zip(
+        flags.examples, corpora, queries, separators, weights, strict=True
+    ):
+        sources.append(
+            Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight)
+        )
+    for path, source in zip(flags.examples, sources, strict=True):
+        if not round(source.weight * len(source.examples)):
+            raise UserError(
+                f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit "
+                "none; say more"
+            )
+        one, other = sources[0].examples.scored_by, source.examples.scored_by
+        if one != other:
+            raise UserError(
+                f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores "
+                "of several teachers do not mix, run teacher-score on both with one"
+            )
+    if avoiding:
+        avoid_copies(sources)
+    return sources
+
+
+def _for_each(flag: str, values: list, count: int) -> list:
+    if len(values) not in (1, count):
+        raise UserError(f"{flag} stands {len(values)} times beside {count} --examples; expected once, or once for each")
+    return values * count if len(values) == 1 else values

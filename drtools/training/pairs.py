@@ -1,0 +1,162 @@
+"""Training batches of queries with one positive and some negatives each, drawn afresh at each visit.
+
+Every process draws the whole batch and tokenizes its own share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from drtools.models.tokens import Accompanied, Tokenized, tokenize
+from drtools.randomness import generator
+from drtools.training.sampling import Drawn, Source, Visit, Visits, draw
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+
+
+class PairBatch(NamedTuple):
+    """B queries and C documents: first each query's positive [B], then the negatives of all.
+
+    `tokens` and `counts` are the loop's (this process's share; how many each process has). `relevant` bool [B, C]:
+    document c is a positive of query b. `owner` [C]: the query that a document was drawn for. `scores` float32 [C]:
+    what the examples' teacher says of a document and its owner, nan where it says nothing; None if the examples' scores
+    were not read.
+    """
+
+    tokens: dict[str, Tokenized]
+    counts: dict[str, Sequence[int]]
+    relevant: np.ndarray
+    owner: np.ndarray
+    scores: np.ndarray | None = None
+
+
+class Drawing(NamedTuple):
+    """What a batch is made of.
+
+    Visits [B], what each drew, the documents [C] as (source, row), and whose each is [C].
+    """
+
+    visits: list[Visit]
+    drawn: list[Drawn]
+    documents: list[tuple[Source, int]]
+    owner: np.ndarray
+
+
+class PairDraws:
+    """The endless sequence of draws over examples, and their texts as tokens.
+
+    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is. `beside(side, ids)`
+    gives vectors that go with texts, float32 [N, D], if the model takes any.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        model: Encoder | EncoderPair[Encoder],
+        *,
+        batch_queries: int,
+        negatives: int,
+        seed: int,
+        random_negatives: bool = False,
+        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        rank: int = 0,
+        beside: Callable[[str, list[str]], np.ndarray] | None = None,
+    ) -> None:
+        self.visits, self.model = Visits(sources, batch_queries, seed), model
+        self.negatives, self.random_negatives = negatives, random_negatives
+        self.shares, self.rank, self.beside = shares, rank, beside
+        self.epoch_queries = self.visits.epoch_queries
+        self.same_queries = same_queries(sources)
+
+    def pairs(self, step: int) -> PairBatch:
+        """Draw the batch of a step, look up and tokenize this process's share of its texts."""
+        visits, drawn, documents, owner = self.draw(step)
+        shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
+        scored = all(visit.source.examples.positive_scores is not None for visit in visits)
+        return PairBatch(
+            {
+                "query": self._queries(visits[shares["query"][self.rank]]),
+                "document": self.document_tokens(documents[shares["document"][self.rank]]),
+            },
+            {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
+            relevant_among(visits, documents, self.same_queries),
+            owner,
+            np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(
+                np.float32
+            )
+            if scored
+            else None,
+        )
+
+    def draw(self, step: int) -> Drawing:
+        """Draw the queries and documents of a step."""
+        visits = self.visits(step)
+        drawn = [draw(visit, self.negatives, generator(*visit.seed), self.random_negatives) for visit in visits]
+        documents = [(visit.source, each.positive) for visit, each in zip(visits, drawn, strict=True)]
+        documents += [
+            (visit.source, row) for visit, each in zip(visits, drawn, strict=True) for row in each.negatives.tolist()
+        ]
+        owner = np.concatenate(
+            [np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])]
+        )
+        return Drawing(visits, drawn, documents, owner)
+
+    def _queries(self, visits: Sequence[Visit]) -> Tokenized:
+        tokens = tokenize(self.model.of("query"), [visit.query for visit in visits], "query")
+        return (
+            Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits]))
+            if self.beside
+            else tokens
+        )
+
+    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokenized:
+        """Look up and tokenize documents."""
+        tokens = tokenize(self.model.of("document"), [source.text(row) for source, row in documents], "document")
+        return (
+            Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents]))
+            if self.beside
+            else tokens
+        )
+
+
+class PairBatches(PairDraws):
+    """The endless sequence of batches over examples."""
+
+    def __call__(self, step: int) -> PairBatch:
+        """Return the batch of a step."""
+        return self.pairs(step)
+
+
+def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[np.ndarray]]:
+    """Return the positives of each query that several sources over one corpus have, by (corpus, query id, text)."""
+    found: dict[tuple[int, str, str], list[np.ndarray]] = {}
+    stores = [id(source.store) for source in sources]
+    for source in sources:
+        if stores.count(id(source.store)) > 1:
+            for at, key in enumerate(zip(source.examples.query_ids, source.examples.queries, strict=True)):
+                found.setdefault((id(source.store), *key), []).append(source.examples.positives[at])
+    return {key: lists for key, lists in found.items() if len(lists) > 1}
+
+
+def relevant_among(
+    visits: Sequence[Visit], documents: Sequence[tuple[Source, int]], same: dict[tuple[int, str, str], list[np.ndarray]]
+) -> np.ndarray:  # -> bool [B, C]
+    """Return which of the documents are positives of which visit's query.
+
+    `same` are those of queries that stand in several sources.
+    """
+    columns: dict[tuple[int, int], list[int]] = {}
+    for column, (source, document) in enumerate(documents):
+        columns.setdefault((id(source.store), document), []).append(column)
+    relevant = np.zeros((len(visits), len(documents)), bool)
+    for row, (source, at, _) in enumerate(visits):
+        key = (id(source.store), source.examples.query_ids[at], source.examples.queries[at])
+        for positives in same.get(key, [source.examples.positives[at]]):
+            for document in positives.tolist():
+                relevant[row, columns.get((id(source.store), document), [])] = True
+    return relevant
