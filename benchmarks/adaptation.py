@@ -33,7 +33,7 @@ def ours(
     """
     import numpy as np
 
-    from drtools import console
+    from drtools.cli import console
     from drtools.cli.flags import common as flags
     from drtools.cli.flags.training import TrainingFlags
     from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss

@@ -15,7 +15,7 @@ import time
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools import console
+from drtools.cli import console
 from drtools.cli.flags.common import FolderOutput
 from drtools.encoding.folder import FolderEncoding
 from drtools.encoding.loop import BATCH_TOKENS, Computing, place

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from training import write_examples
 
-from drtools import console
+from drtools.cli import console
 from drtools.encoding.loop import BATCH_TOKENS, Computing, encode_texts, place
 from drtools.formats.corpus_store import open_store
 from drtools.methods.contrastive import contrastive_loss

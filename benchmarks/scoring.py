@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from drtools import console
+from drtools.cli import console
 from drtools.cli.flags.common import FileOutput
 from drtools.encoding.loop import BATCH_TOKENS, Computing
 from drtools.formats.corpus_store import open_store

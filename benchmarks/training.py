@@ -41,7 +41,7 @@ def ours(
     data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str
 ) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
-    from drtools import console
+    from drtools.cli import console
     from drtools.cli.flags import common
     from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
     from drtools.methods.contrastive import contrastive_loss

@@ -15,7 +15,7 @@ from pathlib import Path
 import preloaded
 import pytest
 
-from drtools import console
+from drtools.cli import console
 
 pytest_plugins = ["tests.models.tiny_bodies"]  # fixtures: families, rankers
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from drtools import console
+from drtools import reporting, units
+from drtools.cli import console
 from drtools.cli.main import main, tool_names
 from drtools.errors import UserError
 
@@ -19,10 +20,10 @@ def said(capsys) -> list[str]:
 
 def test_progress_is_a_plain_line_now_and_then(capsys, monkeypatch):
     console.configure("test")
-    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(reporting, "SECONDS_BETWEEN_LINES", 0.0)
     now = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    with console.progress("encoding", 200, "documents", done=50) as progress:
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    with reporting.progress("encoding", 200, "documents", done=50) as progress:
         now[0] = 40.0  # most of them before the first text was begun: no rate of that is told
         progress.advance(50, loss=0.5)
         assert progress.done == 100
@@ -36,9 +37,9 @@ def test_progress_is_a_plain_line_now_and_then(capsys, monkeypatch):
 
 def test_json_lines_hold_what_words_say(capsys, monkeypatch):
     console.configure("test", log_json=True)
-    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
-    console.say("hello")
-    with console.progress("encoding", 2, "documents") as progress:
+    monkeypatch.setattr(reporting, "SECONDS_BETWEEN_LINES", 0.0)
+    reporting.say("hello")
+    with reporting.progress("encoding", 2, "documents") as progress:
         progress.advance(1)
     console.error("two\nlines")
     records = [json.loads(line) for line in said(capsys)]
@@ -58,12 +59,12 @@ def test_words_that_find_no_room_do_not_stop_the_work(monkeypatch):
 
     console.configure("test", log_json=True)
     monkeypatch.setattr(sys, "stderr", Full())
-    console.say("hello")
+    reporting.say("hello")
 
 
 def test_quiet_keeps_errors(capsys):
     console.configure("test", quiet=True)
-    console.say("hello")
+    reporting.say("hello")
     console.error("what went wrong")
     assert said(capsys) == ["drtools test: what went wrong"]
 
@@ -71,22 +72,22 @@ def test_quiet_keeps_errors(capsys):
 def test_other_ranks_are_silent(capsys, monkeypatch):
     console.configure("test")
     monkeypatch.setenv("RANK", "1")
-    console.say("hello")
+    reporting.say("hello")
     assert said(capsys) == []
 
 
 def test_notices_are_counted_and_strict_refuses_them():
     console.configure("test", strict=True)
-    console.notice(0, "nothing")
-    console.check_strict()
-    console.notice(2, "2 texts were empty")
+    reporting.notice(0, "nothing")
+    reporting.check_strict()
+    reporting.notice(2, "2 texts were empty")
     with pytest.raises(UserError, match="2 texts were empty"):
-        console.check_strict()
+        reporting.check_strict()
 
 
 def test_words_for_times_and_sizes():
-    assert [console.seconds_as_words(value) for value in (42, 190, 7500)] == ["42 s", "3 min 10 s", "2 h 5 min"]
-    assert [console.bytes_as_words(value) for value in (873, 1234567, 4e9, 2e13)] == [
+    assert [units.seconds_as_words(value) for value in (42, 190, 7500)] == ["42 s", "3 min 10 s", "2 h 5 min"]
+    assert [units.bytes_as_words(value) for value in (873, 1234567, 4e9, 2e13)] == [
         "873 B",
         "1.2 MB",
         "4.0 GB",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.cli.flags.common import FileOutput, FolderOutput
 from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.formats.trec import read_run
@@ -174,7 +175,7 @@ def test_strict_turns_what_was_odd_into_a_refusal(tmp_path):
         pytest.raises(UserError, match="3 texts were empty"),
         output.folder(flags_for(FolderOutput, tmp_path / "out")) as work,
     ):
-        console.notice(3, "3 texts were empty")
+        reporting.notice(3, "3 texts were empty")
         work.finish()
     assert not (tmp_path / "out").exists()
 

@@ -10,7 +10,7 @@ import termios
 
 import pytest
 
-from drtools import console
+from drtools import reporting, units
 from drtools.cli.main import tool_names
 
 
@@ -37,14 +37,15 @@ def on_terminal(words: list[str], environment: dict[str, str], columns: int = 80
 
 WORK = """
 import sys, time
-from drtools import console
+from drtools import reporting, units
+from drtools.cli import console
 console.configure("test")
-with console.progress("training", 9, "steps") as outer:
+with reporting.progress("training", 9, "steps") as outer:
     for step in range(3):
         time.sleep(0.6)
         outer.advance(1, loss=0.5, learning_rate=1e-5)
-    console.say("step 3: dev nDCG@10 0.7000")
-    with console.progress("refreshing negatives", 10, "documents") as inner:
+    reporting.say("step 3: dev nDCG@10 0.7000")
+    with reporting.progress("refreshing negatives", 10, "documents") as inner:
         inner.advance(4)
         time.sleep(0.4)
 print("done")
@@ -129,7 +130,7 @@ def test_an_interrupted_tool_says_so(toy, encoder_folder, drtools, interrupt_at)
 
 
 def test_rates():
-    assert [console.rate_as_words(rate) for rate in (0.012345, 0.5, 7.412, 56.78, 1234.5)] == [
+    assert [units.rate_as_words(rate) for rate in (0.012345, 0.5, 7.412, 56.78, 1234.5)] == [
         "0.0123",
         "0.5",
         "7.41",
@@ -140,8 +141,8 @@ def test_rates():
 
 def test_the_rate_is_of_what_came_after_the_start(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    counter = console.Progress("training", 1000, "steps")
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: now[0])
+    counter = reporting.Progress("training", 1000, "steps")
     for step, seconds in enumerate((300.0, 2.0, 2.0, 2.0), start=1):  # the first step after five minutes of loading
         now[0] += seconds
         counter.advance(1, tokens=2 * step)
@@ -150,7 +151,7 @@ def test_the_rate_is_of_what_came_after_the_start(monkeypatch):
         now[0] += 10
         counter.advance(1)
     assert counter.rate() == pytest.approx(0.1)
-    burst = console.Progress("searching", 2000, "queries")
+    burst = reporting.Progress("searching", 2000, "queries")
     for block in range(3):  # found in blocks, told one by one
         now[0] += 10
         for _ in range(500):

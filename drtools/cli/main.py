@@ -20,9 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from drtools import console, signals
+from drtools import reporting, signals
+from drtools.cli import console
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
+from drtools.ranks import world_size
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand
@@ -93,9 +95,9 @@ def command_of(name: str, function: Callable, help_text: str) -> Callable[[], No
     @functools.wraps(function)
     def call(**values: Any) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"])
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "save_every_minutes" not in values:
+        if world_size() > 1 and "save_every_minutes" not in values:
             raise UserError(
-                f"{name} is one process's work, and {os.environ['WORLD_SIZE']} were started; trainings alone take "
+                f"{name} is one process's work, and {world_size()} were started; trainings alone take "
                 "several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"
             )
         values = pinned_values(flat, values)
@@ -179,7 +181,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
         raise KeyboardInterrupt from None
     if status == 130:  # typer takes an interrupt for an exit, in silence
         raise KeyboardInterrupt
-    console.check_strict()
+    reporting.check_strict()
     console.say_notices()
     sys.stdout.flush()
 
@@ -191,7 +193,7 @@ def _say_internal_error(kind: type[BaseException], error: BaseException, traceba
 def _status_of(error: BaseException, arguments: Sequence[str] = ()) -> int:
     """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
     if isinstance(error, AlreadyDone):
-        console.say(str(error))
+        reporting.say(str(error))
         return 0
     if isinstance(error, UserError):
         console.error(str(error))

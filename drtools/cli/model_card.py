@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from drtools.console import seconds_as_words
+from drtools.units import seconds_as_words
 
 TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity", "dense-retrieval")
 RANKER_TAGS = ("sentence-transformers", "cross-encoder", "reranker")

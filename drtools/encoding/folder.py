@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.encoding.loop import encode_tokens, promises_bits
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
@@ -79,7 +79,7 @@ class FolderEncoding:
         """Encode what is left to do; return the counts."""
         starts = range(self.done, len(self.texts), self.chunk)
         with (
-            console.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress,
+            reporting.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress,
             ThreadPoolExecutor(1) as ahead,
             open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file,
         ):
@@ -121,7 +121,7 @@ class FolderEncoding:
         texts["tokens"][places], texts["cut"][places], texts["empty"][places] = tokens.lengths, tokens.cut, tokens.blank
         return Prepared(ids, texts, tokens, places, rows, tried)
 
-    def _encode(self, part: Prepared, start: int, progress: console.Progress) -> None:
+    def _encode(self, part: Prepared, start: int, progress: reporting.Progress) -> None:
         def told(rows: np.ndarray, tokens: int) -> None:
             self.encoded_tokens += tokens
             progress.advance(len(rows), tokens=self.encoded_tokens)

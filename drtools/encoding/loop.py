@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 import numpy as np
 import torch
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import Terminated, UserError
 from drtools.models.bodies import positions_of
 from drtools.models.cpu.attention import use_sliced_attention
@@ -106,7 +106,7 @@ def choose_computing(flags: ComputeFlags, batch_tokens: int | None = None, sever
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "bf16" and slow:
-        console.say(
+        reporting.say(
             f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds "
             "of times as long; --precision auto chooses fp32 here"
         )

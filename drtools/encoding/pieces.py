@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.encoding.loop import Computing, encode_tokens
 from drtools.errors import UserError
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, starts_of
@@ -55,7 +55,7 @@ class PieceEncoding:
             for name, value in self.facts().items()
             if trained.get(name, value) != value
         ]
-        console.notice(len(other), f"pieces are not encoded as {encoder.folder} learnt them: {', '.join(other)}")
+        reporting.notice(len(other), f"pieces are not encoded as {encoder.folder} learnt them: {', '.join(other)}")
 
     def facts(self) -> dict[str, object]:
         """Return the kind of spans and the sizes."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.row_digests import TEXT, RowsByDigest, digests_of_texts, open_texts
@@ -124,13 +124,13 @@ class OldVectors:
             f"again got other bits, by {apart.max():.2g} at most"
         )
         if promised:
-            console.notice(
+            reporting.notice(
                 others,
                 f"{found}: another machine or version, or a GPU, made one of them; the result equals a full encoding "
                 "to that, not bit for bit",
             )
         elif others:
-            console.say(
+            reporting.say(
                 f"note: {found}, as on this device they do in other company; the result equals a full encoding to "
                 "that, not bit for bit"
             )

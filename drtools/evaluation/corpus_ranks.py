@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
 from drtools.models.device import kind_of
@@ -58,7 +58,7 @@ def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str
                 f"{label}: holds a vector of none of the {len(asked):,} queries asked for, for instance "
                 f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
             )
-        console.notice(
+        reporting.notice(
             len(lacking),
             f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries asked for; they are left out",
         )
@@ -79,7 +79,7 @@ def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) ->
                 f"{vectors.path}: holds none of the {judged:,} relevant documents, for instance "
                 f"{min(map(min, relevant.values()))!r}; do the vectors and the judgements belong together?"
             )
-        console.notice(
+        reporting.notice(
             judged - kept, f"{vectors.path} lacks {judged - kept:,} of {judged:,} relevant documents; they are left out"
         )
         relevant = {query: documents for query, documents in known.items() if documents}
@@ -92,7 +92,7 @@ def above_in_corpus(
     """Return, for each query, how many documents that are not relevant stand above each relevant one, ascending."""
     vectors = sides.documents
     rows = [rows_of(vectors, documents) for documents in relevant.values()]
-    with console.progress(f"counting what stands above: {label}", len(vectors.array), "documents") as progress:
+    with reporting.progress(f"counting what stands above: {label}", len(vectors.array), "documents") as progress:
         counts = count_above(vectors.array, query_rows(sides, list(relevant)), rows, device, progress.advance)
     # the k-th of several relevant documents from the top has k relevant ones above it
     return {

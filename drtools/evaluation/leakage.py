@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools import console
+from drtools import reporting
 from drtools.formats.jsonl import document_text
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ def note_leakage(
     of_queries = overlap(queries, trained.queries)
     count = of_queries.exact + of_queries.plain
     if count:
-        console.notice(count, of_queries.words(f"{name} queries", "training queries"))
+        reporting.notice(count, of_queries.words(f"{name} queries", "training queries"))
     trained.found["queries"] = counts_of(of_queries)
     if positives is not None and trained.positives is not None:
         of_positives = overlap(positives(), trained.positives())
         if of_positives.exact + of_positives.plain:
-            console.say(of_positives.words(f"{name} positives", "training positives"))
+            reporting.say(of_positives.words(f"{name} positives", "training positives"))
         trained.found["positives"] = counts_of(of_positives)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError, WorldError
 from drtools.formats.jsonl import Document, read_corpus
 from drtools.formats.lines import local, shown
@@ -134,7 +134,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         create table facts (name text primary key, value integer);
     """)
     facts = {"documents": 0, "empty": 0, "characters": 0}
-    with console.progress(f"reading {shown(corpus)}", None, "documents") as progress:
+    with reporting.progress(f"reading {shown(corpus)}", None, "documents") as progress:
         connection.execute("begin")
         connection.executemany("insert into documents values (?, ?, ?, ?)", _counted(source, facts, progress))
         connection.execute("commit")
@@ -153,7 +153,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
     connection.executemany("insert into facts values (?, ?)", facts.items())
 
 
-def _counted(source: Path, facts: dict[str, int], progress: console.Progress) -> Iterator[tuple[int, str, str, str]]:
+def _counted(source: Path, facts: dict[str, int], progress: reporting.Progress) -> Iterator[tuple[int, str, str, str]]:
     for row, (_, document) in enumerate(read_corpus(source)):
         yield row, *document
         facts["documents"] += 1

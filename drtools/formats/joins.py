@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 
 ENDS_IN_A_NUMBER = re.compile(r"(.*?)([0-9]+)(?:\.0)?")
@@ -82,7 +82,7 @@ class Join:
     def note(self, words: str) -> None:
         """Count what is missing as odd, if anything is."""
         if self.missing:
-            console.notice(self.missing, f"{words} {self.pair()}")
+            reporting.notice(self.missing, f"{words} {self.pair()}")
 
     def check(self, none: str, some: str) -> None:
         """Refuse two files that have nothing in common, and count what is missing otherwise."""
@@ -148,7 +148,7 @@ def _split(text_id: str) -> tuple[str, str]:
 def note_nothing_relevant(qrels: Mapping[str, Mapping[str, int]], name: str, least: int = 1) -> None:
     """Count judgements among which no document has the least relevant grade: every measure would be 0."""
     if not any(grade >= least for grades in qrels.values() for grade in grades.values()):
-        console.notice(1, f"{name}: no judgement has grade {least} or more, so that nothing is relevant; {COLUMNS}")
+        reporting.notice(1, f"{name}: no judgement has grade {least} or more, so that nothing is relevant; {COLUMNS}")
 
 
 def note_nothing_judged(
@@ -164,13 +164,13 @@ def note_nothing_judged(
     alike = next((join for join in joins if join.alike()), None)
     if joins and len(without) == len(both):
         documents = (document for query in without for document in qrels[query])
-        console.notice(
+        reporting.notice(
             len(both),
             f"{name}: {judged_by} judges no document that it lists {(alike or joins[0]).pair()}; do the two belong "
             f"together?{columns_in_question(documents)}",
         )
     elif alike:
-        console.notice(
+        reporting.notice(
             len(without),
             f"{name}: of {len(without):,} queries {judged_by} judges no document that is listed, though there are some "
             f"in another spelling {alike.pair()}",

@@ -17,9 +17,10 @@ from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.signatures import refuse_other_formats
+from drtools.ranks import world_size
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -80,10 +81,9 @@ def recorded_name(path: str) -> str:
 
 
 def _refuse_several_processes(path: str) -> None:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
+    if world_size() > 1:
         raise UserError(
-            f"{shown(path)}: can be read only once, and {processes} processes were started that all read it; write it "
+            f"{shown(path)}: can be read only once, and {world_size()} processes were started that all read it; write it "
             "to a file and name that"
         )
 
@@ -91,7 +91,7 @@ def _refuse_several_processes(path: str) -> None:
 def _open_pipe(path: str) -> BinaryIO:
     """Open a pipe; say so if no process opens its other end for long."""
     waiting = threading.Timer(
-        PATIENCE_SECONDS, console.say, [f"{path}: waiting for a process that writes into this pipe"]
+        PATIENCE_SECONDS, reporting.say, [f"{path}: waiting for a process that writes into this pipe"]
     )
     waiting.daemon = True
     waiting.start()

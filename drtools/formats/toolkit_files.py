@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from drtools import console
+from drtools import reporting, units
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
@@ -28,7 +28,7 @@ def read_training_file(
     with (
         open(corpus, "wb") as documents,
         open(folder / "queries.jsonl", "wb") as queries,
-        console.progress(f"reading {shown(source)}", None, "records") as progress,
+        reporting.progress(f"reading {shown(source)}", None, "records") as progress,
     ):
         joined = Joined(source, documents, queries, append_easy=easy_negatives == "append")
         for number, record in read_records(source):
@@ -47,31 +47,31 @@ def read_training_file(
 
 
 def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | None) -> None:
-    console.notice(
+    reporting.notice(
         counts["contradictions"],
         f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are "
         "positives now",
     )
-    console.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
-    console.notice(
+    reporting.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
+    reporting.notice(
         counts["disagreeing"],
         f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the "
         "first counts",
     )
-    console.notice(
+    reporting.notice(
         counts["retitled"],
         f"{counts['retitled']:,} documents have a title in one record and none in another; the title was kept",
     )
-    console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
+    reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
     if counts["without negatives"] < queries:  # a file of pairs has none, and nothing is odd about it
-        console.notice(
+        reporting.notice(
             counts["without negatives"], f"{counts['without negatives']:,} of {queries:,} queries have no negative"
         )
     left_out = f"{counts['easy']:,} easy negatives (negative_ctxs) were not added to the hard ones"
     if easy_negatives is None:
-        console.notice(counts["easy"], f"{left_out}; to add them, pass --easy-negatives append")
+        reporting.notice(counts["easy"], f"{left_out}; to add them, pass --easy-negatives append")
     elif counts["easy"]:
-        console.say(left_out)
+        reporting.say(left_out)
 
 
 class TupleOptions(NamedTuple):
@@ -105,17 +105,17 @@ class Writer:
         layout = self.layout._replace(most_rows=options.rows_per_query)
         planned = plan(self.rows(), layout, options.negatives)
         self.counts.clear()
-        words = planned.words(console.bytes_as_words(planned.size))
+        words = planned.words(units.bytes_as_words(planned.size))
         if options.negatives is None and layout.negatives:
             words += "; --negatives changes how many a row has"
         check_rows(planned.rows, options.most_rows, words)
-        console.say(words)
-        console.notice(
+        reporting.say(words)
+        reporting.notice(
             planned.short,
             f"{planned.short:,} examples have fewer than {planned.layout.size} negatives; their rows repeat them",
         )
         if planned.cut:
-            console.say(
+            reporting.say(
                 f"{planned.cut:,} examples have more than {options.rows_per_query} rows; their last positives or "
                 "negatives were left out"
             )
@@ -165,29 +165,29 @@ class Writer:
         """Count what the file does not hold."""
         counts, name = self.counts, self.name
         query, document = self._lacking()
-        console.notice(
+        reporting.notice(
             counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out {query}"
         )
-        console.notice(
+        reporting.notice(
             counts["without positives"],
             f"{counts['without positives']:,} examples have no positive in the corpus; left out",
         )
-        console.notice(
+        reporting.notice(
             counts["lacking"],
             f"{counts['lacking']:,} documents of the examples are not in the corpus; left out {document}",
         )
-        console.notice(
+        reporting.notice(
             counts["contradictions"],
             f"{counts['contradictions']:,} negatives have the text of a positive of their query; left out",
         )
         self._tell_without_negatives(without_negatives)
         holds_all = self.layout.scores and (name != TUPLES or self.layout.negatives)
-        console.notice(
+        reporting.notice(
             0 if self.form.some_scores or holds_all else self.scored,
             f"{self.scored:,} examples have scores, which {name} holds only where every positive and negative has one; "
             "left out",
         )
-        console.notice(
+        reporting.notice(
             counts["other keys"], f"{counts['other keys']:,} examples have keys that {name} cannot hold; left out"
         )
 
@@ -201,6 +201,6 @@ class Writer:
                 f"; left out, for {self.name}'s trainer ends with an error there (--without-negatives keep keeps them)"
             )
         if without_negatives is None:
-            console.notice(count, words)
+            reporting.notice(count, words)
         elif count:
-            console.say(words)
+            reporting.say(words)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.lines import shown
 from drtools.losses import contrastive, margin_mse, scores
@@ -76,7 +76,7 @@ def check_scored(sources: list[Source]) -> None:
         assert of_positives is not None and of_negatives is not None, "sources are read with their scores"
         unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (of_positives, of_negatives))
         name = shown(source.store.corpus)
-        console.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
+        reporting.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
         if not any(
             not np.isnan(positive).all() and not np.isnan(negative).all()
             for positive, negative in zip(of_positives, of_negatives, strict=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.encoding.loop import encode_texts, encode_tokens
 from drtools.errors import UserError
 from drtools.formats.text_sources import DocumentTexts
@@ -82,7 +82,7 @@ class MinedAnew:
         self.world.wait()
         array = np.load(path, mmap_mode="r+")
         own = self.world.shares(len(texts))[self.world.rank]
-        with console.progress("refreshing negatives", own.stop - own.start, "documents") as progress:
+        with reporting.progress("refreshing negatives", own.stop - own.start, "documents") as progress:
             for start in range(own.start, own.stop, CHUNK):
                 heed()
                 stop = min(start + CHUNK, own.stop)
@@ -125,7 +125,7 @@ class MinedAnew:
                 f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} "
                 "documents; say others"
             )
-        console.notice(
+        reporting.notice(
             without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"
         )
         return mined

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
 from drtools.models.hub import resolve
@@ -202,7 +202,7 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
         _make_one_of_two(model, name)
     encoder = _made_of(model, tokenizer, folder, files)
     encoder.head_is_new = not has_head
-    console.notice(
+    reporting.notice(
         has_head and tokenizer.chat_template is not None and not (folder / "modules.json").exists(),
         f"{folder}: its tokenizer has a chat template, which is not used: a pair is joined by the tokenizer's special "
         "tokens alone",
@@ -222,7 +222,7 @@ def _made_of(
     encoder.prompt, encoder.lower_case = files.prompt, files.lower_case
     encoder.set_lengths(ours.get("max_query_tokens"), ours.get("max_document_tokens"))
     for note in files.notes:
-        console.notice(1, note)
+        reporting.notice(1, note)
     return encoder
 
 

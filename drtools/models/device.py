@@ -3,6 +3,7 @@
 import os
 
 from drtools.errors import UserError, WorldError
+from drtools.ranks import local_rank, local_world_size
 
 
 def choose_device(name: str) -> str:
@@ -13,13 +14,13 @@ def choose_device(name: str) -> str:
     import torch
 
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        own = int(os.environ.get("LOCAL_RANK", "-1"))
-        if own >= torch.cuda.device_count():
+        own = local_rank()
+        if own is not None and own >= torch.cuda.device_count():
             raise UserError(
                 f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; "
                 "lower --nproc-per-node, or say --device cpu"
             )
-        return f"cuda:{own}" if own >= 0 else "cuda"
+        return "cuda" if own is None else f"cuda:{own}"
     if name == "auto":
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = kind_of(name)
@@ -83,9 +84,8 @@ def all_threads() -> int:
     Processes that torchrun started share them.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if sharing > 1:  # OMP_NUM_THREADS=1 is then torchrun's word, not the user's
-        return max(1, count // sharing)
+    if local_world_size() > 1:  # OMP_NUM_THREADS=1 is then torchrun's word, not the user's
+        return max(1, count // local_world_size())
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(count, int(said)) if said.isdigit() and int(said) else count
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.models.bodies import body_class, positions_of, token_states, try_body
 from drtools.models.heads import apply_head, make_head, save_head
@@ -133,7 +133,7 @@ def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: f
         settings.max_query_tokens = min(settings.max_query_tokens, longest)
         settings.max_document_tokens = min(settings.max_document_tokens, longest)
     for note in settings.notes:
-        console.notice(1, note)
+        reporting.notice(1, note)
     return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
 
 

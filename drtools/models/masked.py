@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.losses import token_losses
 from drtools.models.bodies import token_states
@@ -133,7 +133,7 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
                 tensors.pop(decoder, None)
             return _made_of(encoder, tensors, style, getattr(encoder.body.config, activation) if activation else "gelu")
     unknown = sorted(name for name in tensor_names(files) if WORDS.match(name))
-    console.notice(
+    reporting.notice(
         len(unknown),
         f"{encoder.folder}: its head that predicts words ({listed(unknown)}) is none of those that are known here, and "
         "is not used; a new one begins at random",

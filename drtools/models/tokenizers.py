@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.outputs import manifest
 
@@ -82,7 +82,7 @@ def fit_tokenizer(
     token = end_token(folder, pooling)
     if token is not None:
         _append(tokenizer, token)
-        console.notice(
+        reporting.notice(
             1,
             f"{folder}: {token} is appended to each text, as add_eos_token in {CONFIG} asks; its {FILE} appends none, "
             "and sentence-transformers with transformers 5 follows that",
@@ -94,7 +94,7 @@ def fit_tokenizer(
         if special is None or not isinstance(asked, bool) or (at == -1 and token is not None):
             continue
         if _adds(folder, special, at) not in (asked, None):
-            console.notice(
+            reporting.notice(
                 1,
                 f"{folder}: {name} is {str(asked).lower()} in {CONFIG}, but {FILE} {'lacks' if asked else 'adds'} "
                 f"{special}; {FILE} is followed, as transformers 5 does",
@@ -176,7 +176,7 @@ def _report_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     normalizer = tokenizer.backend_tokenizer.normalizer
     done = json.loads(normalizer.__getstate__()).get("lowercase") if normalizer is not None else None
     if there is not None and done is not None and there != done:
-        console.notice(
+        reporting.notice(
             1,
             f"{folder}: texts are {'lower-cased' if done else 'not lower-cased'}, as do_lower_case in {CONFIG} or the "
             f"default of {type(tokenizer).__name__} asks, though {FILE} says otherwise",

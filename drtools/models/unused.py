@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 
 SHOWN = 3  # names in a message
@@ -78,7 +78,7 @@ def check_unused(
         name for name in left if CLASSIFIER.match(name) or (classified and CLASSIFIER_DENSE.match(name))
     ] * classifier
     refuse_unused([name for name in left if name not in heads], folder, f"a {kind} model")
-    console.notice(len(heads), f"{folder}: its classifier ({listed(heads)}) is not used")
+    reporting.notice(len(heads), f"{folder}: its classifier ({listed(heads)}) is not used")
 
 
 def refuse_unused(names: list[str], folder: Path, what: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools import __version__, console
+from drtools import __version__, reporting
 from drtools.errors import UserError
 from drtools.outputs import manifest
 from drtools.outputs.places import without_places
@@ -150,7 +150,7 @@ def _alone(link: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.say(f"{link}: waiting for another process that publishes to it")
+            reporting.say(f"{link}: waiting for another process that publishes to it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -15,12 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from drtools import __version__, console
+from drtools import __version__, reporting
 from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.formats.lines import is_gzip_name, is_standard_output, open_for_writing
 from drtools.outputs import manifest
 from drtools.outputs.places import PUBLISHED, without_places
 from drtools.outputs.request import differences, request_in, same
+from drtools.ranks import rank
 
 if TYPE_CHECKING:
     from drtools.cli.flags.common import FileOutput, FolderOutput
@@ -62,7 +63,7 @@ class Work:
 
     def finish(self, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
-        console.check_strict()
+        reporting.check_strict()
         record = {
             "tool": self.request["tool"],
             "version": __version__,
@@ -70,7 +71,7 @@ class Work:
             "seconds": self.seconds(),
             "request": self.request,
             **fields,
-            "notices": console.notices(),
+            "notices": reporting.notices(),
         }
         if record.get("kind") in PUBLISHED:
             record = without_places(record)
@@ -218,7 +219,7 @@ def _open_partial(work: Work) -> None:
         if is_same and (work.path / STATE).exists():
             work.state = manifest.read_json(work.path / STATE)
             work.seconds_before = work.state.pop("worked_seconds", 0.0)
-            console.say(f"{work.target}: continuing the work of an earlier process")
+            reporting.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
         others = [path for path in work.path.iterdir() if path.name != LOCK]
         if (
@@ -236,7 +237,7 @@ def _open_partial(work: Work) -> None:
 @contextmanager
 def folder(output: "FolderOutput") -> Iterator[Work]:
     """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
-    if int(os.environ.get("RANK", "0")):
+    if rank():
         yield _follow(output)
         return
     work = Work(Path(output.output), output.request, output.overwrite, output.renew)
@@ -339,7 +340,7 @@ class _Stdout(FileWork):
 
     def __init__(self, request: dict) -> None:
         super().__init__(Path("-"), request)
-        console.leave_terminal_to_data()
+        reporting.leave_terminal_to_data()
         self.stream = sys.stdout.buffer
 
     def save(self, **state: object) -> None:

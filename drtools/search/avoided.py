@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import reporting
 from drtools.formats.joins import Join, Known, heads_of, spellings
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def check_retrieved(source: RunSource, positives: Mapping[str, Sequence[str]], q
         "negative by another name; do the two belong together? If nothing relevant was retrieved, mine from the index "
         "or the vectors that were searched"
     )
-    console.notice(1, f"{name}: no query has a relevant document among its hits; is it a run of these queries?")
+    reporting.notice(1, f"{name}: no query has a relevant document among its hits; is it a run of these queries?")

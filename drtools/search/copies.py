@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import reporting
 from drtools.formats.jsonl import Document, document_text
 from drtools.formats.row_digests import DIGEST_BYTES, TEXTS, open_texts
 from drtools.formats.vectors import IDS, Ids
@@ -75,7 +75,7 @@ def _each(digests: np.ndarray) -> Iterator[bytes]:
 
 def _copies(wanted: dict[int, bytes], every: Iterable[bytes], count: int) -> dict[int, list[int]]:
     rows_of: dict[bytes, list[int]] = {digest: [] for digest in wanted.values()}
-    with console.progress("looking for copies of positives", count, "documents") as progress:
+    with reporting.progress("looking for copies of positives", count, "documents") as progress:
         for row, digest in enumerate(every):
             if digest in rows_of:
                 rows_of[digest].append(row)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.search import exact
 from drtools.search.faiss_parts import (
@@ -147,7 +147,7 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
             f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it "
             "with `drtools index`"
         )
-    console.notice(
+    reporting.notice(
         changes_products(index),
         f"{path}: its PCA subtracts the vectors' mean or stretches them, as drtools 0.1.0 built it, so that its order "
         "is not that of inner products; build the index again",

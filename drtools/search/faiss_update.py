@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.joins import Join
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
@@ -122,7 +122,7 @@ def note_nothing_kept(folder: str, vectors: Vectors, change: Change) -> None:
     if len(vectors.array) and not (change.rows >= 0).any():
         found = Join(Ids(Path(folder) / IDS), folder, [vectors.ids[0]])
         words = f"{folder}: none of its rows is among {vectors.path}, so that nothing of it is kept"
-        console.notice(1, f"{words} {found.pair()}".rstrip())
+        reporting.notice(1, f"{words} {found.pair()}".rstrip())
 
 
 def update(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags.common import Role, names_of
 from drtools.errors import UserError
 from drtools.formats.joins import note_nothing_relevant
@@ -185,18 +185,18 @@ class MultiVectorSource:
         from drtools.evaluation.measures import evaluate, mean, parse_measure
 
         found, tried = [], []
-        with console.progress("scoring pieces for dev", len(queries), "queries") as progress:
+        with reporting.progress("scoring pieces for dev", len(queries), "queries") as progress:
             for one in self.scored(queries, depth):
                 found.append(one)
                 progress.advance(1)
         judged, parsed = {one.query_id: qrels[one.query_id] for one in found}, [parse_measure(measure)]
-        with console.progress("tuning gamma", len(GRID), "weights") as progress:
+        with reporting.progress("tuning gamma", len(GRID), "weights") as progress:
             for gamma in GRID:
                 (by_query,) = evaluate(judged, {one.query_id: one.hits(gamma, depth) for one in found}, parsed).values()
                 tried.append((gamma, mean(by_query)))
                 progress.advance(1)
         self.gamma, value = max(tried, key=lambda pair: (pair[1], -pair[0]))
-        console.say(
+        reporting.say(
             f"gamma {self.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without "
             "pieces)"
         )

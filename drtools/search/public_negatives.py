@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags.common import FolderOutput
 from drtools.errors import UserError
 from drtools.formats.hard_negatives import read_hard_negatives, read_scores
@@ -34,7 +34,7 @@ def write_public_negatives(folder: FolderOutput, source: str, scores: str | None
                 stream.write(example.line())
         if not counts["queries"]:
             raise UserError(f"{shown(source)}: no records; expected lines of qid, pos and neg")
-        console.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
-        console.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
+        reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
+        reporting.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
         work.finish(kind="training", format="msmarco-hard-negatives", queries=counts["queries"], counts=dict(counts))
-    console.say(f"{folder.output}: {counts['queries']:,} queries with {counts['negatives']:,} negatives")
+    reporting.say(f"{folder.output}: {counts['queries']:,} queries with {counts['negatives']:,} negatives")

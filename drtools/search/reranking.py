@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import reporting
 from drtools.formats.identical import without_own
 from drtools.formats.joins import Join, Known
 from drtools.formats.lines import shown
@@ -103,11 +103,11 @@ class CorpusReranker:
             "document",
             self.computing,
         )
-        console.notice(
+        reporting.notice(
             tokens.truncated,
             f"{tokens.truncated:,} of the {len(known):,} documents encoded were longer than their limit and were cut",
         )
-        console.notice(tokens.empty, f"{tokens.empty:,} of the {len(known):,} documents encoded are empty")
+        reporting.notice(tokens.empty, f"{tokens.empty:,} of the {len(known):,} documents encoded are empty")
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             query_vectors, tokens = encode_texts(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.encoding.loop import KEPT_SHAPES, encode_tokens, place
 from drtools.errors import UserError
 from drtools.methods.adam.dark import Special, count_tokens, separator_of, special_of
@@ -204,7 +204,7 @@ def note_cuts(counts: Counter) -> None:
         ("truncated_queries", "had a query that was cut"),
         ("empty", "have an empty query or document"),
     ):
-        console.notice(counts[name], f"{counts[name]:,} of the pairs computed now {words}")
+        reporting.notice(counts[name], f"{counts[name]:,} of the pairs computed now {words}")
 
 
 def load_teacher(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -150,7 +150,7 @@ def main(
             tried=tried,
             **joined_record(parts, how, mu),
         )
-    console.say(f"{folder.output}: {len(joined):,} vectors of {joined.shape[1]} dimensions, mu {mu:g}")
+    reporting.say(f"{folder.output}: {len(joined):,} vectors of {joined.shape[1]} dimensions, mu {mu:g}")
 
 
 def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
@@ -168,7 +168,7 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
     more = len(parts[1].ids) - len(parts[0].ids)
     if more:
         other = next(text_id for text_id in parts[1].ids if text_id not in parts[0].ids)
-        console.notice(more, f"{more:,} vectors of {second} are not in {first}; left out (for instance {other!r})")
+        reporting.notice(more, f"{more:,} vectors of {second} are not in {first}; left out (for instance {other!r})")
     return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
 
 
@@ -201,13 +201,13 @@ def tuned(
     found = candidates(joined, [query_id for query_id, _ in texts], (first, second), device=sources[0].computing.device)
     for name, words in (("truncated", "cut"), ("empty", "empty")):
         count = max(source.noted[name] for source in sources)
-        console.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
+        reporting.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
     if answers:
         lists = {each.query_id: [parts[0].ids[row] for row in each.rows.tolist()] for each in found}
         judged = judge(lists, given, open_store(corpus), answer_match or "string")
     mu, tried = tune(found, parts[0].ids, judged, measure)
     best = max(one["value"] for one in tried)
-    console.say(
+    reporting.say(
         f"mu {mu:g}: {measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from "
         f"{tried[0]['mu']:g} to {tried[-1]['mu']:g}"
     )
@@ -227,7 +227,7 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
     done = work.state.get("done", 0)
     if not done:
         create_array(work.path, len(joined), joined.shape[1], dtype)
-    with console.progress("joining", len(joined), "vectors", done) as progress:
+    with reporting.progress("joining", len(joined), "vectors", done) as progress:
         for start in range(done, len(joined), ROWS_A_BLOCK):
             rows = slice(start, min(start + ROWS_A_BLOCK, len(joined)))
             first, second = joined.parts(rows)

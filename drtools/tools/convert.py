@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
@@ -245,9 +245,9 @@ def adopt_vectors(
         into = create_array(work.path, count, dimension, kept)
         of_length_one = copy_rows(vectors, array, into, row_ids)
         if array.dtype.itemsize > into.dtype.itemsize:
-            console.say(f"{shown(vectors)}: its {array.dtype} numbers were rounded to {kept}")
+            reporting.say(f"{shown(vectors)}: its {array.dtype} numbers were rounded to {kept}")
         if normalized:
-            console.notice(
+            reporting.notice(
                 count - of_length_one,
                 f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {maker} ends in "
                 "normalization; is it the encoder that made them?",
@@ -271,7 +271,7 @@ def adopt_vectors(
             counts={},
             **named_fingerprints(known),
         )
-    console.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
+    reporting.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
 
 
 def encoder_of(
@@ -322,7 +322,7 @@ def read_foreign(
             queries=len(joined.queries),
             counts=dict(joined.counts),
         )
-    console.say(f"{file.output}: {len(joined.queries):,} queries and {documents:,} documents")
+    reporting.say(f"{file.output}: {len(joined.queries):,} queries and {documents:,} documents")
 
 
 def write_foreign(
@@ -351,4 +351,4 @@ def write_foreign(
             work.stream.write(line)
         writer.tell_lost(without_negatives)
         work.finish(kind="training", format=name, records=writer.written, counts=dict(writer.counts))
-    console.say(f"{file.output}: {writer.written:,} records of {name}")
+    reporting.say(f"{file.output}: {writer.written:,} records of {name}")

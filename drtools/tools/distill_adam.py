@@ -211,7 +211,7 @@ def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores, ne
 
 def check_examples(sources, form, paths, scored: bool) -> None:
     """Raise UserError if the examples lack the dark items that are asked for, or scores; count what some lack."""
-    from drtools import console
+    from drtools import reporting
     from drtools.methods.adam.batches import count_supply
 
     for source, path in zip(sources, paths, strict=True):
@@ -228,12 +228,12 @@ def check_examples(sources, form, paths, scored: bool) -> None:
                     f"or say --without {kind}"
                 )
         if form.kinds:
-            console.notice(
+            reporting.notice(
                 supply.without,
                 f"{path}: {supply.without:,} of {len(source.examples):,} examples have no dark item of those asked for",
             )
         if "reinforced" in form.kinds:
-            console.notice(
+            reporting.notice(
                 supply.unpaired,
                 f"{path}: {supply.unpaired:,} of {supply.negatives:,} negatives have no reinforced item; "
                 "make-dark-examples makes one for each",
@@ -256,7 +256,7 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
     """Count examples whose teacher read longer or shorter texts than the student, by their manifests."""
     from pathlib import Path
 
-    from drtools import console
+    from drtools import reporting
     from drtools.outputs import manifest
 
     for path in paths:
@@ -272,7 +272,7 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
         }
         theirs = " and ".join(f"{length} tokens of {name}" for name, (length, _) in read.items())
         students = " and ".join(str(mine) for _, mine in read.values())
-        console.notice(
+        reporting.notice(
             any(length != mine for length, mine in read.values()),
             f"{path}: its teacher reads {theirs}, the student {students} (special tokens not counted); for the same "
             f"text run teacher-score with --max-query-tokens {own[0]} --max-document-tokens {own[1]}",
@@ -284,7 +284,7 @@ def open_teacher(names: list[str], dropout: float | None, task, form):
 
     The teacher reads texts as long as the student does.
     """
-    from drtools import console
+    from drtools import reporting
     from drtools.methods.adam.teacher import Dropping, keep_dropout
     from drtools.teachers.scoring import load_teacher
 
@@ -297,7 +297,7 @@ def open_teacher(names: list[str], dropout: float | None, task, form):
         student_tokens=own,
     )
     read = teacher.max_query_tokens, teacher.max_document_tokens
-    console.notice(
+    reporting.notice(
         int(read != own),
         f"the teacher has room for {read[0]} tokens of a query and {read[1]} of a document beside it; the student "
         f"reads {own[0]} and {own[1]}",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.errors import UserError
@@ -83,7 +83,7 @@ def main(
         task = EncoderTraining(work, encoder_flags, student, training, compute)
         sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
         unscored = unscored_documents(sources) if "document" in wanted else 0
-        console.notice(
+        reporting.notice(
             unscored, f"{unscored:,} documents of the examples have no score; the documents' KL leaves them out"
         )
         passages, learner = 0, None

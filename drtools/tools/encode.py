@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting, units
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -121,12 +121,12 @@ def main(
             with_pieces,
             open_old(update, now),
         ).run()
-        console.notice(
+        reporting.notice(
             counts["truncated"],
             f"{counts['truncated']:,} of {len(texts):,} texts were longer than "
             f"{encoder.settings.max_tokens(texts.side)} tokens and were cut",
         )
-        console.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
+        reporting.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
         if update and len(texts) and not counts["taken"]:
             note_nothing_taken(update, texts)
         if with_pieces:
@@ -137,7 +137,7 @@ def main(
         if update
         else ""
     )
-    console.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
+    reporting.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
 
 
 def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces) -> dict[str, Any]:
@@ -165,7 +165,9 @@ def note_nothing_taken(update: str, texts) -> None:
     from drtools.formats.vectors import open_vectors
 
     pair = Join(open_vectors(update).ids, update, texts.slice(0, 1)[0]).pair()
-    console.notice(1, f"{update}: none of its texts is in {texts.path}, so that nothing was taken over {pair}".rstrip())
+    reporting.notice(
+        1, f"{update}: none of its texts is in {texts.path}, so that nothing was taken over {pair}".rstrip()
+    )
 
 
 def open_old(update, now):
@@ -206,10 +208,10 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     found = sum(int(counts.sum()) for counts in tokens.counts()) if isinstance(tokens, PieceTokens) else 0
     cut = round(found / len(sample) * len(texts))
     size = (len(texts) + cut) * encoder.dimension * (2 if dtype == "float16" else 4)
-    console.say(
+    reporting.say(
         f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about "
-        f"{tokens.lengths.mean():.0f} tokens each; {console.bytes_as_words(size)} of vectors; "
+        f"{tokens.lengths.mean():.0f} tokens each; {units.bytes_as_words(size)} of vectors; "
         f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
-        f"about {console.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "
+        f"about {units.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "
         f"{computing.precision} (by the first {len(sample)}{' on one' if len(computing.devices) > 1 else ''})"
     )

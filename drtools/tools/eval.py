@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import GateRefused, UserError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
@@ -235,7 +235,7 @@ def read(name: str, rank_order: bool, ignore_identical_ids: bool, quiet: bool = 
         return run
     run, count = without_identical(run)
     if not quiet:
-        console.say(f"{name}: {count:,} queries list a document of their own id; left out")
+        reporting.say(f"{name}: {count:,} queries list a document of their own id; left out")
     return run
 
 
@@ -252,7 +252,7 @@ def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bo
         + (f", and {len(others):,} of its {len(run):,} queries are not judged; left out" if others else ""),
     )
     if others and not found.missing:
-        console.say(
+        reporting.say(
             f"{name}: {len(others):,} of its {len(run):,} queries are not judged (for instance {others[0]!r}); left out"
         )
     if qrels:
@@ -263,7 +263,7 @@ def note_judged(shares: dict[str, float]) -> None:
     """Note runs of whose first hits very different shares are judged: what nobody judged counts as not relevant."""
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     if round(shares[most] - shares[least], 4) > JUDGED_DIFFERENCE:
-        console.notice(
+        reporting.notice(
             1,
             f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; what is not judged counts "
             "as not relevant, so the first may be better than it looks",
@@ -336,4 +336,4 @@ def check_gate(name: str, least: float, words: list[str], first: dict, last: dic
             f"gate {name}>={least:g}: the last run has {after:.4f}, {baseline} {before:.4f}, a difference of "
             f"{after - before:+.4f}"
         )
-    console.say(f"gate {name}>={least:g} holds: {after - before:+.4f}")
+    reporting.say(f"gate {name}>={least:g} holds: {after - before:+.4f}")

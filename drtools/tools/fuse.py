@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
@@ -119,7 +119,7 @@ def main(
             check_judged(tuned, judged, tune_runs or runs, tuned_on, bool(tune_answers))
             best, tried = tune_weight(parts_of_runs(tuned_on, one_query), judged, measure, depth)
             factors = [1.0, best]
-            console.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
+            reporting.say(f"weight of {runs[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {tuned})")
         inputs = [read_scores(path, method, ignore_identical_ids) for path in runs]
         note_lacking(runs, inputs)
         fused = fuse(parts_of_runs(inputs, one_query), factors, depth)
@@ -141,7 +141,7 @@ def read_scores(path: str, method: str, ignore_identical_ids: bool) -> dict[str,
     run = read_run(path)
     if ignore_identical_ids:
         run, count = without_identical(run)
-        console.say(f"{path}: {count:,} queries list a document of their own id; left out")
+        reporting.say(f"{path}: {count:,} queries list a document of their own id; left out")
     for query_id, hits in run.items() if method == "linear" else ():
         if not isfinite(sum(hits.values())):
             raise UserError(
@@ -213,6 +213,6 @@ def note_lacking(names: list[str], runs: list[dict]) -> None:
         both = [query_id for query_id in run if run[query_id] and its.get(query_id)]
         if both and not any(document in its[query_id] for query_id in both for document in run[query_id]):
             found = Join(its[both[0]], other, run[both[0]])
-            console.notice(
+            reporting.notice(
                 1, f"{name} and {other} list no document in common {found.pair()}; are they of one collection?"
             )

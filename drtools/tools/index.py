@@ -18,7 +18,7 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting, units
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -121,20 +121,20 @@ def build_lucene(folder, corpus, language, document_vectors, title_separator, th
     if dry_run:
         # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
         size = store.characters * (1.0 if document_vectors else 0.5)
-        return console.say(
-            f"{len(store):,} documents; about {console.bytes_as_words(size)} of index and "
-            f"{console.seconds_as_words(3 + len(store) / 3000)}"
+        return reporting.say(
+            f"{len(store):,} documents; about {units.bytes_as_words(size)} of index and "
+            f"{units.seconds_as_words(3 + len(store) / 3000)}"
         )
     with output.folder(folder) as work:
         from drtools.models.device import all_threads
         from drtools.search.lucene import build_index
 
         texts = DocumentTexts(store, title_separator)
-        with console.progress("indexing", len(store), "documents") as progress:
+        with reporting.progress("indexing", len(store), "documents") as progress:
             counts = build_index(
                 work.path / "lucene", pairs(texts, progress), language, document_vectors, threads or all_threads()
             )
-        console.notice(
+        reporting.notice(
             counts.empty, f"{counts.empty:,} of {len(store):,} documents were empty and are not in the index"
         )
         work.finish(
@@ -146,7 +146,7 @@ def build_lucene(folder, corpus, language, document_vectors, title_separator, th
             corpus=shown(corpus),
             title_separator=title_separator,
         )
-    console.say(f"{folder.output}: {counts.documents:,} documents")
+    reporting.say(f"{folder.output}: {counts.documents:,} documents")
 
 
 def pairs(texts, progress):
@@ -176,7 +176,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     factory = old.get("factory") or ("Flat" if factory is None else factory)
     change = faiss_update.changes(update, opened) if update else None
     if change is not None:
-        console.say(
+        reporting.say(
             f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
             f"{count:,} vectors are new"
         )
@@ -184,23 +184,23 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
     else:
         refuse_unusable(opened.array, factory, **how)
         size, seconds = faiss_index.estimate(factory, count, dimension, threads)
-        console.say(
-            f"{factory} over {count:,} vectors of {dimension} dimensions: about {console.bytes_as_words(size)}, "
-            f"roughly {console.seconds_as_words(seconds)}"
+        reporting.say(
+            f"{factory} over {count:,} vectors of {dimension} dimensions: about {units.bytes_as_words(size)}, "
+            f"roughly {units.seconds_as_words(seconds)}"
         )
     if dry_run:
         return
     if "PCA" in factory and not update:
         add_change(folder.request, "PCA rotates the vectors and does not subtract their mean")
     with output.folder(folder) as work:
-        with console.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
+        with reporting.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
             told = {"threads": threads, "on_progress": lambda done: progress.advance(done - progress.done)}
             if change is not None:
                 note = faiss_update.update(update, opened.array, change, work.path / "index.faiss", **told)
             else:
                 note = faiss_index.build(opened.array, factory, work.path / "index.faiss", **how, **told)
         if note:
-            console.say(f"note: {note}")
+            reporting.say(f"note: {note}")
         faiss_update.write_digests(opened, work.path)
         shutil.copyfile(opened.path / IDS, work.path / IDS)
         recall = measured_recall(work.path, opened, check[1], check[2], seed) if check[0] else None
@@ -227,7 +227,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
             **more,
         )
     bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
-    console.say(f"{folder.output}: {count:,} vectors, {console.bytes_as_words(bytes_written)}")
+    reporting.say(f"{folder.output}: {count:,} vectors, {units.bytes_as_words(bytes_written)}")
 
 
 def check_queries(queries, opened) -> None:
@@ -267,7 +267,7 @@ def measured_recall(path, opened, queries, depth, seed) -> dict:
         ]
     depth = min(depth, len(opened.array))
     value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.array(array, np.float32), depth)
-    console.say(
+    reporting.say(
         f"recall of the exact top {depth}: {value:.4f} ({len(array):,} "
         f"{'queries' if queries else 'documents as queries'})"
     )

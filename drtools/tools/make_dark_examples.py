@@ -16,7 +16,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.formats.joins import Join
@@ -60,17 +60,17 @@ def main(
         found = in_corpus(corpus, examples) if corpus else None
         write = writer(found, title_separator)
         counts = darken(examples, negatives, shares, not without_reinforced, seed, write, work)
-        console.say(
+        reporting.say(
             f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items"
         )
         if counts["several"]:
-            console.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
-        console.notice(
+            reporting.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
+        reporting.notice(
             counts["short"],
             f"{counts['short']:,} queries have {f'fewer than {negatives}' if negatives else 'no'} negatives",
         )
-        console.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
-        console.notice(
+        reporting.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
+        reporting.notice(
             counts["unwritten"],
             f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null "
             f"{found.pair() if found else ''}",
@@ -86,7 +86,7 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
     from drtools.methods.adam.darken import with_dark_items
 
     done, counts = work.state.get("done", 0), Counter(work.state.get("counts", {}))
-    with console.progress("making dark examples", None, "examples", done) as progress:
+    with reporting.progress("making dark examples", None, "examples", done) as progress:
         for number, example in enumerate(islice(read_examples(path), done, None), start=done + 1):
             made = with_dark_items(example, negatives, ratios, reinforced, seed)
             counts.update(

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting, units
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -81,7 +81,7 @@ def main(
 
         set_threads(threads)
         analyzer, known = Analyzer(language), TermKeys()
-        with console.progress("counting terms", len(texts), "documents") as progress:
+        with reporting.progress("counting terms", len(texts), "documents") as progress:
             counted = count_corpus(
                 texts,
                 analyzer,
@@ -103,7 +103,7 @@ def main(
         )
         fingerprints = save_lexical(work.path, settings, statistics)
         empty = len(texts) - counted.documents
-        console.notice(empty, f"{empty:,} of {len(texts):,} documents have no term")
+        reporting.notice(empty, f"{empty:,} of {len(texts):,} documents have no term")
         work.finish(
             kind="encoder",
             encoder=encoder,
@@ -115,7 +115,7 @@ def main(
             title_separator=title_separator,
             **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
         )
-    console.say(
+    reporting.say(
         f"{folder.output}: {dimension} dimensions for {len(counted.keys):,} terms of {counted.documents:,} documents"
     )
 
@@ -151,7 +151,7 @@ def fit(counted, asked, dimension, bm25, most_terms, seed) -> dict:
     from drtools.methods.spar.fitting import fit_to_corpus
     from drtools.methods.spar.static_rows import PASSES
 
-    with console.progress("fitting", PASSES, "passes") as progress:
+    with reporting.progress("fitting", PASSES, "passes") as progress:
         return fit_to_corpus(counted, asked, dimension, bm25, most_terms, seed, progress.advance)
 
 
@@ -163,7 +163,7 @@ def say_plan(documents, encoder, dimension, fit_documents, fit_terms) -> None:
         min(documents, fit_documents) / 5000 * dimension / 768 * 10 if encoder == "static" else 0
     )
     size = 4 * dimension * (20 * min(documents, fit_documents)) if encoder == "static" else 0
-    console.say(
-        f"{documents:,} documents to count{fitted}; about {console.seconds_as_words(3 + seconds)}, "
-        f"{console.bytes_as_words(min(size, 12 * dimension * fit_terms))} of memory"
+    reporting.say(
+        f"{documents:,} documents to count{fitted}; about {units.seconds_as_words(3 + seconds)}, "
+        f"{units.bytes_as_words(min(size, 12 * dimension * fit_terms))} of memory"
     )

@@ -14,7 +14,7 @@ PAIR), into a finished pair, which publish and sentence-transformers take. Encod
 
 from __future__ import annotations
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -42,7 +42,7 @@ def main(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> Non
             rem=encoder_flags.rem,
             **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
         )
-    console.say(f"{folder.output}: one model of {name} and {encoder_flags.rem}")
+    reporting.say(f"{folder.output}: one model of {name} and {encoder_flags.rem}")
 
 
 def merge_pair(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> None:
@@ -67,4 +67,4 @@ def merge_pair(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) 
             **({"document_base": encoder_flags.document_model} if encoder_flags.document_model else {}),
             **{f"{side}_fingerprint": value for side, value in fingerprints.items()},
         )
-    console.say(f"{folder.output}: a pair of encoders, {encoder_flags.names}")
+    reporting.say(f"{folder.output}: a pair of encoders, {encoder_flags.names}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.formats.joins import Join
@@ -152,7 +152,7 @@ def positives_of(
         query_id: [document for document, grade in judged[query_id].items() if grade >= min_rel] for query_id in texts
     }
     without = [query_id for query_id, documents in relevant.items() if not documents]
-    console.notice(
+    reporting.notice(
         len(without), f"{len(without):,} queries have no relevant document (grade {min_rel} or more); left out"
     )
     for query_id in without:
@@ -235,7 +235,7 @@ def copies_of_positives(positives: dict[str, list[str]], store: Store | None, so
         found = copies_by_digest(folder, wanted)
         if found is not None:
             return found
-    console.notice(
+    reporting.notice(
         1,
         f"the texts behind {source} are not at hand, so that documents with a positive's text can be negatives; pass "
         "--corpus CORPUS, or --keep-duplicates",
@@ -251,7 +251,7 @@ def mine(source, queries, positives, mining, by_rank, avoided: Avoided, work) ->
     labels = parse_by_rank(by_rank) if by_rank else None
     depth = labels[1][1] if labels else parse_ranks(mining.ranks)[1]
     counts, done = Counter(work.state.get("counts", {})), work.state.get("done", 0)
-    with console.progress("mining", len(queries), "queries", done) as progress:
+    with reporting.progress("mining", len(queries), "queries", done) as progress:
         for found in source.search(queries[done:], depth, positives or {}):
             if labels:
                 example = label_by_rank(found.query_id, found.hits, *labels)
@@ -301,13 +301,13 @@ def report(counts: Counter, mining, by_rank: str | None) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
     from drtools.search.avoided import REASONS
 
-    console.say(
+    reporting.say(
         f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries"
     )
     for name, words in (("truncated", "cut"), ("empty", "empty")):
-        console.notice(counts[name], f"{counts[name]:,} of {counts['queries']:,} queries were {words}")
+        reporting.notice(counts[name], f"{counts[name]:,} of {counts['queries']:,} queries were {words}")
     if by_rank:
-        console.notice(
+        reporting.notice(
             counts["too few hits"],
             f"{counts['too few hits']:,} queries have too few hits for --by-rank {by_rank}; left out",
         )
@@ -315,15 +315,15 @@ def report(counts: Counter, mining, by_rank: str | None) -> None:
     removed = [f"{counts[why]:,} were {why}" for why in ("positives", *REASONS) if counts[why]]
     removed += [f"{name} removed {counts[name]:,}" for name in RELAX if counts[name]]
     if removed:
-        console.say(f"of the hits at raw ranks {mining.ranks}: {'; '.join(removed)}")
+        reporting.say(f"of the hits at raw ranks {mining.ranks}: {'; '.join(removed)}")
     advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [f"--ranks {mining.ranks}: widen it"]
-    console.notice(
+    reporting.notice(
         counts["short"],
         f"{counts['short']:,} queries have fewer than {mining.negatives} negatives, {counts['none']:,} have none "
         f"({'; '.join(advice)}; or lower --negatives)",
     )
     if mining.needs_positive_scores:
-        console.notice(
+        reporting.notice(
             counts["positives without a score"],
             f"{counts['positives without a score']:,} positives have no score in this source; margins compare with the "
             "others",

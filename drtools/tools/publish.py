@@ -21,7 +21,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.outputs import releases
 
 
@@ -35,4 +35,4 @@ def main(
     """Compose: one publication, said in a line."""
     done = releases.publish([Path(folder) for folder in folders], Path(link), keep)
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
-    console.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")
+    reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")

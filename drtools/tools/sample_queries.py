@@ -18,7 +18,7 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -57,11 +57,11 @@ def main(
         else:
             assert corpus is not None, "one of the two is said"
             counts = write_sentences(corpus, article_key, language, count, shuffle, seed, work)
-        console.say(
+        reporting.say(
             f"{counts['queries']:,} queries"
             + (f" of {counts['documents']:,} documents, which have {counts['sentences']:,} sentences" if corpus else "")
         )
-        console.notice(counts["none"], f"{counts['none']:,} documents have no sentence")
+        reporting.notice(counts["none"], f"{counts['none']:,} documents have no sentence")
         work.finish(kind="queries", counts=dict(counts))
 
 
@@ -91,9 +91,9 @@ def write_sentences(
     total = work.state.get("total")
     if count and total is None:
         total = count_sentences(corpus, article_key, language, seed)
-        console.notice(total < count, f"the corpus gives {total:,} queries, fewer than the {count:,} of --count")
+        reporting.notice(total < count, f"the corpus gives {total:,} queries, fewer than the {count:,} of --count")
     documents = sample(corpus, article_key, language, seed, skip=counts["documents"])
-    with console.progress("sampling", None, "documents", counts["documents"]) as progress:
+    with reporting.progress("sampling", None, "documents", counts["documents"]) as progress:
         for sampled in thinned(documents, count, total, seed, counts):
             for number, text in sampled.sentences:
                 query_id = f"{sampled.document}-{number}"
@@ -110,7 +110,7 @@ def count_sentences(corpus: str, article_key: str | None, language: str, seed: i
     """Return how many queries the corpus gives before --count."""
     from drtools.methods.spar.sentences import sample
 
-    with console.progress("counting", None, "documents") as progress:
+    with reporting.progress("counting", None, "documents") as progress:
         total = 0
         for sampled in sample(corpus, article_key, language, seed):
             total += len(sampled.sentences)

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -133,7 +133,7 @@ def main(
         made_from = source.record.get("corpus")
         corpus = corpus or corpus_behind(Path(index or vectors or ""), made_from)
         if not corpus:
-            console.say(
+            reporting.say(
                 f"note: no titles and texts, since the corpus {made_from or ''} is not at hand as it was; use --corpus"
             )
         return show_hits(words, found.hits, corpus)
@@ -153,9 +153,9 @@ def main(
             ("short", f"queries have fewer than {depth or RUN_DEPTH:,} hits"),
             ("none", "queries have no hits"),
         ):
-            console.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
+            reporting.notice(counts[name], f"{counts[name]:,} of {len(texts):,} {say}")
         if ignore_identical_ids:
-            console.say(f"{counts['identical']:,} queries found a document of their own id; left out")
+            reporting.say(f"{counts['identical']:,} queries found a document of their own id; left out")
         work.finish(kind="run", queries=len(texts), depth=depth or RUN_DEPTH, counts=dict(counts), **gamma)
 
 
@@ -245,7 +245,7 @@ def write_hits(source, texts, depth: int, tag: str, work) -> Counter:
 
     done = work.state.get("done", 0)
     counts = Counter(work.state.get("counts", {}))
-    with console.progress("searching", len(texts), "queries", done) as progress:
+    with reporting.progress("searching", len(texts), "queries", done) as progress:
         for number, found in enumerate(source.search(texts[done:], depth, {}), start=done + 1):
             write_run(work.stream, [(found.query_id, found.hits)], tag)
             counts.update(hits=len(found.hits), short=len(found.hits) < depth, none=not found.hits)

@@ -20,7 +20,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import units
 from drtools.cli.flags import common
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
@@ -53,7 +53,7 @@ def main(
     kind = kind_of(path)
     record = manifest_of(path) or {}
     say(
-        f"{shown(path)}: {kind}, {console.bytes_as_words(size_of(path))}"
+        f"{shown(path)}: {kind}, {units.bytes_as_words(size_of(path))}"
         + (f", made by {made_by(record)}" if record else "")
     )
     for line in release_lines(path):

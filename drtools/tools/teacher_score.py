@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.errors import UserError
 from drtools.outputs import work as output
@@ -224,7 +224,7 @@ def write_windows(
 ) -> Counter:
     """Score window by window; one that is written counts as done."""
     counts = Counter(work.state.get("counts", {}))
-    with console.progress("scoring", None, "pairs") as progress:
+    with reporting.progress("scoring", None, "pairs") as progress:
         for things, scores in teacher.stream(windows, progress.advance):
             values = iter(scores.tolist())
             for thing in things:
@@ -238,7 +238,7 @@ def report(counts: Counter, lacking: Lacking) -> None:
     """Say what was scored, and count what was odd."""
     from drtools.teachers.scoring import note_cuts
 
-    console.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
+    reporting.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
     for name, words in (
         ("lacking queries", "queries have no text; what belongs to them has no score"),
         ("lacking documents", "documents are not in the corpus; they have no score"),
@@ -250,5 +250,5 @@ def report(counts: Counter, lacking: Lacking) -> None:
         ),
     ):
         pair = f" {lacking.joins[name].pair()}" if name in lacking.joins else ""
-        console.notice(counts[name], f"{counts[name]:,} {words}{pair}")
+        reporting.notice(counts[name], f"{counts[name]:,} {words}{pair}")
     note_cuts(counts)

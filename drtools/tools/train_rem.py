@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags import common
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, check_loss
 from drtools.errors import UserError
@@ -82,7 +82,7 @@ def main(
             compute,
         )
         own, body = task.parameters()
-        console.say(f"a REM of {own:,} numbers on a body of {body:,}")
+        reporting.say(f"a REM of {own:,} numbers on a body of {body:,}")
         sources = read_sources_for(loss, example_flags, accept_scores)
         batches = task.pair_batches(sources, negatives=hard_negatives)
         task.fit(

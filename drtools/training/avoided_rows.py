@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.search.copies import copies_in_corpus
 from drtools.training.examples import Lists
 
@@ -30,7 +30,7 @@ def avoid_copies(sources: Sequence[Source]) -> None:
         if known or any(row is not None for row in same):
             examples.avoided = Lists.of(_avoided(source, same, known))
     if own or copies:
-        console.say(
+        reporting.say(
             f"{own:,} queries have a document of their own id in the corpus, and {copies:,} documents are copies of a "
             "positive; they are no negatives of their query"
         )

@@ -7,7 +7,6 @@ the gradients of the parameters summed.
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 if TYPE_CHECKING:
-    from drtools.outputs.work import Work
+    from drtools.ranks import rank, world_size
+from drtools.outputs.work import Work
 
 Told = TypeVar("Told")
 PATIENCE = datetime.timedelta(hours=24)  # the others wait while the first process evaluates or writes
@@ -99,12 +99,12 @@ def join(work: Work, device: str) -> World:
 
     They learn what an earlier run left to continue from.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1:
         return World()
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
-    world = World(int(os.environ["RANK"]), size)
+    world = World(rank(), size)
     work.state = world.tell(work.state)
     return world

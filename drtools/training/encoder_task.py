@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.model_card import write_card
 from drtools.encoding.loop import apply_flags, load_named
 from drtools.errors import UserError
@@ -74,12 +74,12 @@ class EncoderTraining(Task):
             train_parts(model, self.student.train)
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
-                console.notice(
+                reporting.notice(
                     not add_projection(half), f"{start} has a head already; --head projection changed nothing"
                 )
         if self.shape and self.shape.head == "none":
             for half in halves(model):
-                console.notice(
+                reporting.notice(
                     not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing"
                 )
         if self.shape and self.shape.untied and isinstance(model, Encoder):
@@ -102,7 +102,7 @@ class EncoderTraining(Task):
         wanted = 0 if random_negatives else negatives
         counts = np.concatenate([source.examples.negatives.lengths for source in sources])
         short = int(((counts > 0) & (counts < wanted)).sum())
-        console.notice(
+        reporting.notice(
             short,
             f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with "
             "those",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.dark_items import Dark, Noisy, Reinforced, documents_of
 from drtools.formats.examples import read_examples
@@ -163,7 +163,7 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
         ("without negative", "examples have no negative of their own"),
         ("doubtful", "negatives may be a positive that the corpus lacks, by its id in another spelling; left out"),
     ):
-        console.notice(counts[name], f"{counts[name]:,} {words}")
+        reporting.notice(counts[name], f"{counts[name]:,} {words}")
     found.note(f"{found.missing:,} documents of the examples are not in the corpus; left out")
     query_ids = [row.query_id for row in usable]
     kept = Usable(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from drtools import console, signals
+from drtools import reporting, signals
 from drtools.cli.flags.training import UNKNOWN_STEPS
 from drtools.errors import UserError
 from drtools.outputs.work import flush_to_disk
@@ -186,8 +186,8 @@ class Run:
                 flush_to_disk(temporary)
                 temporary.replace(self.work.working / BEST)
         words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        console.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}")
-        console.event("dev", step=self.step, **values)
+        reporting.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}")
+        reporting.event("dev", step=self.step, **values)
         if self.log:
             self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
         self.meter.started += time.monotonic() - begun
@@ -268,7 +268,7 @@ def fit(
     total = run.plan.steps + run.plan.opening_steps if run.plan.steps < UNKNOWN_STEPS else None
     if refresh and run.refreshed:
         refresh.load(run.work.working / run.refreshed)
-    with signals.noted() as asked, ahead.thread, console.progress("training", total, "steps", run.step) as progress:
+    with signals.noted() as asked, ahead.thread, reporting.progress("training", total, "steps", run.step) as progress:
         if measure and not run.evaluations:
             run.evaluate(measure)
             run.started = time.monotonic()  # --minutes are of training; what the start was worth is measured before

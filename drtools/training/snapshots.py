@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.outputs.places import without_places
 
@@ -75,7 +75,7 @@ class Snapshots:
         missed = [f"step {step:,.0f}" for step in self.steps if step > steps] + [
             f"minute {minute:g}" for minute in self.minutes if 60 * minute > last
         ]
-        console.notice(
+        reporting.notice(
             len(missed),
             f"training ended after {steps:,} steps, {seconds / 60:.1f} minutes: no snapshot of {', '.join(missed)}",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from drtools import __version__, console
+from drtools import __version__, reporting
 from drtools.cli.flags.training import plan
 from drtools.encoding.loop import choose_computing
 from drtools.errors import UserError
@@ -137,7 +137,7 @@ class Task:
         """Let the first process write the folder and its manifest, part from the others, and say how it went."""
         read = self.run.meter.read_at_all
         for name, words in (("truncated", "longer than their limit and were cut"), ("empty", "empty")):
-            console.notice(
+            reporting.notice(
                 read[name], f"{read[name]:,} of the {read['texts']:,} texts trained on since the start were {words}"
             )
         if self.world.is_first:
@@ -146,9 +146,9 @@ class Task:
         self.world.leave()
         self.work.done = True
         best = self.run.best
-        console.say(
+        reporting.say(
             f"{self.work.target}: trained for {self.run.step:,} steps"
             + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else "")
         )
         if best and best["step"] == 0:
-            console.say("no evaluation on dev was better than the start: these are the weights that it began with")
+            reporting.say("no evaluation on dev was better than the start: these are the weights that it began with")

@@ -7,7 +7,8 @@ import string
 import pytest
 from conftest import write_jsonl
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.evaluation.leakage import Trained, note_leakage, overlap, plain_text
 
 
@@ -64,7 +65,7 @@ def test_equal_queries_are_odd_and_equal_positives_are_said(capsys):
     console.configure("test")
     trained = Trained([("q1", "otters")], lambda: [("d1", "an otter")])
     note_leakage("dev", {"q1": "otters", "q2": "planes"}, lambda: {"d7": "An otter."}, trained)
-    (said,) = console.notices()
+    (said,) = reporting.notices()
     assert said.startswith("1 of the 2 dev queries are training queries too") and "for instance 'q1': 'otters'" in said
     assert "1 of the 1 dev positives are training positives too (0 to the letter, 1 but for" in capsys.readouterr().err
     assert trained.found == {

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.joins import Join, heads_of, note_nothing_judged, note_nothing_relevant, spellings
@@ -57,7 +58,7 @@ def test_counts_and_the_first_ids():
     assert (join.asked, join.missing, join.first, join.is_empty) == (3, 2, ["x", "y"], False)
     assert join.look_up(["b", "z"]) == ["z"] and (join.asked, join.missing) == (5, 3)
     join.note(f"{join.missing} are missing")
-    assert console.notices() == ["3 are missing (for instance 'x'; known has 'c')"]
+    assert reporting.notices() == ["3 are missing (for instance 'x'; known has 'c')"]
 
 
 def test_what_the_other_file_has_alone_is_shown_and_not_what_both_have():
@@ -71,7 +72,7 @@ def test_nothing_in_common_is_refused_where_it_cannot_be_meant():
         Join({"q1": 1}, "b", ["Q1", "Q2"]).check("no id fits", "some")
     Join({"q1": 1}, "b", ["q1"]).check("no id fits", "some")
     Join({"q1": 1}, "b").check("no id fits", "some")  # nothing was asked for
-    assert not console.notices()
+    assert not reporting.notices()
 
 
 def test_one_id_in_common_is_looked_for_no_longer_than_needed():
@@ -108,10 +109,10 @@ def run_and_qrels(seed=0):
 def test_a_run_none_of_whose_documents_is_judged_is_noted():
     run, qrels = run_and_qrels()
     note_nothing_judged("a.run", run, qrels, "qrels")
-    assert not console.notices()
+    assert not reporting.notices()
     zeros = {query: {f"{document[0]}00{document[1:]}": 1 for document in grades} for query, grades in qrels.items()}
     note_nothing_judged("a.run", run, zeros, "qrels")
-    (said,) = console.notices()
+    (said,) = reporting.notices()
     one = next(iter(qrels["q0"]))
     assert (
         f"qrels judges no document that it lists (for instance {next(iter(zeros['q0']))!r}; a.run has {one!r})" in said
@@ -125,7 +126,7 @@ def test_a_run_some_of_whose_queries_have_ids_of_another_spelling_is_noted():
         for query, grades in qrels.items()
     }
     note_nothing_judged("a.run", run, mixed, "qrels")
-    (said,) = console.notices()
+    (said,) = reporting.notices()
     assert said.startswith("a.run: of 3 queries qrels judges no document that is listed") and "'D" in said
 
 
@@ -134,7 +135,7 @@ def test_a_run_that_finds_little_is_not_odd():
     worse = {query: grades if query == "q0" else {"d100": 1} for query, grades in qrels.items()}
     note_nothing_judged("a.run", run, worse, "qrels")
     note_nothing_judged("empty.run", {}, worse, "qrels")
-    assert not console.notices()
+    assert not reporting.notices()
 
 
 def test_shifted_columns_are_asked_about():
@@ -142,6 +143,6 @@ def test_shifted_columns_are_asked_about():
     note_nothing_relevant({"q1": {"1": 0}, "q2": {"1": 0}}, "qrels.txt")
     note_nothing_judged("a.run", {"q1": {"d1": 2.0}}, {"q1": {"1": 0}}, "qrels.txt")
     note_nothing_relevant({"q1": {"d1": 0, "d2": 2}}, "good.txt", 2)
-    first, second = console.notices()
+    first, second = reporting.notices()
     assert "no judgement has grade 1 or more" in first and "query, 0, document, grade" in first
     assert "Or are the columns of the judgements query, 0, document, grade?" in second

@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from test_cross_encoder import PAIRS, logits_of
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.models.bodies import padding_leaks
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
@@ -115,7 +115,7 @@ def test_pairs_in_a_chat_template_are_refused_or_reported(rankers, tmp_path):
     save_cross_encoder(load_cross_encoder(rankers["qwen2"]), tmp_path / "plain")
     tokenizer.save_pretrained(tmp_path / "plain")
     load_cross_encoder(str(tmp_path / "plain"))
-    assert [text for text in console.notices() if "chat template, which is not used" in text]
+    assert [text for text in reporting.notices() if "chat template, which is not used" in text]
     CrossEncoder(str(tmp_path / "plain"), device="cpu").save_pretrained(str(tmp_path / "chat"), create_model_card=False)
     with pytest.raises(UserError, match=r"modality_config names 'message'.*chat template, which is not supported"):
         load_cross_encoder(str(tmp_path / "chat"))
@@ -133,7 +133,7 @@ def test_what_is_written_has_no_chat_template_for_sentence_transformers_to_use(r
 def test_an_activation_that_changes_more_than_the_scale_is_reported(prompted, name):
     edit(prompted / "config_sentence_transformers.json", activation_fn=name)
     load_cross_encoder(str(prompted))
-    assert bool([text for text in console.notices() if "is not applied" in text]) == name.endswith("ReLU")
+    assert bool([text for text in reporting.notices() if "is not applied" in text]) == name.endswith("ReLU")
 
 
 def test_a_cross_encoder_of_other_modules_is_refused(prompted):

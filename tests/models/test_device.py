@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from drtools import console
+from drtools.cli import console
 from drtools.cli.flags.common import ComputeFlags
 from drtools.encoding.loop import choose_computing
 from drtools.models.device import all_threads

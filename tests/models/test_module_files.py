@@ -12,7 +12,8 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Pooling
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.cli.main import main
 from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
@@ -102,11 +103,11 @@ def test_vectors_are_truncated_as_the_files_say(plain, tmp_path, normalized):
 def test_truncated_vectors_can_be_given_length_1(plain, tmp_path):
     write(plain, "config_sentence_transformers.json", {"truncate_dim": 12, "similarity_fn_name": "cosine"})
     expected = vectors(plain)
-    assert [text for text in console.notices() if "by cosine, but they do not have length 1" in text]
+    assert [text for text in reporting.notices() if "by cosine, but they do not have length 1" in text]
     console.configure("test")
     scaled = vectors(plain, pooling="mean+normalize")
     np.testing.assert_allclose(scaled, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
-    assert not console.notices()
+    assert not reporting.notices()
     save_encoder(load_encoder(str(plain), "mean+normalize"), tmp_path / "saved")
     check_sides(tmp_path / "saved")
     np.testing.assert_allclose(vectors(tmp_path / "saved"), scaled, atol=1e-6)
@@ -158,7 +159,7 @@ def test_an_empty_document_prompt_beside_another_is_reported(plain):
     prompts = {"query": "fox: ", "document": "", "passage": "hill: "}
     write(plain, "config_sentence_transformers.json", {"prompts": prompts})
     check_sides(plain)
-    assert [text for text in console.notices() if "pass --document-prompt 'hill: '" in text]
+    assert [text for text in reporting.notices() if "pass --document-prompt 'hill: '" in text]
 
 
 REFUSED = {
@@ -234,10 +235,10 @@ def test_harmless_keys_are_let_be_and_unknown_ones_reported(plain):
     requirements = {"transformers": ">=4", "no-such-package": ">=1", "torch": {"specifier": ">=1", "reason": "why"}}
     write(plain, "config_sentence_transformers.json", {"__version__": {}, "requirements": requirements})
     before = vectors(plain)
-    assert not console.notices()
+    assert not reporting.notices()
     write(plain, "sentence_bert_config.json", {"max_seq_length": 20, "colour": "blue"})
     np.testing.assert_array_equal(vectors(plain), before)
-    assert [text for text in console.notices() if "the key 'colour' is not known" in text]
+    assert [text for text in reporting.notices() if "the key 'colour' is not known" in text]
 
 
 def test_only_names_values_that_the_check_lets_pass(plain):
@@ -250,7 +251,7 @@ def test_only_names_values_that_the_check_lets_pass(plain):
 def test_another_comparison_than_searches_make_is_reported(plain, name, toy, capsys):
     write(plain, "config_sentence_transformers.json", {"similarity_fn_name": name})
     load_encoder(str(plain))
-    (text,) = console.notices()
+    (text,) = reporting.notices()
     assert f"by {name}, but they do not have length 1" in text and ("--pooling mean+normalize" in text) == (
         name == "cosine"
     )
@@ -261,7 +262,7 @@ def test_another_comparison_than_searches_make_is_reported(plain, name, toy, cap
     add_module(plain, "Normalize", {})
     console.configure("test")
     load_encoder(str(plain))
-    assert not console.notices() or name == "euclidean"
+    assert not reporting.notices() or name == "euclidean"
 
 
 def test_a_body_in_a_subfolder_is_refused_with_the_next_move(plain):

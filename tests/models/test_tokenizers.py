@@ -9,7 +9,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.cli.main import main
 from drtools.encoding.loop import Computing, encode_texts
 from drtools.errors import UserError
@@ -122,7 +123,7 @@ def test_the_end_token_that_the_files_ask_for_is_appended_under_last_token_pooli
     folder = decoder("last", processor, add_eos_token=True)
     encoder = load_encoder(str(folder))
     word = encoder.tokenizer.convert_ids_to_tokens(7)
-    assert [text for text in console.notices() if "[SEP] is appended to each text" in text]
+    assert [text for text in reporting.notices() if "[SEP] is appended to each text" in text]
     found, tokens = encode_texts(encoder, [word, " ".join([word] * 90)], "document", TOGETHER)
     assert tokens.flat[: tokens.starts[1]].tolist() == ids
     assert tokens.lengths[1] == 64 and tokens.flat[-1] == 3, "a text that is cut ends with it too"
@@ -137,17 +138,17 @@ def test_the_end_token_that_the_files_ask_for_is_appended_under_last_token_pooli
     np.testing.assert_allclose(peer.encode([word]), found[:1], atol=1e-5)
     again = load_encoder(str(tmp_path / "saved"))
     np.testing.assert_allclose(encode_texts(again, [word], "document", TOGETHER)[0], found[:1], atol=1e-6)
-    assert not console.notices(), "tokenizer.json appends it now"
+    assert not reporting.notices(), "tokenizer.json appends it now"
 
 
 def test_where_the_files_contradict_each_other_it_is_reported(decoder):
     mean = decoder("mean", FIRST, add_eos_token=True)
     encoder = load_encoder(str(mean))
-    assert [text for text in console.notices() if "add_eos_token is true in tokenizer_config.json, but" in text]
+    assert [text for text in reporting.notices() if "add_eos_token is true in tokenizer_config.json, but" in text]
     assert encoder.tokenizer("fox")["input_ids"][-1] != 3 and deviations(mean, ("mean",)) == {}
     console.configure("test")
     load_encoder(str(decoder("last", FIRST, add_bos_token=False, bos_token="[CLS]")))
-    assert [text for text in console.notices() if "add_bos_token is false" in text and "adds [CLS]" in text]
+    assert [text for text in reporting.notices() if "add_bos_token is false" in text and "adds [CLS]" in text]
 
 
 @pytest.fixture
@@ -203,9 +204,9 @@ def test_lower_case_holds_for_the_prompt_and_not_for_special_tokens(lowering_fol
 def test_case_that_tokenizer_config_decides_is_in_the_fingerprint_and_reported(bert, tmp_path):
     shutil.copytree(bert, tmp_path / "model")
     before = load_encoder(str(tmp_path / "model"), "mean").side_fingerprints()
-    assert deviations(tmp_path / "model") == {} and not console.notices()
+    assert deviations(tmp_path / "model") == {} and not reporting.notices()
     edit(tmp_path / "model", "tokenizer_config.json", do_lower_case=False)
     after = load_encoder(str(tmp_path / "model"), "mean")
     assert after.tokenizer("FOX")["input_ids"][1] == after.tokenizer.unk_token_id
     assert after.side_fingerprints()["query"] != before["query"]
-    assert [text for text in console.notices() if "texts are not lower-cased" in text]
+    assert [text for text in reporting.notices() if "texts are not lower-cased" in text]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.cli.main import main
 from drtools.errors import UserError
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder
@@ -120,12 +121,12 @@ def test_heads_of_the_pre_training_and_buffers_go_unused_without_a_word(bert, tm
     )
     encoder = load_encoder(folder, pooling="cls")
     expected = load_encoder(bert, pooling="cls").body.embeddings.word_embeddings.weight
-    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, expected) and not console.notices()
+    assert torch.equal(encoder.body.embeddings.word_embeddings.weight, expected) and not reporting.notices()
 
 
 def test_a_classifier_that_is_not_used_is_reported(rankers, toy, capsys):
     load_encoder(rankers["bert"], pooling="cls")
-    (text,) = console.notices()
+    (text,) = reporting.notices()
     assert text.endswith("its classifier (classifier.bias, classifier.weight) is not used")
     with pytest.raises(SystemExit) as ended:
         main(
@@ -162,7 +163,7 @@ def test_the_heads_that_transformers_knows_may_go_unused(bert, family, tmp_path)
             continue  # an encoder alone, under a prefix of its own
         console.configure("test")
         load_encoder(str(folder), pooling="mean")
-        assert bool(console.notices()) == task.endswith("CLASSIFICATION")
+        assert bool(reporting.notices()) == task.endswith("CLASSIFICATION")
         tried += 1
     assert tried > 1
 
@@ -200,7 +201,7 @@ def test_a_masked_head_with_other_tensors_is_refused_and_an_unknown_one_reported
     tokenizer.save_pretrained(tmp_path / "albert")
     encoder = load_encoder(str(tmp_path / "albert"), pooling="cls")
     assert load_head(encoder) is None
-    assert [text for text in console.notices() if "predictions.LayerNorm.bias" in text and "is not used" in text]
+    assert [text for text in reporting.notices() if "predictions.LayerNorm.bias" in text and "is not used" in text]
 
 
 def test_a_lexical_encoder_with_other_tensors_is_refused(toy, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.row_digests import create_texts, digests_of_texts, open_texts
@@ -93,7 +94,7 @@ def test_queries_whose_positives_are_unknown_are_left_out():
     positives = {"q1": ["0d1"], "q2": ["d2", "0d3"], "q3": ["d4"]}
     assert leave_out_unknown(positives, {"d1", "d2", "d3", "d4"}, "bm25", "qrels") == {"0d1", "0d3"}
     assert positives == {"q2": ["d2", "0d3"], "q3": ["d4"]}
-    (said,) = console.notices()
+    (said,) = reporting.notices()
     assert said.startswith("2 of the 4 relevant documents are not in bm25; 1 queries have no other and are left out")
     assert "'0d1'; bm25 has 'd1'" in said
     with pytest.raises(UserError, match="none of its 1 relevant documents is in bm25"):
@@ -113,10 +114,10 @@ def test_a_run_without_any_positive_is_refused_unless_another_query_found_one():
     with pytest.raises(UserError, match=r"holds none of the 1 relevant documents .*'D1'; a.run has 'd1'"):
         check_retrieved(Run({"q1": {"d1": 1.0}}), {"q1": ["D1"]}, "qrels")
     check_retrieved(Run({"q1": {"d2": 1.0}, "q2": {"d1": 1.0}}), {"q1": ["d1"]}, "qrels")
-    assert "no query has a relevant document among its hits" in console.notices()[0]
+    assert "no query has a relevant document among its hits" in reporting.notices()[0]
     console.configure("test")
     check_retrieved(Run({"q1": {"d1": 1.0}, "q2": {}}), {"q1": ["d1"], "q2": ["d9"]}, "qrels")
-    assert not console.notices()
+    assert not reporting.notices()
 
 
 @pytest.fixture

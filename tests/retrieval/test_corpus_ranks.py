@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.errors import UserError
 from drtools.evaluation import corpus_ranks
 from drtools.evaluation.analyses.errors import errors_in_corpus
@@ -119,7 +120,7 @@ def test_what_has_no_vector_is_left_out_everywhere_and_counted(world, tmp_path):
     relevant = {"q0": {"d1"}, "q1": {"d2", "gone"}, "q2": {"gone"}, "q3": {"d4"}}
     kept = with_documents(with_vectors(relevant, sides), sides)
     assert kept == {"q1": {"d2"}, "q3": {"d4"}}
-    assert [text.split(" ", 1)[1] for text in console.notices()] == [
+    assert [text.split(" ", 1)[1] for text in reporting.notices()] == [
         "has no vector of 1 of 4 queries asked for; they are left out",
         "lacks 2 of 4 relevant documents; they are left out",
     ]

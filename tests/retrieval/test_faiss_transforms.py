@@ -6,7 +6,8 @@ import faiss
 import numpy as np
 import pytest
 
-from drtools import console
+from drtools import reporting
+from drtools.cli import console
 from drtools.errors import UserError
 from drtools.search import faiss_index, faiss_update
 from drtools.search.faiss_transforms import changes_products, refuse_lengths, train_without_mean, transforms
@@ -169,7 +170,7 @@ def test_an_index_of_0_1_0_is_read_and_searched_as_before_and_says_so(factory, v
     faiss.write_index(old, str(tmp_path / "index.faiss"))
     console.configure("index")
     loaded = faiss_index.load(tmp_path / "index.faiss")
-    told = console.notices()
+    told = reporting.notices()
     assert len(told) == 1 and "subtracts the vectors' mean" in told[0] and "build the index again" in told[0]
     settings = {"nprobe": 8} if "IVF" in factory else {}
     expected, found = (faiss_index.search(index, queries, 10, **settings) for index in (old, loaded))
@@ -177,7 +178,7 @@ def test_an_index_of_0_1_0_is_read_and_searched_as_before_and_says_so(factory, v
     np.testing.assert_array_equal(expected[1], found[1])
     console.configure("index")
     built(vectors, factory.replace("W", ""), tmp_path)
-    assert console.notices() == []
+    assert reporting.notices() == []
 
 
 def test_an_index_of_0_1_0_is_updated_with_the_transform_that_it_has(vectors, queries, tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.show.hits import snippet
 from drtools.cli.show.lineage import CORPUS_FLAGS, QUERIES_FLAGS, source
 from drtools.errors import UserError
@@ -41,7 +41,7 @@ def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> Tex
     """Open what is named, else what the artefact was made from; if neither is at hand, that is said."""
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
-        console.say(
+        reporting.say(
             "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; say "
             "--corpus, --queries"
         )

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from drtools import console
+from drtools import units
 from drtools.cli.show.files import Texts
 from drtools.errors import UserError
 from drtools.formats.vectors import Ids, maker_of, open_vectors
@@ -157,7 +157,7 @@ def _training(record: dict) -> Iterator[str]:
     if "steps" in record:
         yield (
             f"trained for {record['steps']:,} steps in "
-            f"{console.seconds_as_words(record.get('training_seconds', 0))} "
+            f"{units.seconds_as_words(record.get('training_seconds', 0))} "
             f"({record.get('precision')}, {record.get('processes', 1)} processes), from "
             f"{record.get('base') or record.get('body')}"
         )
@@ -174,7 +174,7 @@ def release_lines(link: Path) -> Iterator[str]:
         record = manifest.read(version)
         yield (
             f"{'* ' if version == current else '  '}{version.name}  {record.get('kind')}, "
-            f"{record['created'][:16].replace('T', ' ')}, {console.bytes_as_words(size_of(version))}"
+            f"{record['created'][:16].replace('T', ' ')}, {units.bytes_as_words(size_of(version))}"
         )
 
 

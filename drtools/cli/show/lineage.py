@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools import console
+from drtools import units
 from drtools.formats.lines import shown
 from drtools.outputs import manifest
 from drtools.outputs.places import places_of
@@ -117,7 +117,7 @@ def made_by(record: dict) -> str:
     """Say in a few words what made an artefact: `train-star, 2026-11-20 16:25, 5.6 s`."""
     words = [str(record.get("tool", "another program")), str(record.get("created", ""))[:16].replace("T", " ")]
     words = [word for word in words if word]
-    return ", ".join([*words, console.seconds_as_words(record["seconds"])] if "seconds" in record else words)
+    return ", ".join([*words, units.seconds_as_words(record["seconds"])] if "seconds" in record else words)
 
 
 def lineage_lines(artefact: Path) -> Iterator[str]:
@@ -127,7 +127,7 @@ def lineage_lines(artefact: Path) -> Iterator[str]:
         if record:
             what = f"{record.get('kind', 'made')} by {made_by(record)}"
         elif ancestor.place and ancestor.place.is_file():
-            what = f"a file of {console.bytes_as_words(ancestor.place.stat().st_size)}"
+            what = f"a file of {units.bytes_as_words(ancestor.place.stat().st_size)}"
         else:
             what = "a folder" if ancestor.place else ""
         said = "; ".join(filter(None, [what, ancestor.state]))

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from drtools import __version__, console
+from drtools import __version__, units
 from drtools.cli.show.folders import size_of
 from drtools.errors import WorldError
 from drtools.java import OLDEST_JAVA, choose_java_home, java_homes, java_version, start_java
@@ -135,7 +135,7 @@ def _devices() -> Iterator[Finding]:
     device = choose_device("auto")
     gpus = [
         f"{torch.cuda.get_device_name(number)} "
-        f"({console.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})"
+        f"({units.bytes_as_words(torch.cuda.get_device_properties(number).total_memory)})"
         for number in range(torch.cuda.device_count())
     ]
     why = (
@@ -151,7 +151,7 @@ def _devices() -> Iterator[Finding]:
     yield Finding(
         "ok",
         "processor",
-        f"{all_threads()} threads for this process of {os.cpu_count()}, {console.bytes_as_words(memory)} of memory",
+        f"{all_threads()} threads for this process of {os.cpu_count()}, {units.bytes_as_words(memory)} of memory",
     )
 
 
@@ -212,7 +212,7 @@ def _hub_cache() -> Finding:
     return Finding(
         "ok",
         "hub's cache",
-        f"{folder}, {console.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} "
+        f"{folder}, {units.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} "
         "models" + (f": {', '.join(models[:8])}" if models else ""),
     )
 
@@ -231,7 +231,7 @@ def _room() -> Iterator[Finding]:
         )
         return
     stores = [
-        f"{name} {console.bytes_as_words(size_of(path))}"
+        f"{name} {units.bytes_as_words(size_of(path))}"
         for name, path in (("texts by id", cache / "stores"), ("all", cache))
         if path.exists()
     ]
@@ -244,5 +244,5 @@ def _room_in(name: str, folder: Path, more: str) -> Finding:
     return Finding(
         "ok" if free > LITTLE_ROOM else "note",
         name,
-        f"{folder}, {console.bytes_as_words(free)} free{'' if free > LITTLE_ROOM else ', which is little'}{more}",
+        f"{folder}, {units.bytes_as_words(free)} free{'' if free > LITTLE_ROOM else ', which is little'}{more}",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, TypedDict
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.evaluation import curves as logs
 from drtools.evaluation import overlap, pictures, score_histograms, soft_labels
@@ -48,7 +48,7 @@ def note_nothing_common(label: str, run: Run, name: str, lists: Mapping[str, Col
     both = [query for query, documents in lists.items() if documents and run.get(query)]
     if both and not any(document in run[query] for query in both for document in lists[query]):
         pair = Join(run[both[0]], label, lists[both[0]]).pair()
-        console.notice(1, f"{label} lists none of the documents of {name} {pair}; are they of one collection?")
+        reporting.notice(1, f"{label} lists none of the documents of {name} {pair}; are they of one collection?")
 
 
 def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: int, folder: Path) -> Analysis:

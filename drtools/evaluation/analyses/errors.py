@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.evaluation import pairwise_errors, pictures
 from drtools.evaluation.analyses.base import Analysis, check_queries, short
@@ -48,7 +48,7 @@ def relevant_documents(qrels: Qrels, min_rel: int) -> Relevant:
         raise UserError(
             f"no judged document has grade {min_rel} or more; set --min-rel to the lowest grade that counts"
         )
-    console.notice(
+    reporting.notice(
         len(relevant) - len(asked),
         f"{len(relevant) - len(asked):,} of {len(relevant):,} judged queries have no relevant document; they are left "
         "out of pairwise errors",
@@ -65,7 +65,7 @@ def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Error
         query: pairwise_errors.above_in_list(run.get(query, ()), documents) for query, documents in relevant.items()
     }
     unlisted, count = sum(each.lacking for each in above.values()), sum(map(len, relevant.values()))
-    console.notice(
+    reporting.notice(
         unlisted,
         f"{label} does not list {unlisted:,} of {count:,} relevant documents; its errors in all are at least what is "
         "said: --vectors and --query-vectors count them exactly, or search with a larger --depth",

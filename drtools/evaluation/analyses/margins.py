@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.evaluation import pictures
 from drtools.evaluation.analyses.base import Analysis
@@ -56,7 +56,7 @@ def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[s
     for label, by_query in scores.items():
         joins = _joins(label, by_query, pairs)
         lacking = sum(join.missing for join in joins)
-        console.notice(
+        reporting.notice(
             lacking,
             f"{label}: {lacking:,} of {documents:,} documents of the pairs have no score; their pairs are left out "
             f"{_example(joins)}",
@@ -109,7 +109,7 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, Pairs], where
             f"{', '.join(scores)}: no query has a relevant document and another {where}; do they belong together? "
             f"{example}"
         )
-    console.notice(
+    reporting.notice(
         asked - len(pairs),
         f"{asked - len(pairs):,} of {asked:,} queries have no relevant document, or nothing else, {where}; they have "
         "no margin",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.evaluation import query_move
 from drtools.evaluation.analyses.base import Analysis, short
@@ -76,7 +76,7 @@ def _relevant_rows(documents: Vectors, query: str, qrels: Qrels, min_rel: int) -
     wanted = [document for document, grade in qrels.get(query, {}).items() if grade >= min_rel]
     if qrels and not wanted:
         pair = Join(qrels, "--qrels", [query]).pair()
-        console.notice(1, f"the judgements have no relevant document for query {query} {pair}")
+        reporting.notice(1, f"the judgements have no relevant document for query {query} {pair}")
     rows = {document: documents.ids.row_of(document) for document in wanted}
     join = Join(documents.ids, str(documents.path), wanted)
     join.note(f"{documents.path} lacks {join.missing:,} of the {len(wanted):,} relevant documents of query {query}")

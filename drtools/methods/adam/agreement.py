@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.dark_items import documents_of
 from drtools.formats.joins import Join
@@ -166,7 +166,7 @@ def lists_by_encoder(
     known = with_a_query(examples, texts)
     items = sum(len(scored_items(example)) for example in known)
     seen, documents = 0, Join(texts.store, shown(texts.store.corpus))
-    with console.progress(f"encoding by {name}", len(known), "examples") as progress:
+    with reporting.progress(f"encoding by {name}", len(known), "examples") as progress:
         for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
             for example, (found, scores) in zip(
                 window, _scores_of(window, texts, encoder, special, computing), strict=True
@@ -184,7 +184,7 @@ def lists_by_encoder(
             f"no example has two documents that {documents.name} holds and a teacher has scored; do the examples and "
             f"the corpus belong together? {documents.pair()} Else run teacher-score on the examples"
         )
-    console.notice(
+    reporting.notice(
         items - seen,
         f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {documents.name} lacks; "
         f"left out {documents.pair()}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.evaluation.leakage import Trained
 from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
@@ -60,7 +60,7 @@ def judged_rows(
             f"together? {(asked if asked.is_empty else found).pair()}"
         )
     asked.note(f"{asked.missing:,} judged queries are not in {shown(queries)}; left out")
-    console.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
+    reporting.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
     found.note(f"{found.missing:,} relevant documents are not in the index; left out")
     return usable, judged, avoided
 
@@ -83,7 +83,7 @@ def avoid_copies(
             avoided[query_id] = sorted(more.union(avoided.get(query_id, ())))
     count = len({other for others in copies.values() for other in others})
     if owners or count:
-        console.say(
+        reporting.say(
             f"{owners:,} queries have a document of their own id in the index, and {count:,} documents are copies of a "
             "relevant one; they are no negatives of their query"
         )

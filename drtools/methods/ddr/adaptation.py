@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.model_card import write_card
 from drtools.encoding.loop import apply_flags, encode_tokens
 from drtools.errors import UserError
@@ -77,7 +77,7 @@ class MaskedTraining(Task):
             check_side(self.encoder.settings, side, name)
         apply_flags(self.encoder, encoder_flags)
         pooling = "+".join(self.encoder.settings.pooling)
-        console.notice(
+        reporting.notice(
             decoder is not None and pooling != "cls",
             f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token "
             "the vector",
@@ -119,7 +119,7 @@ class MaskedTraining(Task):
         self.held_out = hold_out(self.store, dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
             raise UserError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
-        console.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
+        reporting.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
         if not self.has_own_head:
             shares = self.masker.token_shares(self.store, title_separator)
             for head in self.model.heads:
@@ -225,7 +225,7 @@ class MaskedTraining(Task):
     def _write(self, facts: dict[str, object]) -> None:
         fingerprints = self.write(self.work.path)
         run, masker = self.run, self.masker
-        console.notice(
+        reporting.notice(
             0 < self.head_steps >= run.step,
             f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head "
             "alone: "

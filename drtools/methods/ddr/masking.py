@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.jsonl import document_text
 from drtools.models.bodies import positions_of
@@ -322,7 +322,7 @@ class MaskedBatches:
 def count_windows(store: Store, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
     """Return how many windows each document has; all of the corpus is tokenized for that, once."""
     counts = np.empty(len(store), np.int32)
-    with console.progress("counting windows", len(store), "documents") as progress:
+    with reporting.progress("counting windows", len(store), "documents") as progress:
         for first in range(0, len(store), BLOCK):
             rows = range(first, min(first + BLOCK, len(store)))
             counts[first : rows.stop] = masker.windows(texts_of(store, rows, title_separator))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from drtools import console
+from drtools import reporting
 from drtools.cli.flags.common import Role
 from drtools.errors import UserError
 from drtools.evaluation.dev import PANEL, QueryDevFlags, judged
@@ -148,7 +148,7 @@ def _measure(
         for document in documents
         if document not in missing
     ]
-    console.say(
+    reporting.say(
         f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is"
     )
     tokens = tokenize_pairs(

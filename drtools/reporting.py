@@ -1,0 +1,177 @@
+"""What the library reports while it works: lines of text, counts of what is odd, and progress.
+
+A `Reporter` shows it. The command line installs one that knows about terminals and `--log-json`; without it the lines
+go to standard error as they are.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from drtools.errors import UserError
+from drtools.ranks import rank
+from drtools.units import number_as_words, rate_as_words, seconds_as_words
+
+SECONDS_BETWEEN_LINES = 30.0
+SECONDS_OF_RATE = 60.0
+
+
+class Moment(NamedTuple):
+    """The state of some work at a time (seconds of the monotonic clock)."""
+
+    time: float
+    done: int
+    tokens: float
+
+
+class Progress:
+    """Counts the work done and has the reporter show it."""
+
+    def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
+        self.description, self.total, self.unit, self.done = description, total, unit, done
+        self.numbers: dict[str, float] = {}
+        self.is_live = False  # whether the reporter draws it again and again by itself
+        self.begin = self.latest = Moment(time.monotonic(), done, 0)
+        # For each second of the last minute that had news: when its first news came, and what was done before it.
+        self.past: deque[Moment] = deque()
+        self.last_line = self.begin.time
+
+    def advance(self, count: int = 1, **numbers: float) -> None:
+        """Count `count` more, with the current numbers (loss ...).
+
+        `tokens` is the total so far; it is shown as a rate.
+        """
+        before = self.latest
+        self.done += count
+        self.numbers.update(numbers)
+        self.latest = Moment(time.monotonic(), self.done, self.numbers.get("tokens", 0))
+        if not self.past or self.latest.time - self.past[-1].time >= 1:
+            self.past.append(before._replace(time=self.latest.time))
+        while len(self.past) > 2 and self.latest.time - self.past[1].time > SECONDS_OF_RATE:
+            self.past.popleft()
+        if not self.is_live and self.latest.time - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = self.latest.time
+            _reporter.progressed(self)
+
+    def is_settled(self) -> bool:
+        """Return whether there is a rate yet to which the start (loading, a first evaluation) does not contribute."""
+        return len(self.past) > 1
+
+    def rate(self, what: str = "done") -> float:
+        """Return units (or tokens) a second of this process over the last minute or so.
+
+        It is measured from one wait to another, because news may come in bursts.
+        """
+        since, until = (self.past[0], self.past[-1]) if self.is_settled() else (self.begin, self.latest)
+        gained = until.tokens - since.tokens if what == "tokens" else until.done - since.done
+        return gained / max(until.time - since.time, 1e-9)
+
+    def details(self) -> list[str]:
+        """Return the time left, the rates and the numbers in words, the most important first.
+
+        There is no rate and no time left before `is_settled`.
+        """
+        numbers = [
+            f"{name.replace('_', ' ')} {number_as_words(value)}"
+            for name, value in self.numbers.items()
+            if name != "tokens"
+        ]
+        if not self.is_settled():
+            return numbers
+        rate = self.rate()
+        left = [f"{seconds_as_words((self.total - self.done) / rate)} left"] if self.total and rate > 0 else []
+        tokens = [f"{rate_as_words(self.rate('tokens'))} tokens/s"] if "tokens" in self.numbers else []
+        return [*left, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *numbers]
+
+    def line(self) -> str:
+        """Return a line of text that says how far the work is."""
+        of, share = (f" of {self.total:,}", [f"{100 * self.done / self.total:.0f}%"]) if self.total else ("", [])
+        return "  ".join([f"{self.description}: {self.done:,}{of} {self.unit}", *share, *self.details()])
+
+
+class Reporter:
+    """Shows what the library reports as plain lines on standard error, of the first process only."""
+
+    strict = False  # whether anything odd is an error
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if rank() == 0:
+            self.write(text)
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Take an event for a log that a program reads; here there is none."""
+
+    def progressed(self, counter: Progress) -> None:
+        """Show how far some work is, every `SECONDS_BETWEEN_LINES`."""
+        self.say(counter.line())
+
+    @contextmanager
+    def watching(self, counter: Progress) -> Iterator[None]:
+        """Watch some work while it is under way."""
+        yield
+
+    def leave_terminal_to_data(self) -> None:
+        """Draw nothing on the terminal from now on, because data go to standard output."""
+
+    def write(self, line: str) -> None:
+        """Write a line to standard error. If nobody can read it any more, or the disk is full, the work goes on."""
+        try:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+
+_reporter = Reporter()
+_notices: list[str] = []
+
+
+def install(reporter: Reporter) -> None:
+    """Report through `reporter` from now on, and forget the notices so far."""
+    global _reporter
+    _reporter = reporter
+    _notices.clear()
+
+
+def say(text: str) -> None:
+    """Report a line for a person."""
+    _reporter.say(text)
+
+
+def event(kind: str, **fields: object) -> None:
+    """Report an event, for `--log-json` alone."""
+    _reporter.event(kind, **fields)
+
+
+def notice(count: int, text: str) -> None:
+    """Remember something odd but usable, if `count` is not 0. It is shown once at the end, and fails a strict run."""
+    if count and text not in _notices:
+        _notices.append(text)
+
+
+def notices() -> list[str]:
+    """Return what was odd so far; manifests keep it."""
+    return list(_notices)
+
+
+def check_strict() -> None:
+    """Raise UserError if the run is strict and something was odd."""
+    if _reporter.strict and _notices:
+        raise UserError(f"--strict: {'; '.join(_notices)}; without --strict this is only counted")
+
+
+def leave_terminal_to_data() -> None:
+    """Draw nothing on the terminal from now on, because data go to standard output."""
+    _reporter.leave_terminal_to_data()
+
+
+@contextmanager
+def progress(description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Progress]:
+    """Report the progress of some work, of which `done` units were done by an earlier process."""
+    counter = Progress(description, total, unit, done)
+    with _reporter.watching(counter):
+        yield counter

@@ -1,0 +1,30 @@
+"""Rates, durations and sizes in words."""
+
+
+def rate_as_words(rate: float) -> str:
+    """Write a rate with three digits: `1,234`, `56.7`, `0.123`."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def number_as_words(value: object) -> str:
+    """Write a number with a comma between thousands, or with four digits: `1,234`, `0.5679`."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def seconds_as_words(seconds: float) -> str:
+    """Write a duration as a person would: `42 s`, `3 min 10 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def bytes_as_words(count: float) -> str:
+    """Write a size in the unit that suits it: `873 B`, `1.2 MB`, `4.0 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
