@@ -34,23 +34,25 @@ def ours(
     import numpy as np
 
     from drtools.cli import console
-    from drtools.cli.flags import common as flags
+    from drtools.cli.flags.compute import ComputeFlags
+    from drtools.cli.flags.encoder import EncoderFlags
+    from drtools.cli.flags.outputs import FolderOutput
     from drtools.cli.flags.training import TrainingFlags
     from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
     from drtools.models.masked import IGNORED
     from drtools.outputs import work as output
 
     console.configure("benchmark", quiet=True)
-    target = flags.FolderOutput(output=folder)
+    target = FolderOutput(output=folder)
     target.request = {"tool": "benchmark", "arguments": {}}
     times, crops = [], []
     with output.folder(target) as work:
         training = TrainingFlags(steps=steps, batch_queries=documents, schedule="constant", warmup_steps=0)
         task = MaskedTraining(
             work,
-            flags.EncoderFlags(model=model, pooling=None),
+            EncoderFlags(model=model, pooling=None),
             training,
-            flags.ComputeFlags(precision=precision, device=device),
+            ComputeFlags(precision=precision, device=device),
             None,
             head_steps=0,
         )

@@ -27,7 +27,7 @@ def make_vectors(folder: Path, count: int) -> None:
     import numpy as np
 
     from drtools.formats.vectors import create_array
-    from drtools.models.encoder import load_encoder
+    from drtools.models.encoder_files import load_encoder
 
     folder.mkdir()
     random, array = np.random.default_rng(1), create_array(folder, count, DIMENSION, "float16")
@@ -65,14 +65,14 @@ def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str,
     import numpy as np
     import torch
 
-    from drtools.cli.flags.training import Metric
-    from drtools.encoding.loop import BATCH_TOKENS, Computing
     from drtools.methods.adore.batches import QueryBatches
     from drtools.methods.adore.live_index import LiveIndex
     from drtools.methods.adore.loss import AdoreLoss, Judged
+    from drtools.methods.adore.settings import Metric
+    from drtools.models.compute import BATCH_TOKENS, Compute
     from drtools.models.cpu.attention import use_sliced_attention
     from drtools.models.cpu.dropout import use_own_dropout
-    from drtools.models.encoder import load_encoder
+    from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
     from drtools.training.gradients import Gradients
     from drtools.training.optimizers import adamw
@@ -112,7 +112,7 @@ def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str,
         note_every_steps=10,
     )
     batches, optimizer = QueryBatches(texts, model, batch_queries=QUERIES, seed=1), adamw(model, 0.01)
-    gradients = Gradients(model, Computing(device, "fp32", BATCH_TOKENS[device]), World(), False, device == "cpu")
+    gradients = Gradients(model, Compute(device, "fp32", BATCH_TOKENS[device]), World(), False, device == "cpu")
     took, most = [], 0
     for step in range(count):
         batch = batches(step)

@@ -14,12 +14,12 @@ import random
 import numpy as np
 import torch
 
-from drtools.cli.flags.common import PieceFlags
-from drtools.encoding.loop import BATCH_TOKENS, Computing, encode_tokens, place
+from drtools.cli.flags.encoder import PieceFlags
+from drtools.encoding.loop import encode_tokens
 from drtools.encoding.pieces import PieceEncoding
-from drtools.formats.jsonl import read_corpus
-from drtools.models.encoder import load_encoder
-from drtools.models.tokens import tokenize
+from drtools.formats.corpora import read_corpus
+from drtools.models.compute import BATCH_TOKENS, Compute, place
+from drtools.models.encoder_files import load_encoder
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 OUT = 256
@@ -38,7 +38,7 @@ def texts_of(path: str, count: int) -> list[str]:
     ]
 
 
-def encoder_of(pooling: str, computing: Computing, head: bool = False):
+def encoder_of(pooling: str, computing: Compute, head: bool = False):
     """Return the model with a pooling and, if it is wanted, a dense layer of random weights."""
     encoder = load_encoder(MODEL, pooling=pooling)
     encoder.settings.max_document_tokens = 512
@@ -49,19 +49,19 @@ def encoder_of(pooling: str, computing: Computing, head: bool = False):
     return encoder
 
 
-def alone_and_together(encoder, texts: list[str], computing: Computing, dimension: int) -> int:
+def alone_and_together(encoder, texts: list[str], computing: Compute, dimension: int) -> int:
     """Return how many texts' vectors differ."""
 
     def encoded(some: list[str]) -> np.ndarray:
         made = np.empty((len(some), dimension), np.float32)
-        encode_tokens(encoder, tokenize(encoder, some, "document"), computing, made, one_length=True)
+        encode_tokens(encoder, encoder.tokenize(some, "document"), computing, made, one_length=True)
         return made
 
     together = encoded(texts)
     return sum(not np.array_equal(encoded([text])[0], vector) for text, vector in zip(texts, together, strict=True))
 
 
-def pieces_alone_and_together(encoder, kind: str, texts: list[str], computing: Computing) -> int:
+def pieces_alone_and_together(encoder, kind: str, texts: list[str], computing: Compute) -> int:
     """Return how many documents' vectors, or those of their pieces, differ."""
     pieces = PieceEncoding(encoder, PieceFlags(), kind, "float32")
 
@@ -86,7 +86,7 @@ def main() -> None:
     words = parser.parse_args()
     texts = texts_of(words.corpus, words.texts)
     for precision in ("fp32", "bf16"):
-        computing = Computing("cpu", precision, BATCH_TOKENS["cpu"])
+        computing = Compute("cpu", precision, BATCH_TOKENS["cpu"])
         for pooling, head in itertools.product(("mean", "cls"), (False, True)):
             encoder = encoder_of(pooling, computing, head)
             differ = alone_and_together(encoder, texts, computing, OUT if head else encoder.dimension)

@@ -16,12 +16,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from drtools.cli import console
-from drtools.cli.flags.common import FolderOutput
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.folder import FolderEncoding
-from drtools.encoding.loop import BATCH_TOKENS, Computing, place
 from drtools.formats.corpus_store import open_store
 from drtools.formats.text_sources import DocumentTexts
-from drtools.models.encoder import load_encoder
+from drtools.models.compute import BATCH_TOKENS, Compute, place
+from drtools.models.encoder_files import load_encoder
 from drtools.models.hub import resolve
 from drtools.outputs import work as output
 from drtools.training.operations import matmul_rate
@@ -88,16 +88,15 @@ def main() -> None:
     texts = Some(open_store(arguments.corpus), " ")
     texts.count, texts.repeat = arguments.texts, arguments.repeat
     _, plain = texts.slice(0, len(texts))
-    from drtools.models.tokens import tokenize
 
     sides = {}
     for precision, dtype in DTYPES.items():
-        computing = Computing(arguments.device, precision, BATCH_TOKENS[arguments.device])
+        computing = Compute(arguments.device, precision, BATCH_TOKENS[arguments.device])
         encoder = load_encoder(MODEL)
         place(encoder, computing)
         peer = SentenceTransformer(str(resolve(MODEL)), device=arguments.device, model_kwargs={"dtype": dtype})
         sides[precision] = (encoder, computing, peer)
-    lengths = tokenize(encoder, plain, "document").lengths
+    lengths = encoder.tokenize(plain, "document").lengths
     print(f"{len(plain):,} texts, {lengths.mean():.0f} tokens each; {torch.get_num_threads()} threads")
     seconds = {name: [] for name in ("ours fp32", "theirs fp32", "ours bf16", "theirs bf16")}
     rates = {precision: matmul_rate(arguments.device, dtype) for precision, dtype in DTYPES.items()}

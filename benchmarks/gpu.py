@@ -19,10 +19,11 @@ import torch
 from training import write_examples
 
 from drtools.cli import console
-from drtools.encoding.loop import BATCH_TOKENS, Computing, encode_texts, place
+from drtools.encoding.loop import encode_texts
 from drtools.formats.corpus_store import open_store
 from drtools.methods.contrastive import contrastive_loss
-from drtools.models.encoder import load_encoder
+from drtools.models.compute import BATCH_TOKENS, Compute, place
+from drtools.models.encoder_files import load_encoder
 from drtools.models.tokens import Tokens
 from drtools.search import exact
 from drtools.training.distributed import World
@@ -39,7 +40,7 @@ TEXTS, ROUNDS = 1024, 3
 
 def vectors_on(device: str, texts: list[str]) -> np.ndarray:
     """Return vectors [N, D] made on a device."""
-    encoder, computing = load_encoder(MODEL), Computing(device, "fp32", BATCH_TOKENS[device])
+    encoder, computing = load_encoder(MODEL), Compute(device, "fp32", BATCH_TOKENS[device])
     place(encoder, computing)
     return encode_texts(encoder, texts, "document", computing)[0]
 
@@ -47,7 +48,7 @@ def vectors_on(device: str, texts: list[str]) -> np.ndarray:
 def step_on(device: str, source: Source, caching: bool) -> tuple[float, torch.Tensor]:
     """Return the loss and the whole gradient of one batch."""
     model = load_encoder(MODEL, dropout=0.0).to(device).train()
-    gradients = Gradients(model, Computing(device, "fp32", 4096), World(), caching, False)
+    gradients = Gradients(model, Compute(device, "fp32", 4096), World(), caching, False)
     loss = gradients.of(
         PairBatches([source], model, batch_queries=QUERIES, negatives=1, seed=1)(0), contrastive_loss(20.0), 1
     )
@@ -70,7 +71,7 @@ def rate_by_batches(device: str, batch_tokens: int) -> tuple[float, float]:
     )
     batch = SimpleNamespace(tokens={"document": tokens}, counts={"document": [TEXTS]})
     gradients = Gradients(
-        load_encoder(MODEL).to(device).train(), Computing(device, "bf16", batch_tokens), World(), False, False
+        load_encoder(MODEL).to(device).train(), Compute(device, "bf16", batch_tokens), World(), False, False
     )
     for turn in range(1 + ROUNDS):  # the first warms up
         if turn == 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from drtools.formats.jsonl import read_corpus, read_queries
+from drtools.formats.corpora import read_corpus, read_queries
 from drtools.formats.trec import read_qrels
 
 

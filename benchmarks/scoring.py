@@ -20,12 +20,12 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from drtools.cli import console
-from drtools.cli.flags.common import FileOutput
-from drtools.encoding.loop import BATCH_TOKENS, Computing
+from drtools.cli.flags.outputs import FileOutput
+from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example
-from drtools.formats.jsonl import read_queries
 from drtools.formats.trec import read_qrels
+from drtools.models.compute import BATCH_TOKENS, Compute
 from drtools.models.cross_encoder import new_cross_encoder, save_cross_encoder
 from drtools.outputs import work as output
 from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
@@ -90,7 +90,7 @@ def main() -> None:
         pairs = write_examples(arguments.data, texts, arguments.pairs, examples)
         sides = {}
         for precision, dtype in DTYPES.items():
-            computing = Computing(arguments.device, precision, BATCH_TOKENS[arguments.device.split(":")[0]])
+            computing = Compute(arguments.device, precision, BATCH_TOKENS[arguments.device.split(":")[0]])
             sides[precision] = (
                 load_teacher([model], computing),
                 CrossEncoder(model, device=arguments.device, model_kwargs={"dtype": dtype}),

@@ -22,10 +22,9 @@ DOCUMENT_TOKENS = 512
 
 def batch_of(encoder, queries: int):
     """Return a batch of long documents with pieces and random scores."""
-    from drtools.cli.flags.common import PieceFlags
+    from drtools.cli.flags.encoder import PieceFlags
     from drtools.methods.fgd.batches import Level, PieceBatch
     from drtools.models.pieces import layout_of, tokenize_pieces
-    from drtools.models.tokens import tokenize
 
     encoder.settings.max_document_tokens, encoder.settings.max_query_tokens = DOCUMENT_TOKENS, 32
     generator, numbers = random.Random(1), np.random.default_rng(1)
@@ -33,7 +32,7 @@ def batch_of(encoder, queries: int):
     layout = layout_of(encoder, PieceFlags())
     count = queries * (1 + NEGATIVES)
     tokens = {
-        "query": tokenize(encoder, [" ".join(generator.choices(words, k=8)) for _ in range(queries)], "query"),
+        "query": encoder.tokenize([" ".join(generator.choices(words, k=8)) for _ in range(queries)], "query"),
         "document": tokenize_pieces(encoder, [" ".join(generator.choices(words, k=700)) for _ in range(count)], layout),
     }
     relevant = np.zeros((queries, count), bool)
@@ -66,18 +65,18 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     words = parser.parse_args()
 
-    from drtools.cli.flags.common import ComputeFlags
-    from drtools.encoding.loop import choose_computing
+    from drtools.cli.flags.compute import ComputeFlags
     from drtools.methods.contrastive import contrastive_loss
+    from drtools.methods.fgd.graph import SpanStudent
     from drtools.methods.fgd.training import FgdLoss
+    from drtools.models.compute import settle
     from drtools.models.cpu.attention import use_sliced_attention
     from drtools.models.cpu.dropout import use_own_dropout
-    from drtools.models.encoder import load_encoder
-    from drtools.models.spans import SpanStudent
+    from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
     from drtools.training.gradients import Gradients
 
-    computing = choose_computing(ComputeFlags(device=words.device, precision=words.precision))
+    computing = settle(ComputeFlags(device=words.device, precision=words.precision))
     encoder = load_encoder(words.model, pooling="cls").to(computing.device).train()
     on_processor = computing.device == "cpu"
     if on_processor:

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from drtools.cli.flags.common import ComputeFlags, EncoderFlags
-from drtools.formats.jsonl import read_queries
-from drtools.formats.vectors import Ids, open_vectors
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.formats.corpora import read_queries
+from drtools.formats.ids import Ids
+from drtools.formats.vectors import open_vectors
 from drtools.models.device import set_threads
 from drtools.search import faiss_index
 from drtools.search.fusion import scores_of, weigh

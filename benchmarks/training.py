@@ -42,7 +42,9 @@ def ours(
 ) -> tuple[float, float, list[list[str]]]:
     """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
     from drtools.cli import console
-    from drtools.cli.flags import common
+    from drtools.cli.flags.compute import ComputeFlags
+    from drtools.cli.flags.encoder import EncoderFlags
+    from drtools.cli.flags.outputs import FolderOutput
     from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
     from drtools.methods.contrastive import contrastive_loss
     from drtools.outputs import work as output
@@ -50,9 +52,9 @@ def ours(
     from drtools.training.operations import operations
 
     console.configure("benchmark", quiet=True)
-    target = common.FolderOutput(output=folder)
+    target = FolderOutput(output=folder)
     target.request = {"tool": "benchmark", "arguments": {}}
-    encoder_flags = common.EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
+    encoder_flags = EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
     with output.folder(target) as work:
         task = EncoderTraining(
@@ -60,7 +62,7 @@ def ours(
             encoder_flags,
             StudentFlags(),
             TrainingFlags(steps=setting.steps, batch_queries=setting.queries),
-            common.ComputeFlags(precision=precision, device=setting.device),
+            ComputeFlags(precision=precision, device=setting.device),
         )
         sources = read_sources(
             ExampleFlags([str(examples)], [str(data / "corpus.jsonl.gz")], [str(data / "queries.jsonl.gz")])

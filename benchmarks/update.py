@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from drtools.formats.jsonl import read_corpus
+from drtools.formats.corpora import read_corpus
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SAME = {"encode": ("vectors.npy", "ids.txt", "texts.npy"), "index": ("index.faiss", "ids.txt", "digests.npy")}

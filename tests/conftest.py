@@ -160,7 +160,8 @@ def make_encoder(folder: Path, bert: str, longest: int = 64) -> str:
     """Write an encoder that sentence-transformers knows: a body, mean pooling, normalized."""
     import torch
 
-    from drtools.models.encoder import Encoder, load_body, save_encoder
+    from drtools.models.encoder import Encoder
+    from drtools.models.encoder_files import load_body, save_encoder
     from drtools.models.heads import Normalize
     from drtools.models.settings import EncoderSettings
 
@@ -218,7 +219,7 @@ def last_values(words: Sequence[object]) -> list[object]:
 
     Tests change a usual command by adding flags to it.
     """
-    from drtools.cli.main import command
+    from drtools.cli.commands import command
 
     takes_one = {
         option

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from conftest import WORDS, make_bert, make_encoder, write_jsonl
 
-from drtools.cli.main import command, tool_names
+from drtools.cli.commands import command
+from drtools.cli.main import tool_names
 
 DOCUMENTS = 1100  # FAISS trains IVF1024 on as many vectors or more
 WORDS_OF_A_COMMAND = re.compile(r"(drtools|bin/[a-z-]+|torchrun|make|pip|python)\s")

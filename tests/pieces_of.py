@@ -6,8 +6,8 @@ from pathlib import Path
 
 from conftest import write_jsonl
 
-from drtools.cli.flags.common import PieceFlags
-from drtools.models.encoder import load_encoder
+from drtools.cli.flags.encoder import PieceFlags
+from drtools.models.encoder_files import load_encoder
 from drtools.models.pieces import layout_of, tokenize_pieces
 
 SIZES = PieceFlags(passage_tokens=16, sentence_tokens=8, least_piece_tokens=3)
@@ -26,7 +26,7 @@ def cls_of(folder: str, target: Path, stronger: float = 1.0) -> str:
     """
     import torch
 
-    from drtools.models.encoder import save_encoder
+    from drtools.models.encoder_files import save_encoder
 
     encoder = load_encoder(folder, pooling="cls")
     with torch.no_grad():

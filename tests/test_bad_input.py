@@ -103,7 +103,8 @@ def train(world, **paths):
 def other_model(world, hidden=32):
     import torch
 
-    from drtools.models.encoder import Encoder, load_body, save_encoder
+    from drtools.models.encoder import Encoder
+    from drtools.models.encoder_files import load_body, save_encoder
     from drtools.models.heads import Normalize
     from drtools.models.settings import EncoderSettings
 

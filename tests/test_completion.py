@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import drtools.cli.main
+from drtools.cli.commands import command_of, flat_parameters, tool_module
 from drtools.cli.completion import answer, flags_of
-from drtools.cli.main import _flat_parameters, _module, command_of, tool_names
+from drtools.cli.main import tool_names
 
 ROOT = Path(drtools.cli.main.__file__).parents[2]
 
@@ -20,7 +21,7 @@ ROOT = Path(drtools.cli.main.__file__).parents[2]
 def offered(*words: str) -> list[str]:
     """Return the candidates for a command line, or ["files"]."""
     lines = answer(
-        [*words], dict.fromkeys(tool_names(), ""), lambda name: _flat_parameters(_module(name).main)[0]
+        [*words], dict.fromkeys(tool_names(), ""), lambda name: flat_parameters(tool_module(name).main)[0]
     ).split("\n")
     return lines if lines == ["files"] else [line.split("\t")[0] for line in lines[1:]]
 
@@ -61,7 +62,7 @@ def test_what_is_offered(name):
 def test_flags_are_those_that_typer_takes(name):
     import typer
 
-    main = _module(name).main
+    main = tool_module(name).main
     application = typer.Typer(add_completion=False)
     application.command()(command_of(name, main, ""))
     taken = {
@@ -70,7 +71,7 @@ def test_flags_are_those_that_typer_takes(name):
         if parameter.param_type_name == "option"
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    flags = flags_of(_flat_parameters(main)[0])
+    flags = flags_of(flat_parameters(main)[0])
     assert {option: flag.kind is bool for flag in flags for option in flag.names} == taken
 
 

@@ -179,9 +179,9 @@ def test_rm3_and_chinese_from_the_command_line(toy, drtools):
 
 
 def test_out_of_memory_names_what_helps(capsys):
-    from drtools.cli.main import _status_of
+    from drtools.cli.exits import exit_status
 
-    assert _status_of(MemoryError("no room")) == 1
+    assert exit_status(MemoryError("no room")) == 1
     said = capsys.readouterr().err
     assert "--batch-tokens" in said and "--gradient-caching" in said and len(said.splitlines()) == 1
 

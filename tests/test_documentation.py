@@ -14,7 +14,8 @@ from documented import blocks, check, commands, inline_commands, run_line, stage
 from typer import TyperException
 
 from drtools.cli import model_card
-from drtools.cli.main import command, tool_names
+from drtools.cli.commands import command
+from drtools.cli.main import tool_names
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # where tool_pages.py is

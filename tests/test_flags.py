@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import Toy
 
-from drtools.cli.main import command, main, tool_names
+from drtools.cli.commands import command
+from drtools.cli.main import main, tool_names
 from drtools.cli.show.lineage import ancestors
 
 SEARCH = ("search", "--vectors", "{vectors}", "--depth", "5", "--precision", "fp32")

@@ -14,7 +14,7 @@ import pytest
 from drtools.errors import UserError, WorldError
 from drtools.formats import corpus_store
 from drtools.formats.corpus_store import open_store
-from drtools.outputs import manifest
+from drtools.outputs import fingerprints, manifest
 
 
 def independent(path):
@@ -48,7 +48,7 @@ def test_a_file_of_the_same_size_and_time_is_told_apart(tmp_path, change):
     for content in (b"otters eat fish", b"planes cut wood", b"lathes cut wood", b"otters eat fish"):
         change(path, content)
         assert path.stat().st_mtime == 0
-        assert manifest.file_fingerprint(path) == independent(path)
+        assert fingerprints.file_fingerprint(path) == independent(path)
 
 
 @CHANGES
@@ -57,13 +57,13 @@ def test_a_file_that_is_remembered_is_told_apart_when_it_changes(tmp_path, chang
     path = tmp_path / "c"
     path.write_bytes(b"otters eat fish")
     os.utime(path, (0, 0))
-    time.sleep(manifest.CLOCK_STEP_NS / 1e9 + 0.1)
-    first = manifest.file_fingerprint(path)
+    time.sleep(fingerprints.CLOCK_STEP_NS / 1e9 + 0.1)
+    first = fingerprints.file_fingerprint(path)
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "_hash", lambda stream: pytest.fail("the file was read"))
-        assert manifest.file_fingerprint(path) == first == independent(path)
+        patch.setattr(fingerprints, "_hash", lambda stream: pytest.fail("the file was read"))
+        assert fingerprints.file_fingerprint(path) == first == independent(path)
     change(path, b"planes cut wood")
-    assert manifest.file_fingerprint(path) == independent(path) != first
+    assert fingerprints.file_fingerprint(path) == independent(path) != first
 
 
 def bytes_read():
@@ -76,19 +76,19 @@ def test_an_unchanged_large_file_is_known_without_reading_it(tmp_path):
     path = tmp_path / "large"
     with open(path, "wb") as stream:
         stream.truncate(1 << 30)
-    time.sleep(manifest.CLOCK_STEP_NS / 1e9 + 0.1)
+    time.sleep(fingerprints.CLOCK_STEP_NS / 1e9 + 0.1)
     before = bytes_read()
-    first = manifest.file_fingerprint(path)
+    first = fingerprints.file_fingerprint(path)
     assert bytes_read() - before > 1 << 30
     before = bytes_read()
-    assert manifest.file_fingerprint(path) == first
+    assert fingerprints.file_fingerprint(path) == first
     assert bytes_read() - before < 1 << 20
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkeypatch):
-    path, real = tmp_path / "c", manifest._hash
+    path, real = tmp_path / "c", fingerprints._hash
     path.write_bytes(b"one")
-    monkeypatch.setattr(manifest, "CLOCK_STEP_NS", 0)
+    monkeypatch.setattr(fingerprints, "CLOCK_STEP_NS", 0)
 
     def slow(stream):
         found = real(stream)
@@ -96,9 +96,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path, monkey
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "_hash", slow)
-        manifest.file_fingerprint(path)
-    assert manifest.file_fingerprint(path) == independent(path)
+        patch.setattr(fingerprints, "_hash", slow)
+        fingerprints.file_fingerprint(path)
+    assert fingerprints.file_fingerprint(path) == independent(path)
 
 
 def test_what_an_older_version_remembered_is_not_read(tmp_path, cache):
@@ -108,7 +108,7 @@ def test_what_an_older_version_remembered_is_not_read(tmp_path, cache):
     with closing(sqlite3.connect(cache / "fingerprints.sqlite")) as memory, memory:
         memory.execute("create table files (path text primary key, size integer, changed integer, hash text)")
         memory.execute("insert into files values (?, ?, ?, 'wrong')", (str(path), status.st_size, status.st_mtime_ns))
-    assert manifest.file_fingerprint(path) == independent(path)
+    assert fingerprints.file_fingerprint(path) == independent(path)
     with closing(sqlite3.connect(cache / "fingerprints.sqlite")) as memory:
         assert memory.execute("select hash from files").fetchall() == [("wrong",)], "the older version keeps its own"
 
@@ -116,7 +116,7 @@ def test_what_an_older_version_remembered_is_not_read(tmp_path, cache):
 def test_a_name_that_is_not_utf_8(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/c\xe9"))
     path.write_bytes(b"one")
-    assert manifest.file_fingerprint(path) == independent(path)
+    assert fingerprints.file_fingerprint(path) == independent(path)
 
 
 @CHANGES

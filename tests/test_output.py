@@ -9,7 +9,7 @@ import pytest
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.cli.flags.common import FileOutput, FolderOutput
+from drtools.cli.flags.outputs import FileOutput, FolderOutput
 from drtools.errors import AlreadyDone, UserError, WorldError
 from drtools.formats.trec import read_run
 from drtools.outputs import manifest
@@ -18,7 +18,7 @@ from drtools.outputs import work as output
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):
     flags = kind(output=str(path), overwrite=overwrite, renew=renew)
-    flags.request = {"tool": "test", "arguments": arguments}
+    flags.request.update({"tool": "test", "arguments": arguments})
     return flags
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drtools.outputs.manifest import file_fingerprint
+from drtools.outputs.fingerprints import file_fingerprint
 from drtools.outputs.places import places_of, without_places
 
 TRAIN = ("--device", "cpu", "--steps", 2, "--batch-queries", 4)

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools import reporting
-from drtools.encoding.loop import encode_tokens, promises_bits
+from drtools.encoding.loop import encode_tokens
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
 from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
+from drtools.models.compute import promises_bits
 from drtools.models.pieces import PieceTokens
-from drtools.models.tokens import Tokenized, tokenize
+from drtools.models.tokens import Tokenized
 
 if TYPE_CHECKING:
-    from drtools.encoding.loop import Computing
     from drtools.encoding.pieces import PieceEncoding
     from drtools.encoding.update import OldVectors
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
+    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.lexical import LexicalEncoder
     from drtools.outputs.work import Work
@@ -60,7 +61,7 @@ class FolderEncoding:
         self,
         encoder: Encoder | LexicalEncoder,
         texts: DocumentTexts | QueryTexts,
-        computing: Computing,
+        computing: Compute,
         dtype: str,
         chunk: int,
         work: Work,
@@ -117,7 +118,7 @@ class FolderEncoding:
             texts["digest"] = digests_of_texts(wanted)
         places = np.concatenate([np.flatnonzero(rows < 0), tried])
         chosen = [wanted[place] for place in places]
-        tokens = self.pieces.tokenize(chosen) if self.pieces else tokenize(self.encoder, chosen, self.texts.side)
+        tokens = self.pieces.tokenize(chosen) if self.pieces else self.encoder.tokenize(chosen, self.texts.side)
         texts["tokens"][places], texts["cut"][places], texts["empty"][places] = tokens.lengths, tokens.cut, tokens.blank
         return Prepared(ids, texts, tokens, places, rows, tried)
 

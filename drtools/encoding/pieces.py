@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools import reporting
-from drtools.encoding.loop import Computing, encode_tokens
+from drtools.encoding.loop import encode_tokens
 from drtools.errors import UserError
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, starts_of
+from drtools.models.compute import Compute
 from drtools.models.lexical import LexicalEncoder
 from drtools.models.pieces import PieceTokens, layout_of, tokenize_pieces
 from drtools.models.spans import Spans
+from drtools.models.specs import PieceSizes
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import PieceFlags
     from drtools.models.encoder import Encoder
     from drtools.models.spans import SpanKind
 
@@ -40,7 +41,7 @@ def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
 class PieceEncoding:
     """An encoder of documents and their pieces, and the file that takes the latter (`write_to`)."""
 
-    def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceFlags, kind: SpanKind | None, dtype: str) -> None:
+    def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceSizes, kind: SpanKind | None, dtype: str) -> None:
         if isinstance(encoder, LexicalEncoder):
             raise UserError(
                 f"--pieces: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without "
@@ -71,14 +72,14 @@ class PieceEncoding:
         """Tokenize and cut documents."""
         return tokenize_pieces(self.encoder, texts, self.layout)
 
-    def try_out(self, texts: Sequence[str], computing: Computing) -> PieceTokens:
+    def try_out(self, texts: Sequence[str], computing: Compute) -> PieceTokens:
         """Encode documents and their pieces for nothing but the time that it takes; return their tokens."""
         tokens = self.tokenize(texts)
         encode_tokens(self.spans, tokens, computing, np.empty((len(texts), self.spans.dimension), self.dtype))
         return tokens
 
     def encode(
-        self, tokens: PieceTokens, computing: Computing, on_batch: Callable[[np.ndarray, int], None]
+        self, tokens: PieceTokens, computing: Compute, on_batch: Callable[[np.ndarray, int], None]
     ) -> tuple[np.ndarray, PieceVectors]:
         """Encode documents; return their vectors [N, D] and those of their pieces."""
         rows = np.empty((len(tokens.lengths), self.spans.dimension), self.dtype)

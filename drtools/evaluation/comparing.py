@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from drtools.evaluation.analyses.errors import analyse_errors, errors_in_corpus, errors_of_run, relevant_documents
 from drtools.evaluation.analyses.margins import Scores, analyse_margins, pairs_of_examples, pairs_of_runs
 from drtools.evaluation.corpus_ranks import Sides, above_in_corpus, scores_of, with_documents, with_vectors
+from drtools.models.specs import ComputeSpec
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import ComputeFlags
     from drtools.evaluation.analyses.base import Analysis
     from drtools.formats.trec import Qrels, Run
 
@@ -22,7 +22,7 @@ def errors_of(
     qrels: Qrels,
     min_rel: int,
     depth: int,
-    compute: ComputeFlags,
+    compute: ComputeSpec,
     folder: Path,
 ) -> Analysis:
     """Count the pairwise errors of runs and, exactly over the whole corpus, of vectors."""
@@ -30,9 +30,9 @@ def errors_of(
     found = {label: errors_of_run(label, run, relevant, depth) for label, run in runs.items()}
     device = "cpu"
     if sides:
-        from drtools.encoding.loop import choose_computing
+        from drtools.models.compute import settle
 
-        device = choose_computing(compute).device
+        device = settle(compute).device
     for label, one in sides.items():
         found[label] = errors_in_corpus(above_in_corpus(label, one, relevant, device), depth)
     return analyse_errors(found, depth, folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import read_json_lines
+from drtools.formats.json_lines import read_json_lines
 from drtools.formats.lines import shown
 
 NOT_DRAWN = ("seconds", "learning_rate")  # unless they are asked for

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
-from drtools.formats.jsonl import document_text
+from drtools.formats.corpora import document_text
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import Store

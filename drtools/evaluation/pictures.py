@@ -75,7 +75,7 @@ def picture(
     """
     import os
 
-    from drtools.outputs.manifest import cache_directory
+    from drtools.outputs.cache import cache_directory
 
     os.environ.setdefault("MPLCONFIGDIR", str(cache_directory() / "matplotlib"))
     import matplotlib

@@ -1,6 +1,7 @@
 """Significance of the difference between two runs on the same queries."""
 
 import math
+from collections.abc import Sequence
 
 
 def paired_t_test(first: dict[str, float], other: dict[str, float]) -> float:
@@ -34,3 +35,25 @@ def holm(p_values: list[float]) -> list[float]:
         highest = max((len(p_values) - place) * p_values[i], highest)
         adjusted[i] = min(highest, 1.0)
     return adjusted
+
+
+Comparisons = dict[int, dict[str, tuple[float, float]]]  # baseline -> measure -> (p, corrected p)
+
+
+def comparisons(results: list[dict[str, dict[str, float]]], baselines: Sequence[int] = (0,)) -> list[Comparisons]:
+    """Compare runs with each baseline, both by their places; two baselines are compared once, as the later's.
+
+    Return for each run {baseline: {measure: (p, corrected p)}}. Holm's correction is over all pairs of one measure.
+    """
+    pairs = [
+        (run, baseline)
+        for place, baseline in enumerate(baselines)
+        for run in range(len(results))
+        if run not in baselines[: place + 1]
+    ]
+    compared: list[Comparisons] = [{} for _ in results]
+    for measure in results[0]:
+        raw = [paired_t_test(results[baseline][measure], results[run][measure]) for run, baseline in pairs]
+        for (run, baseline), both in zip(pairs, zip(raw, holm(raw), strict=True), strict=True):
+            compared[run].setdefault(baseline, {})[measure] = both
+    return compared

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import checked_id, parse_object
+from drtools.formats.json_lines import checked_id, parse_object
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import unquoted
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from drtools import reporting
 from drtools.errors import UserError, WorldError
-from drtools.formats.jsonl import Document, read_corpus
+from drtools.formats.corpora import Document, read_corpus
 from drtools.formats.lines import local, shown
-from drtools.outputs import manifest
+from drtools.outputs.cache import cache_directory
+from drtools.outputs.fingerprints import file_fingerprint
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
@@ -98,9 +99,9 @@ def open_store(corpus: str) -> Store:
     source = Path(local(corpus))
     if source.is_dir():
         raise UserError(f"{shown(corpus)}: a folder was found where a corpus file was expected")
-    folder = manifest.cache_directory() / "stores"
+    folder = cache_directory() / "stores"
     folder.mkdir(exist_ok=True)
-    fingerprint = manifest.file_fingerprint(source)
+    fingerprint = file_fingerprint(source)
     path = folder / f"{fingerprint}-{VERSION}.sqlite"
     if not path.exists():
         with open(path.with_suffix(".lock"), "w") as lock:
@@ -117,7 +118,7 @@ def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
     try:
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             _fill(connection, source, corpus)
-        if manifest.file_fingerprint(source) != fingerprint:
+        if file_fingerprint(source) != fingerprint:
             raise WorldError(f"{shown(corpus)}: was changed while it was read; run the command again once it is whole")
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import checked_id
+from drtools.formats.json_lines import checked_id
 from drtools.formats.lines import shown
 
 KINDS = ("reinforced", "noisy")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from drtools.errors import UserError
 from drtools.formats.dark_items import Dark, dark_records, parse_dark
-from drtools.formats.jsonl import checked_id, json_line, read_json_lines
+from drtools.formats.json_lines import checked_id, json_line, read_json_lines
 from drtools.formats.lines import shown
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from drtools.errors import UserError
 from drtools.formats.examples import Example
-from drtools.formats.jsonl import checked_id, read_json_lines
+from drtools.formats.json_lines import checked_id, read_json_lines
 from drtools.formats.lines import local, open_bytes, shown
 
 Scores = dict[object, dict[object, float]]  # ids are numbers in the public file

@@ -14,7 +14,7 @@ from drtools.formats.joins import Join
 if TYPE_CHECKING:
     import numpy as np
 
-    from drtools.formats.vectors import Ids
+    from drtools.formats.ids import Ids
 
 How = Literal["concat", "sum"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import parse_object, read_json_lines
+from drtools.formats.json_lines import parse_object, read_json_lines
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
 
 SPACE = re.compile(r"\s*")

@@ -13,17 +13,17 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from functools import cache
-from io import BufferedIOBase, BufferedWriter
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.signatures import refuse_other_formats
+from drtools.outputs.disk import is_gzip_name
 from drtools.ranks import world_size
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
-STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 PATIENCE_SECONDS = 10.0  # for a process that writes into a pipe, before a line says what is waited for
 GZIP = b"\x1f\x8b"
 
@@ -81,9 +81,10 @@ def recorded_name(path: str) -> str:
 
 
 def _refuse_several_processes(path: str) -> None:
-    if world_size() > 1:
+    processes = world_size()
+    if processes > 1:
         raise UserError(
-            f"{shown(path)}: can be read only once, and {world_size()} processes were started that all read it; write it "
+            f"{shown(path)}: can be read only once, and {processes} processes were started that all read it; write it "
             "to a file and name that"
         )
 
@@ -141,16 +142,6 @@ def shown(path: str | Path) -> str:
     return "standard input" if text == "-" else text
 
 
-def is_standard_output(output: str) -> bool:
-    """Return whether an output is standard output: `-`, or a name that the system gives it."""
-    return output in STANDARD_OUTPUT
-
-
-def is_gzip_name(path: str | Path) -> bool:
-    """Return whether a name says that a file is gzip: it ends in `.gz`, in letters of either case."""
-    return str(path).lower().endswith(".gz")
-
-
 def open_bytes(path: str | Path) -> BufferedIOBase:
     """Open for reading bytes, through gzip if the name ends in `.gz`."""
     if Path(path).is_dir():
@@ -198,13 +189,3 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
             f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); convert "
             "the file from its encoding, for instance with `iconv -f latin1 -t utf-8` if it is Latin-1"
         ) from None
-
-
-def open_for_writing(path: str | Path) -> BufferedIOBase:
-    """Open for writing bytes.
-
-    Through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes.
-    """
-    if is_gzip_name(path):
-        return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
-    return cast(BufferedWriter, open(path, "wb", buffering=1 << 20))  # its stub says less

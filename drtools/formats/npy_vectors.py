@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import checked_id
+from drtools.formats.ids import Ids
+from drtools.formats.json_lines import checked_id
 from drtools.formats.lines import decode, local, read_lines, shown
 from drtools.formats.npy import open_npy
-from drtools.formats.vectors import IDS, Ids, find_not_finite
+from drtools.formats.vectors import IDS, find_not_finite
 
 if TYPE_CHECKING:
     import numpy as np

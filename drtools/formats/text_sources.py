@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from drtools.formats.corpora import document_text, read_queries
 from drtools.formats.corpus_store import Store, open_store
 from drtools.formats.joins import Join, Known, columns_in_question
-from drtools.formats.jsonl import document_text, read_queries
 from drtools.formats.lines import shown
 from drtools.formats.trec import Qrels
 

@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 
 from drtools import reporting, units
 from drtools.errors import UserError
+from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
 from drtools.formats.joins import Join
 from drtools.formats.json_array import read_records
-from drtools.formats.jsonl import json_line, read_queries
+from drtools.formats.json_lines import json_line
 from drtools.formats.lines import shown
 from drtools.formats.toolkit_rows import Joined, layout_of, rows_of
 from drtools.formats.toolkit_tuples import check_rows, plan

@@ -15,7 +15,7 @@ import orjson
 from drtools.errors import UserError
 from drtools.formats.corpus_store import Store
 from drtools.formats.examples import Example, read_examples
-from drtools.formats.jsonl import json_line
+from drtools.formats.json_lines import json_line
 from drtools.formats.lines import shown
 from drtools.formats.toolkits import Candidate, Layout, Row
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import document_text
+from drtools.formats.corpora import document_text
 from drtools.formats.toolkits import Candidate, Layout, Row, tuples_of
 
 MOST_NEGATIVES = 10  # [ours] in a row, where none were asked for

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtools.errors import UserError
+from drtools.formats.corpora import document_text
 from drtools.formats.examples import KEYS
-from drtools.formats.jsonl import checked_id, document_text
+from drtools.formats.json_lines import checked_id
 from drtools.formats.lines import shown
 
 LABELS = ("label", "labels", "score", "scores")  # columns that sentence-transformers does not take for texts

@@ -14,9 +14,9 @@ from drtools.formats.lines import shown
 from drtools.losses import contrastive, margin_mse, scores
 from drtools.training.encoder_task import read_sources
 from drtools.training.examples import Scores
+from drtools.training.specs import ExamplesSpec
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.training import ExampleFlags
     from drtools.training.gradients import Loss
     from drtools.training.pairs import PairBatch
     from drtools.training.sampling import Source
@@ -53,7 +53,7 @@ def margin_mse_loss(scale: float) -> Loss:
 LOSSES = {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}
 
 
-def read_sources_for(loss: str, example_flags: ExampleFlags, accept_scores: bool) -> list[Source]:
+def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool) -> list[Source]:
     """Open the examples with what a loss of LOSSES needs of them: margin-mse a teacher's scores.
 
     With `accept_scores` they may be whoever's.

@@ -17,13 +17,12 @@ from drtools import reporting
 from drtools.encoding.loop import encode_texts, encode_tokens
 from drtools.errors import UserError
 from drtools.formats.text_sources import DocumentTexts
-from drtools.models.tokens import tokenize
 from drtools.search.exact import search
-from drtools.search.mining import MiningFlags, choose_negatives, parse_ranks
+from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
 from drtools.training.examples import Lists
 
 if TYPE_CHECKING:
-    from drtools.encoding.loop import Computing
+    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
     from drtools.training.distributed import World
@@ -44,10 +43,10 @@ class MinedAnew:
         self,
         sources: Sequence[Source],
         model: Encoder | EncoderPair[Encoder],
-        computing: Computing,
+        computing: Compute,
         world: World,
         every_steps: int,
-        flags: MiningFlags,
+        flags: MiningRules,
     ) -> None:
         self.sources, self.model, self.world, self.every_steps, self.flags = sources, model, world, every_steps, flags
         self.computing = computing.in_training
@@ -86,7 +85,7 @@ class MinedAnew:
             for start in range(own.start, own.stop, CHUNK):
                 heed()
                 stop = min(start + CHUNK, own.stop)
-                tokens = tokenize(encoder, texts.slice(start, stop)[1], "document")
+                tokens = encoder.tokenize(texts.slice(start, stop)[1], "document")
                 encode_tokens(
                     encoder, tokens, self.computing, array[start:stop], lambda rows, _: progress.advance(len(rows))
                 )

@@ -22,7 +22,8 @@ from drtools.models.pair_template import template_of
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
 from drtools.models.tokenizers import deviations, fit_tokenizer
 from drtools.models.unused import check_unused
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json, write_json
+from drtools.outputs.fingerprints import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -119,7 +120,7 @@ class CrossEncoder(nn.Module):
         odd |= {"prompt": self.prompt} if self.prompt else {}
         odd |= {"lower_case": True} if self.lower_case else {}
         # a model without any keeps the fingerprint that 0.1.0 gave it
-        return manifest.digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
+        return digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
 
     def forward(
         self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None
@@ -253,7 +254,7 @@ def _check(folder: Path, name: str, finished: bool) -> bool:
             f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of "
             "sentence-transformers"
         )
-    architectures = manifest.read_json(folder / "config.json").get("architectures") or []
+    architectures = read_json(folder / "config.json").get("architectures") or []
     has_head = any(word.endswith(CLASSIFIER) for word in architectures)
     if finished and not has_head:
         raise UserError(
@@ -278,7 +279,7 @@ def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
     for name, content in _prompt_files(encoder).items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     lengths = {name: getattr(encoder, name) for name in ("longest_pair", "max_query_tokens", "max_document_tokens")}
-    manifest.write_json(folder / OURS, {"kind": KIND, **lengths})
+    write_json(folder / OURS, {"kind": KIND, **lengths})
     encoder.folder = folder  # where these weights lie now
     return encoder.fingerprint()
 

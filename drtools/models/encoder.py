@@ -5,38 +5,25 @@ Loaded from any encoder's folder, saved so that all can load it.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from drtools import reporting
-from drtools.errors import UserError
-from drtools.models.bodies import body_class, positions_of, token_states, try_body
-from drtools.models.heads import apply_head, make_head, save_head
-from drtools.models.hub import resolve
-from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
-from drtools.models.lora import has_lora
-from drtools.models.module_files import POOLINGS
-from drtools.models.pair import EncoderPair, halves, router_files
+from drtools.models.bodies import token_states
+from drtools.models.heads import apply_head
 from drtools.models.pooling import pool
-from drtools.models.rem import RemSettings, load_rem
 from drtools.models.settings import (
-    OURS,
     SIDES,
     EncoderSettings,
+    RemSettings,
     fingerprints,
     head_dimension,
-    is_pair,
-    ours_as_json,
-    read_settings,
-    side_folder,
 )
-from drtools.models.tokenizers import fit_tokenizer
-from drtools.models.unused import check_unused
-from drtools.outputs.manifest import digest
+from drtools.models.tokens import Tokens, prepare, tokenize_prepared, tokenize_texts
+from drtools.outputs.fingerprints import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,6 +72,18 @@ class Encoder(nn.Module):
             }
         return found
 
+    def prepare(self, text: str) -> str:
+        """Return a text as the tokenizer is given it."""
+        return prepare(text, self.tokenizer, self.settings)
+
+    def tokenize(self, texts: Sequence[str], side: str) -> Tokens:
+        """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length."""
+        return tokenize_texts(self.tokenizer, self.settings, texts, side)
+
+    def tokenize_prepared(self, texts: Sequence[str], side: str, longest: int) -> Tokens:
+        """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
+        return tokenize_prepared(self.tokenizer, self.settings, texts, side, longest)
+
     def forward(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:  # [B, T], [B, T] -> [B, D]
         """Return float32 vectors; the first `prompt_tokens` of a text are read but not pooled."""
         states = token_states(self.body, token_ids, mask)
@@ -93,132 +92,3 @@ class Encoder(nn.Module):
             mask[:, :prompt_tokens] = 0
         with torch.autocast(states.device.type, enabled=False):
             return apply_head(self.head, pool(states, mask, self.settings.pooling))
-
-
-def load_encoder(
-    name: str,
-    pooling: str | None = None,
-    trust_remote_code: bool = False,
-    dropout: float | None = None,
-    rem: str | None = None,
-) -> Encoder | EncoderPair:
-    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name.
-
-    `dropout` replaces its body's own.
-
-    With the folder of a `rem` the encoder carries that relevance module, not yet folded in.
-    """
-    folder = resolve(name)
-    if is_pair(folder):
-        if rem:
-            raise UserError(
-                f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or "
-                "document"
-            )
-        query, document = (_load(side_folder(folder, side), pooling, trust_remote_code, dropout) for side in SIDES)
-        return EncoderPair(query, document, folder).eval()
-    encoder = _load(folder, pooling, trust_remote_code, dropout)
-    if rem:
-        load_rem(encoder, Path(rem))
-    return encoder
-
-
-def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: float | None) -> Encoder:
-    """Load what is no pair, without a REM."""
-    settings = read_settings(folder, pooling)
-    body, tokenizer = load_body(folder, trust_remote_code, dropout)
-    fit_tokenizer(tokenizer, folder, settings.pooling, settings.lower_case)
-    longest = positions_of(body)
-    if longest:
-        settings.max_query_tokens = min(settings.max_query_tokens, longest)
-        settings.max_document_tokens = min(settings.max_document_tokens, longest)
-    for note in settings.notes:
-        reporting.notice(1, note)
-    return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
-
-
-def load_body(
-    folder: Path, trust_remote_code: bool = False, dropout: float | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a body and its tokenizer; safetensors alone are read."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(
-            0
-        )  # a pooler that the checkpoint lacks is drawn: nothing reads it, but it is saved and fingerprinted
-        body, tokenizer, loading = load_weights(folder, body_class, trust_remote_code, dropout)
-        refuse_missing([name for name in loading.missing if "pooler" not in name], body, folder)
-        check_unused(loading.unexpected, folder, body.config.model_type, architectures=loading.architectures)
-        try_body(body, tokenizer, folder)
-    return body, tokenizer
-
-
-def save_encoder(encoder: Encoder | EncoderPair, folder: Path) -> dict[str, str]:
-    """Write a folder that Hugging Face, sentence-transformers and this program load with the same vectors.
-
-    A pair's two subfolders are such folders too. Returns the fingerprints of both sides.
-    """
-    if isinstance(encoder, EncoderPair):
-        return _save_pair(encoder, folder)
-    assert not has_lora(encoder) and not (encoder.rem and encoder.rem.adapter_size), (
-        "merge_lora or fold_rem comes first"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = encoder.settings
-    save_weights(encoder.body, folder)
-    as_new(encoder.tokenizer).save_pretrained(folder)
-    _write(
-        folder / "1_Pooling" / "config.json",
-        {
-            "word_embedding_dimension": encoder.body.config.hidden_size,
-            "include_prompt": settings.include_prompt,
-            **{key: ours in settings.pooling for ours, (key, _) in POOLINGS.items()},
-        },
-    )
-    pooled = encoder.body.config.hidden_size * len(settings.pooling)
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *save_head(encoder.head, settings, folder, pooled)]
-    _write(
-        folder / "modules.json",
-        [
-            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for index, (path, kind) in enumerate(modules)
-        ],
-    )
-    _save_settings(settings, folder)
-    return fingerprints(folder, read_settings(folder))
-
-
-def _save_settings(settings: EncoderSettings, folder: Path) -> None:
-    """Write the files that say lengths and prompts, and whose vectors these meet."""
-    longest = max(settings.max_tokens(side) for side in SIDES if side not in settings.inherited)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
-    prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
-    last = settings.head[-1] if settings.head else {}
-    _write(
-        folder / "config_sentence_transformers.json",
-        {
-            "prompts": prompts,
-            "default_prompt_name": None,
-            "similarity_fn_name": settings.similarity_word,
-            **({"truncate_dim": last["out"]} if last.get("kind") == "truncate" else {}),
-        },
-    )
-    _write(folder / OURS, ours_as_json(settings))
-
-
-def _save_pair(pair: EncoderPair, folder: Path) -> dict[str, str]:
-    """Write both subfolders, each of which knows the other's fingerprint, and the files for both together."""
-    for half in halves(pair):
-        half.settings.inherited = {}
-    saved = {side: save_encoder(pair.of(side), folder / side)[side] for side in SIDES}
-    for side, other in (SIDES, SIDES[::-1]):
-        pair.of(side).settings.inherited = {other: saved[other]}
-        _save_settings(pair.of(side).settings, folder / side)
-    for name, content in router_files(pair, folder).items():
-        _write(folder / name, content)
-    _write(folder / OURS, {"kind": "pair"})
-    return saved
-
-
-def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

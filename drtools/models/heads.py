@@ -18,7 +18,6 @@ from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 
 if TYPE_CHECKING:
-    from drtools.models.encoder import Encoder
     from drtools.models.settings import EncoderSettings
 
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU, "Sigmoid": nn.Sigmoid}
@@ -108,40 +107,6 @@ def _layer_state(folder: Path) -> dict[str, Tensor]:
             f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first"
         )
     return read_tensors(folder / "model.safetensors")
-
-
-def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 42) -> bool:
-    """Append Linear(D -> `dimension`, or D) and LayerNorm ahead of a normalization, drawn by `seed` (STAR's head).
-
-    An encoder that has a dense layer or a LayerNorm already is left as it is; returns whether the projection was added.
-    """
-    settings = encoder.settings
-    if any(layer["kind"] not in ("normalize", "truncate") for layer in settings.head):
-        return False
-    size = encoder.body.config.hidden_size * len(settings.pooling)
-    out = dimension or size
-    linear, norm = nn.Linear(size, out), nn.LayerNorm(out)
-    with torch.no_grad():
-        linear.weight.normal_(0, DEVIATION, generator=torch.Generator().manual_seed(seed))
-        linear.bias.zero_()
-    device = next(encoder.body.parameters()).device
-    encoder.head = nn.Sequential(linear, nn.Identity(), norm, *encoder.head).to(device).train(encoder.training)
-    settings.head = [
-        {"kind": "dense", "in": size, "out": out, "bias": True, "activation": "Identity", "path": "2_Dense"},
-        {"kind": "layer-norm", "dimension": out, "path": "3_LayerNorm"},
-        *settings.head,
-    ]
-    return True
-
-
-def drop_head(encoder: Encoder) -> bool:
-    """Take away all layers behind the pooling, so that vectors have whatever length and meet by inner product.
-
-    Return whether there were any.
-    """
-    had = bool(encoder.settings.head)
-    encoder.head, encoder.settings.head, encoder.settings.similarity = nn.Sequential(), [], None
-    return had
 
 
 def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path, size: int) -> list[tuple[str, str]]:

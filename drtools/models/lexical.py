@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from drtools.errors import UserError
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
+from drtools.models.terms import WeightedTerms, count_terms
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
+from drtools.outputs.fingerprints import digest
 
 FILE = "lexical.safetensors"
 NO_LIMIT = 2**31 - 1  # terms: no text is cut
@@ -103,6 +105,17 @@ class LexicalEncoder(nn.Module):
         assert side == self.side
         return self
 
+    def tokenize(self, texts: Sequence[str], side: str) -> WeightedTerms:
+        """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
+        encoder = self.of(side)
+        terms = count_terms(encoder.tokenizer(texts), encoder.known)
+        return WeightedTerms(
+            terms.keys,
+            encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),
+            terms.starts,
+            terms.lengths == 0,
+        )
+
     def side_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each side."""
         return lexical_fingerprints(self.folder)
@@ -167,7 +180,7 @@ def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], k
 def read_lexical_settings(folder: Path) -> LexicalSettings:
     """Read a lexical folder's drtools.json; UserError if it is another model's."""
     assert is_lexical(folder)
-    kept = manifest.read_json(folder / OURS)
+    kept = read_json(folder / OURS)
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
     if kept.keys() - {"kind"} != names:
         raise UserError(
@@ -191,5 +204,5 @@ def save_lexical(folder: Path, settings: LexicalSettings, statistics: dict[str, 
 
 def lexical_fingerprints(folder: Path) -> dict[str, str]:
     """Return {"query": ..., "document": ...}: the statistics, the rows and every setting, and the side."""
-    common = [weights_fingerprint(folder), manifest.read_json(folder / OURS)]
-    return {side: manifest.digest([*common, side]) for side in SIDES}
+    common = [weights_fingerprint(folder), read_json(folder / OURS)]
+    return {side: digest([*common, side]) for side in SIDES}

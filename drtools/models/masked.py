@@ -18,7 +18,7 @@ from drtools.models.heads import DEVIATION
 from drtools.models.settings import MASKED_HEAD
 from drtools.models.unused import WORDS, check_names, listed
 from drtools.models.weights import read_tensors, tensor_names
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -146,7 +146,7 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
     from safetensors import SafetensorError
 
     try:
-        activation = manifest.read_json(folder / "config.json")["activation"]
+        activation = read_json(folder / "config.json")["activation"]
         tensors = {name: tensor.float() for name, tensor in read_tensors(folder / "model.safetensors").items()}
         check_names(tensors, LEFT_HEAD.__contains__, folder, "a masked-language head")
         return _made_of(encoder, tensors, ("dense", "norm", ("bias",), "decoder", None), activation)

@@ -9,7 +9,7 @@ from typing import Any
 
 from drtools.errors import UserError
 from drtools.models.module_keys import MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
     "cls": ("pooling_mode_cls_token", "cls"),
@@ -63,7 +63,7 @@ class RankerSettings:
 
 def optional_json(path: Path) -> dict[str, Any]:
     """Return the object of a JSON file, an empty one if there is no such file."""
-    return manifest.read_json(path) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def model_type(folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.models.tokens import Rows, pad, token_lists
+from drtools.models.tokens import Rows, pad, padding_of, token_lists
 
 if TYPE_CHECKING:
     from drtools.models.cross_encoder import CrossEncoder
@@ -32,15 +32,21 @@ class PairTokens(NamedTuple):
     truncated: int
     truncated_queries: int
     empty: int
+    padding: int
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each pair [N]."""
         return np.diff(self.starts)
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, ...]:
+    @property
+    def backward(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return True
+
+    def inputs(self, rows: Rows) -> tuple[np.ndarray, ...]:
         """Return token ids, mask and, if there are any, token types of some pairs: each int64 [B, T]."""
-        ids = pad(self.flat, self.starts, rows, padding)
+        ids = pad(self.flat, self.starts, rows, self.padding)
         mask = (np.arange(ids.shape[1]) < self.lengths[rows][:, None]).astype(np.int64)
         return (ids, mask) if self.types is None else (ids, mask, pad(self.types, self.starts, rows, 0))
 
@@ -79,9 +85,9 @@ def tokenize_pairs(
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
-    return PairTokens(
-        flat, starts, _types(template, lengths) if encoder.typed else None, truncated, truncated_queries, empty
-    )
+    types = _types(template, lengths) if encoder.typed else None
+    padding = padding_of(encoder.tokenizer)
+    return PairTokens(flat, starts, types, truncated, truncated_queries, empty, padding)
 
 
 def _types(

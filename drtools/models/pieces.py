@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools.errors import UserError
-from drtools.models.tokens import Enriched, Rows, Tokens
-from drtools.outputs.manifest import digest
+from drtools.models.specs import PieceSizes
+from drtools.models.tokens import Enriched, Rows, Tokens, padding_of
+from drtools.outputs.fingerprints import digest
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import PieceFlags
     from drtools.models.encoder import Encoder
 
 
@@ -41,7 +41,7 @@ class Layout(NamedTuple):
 
     passages: int
     sentences: int
-    sizes: PieceFlags
+    sizes: PieceSizes
 
     @property
     def places(self) -> int:
@@ -60,14 +60,14 @@ class Layout(NamedTuple):
         return np.minimum(begins, max(0, passages - 1))
 
 
-def _tokens_of(sizes: PieceFlags) -> tuple[int, int, int]:
+def _tokens_of(sizes: PieceSizes) -> tuple[int, int, int]:
     """Return the tokens of a passage, of a sentence and of the least piece."""
     passage, sentence, least = sizes.passage_tokens, sizes.sentence_tokens, sizes.least_piece_tokens
     assert passage is not None and sentence is not None and least is not None, "sizes are settled first"
     return passage, sentence, least
 
 
-def layout_of(encoder: Encoder, sizes: PieceFlags) -> Layout:
+def layout_of(encoder: Encoder, sizes: PieceSizes) -> Layout:
     """Return the places that the encoder's documents need at its length.
 
     Sizes that were not said are those it was trained with.
@@ -122,9 +122,9 @@ class PieceTokens(Enriched[Tokens]):
     characters: np.ndarray
     layout: Layout
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def inputs(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `Spans` takes of some rows: token ids, mask, spans."""
-        return *self.tokens.padded(rows, padding), self.spans[rows].astype(np.int64)
+        return *self.tokens.padded(rows), self.spans[rows].astype(np.int64)
 
     def counts(self, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Return the passages and sentences of documents, [N] each.
@@ -163,6 +163,7 @@ def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> P
         np.array([bool(encoding.overflowing) for encoding in encodings], bool),
         np.array([not text for text in stripped], bool),
         0,
+        padding_of(encoder.tokenizer),
     )
     spans = np.zeros((len(encodings), layout.places, 2), np.int32)
     characters = np.zeros_like(spans)

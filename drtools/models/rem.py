@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 
 from drtools.errors import UserError
 from drtools.models.lora import add_lora, merge_lora
-from drtools.models.settings import OURS, weights_fingerprint
+from drtools.models.settings import OURS, RemSettings, weights_fingerprint
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
+from drtools.outputs.fingerprints import digest, file_fingerprint
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -47,18 +47,6 @@ FITTING = {  # what must be the same of two bodies, in words
     "head": "{} head",
     "case": "texts in {} case",
 }
-
-
-@dataclass
-class RemSettings:
-    """The sizes of a REM: the rank of LoRA and the adapter's bottleneck, 0 for none.
-
-    What the adapter's output is multiplied by.
-    """
-
-    lora_rank: int
-    adapter_size: int
-    adapter_scale: float = 4.0
 
 
 class Family(NamedTuple):
@@ -300,7 +288,7 @@ def _widen(layer: nn.Module, family: Family) -> None:
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the fingerprint of a vocabulary: equal exactly if the same tokens have the same numbers."""
-    return manifest.digest(sorted(tokenizer.get_vocab().items()))
+    return digest(sorted(tokenizer.get_vocab().items()))
 
 
 def _fits(encoder: Encoder) -> dict[str, object]:
@@ -341,7 +329,7 @@ def save_rem(encoder: Encoder, folder: Path) -> str:
 
 
 def _fingerprint(folder: Path) -> str:
-    return manifest.digest([manifest.file_fingerprint(folder / name) for name in (WEIGHTS, OURS)])
+    return digest([file_fingerprint(folder / name) for name in (WEIGHTS, OURS)])
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -361,7 +349,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
 
     One of another family, depth, tokenizer, pooling or head is refused.
     """
-    record = manifest.read_json(folder / OURS) if (folder / OURS).is_file() else {}
+    record = read_json(folder / OURS) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
         raise UserError(
             f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`"

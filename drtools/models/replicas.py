@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
-
-class Tokenizing(Protocol):
-    """A model with its tokenizer: an encoder of any kind, or its spans."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """What makes its tokens."""
-
-
-Model = TypeVar("Model", bound=Tokenizing)
+Model = TypeVar("Model")
 
 
 class Copies:
@@ -26,7 +17,7 @@ class Copies:
 
     def __init__(self, devices: Sequence[str]) -> None:
         self.devices = tuple(devices)
-        self._made: WeakKeyDictionary[Tokenizing, list[Any]] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
     def of(self, model: Model) -> list[Model]:
         """Return the model's copies, one for each device, in their order."""
@@ -37,7 +28,8 @@ class Copies:
 
 def _copy_of(model: Model, device: str) -> Model:
     """Copy a model, its weights straight to a device; its tokenizer, which another thread may be using, is the same."""
-    made: dict[int, object] = {id(model.tokenizer): model.tokenizer}
+    tokenizer = getattr(model, "tokenizer", None)
+    made: dict[int, object] = {id(tokenizer): tokenizer}
     for module in [
         part for part in (model, *vars(model).values()) if isinstance(part, nn.Module)
     ]:  # spans are no module, but have some

@@ -4,6 +4,8 @@ A sentence-transformers folder says it in modules.json, a folder of ours also in
 and then pooling must be given. Nothing is guessed from names.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 from drtools.errors import UserError
 from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
 from drtools.models.tokenizers import deviations, tokenizer_config
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
+from drtools.outputs.fingerprints import digest, file_fingerprint
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"
@@ -141,7 +144,7 @@ def head_dimension(settings: EncoderSettings, hidden_size: int) -> int:
 
 def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     """Return the length of an encoder's vectors, read from its files."""
-    config = manifest.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
         raise UserError(
@@ -223,7 +226,7 @@ def _of_files(folder: Path) -> EncoderSettings:
     longest = _longest(folder, said)
     if not settings.pooling:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
-        if manifest.read_json(folder / "config.json").get("model_type") == "dpr":
+        if read_json(folder / "config.json").get("model_type") == "dpr":
             settings.pooling = ("cls",)  # DPR's encoders return the first token's state
     settings.max_query_tokens, settings.max_document_tokens = (
         sides.get(side) or longest or LONGEST_BY_DEFAULT for side in SIDES
@@ -251,7 +254,7 @@ def weights_fingerprint(folder: Path) -> str:
     """Return the fingerprint of the files that make vectors: weights, configuration, tokenizer, head layers."""
     kinds = ("*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors")
     files = sorted({path for kind in kinds for path in folder.glob(kind) if path.parent.name not in NO_VECTORS})
-    return manifest.digest([[str(path.relative_to(folder)), manifest.file_fingerprint(path)] for path in files])
+    return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in files])
 
 
 def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
@@ -266,7 +269,7 @@ def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
     prompts = {side: settings.prompt(side) for side in SIDES}
     if settings.lower_case:  # which a prompt is written in too
         prompts = {side: prompt.lower() for side, prompt in prompts.items()}
-    return {side: settings.inherited.get(side) or manifest.digest([*common, prompts[side]]) for side in SIDES}
+    return {side: settings.inherited.get(side) or digest([*common, prompts[side]]) for side in SIDES}
 
 
 def check_side(settings: EncoderSettings, side: str, name: str) -> None:
@@ -291,3 +294,15 @@ def ours_as_json(settings: EncoderSettings) -> dict:
         },
         **{name: kept[name] for name in ("folded_rem", "pieces") if kept[name]},
     }
+
+
+@dataclass
+class RemSettings:
+    """The sizes of a REM: the rank of LoRA and the adapter's bottleneck, 0 for none.
+
+    What the adapter's output is multiplied by.
+    """
+
+    lora_rank: int
+    adapter_size: int
+    adapter_scale: float = 4.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
-from drtools.models.encoder import load_encoder
+from drtools.models.encoder_files import load_encoder
 from drtools.models.hub import resolve
 from drtools.models.pair import EncoderPair
 from drtools.models.settings import (

@@ -7,13 +7,13 @@ layers before the last run once, whatever the number of spans.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drtools.errors import UserError
-from drtools.methods.fgd.graph import Rgat, edges
 from drtools.models.cpu.rows import LEAST_ROWS
 from drtools.models.heads import apply_head
 from drtools.models.pooling import pool
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
     from drtools.models.encoder import Encoder
-    from drtools.models.pair import EncoderPair
 
 SpanKind = Literal["attention", "mean", "rgat"]
+Graph = Callable[[Tensor, Tensor], Tensor]  # [B, K, D] of spans int [B, K, 2] -> [B, K, D]
 
 
 class Spans:
@@ -40,7 +40,7 @@ class Spans:
     """
 
     def __init__(
-        self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Rgat | None = None
+        self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Graph | None = None
     ) -> None:
         """Raise UserError for a body or a pooling that has no such spans."""
         self.body = body_with_spans(encoder, kind)
@@ -66,34 +66,9 @@ class Spans:
     def _averaged(self, states: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T, D] -> [B, K, D]
         vectors = averaged(states, spans)
         if self.graph is not None:
-            vectors = self.graph(vectors, edges(spans, self.passages))
+            vectors = self.graph(vectors, spans)
         document = pool(states, mask, self.settings.pooling)
         return torch.cat([document.unsqueeze(1), vectors[:, 1:]], dim=1)
-
-
-class SpanStudent(nn.Module):
-    """An encoder that is trained with its spans: queries as it encodes them, documents as `Spans`."""
-
-    def __init__(
-        self, encoder: Encoder | EncoderPair, passages: int, sentences: int, kind: SpanKind, seed: int = 42
-    ) -> None:
-        """Add a graph to learn for `rgat`, drawn by `seed`."""
-        super().__init__()
-        document = encoder.of("document")
-        self.encoder = encoder
-        self.graph = (
-            Rgat(document.body.config.hidden_size, seed=seed).to(next(document.body.parameters()).device)
-            if kind == "rgat"
-            else None
-        )
-        self.sides: dict[str, Encoder | Spans] = {
-            "query": encoder.of("query"),
-            "document": Spans(document, passages, sentences, kind, self.graph),
-        }
-
-    def of(self, side: str) -> Encoder | Spans:
-        """Return what encodes a side (`query` or `document`)."""
-        return self.sides[side]
 
 
 def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaModel | XLMRobertaModel:

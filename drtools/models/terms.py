@@ -8,14 +8,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from drtools.models.tokens import Rows, pad
-
-if TYPE_CHECKING:
-    from drtools.models.lexical import LexicalEncoder
 
 
 class TermKeys(dict[str, int]):
@@ -67,6 +64,11 @@ class WeightedTerms(NamedTuple):
         return np.zeros(len(self.blank), bool)
 
     @property
+    def backward(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return True
+
+    @property
     def truncated(self) -> int:
         """How many were cut."""
         return 0
@@ -76,9 +78,9 @@ class WeightedTerms(NamedTuple):
         """How many have no term."""
         return int(self.blank.sum())
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray]:
+    def inputs(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
-        return pad(self.flat, self.starts, rows, padding), pad(self.weights, self.starts, rows, 0, np.float32)
+        return pad(self.flat, self.starts, rows, 0), pad(self.weights, self.starts, rows, 0, np.float32)
 
 
 def count_terms(texts: Sequence[Sequence[str]], known: Mapping[str, int]) -> CountedTerms:
@@ -90,14 +92,3 @@ def count_terms(texts: Sequence[Sequence[str]], known: Mapping[str, int]) -> Cou
     keys = np.fromiter((known[term] for counts in counted for term in counts), np.int64, total)
     counts = np.fromiter((count for counts in counted for count in counts.values()), np.int64, total)
     return CountedTerms(keys, counts, starts, np.fromiter(map(len, texts), np.int64, len(texts)))
-
-
-def weigh_terms(encoder: LexicalEncoder, texts: Sequence[str]) -> WeightedTerms:
-    """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
-    terms = count_terms(encoder.tokenizer(texts), encoder.known)
-    return WeightedTerms(
-        terms.keys,
-        encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),
-        terms.starts,
-        terms.lengths == 0,
-    )

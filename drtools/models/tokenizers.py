@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
 from drtools.errors import UserError
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ NORMALIZER = {  # tokenizer_config.json's names of what a BertNormalizer does: t
 
 def tokenizer_config(folder: Path) -> dict[str, Any]:
     """Return a folder's tokenizer_config.json, an empty object if there is none."""
-    return manifest.read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+    return read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
 
 
 def end_token(folder: Path, pooling: tuple[str, ...]) -> str | None:
@@ -147,7 +147,7 @@ def _parts(folder: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _read_parts(file: Path, *identity: int) -> dict[str, Any]:
-    whole = manifest.read_json(file)
+    whole = read_json(file)
     return {name: whole.get(name) for name in ("normalizer", "post_processor")}
 
 

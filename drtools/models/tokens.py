@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-
-from drtools.models.lexical import LexicalEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from drtools.models.encoder import Encoder
-    from drtools.models.terms import WeightedTerms
+    from drtools.models.settings import EncoderSettings
 
 Rows = Sequence[int] | np.ndarray
 
@@ -34,7 +31,11 @@ class Tokenized(Protocol):
     def empty(self) -> int:
         """How many are blank."""
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+    @property
+    def backward(self) -> bool:
+        """Whether a step over them goes back through the body."""
+
+    def inputs(self, rows: Rows) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows; arrays go to its device."""
 
 
@@ -49,6 +50,7 @@ class Tokens(NamedTuple):
     cut: np.ndarray
     blank: np.ndarray
     prompt_tokens: int  # how many tokens at the start are read but not pooled
+    padding: int = 0  # the token that fills a batch up
 
     @property
     def lengths(self) -> np.ndarray:
@@ -61,19 +63,24 @@ class Tokens(NamedTuple):
         return int(self.cut.sum())
 
     @property
+    def backward(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return True
+
+    @property
     def empty(self) -> int:
         """How many are blank."""
         return int(self.blank.sum())
 
-    def padded(self, rows: Rows, padding: int) -> tuple[np.ndarray, np.ndarray]:
+    def padded(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return (token ids int64 [B, T], mask int64 [B, T]) of some rows, padded to the longest of them."""
         lengths = self.lengths[rows]
-        ids = pad(self.flat, self.starts, rows, padding)
+        ids = pad(self.flat, self.starts, rows, self.padding)
         return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+    def inputs(self, rows: Rows) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens."""
-        return *self.padded(rows, padding), self.prompt_tokens
+        return *self.padded(rows), self.prompt_tokens
 
 
 Inner = TypeVar("Inner", bound="Tokens | Enriched")
@@ -110,6 +117,11 @@ class Enriched(Generic[Inner]):
         """How many texts hold nothing."""
         return self.tokens.empty
 
+    @property
+    def backward(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return self.tokens.backward
+
 
 @dataclass(frozen=True)
 class Accompanied(Enriched[Tokens]):
@@ -117,9 +129,9 @@ class Accompanied(Enriched[Tokens]):
 
     vectors: np.ndarray
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | int, ...]:
+    def inputs(self, rows: Rows) -> tuple[np.ndarray | int, ...]:
         """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
-        return *self.tokens.inputs(rows, padding), self.vectors[rows]
+        return *self.tokens.inputs(rows), self.vectors[rows]
 
 
 def pad(
@@ -133,49 +145,47 @@ def pad(
     return padded
 
 
-@overload
-def tokenize(encoder: Encoder, texts: Sequence[str], side: str) -> Tokens: ...
-@overload
-def tokenize(encoder: LexicalEncoder, texts: Sequence[str], side: str) -> WeightedTerms: ...
-def tokenize(encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str) -> Tokens | WeightedTerms:
-    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length.
-
-    For a lexical encoder, weigh their terms.
-    """
-    if isinstance(encoder, LexicalEncoder):
-        from drtools.models.terms import weigh_terms
-
-        return weigh_terms(encoder.of(side), texts)
-    return tokenize_prepared(
-        encoder, [prepare(text, encoder) for text in texts], side, encoder.settings.max_tokens(side)
-    )
+def tokenize_texts(
+    tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings, texts: Sequence[str], side: str
+) -> Tokens:
+    """Tokenize texts of a side (`query` or `document`) with its prompt, cut at its length."""
+    prepared = [prepare(text, tokenizer, settings) for text in texts]
+    return tokenize_prepared(tokenizer, settings, prepared, side, settings.max_tokens(side))
 
 
-def prepare(text: str, encoder: Encoder) -> str:
+def prepare(text: str, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> str:
     """Return a text as its encoder's tokenizer is given it.
 
     Stripped, and in lower case for an encoder that knows no other, unless its tokenizer sees to that.
     """
-    return lowered(text.strip(), encoder)
+    return lowered(text.strip(), tokenizer, settings)
 
 
-def lowered(text: str, encoder: Encoder) -> str:
+def lowered(text: str, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> str:
     """Return a text in lower case for an encoder whose tokenizer cannot be told to lower-case it."""
-    return text.lower() if encoder.settings.lower_case and not encoder.tokenizer.is_fast else text
+    return text.lower() if settings.lower_case and not tokenizer.is_fast else text
 
 
-def tokenize_prepared(encoder: Encoder, texts: Sequence[str], side: str, longest: int) -> Tokens:
+def tokenize_prepared(
+    tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings, texts: Sequence[str], side: str, longest: int
+) -> Tokens:
     """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
-    prompt = lowered(encoder.settings.prompt(side), encoder)
+    prompt = lowered(settings.prompt(side), tokenizer, settings)
     blank = np.array([not text for text in texts], bool)
-    lists, cut = token_lists(encoder.tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
+    lists, cut = token_lists(tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
     unpooled = 0
-    if prompt and not encoder.settings.include_prompt:
-        unpooled = len(token_lists(encoder.tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
-    return Tokens(flat, starts, cut, blank, unpooled)
+    if prompt and not settings.include_prompt:
+        unpooled = len(token_lists(tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
+    return Tokens(flat, starts, cut, blank, unpooled, padding_of(tokenizer))
+
+
+def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that fills a batch up; an encoder is loaded with a tokenizer that has one."""
+    assert isinstance(tokenizer.pad_token_id, int), "the loader refuses a tokenizer without a padding token"
+    return tokenizer.pad_token_id
 
 
 def token_lists(
@@ -203,3 +213,8 @@ def token_lists(
     return [encoding.ids for encoding in encodings], np.array(
         [bool(encoding.overflowing) for encoding in encodings], bool
     )
+
+
+def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
+    return tokenizer.sep_token or tokenizer.eos_token

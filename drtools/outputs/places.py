@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from drtools.outputs.manifest import cache_directory
+from drtools.outputs.cache import cache_directory
 
 PUBLISHED = ("encoder", "ranker", "rem", "release")  # kinds of outputs whose files name no place
 ABSOLUTE = re.compile(r"(?<![\w/.~:-])/(?:[^\s/'\"`():;,]+/)+[^\s/'\"`():;,]+")  # a path of two parts or more

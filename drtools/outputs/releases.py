@@ -17,8 +17,9 @@ from typing import NamedTuple
 from drtools import __version__, reporting
 from drtools.errors import UserError
 from drtools.outputs import manifest
+from drtools.outputs.disk import flush_to_disk, read_json, write_json
+from drtools.outputs.fingerprints import content_fingerprint, digest
 from drtools.outputs.places import without_places
-from drtools.outputs.work import flush_to_disk
 
 VERSIONS, UNFINISHED, LOCK = ".versions", ".partial", "lock"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
@@ -108,7 +109,7 @@ def _version_of(folders: list[Path], link: Path) -> Path:
         ]
         for folder, record in records.items()
     ]
-    fingerprint = manifest.digest(identity)
+    fingerprint = digest(identity)
     known = [version for version in versions_of(link) if version.name.endswith(f"-{fingerprint[:12]}")]
     if not known:
         return _add(records, link, fingerprint)
@@ -132,7 +133,7 @@ def _finished(folder: Path) -> dict:
             "concat-spar without --no-copy, and publish that"
         )
     by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
-    if by_hand and manifest.read_json(folder / MODEL).get("kind") == "pair":
+    if by_hand and read_json(folder / MODEL).get("kind") == "pair":
         raise UserError(
             f"{folder}: a pair of encoders without a manifest, written by hand; make a finished one of it with "
             f"drtools merge --model {folder} -o PAIR, and publish that"
@@ -170,7 +171,7 @@ def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
             unfinished.mkdir()
             for folder, record in records.items():
                 _take(folder, record, unfinished / folder.name)
-            manifest.write_json(unfinished / manifest.NAME, _release_record(records, fingerprint))
+            write_json(unfinished / manifest.NAME, _release_record(records, fingerprint))
         _flush_folders(unfinished)
         os.rename(unfinished, version)
     finally:
@@ -201,7 +202,7 @@ def _take(folder: Path, record: dict, target: Path) -> None:
 def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
     """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
     content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
-    if manifest.content_fingerprint(where, content) != record["fingerprint"]:
+    if content_fingerprint(where, content) != record["fingerprint"]:
         raise UserError(
             f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being "
             "replaced just now; make it again, then publish it"

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import orjson
 
-from drtools.formats.lines import shown
-
 
 def add_change(request: dict, words: str) -> None:
     """Record that this version computes something else than an earlier one did for the same arguments.
@@ -44,7 +42,9 @@ def _same_path(then: str | None, now: str | None) -> bool:
 
 
 def _word(value: object) -> str:
-    return shown(value["path"]) if isinstance(value, dict) and "path" in value else str(value)
+    if isinstance(value, dict) and "path" in value:
+        return "standard input" if value["path"] == "-" else str(value["path"])
+    return str(value)
 
 
 def same(then: dict, now: dict) -> bool:

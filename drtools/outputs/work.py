@@ -13,18 +13,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from drtools import __version__, reporting
 from drtools.errors import AlreadyDone, UserError, WorldError
-from drtools.formats.lines import is_gzip_name, is_standard_output, open_for_writing
 from drtools.outputs import manifest
+from drtools.outputs.disk import (
+    flush_to_disk,
+    is_gzip_name,
+    is_standard_output,
+    open_for_writing,
+    read_json,
+    write_json,
+)
+from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.places import PUBLISHED, without_places
 from drtools.outputs.request import differences, request_in, same
+from drtools.outputs.specs import OutputSpec
 from drtools.ranks import rank
-
-if TYPE_CHECKING:
-    from drtools.cli.flags.common import FileOutput, FolderOutput
 
 STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
 BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves
@@ -59,7 +65,7 @@ class Work:
             os.fsync(self.stream.fileno())
             state["offset"] = self.stream.tell()
         self.state = state
-        manifest.write_json(self.path / STATE, {**state, "worked_seconds": self.seconds()})
+        write_json(self.path / STATE, {**state, "worked_seconds": self.seconds()})
 
     def finish(self, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
@@ -86,9 +92,7 @@ class Work:
         content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
         for path in content:
             flush_to_disk(path)
-        manifest.write_json(
-            self.path / manifest.NAME, {**record, "fingerprint": manifest.content_fingerprint(self.path, content)}
-        )
+        write_json(self.path / manifest.NAME, {**record, "fingerprint": content_fingerprint(self.path, content)})
         self.give_name()
 
     def _only_for_continuing(self, path: Path) -> bool:
@@ -119,7 +123,7 @@ class Work:
                 shutil.copyfileobj(plain, stream, 1 << 20)
             data = packed
         flush_to_disk(data)
-        manifest.write_json(self.path / manifest.NAME, {**record, "fingerprint": manifest.file_fingerprint(data)})
+        write_json(self.path / manifest.NAME, {**record, "fingerprint": file_fingerprint(data)})
         self.give_file_its_name()
 
     def give_file_its_name(self) -> None:
@@ -142,15 +146,6 @@ class FileWork(Work):
     """A file under way, whose `stream` is there."""
 
     stream: BinaryIO
-
-
-def flush_to_disk(path: Path) -> None:
-    """Return once a file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_finished(work: Work) -> None:
@@ -209,7 +204,7 @@ def _open_partial(work: Work) -> None:
         work.done = True
         raise AlreadyDone(f"{work.target}: already done, by this same request")
     if written.exists() and not work.overwrite:
-        then = manifest.read_json(written)
+        then = read_json(written)
         is_same = same(then, work.request)
         if not is_same and not work.renew:
             raise UserError(
@@ -217,7 +212,7 @@ def _open_partial(work: Work) -> None:
                 "--overwrite to start afresh"
             )
         if is_same and (work.path / STATE).exists():
-            work.state = manifest.read_json(work.path / STATE)
+            work.state = read_json(work.path / STATE)
             work.seconds_before = work.state.pop("worked_seconds", 0.0)
             reporting.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
@@ -230,12 +225,12 @@ def _open_partial(work: Work) -> None:
             raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    manifest.write_json(written, work.request)
+    write_json(written, work.request)
     work.working.mkdir(exist_ok=True)
 
 
 @contextmanager
-def folder(output: "FolderOutput") -> Iterator[Work]:
+def folder(output: OutputSpec) -> Iterator[Work]:
     """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
     if rank():
         yield _follow(output)
@@ -246,7 +241,7 @@ def folder(output: "FolderOutput") -> Iterator[Work]:
 
 
 @contextmanager
-def file(output: "FileOutput") -> Iterator[FileWork]:
+def file(output: OutputSpec) -> Iterator[FileWork]:
     """Open an output file: the tool writes to `work.stream` and calls `work.finish`.
 
     `-` is standard output, as it comes.
@@ -312,11 +307,11 @@ def _may_be_dropped(work: Work) -> bool:
     if not work.path.exists() or (work.path / manifest.NAME).exists():
         return False
     if written.exists():
-        return same(manifest.read_json(written), work.request)
+        return same(read_json(written), work.request)
     return {path.name for path in work.path.iterdir()} <= BEGUN
 
 
-def _follow(output: "FolderOutput") -> Work:
+def _follow(output: OutputSpec) -> Work:
     """Return the work of the first of several processes, for another of them, which only reads it."""
     work = _Followed(Path(output.output), output.request, output.overwrite, output.renew)
     if _lacks_only_its_name(work):  # asked before the next line, as the first process may be about to rename it

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools import reporting
-from drtools.formats.jsonl import Document, document_text
+from drtools.formats.corpora import Document, document_text
+from drtools.formats.ids import Ids
 from drtools.formats.row_digests import DIGEST_BYTES, TEXTS, open_texts
-from drtools.formats.vectors import IDS, Ids
+from drtools.formats.vectors import IDS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
 from drtools.errors import UserError
+from drtools.formats.ids import Ids
 from drtools.formats.joins import Join
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
-from drtools.formats.vectors import IDS, Ids, maker_of
+from drtools.formats.vectors import IDS, maker_of
 from drtools.outputs import manifest
 from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.search.faiss_parts import clusterings

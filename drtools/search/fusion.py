@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from drtools.evaluation.measures import Measure
-    from drtools.formats.trec import Qrels, Run
-
-GRID = [
-    0.0,
-    *(round(mantissa * 10.0**exponent, 6) for exponent in (-3, -2, -1, 0, 1) for mantissa in (1, 2, 3, 5, 7)),
-    100.0,
-]
+    from drtools.formats.trec import Run
 
 
 class Parts(NamedTuple):
@@ -103,21 +96,3 @@ def parts_of_runs(runs: Sequence[Run], one_query: Callable[[Sequence[dict[str, f
 def fuse(parts: dict[str, Parts], weights: Sequence[float], depth: int) -> Run:
     """Fuse query by query, ranked and cut at `depth`."""
     return {query_id: weigh(each, weights, depth) for query_id, each in parts.items()}
-
-
-def tune_weight(
-    parts: dict[str, Parts], qrels: Qrels, measure: Measure, depth: int
-) -> tuple[float, list[tuple[float, float]]]:
-    """Try each weight of the grid for the second of two runs.
-
-    Return the best (the smallest of equals) and every (weight, value).
-    """
-    from drtools.evaluation.measures import evaluate, mean
-
-    judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}
-    seen = min(depth, measure.k or depth)  # what a measure does not look at need not be ranked
-    tried = []
-    for weight in GRID:
-        (by_query,) = evaluate(qrels, fuse(judged, [1.0, weight], seen), [measure]).values()
-        tried.append((weight, mean(by_query)))
-    return max(tried, key=lambda pair: (pair[1], -pair[0]))[0], tried

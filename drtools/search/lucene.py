@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from drtools.errors import UserError, WorldError
 from drtools.java import java_class, java_errors
+from drtools.models.analyzer import language_analyzer
 
 LONGEST_ID_BYTES = 32_766  # Lucene's longest term
 BATCH_CHARACTERS = 1_000_000
@@ -117,17 +118,6 @@ def document_count(folder: Path) -> int:
 def analyze(text: str, language: str = "en") -> list[str]:
     """Return the terms that Lucene makes of a text: in English lower-cased, without stopwords, Porter-stemmed."""
     return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(language_analyzer(language), text))
-
-
-def language_analyzer(language: str):
-    """Return the Java object that makes terms in a language; UserError for a language without one."""
-    if language == "en":
-        return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
-    analyzers = java_class("io.anserini.analysis.AnalyzerMap")
-    if not analyzers.analyzerMap.containsKey(language):
-        known = ", ".join(sorted(["en", *analyzers.analyzerMap.keySet()]))
-        raise UserError(f"language {language!r} has no Lucene analyzer; those that have: {known}")
-    return analyzers.getLanguageSpecificAnalyzer(language)
 
 
 def _open_reader(folder: Path):

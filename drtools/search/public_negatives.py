@@ -6,22 +6,22 @@ from collections import Counter
 from pathlib import Path
 
 from drtools import reporting
-from drtools.cli.flags.common import FolderOutput
 from drtools.errors import UserError
 from drtools.formats.hard_negatives import read_hard_negatives, read_scores
 from drtools.formats.lines import shown
-from drtools.outputs import manifest
 from drtools.outputs import work as output
+from drtools.outputs.fingerprints import file_fingerprint
+from drtools.outputs.specs import OutputSpec
 
 
-def write_public_negatives(folder: FolderOutput, source: str, scores: str | None) -> None:
+def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) -> None:
     """Write a folder with the examples that they make, with a teacher's scores if these are named.
 
     Texts are those of the collection.
     """
     with output.folder(folder) as work:
         known = read_scores(scores) if scores else None
-        teacher = f"{Path(scores).name.split('.')[0]}@{manifest.file_fingerprint(Path(scores))}" if scores else None
+        teacher = f"{Path(scores).name.split('.')[0]}@{file_fingerprint(Path(scores))}" if scores else None
         counts: Counter[str] = Counter()
         with open(work.path / "examples.jsonl", "wb") as stream:
             for example in read_hard_negatives(source, known, teacher):

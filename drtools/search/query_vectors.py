@@ -6,64 +6,29 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from typer import Option
-
-from drtools.cli.flags.common import EncoderFlags, Role, names_of
 from drtools.errors import UserError
 from drtools.formats.joined_vectors import join
 from drtools.formats.joins import Join
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import QUERY_IDS, header_places
-from drtools.outputs import manifest
-from drtools.search.sources import QueryEncoder
+from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs.fingerprints import digest
+from drtools.search.specs import JoiningSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from drtools.cli.flags.common import ComputeFlags
-    from drtools.encoding.loop import Computing
     from drtools.formats.vectors import Vectors
+    from drtools.models.compute import Compute
+    from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
 
-PANEL = "Joined vectors (concat-spar)"
 WEIGHT_COLUMNS = {"query": (*QUERY_IDS, "query"), "mu": ("mu", "weight")}  # in a header
 KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
-
-
-@dataclass
-class JoiningFlags:
-    """How queries of vectors that concat-spar joined are weighed; what is not said is as it was joined."""
-
-    mu: Annotated[float | None, Option(help="weight of the second encoder's scores", rich_help_panel=PANEL)] = None
-    mu_by_query: Annotated[
-        str | None, Option(help="TSV `query-id<TAB>mu`: a weight for each query", rich_help_panel=PANEL), Role.INPUT
-    ] = None
-    second_model: Annotated[
-        str | None,
-        Option(help="the second encoder, as --model is the first; default: as joined", rich_help_panel=PANEL),
-        Role.MODEL,
-    ] = None
-
-    def __post_init__(self) -> None:
-        if self.mu is not None and self.mu_by_query is not None:
-            raise UserError("--mu and --mu-by-query both say how queries are weighed; leave one of the two out")
-        if self.mu is not None:
-            check_weight(self.mu)
-
-    @property
-    def said(self) -> list[str]:
-        """The flags that were said."""
-        return names_of(dataclasses.asdict(self))
-
-
-def check_weight(mu: float) -> None:
-    """Refuse a --mu that no score can be weighed by."""
-    if not 0 <= mu < math.inf:
-        raise UserError(f"--mu {mu:g}: expected a number from 0 on, as concat-spar's tuning finds one")
 
 
 def read_weights(path: str) -> dict[str, float]:
@@ -91,22 +56,23 @@ def read_weights(path: str) -> dict[str, float]:
 def open_queries(
     record: dict,
     what: Path,
-    encoder_flags: EncoderFlags,
-    compute: ComputeFlags,
+    encoder_flags: EncoderSpec,
+    compute: ComputeSpec,
     query_vectors: str | None = None,
-    joining: JoiningFlags | None = None,
+    joining: JoiningSpec | None = None,
 ) -> QueryEncoder | JoinedQueries:
     """Return what makes vectors of queries for the vectors or index that `record` is the manifest of."""
-    joining = joining or JoiningFlags()
+    joining = joining or JoiningSpec()
     if "joined" in record and not query_vectors:
         return JoinedQueries(record, what, encoder_flags, compute, joining)
-    if joining.said:
+    if joining.given:
         reason = (
             f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or say --queries"
             if "joined" in record
             else "not joined of two encoders' vectors; leave it out"
         )
-        raise UserError(f"{what}: {' and '.join(joining.said)}: {reason}")
+        given = " and ".join(f"--{name.replace('_', '-')}" for name in joining.given)
+        raise UserError(f"{what}: {given}: {reason}")
     return QueryEncoder(record, what, encoder_flags, compute, query_vectors)
 
 
@@ -117,7 +83,7 @@ class JoinedQueries:
     """
 
     def __init__(
-        self, record: dict, what: Path, encoder_flags: EncoderFlags, compute: ComputeFlags, joining: JoiningFlags
+        self, record: dict, what: Path, encoder_flags: EncoderSpec, compute: ComputeSpec, joining: JoiningSpec
     ) -> None:
         self.record, self.what = record, what
         self.noted: Counter = Counter()
@@ -131,7 +97,7 @@ class JoinedQueries:
         ]
 
     @cached_property
-    def computing(self) -> Computing:
+    def computing(self) -> Compute:
         """Where to encode."""
         return self.parts[0].computing
 
@@ -157,9 +123,9 @@ class JoinedQueries:
         return self.by_query[query_id]
 
 
-def flags_of_parts(encoder_flags: EncoderFlags, second_model: str | None = None) -> tuple[EncoderFlags, EncoderFlags]:
+def flags_of_parts(encoder_flags: EncoderSpec, second_model: str | None = None) -> tuple[EncoderSpec, EncoderSpec]:
     """Return what is set about both encoders: flags are the first's; whether code may run is said for both."""
-    return encoder_flags, EncoderFlags(model=second_model, trust_remote_code=encoder_flags.trust_remote_code)
+    return encoder_flags, EncoderSpec(model=second_model, trust_remote_code=encoder_flags.trust_remote_code)
 
 
 def part_record(vectors: Vectors) -> dict:
@@ -172,8 +138,7 @@ def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict:
     records = [part_record(part) for part in parts]
     base = records[0]
     prints = {
-        side: manifest.digest([how, *(record[f"{side}_fingerprint"] for record in records)])
-        for side in ("query", "document")
+        side: digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")
     }
     return {
         "side": base["side"],
@@ -185,3 +150,104 @@ def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict:
         "joined": {"how": how, "mu": mu, "parts": records},
         **{f"{side}_fingerprint": value for side, value in prints.items()},
     }
+
+
+def refuse_another_encoder(
+    record: dict, what: Path, prints: dict, dimension: int, name: str, for_dimension: str, for_encoder: str
+) -> None:
+    """Refuse queries of an encoder that does not belong to the vectors that `record` is the manifest of.
+
+    `prints` has the fingerprints of the encoder's sides, under the names that manifests give them. The last two say the
+    next move where the dimension, or the encoder alone, is another.
+    """
+    from drtools.formats.vectors import belong_together, maker_of
+
+    if dimension != record["dimension"]:
+        raise UserError(
+            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
+            f"({maker_of(record)})"
+        )
+    if not belong_together(prints, record):
+        raise UserError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
+
+
+class QueryEncoder:
+    """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
+
+    def __init__(
+        self,
+        record: dict,
+        what: Path,
+        encoder_flags: EncoderSpec,
+        compute: ComputeSpec,
+        query_vectors: str | None = None,
+    ) -> None:
+        self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
+        self.noted: Counter = Counter()
+        self.vectors: Vectors | None = None
+        if query_vectors:
+            from drtools.formats.vectors import open_vectors
+
+            self.vectors = open_vectors(query_vectors)
+            theirs = self.vectors.manifest
+            if theirs["side"] != "query":
+                raise UserError(
+                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)"
+                )
+            self._check(theirs, theirs["dimension"], query_vectors)
+
+    def _check(self, prints: dict, dimension: int, name: str) -> None:
+        refuse_another_encoder(
+            self.record,
+            self.what,
+            prints,
+            dimension,
+            name,
+            "use the encoder that made them",
+            "encode the documents again, or search with the encoder that made them; if the two were trained together, "
+            "pass the other one as --document-model",
+        )
+
+    @cached_property
+    def encoder(self) -> Encoder | LexicalEncoder:
+        """The encoder of queries: the one named, else the one that the manifest names.
+
+        Either must be the one that made the vectors.
+        """
+        from drtools.formats.vectors import named_fingerprints
+        from drtools.models.loader import known_fingerprints, load_for_encoding
+
+        flags = self.encoder_flags
+        if not (flags.model or flags.body or flags.rem):
+            rem = self.record.get("rem")
+            flags = dataclasses.replace(
+                flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
+            )
+        encoder = load_for_encoding(flags, self.computing, "query")
+        self._check(named_fingerprints(known_fingerprints(encoder, flags)), encoder.dimension, flags.names)
+        return encoder
+
+    @cached_property
+    def computing(self) -> Compute:
+        """Where to encode."""
+        from drtools.models.compute import settle
+
+        return settle(self.compute)
+
+    def encode(self, queries: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return float32 vectors [Q, D] of (query id, text) pairs."""
+        import numpy as np
+
+        if self.vectors is None:
+            from drtools.encoding.loop import encode_texts
+
+            vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
+            self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
+            return vectors
+        rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
+        if None in rows:
+            found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
+            raise UserError(
+                f"{self.vectors.path}: no vector of query {found.first[0]!r}; encode these queries again {found.pair()}"
+            )
+        return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.formats.identical import without_own
 from drtools.formats.joins import Join, Known
 from drtools.formats.lines import shown
 from drtools.formats.trec import Run, rank, read_run
+from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.sources import DenseSource, Found
-
-if TYPE_CHECKING:
-    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
 
 QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
 
@@ -69,15 +66,16 @@ class CorpusReranker:
     """A run's documents scored by encoding their texts, each document once."""
 
     def __init__(
-        self, run: str, corpus: str, encoder_flags: EncoderFlags, compute: ComputeFlags, title_separator: str
+        self, run: str, corpus: str, encoder_flags: EncoderSpec, compute: ComputeSpec, title_separator: str
     ) -> None:
-        from drtools.encoding.loop import check_title_separator, choose_computing, load_for_encoding
         from drtools.formats.corpus_store import open_store
+        from drtools.models.compute import settle
+        from drtools.models.loader import check_title_separator, load_for_encoding
 
         self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
         self.documents, self.whose = self.store, shown(corpus)
         self.ignore_identical = False
-        self.computing = choose_computing(compute)
+        self.computing = settle(compute)
         self.encoder = load_for_encoding(encoder_flags, self.computing)
         check_title_separator(self.encoder.of("document"), title_separator)
         self.record = {"corpus": corpus}

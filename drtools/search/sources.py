@@ -8,29 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drtools.errors import UserError
 from drtools.formats.identical import without_own
-from drtools.formats.joins import Join, Known
+from drtools.formats.joins import Known
 from drtools.formats.trec import rank
+from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
+from drtools.search.query_vectors import QueryEncoder
 
 if TYPE_CHECKING:
     import faiss
     import numpy as np
 
-    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
-    from drtools.encoding.loop import Computing
+    from drtools.formats.ids import Ids
     from drtools.formats.joined_vectors import JoinedArray
-    from drtools.formats.vectors import Ids, Vectors
-    from drtools.models.encoder import Encoder
-    from drtools.models.lexical import LexicalEncoder
     from drtools.search.lucene import Rm3
-    from drtools.search.query_vectors import JoinedQueries, JoiningFlags
+    from drtools.search.query_vectors import JoinedQueries
+    from drtools.search.specs import JoiningSpec
 
 QUERIES_A_BLOCK = 2048
 
@@ -103,109 +101,6 @@ class IgnoringIdentical:
             self.noted["identical"] += found.query_id in found.hits
             hits = without_own(found.query_id, found.hits)
             yield found._replace(hits=dict(islice(hits.items(), depth)))
-
-
-def refuse_another_encoder(
-    record: dict, what: Path, prints: dict, dimension: int, name: str, for_dimension: str, for_encoder: str
-) -> None:
-    """Refuse queries of an encoder that does not belong to the vectors that `record` is the manifest of.
-
-    `prints` has the fingerprints of the encoder's sides, under the names that manifests give them. The last two say the
-    next move where the dimension, or the encoder alone, is another.
-    """
-    from drtools.formats.vectors import belong_together, maker_of
-
-    if dimension != record["dimension"]:
-        raise UserError(
-            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
-            f"({maker_of(record)})"
-        )
-    if not belong_together(prints, record):
-        raise UserError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
-
-
-class QueryEncoder:
-    """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
-
-    def __init__(
-        self,
-        record: dict,
-        what: Path,
-        encoder_flags: EncoderFlags,
-        compute: ComputeFlags,
-        query_vectors: str | None = None,
-    ) -> None:
-        self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
-        self.noted: Counter = Counter()
-        self.vectors: Vectors | None = None
-        if query_vectors:
-            from drtools.formats.vectors import open_vectors
-
-            self.vectors = open_vectors(query_vectors)
-            theirs = self.vectors.manifest
-            if theirs["side"] != "query":
-                raise UserError(
-                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)"
-                )
-            self._check(theirs, theirs["dimension"], query_vectors)
-
-    def _check(self, prints: dict, dimension: int, name: str) -> None:
-        refuse_another_encoder(
-            self.record,
-            self.what,
-            prints,
-            dimension,
-            name,
-            "use the encoder that made them",
-            "encode the documents again, or search with the encoder that made them; if the two were trained together, "
-            "pass the other one as --document-model",
-        )
-
-    @cached_property
-    def encoder(self) -> Encoder | LexicalEncoder:
-        """The encoder of queries: the one named, else the one that the manifest names.
-
-        Either must be the one that made the vectors.
-        """
-        import dataclasses
-
-        from drtools.encoding.loop import known_fingerprints, load_for_encoding
-        from drtools.formats.vectors import named_fingerprints
-
-        flags = self.encoder_flags
-        if not (flags.model or flags.body or flags.rem):
-            rem = self.record.get("rem")
-            flags = dataclasses.replace(
-                flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
-            )
-        encoder = load_for_encoding(flags, self.computing, "query")
-        self._check(named_fingerprints(known_fingerprints(encoder, flags)), encoder.dimension, flags.names)
-        return encoder
-
-    @cached_property
-    def computing(self) -> Computing:
-        """Where to encode."""
-        from drtools.encoding.loop import choose_computing
-
-        return choose_computing(self.compute)
-
-    def encode(self, queries: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Return float32 vectors [Q, D] of (query id, text) pairs."""
-        import numpy as np
-
-        if self.vectors is None:
-            from drtools.encoding.loop import encode_texts
-
-            vectors, tokens = encode_texts(self.encoder, [text for _, text in queries], "query", self.computing)
-            self.noted.update(truncated=tokens.truncated, empty=tokens.empty)
-            return vectors
-        rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
-        if None in rows:
-            found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
-            raise UserError(
-                f"{self.vectors.path}: no vector of query {found.first[0]!r}; encode these queries again {found.pair()}"
-            )
-        return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)
 
 
 class DenseSource:
@@ -284,10 +179,10 @@ class DenseSource:
 def open_dense(
     vectors: str | None,
     index: str | None,
-    encoder_flags: EncoderFlags,
-    compute: ComputeFlags,
+    encoder_flags: EncoderSpec,
+    compute: ComputeSpec,
     query_vectors: str | None = None,
-    joining: JoiningFlags | None = None,
+    joining: JoiningSpec | None = None,
     nprobe: int | None = None,
     ef_search: int | None = None,
 ) -> DenseSource:
@@ -295,7 +190,8 @@ def open_dense(
 
     Either may be joined of two encoders' vectors.
     """
-    from drtools.formats.vectors import Ids, open_document_vectors
+    from drtools.formats.ids import Ids
+    from drtools.formats.vectors import open_document_vectors
     from drtools.search.query_vectors import open_queries
 
     if vectors:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 
-from drtools.outputs import manifest
+from drtools.outputs.cache import cache_directory
 
 KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
 PATIENCE_SECONDS = 60  # for another process that is writing
@@ -32,7 +32,7 @@ class ScoreCache:
     """
 
     def __init__(self, fingerprint: str) -> None:
-        folder = manifest.cache_directory() / "scores"
+        folder = cache_directory() / "scores"
         folder.mkdir(exist_ok=True)
         self.path = folder / f"{fingerprint}.sqlite"
         self.connection = sqlite3.connect(

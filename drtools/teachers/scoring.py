@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from drtools import reporting
-from drtools.encoding.loop import KEPT_SHAPES, encode_tokens, place
+from drtools.encoding.loop import encode_tokens
 from drtools.errors import UserError
-from drtools.methods.adam.dark import Special, count_tokens, separator_of, special_of
+from drtools.models.compute import KEPT_SHAPES, place
 from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
 from drtools.models.loading import as_new
 from drtools.models.pair_tokens import PairTokens, tokenize_pairs
+from drtools.models.tokens import separator_of
 from drtools.teachers.score_cache import ScoreCache, pair_key
 
 if TYPE_CHECKING:
-    from drtools.encoding.loop import Computing
+    from drtools.models.compute import Compute
 
 WINDOW_PAIRS = 10_000  # [ours] pairs that are sorted by length together
 
@@ -43,7 +44,7 @@ class Window(NamedTuple):
 class CachedScorer:
     """One cross-encoder with what it has scored before."""
 
-    def __init__(self, encoder: CrossEncoder, name: str, computing: Computing) -> None:
+    def __init__(self, encoder: CrossEncoder, name: str, computing: Compute) -> None:
         self.encoder, self.computing = encoder, computing
         fingerprint = encoder.fingerprint()
         self.name = f"{name}@{fingerprint}"
@@ -105,7 +106,7 @@ class Teacher:
         self.max_document_tokens = min(
             encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders
         )
-        self._rendering = [
+        self.rendering = [
             as_new(encoder.tokenizer) for encoder in encoders
         ]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
 
@@ -113,33 +114,6 @@ class Teacher:
     def counts(self) -> Counter:
         """What was computed so far, by all of them."""
         return sum((scorer.counts for scorer in self.scorers), Counter())
-
-    def special(self, kinds: Collection[str], query: str, room: int | None = None) -> Special:
-        """Return what dark items of some kinds are written with beside a query.
-
-        The words of the first, and room for both halves of a reinforced text: that of a student (`room`), or that of a
-        student that reads as much of a document as the teacher does; never more than each of them can read beside the
-        query.
-        """
-        encoders = zip((scorer.encoder for scorer in self.scorers), self._rendering, strict=True)
-        left = min(
-            encoder.longest_pair
-            - encoder.template.special
-            - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
-            for encoder, tokenizer in encoders
-        )
-        # each is asked, so that each may refuse
-        special, *_ = [
-            special_of(
-                tokenizer,
-                self.max_document_tokens + tokenizer.num_special_tokens_to_add(),  # a student's length includes these
-                kinds,
-                scorer.name,
-                most=left,
-            )
-            for scorer, tokenizer in zip(self.scorers, self._rendering, strict=True)
-        ]
-        return special if room is None else special._replace(room=min(room, left - 1))
 
     def scores(
         self,
@@ -209,7 +183,7 @@ def note_cuts(counts: Counter) -> None:
 
 def load_teacher(
     names: Sequence[str],
-    computing: Computing,
+    computing: Compute,
     *,
     max_query_tokens: int | None = None,
     max_document_tokens: int | None = None,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drtools.errors import UserError
+from drtools.formats.corpora import document_text
 from drtools.formats.dark_items import documents_of
 from drtools.formats.joins import Join
-from drtools.formats.jsonl import document_text
 from drtools.formats.lines import shown
-from drtools.methods.adam.dark import asked_text, is_cut
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import Store
     from drtools.formats.examples import Example
-    from drtools.methods.fgd.piece_scores import Cutter
-    from drtools.teachers.scoring import Teacher
 
-PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
 
 
@@ -38,21 +34,21 @@ class Asked(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """The texts of queries and, by a title rule, of documents.
-
-    `cutter` cuts these into pieces that are asked for too.
-    """
+    """The texts of queries and, by a title rule, of documents."""
 
     queries: dict[str, str]
     store: Store
     title_separator: str
-    cutter: Cutter | None = None
     queries_name: str = "the queries"
 
     def document(self, document_id: str) -> str | None:
         """Return a document's text, or None if the corpus lacks it."""
         document = self.store.get(document_id)
         return None if document is None else document_text(document.title, document.text, self.title_separator)
+
+
+# lists what else of an example is to be scored; a text's place in its list is kept
+Contributor = Callable[["Example", Texts], list[Asked]]
 
 
 def documents_in(example: Example) -> list[str]:
@@ -103,29 +99,17 @@ def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: Texts, path: 
         )
 
 
-def asked_of(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
-    """List all of an example that is to be scored, list by list, each in its order."""
-    found = {document: texts.document(document) for document in documents_in(example)}
+def asked_of(example: Example, texts: Texts, contributors: Sequence[Contributor] = ()) -> list[Asked]:
+    """List all of an example that is to be scored, list by list, each in its order.
+
+    Its positives, its negatives, and what `contributors` add.
+    """
+    found = {document: texts.document(document) for document in (*example.positives, *example.negatives)}
     asked = [
         *(Asked("positive_scores", found[document]) for document in example.positives),
         *(Asked("negative_scores", found[document]) for document in example.negatives),
-        *_dark_asked(example, texts.queries.get(example.query_id, ""), found, teacher),
     ]
-    return [*asked, *texts.cutter.asked(example, texts)] if texts.cutter else asked
-
-
-def _dark_asked(example: Example, query: str, found: dict[str, str | None], teacher: Teacher) -> Iterator[Asked]:
-    special = teacher.special({item.kind for item in example.dark or ()}, query)
-    text_of = {document: text for document, text in found.items() if text is not None}.__getitem__
-    for item in example.dark or ():
-        lacks = any(found[document] is None for document in documents_of(item))
-        yield (
-            Asked("dark_scores", None)
-            if lacks
-            else Asked(
-                "dark_scores", *asked_text(item, example.query_id, text_of, special), is_cut(item, text_of, special)
-            )
-        )
+    return [*asked, *(item for contribute in contributors for item in contribute(example, texts))]
 
 
 def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
@@ -141,17 +125,8 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
     return example
 
 
-def drop_pieces(example: Example, scored_by: str) -> bool:
-    """Take away what another teacher said of an example's pieces, which nobody scores now.
-
-    Return whether there was any.
-    """
-    found = [example.others.pop(key, None) for key in PIECE_KEYS] if example.scored_by != scored_by else []
-    return any(found)
-
-
 def example_windows(
-    examples: Iterable[Example], texts: Texts, teacher: Teacher, pairs_a_window: int
+    examples: Iterable[Example], texts: Texts, contributors: Sequence[Contributor], pairs_a_window: int
 ) -> Iterator[Window]:
     """Yield whole examples, so many that their pairs fill a window.
 
@@ -161,7 +136,7 @@ def example_windows(
     def each() -> Iterator[tuple[list, list, Any]]:
         for example in examples:
             query = texts.queries.get(example.query_id)
-            asked = asked_of(example, texts, teacher)
+            asked = asked_of(example, texts, contributors)
             if query is None:
                 asked = [item._replace(text=None) for item in asked]
             scored = [item for item in asked if item.text is not None]

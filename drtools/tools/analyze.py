@@ -33,7 +33,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools.cli import terminal
-from drtools.cli.flags import common
+from drtools.cli.flags.common import MinRel, Role, TitleSeparator
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
@@ -47,20 +49,20 @@ MARGINS_CHANGE = "margins are those of the same pairs for all runs"
 
 
 def main(
-    folder: common.FolderOutput,
-    runs: Annotated[list[str] | None, Argument(help="runs to look at"), common.Role.INPUT] = None,
+    folder: FolderOutput,
+    runs: Annotated[list[str] | None, Argument(help="runs to look at"), Role.INPUT] = None,
     qrels: Annotated[
         str | None,
         Option(help="judgements: pairwise errors of runs and vectors; the relevant documents of --query"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    min_rel: common.MinRel = 1,
-    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), common.Role.INPUT] = None,
+    min_rel: MinRel = 1,
+    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), Role.INPUT] = None,
     rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO,
     examples: Annotated[
         list[str] | None,
         Option(help="examples: their scores; with runs: which negatives are still hard"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     margins: Annotated[
         bool,
@@ -73,9 +75,9 @@ def main(
     tuned: Annotated[
         list[str] | None,
         Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), common.Role.INPUT] = None,
+    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), Role.INPUT] = None,
     curve: Annotated[
         list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")
     ] = None,
@@ -93,7 +95,7 @@ def main(
             help="vectors of documents: one for all --query-vectors, or one for each, in their order",
             rich_help_panel=VECTORS,
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     query_vectors: Annotated[
         list[str] | None,
@@ -101,7 +103,7 @@ def main(
             help="vectors of queries: one for each encoder; with --query once before and once after",
             rich_help_panel=VECTORS,
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     query: Annotated[str | None, Option(help="id of a query, to see its move", rich_help_panel=VECTORS)] = None,
     student: Annotated[
@@ -110,7 +112,7 @@ def main(
             help="encoder to compare with the examples' teacher, for instance before and after",
             rich_help_panel=STUDENTS,
         ),
-        common.Role.MODEL,
+        Role.MODEL,
     ] = None,
     agreement: Annotated[
         bool,
@@ -124,17 +126,17 @@ def main(
         ),
     ] = None,
     corpus: Annotated[
-        str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), common.Role.INPUT
+        str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), Role.INPUT
     ] = None,
     queries: Annotated[
-        str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), common.Role.INPUT
+        str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), Role.INPUT
     ] = None,
     max_document_tokens: Annotated[
         int | None,
         Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS),
     ] = None,
-    title_separator: common.TitleSeparator = " ",
-    compute: common.ComputeFlags = common.ComputeFlags(),
+    title_separator: TitleSeparator = " ",
+    compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Compose: check what was given, make each analysis of it, write, print."""
     import orjson

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
@@ -33,32 +36,30 @@ TUNING = "Tuning mu"
 
 
 def main(
-    folder: common.FolderOutput,
-    first: Annotated[str, Argument(help="vectors folder of the base encoder"), common.Role.INPUT],
+    folder: FolderOutput,
+    first: Annotated[str, Argument(help="vectors folder of the base encoder"), Role.INPUT],
     second: Annotated[
-        str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), common.Role.INPUT
+        str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), Role.INPUT
     ],
     how: Annotated[
         Literal["concat", "sum"], Option(help="concat: [q1, mu * q2] and [d1, d2]; sum: q1 + mu * q2 and d1 + d2")
     ] = "concat",
     mu: Annotated[float | None, Option(help="weight of the second encoder on the query side")] = None,
     dev_qrels: Annotated[
-        str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), common.Role.INPUT
+        str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), Role.INPUT
     ] = None,
     dev_answers: Annotated[
         str | None,
         Option(help="answers to tune mu on, in place of judgements (eval --answers)", rich_help_panel=TUNING),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    corpus: Annotated[
-        str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), common.Role.INPUT
-    ] = None,
+    corpus: Annotated[str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), Role.INPUT] = None,
     answer_match: Annotated[
         Literal["string", "regex"] | None,
         Option(help="--dev-answers: as eval --answer-match; default: string", rich_help_panel=TUNING),
     ] = None,
     dev_queries: Annotated[
-        str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), common.Role.INPUT
+        str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), Role.INPUT
     ] = None,
     dev_query_vectors: Annotated[
         list[str] | None,
@@ -66,7 +67,7 @@ def main(
             help="vectors folders of the queries by the first and by the second, in place of --dev-queries",
             rich_help_panel=TUNING,
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     measure: Annotated[
         str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)
@@ -75,13 +76,14 @@ def main(
     dtype: Annotated[
         Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")
     ] = None,
-    encoder_flags: common.EncoderFlags = common.EncoderFlags(),
-    compute: common.ComputeFlags = common.ComputeFlags(),
+    encoder_flags: EncoderFlags = EncoderFlags(),
+    compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Compose: two folders into one, mu tuned if it was not said."""
+    from drtools.cli.flags.search import check_weight
     from drtools.evaluation.answers import check_measures
     from drtools.evaluation.measures import parse_measure
-    from drtools.search.query_vectors import check_weight, joined_record
+    from drtools.search.query_vectors import joined_record
 
     if (mu is None) == (dev_qrels is None and dev_answers is None) or (dev_qrels and dev_answers):
         raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
@@ -108,7 +110,7 @@ def main(
         raise UserError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
     if dev_answers and not corpus:
         raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
-    if not dev_queries and encoder_flags != common.EncoderFlags():
+    if not dev_queries and encoder_flags != EncoderFlags():
         raise UserError(
             "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"
         )

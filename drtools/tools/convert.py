@@ -21,7 +21,8 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
 from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
 from drtools.outputs import work as output
@@ -55,11 +56,11 @@ CHANGES_OF_FROM = {"dpr": "easy negatives are not added to the hard ones"}
 
 
 def main(
-    file: common.FileOutput,
+    file: FileOutput,
     source: Annotated[
         str | None,
         Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     from_format: Annotated[
         Literal[Format, "msmarco-hard-negatives"] | None,
@@ -69,17 +70,17 @@ def main(
     scores: Annotated[
         str | None,
         Option(help="with --from msmarco-hard-negatives: a cross-encoder's scores of them, `.pkl.gz`"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     examples: Annotated[
-        str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), common.Role.INPUT
+        str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), Role.INPUT
     ] = None,
     corpus: Annotated[
         str | None,
         Option(help="with --to: their documents; with --vectors: the corpus that was encoded"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    queries: Annotated[str | None, Option(help="with --to: their queries"), common.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="with --to: their queries"), Role.INPUT] = None,
     title_separator: Annotated[
         str | None, Option(help="with --to: between a document's title and its text; default: a space")
     ] = None,
@@ -97,7 +98,7 @@ def main(
     max_rows: Annotated[
         int | None,
         Option(min=1, help="refuse to write more rows; default: 1,000,000", rich_help_panel=TO_TUPLES),
-        common.Role.UNRECORDED,
+        Role.UNRECORDED,
     ] = None,
     without_negatives: Annotated[
         Literal["drop", "keep"] | None,
@@ -113,15 +114,13 @@ def main(
     vectors: Annotated[
         str | None,
         Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    ids: Annotated[
-        str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), common.Role.INPUT
-    ] = None,
+    ids: Annotated[str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), Role.INPUT] = None,
     model: Annotated[
         str | None,
         Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"),
-        common.Role.MODEL,
+        Role.MODEL,
     ] = None,
     document_model: Annotated[
         str | None,
@@ -129,7 +128,7 @@ def main(
             help="the encoder of documents, where it is another than --model, which then encodes queries",
             rich_help_panel="Vectors",
         ),
-        common.Role.MODEL,
+        Role.MODEL,
     ] = None,
     pooling: Annotated[
         str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")
@@ -145,7 +144,7 @@ def main(
     dry_run: Annotated[
         bool,
         Option("--dry-run", help="say how many rows there will be, and do nothing", rich_help_panel=TO_TUPLES),
-        common.Role.UNRECORDED,
+        Role.UNRECORDED,
     ] = False,
 ) -> None:
     """Compose: one of the three, by the flag that was given."""

@@ -15,10 +15,14 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import DevFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.cli.model_card import write_card
 from drtools.errors import UserError
-from drtools.evaluation.dev import DevFlags
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 
@@ -34,18 +38,18 @@ CHANGE = (
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
     student: StudentFlags,
     dev: DevFlags,
-    compute: common.ComputeFlags,
+    compute: ComputeFlags,
     teacher: Annotated[
         list[str] | None,
         Option(
             help="score with this cross-encoder while training, through the cache; several are averaged",
             rich_help_panel=METHOD,
         ),
-        common.Role.MODEL,
+        Role.MODEL,
     ] = None,
     teacher_dropout: Annotated[
         float | None,
@@ -106,7 +110,7 @@ def main(
             rich_help_panel=METHOD,
         ),
     ] = "mean",
-    encoder_flags: common.EncoderFlags = common.EncoderFlags(max_query_tokens=32, max_document_tokens=128),
+    encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=128),
     training: TrainingFlags = TrainingFlags(learning_rate=5e-5, batch_queries=128),
 ) -> None:
     """Compose: scored examples into lists, ADAM's loss, the one loop, a model folder."""
@@ -116,10 +120,12 @@ def main(
         from drtools.formats.dark_items import KINDS
         from drtools.methods.adam.batches import AdamBatches, Form
         from drtools.methods.adam.pacing import share_of_step
+        from drtools.methods.dev import measure_on
         from drtools.training.encoder_task import EncoderTraining, read_sources
         from drtools.training.examples import Scores
 
         task = EncoderTraining(work, encoder_flags, student, training, compute)
+        task.write_card = write_card
         is_random = baseline == "rand-kd"
         scores = Scores.UNREAD if teacher else Scores.ANY if accept_scores else Scores.TEACHER
         sources = read_sources(example_flags, scores, avoiding=is_random)
@@ -159,7 +165,7 @@ def main(
             batches,
             loss,
             batches.epoch_queries,
-            task.measure_on(dev, sources, example_flags.queries[0]),
+            measure_on(task, dev, sources, example_flags.queries[0]),
             default_epochs=EPOCHS,
             paper_warmup=PAPER_WARMUP,
         )
@@ -258,10 +264,11 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
 
     from drtools import reporting
     from drtools.outputs import manifest
+    from drtools.outputs.disk import read_json
 
     for path in paths:
         beside = manifest.beside(Path(path))
-        record = manifest.read_json(beside) if beside.exists() else {}
+        record = read_json(beside) if beside.exists() else {}
         read = {
             name: (record[key], mine)
             for name, key, mine in (
@@ -285,6 +292,7 @@ def open_teacher(names: list[str], dropout: float | None, task, form):
     The teacher reads texts as long as the student does.
     """
     from drtools import reporting
+    from drtools.methods.adam.dark import special_of_teacher
     from drtools.methods.adam.teacher import Dropping, keep_dropout
     from drtools.teachers.scoring import load_teacher
 
@@ -302,7 +310,7 @@ def open_teacher(names: list[str], dropout: float | None, task, form):
         f"the teacher has room for {read[0]} tokens of a query and {read[1]} of a document beside it; the student "
         f"reads {own[0]} and {own[1]}",
     )
-    special_beside = partial(teacher.special, form.kinds)
+    special_beside = partial(special_of_teacher, teacher, form.kinds)
     if not dropout:
         return teacher, special_beside, lambda step: teacher
     keep_dropout(teacher)

@@ -20,10 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import names_of
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import DevFlags
+from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.cli.model_card import write_card
 from drtools.errors import UserError
-from drtools.evaluation.dev import DevFlags
 from drtools.outputs import work as output
 
 if TYPE_CHECKING:
@@ -36,11 +40,11 @@ NEGATIVE_PIECES = 8  # [ours]
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
     student: StudentFlags,
     dev: DevFlags,
-    compute: common.ComputeFlags,
+    compute: ComputeFlags,
     levels: Annotated[
         str, Option(help="what is distilled, with commas between: document, passage, sentence")
     ] = "passage,sentence",
@@ -64,23 +68,25 @@ def main(
         Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)"),
     ] = "teacher-student",
     accept_scores: Annotated[bool, Option("--accept-scores", help="learn from scores of whoever gave them")] = False,
-    pieces: common.PieceFlags = common.PieceFlags(),
-    encoder_flags: common.EncoderFlags = common.EncoderFlags(max_query_tokens=32, max_document_tokens=512),
+    pieces: PieceFlags = PieceFlags(),
+    encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=512),
     training: TrainingFlags = TrainingFlags(learning_rate=3e-6, batch_queries=64),
 ) -> None:
     """Compose: scored examples into batches of documents with pieces, FGD's loss, the one loop, a model folder."""
     wanted = parse_levels(levels)
-    of_pieces = common.names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
+    of_pieces = names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
     if wanted == ("document",) and of_pieces:
         raise UserError(
             f"{' and '.join(of_pieces)}: for pieces, of which --levels document has none; leave it out, or add a level"
         )
     with output.folder(folder) as work:
+        from drtools.methods.dev import measure_on
         from drtools.methods.fgd.training import FgdLoss
         from drtools.training.encoder_task import EncoderTraining, read_sources
         from drtools.training.examples import Scores
 
         task = EncoderTraining(work, encoder_flags, student, training, compute)
+        task.write_card = write_card
         sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
         unscored = unscored_documents(sources) if "document" in wanted else 0
         reporting.notice(
@@ -107,7 +113,7 @@ def main(
             batches,
             loss,
             batches.epoch_queries,
-            task.measure_on(dev, sources, example_flags.queries[0]),
+            measure_on(task, dev, sources, example_flags.queries[0]),
             default_epochs=PAPER_EPOCHS,
             paper_warmup=PAPER_WARMUP,
             learner=learner,
@@ -126,14 +132,14 @@ def parse_levels(text: str) -> tuple[str, ...]:
     return levels
 
 
-def with_pieces(task, sources, paths: list[str], sizes: common.PieceFlags, spans: SpanKind, hard_negatives: int):
+def with_pieces(task, sources, paths: list[str], sizes: PieceFlags, spans: SpanKind, hard_negatives: int):
     """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained.
 
     With its spans, which its settings remember.
     """
     from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
+    from drtools.methods.fgd.graph import SpanStudent
     from drtools.models.pieces import cut_of, layout_of
-    from drtools.models.spans import SpanStudent
 
     document = task.model.of("document")
     layout = layout_of(document, sizes)

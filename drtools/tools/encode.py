@@ -21,22 +21,21 @@ from typing import Annotated, Any, Literal
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags import common
+from drtools.cli.flags.common import DryRun, Only, Role, TitleSeparator, names_of
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 
 
 def main(
-    folder: common.FolderOutput,
-    encoder_flags: common.EncoderFlags,
-    compute: common.ComputeFlags,
-    documents: Annotated[
-        str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT
-    ] = None,
-    queries: Annotated[
-        str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT
-    ] = None,
-    only: common.Only = None,
+    folder: FolderOutput,
+    encoder_flags: EncoderFlags,
+    compute: ComputeFlags,
+    documents: Annotated[str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), Role.INPUT] = None,
+    only: Only = None,
     dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16",
     batch_tokens: Annotated[
         int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")
@@ -49,13 +48,13 @@ def main(
             "processor, else 16384 for each device",
             rich_help_panel="Computing",
         ),
-        common.Role.UNRECORDED,
+        Role.UNRECORDED,
     ] = None,
-    title_separator: common.TitleSeparator = " ",
+    title_separator: TitleSeparator = " ",
     update: Annotated[
         str | None,
         Option(help="vectors folder of the same encoder and settings: take over what has not changed"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     pieces: Annotated[
         bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")
@@ -68,8 +67,8 @@ def main(
             rich_help_panel="Pieces",
         ),
     ] = None,
-    sizes: common.PieceFlags = common.PieceFlags(),
-    dry_run: common.DryRun = False,
+    sizes: PieceFlags = PieceFlags(),
+    dry_run: DryRun = False,
 ) -> None:
     """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
     if (documents is None) == (queries is None):
@@ -78,15 +77,16 @@ def main(
         raise UserError("--only keeps queries of --queries; documents are all encoded")
     if pieces and documents is None:
         raise UserError("--pieces cuts --documents; queries have none")
-    of_pieces = common.names_of({"spans": spans}) + sizes.said
+    of_pieces = names_of({"spans": spans}) + sizes.said
     if of_pieces and not pieces:
         raise UserError(
             f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out"
         )
-    from drtools.encoding import loop
     from drtools.encoding.folder import FolderEncoding
     from drtools.encoding.pieces import PieceEncoding
     from drtools.formats.text_sources import texts_of
+    from drtools.models import compute as compute_module
+    from drtools.models import loader
 
     texts = texts_of(documents, queries, only, title_separator)
     if dry_run:
@@ -103,10 +103,10 @@ def main(
     with output.folder(folder) as work:
         if "precision" in work.state:  # as it was begun, also on another device
             compute = replace(compute, precision=work.state["precision"])
-        computing = loop.choose_computing(compute, batch_tokens, several=True)
-        encoder = loop.load_for_encoding(encoder_flags, computing, texts.side)
+        computing = compute_module.settle(compute, batch_tokens, several=True)
+        encoder = loader.load_for_encoding(encoder_flags, computing, texts.side)
         if texts.side == "document":
-            loop.check_title_separator(encoder, title_separator)
+            loader.check_title_separator(encoder, title_separator)
         with_pieces = PieceEncoding(encoder.of("document"), sizes, spans, dtype) if pieces else None
         if with_pieces:
             with_pieces.write_to(work.path, len(texts), work.state)
@@ -116,7 +116,7 @@ def main(
             texts,
             computing,
             dtype,
-            chunk or loop.CHUNK[computing.kind] * len(computing.devices),
+            chunk or compute_module.CHUNK[computing.kind] * len(computing.devices),
             work,
             with_pieces,
             open_old(update, now),
@@ -184,12 +184,14 @@ def say_plan(texts, encoder_flags, compute, dtype, batch_tokens, title_separator
     """
     import time
 
-    from drtools.encoding.loop import choose_computing, encode_texts, load_for_encoding
+    from drtools.encoding.loop import encode_texts
     from drtools.encoding.pieces import PieceEncoding
+    from drtools.models.compute import settle
+    from drtools.models.loader import load_for_encoding
     from drtools.models.pieces import PieceTokens
     from drtools.models.replicas import Copies
 
-    computing = choose_computing(compute, batch_tokens, several=True)
+    computing = settle(compute, batch_tokens, several=True)
     encoder = load_for_encoding(encoder_flags, computing, texts.side)
     with_pieces = PieceEncoding(encoder.of("document"), pieces[0], pieces[1], dtype) if pieces else None
     old = open_old(update, settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces))

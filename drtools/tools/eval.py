@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
 from drtools.errors import GateRefused, UserError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 
@@ -42,18 +42,18 @@ def main(
     runs: Annotated[
         list[str],
         Argument(help="runs to measure; without --baseline the others are compared with the first"),
-        common.Role.INPUT,
+        Role.INPUT,
     ],
-    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), common.Role.INPUT] = None,
+    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), Role.INPUT] = None,
     answers: Annotated[
         str | None,
         Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     corpus: Annotated[
         str | None,
         Option(help="--answers: the texts to find them in; --train-qrels: the texts of relevant documents"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     answer_match: Annotated[
         Literal["string", "regex"],
@@ -68,9 +68,9 @@ def main(
             help="measures with commas between; default nDCG@10, RR@10, R@100, with --answers Success@20, Success@100"
         ),
     ] = None,
-    min_rel: common.MinRel = 1,
-    only: common.Only = None,
-    ignore_identical_ids: common.IgnoreIdenticalIds = False,
+    min_rel: MinRel = 1,
+    only: Only = None,
+    ignore_identical_ids: IgnoreIdenticalIds = False,
     rank_order: Annotated[
         bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")
     ] = False,
@@ -83,7 +83,7 @@ def main(
     baseline: Annotated[
         list[str] | None,
         Option(help="a run to compare the others with, one of those given; several times for several"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
     train_qrels: Annotated[
@@ -93,22 +93,23 @@ def main(
             "too, by their texts",
             rich_help_panel=LEAKAGE,
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     train_queries: Annotated[
         str | None,
         Option(help="queries that it was trained on; with --train-qrels by default --queries", rich_help_panel=LEAKAGE),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     queries: Annotated[
         str | None,
         Option(help="the test queries' texts; default: those that a run was made for", rich_help_panel=LEAKAGE),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
+    from drtools.cli.report import print_json, print_per_query, print_table
     from drtools.evaluation.measures import evaluate, judged_share, parse_measure
-    from drtools.evaluation.report import comparisons, print_json, print_per_query, print_table
+    from drtools.evaluation.significance import comparisons
     from drtools.formats.trec import read_qrels
 
     if (qrels is None) == (answers is None) or (answers and not corpus):
@@ -290,8 +291,8 @@ def report_leakage(
     """Report test queries and relevant documents that were trained on."""
     from drtools.cli.show import lineage
     from drtools.evaluation.leakage import Trained, note_leakage, relevant_in, texts_of
+    from drtools.formats.corpora import read_queries
     from drtools.formats.corpus_store import open_store
-    from drtools.formats.jsonl import read_queries
     from drtools.formats.text_sources import check_judged, judged_queries
     from drtools.formats.trec import read_qrels
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import IgnoreIdenticalIds, Role
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 from drtools.outputs import work as output
@@ -30,8 +31,8 @@ USUAL_K = 60.0
 
 
 def main(
-    runs: Annotated[list[str], Argument(help="two runs or more"), common.Role.INPUT],
-    file: common.FileOutput,
+    runs: Annotated[list[str], Argument(help="two runs or more"), Role.INPUT],
+    file: FileOutput,
     method: Annotated[
         Literal["rrf", "linear"], Option(help="rrf: reciprocal rank; linear: weighted sum of scores")
     ] = "rrf",
@@ -44,31 +45,32 @@ def main(
         Literal["lowest", "zero"] | None, Option(help="linear: score of a document that a list lacks; default: lowest")
     ] = None,
     tune: Annotated[
-        str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), common.Role.INPUT
+        str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), Role.INPUT
     ] = None,
     tune_answers: Annotated[
-        str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), common.Role.INPUT
+        str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), Role.INPUT
     ] = None,
-    corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), common.Role.INPUT] = None,
+    corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), Role.INPUT] = None,
     answer_match: Annotated[
         Literal["string", "regex"] | None, Option(help="--tune-answers: as eval --answer-match; default: string")
     ] = None,
     tune_runs: Annotated[
         list[str] | None,
         Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     tune_measure: Annotated[
         str | None, Option(help="what to tune for; default nDCG@10, with answers Success@100")
     ] = None,
     depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000,
-    ignore_identical_ids: common.IgnoreIdenticalIds = False,
+    ignore_identical_ids: IgnoreIdenticalIds = False,
 ) -> None:
     """Compose: read, tune if asked, fuse, write."""
     from drtools.evaluation.answers import check_measures
     from drtools.evaluation.measures import parse_measure
+    from drtools.evaluation.tuning import tune_weight
     from drtools.formats.trec import write_run
-    from drtools.search.fusion import fuse, parts_of_runs, reciprocal_ranks, scores_of, tune_weight
+    from drtools.search.fusion import fuse, parts_of_runs, reciprocal_ranks, scores_of
 
     if len(runs) < 2:
         raise UserError(f"{len(runs)} run was given; fusion takes two or more")

@@ -19,7 +19,8 @@ from typing import Annotated
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags import common
+from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator, names_of
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 
@@ -27,27 +28,25 @@ LUCENE, FAISS = "Lucene", "FAISS"
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     lucene: Annotated[
         str | None,
         Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    vectors: Annotated[
-        str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), common.Role.INPUT
-    ] = None,
+    vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), Role.INPUT] = None,
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en",
     document_vectors: Annotated[
         bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)
     ] = False,
-    title_separator: common.TitleSeparator = " ",
+    title_separator: TitleSeparator = " ",
     factory: Annotated[
         str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)
     ] = None,
     update: Annotated[
         str | None,
         Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     train_sample: Annotated[
         int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)
@@ -63,12 +62,12 @@ def main(
         Option(
             help="vectors folder of queries to check with; default: a sample of the documents", rich_help_panel=FAISS
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100,
-    seed: common.Seed = 42,
-    threads: common.Threads = 0,
-    dry_run: common.DryRun = False,
+    seed: Seed = 42,
+    threads: Threads = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Compose: one of two builders into one folder."""
     if (lucene is None) == (vectors is None):
@@ -78,7 +77,7 @@ def main(
             "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction "
             "out, or leave --update out"
         )
-    of_faiss = common.names_of(
+    of_faiss = names_of(
         {
             "factory": factory,
             "train_sample": train_sample,
@@ -87,9 +86,7 @@ def main(
             "check_queries": check_queries,
         }
     )
-    of_lucene = common.names_of(
-        {"document_vectors": document_vectors, "language": language if language != "en" else None}
-    )
+    of_lucene = names_of({"document_vectors": document_vectors, "language": language if language != "en" else None})
     if needless := of_faiss if lucene else of_lucene:
         raise UserError(
             f"{' and '.join(needless)}: for "
@@ -233,7 +230,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
 def check_queries(queries, opened) -> None:
     """Refuse query vectors that these documents' are not to be searched with, before hours of building."""
     from drtools.formats.vectors import open_vectors
-    from drtools.search.sources import refuse_another_encoder
+    from drtools.search.query_vectors import refuse_another_encoder
 
     theirs = open_vectors(queries).manifest
     if theirs["side"] != "query":

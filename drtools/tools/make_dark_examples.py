@@ -17,7 +17,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role, Seed, TitleSeparator
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
@@ -28,8 +29,8 @@ PAPER_RATIOS = "0.15,0.25,0.35,0.45,0.55"  # Tao et al.
 
 
 def main(
-    file: common.FileOutput,
-    examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), common.Role.INPUT],
+    file: FileOutput,
+    examples: Annotated[str, Argument(help="examples: JSONL, `.gz` or `-`"), Role.INPUT],
     negatives: Annotated[
         int, Option(min=0, help="keep so many drawn negatives of each query, and drop the others; 0: keep all")
     ] = 0,
@@ -37,12 +38,12 @@ def main(
         str, Option(help="shares of words to mask, with commas between; empty: no noisy positives")
     ] = PAPER_RATIOS,
     without_reinforced: Annotated[bool, Option("--without-reinforced", help="no reinforced negatives")] = False,
-    seed: common.Seed = 42,
+    seed: Seed = 42,
     text: Annotated[
         bool, Option("--text", help="write the texts too, as dark_texts, with [SEP] and [MASK]; needs --corpus")
     ] = False,
-    corpus: Annotated[str | None, Option(help="their corpus, for --text"), common.Role.INPUT] = None,
-    title_separator: common.TitleSeparator = " ",
+    corpus: Annotated[str | None, Option(help="their corpus, for --text"), Role.INPUT] = None,
+    title_separator: TitleSeparator = " ",
 ) -> None:
     """Compose: examples, drawn negatives, dark items, examples."""
     from drtools.formats.dark_items import parse_ratios
@@ -122,9 +123,9 @@ def writer(corpus: Join | None, title_separator: str):
     """Return a function that adds the texts of an example's dark items, if there is a corpus to take them from."""
     if corpus is None:
         return lambda example, counts: None
+    from drtools.formats.corpora import document_text
     from drtools.formats.corpus_store import Store
     from drtools.formats.dark_items import documents_of
-    from drtools.formats.jsonl import document_text
     from drtools.methods.adam.dark import Special, dark_text
 
     store = corpus.known

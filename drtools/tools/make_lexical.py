@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Documents, DryRun, Only, Role, Seed, Threads, TitleSeparator
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 
@@ -28,22 +29,22 @@ QUERIES_A_PART = 4096
 
 
 def main(
-    folder: common.FolderOutput,
-    corpus: common.Documents,
+    folder: FolderOutput,
+    corpus: Documents,
     encoder: Annotated[
         Literal["static", "projection"], Option(help="static: rows fitted to the corpus; projection: random rows")
     ] = "static",
     dimension: Annotated[int, Option(min=1, help="length of the vectors")] = 768,
     language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...")] = "en",
-    title_separator: common.TitleSeparator = " ",
+    title_separator: TitleSeparator = " ",
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
     queries: Annotated[
         str | None,
         Option(help="queries like those to come; default: a rule by document frequency", rich_help_panel=FIT),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    only: common.Only = None,
+    only: Only = None,
     fit_documents: Annotated[
         int, Option(min=1, help="random documents to fit to, if the corpus has more", rich_help_panel=FIT)
     ] = FIT_DOCUMENTS,
@@ -53,9 +54,9 @@ def main(
             min=1, help="terms with a row of their own, if there are more; others have random rows", rich_help_panel=FIT
         ),
     ] = FIT_TERMS,
-    seed: common.Seed = 42,
-    threads: common.Threads = 0,
-    dry_run: common.DryRun = False,
+    seed: Seed = 42,
+    threads: Threads = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Compose: the corpus's terms counted, rows fitted or left to chance, a model folder."""
     from drtools.formats.corpus_store import open_store
@@ -74,7 +75,8 @@ def main(
         return say_plan(len(texts), encoder, dimension, fit_documents, fit_terms)
     with output.folder(folder) as work:
         from drtools.formats.lines import shown
-        from drtools.methods.spar.corpus_terms import Analyzer, count_corpus
+        from drtools.methods.spar.corpus_terms import count_corpus
+        from drtools.models.analyzer import Analyzer
         from drtools.models.device import set_threads
         from drtools.models.lexical import LexicalSettings, save_lexical
         from drtools.models.terms import TermKeys

@@ -15,19 +15,21 @@ PAIR), into a finished pair, which publish and sentence-transformers take. Encod
 from __future__ import annotations
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 
 
-def main(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> None:
+def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     """Compose: load the body with its REM, fold it in, write the folder; or load two encoders and write them."""
     name = encoder_flags.start()
     if not encoder_flags.rem:
         return merge_pair(folder, encoder_flags)
     with output.folder(folder) as work:
-        from drtools.encoding.loop import apply_flags
-        from drtools.models.encoder import Encoder, load_encoder, save_encoder
+        from drtools.models.encoder import Encoder
+        from drtools.models.encoder_files import load_encoder, save_encoder
+        from drtools.models.loader import apply_flags
         from drtools.models.rem import check_folds, fold_rem
 
         encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, rem=encoder_flags.rem)
@@ -45,11 +47,11 @@ def main(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> Non
     reporting.say(f"{folder.output}: one model of {name} and {encoder_flags.rem}")
 
 
-def merge_pair(folder: common.FolderOutput, encoder_flags: common.EncoderFlags) -> None:
+def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     """Write two encoders that belong together as one folder, each of which knows the other."""
     with output.folder(folder) as work:
-        from drtools.encoding.loop import apply_flags, load_named
-        from drtools.models.encoder import save_encoder
+        from drtools.models.encoder_files import save_encoder
+        from drtools.models.loader import apply_flags, load_named
         from drtools.models.sides import side_folders
 
         folders = side_folders(encoder_flags.start(), encoder_flags.document_model)

@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import MinRel, Only, Queries, Role
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.mining import MiningFlags
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
-from drtools.search.mining import NO_DUPLICATES, MiningFlags
+from drtools.search.mining import NO_DUPLICATES
 from drtools.search.sources import QUERIES_A_BLOCK
 
 if TYPE_CHECKING:
@@ -37,22 +41,22 @@ QUERIES_A_SAVE = (
 
 
 def main(
-    file: common.FileOutput,
-    queries: common.Queries,
+    file: FileOutput,
+    queries: Queries,
     mining: MiningFlags,
-    encoder_flags: common.EncoderFlags,
-    compute: common.ComputeFlags,
+    encoder_flags: EncoderFlags,
+    compute: ComputeFlags,
     qrels: Annotated[
-        str | None, Option(help="judgements: the queries to mine for and their positives"), common.Role.INPUT
+        str | None, Option(help="judgements: the queries to mine for and their positives"), Role.INPUT
     ] = None,
     by_rank: Annotated[str | None, Option(help="P:N1-N2, ranks 1 to P positive, N1 to N2 negative; no qrels")] = None,
     index: Annotated[
-        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), common.Role.INPUT
+        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), Role.INPUT
     ] = None,
     vectors: Annotated[
-        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), common.Role.INPUT
+        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), Role.INPUT
     ] = None,
-    run: Annotated[str | None, Option(help="any TREC run", rich_help_panel=SOURCE), common.Role.INPUT] = None,
+    run: Annotated[str | None, Option(help="any TREC run", rich_help_panel=SOURCE), Role.INPUT] = None,
     random: Annotated[bool, Option("--random", help="random documents of --corpus", rich_help_panel=SOURCE)] = False,
     corpus: Annotated[
         str | None,
@@ -60,13 +64,13 @@ def main(
             help="corpus: for --random, and to find copies of a positive; default: the one that was indexed or encoded",
             rich_help_panel=SOURCE,
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     query_vectors: Annotated[
-        str | None, Option(help="vectors folder of the queries, in place of encoding them"), common.Role.INPUT
+        str | None, Option(help="vectors folder of the queries, in place of encoding them"), Role.INPUT
     ] = None,
-    min_rel: common.MinRel = 1,
-    only: common.Only = None,
+    min_rel: MinRel = 1,
+    only: Only = None,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4,
 ) -> None:
@@ -245,8 +249,9 @@ def copies_of_positives(positives: dict[str, list[str]], store: Store | None, so
 
 def mine(source, queries, positives, mining, by_rank, avoided: Avoided, work) -> Counter:
     """Write one example a query, in order; what is written counts as done every so many queries."""
+    from drtools.cli.flags.mining import parse_by_rank
     from drtools.formats.examples import Example
-    from drtools.search.mining import choose_negatives, label_by_rank, parse_by_rank, parse_ranks
+    from drtools.search.mining import choose_negatives, label_by_rank, parse_ranks
 
     labels = parse_by_rank(by_rank) if by_rank else None
     depth = labels[1][1] if labels else parse_ranks(mining.ranks)[1]

@@ -18,13 +18,17 @@ last ones; the learning rate falls to 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 from typer import Option
 
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role, TitleSeparator
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import PANEL, TrainingFlags
+from drtools.cli.model_card import write_card
 from drtools.errors import UserError
 from drtools.outputs import work as output
 from drtools.training.snapshots import Snapshots, parse_times
@@ -51,7 +55,7 @@ STRIDE = 64  # of windows; Zhou et al., FGD
 DECODER_SHARE, DECODER_LAYERS = 0.5, 2  # [code]
 
 
-@dataclass
+@dataclass(frozen=True)
 class AdaptationFlags(TrainingFlags):
     """How long and how fast; the paper's rate of 2e-5 for a target, constant after the warm-up."""
 
@@ -78,12 +82,12 @@ class AdaptationFlags(TrainingFlags):
 
 
 def main(
-    folder: common.FolderOutput,
-    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT],
-    encoder_flags: common.EncoderFlags,
+    folder: FolderOutput,
+    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), Role.INPUT],
+    encoder_flags: EncoderFlags,
     training: AdaptationFlags,
-    compute: common.ComputeFlags,
-    title_separator: common.TitleSeparator = " ",
+    compute: ComputeFlags,
+    title_separator: TitleSeparator = " ",
     objective: Annotated[
         Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)
     ] = "mlm",
@@ -188,13 +192,13 @@ def main(
     usual = ENHANCED if enhanced else PLAIN
     share = mask_share or usual.mask_share
     if training.learning_rate is None:
-        training.learning_rate = usual.learning_rate
+        training = replace(training, learning_rate=usual.learning_rate)
     if not enhanced and (decoder_layers or decoder_mask_share or decoder_start or decoder_head):
         raise UserError(
             "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there is "
             "no decoder; say --objective ed-mlm, or leave them out"
         )
-    training.schedule = training.schedule or usual.schedule
+    training = replace(training, schedule=training.schedule or usual.schedule)
     crops, mask_unit = crops or usual.crops, mask_unit or usual.mask_unit
     # another version's defaults make another request
     folder.request["arguments"]["schedule"] = training.schedule
@@ -219,6 +223,7 @@ def main(
         task = MaskedTraining(
             work, encoder_flags, training, compute, dropout, head_steps, decoder if enhanced else None
         )
+        task.write_card = write_card
         task.on_corpus(
             corpus,
             title_separator,

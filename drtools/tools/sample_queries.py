@@ -19,7 +19,8 @@ from typing import Annotated
 from typer import Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role, Seed
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 
@@ -27,18 +28,18 @@ DOCUMENTS_A_SAVE = 20_000
 
 
 def main(
-    file: common.FileOutput,
+    file: FileOutput,
     corpus: Annotated[
-        str | None, Option(help="corpus to take sentences from: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT
+        str | None, Option(help="corpus to take sentences from: JSONL or TSV, `.gz` or `-`"), Role.INPUT
     ] = None,
-    queries: Annotated[str | None, Option(help="queries to shuffle, in place of a corpus"), common.Role.INPUT] = None,
+    queries: Annotated[str | None, Option(help="queries to shuffle, in place of a corpus"), Role.INPUT] = None,
     article_key: Annotated[
         str | None, Option(help="what names a passage's article: `title`, or a field of the JSONL")
     ] = None,
     count: Annotated[int | None, Option(min=1, help="keep so many queries, drawn uniformly; default: all")] = None,
     shuffle: Annotated[bool, Option("--shuffle", help="each query's words in random order")] = False,
     language: Annotated[str, Option(help="of the corpus, for its abbreviations: en, de, zh, ja ...")] = "en",
-    seed: common.Seed = 42,
+    seed: Seed = 42,
 ) -> None:
     """Compose: sentences of each document, or given queries; words shuffled; lines."""
     if (corpus is None) == (queries is None):
@@ -67,7 +68,8 @@ def main(
 
 def write_shuffled(queries: str, seed: int, work) -> Counter:
     """Write given queries with their words in random order."""
-    from drtools.formats.jsonl import json_line, read_queries
+    from drtools.formats.corpora import read_queries
+    from drtools.formats.json_lines import json_line
     from drtools.methods.spar.sentences import shuffle_words
     from drtools.randomness import generator
 
@@ -83,7 +85,7 @@ def write_sentences(
     corpus: str, article_key: str | None, language: str, count: int | None, shuffle: bool, seed: int, work
 ) -> Counter:
     """Write the sampled sentences document by document; what is written counts as done every so many documents."""
-    from drtools.formats.jsonl import json_line
+    from drtools.formats.json_lines import json_line
     from drtools.methods.spar.sentences import sample, shuffle_words
     from drtools.randomness import generator
 

@@ -19,12 +19,16 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import IgnoreIdenticalIds, Only, Role, TitleSeparator
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FileOutput
+from drtools.cli.flags.search import JoiningFlags, MultiVectorFlags
 from drtools.errors import UserError
+from drtools.evaluation.tuning import settle_gamma
 from drtools.outputs import work as output
 from drtools.search.lucene import Rm3
-from drtools.search.multi_vector import MultiVectorFlags, open_multi_vector
-from drtools.search.query_vectors import JoiningFlags
+from drtools.search.multi_vector import open_multi_vector
 from drtools.search.sources import QUERIES_A_BLOCK, index_kind
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
@@ -37,34 +41,34 @@ QUERIES_A_SAVE = (
 
 
 def main(
-    file: common.FileOutput,
-    encoder_flags: common.EncoderFlags,
-    compute: common.ComputeFlags,
+    file: FileOutput,
+    encoder_flags: EncoderFlags,
+    compute: ComputeFlags,
     words: Annotated[str | None, Argument(help="a question, to see hits")] = None,
     index: Annotated[
-        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), common.Role.INPUT
+        str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), Role.INPUT
     ] = None,
     vectors: Annotated[
-        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), common.Role.INPUT
+        str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), Role.INPUT
     ] = None,
     rerank: Annotated[
         str | None,
         Option(
             help="run whose documents are scored by the encoder; with --vectors or --corpus", rich_help_panel=SOURCE
         ),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), common.Role.INPUT] = None,
-    only: common.Only = None,
+    queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), Role.INPUT] = None,
+    only: Only = None,
     query_vectors: Annotated[
-        str | None, Option(help="vectors folder of the queries, in place of encoding them"), common.Role.INPUT
+        str | None, Option(help="vectors folder of the queries, in place of encoding them"), Role.INPUT
     ] = None,
     depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None,
-    ignore_identical_ids: common.IgnoreIdenticalIds = False,
+    ignore_identical_ids: IgnoreIdenticalIds = False,
     corpus: Annotated[
         str | None,
         Option(help="corpus, for snippets and --rerank; default: the one the index names"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
     k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1,
     b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B,
@@ -80,7 +84,7 @@ def main(
     ] = None,
     joining: JoiningFlags = JoiningFlags(),
     pieces: MultiVectorFlags = MultiVectorFlags(),
-    title_separator: common.TitleSeparator = " ",
+    title_separator: TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
 ) -> None:
     """Compose: a source of hits; a run, or hits for a person."""
@@ -145,7 +149,7 @@ def main(
             check_run(rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
         if ignore_identical_ids:
             source = ignoring(source)
-        gamma = pieces.settle(source, queries, depth or RUN_DEPTH)
+        gamma = settle_gamma(pieces, source, queries, depth or RUN_DEPTH)
         counts = write_hits(source, texts, depth or RUN_DEPTH, tag, work)
         for name, say in (
             ("truncated", "queries were cut"),

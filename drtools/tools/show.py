@@ -21,7 +21,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import units
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Role
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
 from drtools.outputs import manifest
@@ -30,10 +30,10 @@ from drtools.outputs import manifest
 def main(
     what: Annotated[str, Argument(help="file or folder; `-`: standard input")],
     corpus: Annotated[
-        str | None, Option(help="texts of the documents; default: what it was made from"), common.Role.INPUT
+        str | None, Option(help="texts of the documents; default: what it was made from"), Role.INPUT
     ] = None,
     queries: Annotated[
-        str | None, Option(help="texts of the queries; default: what it was made from"), common.Role.INPUT
+        str | None, Option(help="texts of the queries; default: what it was made from"), Role.INPUT
     ] = None,
     query: Annotated[str | None, Option(help="id of one query to show, in place of the first")] = None,
     count: Annotated[int, Option(min=0, help="queries, rows or documents to show")] = 3,

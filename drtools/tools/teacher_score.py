@@ -21,39 +21,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.common import Queries, Role, TitleSeparator, names_of
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.encoder import PieceFlags
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
 from drtools.outputs import work as output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from drtools.teachers.windows import Lacking, Texts
+    from drtools.methods.fgd.piece_scores import Cutter
+    from drtools.teachers.windows import Contributor, Lacking, Texts
 
 TEACHER = "Teacher"
 PIECES = "Pieces"
 
 
 def main(
-    file: common.FileOutput,
-    compute: common.ComputeFlags,
+    file: FileOutput,
+    compute: ComputeFlags,
     teacher: Annotated[
         list[str],
         Option(
             help="cross-encoder: a folder or a name on the hub; several times to average several",
             rich_help_panel=TEACHER,
         ),
-        common.Role.MODEL,
+        Role.MODEL,
     ],
-    corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), common.Role.INPUT],
-    queries: common.Queries,
+    corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), Role.INPUT],
+    queries: Queries,
     given: Annotated[
         str | None,
         Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), common.Role.INPUT] = None,
-    run: Annotated[str | None, Option(help="run to rank anew"), common.Role.INPUT] = None,
+    examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), Role.INPUT] = None,
+    run: Annotated[str | None, Option(help="run to rank anew"), Role.INPUT] = None,
     depth: Annotated[
         int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")
     ] = 100,
@@ -82,14 +86,14 @@ def main(
             help="pairs that are sorted by length and written together; default: 10000 for each device",
             rich_help_panel="Computing",
         ),
-        common.Role.UNRECORDED,
+        Role.UNRECORDED,
     ] = None,
-    title_separator: common.TitleSeparator = " ",
+    title_separator: TitleSeparator = " ",
     tag: Annotated[str, Option(help="the run's last column")] = "drtools",
     pieces: Annotated[
         str | None,
         Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES),
-        common.Role.MODEL,
+        Role.MODEL,
     ] = None,
     pieces_max_document_tokens: Annotated[
         int | None, Option(min=1, help="where that encoder cuts documents; default: 512", rich_help_panel=PIECES)
@@ -101,7 +105,7 @@ def main(
             rich_help_panel=PIECES,
         ),
     ] = None,
-    sizes: common.PieceFlags = common.PieceFlags(),
+    sizes: PieceFlags = PieceFlags(),
 ) -> None:
     """Compose.
 
@@ -113,7 +117,7 @@ def main(
     if pieces and run:
         raise UserError("--pieces scores the pieces of --examples; a run has none")
     of_pieces = (
-        common.names_of(
+        names_of(
             {"pieces_max_document_tokens": pieces_max_document_tokens, "pieces_document_prompt": pieces_document_prompt}
         )
         + sizes.said
@@ -123,11 +127,11 @@ def main(
             f"{' and '.join(of_pieces)}: for pieces, which are scored by --pieces MODEL; say it too, or leave these out"
         )
     with output.file(file) as work:
-        from drtools.encoding.loop import choose_computing
+        from drtools.formats.corpora import read_queries
         from drtools.formats.corpus_store import open_store
-        from drtools.formats.jsonl import read_queries
         from drtools.formats.lines import shown
         from drtools.methods.fgd.piece_scores import load_cutter
+        from drtools.models.compute import settle
         from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
         from drtools.teachers.windows import Lacking, Texts
 
@@ -136,9 +140,9 @@ def main(
             if pieces
             else None
         )
-        texts = Texts(read_queries(queries), open_store(corpus), title_separator, cutter, shown(queries))
+        texts = Texts(read_queries(queries), open_store(corpus), title_separator, shown(queries))
         lacking = Lacking(texts, work.state.get("first", {}))
-        computing = choose_computing(compute, batch_tokens, several=True)
+        computing = settle(compute, batch_tokens, several=True)
         window = window or WINDOW_PAIRS * len(computing.devices)
         scorer = load_teacher(
             teacher,
@@ -148,7 +152,7 @@ def main(
             trust_remote_code=trust_remote_code,
         )
         if examples:
-            counts = score_examples(scorer, examples, texts, lacking, window, work)
+            counts = score_examples(scorer, examples, texts, cutter, lacking, window, work)
         else:
             assert run is not None, "one of the two is said"
             counts = rank_run(scorer, run, depth, texts, lacking, window, tag, work)
@@ -164,16 +168,16 @@ def main(
         )
 
 
-def score_examples(teacher, path: str, texts: Texts, lacking: Lacking, window: int, work) -> Counter:
+def score_examples(
+    teacher, path: str, texts: Texts, cutter: Cutter | None, lacking: Lacking, window: int, work
+) -> Counter:
     """Write every example with its scores, in order."""
+    from functools import partial
+
     from drtools.formats.examples import read_examples
-    from drtools.teachers.windows import (
-        check_texts,
-        documents_in,
-        drop_pieces,
-        example_windows,
-        with_scores,
-    )
+    from drtools.methods.adam.dark import dark_asked
+    from drtools.methods.fgd.piece_scores import drop_pieces
+    from drtools.teachers.windows import check_texts, documents_in, example_windows, with_scores
 
     check_texts(((each.query_id, documents_in(each)) for each in read_examples(path)), texts, path)
 
@@ -183,7 +187,7 @@ def score_examples(teacher, path: str, texts: Texts, lacking: Lacking, window: i
         known = example.query_id in texts.queries
         if len(asked) > with_text or not known:
             lacking.look_up(example.query_id, documents_in(example))
-        dropped = texts.cutter is None and drop_pieces(example, teacher.name)
+        dropped = cutter is None and drop_pieces(example, teacher.name)
         counts.update(
             {
                 "examples": 1,
@@ -195,8 +199,11 @@ def score_examples(teacher, path: str, texts: Texts, lacking: Lacking, window: i
         )
         work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
 
+    contributors: list[Contributor] = [partial(dark_asked, teacher=teacher)]
+    if cutter:
+        contributors.append(cutter.asked)
     examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
-    return write_windows(teacher, example_windows(examples, texts, teacher, window), write, lacking, work)
+    return write_windows(teacher, example_windows(examples, texts, contributors, window), write, lacking, work)
 
 
 def rank_run(teacher, path: str, depth: int, texts: Texts, lacking: Lacking, window: int, tag: str, work) -> Counter:

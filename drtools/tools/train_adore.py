@@ -11,10 +11,15 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools.cli.flags import common
-from drtools.cli.flags.training import Metric, StudentFlags, TrainingFlags
+from drtools.cli.flags.common import MinRel, Queries, Role
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import QueryDevFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
+from drtools.cli.flags.training import StudentFlags, TrainingFlags
+from drtools.cli.model_card import write_card
 from drtools.errors import UserError
-from drtools.evaluation.dev import QueryDevFlags
+from drtools.methods.adore.settings import Metric
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 from drtools.search.mining import NO_DUPLICATES
@@ -26,20 +31,18 @@ RANDOM_CHANGE = "random negatives and relevant documents are weighed by their ra
 
 
 def main(
-    folder: common.FolderOutput,
-    queries: common.Queries,
-    qrels: Annotated[str, Option(help="their judgements: BEIR TSV or TREC"), common.Role.INPUT],
-    encoder_flags: common.EncoderFlags,
+    folder: FolderOutput,
+    queries: Queries,
+    qrels: Annotated[str, Option(help="their judgements: BEIR TSV or TREC"), Role.INPUT],
+    encoder_flags: EncoderFlags,
     student: StudentFlags,
     dev: QueryDevFlags,
     vectors: Annotated[
         str | None,
         Option(help="vectors folder of the documents: searched exactly, and what scores are made of"),
-        common.Role.INPUT,
+        Role.INPUT,
     ] = None,
-    index: Annotated[
-        str | None, Option(help="FAISS index of the documents to search instead"), common.Role.INPUT
-    ] = None,
+    index: Annotated[str | None, Option(help="FAISS index of the documents to search instead"), Role.INPUT] = None,
     depth: Annotated[int, Option(min=1, help="hits retrieved for each query")] = 200,
     metric: Annotated[str, Option(help="what a pair is weighed by: rr@K, mrr@K, ndcg@K, none")] = "rr@200",
     append: Annotated[
@@ -57,7 +60,7 @@ def main(
         ),
     ] = "live",
     refresh_every_steps: Annotated[int | None, Option(min=1, help="retrieve static negatives anew so often")] = None,
-    min_rel: common.MinRel = 1,
+    min_rel: MinRel = 1,
     keep_duplicates: Annotated[
         bool,
         Option(
@@ -73,7 +76,7 @@ def main(
         int | None, Option(min=1, help="HNSW: candidates kept for each query", rich_help_panel="Index")
     ] = None,
     training: TrainingFlags = TrainingFlags(learning_rate=5e-6),
-    compute: common.ComputeFlags = common.ComputeFlags(precision="fp32"),
+    compute: ComputeFlags = ComputeFlags(precision="fp32"),
 ) -> None:
     """Compose: query batches, the live index, ADORE's loss, the one loop, an encoder bound to the index."""
     wanted = Metric.parse(metric)
@@ -99,17 +102,19 @@ def main(
     if not keep_duplicates:
         add_change(folder.request, NO_DUPLICATES)
     with output.folder(folder) as work:
-        from drtools.cli.flags.training import UNKNOWN_STEPS
-        from drtools.encoding.loop import known_fingerprints
-        from drtools.evaluation.dev import dev_measure_on_index
+        from drtools.methods.adore.batches import query_batches
+        from drtools.methods.adore.dev import dev_measure_on_index
         from drtools.methods.adore.judged import avoid_copies, judged_rows, trained_on
         from drtools.methods.adore.live_index import LiveIndex
         from drtools.methods.adore.loss import AdoreLoss, StaticLists
         from drtools.models.encoder import Encoder
+        from drtools.models.loader import known_fingerprints
         from drtools.training.encoder_task import EncoderTraining
         from drtools.training.loop import LOG_EVERY_STEPS
+        from drtools.training.plan import UNKNOWN_STEPS
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, side="query")
+        task.write_card = write_card
         encoder = task.model
         assert isinstance(encoder, Encoder), "that of one side"
         live = LiveIndex(vectors, index, task.computing.device, task.world, nprobe, ef_search)
@@ -139,7 +144,7 @@ def main(
         encoder.settings.inherited = {"document": live.record["document_fingerprint"]}
         task.trained = trained_on(texts, judged, live) if task.world.is_first else None
         task.fit(
-            task.query_batches(texts),
+            query_batches(task, texts),
             loss,
             len(texts),
             dev_measure_on_index(

@@ -15,9 +15,12 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools.cli.flags import common
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import DevFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, check_loss
-from drtools.evaluation.dev import DevFlags
+from drtools.cli.model_card import write_card
 from drtools.outputs import work as output
 
 EPOCHS = {"contrast": 2, "margin-mse": 20}  # [ours]; Zhan et al., DDR, on MS MARCO
@@ -25,14 +28,14 @@ PAPER_WARMUP = 1000  # [ours] a tenth of the steps if that is less
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
-    encoder_flags: common.EncoderFlags,
+    encoder_flags: EncoderFlags,
     shape: ShapeFlags,
     student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
-    compute: common.ComputeFlags,
+    compute: ComputeFlags,
     loss: Annotated[
         Literal["contrast", "margin-mse"] | None,
         Option(help="softmax over the batch, or a teacher's margins; default: contrast"),
@@ -49,10 +52,12 @@ def main(
     check_loss(loss, hard_negatives)
     with output.folder(folder) as work:
         from drtools.methods.contrastive import LOSSES, read_sources_for
+        from drtools.methods.dev import measure_on
         from drtools.methods.spar.joint import Beside, JointModel
         from drtools.training.encoder_task import EncoderTraining
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
+        task.write_card = write_card
         sources = read_sources_for(loss, example_flags, accept_scores)
         folders = beside_flags.beside_documents, beside_flags.beside_queries
         beside = Beside(*map(str, folders)) if all(folders) else None
@@ -65,7 +70,7 @@ def main(
             batches,
             LOSSES[loss](task.scale),
             batches.epoch_queries,
-            task.measure_on(dev, sources, example_flags.queries[0], beside),
+            measure_on(task, dev, sources, example_flags.queries[0], beside),
             default_epochs=EPOCHS[loss],
             paper_warmup=PAPER_WARMUP,
         )

@@ -18,9 +18,12 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools.cli.flags import common
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import ExampleDevFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, Head, ShapeFlags, StudentFlags, TrainingFlags
-from drtools.evaluation.dev import ExampleDevFlags
+from drtools.cli.model_card import write_card
 from drtools.outputs import work as output
 
 PAPER_WARMUP, PAPER_EPOCHS = 10_000, 20  # Chen et al. 2022
@@ -28,11 +31,11 @@ LONGEST = 256  # tokens, of queries and of documents
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
     dev: ExampleDevFlags,
     student: StudentFlags,
-    encoder_flags: common.EncoderFlags = common.EncoderFlags(max_query_tokens=LONGEST, max_document_tokens=LONGEST),
+    encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=LONGEST, max_document_tokens=LONGEST),
     tied: Annotated[
         bool, Option("--tied", help="one encoder for queries and documents", rich_help_panel="Encoder")
     ] = False,
@@ -42,7 +45,7 @@ def main(
         bool, Option("--mask-positives", help="a query's other positives in the batch do not count against it")
     ] = False,
     training: TrainingFlags = TrainingFlags(batch_queries=2048, learning_rate=3e-5, weight_decay=0.0, clip=2.0),
-    compute: common.ComputeFlags = common.ComputeFlags(),
+    compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Compose: one folder, by the kind of encoder."""
     with output.folder(folder) as work:
@@ -64,7 +67,7 @@ def train_transformer(
     work, example_flags, dev, student, encoder_flags, shape, training, compute, hard_negatives, mask_positives
 ) -> None:
     """Compose: examples and texts into batches, the contrastive loss, the one loop, a model folder."""
-    from drtools.evaluation.dev import dev_measure_on_examples
+    from drtools.methods.spar.dev import dev_measure_on_examples
     from drtools.models.hub import resolve
     from drtools.models.settings import is_bare
     from drtools.training.encoder_task import EncoderTraining, read_sources
@@ -72,6 +75,7 @@ def train_transformer(
     if encoder_flags.model and encoder_flags.pooling is None and is_bare(resolve(encoder_flags.model)):
         encoder_flags = dataclasses.replace(encoder_flags, pooling="cls")
     task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
+    task.write_card = write_card
     sources = read_sources(example_flags)
     batches = task.pair_batches(sources, negatives=hard_negatives)
     measure = dev_measure_on_examples(

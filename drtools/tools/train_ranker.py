@@ -13,20 +13,22 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools.cli.flags import common
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import RankerDevFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags
-from drtools.methods.ranker.dev import RankerDevFlags
+from drtools.cli.model_card import write_ranker_card
 from drtools.outputs import work as output
 
 WARMUP = 1000  # [ours] a tenth of the steps if that is less
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
     ranker: RankerFlags,
     dev: RankerDevFlags,
-    compute: common.ComputeFlags,
+    compute: ComputeFlags,
     training: TrainingFlags = TrainingFlags(batch_queries=16),
     negatives: Annotated[int, Option(min=1, help="negatives drawn for each query at each visit")] = 7,
     loss: Annotated[
@@ -46,6 +48,7 @@ def main(
         from drtools.training.encoder_task import read_sources
 
         task = RankerTraining(work, ranker, training, compute)
+        task.write_card = write_ranker_card
         sources = read_sources(example_flags)
         batches = task.ranked_batches(sources, negatives)
         measure = dev_ranking(

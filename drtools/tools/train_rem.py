@@ -17,10 +17,13 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import reporting
-from drtools.cli.flags import common
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import DevFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, check_loss
+from drtools.cli.model_card import write_card
 from drtools.errors import UserError
-from drtools.evaluation.dev import DevFlags
 from drtools.outputs import work as output
 
 PAPER_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
@@ -28,11 +31,11 @@ PANEL = "Relevance module"
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
-    encoder_flags: common.EncoderFlags,
+    encoder_flags: EncoderFlags,
     dev: DevFlags,
-    compute: common.ComputeFlags,
+    compute: ComputeFlags,
     training: TrainingFlags = TrainingFlags(
         batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0
     ),
@@ -71,7 +74,8 @@ def main(
     with output.folder(folder) as work:
         from drtools.methods.contrastive import LOSSES, read_sources_for
         from drtools.methods.ddr.rem import RemTraining
-        from drtools.models.rem import RemSettings
+        from drtools.methods.dev import measure_on
+        from drtools.models.settings import RemSettings
 
         task = RemTraining(
             work,
@@ -81,6 +85,7 @@ def main(
             training,
             compute,
         )
+        task.write_card = write_card
         own, body = task.parameters()
         reporting.say(f"a REM of {own:,} numbers on a body of {body:,}")
         sources = read_sources_for(loss, example_flags, accept_scores)
@@ -89,7 +94,7 @@ def main(
             batches,
             LOSSES[loss](task.scale),
             batches.epoch_queries,
-            task.measure_on(dev, sources, example_flags.queries[0]),
+            measure_on(task, dev, sources, example_flags.queries[0]),
             default_epochs=PAPER_EPOCHS[loss],
             paper_warmup=0,
         )

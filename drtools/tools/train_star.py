@@ -13,27 +13,31 @@ from typing import Annotated, Literal
 
 from typer import Option
 
-from drtools.cli.flags import common
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.cli.flags.dev import DevFlags
+from drtools.cli.flags.encoder import EncoderFlags
+from drtools.cli.flags.mining import MiningFlags
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
+from drtools.cli.model_card import write_card
 from drtools.errors import UserError
-from drtools.evaluation.dev import DevFlags
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
-from drtools.search.mining import NO_DUPLICATES, MiningFlags, parse_ranks
+from drtools.search.mining import NO_DUPLICATES, parse_ranks
 
 PAPER_WARMUP = 1000  # Zhan et al. 2021, passages
 REFRESH = "Refreshed negatives"
 
 
 def main(
-    folder: common.FolderOutput,
+    folder: FolderOutput,
     example_flags: ExampleFlags,
-    encoder_flags: common.EncoderFlags,
+    encoder_flags: EncoderFlags,
     shape: ShapeFlags,
     student: StudentFlags,
     training: TrainingFlags,
     dev: DevFlags,
-    compute: common.ComputeFlags,
+    compute: ComputeFlags,
     hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1,
     negatives: Annotated[
         Literal["static", "own", "in-batch", "random"],
@@ -102,10 +106,12 @@ def main(
     if draws and not keep_duplicates:
         add_change(folder.request, NO_DUPLICATES)
     with output.folder(folder) as work:
+        from drtools.methods.dev import measure_on
         from drtools.methods.star import MinedAnew
         from drtools.training.encoder_task import EncoderTraining, read_sources
 
         task = EncoderTraining(work, encoder_flags, student, training, compute, shape)
+        task.write_card = write_card
         sources = read_sources(example_flags, avoiding=draws and not keep_duplicates)
         batches = task.pair_batches(
             sources, negatives=0 if negatives == "in-batch" else hard_negatives, random_negatives=negatives == "random"
@@ -120,7 +126,7 @@ def main(
             batches,
             star_loss(task.scale, negatives, alpha),
             batches.epoch_queries,
-            task.measure_on(dev, sources, example_flags.queries[0]),
+            measure_on(task, dev, sources, example_flags.queries[0]),
             default_epochs=2,
             paper_warmup=PAPER_WARMUP,
             refresh=refresh,

@@ -3,18 +3,18 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from drtools.errors import UserError
+from drtools.models.protocol import Learner
 from drtools.models.weights import read_tensors
 
 
-def _frozen(model: nn.Module) -> set[str]:
+def _frozen(model: Learner) -> set[str]:
     """Return the names of parameters that do not learn, which the start still holds."""
     return {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
 
 
-def save_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+def save_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Write the model's parameters that learn and its buffers, and the optimizer's state if it is given."""
     from safetensors.torch import save_file
 
@@ -27,7 +27,7 @@ def save_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
-def load_tensors(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Read back what `save_tensors` wrote."""
     from safetensors import SafetensorError
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from drtools.ranks import rank, world_size
+
 if TYPE_CHECKING:
-    from drtools.ranks import rank, world_size
-from drtools.outputs.work import Work
+    from drtools.outputs.work import Work
 
 Told = TypeVar("Told")
 PATIENCE = datetime.timedelta(hours=24)  # the others wait while the first process evaluates or writes

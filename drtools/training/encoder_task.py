@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drtools import reporting
-from drtools.cli.model_card import write_card
-from drtools.encoding.loop import apply_flags, load_named
 from drtools.errors import UserError
-from drtools.evaluation.dev import dev_measure
 from drtools.formats.corpus_store import open_store
-from drtools.methods.adore.batches import QueryBatches
-from drtools.models.encoder import Encoder, save_encoder
-from drtools.models.heads import add_projection, drop_head
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import apply_flags, load_named
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
 from drtools.models.rem import check_folds, fold_rem, save_rem, train_parts
 from drtools.models.settings import SIDES
+from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.avoided_rows import avoid_copies
 from drtools.training.examples import Scores, usable_examples
 from drtools.training.pairs import PairBatches
 from drtools.training.sampling import Source
+from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
+from drtools.training.student import add_projection, drop_head
 from drtools.training.task import Task
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
-    from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
-    from drtools.evaluation.dev import DevFlags
     from drtools.outputs.work import Work
 
 REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for other bodies
@@ -47,11 +44,11 @@ class EncoderTraining(Task):
     def __init__(
         self,
         work: Work,
-        encoder_flags: EncoderFlags,
-        student: StudentFlags,
-        training: TrainingFlags,
-        compute: ComputeFlags,
-        shape: ShapeFlags | None = None,
+        encoder_flags: EncoderSpec,
+        student: StudentSpec,
+        training: TrainingSpec,
+        compute: ComputeSpec,
+        shape: ShapeSpec | None = None,
         side: str | None = None,
     ) -> None:
         """Meet the other processes and load the starting model."""
@@ -119,36 +116,6 @@ class EncoderTraining(Task):
             beside=beside,
         )
 
-    def query_batches(self, texts: dict[str, str]) -> QueryBatches:
-        """Return batches of queries alone."""
-        return QueryBatches(
-            texts,
-            self.model.of("query"),
-            batch_queries=self.training.batch_queries,
-            seed=self.training.seed,
-            shares=self.world.shares,
-            rank=self.world.rank,
-        )
-
-    def measure_on(
-        self, dev: DevFlags, sources: Sequence[Source], queries: str, beside: Callable | None = None
-    ) -> Callable[[], dict[str, float]] | None:
-        """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
-
-        Dev queries and positives that the examples of any source have too are reported.
-        """
-        return dev_measure(
-            dev,
-            queries,
-            sources[0].store,
-            self.model,
-            self.computing,
-            self.training.seed,
-            sources[0].title_separator,
-            beside,
-            self.trained_on(sources) if dev.dev_qrels else None,
-        )
-
     def finish(self, **facts: object) -> None:
         """Write the model's folder, its card and manifest, and say how it went."""
         self.close(lambda: self._write(facts))
@@ -171,7 +138,7 @@ class EncoderTraining(Task):
             **self.record(),
             **facts,
         }
-        write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.model)})
+        self.write_card(self.work.path, {**record, **self.card_record(), **vectors_record(self.model)})
         self.work.finish(
             kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
         )
@@ -190,7 +157,7 @@ def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
     }
 
 
-def read_sources(flags: ExampleFlags, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[Source]:
+def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[Source]:
     """Open every file of examples with the corpus and queries that belong to it.
 
     `scores` says which scores a loss may learn from. With `avoiding`, which is for negatives that are mined or drawn

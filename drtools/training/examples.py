@@ -19,10 +19,10 @@ import numpy as np
 
 from drtools import reporting
 from drtools.errors import UserError
+from drtools.formats.corpora import read_queries
 from drtools.formats.dark_items import Dark, Noisy, Reinforced, documents_of
 from drtools.formats.examples import read_examples
 from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
-from drtools.formats.jsonl import read_queries
 from drtools.formats.lines import shown
 
 if TYPE_CHECKING:

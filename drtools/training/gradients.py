@@ -19,21 +19,14 @@ from torch import Tensor
 
 from drtools.models.cpu.dropout import seeded
 from drtools.models.length_batches import batches_by_length
+from drtools.models.protocol import Learner
 from drtools.models.tokens import Tokenized
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from drtools.encoding.loop import Computing
-    from drtools.methods.spar.joint import JointModel
-    from drtools.models.cross_encoder import CrossEncoder
-    from drtools.models.encoder import Encoder
-    from drtools.models.masked import MaskedModel
-    from drtools.models.pair import EncoderPair
-    from drtools.models.spans import SpanStudent
+    from drtools.models.compute import Compute
     from drtools.training.distributed import World
 
-    # whatever the loop trains
-    Learner = Encoder | EncoderPair[Encoder] | JointModel | SpanStudent | CrossEncoder | MaskedModel
 
 LEAST_CHUNK_TOKENS = 1024  # below this a core's matrix products slow down
 
@@ -43,7 +36,7 @@ class Batch(Protocol):
 
     `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has. A method
     that trains one side alone has that side alone. Sides are whatever the model knows: `model.of(side)` is a module
-    with a `body`, a `tokenizer` and a `dimension` D, which makes rows [texts, D] out of `tokens.inputs(rows, padding)`.
+    with a `body` and a `dimension` D, which makes rows [texts, D] out of `tokens.inputs(rows)`.
     A ranker's rows are logits (D = 1), a masked language model's are each text's summed losses: what must be exchanged,
     and no more.
     """
@@ -74,7 +67,7 @@ class Gradients:
     `parallel` says whether cores take chunks of their own, which needs all randomness to be the thread's own.
     """
 
-    def __init__(self, model: Learner, computing: Computing, world: World, caching: bool, parallel: bool) -> None:
+    def __init__(self, model: Learner, computing: Compute, world: World, caching: bool, parallel: bool) -> None:
         self.model, self.computing, self.world, self.caching = model, computing, world, caching
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.cores = torch.get_num_threads() if parallel else 1
@@ -132,7 +125,7 @@ class Gradients:
         half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
         inputs: list[Any] = [  # as the model of the side takes them
             torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
-            for part in tokens.inputs(chunk.rows, half.tokenizer.pad_token_id)
+            for part in tokens.inputs(chunk.rows)
         ]
         if self.cores == 1:
             torch.manual_seed(chunk.seed)

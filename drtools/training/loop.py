@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from drtools import reporting, signals
-from drtools.cli.flags.training import UNKNOWN_STEPS
 from drtools.errors import UserError
-from drtools.outputs.work import flush_to_disk
+from drtools.outputs.disk import flush_to_disk
 from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
 from drtools.training.log import Log
 from drtools.training.meter import Meter
 from drtools.training.optimizers import OPTIMIZERS
+from drtools.training.plan import UNKNOWN_STEPS
+from drtools.training.specs import TrainingSpec
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.training import Plan, TrainingFlags
-    from drtools.encoding.loop import Computing
+    from drtools.models.compute import Compute
+    from drtools.models.protocol import Learner
     from drtools.outputs.work import Work
     from drtools.training.distributed import World
-    from drtools.training.gradients import Learner
+    from drtools.training.plan import Plan
 
 LOG, BEST = "training.jsonl", "best.safetensors"
 LOG_EVERY_STEPS = 10
@@ -56,9 +57,9 @@ class Run:
         self,
         model: Learner,
         plan: Plan,
-        flags: TrainingFlags,
+        flags: TrainingSpec,
         work: Work,
-        computing: Computing,
+        computing: Compute,
         world: World,
         parallel: bool = False,
         start_counts: bool = True,

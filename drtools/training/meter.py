@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from drtools.methods.ddr.masking import MaskedTokens, TwiceMasked
 from drtools.training.operations import matmul_rate, operations
 
 if TYPE_CHECKING:
-    from drtools.encoding.loop import Computing
+    from drtools.models.compute import Compute
+    from drtools.models.protocol import Learner
     from drtools.training.distributed import World
-    from drtools.training.gradients import Batch, Learner
+    from drtools.training.gradients import Batch
 
 
 class Meter:
@@ -23,7 +23,7 @@ class Meter:
     The queries (texts, for a model that has none) are those of all processes.
     """
 
-    def __init__(self, model: Learner, computing: Computing, world: World) -> None:
+    def __init__(self, model: Learner, computing: Compute, world: World) -> None:
         self.model, self.world = model, world
         dtype = torch.bfloat16 if computing.precision == "bf16" else torch.float32
         self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
@@ -54,8 +54,7 @@ class Meter:
         for side, tokens in batch.tokens.items():
             self.tokens += int(tokens.lengths.sum())
             self.read_at_all.update(texts=len(tokens.lengths), truncated=tokens.truncated, empty=tokens.empty)
-            backward = not isinstance(tokens, MaskedTokens | TwiceMasked) or tokens.body_learns
-            self.operations += operations(self.model.of(side).body, tokens.lengths, backward)
+            self.operations += operations(self.model.of(side).body, tokens.lengths, tokens.backward)
 
     def read(self) -> dict[str, float | None]:
         """Return the numbers since the last reading.

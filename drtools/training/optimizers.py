@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from drtools.models.protocol import Learner
+
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 LARGEST_NORM = 10.0  # [code] a weight's norm counts up to here in LAMB's trust
@@ -16,7 +18,7 @@ class Quick(nn.Module):
         self.rate, self.value = rate, nn.Parameter(torch.zeros(1))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(model: Learner, weight_decay: float) -> list[dict]:
     """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not.
 
     A Quick number is a group of its own.
@@ -37,14 +39,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+def adamw(model: Learner, weight_decay: float) -> torch.optim.AdamW:
     """AdamW with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
     # fused: one pass over the weights, where torch's other form makes a dozen, which on a processor take longer than a
     # short batch
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
 
 
-def lamb(model: nn.Module, weight_decay: float) -> "Lamb":
+def lamb(model: Learner, weight_decay: float) -> "Lamb":
     """LAMB with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
     return Lamb(parameter_groups(model, weight_decay))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.models.tokens import Accompanied, Tokenized, tokenize
+from drtools.models.tokens import Accompanied, Tokenized
 from drtools.randomness import generator
 from drtools.training.sampling import Drawn, Source, Visit, Visits, draw
 
@@ -107,7 +107,7 @@ class PairDraws:
         return Drawing(visits, drawn, documents, owner)
 
     def _queries(self, visits: Sequence[Visit]) -> Tokenized:
-        tokens = tokenize(self.model.of("query"), [visit.query for visit in visits], "query")
+        tokens = self.model.of("query").tokenize([visit.query for visit in visits], "query")
         return (
             Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits]))
             if self.beside
@@ -116,7 +116,7 @@ class PairDraws:
 
     def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokenized:
         """Look up and tokenize documents."""
-        tokens = tokenize(self.model.of("document"), [source.text(row) for source, row in documents], "document")
+        tokens = self.model.of("document").tokenize([source.text(row) for source, row in documents], "document")
         return (
             Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents]))
             if self.beside

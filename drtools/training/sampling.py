@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.formats.jsonl import document_text
+from drtools.formats.corpora import document_text
 from drtools.randomness import generator
 
 if TYPE_CHECKING:

@@ -5,31 +5,40 @@ Where it computes, with whom, the loop, and what is said of the run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from drtools import __version__, reporting
-from drtools.cli.flags.training import plan
-from drtools.encoding.loop import choose_computing
 from drtools.errors import UserError
 from drtools.evaluation.leakage import Trained
+from drtools.models.compute import settle
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
+from drtools.models.specs import ComputeSpec
 from drtools.training.distributed import join
 from drtools.training.loop import Run, fit
+from drtools.training.plan import plan
+from drtools.training.specs import TrainingSpec
 from drtools.training.trained_on import positives_of, queries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
-    from drtools.cli.flags.common import ComputeFlags
-    from drtools.cli.flags.training import TrainingFlags
+    from drtools.models.protocol import Learner
     from drtools.outputs.work import Work
-    from drtools.training.gradients import Batch, Learner, Loss
+    from drtools.training.gradients import Batch, Loss
     from drtools.training.loop import Refresh
     from drtools.training.sampling import Source
+
+Card = Callable[[Path, dict[str, Any]], None]  # writes the README of a model into a folder, from its record
+
+
+def no_card(folder: Path, record: dict[str, Any]) -> None:
+    """Write no README. The command line has a card that shows its commands."""
 
 
 class Task:
@@ -41,11 +50,12 @@ class Task:
     model: Learner
     trained: Trained | None = None  # what dev queries are compared with
 
-    def __init__(self, work: Work, training: TrainingFlags, compute: ComputeFlags) -> None:
+    def __init__(self, work: Work, training: TrainingSpec, compute: ComputeSpec) -> None:
         """Meet the other processes."""
         self.work, self.training = work, training
-        self.computing = choose_computing(compute, training.batch_tokens)
+        self.computing = settle(compute, training.batch_tokens)
         self.world = join(work, self.computing.device)
+        self.write_card: Card = no_card
 
     def trained_on(self, sources: Sequence[Source], positives: bool = True) -> Trained | None:
         """Return the queries of examples, and their positives if asked, to compare dev queries with.

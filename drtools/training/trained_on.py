@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools.formats.jsonl import document_text
+from drtools.formats.corpora import document_text
 
 if TYPE_CHECKING:
     from drtools.training.sampling import Source

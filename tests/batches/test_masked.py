@@ -13,7 +13,7 @@ from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.ddr import masking
 from drtools.methods.ddr.masking import MaskedBatches, Masker, count_windows, hold_out
-from drtools.models.encoder import load_encoder
+from drtools.models.encoder_files import load_encoder
 from drtools.models.masked import IGNORED
 from drtools.randomness import generator
 
@@ -79,7 +79,7 @@ def test_a_text_is_masked_by_its_own_generator_alone(encoder):
     assert (
         together.body_learns and not masker(texts, [generator(1, n) for n in range(3)], body_learns=False).body_learns
     )
-    ids, mask, labels, learns = together.inputs([1, 2], 0)
+    ids, mask, labels, learns = together.inputs([1, 2])
     assert ids.shape == mask.shape == labels.shape == (2, 12) and learns is True
     assert (
         (labels[0] == IGNORED).all() and mask.sum(axis=1).tolist() == [2, 12] and ids.dtype == labels.dtype == np.int64

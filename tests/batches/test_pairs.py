@@ -9,8 +9,7 @@ import pytest
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
-from drtools.models.encoder import load_encoder
-from drtools.models.tokens import tokenize
+from drtools.models.encoder_files import load_encoder
 from drtools.training.distributed import World
 from drtools.training.examples import Lists, Scores, Usable, usable_examples
 from drtools.training.pairs import PairBatches
@@ -59,10 +58,9 @@ def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
 
 
 def _document_tokens(source, encoder_folder, row, known={}):  # noqa: B006 kept on purpose, tokenizing is slow
-    from drtools.models.tokens import tokenize
 
     if row not in known:
-        known[row] = tuple(tokenize(load_encoder(encoder_folder), [source.text(row)], "document").flat.tolist())
+        known[row] = tuple(load_encoder(encoder_folder).tokenize([source.text(row)], "document").flat.tolist())
     return known[row]
 
 
@@ -152,7 +150,7 @@ def test_scores_follow_their_documents(toy, encoder_folder, tmp_path):
 
 
 def tokens_of(made, source, row):
-    return tokenize(made.model, [source.text(row)], "document").flat.tolist()
+    return made.model.tokenize([source.text(row)], "document").flat.tolist()
 
 
 @pytest.mark.parametrize(

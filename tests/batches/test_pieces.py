@@ -5,13 +5,12 @@ import pytest
 from conftest import write_jsonl
 from pieces_of import SIZES, cls_of, likeness, score_pieces
 
-from drtools.cli.flags.common import PieceFlags
+from drtools.cli.flags.encoder import PieceFlags
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
-from drtools.models.encoder import load_encoder
+from drtools.models.encoder_files import load_encoder
 from drtools.models.pieces import cut, layout_of, tokenize_pieces
-from drtools.models.tokens import tokenize
 from drtools.training.examples import Scores, usable_examples
 from drtools.training.sampling import Source
 
@@ -75,7 +74,7 @@ def test_pieces_are_the_texts_own_tokens(encoder_folder, prompt):
     encoder = load_encoder(encoder_folder)
     encoder.settings.document_prompt = prompt
     layout = layout_of(encoder, SIZES)
-    made, plain = tokenize_pieces(encoder, TEXTS, layout), tokenize(encoder, TEXTS, "document")
+    made, plain = tokenize_pieces(encoder, TEXTS, layout), encoder.tokenize(TEXTS, "document")
     assert np.array_equal(made.tokens.flat, plain.flat) and np.array_equal(made.tokens.starts, plain.starts)
     assert (made.truncated, made.empty) == (plain.truncated, plain.empty) == (1, 1)
     before = len(encoder.tokenizer(prompt, add_special_tokens=False)["input_ids"])
@@ -109,7 +108,7 @@ def test_pieces_of_a_byte_level_tokenizer_are_its_tokens_and_read_as_they_do(enc
     encoder = load_encoder(encoder_folder)
     encoder.tokenizer, encoder.settings.max_document_tokens = RobertaTokenizer(vocab=vocabulary, merges=[]), 64
     layout, whole = layout_of(encoder, SIZES), 0
-    made, plain = tokenize_pieces(encoder, TEXTS, layout), tokenize(encoder, TEXTS, "document")
+    made, plain = tokenize_pieces(encoder, TEXTS, layout), encoder.tokenize(TEXTS, "document")
     assert np.array_equal(made.tokens.flat, plain.flat) and made.truncated == plain.truncated == 2
     for at, text in enumerate(TEXTS):
         ids = plain.flat[plain.starts[at] : plain.starts[at + 1]].tolist()

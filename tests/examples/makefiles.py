@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from drtools.cli.main import command
+from drtools.cli.commands import command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PASSAGES = [

@@ -10,7 +10,7 @@ import makefiles
 import pytest
 from makefiles import parsed
 
-from drtools.cli.flags.common import PieceFlags
+from drtools.cli.flags.encoder import PieceFlags
 
 make, printed = partial(makefiles.make, "fgd"), partial(makefiles.printed, "fgd")
 ARMS = {"contrastive", "document", "fgd", "no-passages", "no-sentences", "mean", "rgat"}

@@ -14,7 +14,7 @@ import makefiles
 import pytest
 from makefiles import parsed
 
-from drtools.formats.jsonl import read_corpus
+from drtools.formats.corpora import read_corpus
 
 FOLDER = makefiles.EXAMPLES / "star"
 RECIPES = {"warmup", "in-batch", "random", "own", "alpha", "ance", "star"}

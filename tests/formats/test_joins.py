@@ -7,8 +7,8 @@ from drtools import reporting
 from drtools.cli import console
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
+from drtools.formats.ids import Ids
 from drtools.formats.joins import Join, heads_of, note_nothing_judged, note_nothing_relevant, spellings
-from drtools.formats.vectors import Ids
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 
 from drtools.errors import UserError
 from drtools.formats import lines
-from drtools.formats.jsonl import read_corpus
+from drtools.formats.corpora import read_corpus
 from drtools.formats.lines import local, read_lines, reads_once, recorded_name, shown
 from drtools.formats.trec import read_qrels, read_run
 

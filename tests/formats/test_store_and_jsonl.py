@@ -6,9 +6,9 @@ import json
 import pytest
 
 from drtools.errors import UserError
+from drtools.formats.corpora import Document, document_text, read_corpus, read_queries
 from drtools.formats.corpus_store import open_store
-from drtools.formats.jsonl import Document, document_text, read_corpus, read_queries
-from drtools.formats.vectors import Ids
+from drtools.formats.ids import Ids
 
 
 def documents(path):

@@ -9,7 +9,7 @@ import pytest
 from drtools.errors import UserError
 from drtools.formats import tsv
 from drtools.formats.answers import read_answers
-from drtools.formats.jsonl import Document, read_corpus, read_queries
+from drtools.formats.corpora import Document, read_corpus, read_queries
 from drtools.search.query_vectors import read_weights
 
 

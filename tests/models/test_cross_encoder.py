@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.encoding.loop import Computing, encode_tokens, place
+from drtools.encoding.loop import encode_tokens
 from drtools.errors import UserError
+from drtools.models.compute import Compute, place
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from drtools.models.pair_tokens import tokenize_pairs
 from tests.models.tiny_bodies import RANKED
@@ -22,9 +23,9 @@ PAIRS = [(query, document) for query in QUERIES for document in DOCUMENTS]
 
 
 def logits_of(encoder, pairs, precision="fp32"):
-    place(encoder, Computing("cpu", precision, 64))
+    place(encoder, Compute("cpu", precision, 64))
     found = np.empty((len(pairs), 1), np.float32)
-    encode_tokens(encoder, tokenize_pairs(encoder, pairs), Computing("cpu", precision, 64), found)
+    encode_tokens(encoder, tokenize_pairs(encoder, pairs), Compute("cpu", precision, 64), found)
     return found[:, 0]
 
 
@@ -65,7 +66,7 @@ def test_in_bfloat16_logits_keep_their_float32_steps(rankers):
 def test_pairs_are_the_tokenizers_own_and_cut_where_the_lengths_say(rankers):
     encoder = load_cross_encoder(rankers["bert"])
     tokens = tokenize_pairs(encoder, PAIRS)
-    ids, mask, types = tokens.inputs(range(len(PAIRS)), encoder.tokenizer.pad_token_id)
+    ids, mask, types = tokens.inputs(range(len(PAIRS)))
     theirs = encoder.tokenizer(
         [query for query, _ in PAIRS], [document for _, document in PAIRS], padding=True, return_tensors="np"
     )
@@ -157,7 +158,7 @@ def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
 
 
 def test_its_body_may_become_an_encoder(rankers):
-    from drtools.models.encoder import load_encoder
+    from drtools.models.encoder_files import load_encoder
 
     encoder = load_encoder(rankers["bert"], pooling="cls")
     assert encoder.settings.max_document_tokens == encoder.settings.max_query_tokens == 64

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from drtools.cli import console
-from drtools.cli.flags.common import ComputeFlags
-from drtools.encoding.loop import choose_computing
+from drtools.cli.flags.compute import ComputeFlags
+from drtools.models.compute import settle
 from drtools.models.device import all_threads
 
 
@@ -24,7 +24,7 @@ from drtools.models.device import all_threads
 def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, native, precision, warned):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
     console.configure("test")
-    assert choose_computing(ComputeFlags(device="cpu", precision=asked)).precision == precision
+    assert settle(ComputeFlags(device="cpu", precision=asked)).precision == precision
     assert ("may take hundreds of times as long" in capsys.readouterr().err) == warned
 
 

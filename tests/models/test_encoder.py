@@ -7,12 +7,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.pooling import POOLING
 from drtools.models.settings import read_settings
-from drtools.models.tokens import tokenize
 
 TEXTS = [
     "fox runs",
@@ -20,7 +20,7 @@ TEXTS = [
     "hammer",
     "a wrench holds and turns a vise near the lake x9",
 ]
-COMPUTING = Computing("cpu", "fp32", 64)
+COMPUTING = Compute("cpu", "fp32", 64)
 
 
 def vectors(folder, side="document"):
@@ -105,7 +105,7 @@ def test_truncated_and_empty_texts_are_counted(peer_folder):
 def test_batches_do_not_change_vectors(encoder_folder):
     encoder = load_encoder(encoder_folder)
     one = np.concatenate([encode_texts(encoder, [text], "query", COMPUTING)[0] for text in TEXTS])
-    together = encode_texts(encoder, TEXTS, "query", Computing("cpu", "fp32", 10_000))[0]
+    together = encode_texts(encoder, TEXTS, "query", Compute("cpu", "fp32", 10_000))[0]
     np.testing.assert_allclose(one, together, atol=1e-6)
 
 
@@ -174,10 +174,10 @@ def test_a_checkpoint_without_a_pooler_is_the_same_encoder_every_time(bert, tmp_
 
 def test_a_title_separator_that_a_tokenizer_knows_is_one_token(encoder_folder):
     """DPR's and SPAR's `title [SEP] text`: the separator's own token, not five of a word in brackets."""
-    from drtools.formats.jsonl import document_text
+    from drtools.formats.corpora import document_text
 
     encoder = load_encoder(encoder_folder)
-    tokens = tokenize(encoder, [document_text("fox", "otter swims", " [SEP] ")], "document")
+    tokens = encoder.tokenize([document_text("fox", "otter swims", " [SEP] ")], "document")
     assert encoder.tokenizer.convert_ids_to_tokens(tokens.flat.tolist()) == [
         "[CLS]", "fox", "[SEP]", "otter", "swims", "[SEP]",
     ]  # fmt: skip

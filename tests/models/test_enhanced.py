@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from drtools.errors import UserError
 from drtools.methods.ddr.masking import Masker
 from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
-from drtools.models.encoder import load_encoder
+from drtools.models.encoder_files import load_encoder
 from drtools.models.masked import IGNORED, new_head
 from drtools.randomness import generator
 
@@ -62,7 +62,7 @@ def test_rows_by_a_plain_forward_pass(families, family):
     model = EnhancedModel(encoder, new_head(encoder, 3), Decoder(2), 5)
     both = masked(encoder)
     ids, mask, labels, _, decoder_ids, decoder_labels = (
-        torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in both.inputs(range(3), 0)
+        torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in both.inputs(range(3))
     )
     rows = model(ids, mask, labels, True, decoder_ids, decoder_labels)
     body = encoder.body.set_attn_implementation("eager") or encoder.body
@@ -107,7 +107,7 @@ def test_the_decoder_starts_as_the_encoders_last_layers_and_has_weights_of_its_o
 def test_a_head_of_the_decoders_own_learns_from_the_decoder_alone(families):
     encoder = load_encoder(families["bert"], pooling="cls", dropout=0.0)
     inputs = [
-        torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in masked(encoder).inputs(range(3), 0)
+        torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in masked(encoder).inputs(range(3))
     ]
     shared = EnhancedModel(encoder, new_head(encoder, 3), Decoder(2), 5)
     own = EnhancedModel(encoder, new_head(encoder, 3), Decoder(2, head="own"), 5)

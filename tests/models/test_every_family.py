@@ -12,10 +12,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from drtools.cli.main import main
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
 from drtools.models.bodies import padding_leaks, positions_of
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder, save_encoder
 from tests.models.tiny_bodies import (
     EVERY_FAMILY,
     LAST,
@@ -34,7 +35,7 @@ TEXTS = [
     "a wrench holds and turns a vise near the lake x9 and the anvil bends",
 ]
 LONG = " ".join(["fox otter hammer river"] * 30)
-EACH_ALONE, TOGETHER = Computing("cpu", "fp32", 1), Computing("cpu", "fp32", 10_000)
+EACH_ALONE, TOGETHER = Compute("cpu", "fp32", 1), Compute("cpu", "fp32", 10_000)
 WITHOUT_LIMIT = ("t5", "xlnet", "bloom")
 TABLES = {  # families with a table of positions: how many tokens they read of its 64 rows
     **dict.fromkeys(("bert", "distilbert", "albert", "electra", "gpt2", "bigbird", "convbert", "roformer"), 64),

@@ -8,8 +8,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools.encoding.loop import Computing, encode_texts, place
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.encoding.loop import encode_texts
+from drtools.models.compute import Compute, place
+from drtools.models.encoder_files import load_encoder, save_encoder
 from tests.models.tiny_bodies import DECODERS, FAMILIES
 
 TEXTS = [
@@ -18,7 +19,7 @@ TEXTS = [
     "hammer",
     "a wrench holds and turns a vise near the lake x9",
 ]
-EACH_ALONE, TOGETHER = Computing("cpu", "fp32", 1), Computing("cpu", "fp32", 10_000)
+EACH_ALONE, TOGETHER = Compute("cpu", "fp32", 1), Compute("cpu", "fp32", 10_000)
 
 
 def vectors(encoder, computing=TOGETHER, side="document"):

@@ -5,16 +5,17 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
-from drtools.models.encoder import load_encoder, save_encoder
-from drtools.models.heads import add_projection
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.training.student import add_projection
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
 
 
 def vectors(encoder):
-    return encode_texts(encoder, TEXTS, "document", Computing("cpu", "fp32", 64))[0]
+    return encode_texts(encoder, TEXTS, "document", Compute("cpu", "fp32", 64))[0]
 
 
 @pytest.mark.parametrize("dimension,expected", [(None, 32), (12, 12)])
@@ -82,7 +83,7 @@ def test_several_poolings_behind_a_head_are_read_back_in_their_order(bert, tmp_p
     assert again.settings.pooling == encoder.settings.pooling
     texts = ["fox hound", "otter heron badger salmon"]
     before, after = (
-        encode_texts(each.eval(), texts, "document", Computing("cpu", "fp32", 64))[0] for each in (encoder, again)
+        encode_texts(each.eval(), texts, "document", Compute("cpu", "fp32", 64))[0] for each in (encoder, again)
     )
     np.testing.assert_allclose(after, before, atol=1e-5)
 

@@ -138,7 +138,7 @@ def test_counted_terms_and_their_padding():
     assert terms.starts.tolist() == [0, 2, 2, 3] and terms.lengths.tolist() == [3, 0, 1]
     assert all(0 <= key < 2**63 for key in known.values())
     weighted = WeightedTerms(terms.keys, np.array([1.5, 2.5, 3.5], np.float32), terms.starts, 1)
-    keys, weights = weighted.inputs([0, 1, 2], 0)
+    keys, weights = weighted.inputs([0, 1, 2])
     assert weights.tolist() == [[1.5, 2.5], [0, 0], [3.5, 0]] and keys[0].tolist() == [known["a"], known["b"]]
     assert torch.from_numpy(keys).dtype == torch.int64
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.encoding.loop import Computing, encode_texts
-from drtools.models.encoder import Encoder, load_encoder, save_encoder
+from drtools.encoding.loop import encode_texts
+from drtools.models.compute import Compute
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.lora import add_lora, has_lora, merge_lora
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
@@ -22,7 +24,7 @@ LAYERS = {
 
 
 def vectors(encoder: Encoder) -> np.ndarray:
-    return encode_texts(encoder, TEXTS, "document", Computing("cpu", "fp32", 64))[0]
+    return encode_texts(encoder, TEXTS, "document", Compute("cpu", "fp32", 64))[0]
 
 
 @pytest.mark.parametrize("family", LAYERS)

@@ -15,17 +15,18 @@ from sentence_transformers.sentence_transformer.modules import Dropout, LayerNor
 from drtools import reporting
 from drtools.cli import console
 from drtools.cli.main import main
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
-from drtools.models.encoder import load_encoder, save_encoder
-from drtools.models.heads import add_projection
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.module_files import KWARGS, LENGTH_FILES
 from drtools.models.module_keys import KEYS, Only
 from drtools.models.settings import read_settings, vector_dimension
+from drtools.training.student import add_projection
 from tests.models.tiny_bodies import make_body, make_tokenizer, spread, write_model
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon near the hill", "hammer", "a wrench holds x9"]
-TOGETHER = Computing("cpu", "fp32", 10_000)
+TOGETHER = Compute("cpu", "fp32", 10_000)
 PROMPTED = {"prompts": {"query": "fox: ", "document": "hill hill: "}, "default_prompt_name": None}
 
 

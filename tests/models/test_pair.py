@@ -8,18 +8,20 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
-from drtools.models.encoder import Encoder, load_encoder, save_encoder
-from drtools.models.heads import add_projection
+from drtools.models.compute import Compute
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.pair import EncoderPair, halves, untie
+from drtools.training.student import add_projection
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]
 ANY = ("--device", "cpu", "--precision", "fp32", "--dtype", "float32")
 
 
 def vectors(encoder, side):
-    return encode_texts(encoder.of(side), TEXTS, side, Computing("cpu", "fp32", 64))[0]
+    return encode_texts(encoder.of(side), TEXTS, side, Compute("cpu", "fp32", 64))[0]
 
 
 def make_pair(encoder_folder) -> EncoderPair:
@@ -116,7 +118,7 @@ def test_encode_takes_the_half_of_its_side(drtools, toy, pair_folder):
         assert drtools("encode", "--model", pair_folder, flag, name, "-o", folder, *ANY).status == 0
         records = [json.loads(line) for line in Path(name).read_text().splitlines()]
         texts = [f"{record.get('title', '')} {record['text']}" for record in records]
-        expected = encode_texts(pair.of(side), texts, side, Computing("cpu", "fp32", 64))[0]
+        expected = encode_texts(pair.of(side), texts, side, Compute("cpu", "fp32", 64))[0]
         np.testing.assert_allclose(np.load(folder / "vectors.npy"), expected, atol=1e-5)
         written = json.loads((folder / "manifest.json").read_text())
         assert {name: written[f"{name}_fingerprint"] for name in ("query", "document")} == pair.side_fingerprints()
@@ -130,7 +132,7 @@ def test_search_and_rerank_use_both_halves(drtools, toy, pair_folder):
     )
     texts = [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
     table = (
-        encode_texts(pair.query, texts, "query", Computing("cpu", "fp32", 64))[0]
+        encode_texts(pair.query, texts, "query", Compute("cpu", "fp32", 64))[0]
         @ np.load(toy.folder / "vectors" / "vectors.npy").T
     )
     expected = {
@@ -196,12 +198,13 @@ def test_foreign_vectors_of_a_pair_are_adopted_for_their_side(drtools, toy, pair
 
 
 def test_dev_evaluation_encodes_each_side_by_its_half(toy, pair_folder):
-    from drtools.evaluation.dev import DevFlags, dev_measure
+    from drtools.cli.flags.dev import DevFlags
+    from drtools.evaluation.dev import dev_measure
     from drtools.evaluation.measures import evaluate, mean, parse_measure
     from drtools.formats.corpus_store import open_store
     from drtools.formats.trec import read_qrels
 
-    pair, computing = load_encoder(str(pair_folder)), Computing("cpu", "fp32", 64)
+    pair, computing = load_encoder(str(pair_folder)), Compute("cpu", "fp32", 64)
     found = dev_measure(
         DevFlags(dev_qrels=toy.qrels, dev_documents=0, dev_measures="RR@10"),
         toy.queries,

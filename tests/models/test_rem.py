@@ -14,18 +14,10 @@ from conftest import make_bert
 from safetensors.torch import load_file, save_file
 
 from drtools.errors import UserError
-from drtools.models.encoder import Encoder, load_encoder, save_encoder
-from drtools.models.rem import (
-    RemSettings,
-    add_rem,
-    check_folds,
-    fold_rem,
-    load_rem,
-    rem_parameters,
-    save_rem,
-    train_parts,
-)
-from drtools.models.settings import EncoderSettings
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.rem import add_rem, check_folds, fold_rem, load_rem, rem_parameters, save_rem, train_parts
+from drtools.models.settings import EncoderSettings, RemSettings
 
 KNOWN = ["bert", "roberta", "distilbert", "modernbert"]
 LAYERS = {

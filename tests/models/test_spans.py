@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from drtools.errors import UserError
-from drtools.methods.fgd.graph import Rgat, edges
+from drtools.methods.fgd.graph import Rgat, SpanStudent, edges
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import seeded, use_own_dropout
-from drtools.models.encoder import load_encoder
-from drtools.models.spans import Spans, SpanStudent
+from drtools.models.encoder_files import load_encoder
+from drtools.models.spans import Spans
 
 PASSAGES, SENTENCES = 3, 4
 LENGTHS = (21, 9, 5)
@@ -190,7 +190,8 @@ def test_a_body_or_pooling_without_spans_is_refused(families):
 
 
 def test_spans_of_a_body_with_a_relevance_module(families):
-    from drtools.models.rem import RemSettings, add_rem, rem_parameters
+    from drtools.models.rem import add_rem, rem_parameters
+    from drtools.models.settings import RemSettings
 
     encoder = encoder_of(families["bert"])
     plain = Spans(encoder, PASSAGES, SENTENCES)(*inputs())

@@ -12,15 +12,16 @@ from sentence_transformers import SentenceTransformer
 from drtools import reporting
 from drtools.cli import console
 from drtools.cli.main import main
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
+from drtools.models.compute import Compute
 from drtools.models.cross_encoder import load_cross_encoder
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.tokenizers import deviations, end_token
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_body, make_tokenizer, spread, write_model
 
 TEXTS = ["fox runs", "the otter SWIMS in the river and hunts salmon", "[SEP] hammer", ""]
-TOGETHER = Computing("cpu", "fp32", 10_000)
+TOGETHER = Compute("cpu", "fp32", 10_000)
 
 
 def vectors(folder, side="document", texts=TEXTS):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.encoding.loop import Computing, encode_texts
+from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.pair import EncoderPair
 from drtools.models.sides import load_sides, side_folders
 
@@ -49,7 +50,7 @@ def scores(two, toy) -> np.ndarray:
     """Score every query against every document, each side by its own encoder loaded by itself."""
     texts = [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
     documents = [f"{document['title']} {document['text']}" for document in toy.documents]
-    computing = Computing("cpu", "fp32", 64)
+    computing = Compute("cpu", "fp32", 64)
     queries = encode_texts(load_encoder(str(two.q)), texts, "query", computing)[0]
     return queries @ encode_texts(load_encoder(str(two.d)), documents, "document", computing)[0].T
 
@@ -93,7 +94,7 @@ def scores_of_one(folder: Path, toy) -> np.ndarray:
     """Score every query against every document by one encoder."""
     texts = [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
     documents = [f"{document['title']} {document['text']}" for document in toy.documents]
-    encoder, computing = load_encoder(str(folder)), Computing("cpu", "fp32", 64)
+    encoder, computing = load_encoder(str(folder)), Compute("cpu", "fp32", 64)
     return (
         encode_texts(encoder, texts, "query", computing)[0]
         @ encode_texts(encoder, documents, "document", computing)[0].T

@@ -13,7 +13,7 @@ from drtools.cli import console
 from drtools.cli.main import main
 from drtools.errors import UserError
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.masked import load_head, new_head, save_head
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_tokenizer
 
@@ -169,7 +169,7 @@ def test_the_heads_that_transformers_knows_may_go_unused(bert, family, tmp_path)
 
 
 def test_a_dense_layer_with_other_tensors_is_refused(encoder_folder, tmp_path):
-    from drtools.models.heads import add_projection
+    from drtools.training.student import add_projection
 
     encoder = load_encoder(encoder_folder)
     assert add_projection(encoder, 8)

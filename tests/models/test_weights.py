@@ -9,10 +9,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from drtools.models.cross_encoder import load_cross_encoder
-from drtools.models.encoder import load_encoder
+from drtools.models.encoder_files import load_encoder
 from drtools.models.lexical import load_lexical
 from drtools.models.masked import load_head, new_head, save_head
-from drtools.models.rem import RemSettings, add_rem, load_rem, save_rem
+from drtools.models.rem import add_rem, load_rem, save_rem
+from drtools.models.settings import RemSettings
 from drtools.models.weights import read_tensors
 from drtools.training.checkpoints import load_tensors, save_tensors
 
@@ -56,9 +57,9 @@ def shifted(tmp_path):
 
 
 def test_an_encoder_its_head_and_its_lora(bert, encoder_folder, shifted, tmp_path):
-    from drtools.models.encoder import save_encoder
-    from drtools.models.heads import add_projection
+    from drtools.models.encoder_files import save_encoder
     from drtools.models.lora import add_lora, merge_lora
+    from drtools.training.student import add_projection
 
     start = load_encoder(encoder_folder)
     add_projection(start, 24)

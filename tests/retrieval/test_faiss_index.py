@@ -102,7 +102,7 @@ def test_a_repeated_build_in_a_fresh_process_gives_the_same_bytes(vectors, tmp_p
     np.save(tmp_path / "vectors.npy", vectors[:700])
     factories = ["Flat", "IVF16,Flat", "PQ4", "OPQ4_16,PQ4", "IVF8,PQ4", "SQ8", "PCA16,Flat", "PCAR16,IVF8,PQ4"]
     code = (
-        "import sys, numpy; from drtools.retrieval import faiss_index; folder, *factories = sys.argv[1:]\n"
+        "import sys, numpy; from drtools.search import faiss_index; folder, *factories = sys.argv[1:]\n"
         "vectors = numpy.load('vectors.npy', mmap_mode='r')\n"
         "for i, factory in enumerate(factories): faiss_index.build(vectors, factory, f'{folder}{i}', train_sample=600, "
         "seed=5, threads=2)"

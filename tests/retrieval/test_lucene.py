@@ -284,7 +284,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from drtools.errors import WorldError
-from drtools.retrieval import lucene
+from drtools.search import lucene
 lucene.WRITE_BUFFER_MEGABYTES = float(sys.argv[2])
 lucene.analyze("start Java")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
+from drtools.cli.flags.mining import MiningFlags, parse_by_rank
 from drtools.errors import UserError
-from drtools.search.mining import MiningFlags, choose_negatives, label_by_rank, parse_by_rank, parse_ranks
+from drtools.search.mining import choose_negatives, label_by_rank, parse_ranks
 
 HITS = {f"d{n}": 10.0 - n for n in range(1, 11)}  # d1 scores 9, d10 scores 0
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
-from drtools.encoding.loop import Computing, encode_texts, encode_tokens
+from drtools.encoding.loop import encode_texts, encode_tokens
 from drtools.formats import piece_vectors
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, joined, open_pieces
 from drtools.formats.trec import read_qrels, read_run
-from drtools.models.encoder import load_encoder
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder
 from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.spans import Spans
 from drtools.search import multi_vector
@@ -52,7 +53,7 @@ def rows_of(toy, model):
     tokens = tokenize_pieces(encoder, [f"{document['title']} {document['text']}" for document in toy.documents], layout)
     spans = Spans(encoder, layout.passages, layout.sentences)
     rows = np.empty((len(toy.documents), spans.dimension), np.float32)
-    encode_tokens(spans, tokens, Computing("cpu", "fp32", 512), rows)
+    encode_tokens(spans, tokens, Compute("cpu", "fp32", 512), rows)
     vectors, there = rows.reshape(len(rows), layout.places, -1), tokens.spans[:, :, 1] > 0
     split = 1 + layout.passages
     return encoder, [
@@ -70,7 +71,7 @@ def test_pieces_are_stored_once(toy, encoded):
         encoder,
         [f"{document['title']} {document['text']}" for document in toy.documents],
         "document",
-        Computing("cpu", "fp32", 512),
+        Compute("cpu", "fp32", 512),
     )
     np.testing.assert_allclose(documents, plain, atol=1e-5)
     ones = 0
@@ -120,7 +121,7 @@ def test_search_by_a_loop(toy, encoded, drtools, tmp_path, monkeypatch, rescore,
         monkeypatch.setattr(piece_vectors, "DOCUMENTS_AT_ONCE", at_once)
     encoder, expected = rows_of(toy, model)
     queries = {record["_id"]: record["text"] for record in map(json.loads, Path(toy.queries).read_text().splitlines())}
-    vectors, _ = encode_texts(encoder, list(queries.values()), "query", Computing("cpu", "fp32", 512))
+    vectors, _ = encode_texts(encoder, list(queries.values()), "query", Compute("cpu", "fp32", 512))
     search = [
         "search",
         "--vectors",

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.cli.flags.common import PieceFlags
+from drtools.cli.flags.encoder import PieceFlags
 from drtools.encoding import loop
 from drtools.errors import UserError, WorldError
+from drtools.models import compute
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.device import choose_devices
-from drtools.models.encoder import load_encoder
+from drtools.models.encoder_files import load_encoder
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.replicas import Copies
 from drtools.models.spans import Spans
-from drtools.models.tokens import tokenize
 from drtools.teachers import scoring
 from drtools.teachers.score_cache import ScoreCache
 
@@ -29,7 +29,7 @@ def twice(monkeypatch):
     Give the models that worked, of which the first two batches have one each.
     """
     worked, both = [], threading.Barrier(2, timeout=60)
-    plain_devices, plain_batch = loop.choose_devices, loop._encode_batch
+    plain_devices, plain_batch = compute.choose_devices, loop._encode_batch
 
     def watched(model, *more):
         worked.append(model)
@@ -38,7 +38,7 @@ def twice(monkeypatch):
         plain_batch(model, *more)
 
     monkeypatch.setattr(
-        loop, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name)
+        compute, "choose_devices", lambda name: ["cpu", "cpu"] if name == "cuda:all" else plain_devices(name)
     )
     monkeypatch.setattr(loop, "_encode_batch", watched)
     return worked
@@ -99,14 +99,14 @@ def test_a_copy_has_weights_of_its_own(rankers, encoder_folder, bert):
     ranker, encoder = load_cross_encoder(rankers["bert"]), load_encoder(bert, pooling="cls")
     pairs, texts = (
         tokenize_pairs(ranker, [("fox", "fox runs"), ("otter", "an otter swims")]),
-        tokenize(encoder, ["fox", "otter hill"], "document"),
+        encoder.tokenize(["fox", "otter hill"], "document"),
     )
     spans = Spans(encoder, 1, 1)
     pieces = tokenize_pieces(encoder, ["fox runs"], layout_of(encoder, PieceFlags(16, 8, 2)))
     for model, inputs in (
-        (ranker, pairs.inputs(np.arange(2), 0)),
-        (encoder, texts.inputs(np.arange(2), 0)),
-        (spans, pieces.inputs(np.arange(1), 0)),
+        (ranker, pairs.inputs(np.arange(2))),
+        (encoder, texts.inputs(np.arange(2))),
+        (spans, pieces.inputs(np.arange(1))),
     ):
         tensors = [torch.as_tensor(part) for part in inputs]
         (copied,) = Copies(["cpu"]).of(model)

@@ -17,7 +17,8 @@ def encoder_of(folder: Path, seed: int, hidden: int) -> str:
     """Save an encoder that does not normalize: the CLS states of a toy BERT."""
     from torch import nn
 
-    from drtools.models.encoder import Encoder, load_body, save_encoder
+    from drtools.models.encoder import Encoder
+    from drtools.models.encoder_files import load_body, save_encoder
     from drtools.models.settings import EncoderSettings
 
     body, tokenizer = load_body(Path(make_bert(folder / "body", seed, hidden)))

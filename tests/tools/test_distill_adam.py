@@ -81,7 +81,7 @@ def command(toy, encoder_folder, out, *more, examples=None):
 
 def batches_of(toy, encoder_folder, form, **settings):
     from drtools.formats.corpus_store import open_store
-    from drtools.models.encoder import load_encoder
+    from drtools.models.encoder_files import load_encoder
     from drtools.training.examples import Scores, usable_examples
     from drtools.training.sampling import Source
 
@@ -289,10 +289,10 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
     """Plain documents, masked ones and both halves of reinforced ones are cut at the same token, and so are queries."""
     from functools import partial
 
-    from drtools.encoding.loop import Computing
     from drtools.formats.corpus_store import open_store
     from drtools.formats.examples import read_examples
-    from drtools.methods.adam.dark import own_tokens
+    from drtools.methods.adam.dark import dark_asked, own_tokens, special_of_teacher
+    from drtools.models.compute import Compute
     from drtools.models.pair_tokens import tokenize_pairs
     from drtools.teachers.scoring import load_teacher
     from drtools.teachers.windows import Texts, asked_of
@@ -302,7 +302,7 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
     queries = {f"q{n}": " ".join(longer[n]["text"].split()[:9]) for n in range(20)}
     write_jsonl(Path(scored.queries), [{"_id": query, "text": text} for query, text in queries.items()])
     lengths = {"max_document_tokens": TOKENS, "max_query_tokens": 8}
-    form, computing = Form(("reinforced", "noisy")), Computing("cpu", "fp32", 1024)
+    form, computing = Form(("reinforced", "noisy")), Compute("cpu", "fp32", 1024)
     model, batches = batches_of(scored, encoder_folder, form, set=lengths)
     own = own_tokens(model, "query"), own_tokens(model, "document")
     assert own == (6, TOKENS - 2)
@@ -310,7 +310,7 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
         teacher = load_teacher([rankers["bert"]], computing, max_query_tokens=6, max_document_tokens=TOKENS - 2)
     else:
         teacher = load_teacher([rankers["bert"]], computing, student_tokens=own)
-    batches.teacher = partial(teacher.special, form.kinds)
+    batches.teacher = partial(special_of_teacher, teacher, form.kinds)
     batch, visits = batches(0), batches.visits(0)
     examples = {example.query_id: example for example in read_examples(scored.dark)}
     texts = Texts(queries, open_store(scored.corpus), " ")
@@ -320,14 +320,16 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
         listed = list_visit(visit, form)
         if scored_beforehand:
             query_id = visit.source.examples.query_ids[visit.at]
-            asked = asked_of(examples[query_id], texts, teacher)[-len(listed.items) :]  # its last positive, and so on
+            asked = asked_of(examples[query_id], texts, [partial(dark_asked, teacher=teacher)])[
+                -len(listed.items) :
+            ]  # its last positive, and so on
             pairs = [(visit.query, one.text) for one in asked]
             limits = [one.limit for one in asked]
         else:
             pairs, limits = batch.asked[row].texts, batch.asked[row].limits
         assert len(pairs) == len(listed.items) == 1 + 3 + 3 + 2
         read = tokenize_pairs(teacher.scorers[0].encoder, pairs, limits)
-        query = batch.tokens["query"].inputs([row], 0)[0][0].tolist()
+        query = batch.tokens["query"].inputs([row])[0][0].tolist()
         for at in range(len(pairs)):
             column = int(batch.columns[row, at])
             side, column = ("document", column) if column < documents else ("reinforced", column - documents)
@@ -366,12 +368,12 @@ def test_a_teacher_without_room_for_the_students_texts_is_said(scored, encoder_f
 
 @pytest.mark.slow
 def test_a_teacher_that_keeps_its_dropout_draws_it_anew_at_each_step(rankers):
-    from drtools.encoding.loop import Computing
     from drtools.methods.adam.teacher import Dropping, keep_dropout
+    from drtools.models.compute import Compute
     from drtools.teachers.scoring import load_teacher
 
     pairs = [(f"fox {n}", "otter river " * (1 + n % 9)) for n in range(30)]
-    computing = Computing("cpu", "fp32", 64)
+    computing = Compute("cpu", "fp32", 64)
     plain = load_teacher([rankers["bert"], rankers["roberta"]], computing).scores(pairs)
     teacher = load_teacher([rankers["bert"], rankers["roberta"]], computing, dropout=0.1)
     keep_dropout(teacher)

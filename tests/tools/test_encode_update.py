@@ -8,15 +8,16 @@ import torch
 from conftest import WORDS, last_values, write_jsonl
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
-from drtools.encoding.loop import Computing, encode_tokens, place
+from drtools.encoding.loop import encode_tokens
 from drtools.formats.row_digests import RowsByDigest
-from drtools.models.encoder import Encoder, load_body, save_encoder
+from drtools.models.compute import Compute, place
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import load_body, save_encoder
 from drtools.models.heads import make_head
 from drtools.models.length_batches import batches_of_one_length
 from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.settings import EncoderSettings
 from drtools.models.spans import Spans
-from drtools.models.tokens import tokenize
 
 RESULTS, PIECES = ("vectors.npy", "ids.txt", "texts.npy"), ("pieces.npy", "piece_starts.npy")
 
@@ -73,7 +74,7 @@ def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kin
     from pathlib import Path
 
     encoder = encoder_with(Path(bert), kind)
-    computing = Computing("cpu", precision, 512)
+    computing = Compute("cpu", precision, 512)
     place(encoder, computing)
     generator = np.random.default_rng(0)
     texts = [
@@ -82,13 +83,13 @@ def test_a_texts_vector_is_the_same_bits_whatever_is_encoded_beside_it(bert, kin
         "fox otter",
         *(" ".join(generator.choice(WORDS, generator.integers(1, 70))) for _ in range(150)),
     ]
-    tokens = tokenize(encoder, texts, "document")
+    tokens = encoder.tokenize(texts, "document")
 
     def encoded(rows, batch_tokens):
         made = np.empty((len(rows), encoder.dimension), np.float32)
         encode_tokens(
             encoder,
-            tokenize(encoder, [texts[row] for row in rows], "document"),
+            encoder.tokenize([texts[row] for row in rows], "document"),
             computing._replace(batch_tokens=batch_tokens),
             made,
             one_length=True,
@@ -117,7 +118,7 @@ def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert
     from pathlib import Path
 
     encoder = encoder_with(Path(bert), "projection")
-    place(encoder, Computing("cpu", "fp32", 4096))
+    place(encoder, Compute("cpu", "fp32", 4096))
     encoder.settings.max_document_tokens = longest
     generator = np.random.default_rng(0)
     texts = [
@@ -134,7 +135,7 @@ def test_a_documents_pieces_are_the_same_bits_whatever_is_encoded_beside_it(bert
         encode_tokens(
             spans,
             tokenize_pieces(encoder, [texts[row] for row in rows], layout),
-            Computing("cpu", "fp32", 4096),
+            Compute("cpu", "fp32", 4096),
             made,
             one_length=True,
         )

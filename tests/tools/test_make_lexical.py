@@ -294,7 +294,7 @@ def test_queries_and_limits_of_the_fit(drtools, tmp_path, toy):
 
 
 def test_queries_are_analyzed_part_by_part_into_the_same_rows(drtools, tmp_path, toy, monkeypatch):
-    from drtools.methods.spar.corpus_terms import Analyzer
+    from drtools.models.analyzer import Analyzer
     from drtools.tools import make_lexical
 
     words = ["make-lexical", "--corpus", toy.corpus, "--queries", toy.queries, "--dimension", 24, "-o"]

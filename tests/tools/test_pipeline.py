@@ -262,7 +262,7 @@ def test_labels_by_rank_alone(made, drtools):
 
 
 def test_a_tuned_fusion_is_the_best_of_the_grid(made, drtools):
-    from drtools.search.fusion import GRID
+    from drtools.evaluation.tuning import GRID
 
     drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25")
     drtools("search", "--index", made.folder / "bm25", "--queries", made.queries, "-o", made.folder / "bm25.run")
@@ -486,7 +486,8 @@ def test_a_run_ranked_anew_may_lack_the_last_queries(made, drtools, monkeypatch)
 
 
 def encoder_of(made):
-    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
+    from drtools.cli.flags.compute import ComputeFlags
+    from drtools.cli.flags.encoder import EncoderFlags
 
     return EncoderFlags(model=str(made.model)), ComputeFlags(precision="fp32")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from drtools.cli.flags.common import FolderOutput
+from drtools.cli.flags.outputs import FolderOutput
 from drtools.outputs import manifest
 from drtools.outputs import work as output
 from drtools.outputs.releases import current_version, pinned, publish, versions_of
@@ -26,7 +26,7 @@ OPERATIONS = ("open", "os.link", "os.mkdir", "os.rename", "os.remove", "os.symli
 def finished(folder: Path, content: str, kind: str = "vectors") -> Path:
     """Make a finished output whose files all hold the same words."""
     asked = FolderOutput(str(folder), overwrite=True)
-    asked.request = {"tool": "encode", "arguments": {"content": content}}
+    asked.request.update({"tool": "encode", "arguments": {"content": content}})
     with output.folder(asked) as work:
         for number in range(FILES):
             place = work.path / f"part{number % 2}" / f"{number}.txt"

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from conftest import changed_by_flags
 
-from drtools.encoding.loop import Computing
 from drtools.formats.dark_items import Reinforced
-from drtools.methods.adam.dark import asked_text
+from drtools.methods.adam.dark import asked_text, special_of_teacher
+from drtools.models.compute import Compute
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.teachers.score_cache import ScoreCache, pair_key
@@ -433,10 +433,10 @@ def test_keys_tell_pairs_apart():
 
 
 def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens(rankers):
-    from drtools.encoding.loop import Computing
+    from drtools.models.compute import Compute
     from drtools.teachers.scoring import load_teacher
 
-    computing = Computing("cpu", "fp32", 64)
+    computing = Compute("cpu", "fp32", 64)
     long = " ".join(["otter", "lathe", "hill"] * 30)
     pairs = [("fox", "hill [SEP] river"), ("fox", long), ("fox", long), ("fox", "hill [SEP] river")]
     teacher = load_teacher([rankers["bert"]], computing, max_document_tokens=10)
@@ -458,16 +458,14 @@ def test_scores_answers_in_order_with_limits_and_the_teachers_own_special_tokens
 
 def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers):
     """Twice 40 tokens do not fit into the pair's 64: what is cut is the halves, not the negative alone."""
-    teacher = load_teacher(
-        [rankers["bert"]], Computing("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40
-    )
-    special = teacher.special({"reinforced"}, "hound " * 20)
+    teacher = load_teacher([rankers["bert"]], Compute("cpu", "fp32", 1024), max_query_tokens=8, max_document_tokens=40)
+    special = special_of_teacher(teacher, {"reinforced"}, "hound " * 20)
     text, limit = asked_text(Reinforced("p", "n"), "q", {"p": "fox " * 60, "n": "owl " * 60}.get, special)
     read = tokenize_pairs(teacher.scorers[0].encoder, [("hound " * 20, text)], [limit])
     words = teacher.tokenizer.convert_ids_to_tokens(read.flat.tolist())
     ends = [at for at, word in enumerate(words) if word == teacher.tokenizer.sep_token]
     first, second = ends[1] - ends[0] - 1, ends[2] - ends[1] - 1
     assert len(ends) == 3 and read.truncated == 0 and abs(first - second) <= 1 and first + second == 64 - 4 - 8
-    assert teacher.special({"reinforced"}, "hound fox").room == 64 - 4 - 2, (
+    assert special_of_teacher(teacher, {"reinforced"}, "hound fox").room == 64 - 4 - 2, (
         "what a short query leaves is the document's"
     )

@@ -240,9 +240,9 @@ def test_two_processes_equal_one(toy, body, drtools, tmp_path, several):
 def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
     from transformers import AutoTokenizer
 
-    from drtools.encoding.loop import Computing
     from drtools.formats.corpus_store import open_store
     from drtools.methods.ranker.batches import RankedBatches
+    from drtools.models.compute import Compute
     from drtools.models.cross_encoder import new_cross_encoder
     from drtools.training.distributed import World
     from drtools.training.examples import usable_examples
@@ -258,7 +258,7 @@ def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
         seed=1,
     )
     model, batch = batches.encoder, batches(2)
-    loss = Gradients(model, Computing("cpu", "fp32", 100), World(), caching=False, parallel=False).of(
+    loss = Gradients(model, Compute("cpu", "fp32", 100), World(), caching=False, parallel=False).of(
         batch, list_loss(contrastive), 1
     )
     found = {name: parameter.grad.clone() for name, parameter in model.model.named_parameters()}
@@ -269,7 +269,7 @@ def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
     for visit, listed in zip(batches.visits(2), batch.lists, strict=True):
         first, *others = (
             tokenizer.decode([token for token, kind in zip(ids, types, strict=True) if kind == 1 and token > 4])
-            for ids, types in zip(*batch.tokens["pair"].inputs(listed, 0)[::2], strict=True)
+            for ids, types in zip(*batch.tokens["pair"].inputs(listed)[::2], strict=True)
         )
         assert first == texts[int(visit.source.examples.query_ids[visit.at][1:])], "the query's positive stands first"
         documents = [first, *others]

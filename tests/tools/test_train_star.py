@@ -117,18 +117,19 @@ def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder
 
 
 def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(toy, encoder_folder, drtools, tmp_path):
-    from drtools.encoding.loop import Computing, encode_texts
+    from drtools.cli.flags.mining import MiningFlags
+    from drtools.encoding.loop import encode_texts
     from drtools.formats.corpus_store import open_store
     from drtools.methods.star import MinedAnew
-    from drtools.models.encoder import load_encoder
-    from drtools.search.mining import MiningFlags
+    from drtools.models.compute import Compute
+    from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
     from drtools.training.examples import usable_examples
     from drtools.training.sampling import Source
 
     store = open_store(toy.corpus)
     source = Source(usable_examples(toy.examples, toy.queries, store), store)
-    model, computing = load_encoder(encoder_folder), Computing("cpu", "fp32", 256)
+    model, computing = load_encoder(encoder_folder), Compute("cpu", "fp32", 256)
     refresh = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="2-9", negatives=4))
     refresh.make(tmp_path / "refreshed-5", 5, lambda: None)
     refresh.load(tmp_path / "refreshed-5")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from drtools.cli.flags.training import Metric
 from drtools.methods.adore.batches import QueryBatch
 from drtools.methods.adore.loss import AdoreLoss, Judged, candidates_of
+from drtools.methods.adore.settings import Metric
 
 
 class Frozen:

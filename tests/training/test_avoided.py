@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
+from drtools.cli.flags.mining import MiningFlags
 from drtools.formats.corpus_store import open_store
 from drtools.randomness import generator
-from drtools.search.mining import MiningFlags
 from drtools.training.avoided_rows import avoid_copies
 from drtools.training.examples import usable_examples
 from drtools.training.sampling import Source, Visits, draw
@@ -84,9 +84,9 @@ def test_a_corpus_of_nothing_else_is_drawn_from_all_the_same(tmp_path):
 
 
 def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tmp_path):
-    from drtools.encoding.loop import Computing
     from drtools.methods.star import MinedAnew
-    from drtools.models.encoder import load_encoder
+    from drtools.models.compute import Compute
+    from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
 
     found = {}
@@ -95,7 +95,7 @@ def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tm
         if name == "left out":
             avoid_copies([source])
             avoided = source.examples.avoided
-        computing = Computing("cpu", "fp32", batch_tokens=4096)
+        computing = Compute("cpu", "fp32", batch_tokens=4096)
         flags = MiningFlags(ranks="1-63", negatives=63)
         refresh = MinedAnew([source], load_encoder(encoder_folder), computing, World(), 5, flags)
         refresh.make(tmp_path / name, 5, lambda: None)

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.encoding.loop import Computing
 from drtools.methods.contrastive import contrastive_loss
+from drtools.models.compute import Compute
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
-from drtools.models.encoder import load_encoder
-from drtools.models.tokens import tokenize
+from drtools.models.encoder_files import load_encoder
 from drtools.tools.train_star import star_loss
 from drtools.training.distributed import World
 from drtools.training.gradients import Gradients
@@ -28,7 +27,7 @@ DOCUMENTS = [
 
 
 def batch_of(model):
-    tokens = {"query": tokenize(model, QUERIES, "query"), "document": tokenize(model, DOCUMENTS, "document")}
+    tokens = {"query": model.tokenize(QUERIES, "query"), "document": model.tokenize(DOCUMENTS, "document")}
     relevant = np.zeros((4, 7), bool)
     relevant[range(4), range(4)] = True
     return PairBatch(tokens, {"query": [4], "document": [7]}, relevant, np.array([0, 1, 2, 3, 0, 1, 2]))
@@ -45,7 +44,7 @@ def gradients(model, loss, *, batch_tokens=32, caching=False, cores=1, precision
     threads = torch.get_num_threads()
     torch.set_num_threads(cores)
     try:
-        computed = Gradients(model, Computing("cpu", precision, batch_tokens), World(), caching, cores > 1)
+        computed = Gradients(model, Compute("cpu", precision, batch_tokens), World(), caching, cores > 1)
         value = computed.of(batch_of(model), loss, "seed", 5)
     finally:
         torch.set_num_threads(threads)
@@ -66,7 +65,7 @@ def test_chunks_give_the_gradient_of_the_whole(encoder_folder, loss, settings):
     batch = batch_of(model)
     vectors = []
     for side in ("query", "document"):
-        ids, mask = (torch.from_numpy(part) for part in batch.tokens[side].padded(range(batch.counts[side][0]), 0))
+        ids, mask = (torch.from_numpy(part) for part in batch.tokens[side].padded(range(batch.counts[side][0])))
         vectors.append(model(ids, mask))
     expected = loss(*vectors, batch)
     expected.backward()

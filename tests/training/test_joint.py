@@ -12,9 +12,9 @@ import torch
 from conftest import changed_by_flags, make_bert
 from safetensors.numpy import load_file
 
-from drtools.encoding.loop import Computing
 from drtools.methods.spar.joint import Beside, JointModel
-from drtools.models.encoder import load_encoder
+from drtools.models.compute import Compute
+from drtools.models.encoder_files import load_encoder
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
     loss_of = contrastive_loss(2.0)
     for caching in (False, True):
         model.zero_grad()
-        loss = Gradients(model, Computing("cpu", "fp32", 64), World(), caching, parallel=False).of(batch, loss_of, 1)
+        loss = Gradients(model, Compute("cpu", "fp32", 64), World(), caching, parallel=False).of(batch, loss_of, 1)
         found = {
             name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
         }
@@ -307,7 +307,7 @@ def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(o
     before = [parameter.detach().clone() for parameter in parameters]
     work = SimpleNamespace(state={}, path=other.folder, working=other.folder)
     flags = SimpleNamespace(optimizer="adamw", weight_decay=0.01, gradient_caching=False, clip=1.0, tensorboard=False)
-    run = Run(model, None, flags, work, Computing("cpu", "fp32", 64), World())
+    run = Run(model, None, flags, work, Compute("cpu", "fp32", 64), World())
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)
     model.logarithm.value.grad.fill_(300.0)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from drtools.cli.flags.training import TrainingFlags, plan
+from drtools.cli.flags.training import TrainingFlags
 from drtools.errors import UserError
+from drtools.training.plan import plan
 
 
 def made(queries=320, **flags):

@@ -2,20 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal
 
 from typer import Option
 
 from drtools.cli.flags.common import Role
 from drtools.errors import UserError
+from drtools.methods.ranker.settings import RankerSpec
+from drtools.methods.spar.settings import BesideSpec
+from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
 
 PANEL, BESIDE = "Training", "Beside another encoder"
-WARMUP_SHARE = 0.1  # [ours] of the planned training, if the paper's warm-up is longer
-UNKNOWN_STEPS = 10**9
 
 
-@dataclass
-class TrainingFlags:
+@dataclass(frozen=True)
+class TrainingFlags(TrainingSpec):
     """How long, in what steps and how fast to train. The first of steps, epochs and minutes to be reached ends it."""
 
     steps: Annotated[int | None, Option(min=1, help="optimizer steps", rich_help_panel=PANEL)] = None
@@ -71,8 +72,8 @@ class TrainingFlags:
     ] = None
 
 
-@dataclass
-class StudentFlags:
+@dataclass(frozen=True)
+class StudentFlags(StudentSpec):
     """How the encoder that `--model` names is trained."""
 
     lora_rank: Annotated[
@@ -116,8 +117,8 @@ Head = Annotated[
 ]
 
 
-@dataclass
-class ShapeFlags:
+@dataclass(frozen=True)
+class ShapeFlags(ShapeSpec):
     """What the encoder that `--model` names becomes before it is trained."""
 
     untied: Annotated[
@@ -126,8 +127,8 @@ class ShapeFlags:
     head: Head = "keep"
 
 
-@dataclass
-class RankerFlags:
+@dataclass(frozen=True)
+class RankerFlags(RankerSpec):
     """The cross-encoder that is trained: what it starts from, and how much of a pair it reads."""
 
     model: Annotated[
@@ -163,8 +164,8 @@ class RankerFlags:
     ] = False
 
 
-@dataclass
-class ExampleFlags:
+@dataclass(frozen=True)
+class ExampleFlags(ExamplesSpec):
     """What is trained on. Several `--examples` may each have their own corpus, queries, title separator and weight."""
 
     examples: Annotated[
@@ -183,8 +184,8 @@ class ExampleFlags:
     ] = None
 
 
-@dataclass
-class BesideFlags:
+@dataclass(frozen=True)
+class BesideFlags(BesideSpec):
     """Another encoder's vectors, which stay, and the weight of its scores, which learns (SPAR's joint training)."""
 
     beside_documents: Annotated[
@@ -218,108 +219,3 @@ def check_loss(loss: str, hard_negatives: int) -> None:
         raise UserError(
             "--loss margin-mse with --hard-negatives 0: margins are between a positive and its negatives; say 1 or more"
         )
-
-
-class Metric(NamedTuple):
-    """What pairs are weighed by: `rr`, `mrr`, `ndcg` at a cut, or `none`."""
-
-    name: str
-    cut: int
-
-    @classmethod
-    def parse(cls, word: str) -> Self:
-        """Read `rr@200`, `mrr@10`, `ndcg@10` or `none`."""
-        name, at, cut = word.lower().partition("@")
-        if word.lower() == "none":
-            return cls("none", 0)
-        if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
-            raise UserError(f"--metric {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
-        return cls(name, int(cut))
-
-
-@dataclass
-class Plan:
-    """Steps to take and the learning rate at each.
-
-    Linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
-
-    An opening of `opening_steps` more goes before, at a rate of its own; minutes run from its start.
-    """
-
-    steps: int
-    minutes: float | None
-    warmup_steps: (
-        int | None
-    )  # None: a tenth of the training, however many steps that will be, or the paper's if that is less
-    learning_rate: float
-    evaluate_every_steps: int
-    schedule_steps: int | None = None  # None: the same as steps
-    constant: bool = False
-    opening_steps: int = 0
-    opening_rate: float = 0.0
-    paper_warmup: int = UNKNOWN_STEPS  # the most steps of a warm-up that is a tenth of the training
-
-    def rate(self, step: int, seconds: float) -> float:
-        """Return the learning rate of a step (from 0), after so many seconds of training."""
-        if step < self.opening_steps:
-            return self.opening_rate
-        step -= self.opening_steps
-        done = step / (self.schedule_steps or self.steps)
-        if self.minutes:
-            done = max(done, seconds / (60 * self.minutes))
-        if self.warmup_steps is None:
-            warmed = max(done / WARMUP_SHARE, (step + 1) / max(1, self.paper_warmup))
-            share = WARMUP_SHARE if self.paper_warmup else 0.0
-        else:
-            warmed, share = (
-                (step + 1) / max(1, self.warmup_steps),
-                self.warmup_steps / (self.schedule_steps or self.steps),
-            )
-        left = 1.0 if self.constant else max(0.0, 1.0 - done) / max(1e-9, 1.0 - share)
-        return self.learning_rate * min(1.0, warmed, left)
-
-    def is_over(self, step: int, seconds: float) -> bool:
-        """Return whether training ends before this step."""
-        return step >= self.steps + self.opening_steps or bool(self.minutes and seconds >= 60 * self.minutes)
-
-
-def plan(flags: TrainingFlags, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
-    """Settle the steps.
-
-    What is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said.
-    """
-    limits = [flags.steps] if flags.steps else []
-    epochs = (
-        flags.epochs
-        if flags.epochs is not None
-        else (default_epochs if not flags.steps and not flags.minutes else None)
-    )
-    if epochs is not None:
-        if epochs <= 0:
-            raise UserError(f"--epochs {epochs}: expected more than 0")
-        limits.append(max(1, math.ceil(epochs * queries / flags.batch_queries)))
-    if flags.minutes is not None and flags.minutes <= 0:
-        raise UserError(f"--minutes {flags.minutes}: expected more than 0")
-    if flags.schedule_steps and flags.minutes:
-        raise UserError(
-            "--schedule-steps with --minutes: the rate falls to 0 by the minutes already; leave one of the two out"
-        )
-    if flags.schedule_steps and flags.schedule == "constant":
-        raise UserError("--schedule-steps with --schedule constant: the rate never falls; leave one of the two out")
-    if flags.learning_rate <= 0:
-        raise UserError(f"--learning-rate {flags.learning_rate}: expected more than 0")
-    steps = min(limits) if limits else UNKNOWN_STEPS
-    warmup = flags.warmup_steps
-    if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
-        warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
-    evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
-    return Plan(
-        steps,
-        flags.minutes,
-        warmup,
-        flags.learning_rate,
-        evaluate_every,
-        flags.schedule_steps,
-        flags.schedule == "constant",
-        paper_warmup=paper_warmup,
-    )

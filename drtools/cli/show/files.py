@@ -9,10 +9,11 @@ from drtools import reporting
 from drtools.cli.show.hits import snippet
 from drtools.cli.show.lineage import CORPUS_FLAGS, QUERIES_FLAGS, source
 from drtools.errors import UserError
+from drtools.formats.corpora import read_corpus, read_queries
 from drtools.formats.corpus_store import Store, open_store
 from drtools.formats.dark_items import Dark, Noisy
 from drtools.formats.examples import Example, parse_example
-from drtools.formats.jsonl import read_corpus, read_json_lines, read_queries
+from drtools.formats.json_lines import read_json_lines
 from drtools.formats.lines import read_lines, shown
 from drtools.formats.trec import read_qrels, read_run
 

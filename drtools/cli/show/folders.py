@@ -8,7 +8,8 @@ from pathlib import Path
 from drtools import units
 from drtools.cli.show.files import Texts
 from drtools.errors import UserError
-from drtools.formats.vectors import Ids, maker_of, open_vectors
+from drtools.formats.ids import Ids
+from drtools.formats.vectors import maker_of, open_vectors
 from drtools.models.module_files import has_modules, optional_json
 from drtools.models.settings import (
     OURS,
@@ -20,6 +21,7 @@ from drtools.models.settings import (
     vector_dimension,
 )
 from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
 from drtools.outputs.releases import current_version, versions_of
 
 SAMPLE = 1000  # rows whose lengths are measured
@@ -114,7 +116,7 @@ def model_lines(path: Path) -> Iterator[str]:
 
 
 def _body(folder: Path) -> str:
-    config = manifest.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     layers, size = (
         next((config[name] for name in names if name in config), "?")
         for names in (("num_hidden_layers", "n_layers", "n_layer"), ("hidden_size", "dim", "d_model", "n_embd"))

@@ -5,12 +5,13 @@ from pathlib import Path
 import orjson
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import json_advice
+from drtools.formats.json_lines import json_advice
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.trec import looks_like_judgements
 from drtools.models.module_files import optional_json
 from drtools.models.settings import OURS
 from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
 
 MODELS = ("encoder", "rem", "ranker")
 TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
@@ -25,7 +26,7 @@ def kind_of(path: Path) -> str:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     beside = manifest.beside(path)
-    named = manifest.read_json(beside).get("kind") if beside.exists() else None
+    named = read_json(beside).get("kind") if beside.exists() else None
     if named and named != "queries":
         return named
     return _kind_of_folder(path) if path.is_dir() else "texts" if named else _kind_of_lines(path)

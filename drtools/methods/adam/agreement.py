@@ -10,14 +10,14 @@ from drtools.errors import UserError
 from drtools.formats.dark_items import documents_of
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.models.specs import ComputeSpec, EncoderSpec
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import ComputeFlags
-    from drtools.encoding.loop import Computing
     from drtools.formats.dark_items import Dark
     from drtools.formats.examples import Example
     from drtools.formats.trec import Run
     from drtools.methods.adam.dark import Special
+    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
     from drtools.teachers.windows import Texts
@@ -57,7 +57,7 @@ def beside_teacher(
     queries: str | None,
     title_separator: str,
     scale: float | None,
-    compute: ComputeFlags,
+    compute: ComputeSpec,
     max_document_tokens: int | None = None,
 ) -> dict[str, Lists]:
     """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said.
@@ -71,16 +71,16 @@ def beside_teacher(
         raise UserError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
-        from drtools.cli.flags.common import EncoderFlags
-        from drtools.encoding.loop import choose_computing, load_for_encoding
+        from drtools.formats.corpora import read_queries
         from drtools.formats.corpus_store import open_store
-        from drtools.formats.jsonl import read_queries
+        from drtools.models.compute import settle
+        from drtools.models.loader import load_for_encoding
         from drtools.teachers.windows import Texts
 
         assert corpus is not None and queries is not None, "students read texts"
-        texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), choose_computing(compute)
+        texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), settle(compute)
         for label, name in students.items():
-            encoder = load_for_encoding(EncoderFlags(model=name, max_document_tokens=max_document_tokens), computing)
+            encoder = load_for_encoding(EncoderSpec(model=name, max_document_tokens=max_document_tokens), computing)
             found[label] = lists_by_encoder(
                 scored, texts, encoder, name, computing, trained_scale(name) if scale is None else scale
             )
@@ -92,9 +92,10 @@ def trained_scale(name: str) -> float | None:
     from pathlib import Path
 
     from drtools.outputs import manifest
+    from drtools.outputs.disk import read_json
 
     known = Path(name) / manifest.NAME
-    return manifest.read_json(known).get("scale") if known.exists() else None
+    return read_json(known).get("scale") if known.exists() else None
 
 
 def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
@@ -139,7 +140,7 @@ def lists_by_encoder(
     texts: Texts,
     encoder: Encoder | EncoderPair,
     name: str,
-    computing: Computing,
+    computing: Compute,
     scale: float | None,
 ) -> Lists:
     """Return the lists that a teacher has scored with an encoder's scores beside.
@@ -210,7 +211,6 @@ def _key(query_id: str, item: str | Dark) -> object:
 
 def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special: Special) -> _Window:
     from drtools.methods.adam.dark import dark_text_for
-    from drtools.models.tokens import prepare
 
     found: dict[str, str | None] = {}
     made = _Window([], {}, {})
@@ -224,7 +224,7 @@ def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special
                 continue
             made.listed[-1].append(one)
             if isinstance(one.item, str):
-                made.short[one.item] = prepare(known[one.item], encoder)
+                made.short[one.item] = encoder.prepare(known[one.item])
             else:
                 kept = made.double if one.item.kind == "reinforced" else made.short
                 kept[_key(example.query_id, one.item)] = dark_text_for(
@@ -234,14 +234,13 @@ def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special
 
 
 def _scores_of(
-    window: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, special: Special, computing: Computing
+    window: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, special: Special, computing: Compute
 ) -> Iterator[tuple[list[Scored], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
     import numpy as np
 
     from drtools.encoding.loop import encode_texts, encode_tokens
     from drtools.methods.adam.dark import reinforced_tokens
-    from drtools.models.tokens import tokenize_prepared
 
     document = encoder.of("document")
     made = _texts_of(window, texts, document, special)
@@ -251,7 +250,7 @@ def _scores_of(
         (made.double, reinforced_tokens(document)),
     ):
         into = np.empty((len(kept), encoder.dimension), np.float32)
-        encode_tokens(document, tokenize_prepared(document, list(kept.values()), "document", longest), computing, into)
+        encode_tokens(document, document.tokenize_prepared(list(kept.values()), "document", longest), computing, into)
         vectors |= dict(zip(kept, into, strict=True))
     queries, _ = encode_texts(
         encoder.of("query"), [texts.queries[example.query_id] for example in window], "query", computing

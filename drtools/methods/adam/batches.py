@@ -14,7 +14,7 @@ import numpy as np
 
 from drtools.formats.dark_items import KINDS, documents_of
 from drtools.methods.adam.dark import Special, asked_text, dark_text, is_cut, reinforced_tokens, special_of_encoder
-from drtools.models.tokens import Tokens, prepare, tokenize, tokenize_prepared
+from drtools.models.tokens import Tokens
 from drtools.randomness import generator
 from drtools.training.sampling import Source, Visit, Visits, draw
 
@@ -164,10 +164,10 @@ class AdamBatches:
         document = self.model.of("document")
         longest = {"document": document.settings.max_document_tokens, "reinforced": reinforced_tokens(document)}
         mine = every[shares["query"][self.rank]]
-        tokens = {"query": tokenize(self.model.of("query"), [visit.query for visit, _ in mine], "query")}
+        tokens = {"query": self.model.of("query").tokenize([visit.query for visit, _ in mine], "query")}
         for side in (side for side in texts if side in shares):
             written = [self._text(*item) for item in texts[side][shares[side][self.rank]]]
-            tokens[side] = tokenize_prepared(document, [text for text, _ in written], side, longest[side])
+            tokens[side] = document.tokenize_prepared([text for text, _ in written], side, longest[side])
             tokens[side].cut[:] |= np.array([cut for _, cut in written], bool)
         counts: dict[str, Sequence[int]] = {
             side: [part.stop - part.start for part in parts] for side, parts in shares.items()
@@ -191,9 +191,9 @@ class AdamBatches:
         """Return a text, and whether it was cut when it was written."""
         source, document = visit.source, self.model.of("document")
         if isinstance(row, int):
-            return prepare(source.text(row), document), False
+            return document.prepare(source.text(row)), False
         item = row.item(source.store.ids_at)
-        texts = {each: prepare(source.text_of(each), document) for each in documents_of(item)}
+        texts = {each: document.prepare(source.text_of(each)) for each in documents_of(item)}
         return dark_text(item, source.examples.query_ids[visit.at], texts.__getitem__, self.special), is_cut(
             item, texts.__getitem__, self.special
         )

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.errors import UserError
 from drtools.formats.dark_items import Noisy, Reinforced, documents_of
+from drtools.formats.examples import Example
 from drtools.models.bodies import positions_of
-from drtools.models.tokens import prepare
+from drtools.models.tokens import separator_of
 from drtools.randomness import generator
+from drtools.teachers.scoring import Teacher
+from drtools.teachers.windows import Asked, Texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -43,11 +46,6 @@ class Special(NamedTuple):
     mask: str = "[MASK]"
     tokenizer: PreTrainedTokenizerBase | None = None
     room: int = 0
-
-
-def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
-    return tokenizer.sep_token or tokenizer.eos_token
 
 
 def special_of(
@@ -97,6 +95,48 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     )
 
 
+def special_of_teacher(teacher: Teacher, kinds: Collection[str], query: str, room: int | None = None) -> Special:
+    """Return what dark items of some kinds are written with beside a query.
+
+    The words of the first, and room for both halves of a reinforced text: that of a student (`room`), or that of a
+    student that reads as much of a document as the teacher does; never more than each of them can read beside the
+    query.
+    """
+    encoders = zip((scorer.encoder for scorer in teacher.scorers), teacher.rendering, strict=True)
+    left = min(
+        encoder.longest_pair - encoder.template.special - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
+        for encoder, tokenizer in encoders
+    )
+    # each is asked, so that each may refuse
+    special, *_ = [
+        special_of(
+            tokenizer,
+            teacher.max_document_tokens + tokenizer.num_special_tokens_to_add(),  # a student's length includes these
+            kinds,
+            scorer.name,
+            most=left,
+        )
+        for scorer, tokenizer in zip(teacher.scorers, teacher.rendering, strict=True)
+    ]
+    return special if room is None else special._replace(room=min(room, left - 1))
+
+
+def dark_asked(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
+    """List the dark items of an example for a teacher to score."""
+    items = example.dark or ()
+    found = {document: texts.document(document) for item in items for document in documents_of(item)}
+    special = special_of_teacher(teacher, {item.kind for item in items}, texts.queries.get(example.query_id, ""))
+    text_of = {document: text for document, text in found.items() if text is not None}.__getitem__
+    asked = []
+    for item in items:
+        if any(found[document] is None for document in documents_of(item)):
+            asked.append(Asked("dark_scores", None))
+            continue
+        text, limit = asked_text(item, example.query_id, text_of, special)
+        asked.append(Asked("dark_scores", text, limit, is_cut(item, text_of, special)))
+    return asked
+
+
 def own_tokens(encoder: Encoder, side: str) -> int:
     """Return how many tokens of a text itself an encoder reads: those besides special tokens and its prompt."""
     taken = encoder.tokenizer.num_special_tokens_to_add()
@@ -118,7 +158,7 @@ def dark_text(item: Dark, query_id: str, text_of: Callable[[str], str], special:
 
 def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
     """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
-    return dark_text(item, query_id, lambda document: prepare(text_of(document), encoder), special)
+    return dark_text(item, query_id, lambda document: encoder.prepare(text_of(document)), special)
 
 
 def is_cut(item: Dark, text_of: Callable[[str], str], special: Special) -> bool:

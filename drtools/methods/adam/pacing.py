@@ -6,16 +6,13 @@ How many of a batch's queries are distilled on, from all of them at the start to
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from drtools.cli.flags.training import UNKNOWN_STEPS, plan
 from drtools.errors import UserError
+from drtools.training.plan import UNKNOWN_STEPS, plan
+from drtools.training.specs import TrainingSpec
 
-if TYPE_CHECKING:
-    from drtools.cli.flags.training import TrainingFlags
 
-
-def share_of_step(kind: str, flags: TrainingFlags, queries: int, default_epochs: float) -> Callable[[int], float]:
+def share_of_step(kind: str, flags: TrainingSpec, queries: int, default_epochs: float) -> Callable[[int], float]:
     """Return the share of queries at each step (from 0).
 
     `epochs`: 1 - t / 2T in epoch t, from 0, of T (Tao et al., ADAM): T is --epochs if it was said, else what the steps

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools.models.tokens import Tokens, tokenize
+from drtools.models.tokens import Tokens
 from drtools.randomness import generator
+from drtools.training.encoder_task import EncoderTraining
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -51,5 +52,17 @@ class QueryBatches:
         )
         query_ids = [self.query_ids[self._order(epoch)[at]] for epoch, at in places]
         parts = self.shares(len(query_ids))
-        tokens = tokenize(self.encoder, [self.texts[query_id] for query_id in query_ids[parts[self.rank]]], "query")
+        tokens = self.encoder.tokenize([self.texts[query_id] for query_id in query_ids[parts[self.rank]]], "query")
         return QueryBatch({"query": tokens}, {"query": [part.stop - part.start for part in parts]}, query_ids, step)
+
+
+def query_batches(task: EncoderTraining, texts: dict[str, str]) -> QueryBatches:
+    """Return batches of queries alone."""
+    return QueryBatches(
+        texts,
+        task.model.of("query"),
+        batch_queries=task.training.batch_queries,
+        seed=task.training.seed,
+        shares=task.world.shares,
+        rank=task.world.rank,
+    )

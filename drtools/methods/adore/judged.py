@@ -12,8 +12,8 @@ import numpy as np
 from drtools import reporting
 from drtools.errors import UserError
 from drtools.evaluation.leakage import Trained
+from drtools.formats.corpora import read_queries
 from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
-from drtools.formats.jsonl import read_queries
 from drtools.formats.lines import shown
 from drtools.formats.trec import read_qrels
 from drtools.methods.adore.loss import Judged

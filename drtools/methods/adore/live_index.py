@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from drtools.errors import UserError
-from drtools.formats.vectors import Ids, named_fingerprints, open_document_vectors
+from drtools.formats.ids import Ids
+from drtools.formats.vectors import named_fingerprints, open_document_vectors
 from drtools.outputs import manifest
 from drtools.search import exact, faiss_index
-from drtools.search.sources import refuse_another_encoder
+from drtools.search.query_vectors import refuse_another_encoder
 
 if TYPE_CHECKING:
     import faiss

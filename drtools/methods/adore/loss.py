@@ -20,9 +20,9 @@ from drtools.methods.adore.batches import QueryBatch
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.training import Metric
-    from drtools.encoding.loop import Computing
     from drtools.methods.adore.live_index import LiveIndex
+    from drtools.methods.adore.settings import Metric
+    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
 
 RR_CUT = 10  # of the log's RR@10
@@ -220,7 +220,7 @@ class StaticLists:
     at_start = True
 
     def __init__(
-        self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Computing, every_steps: int
+        self, loss: AdoreLoss, texts: dict[str, str], encoder: Encoder, computing: Compute, every_steps: int
     ) -> None:
         self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
         self.computing = computing.in_training

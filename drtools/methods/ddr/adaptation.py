@@ -14,8 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from drtools import reporting
-from drtools.cli.model_card import write_card
-from drtools.encoding.loop import apply_flags, encode_tokens
+from drtools.encoding.loop import encode_tokens
 from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
@@ -24,19 +23,22 @@ from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, coun
 from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
 from drtools.models.bodies import positions_of
 from drtools.models.cpu.dropout import use_own_dropout
-from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.loader import apply_flags
 from drtools.models.masked import MaskedModel, load_head, new_head, save_head
 from drtools.models.pair import EncoderPair
 from drtools.models.settings import SIDES, check_side
+from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
+from drtools.outputs.fingerprints import file_fingerprint
 from drtools.randomness import generator
 from drtools.training.encoder_task import vectors_record
 from drtools.training.snapshots import FACTS
+from drtools.training.specs import TrainingSpec
 from drtools.training.task import Task
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
-    from drtools.cli.flags.training import TrainingFlags
     from drtools.outputs.work import Work
 
 CROP_TOKENS = 128  # [ours]
@@ -51,9 +53,9 @@ class MaskedTraining(Task):
     def __init__(
         self,
         work: Work,
-        encoder_flags: EncoderFlags,
-        training: TrainingFlags,
-        compute: ComputeFlags,
+        encoder_flags: EncoderSpec,
+        training: TrainingSpec,
+        compute: ComputeSpec,
         dropout: float | None,
         head_steps: int,
         decoder: Decoder | None = None,
@@ -108,7 +110,7 @@ class MaskedTraining(Task):
     ) -> None:
         """Open the corpus and hold out its dev documents; `by_window`: an epoch visits every window of each other."""
         self.store, self.title_separator = open_store(corpus), title_separator
-        self.corpus_fingerprint = manifest.file_fingerprint(
+        self.corpus_fingerprint = file_fingerprint(
             Path(local(self.store.corpus))
         )  # of what is read, whatever lies there when training ends
         usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
@@ -204,7 +206,7 @@ class MaskedTraining(Task):
         """
         start = Path(self.encoder_flags.start())
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
-        before = manifest.read_json(known).get("adapted_on", []) if known else []
+        before = read_json(known).get("adapted_on", []) if known else []
         head_steps = min(self.run.step, self.head_steps)
         return [
             *before,
@@ -249,7 +251,7 @@ class MaskedTraining(Task):
             "held_out": len(self.held_out),
             **facts,
         }
-        write_card(
+        self.write_card(
             self.work.path,
             {**record, **self.card_record(), **vectors_record(self.encoder), "measured_on": "the documents held out"},
         )

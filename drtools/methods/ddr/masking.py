@@ -17,10 +17,10 @@ import numpy as np
 
 from drtools import reporting
 from drtools.errors import UserError
-from drtools.formats.jsonl import document_text
+from drtools.formats.corpora import document_text
 from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
-from drtools.models.tokens import Enriched, Rows, Tokens
+from drtools.models.tokens import Enriched, Rows, Tokens, padding_of
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -43,10 +43,15 @@ class MaskedTokens(Enriched[Tokens]):
     labels: np.ndarray
     body_learns: bool = True
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | bool, ...]:
+    @property
+    def backward(self) -> bool:
+        """Whether a step over them goes back through the body."""
+        return self.body_learns
+
+    def inputs(self, rows: Rows) -> tuple[np.ndarray | bool, ...]:
         """Return what a masked language model takes of some rows: token ids, mask, labels, whether the body learns."""
-        labels, _ = self.tokens._replace(flat=self.labels).padded(rows, IGNORED)
-        return *self.tokens.padded(rows, padding), labels, self.body_learns
+        labels, _ = self.tokens._replace(flat=self.labels, padding=IGNORED).padded(rows)
+        return *self.tokens.padded(rows), labels, self.body_learns
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,16 @@ class TwiceMasked(Enriched[MaskedTokens]):
 
     @property
     def body_learns(self) -> bool:
-        """Whether a step over them goes back through the body."""
+        """Whether the body learns from them, not the head alone."""
         return self.tokens.body_learns
 
-    def inputs(self, rows: Rows, padding: int) -> tuple[np.ndarray | bool, ...]:
+    def inputs(self, rows: Rows) -> tuple[np.ndarray | bool, ...]:
         """Return what an `EnhancedModel` takes of some rows.
 
         A masked model's inputs, then the decoder's token ids and labels.
         """
-        ids, _, labels, _ = self.heavier.inputs(rows, padding)
-        return *self.tokens.inputs(rows, padding), ids, labels
+        ids, _, labels, _ = self.heavier.inputs(rows)
+        return *self.tokens.inputs(rows), ids, labels
 
 
 class Masker:
@@ -208,7 +213,7 @@ class Masker:
         flat[chance < HIDDEN * share] = self.tokenizer.mask_token_id
         flat[_replaced(chance, share)] = np.concatenate(swaps)
         none = np.zeros(len(crops), bool)
-        return MaskedTokens(Tokens(flat, starts, none, none, 0), labels, body_learns)
+        return MaskedTokens(Tokens(flat, starts, none, none, 0, padding_of(self.tokenizer)), labels, body_learns)
 
     def token_shares(self, store: Store, title_separator: str) -> np.ndarray:  # -> [V]
         """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""

@@ -8,12 +8,12 @@ from drtools.errors import UserError
 from drtools.models.encoder import Encoder
 from drtools.models.rem import add_rem, rem_parameters, save_rem, train_parts
 from drtools.models.settings import weights_fingerprint
+from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.encoder_task import EncoderTraining
+from drtools.training.specs import StudentSpec, TrainingSpec
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import ComputeFlags, EncoderFlags
-    from drtools.cli.flags.training import StudentFlags, TrainingFlags
-    from drtools.models.rem import RemSettings
+    from drtools.models.settings import RemSettings
     from drtools.outputs.work import Work
 
 
@@ -28,11 +28,11 @@ class RemTraining(EncoderTraining):
     def __init__(
         self,
         work: Work,
-        encoder_flags: EncoderFlags,
+        encoder_flags: EncoderSpec,
         rem: RemSettings,
-        student: StudentFlags,
-        training: TrainingFlags,
-        compute: ComputeFlags,
+        student: StudentSpec,
+        training: TrainingSpec,
+        compute: ComputeSpec,
     ) -> None:
         """Meet the other processes, load the body and put the REM on it."""
         if encoder_flags.rem:

@@ -1,8 +1,20 @@
 """A relational graph attention network over a document, its passages and its sentences: a variant of FGD's spans."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
+
+from drtools.models.spans import SpanKind, Spans
+
+if TYPE_CHECKING:
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+
 
 RELATIONS = ("contains", "next")
 LAYERS = 2  # [ours]
@@ -68,3 +80,32 @@ def _softmax_over_all(scores: Tensor, edges: Tensor) -> Tensor:  # [B, R, K, K],
     batch, relations, count, _ = scores.shape
     flat = masked.transpose(1, 2).reshape(batch, count, relations * count).softmax(dim=-1)
     return flat.view(batch, count, relations, count).transpose(1, 2) * edges
+
+
+class SpanStudent(nn.Module):
+    """An encoder that is trained with its spans: queries as it encodes them, documents as `Spans`."""
+
+    def __init__(
+        self, encoder: Encoder | EncoderPair[Encoder], passages: int, sentences: int, kind: SpanKind, seed: int = 42
+    ) -> None:
+        """Add a graph to learn for `rgat`, drawn by `seed`."""
+        super().__init__()
+        document = encoder.of("document")
+        self.encoder = encoder
+        self.graph = (
+            Rgat(document.body.config.hidden_size, seed=seed).to(next(document.body.parameters()).device)
+            if kind == "rgat"
+            else None
+        )
+        self.sides: dict[str, Encoder | Spans] = {
+            "query": encoder.of("query"),
+            "document": Spans(document, passages, sentences, kind, self._among_spans(passages)),
+        }
+
+    def _among_spans(self, passages: int) -> Callable[[Tensor, Tensor], Tensor] | None:
+        graph = self.graph
+        return None if graph is None else lambda vectors, spans: graph(vectors, edges(spans, passages))
+
+    def of(self, side: str) -> Encoder | Spans:
+        """Return what encodes a side (`query` or `document`)."""
+        return self.sides[side]

@@ -9,20 +9,30 @@ from typing import TYPE_CHECKING
 
 from drtools.errors import UserError
 from drtools.models.bodies import positions_of
+from drtools.models.specs import PieceSizes
 
 if TYPE_CHECKING:
-    from drtools.cli.flags.common import PieceFlags
     from drtools.formats.examples import Example
     from drtools.models.encoder import Encoder
     from drtools.teachers.windows import Asked, Texts
 
+PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
+
+
+def drop_pieces(example: Example, scored_by: str) -> bool:
+    """Take away what another teacher said of an example's pieces, which nobody scores now.
+
+    Return whether there was any.
+    """
+    found = [example.others.pop(key, None) for key in PIECE_KEYS] if example.scored_by != scored_by else []
+    return any(found)
 
 
 class Cutter:
     """Cuts documents as one encoder reads them."""
 
-    def __init__(self, encoder: Encoder, sizes: PieceFlags) -> None:
+    def __init__(self, encoder: Encoder, sizes: PieceSizes) -> None:
         from drtools.models.pieces import layout_of
 
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)
@@ -50,10 +60,10 @@ class Cutter:
 
 
 def load_cutter(
-    model: str, max_document_tokens: int | None, sizes: PieceFlags, prompt: str | None, trust_remote_code: bool
+    model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
     """Load the encoder that documents are cut for; a `prompt` replaces its documents' own."""
-    from drtools.models.encoder import load_encoder
+    from drtools.models.encoder_files import load_encoder
 
     encoder = load_encoder(model, "cls", trust_remote_code).of("document")
     longest = positions_of(encoder.body)

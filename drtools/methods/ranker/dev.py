@@ -6,68 +6,28 @@ A run, or examples' own documents, ranked anew by the ranker as it stands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from typer import Option
+from typing import TYPE_CHECKING
 
 from drtools import reporting
-from drtools.cli.flags.common import Role
 from drtools.errors import UserError
-from drtools.evaluation.dev import PANEL, QueryDevFlags, judged
+from drtools.evaluation.dev import judged
 from drtools.formats.joins import Join, note_nothing_judged
 from drtools.formats.lines import shown
+from drtools.methods.ranker.settings import RankerDevSpec
 
 if TYPE_CHECKING:
-    from drtools.encoding.loop import Computing
     from drtools.evaluation.leakage import Trained
     from drtools.formats.corpus_store import Store
+    from drtools.models.compute import Compute
     from drtools.models.cross_encoder import CrossEncoder
 
 
-@dataclass
-class RankerDevFlags(QueryDevFlags):
-    """The same, with what is ranked: the first documents of a run, or the positives and negatives of examples."""
-
-    dev_run: Annotated[
-        str | None,
-        Option(help="run that is ranked anew (BM25's, for instance), by --dev-qrels", rich_help_panel=PANEL),
-        Role.INPUT,
-    ] = None
-    dev_depth: Annotated[
-        int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)
-    ] = 100
-    dev_examples: Annotated[
-        str | None,
-        Option(
-            help="examples whose documents are ranked, in place of --dev-run and --dev-qrels", rich_help_panel=PANEL
-        ),
-        Role.INPUT,
-    ] = None
-    dev_corpus: Annotated[
-        str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
-    ] = None
-
-    def check(self) -> None:
-        """Refuse flags that do not say together what is ranked and who judges it."""
-        if self.dev_examples and (self.dev_run or self.dev_qrels):
-            raise UserError(
-                "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say "
-                "--dev-examples, or --dev-run and --dev-qrels"
-            )
-        if bool(self.dev_run) != bool(self.dev_qrels):
-            raise UserError(
-                "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; "
-                "say both, or --dev-examples"
-            )
-
-
 def dev_ranking(
-    flags: RankerDevFlags,
+    flags: RankerDevSpec,
     queries_path: str,
     store: Store,
     encoder: CrossEncoder,
-    computing: Computing,
+    computing: Compute,
     title_separator: str,
     trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
@@ -107,8 +67,8 @@ def dev_ranking(
 
 def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], dict[str, list[str]], dict[str, str]]:
     """Return qrels, documents and texts by query of examples: positives are relevant."""
+    from drtools.formats.corpora import read_queries
     from drtools.formats.examples import read_examples
-    from drtools.formats.jsonl import read_queries
 
     texts = read_queries(queries)
     examples = {example.query_id: example for example in read_examples(path)}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.cli.model_card import write_ranker_card
 from drtools.errors import UserError
 from drtools.methods.ranker.batches import RankedBatches
+from drtools.methods.ranker.settings import RankerSpec
 from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_encoder
+from drtools.models.specs import ComputeSpec
+from drtools.training.specs import TrainingSpec
 from drtools.training.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from drtools.cli.flags.common import ComputeFlags
-    from drtools.cli.flags.training import RankerFlags, TrainingFlags
     from drtools.methods.ranker.batches import RankedBatch
     from drtools.models.cross_encoder import CrossEncoder
     from drtools.outputs.work import Work
@@ -27,7 +27,7 @@ class RankerTraining(Task):
 
     model: CrossEncoder
 
-    def __init__(self, work: Work, ranker: RankerFlags, training: TrainingFlags, compute: ComputeFlags) -> None:
+    def __init__(self, work: Work, ranker: RankerSpec, training: TrainingSpec, compute: ComputeSpec) -> None:
         """Meet the other processes and load the starting model.
 
         A new head is drawn by the seed, alike in all of them.
@@ -69,7 +69,7 @@ class RankerTraining(Task):
             "max_document_tokens": self.model.max_document_tokens,
             "max_pair_tokens": self.model.max_pair_tokens,
         }
-        write_ranker_card(self.work.path, {**record, **self.card_record()})
+        self.write_card(self.work.path, {**record, **self.card_record()})
         self.work.finish(kind=KIND, ranker_fingerprint=fingerprint, **record)
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
-
-from drtools.java import java_class
-from drtools.search.lucene import language_analyzer
+from drtools.models.analyzer import Analyzer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,32 +15,6 @@ if TYPE_CHECKING:
 
 DOCUMENTS_A_CHUNK = 4096
 KEYS_A_MERGE = 1_000_000
-
-
-class Analyzer:
-    """The analyzer that Lucene has for a language (as `index --lucene --language`).
-
-    Texts -> lists of terms, repetitions kept.
-    """
-
-    pad_token_id = 0
-
-    def __init__(self, language: str) -> None:
-        self._analyzer = language_analyzer(language)
-        self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
-        self._json = java_class(
-            "com.fasterxml.jackson.databind.ObjectMapper"
-        )()  # one string a text: a call for each term takes six times as long
-
-    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        """Return the terms of each text."""
-        import jnius
-
-        try:
-            return [orjson.loads(self._json.writeValueAsString(self._analyze(self._analyzer, text))) for text in texts]
-        finally:
-            if threading.current_thread() is not threading.main_thread():
-                jnius.detach()  # else Java keeps the thread after its end
 
 
 class CorpusTerms(NamedTuple):

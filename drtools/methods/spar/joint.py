@@ -8,6 +8,7 @@ other encoder is not run: its vectors are looked up, in the folders that it wrot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from drtools.errors import UserError
 from drtools.formats.joins import Join
 from drtools.formats.vectors import belong_together, maker_of, open_document_vectors, open_vectors
+from drtools.models.tokens import Tokens
 from drtools.training.optimizers import Quick
 
 if TYPE_CHECKING:
@@ -82,13 +84,12 @@ class JointSide:
 
     def __init__(self, model: JointModel, encoder: Encoder, side: str) -> None:
         self.model, self.encoder, self.side = model, encoder, side
-        self.body, self.tokenizer, self.settings, self.folder = (
-            encoder.body,
-            encoder.tokenizer,
-            encoder.settings,
-            encoder.folder,
-        )
+        self.body, self.settings, self.folder = encoder.body, encoder.settings, encoder.folder
         self.dimension = model.dimension
+
+    def tokenize(self, texts: Sequence[str], side: str) -> Tokens:
+        """Tokenize texts as the encoder does."""
+        return self.encoder.tokenize(texts, side)
 
     def __call__(
         self, token_ids: Tensor, mask: Tensor, prompt_tokens: int, vectors: Tensor

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from drtools.formats.joined_vectors import JoinedArray, join
 from drtools.formats.joins import Join
 from drtools.formats.trec import rank
-from drtools.search.sources import QueryEncoder
+from drtools.search.query_vectors import QueryEncoder
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from drtools.formats.ids import Ids
     from drtools.formats.trec import Qrels
-    from drtools.formats.vectors import Ids
     from drtools.search.query_vectors import JoinedQueries
 
 GRID = [
@@ -118,7 +118,7 @@ def texts_to_tune_on(
     queries: str | None, source: QueryEncoder | JoinedQueries, judged: Collection[str], name: str
 ) -> list[tuple[str, str]]:
     """Return (query id, text) of the judged queries, out of a file or of the vectors that `source` looks them up in."""
-    from drtools.formats.jsonl import read_queries
+    from drtools.formats.corpora import read_queries
 
     if queries:
         texts, where = read_queries(queries), queries

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.errors import UserError
-from drtools.formats.jsonl import read_articles
+from drtools.formats.corpora import read_articles
 from drtools.randomness import generator
 
 if TYPE_CHECKING:

@@ -6,28 +6,7 @@ from string import ascii_lowercase
 
 from drtools.cli import terminal
 from drtools.evaluation.measures import mean
-from drtools.evaluation.significance import holm, paired_t_test
-
-Comparisons = dict[int, dict[str, tuple[float, float]]]  # baseline -> measure -> (p, corrected p)
-
-
-def comparisons(results: list[dict], baselines: Sequence[int] = (0,)) -> list[Comparisons]:
-    """Compare runs with each baseline, both by their places; two baselines are compared once, as the later's.
-
-    Return for each run {baseline: {measure: (p, corrected p)}}. Holm's correction is over all pairs of one measure.
-    """
-    pairs = [
-        (run, baseline)
-        for place, baseline in enumerate(baselines)
-        for run in range(len(results))
-        if run not in baselines[: place + 1]
-    ]
-    compared: list[Comparisons] = [{} for _ in results]
-    for measure in results[0]:
-        raw = [paired_t_test(results[baseline][measure], results[run][measure]) for run, baseline in pairs]
-        for (run, baseline), both in zip(pairs, zip(raw, holm(raw), strict=True), strict=True):
-            compared[run].setdefault(baseline, {})[measure] = both
-    return compared
+from drtools.evaluation.significance import Comparisons
 
 
 def print_table(

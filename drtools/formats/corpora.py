@@ -4,16 +4,14 @@ Which key or column holds what is settled by a file's first line, and every othe
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from drtools.errors import UserError
 from drtools.formats import tsv
-from drtools.formats.lines import decode, read_lines, shown
+from drtools.formats.json_lines import checked_id, parse_object, read_json_lines
+from drtools.formats.lines import read_lines, shown
 
 # the names of one thing in BEIR, Pyserini, Tevatron and MS MARCO files; the first that a file's first line has
 DOCUMENT_ID_KEYS = ("_id", "id", "docid")
@@ -48,59 +46,6 @@ class Document(NamedTuple):
 def document_text(title: str, text: str, separator: str = " ") -> str:
     """Return the text that encoders and BM25 see: title, separator, text, stripped."""
     return f"{title}{separator}{text}".strip() if title else text.strip()
-
-
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number, object) of a JSONL file; UserError with file:line for anything else."""
-    for number, line in read_lines(path):
-        yield number, parse_object(line, path, number)
-
-
-def parse_object(line: bytes, path: str | Path, number: int) -> dict:
-    """Parse one line as a JSON object."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        decode(line, path, number)
-        advice = "; ".join(filter(None, ["expected one object a line", json_advice(line)]))
-        raise UserError(f"{shown(path)}:{number}: not JSON ({error}); {advice}") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{shown(path)}:{number}: found a JSON {type(record).__name__}, expected an object")
-    return record
-
-
-def checked_id(value: object, path: str | Path, number: int) -> str:
-    """Return an id as the string that runs and qrels can hold, or say why it cannot be one."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{shown(path)}:{number}: the id is {value!r}, expected a string that is not empty")
-    if len(value.split()) != 1 or value.strip() != value:
-        raise UserError(
-            f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for "
-            "instance by `_`"
-        )
-    return value
-
-
-def json_advice(line: bytes) -> str:
-    """Return the next move for a line that is not JSON, "" if none is known."""
-    text = line.decode().strip()
-    if text.startswith("["):
-        return "an array becomes one object a line by `jq -c '.[]' FILE`"
-    if text == "{" or (text.startswith("{") and "\r" in text):
-        return "`jq -c . FILE` writes each object on one line"
-    if text.endswith("},"):
-        return "take the comma after it away"
-    try:
-        json.loads(text, strict=False)  # reads what Python's json writes and JSON has not
-    except (ValueError, RecursionError):
-        return ""
-    if "\\ud" in text.lower():
-        return "half of a surrogate pair is no character, take it out or write \\ufffd"
-    if any(sign < " " for sign in text):
-        return "write control characters as escapes, a tab as \\t"
-    return "JSON has no NaN and no Infinity, write null"
 
 
 def _key(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> str:
@@ -229,8 +174,3 @@ def _queries_of_tsv(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Ite
     table = tsv.Table(path, lines, QUERY_COLUMNS)
     for number, cells in table.rows():
         yield number, checked_id(cells[table.places["id"]], path, number), cells[table.places["text"]]
-
-
-def json_line(record: dict) -> bytes:
-    """Return a record as one line of JSON."""
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

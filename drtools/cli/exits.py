@@ -1,0 +1,55 @@
+"""The exit status and the one line of each way in which a tool ends."""
+
+import os
+import signal
+import sqlite3
+from collections.abc import Sequence
+
+from drtools import reporting
+from drtools.cli import console
+from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
+
+
+def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
+    """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
+    if isinstance(error, AlreadyDone):
+        reporting.say(str(error))
+        return 0
+    if isinstance(error, UserError):
+        console.error(str(error))
+        return 2
+    if isinstance(error, GateRefused):
+        console.error(str(error))
+        return 3
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        again = (
+            "the same command with --renew in place of --overwrite"
+            if "--overwrite" in arguments
+            else "the same command again"
+        )
+        console.error(f"stopped; {again} continues what can be continued")
+        return 130 if isinstance(error, KeyboardInterrupt) else 143
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output once more at its end
+        return 128 + signal.SIGPIPE
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        console.error(
+            f"{where}{error.strerror or error}; nothing finished was changed, the same command again continues"
+        )
+        return 1
+    if isinstance(error, WorldError | sqlite3.OperationalError):
+        console.error(str(error))
+        return 1
+    if isinstance(error, sqlite3.DatabaseError):
+        from drtools.outputs.cache import cache_path
+
+        console.error(f"a file of the cache is damaged ({error}); remove {cache_path()}, what it holds is made again")
+        return 1
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
+        console.error(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller "
+            "--batch-tokens, in a training --gradient-caching"
+        )
+        return 1
+    raise error

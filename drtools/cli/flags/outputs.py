@@ -1,0 +1,42 @@
+"""Flags of outputs."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from drtools.cli.flags.common import Role
+from drtools.outputs.specs import OutputSpec
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class FolderOutput(OutputSpec):
+    """An output folder."""
+
+    output: Annotated[str, Option("-o", "--output", help="folder to write"), Role.UNRECORDED]
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED
+    ] = False
+    renew: Annotated[
+        bool,
+        Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
+        Role.UNRECORDED,
+    ] = False
+
+
+@dataclass(frozen=True)
+class FileOutput(OutputSpec):
+    """An output file, or standard output."""
+
+    output: Annotated[str, Option("-o", "--output", help="file to write; `-`: standard output"), Role.UNRECORDED] = "-"
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED
+    ] = False
+    renew: Annotated[
+        bool,
+        Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
+        Role.UNRECORDED,
+    ] = False

@@ -1,0 +1,75 @@
+"""What a request records of a tool's flags, so that two commands can be compared."""
+
+from inspect import Parameter
+from pathlib import Path
+from typing import Any, get_args
+
+from drtools.cli.flags.common import Role
+from drtools.errors import UserError
+from drtools.formats.lines import local, recorded_name
+from drtools.outputs import manifest
+from drtools.outputs.disk import is_standard_output
+from drtools.outputs.releases import current_version, pinned
+
+
+def _recorded(name: str, value: object, role: Role | None) -> object:
+    """Return what a request keeps of a flag's value; UserError for an input that is not there."""
+    if isinstance(value, list | tuple):
+        return [_recorded(name, item, role) for item in value]
+    if role is Role.INPUT and isinstance(value, str):
+        path = Path(local(value))
+        if not path.exists():
+            raise UserError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
+        return {"path": recorded_name(value), "fingerprint": manifest.fingerprint(path)}
+    if role is Role.MODEL and isinstance(value, str):
+        return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
+    return value
+
+
+def _role(parameter: Parameter) -> Role | None:
+    roles = [item for item in get_args(parameter.annotation)[1:] if isinstance(item, Role)]
+    return roles[0] if roles else None
+
+
+def _check_target(target: Path) -> None:
+    """Raise UserError for a place that no output can take."""
+    if target.name in ("", ".."):
+        raise UserError(f"-o {target}: names a folder that is there already; name the output itself, as in -o out")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise UserError(
+            f"{target}: a device or a pipe was found where an output is to be written; use -o - and redirect it"
+        )
+
+
+def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
+    """Return the flags' values with each input behind a published link named by the version that the link names now.
+
+    Raises UserError for an output that is such a link: versions never change.
+    """
+    output = str(values.get("output", "-"))
+    if not is_standard_output(output):
+        _check_target(Path(output))
+    if current_version(Path(output)):
+        raise UserError(f"{values['output']}: a published link; write to another -o, then publish that")
+    seen: dict[Path, Path] = {}
+
+    def pin(value: object) -> object:
+        if isinstance(value, list | tuple):
+            return type(value)(pin(item) for item in value)
+        return pinned(value, seen) if isinstance(value, str) else value
+
+    inputs = {parameter.name for parameter in parameters if _role(parameter) in (Role.INPUT, Role.MODEL)}
+    return {name: pin(value) if name in inputs else value for name, value in values.items()}
+
+
+def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> dict[str, Any]:
+    """Return what identifies a command.
+
+    The tool, every flag that can change its result, and its inputs' fingerprints.
+    """
+    arguments = {}
+    for parameter in parameters:
+        role = _role(parameter)
+        if role is not Role.UNRECORDED:
+            arguments[parameter.name] = _recorded(parameter.name, values[parameter.name], role)
+    return {"tool": tool, "arguments": arguments}

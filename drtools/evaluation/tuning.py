@@ -1,0 +1,92 @@
+"""Weights that are tuned on judged queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from drtools import reporting
+from drtools.evaluation.measures import evaluate, mean, parse_measure
+from drtools.formats.joins import note_nothing_relevant
+from drtools.formats.text_sources import check_judged_documents, judged_queries
+from drtools.formats.trec import read_qrels
+from drtools.search.fusion import Parts, fuse
+from drtools.search.multi_vector import MultiVectorSource
+from drtools.search.sources import Source
+from drtools.search.specs import MultiVectorSpec
+
+if TYPE_CHECKING:
+    from drtools.evaluation.measures import Measure
+    from drtools.formats.trec import Qrels
+
+
+GRID = [
+    0.0,
+    *(round(mantissa * 10.0**exponent, 6) for exponent in (-3, -2, -1, 0, 1) for mantissa in (1, 2, 3, 5, 7)),
+    100.0,
+]
+
+
+def tune_weight(
+    parts: dict[str, Parts], qrels: Qrels, measure: Measure, depth: int
+) -> tuple[float, list[tuple[float, float]]]:
+    """Try each weight of the grid for the second of two runs.
+
+    Return the best (the smallest of equals) and every (weight, value).
+    """
+    from drtools.evaluation.measures import evaluate, mean
+
+    judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}
+    seen = min(depth, measure.k or depth)  # what a measure does not look at need not be ranked
+    tried = []
+    for weight in GRID:
+        (by_query,) = evaluate(qrels, fuse(judged, [1.0, weight], seen), [measure]).values()
+        tried.append((weight, mean(by_query)))
+    return max(tried, key=lambda pair: (pair[1], -pair[0]))[0], tried
+
+
+USUAL_MEASURE = "nDCG@10"
+# [ours]
+GAMMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+
+def settle_gamma(
+    pieces: MultiVectorSpec, source: Source | MultiVectorSource, queries: str | None, depth: int
+) -> dict[str, Any]:
+    """Let a multi-vector source choose its gamma if that was asked for; return what the manifest says of it."""
+    if not pieces.multi_vector:
+        return {}
+    assert isinstance(source, MultiVectorSource), "what a multi-vector search opens"
+    if not pieces.tune:
+        return {"gamma": source.gamma, "tried": []}
+    measure, texts = pieces.tune_measure or USUAL_MEASURE, pieces.tune_queries or queries
+    assert texts is not None, "the command line refuses to tune without texts"
+    qrels, judged = read_qrels(pieces.tune), judged_queries(texts, pieces.tune)
+    note_nothing_relevant(qrels, pieces.tune)
+    check_judged_documents({query_id: qrels[query_id] for query_id in judged}, source.dense.ids, source.dense.whose)
+    tried = tune_gamma(source, list(judged.items()), depth, qrels, measure)
+    return {"gamma": source.gamma, "tried": tried, "tuned_for": measure}
+
+
+def tune_gamma(
+    source: MultiVectorSource, queries: Sequence[tuple[str, str]], depth: int, qrels: Qrels, measure: str
+) -> list[tuple[float, float]]:
+    """Take the gamma that is best on judged queries, the smallest of equals; return every (gamma, value)."""
+    found, tried = [], []
+    with reporting.progress("scoring pieces for dev", len(queries), "queries") as progress:
+        for one in source.scored(queries, depth):
+            found.append(one)
+            progress.advance(1)
+    judged, parsed = {one.query_id: qrels[one.query_id] for one in found}, [parse_measure(measure)]
+    with reporting.progress("tuning gamma", len(GAMMAS), "weights") as progress:
+        for gamma in GAMMAS:
+            (by_query,) = evaluate(judged, {one.query_id: one.hits(gamma, depth) for one in found}, parsed).values()
+            tried.append((gamma, mean(by_query)))
+            progress.advance(1)
+    source.gamma, value = max(tried, key=lambda pair: (pair[1], -pair[0]))
+    reporting.say(
+        f"gamma {source.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without "
+        "pieces)"
+    )
+    source.noted.clear()  # what was odd about the dev queries
+    return tried

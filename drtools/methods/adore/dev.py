@@ -1,0 +1,54 @@
+"""ADORE's dev measure: over the very index that is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from drtools.evaluation.dev import _values, depth_for, judged
+from drtools.evaluation.specs import QueryDevSpec
+from drtools.formats.text_sources import check_judged_documents
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.evaluation.leakage import Trained
+    from drtools.formats.ids import Ids
+    from drtools.models.compute import Compute
+    from drtools.models.encoder import Encoder
+
+
+def dev_measure_on_index(
+    flags: QueryDevSpec,
+    queries_path: str,
+    search: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
+    ids: Ids,
+    encoder: Encoder,
+    computing: Compute,
+    trained: Trained | None = None,
+) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
+
+    `search(vectors, depth)` gives scores and rows, `ids` the rows' names. What dev has in common with what is `trained`
+    on is reported, documents by their ids.
+    """
+    if flags.dev_qrels is None:
+        return None
+    import numpy as np
+
+    from drtools.encoding.loop import encode_tokens
+    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
+
+    measures, qrels, texts = judged(flags, queries_path)
+    check_judged_documents(qrels, ids, "the index")
+    if trained:
+        note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), None)), trained)
+    tokens = encoder.tokenize(list(texts.values()), "query")
+
+    def measure() -> dict[str, float]:
+        vectors = np.empty((len(texts), encoder.dimension), np.float32)
+        encode_tokens(encoder, tokens, computing.in_training, vectors)
+        scores, rows = search(vectors, depth_for(measures))
+        return _values(list(texts), scores, rows, ids, qrels, measures)
+
+    return measure

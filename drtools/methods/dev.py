@@ -1,0 +1,39 @@
+"""The dev measure that most methods share: nDCG and RR of the student over a pool of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from drtools.evaluation.dev import dev_measure
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from drtools.evaluation.specs import DevSpec
+    from drtools.training.encoder_task import EncoderTraining
+    from drtools.training.sampling import Source
+
+
+def measure_on(
+    task: EncoderTraining,
+    dev: DevSpec,
+    sources: Sequence[Source],
+    queries: str,
+    beside: Callable[[str, list[str]], np.ndarray] | None = None,
+) -> Callable[[], dict[str, float]] | None:
+    """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
+
+    Dev queries and positives that the examples of any source have too are reported.
+    """
+    return dev_measure(
+        dev,
+        queries,
+        sources[0].store,
+        task.model,
+        task.computing,
+        task.training.seed,
+        sources[0].title_separator,
+        beside,
+        task.trained_on(sources) if dev.dev_qrels else None,
+    )

@@ -1,0 +1,95 @@
+"""SPAR's dev measure: how well a student ranks as its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from drtools.evaluation.dev import _measure
+from drtools.formats.joins import Join
+from drtools.methods.spar.settings import ExampleDevSpec
+
+if TYPE_CHECKING:
+    from drtools.evaluation.leakage import Trained
+    from drtools.formats.corpus_store import Store
+    from drtools.models.compute import Compute
+    from drtools.models.encoder import Encoder
+    from drtools.models.pair import EncoderPair
+    from drtools.training.examples import Usable
+    from drtools.training.sampling import Source
+
+
+def dev_measure_on_examples(
+    flags: ExampleDevSpec,
+    queries_path: str,
+    source: Source,
+    encoder: Encoder | EncoderPair[Encoder],
+    computing: Compute,
+    seed: int,
+    trained: Trained | None = None,
+) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures how well the encoder finds a teacher's first hits, or None without dev examples.
+
+    Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a
+    query, drawn by the seed; the measure is the mean reciprocal rank (Chen et al. 2022). Dev queries that are `trained`
+    on are reported.
+    """
+    if flags.dev_examples is None:
+        return None
+    import numpy as np
+
+    from drtools.evaluation.leakage import note_leakage
+    from drtools.evaluation.measures import parse_measure
+    from drtools.randomness import generator
+    from drtools.training.examples import usable_examples
+
+    examples = usable_examples(flags.dev_examples, flags.dev_queries or queries_path, source.store)
+    found = _with_the_first(flags.dev_examples, examples, source.store)
+    query_ids, texts, labels = (
+        [examples.query_ids[at] for at in found],
+        [examples.queries[at] for at in found],
+        [int(examples.positives[at][0]) for at in found],
+    )
+    if trained:
+        note_leakage("dev", dict(zip(query_ids, texts, strict=True)), None, trained)
+    drawn = [
+        int(generator(seed, "dev", examples.query_ids[at]).choice(examples.negatives[at]))
+        for at in found
+        if len(examples.negatives[at])
+    ]
+    rows = np.union1d(labels, drawn).astype(np.int64).tolist()
+    names = dict(zip(rows, source.store.ids_at(rows), strict=True))
+    qrels = {query_id: {names[label]: 1} for query_id, label in zip(query_ids, labels, strict=True)}
+    queries = encoder.of("query").tokenize(texts, "query")
+    documents = encoder.of("document").tokenize([source.text(row) for row in rows], "document")
+    return lambda: _measure(
+        encoder,
+        computing,
+        (query_ids, queries),
+        (list(names.values()), documents),
+        qrels,
+        [parse_measure("RR")],
+        depth=len(rows),
+    )
+
+
+def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
+    """Return the places of the examples whose first positive in the file is in the corpus.
+
+    Else the teacher's rank 2 would pass for its rank 1.
+    """
+    from drtools.formats.examples import read_examples
+
+    first = {example.query_id: example.positives[0] for example in read_examples(path) if example.positives}
+    names = store.ids_at([int(positives[0]) for positives in examples.positives])
+    kept = [
+        at for at, (query_id, name) in enumerate(zip(examples.query_ids, names, strict=True)) if name == first[query_id]
+    ]
+    found = Join(store, "the corpus")
+    found.count(len(names), [first[examples.query_ids[at]] for at in sorted({*range(len(names))}.difference(kept))])
+    found.check(
+        f"{path}: no dev example has its first positive in the corpus; do the two belong together?",
+        f"{found.missing:,} of the {found.asked:,} dev examples have a first positive that is not in the corpus; not "
+        "measured on",
+    )
+    return kept

@@ -1,0 +1,47 @@
+"""Lucene's analyzers: texts to terms."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from drtools.errors import UserError
+from drtools.java import java_class
+
+
+def language_analyzer(language: str) -> Any:
+    """Return the Java object that makes terms in a language; UserError for a language without one."""
+    if language == "en":
+        return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
+    analyzers = java_class("io.anserini.analysis.AnalyzerMap")
+    if not analyzers.analyzerMap.containsKey(language):
+        known = ", ".join(sorted(["en", *analyzers.analyzerMap.keySet()]))
+        raise UserError(f"language {language!r} has no Lucene analyzer; those that have: {known}")
+    return analyzers.getLanguageSpecificAnalyzer(language)
+
+
+class Analyzer:
+    """The analyzer that Lucene has for a language (as `index --lucene --language`).
+
+    Texts -> lists of terms, repetitions kept.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._analyzer = language_analyzer(language)
+        self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
+        self._json = java_class(
+            "com.fasterxml.jackson.databind.ObjectMapper"
+        )()  # one string a text: a call for each term takes six times as long
+
+    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
+        """Return the terms of each text."""
+        import jnius
+
+        try:
+            return [orjson.loads(self._json.writeValueAsString(self._analyze(self._analyzer, text))) for text in texts]
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                jnius.detach()  # else Java keeps the thread after its end

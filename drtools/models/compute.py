@@ -1,0 +1,104 @@
+"""Where and how exactly to compute: device, precision, threads, tokens a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from drtools import reporting
+from drtools.errors import UserError
+from drtools.models.cpu.attention import use_sliced_attention
+from drtools.models.cpu.rows import make_rows_independent
+from drtools.models.cross_encoder import CrossEncoder
+from drtools.models.device import choose_devices, kind_of, native_precision, set_threads
+from drtools.models.encoder import Encoder
+from drtools.models.pair import EncoderPair, halves
+from drtools.models.replicas import Copies
+from drtools.models.specs import ComputeSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+# cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05
+# in twice as large ones, more of them padding
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
+
+
+CHUNK = {
+    "cpu": 2048,
+    "cuda": 16384,
+    "mps": 16384,
+}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
+
+
+# oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths
+# at a time
+KEPT_SHAPES = "16"
+
+
+class Compute(NamedTuple):
+    """Where and how exactly texts are encoded."""
+
+    device: str
+    precision: str
+    batch_tokens: int
+    autocast: bool = False  # for float32 weights that are being trained
+    copies: Copies = Copies(())  # on further devices
+
+    @property
+    def kind(self) -> str:
+        """The device without its number: cpu, cuda or mps."""
+        return kind_of(self.device)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.device, *self.copies.devices
+
+    @property
+    def in_training(self) -> Compute:
+        """The same, for a model that is being trained."""
+        return self._replace(autocast=self.precision == "bf16")
+
+
+def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = False) -> Compute:
+    """Settle the device, the precision, the processor threads and the tokens in a batch.
+
+    `several` devices are refused unless said.
+    """
+    set_threads(flags.threads)
+    device, *others = choose_devices(flags.device)
+    if others and not several:
+        raise UserError(
+            f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; "
+            "say one here"
+        )
+    slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
+    precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
+    if precision == "bf16" and slow:
+        reporting.say(
+            f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds "
+            "of times as long; --precision auto chooses fp32 here"
+        )
+    return Compute(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
+
+
+def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Compute) -> None:
+    """Move an encoder to its device, its body in the precision asked for; pooling and head stay float32."""
+    encoder.to(computing.device)
+    for half in [encoder] if isinstance(encoder, CrossEncoder) else halves(encoder):
+        body: nn.Module = half.body  # transformers' own `to` has no type that takes a dtype
+        body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
+        if computing.device == "cpu" and computing.precision == "bf16":
+            use_sliced_attention(half.body)
+    if computing.device == "cpu":
+        make_rows_independent(encoder)
+
+
+def promises_bits(computing: Compute) -> bool:
+    """Return whether `encode_tokens` with `one_length` makes a text's vector the same bits in any company."""
+    return computing.device == "cpu" and (
+        computing.precision == "fp32" or not torch.cpu.get_capabilities().get("amx_bf16")
+    )

@@ -1,0 +1,55 @@
+"""What every model is that makes rows of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+
+
+class Model(Protocol):
+    """What makes rows of tokens: an encoder, its spans, a cross-encoder, a body under a masked-language head."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its weights were loaded from."""
+
+    def __call__(self, *inputs: Any, **named: Any) -> Tensor:  # -> [B, D]
+        """Return the rows of a batch."""
+
+
+class Learner(Protocol):
+    """Whatever the loop trains: an `nn.Module` whose `of(side)` makes the rows of a side."""
+
+    def of(self, side: str) -> Any:
+        """Return the module of a side: with a `body` and a `dimension` D, it makes rows [texts, D] of its inputs."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Yield all parameters."""
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Yield all parameters with their names."""
+
+    def modules(self) -> Iterator[Module]:
+        """Yield all modules in it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all weights by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+        """Take weights by name."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Set whether dropout is on."""
+
+    def eval(self) -> Any:
+        """Switch dropout off."""
+
+    def to(self, device: str) -> Any:
+        """Move the weights to a device."""
