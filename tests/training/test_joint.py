@@ -100,7 +100,7 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
         inputs = {
             side: [
                 torch.from_numpy(part) if isinstance(part, np.ndarray) else part
-                for part in tokens.inputs(np.arange(len(tokens.lengths)), 0)
+                for part in tokens.inputs(np.arange(len(tokens.lengths)))
             ]
             for side, tokens in batch.tokens.items()
         }
