@@ -28,3 +28,8 @@ def bytes_as_words(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Return a count with its noun: `1 query has`, `2,000 queries have`."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -531,7 +531,7 @@ ODD = {
             "-o",
             w.folder / "out.jsonl",
         ],
-        "1 queries have no relevant document",
+        "1 query has no document of grade 1 or more",
     ),
     "queries that fall short of negatives": (
         lambda w: [

@@ -8,38 +8,46 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.formats.joins import Join, Known, heads_of, spellings
+from drtools.formats.lines import shown
+from drtools.units import counted
 
 if TYPE_CHECKING:
+    from drtools.formats.corpus_store import Store
     from drtools.search.other_sources import RunSource
 
 OWN, COPIES, SPELLINGS = "the query's own document", "copies of a positive", "unknown positives in another spelling"
-REASONS = (OWN, COPIES, SPELLINGS)
+FOREIGN = "not in the corpus"
+REASONS = (OWN, COPIES, SPELLINGS, FOREIGN)
 
 
 @dataclass
 class Avoided:
     """Documents that are left out of a query's negatives.
 
-    `copies` has the other documents with a positive's text, `unknown` the positives that the source lacks (None: it
-    cannot be said which it lacks); `own` is whether the document with the query's id is left out.
+    `copies` has the other documents with a positive's text, `unknown` the positives that the source lacks; `own` is
+    whether the document with the query's id is left out. `lists_alone` is whether the source is known by its lists
+    alone, which may write one id in two ways. `foreign` are documents of the source that the corpus lacks.
     """
 
     copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    unknown: Collection[str] | None = ()
+    unknown: Collection[str] = ()
     own: bool = True
+    lists_alone: bool = False
+    foreign: Collection[str] = ()
 
     def of(self, query_id: str, positives: Sequence[str], hits: Mapping[str, object] = {}) -> dict[str, str]:
         """Return {document: why it is left out} of a query; what is a positive is not among them.
 
         A hit whose id is an unknown positive's in another spelling may be that positive.
         """
-        found = {query_id: OWN} if self.own else {}
+        found = {each: FOREIGN for each in hits if each in self.foreign} if self.foreign else {}
+        found |= {query_id: OWN} if self.own else {}
         found |= {copy: COPIES for positive in positives for copy in self.copies.get(positive, ())}
         for positive in positives:
-            if self.unknown is None and positive not in hits:
-                found |= {each: SPELLINGS for each in spellings(positive) if each in hits}
-            elif self.unknown and positive in self.unknown:
-                found |= {each: SPELLINGS for each in spellings(positive, heads_of(hits)) if each in hits}
+            is_unknown = positive in self.unknown
+            if is_unknown or (self.lists_alone and positive not in hits):
+                heads = heads_of(hits) if is_unknown else ()
+                found |= {each: SPELLINGS for each in spellings(positive, heads) if each in hits}
         return {document: why for document, why in found.items() if document not in positives}
 
 
@@ -54,14 +62,19 @@ def leave_out_unknown(positives: dict[str, list[str]], known: Known, name: str, 
     join.refuse_empty(
         f"{qrels}: none of its {join.asked:,} relevant documents is in {name}; do the two belong together?"
     )
-    gone = [query_id for query_id, documents in positives.items() if unknown.issuperset(documents)]
+    gone = take_out(positives, unknown)
+    join.note(f"{join.missing:,} of the {join.asked:,} relevant documents are not in {name}; {gone}")
+    return unknown
+
+
+def take_out(positives: dict[str, list[str]], unknown: Collection[str]) -> str:
+    """Take the queries all of whose positives are unknown out of `positives`; say how many they were."""
+    gone = [query_id for query_id, documents in positives.items() if all(each in unknown for each in documents)]
     for query_id in gone:
         del positives[query_id]
-    join.note(
-        f"{join.missing:,} of the {join.asked:,} relevant documents are not in {name}; {len(gone):,} queries have no "
-        "other and are left out"
+    return (
+        f"{counted(len(gone), 'query has', 'queries have')} no other and {'is' if len(gone) == 1 else 'are'} left out"
     )
-    return unknown
 
 
 def check_queries(source: RunSource, queries: Collection[str], whose: str) -> None:
@@ -71,6 +84,35 @@ def check_queries(source: RunSource, queries: Collection[str], whose: str) -> No
         f"{source.whose}: holds none of the {found.asked:,} queries to mine for; does the run belong to {whose}?",
         f"{source.whose} lacks {found.missing:,} of the {found.asked:,} queries to mine for",
     )
+
+
+def leave_out_unlisted(source: RunSource, positives: dict[str, list[str]], qrels: str) -> set[str]:
+    """Return the positives that no list of a run holds; queries without any other are taken out of `positives`.
+
+    Without the corpus nobody can tell one that was not retrieved from one that the run calls by another id, and which
+    would become a negative.
+    """
+    join = Join(source.documents, source.whose)
+    unknown = set(join.look_up(dict.fromkeys(document for each in positives.values() for document in each)))
+    if unknown:
+        gone = take_out(positives, unknown)
+        join.note(
+            f"{join.missing:,} of the {join.asked:,} relevant documents of {qrels} stand in no list of {join.name}: "
+            f"not retrieved, or there by another id; {gone}; pass the corpus that was searched by --corpus CORPUS to "
+            "keep what was only not retrieved"
+        )
+    return unknown
+
+
+def unknown_to(store: Store, source: RunSource) -> set[str]:
+    """Return the documents of a run that the corpus lacks, and count them; UserError if it lacks all."""
+    join = Join(store, shown(store.corpus))
+    foreign = set(join.look_up(source.documents))
+    join.check(
+        f"{source.whose}: none of its {join.asked:,} documents is in {join.name}; do the two belong together?",
+        f"{source.whose}: {join.missing:,} of its {join.asked:,} documents are not in {join.name} and are no negatives",
+    )
+    return foreign
 
 
 def check_retrieved(source: RunSource, positives: Mapping[str, Sequence[str]], qrels: str) -> None:

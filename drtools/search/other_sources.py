@@ -36,7 +36,7 @@ class RunSource:
     @cached_property
     def documents(self) -> Known:
         """Every document that it lists, for any query."""
-        return {document for hits in self.run.values() for document in hits}
+        return {document: None for hits in self.run.values() for document in hits}  # in an order: one may be shown
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Look up each query's list, cut at `depth`."""

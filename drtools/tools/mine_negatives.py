@@ -2,14 +2,17 @@
 
 The source is one of --index (Lucene or FAISS), --vectors, --run, --random. All positives of a query go into its
 example, none is ever a negative, and a list that falls short is never padded. Nor are negatives the query's own
-document (the one with the query's id) and documents with the text of a positive, whatever their white space. A query
-all of whose positives are unknown to the source is left out. --by-rank 10:46-50 labels by rank alone, without
-judgements. A report says what each filter removed and how many queries fell short.
+document (the one with the query's id) and documents with the text of a positive. A query all of whose positives are
+unknown to the source is left out; a run knows the documents of its corpus, or if that is not at hand those that it
+lists. --by-rank 10:46-50 labels by rank alone, without judgements. A report says what each filter removed and how many
+queries fell short.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +32,7 @@ from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 from drtools.search.mining import NO_DUPLICATES
 from drtools.search.sources import QUERIES_A_BLOCK
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import Store
@@ -78,6 +82,8 @@ def main(
     mining.check()
     check_source({"--index": index, "--vectors": vectors, "--run": run, "--random": random or None})
     check(mining, qrels, by_rank, run, random, corpus, encoder_flags.said)
+    if random:  # which have no ranks
+        mining = replace(mining, ranks=f"1-{sys.maxsize}")
     if qrels and not mining.keep_duplicates:
         add_change(file.request, NO_DUPLICATES)
     with output.file(file) as work:
@@ -96,7 +102,7 @@ def main(
                 avoided = what_to_avoid(source, positives, corpus, qrels, mining.keep_duplicates)
         asked = [(query_id, text) for query_id, text in texts.items() if positives is None or query_id in positives]
         counts = mine(source, asked, positives, mining, by_rank, avoided, work)
-        report(counts, mining, by_rank)
+        report(counts, mining, by_rank, random)
         work.finish(kind="examples", counts=dict(counts))
 
 
@@ -123,11 +129,13 @@ def check(
         raise UserError("--random draws from --corpus CORPUS, for the queries of --qrels")
     if random and mining.by_score:
         raise UserError(f"{' and '.join(mining.by_score)}: random documents have no score; leave it out")
+    if random and mining.ranks != MiningFlags.ranks:
+        raise UserError(f"--ranks {mining.ranks}: random documents have no rank; leave it out")
     if by_rank and mining.said:
         raise UserError(f"{' and '.join(mining.said)}: --by-rank {by_rank} says what is taken; leave it out")
     if (run or random) and of_encoder:
         raise UserError(f"{' and '.join(of_encoder)}: {'a run' if run else '--random'} needs no encoder; leave it out")
-    if corpus and not random and (by_rank or mining.keep_duplicates):
+    if corpus and not random and (by_rank or (mining.keep_duplicates and not run)):
         raise UserError(
             f"--corpus: with {'--by-rank' if by_rank else '--keep-duplicates'} no text is looked for; leave it out"
         )
@@ -157,7 +165,8 @@ def positives_of(
     }
     without = [query_id for query_id, documents in relevant.items() if not documents]
     reporting.notice(
-        len(without), f"{len(without):,} queries have no relevant document (grade {min_rel} or more); left out"
+        len(without),
+        f"{counted(len(without), 'query has', 'queries have')} no document of grade {min_rel} or more; left out",
     )
     for query_id in without:
         del relevant[query_id], texts[query_id]
@@ -207,20 +216,26 @@ def what_to_avoid(source, positives: dict[str, list[str]], corpus: str | None, q
     """Return what is no negative; queries whose positives the source does not know are taken out of `positives`."""
     from drtools.cli.show import lineage
     from drtools.formats.corpus_store import open_store
-    from drtools.search.avoided import Avoided, check_retrieved, leave_out_unknown
+    from drtools.search import avoided
     from drtools.search.other_sources import RunSource
 
     is_run = isinstance(source, RunSource)
-    if is_run:
-        check_retrieved(source, positives, qrels)
     texts = corpus or lineage.source(Path(source.whose), lineage.CORPUS_FLAGS, lineage.SEARCHED_FLAGS)
     store = open_store(texts) if texts and (is_run or not keep) else None
-    unknown: set[str] | None = None
+    unknown: set[str] = set()
+    foreign: set[str] = set()
     if not is_run:
-        unknown = leave_out_unknown(positives, source.documents, source.whose, qrels)
+        unknown = avoided.leave_out_unknown(positives, source.documents, source.whose, qrels)
+    else:
+        avoided.check_retrieved(source, positives, qrels)
+        if store:
+            foreign = avoided.unknown_to(store, source)
+        else:
+            unknown = avoided.leave_out_unlisted(source, positives, qrels)
     if store and (is_run or corpus):
-        unknown = (unknown or set()) | leave_out_unknown(positives, store, shown(store.corpus), qrels)
-    return Avoided({} if keep else copies_of_positives(positives, store, source.whose), unknown, not keep)
+        unknown |= avoided.leave_out_unknown(positives, store, shown(store.corpus), qrels)
+    copies = {} if keep else copies_of_positives(positives, store, source.whose)
+    return avoided.Avoided(copies, unknown, not keep, is_run and not store, foreign)
 
 
 def copies_of_positives(positives: dict[str, list[str]], store: Store | None, source: str) -> dict[str, list[str]]:
@@ -302,7 +317,7 @@ RELAX = {
 }
 
 
-def report(counts: Counter, mining, by_rank: str | None) -> None:
+def report(counts: Counter, mining: MiningFlags, by_rank: str | None, random: bool) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
     from drtools.search.avoided import REASONS
 
@@ -314,18 +329,22 @@ def report(counts: Counter, mining, by_rank: str | None) -> None:
     if by_rank:
         reporting.notice(
             counts["too few hits"],
-            f"{counts['too few hits']:,} queries have too few hits for --by-rank {by_rank}; left out",
+            f"{counted(counts['too few hits'], 'query has', 'queries have')} too few hits for --by-rank {by_rank}; "
+            "left out",
         )
         return
     removed = [f"{counts[why]:,} were {why}" for why in ("positives", *REASONS) if counts[why]]
     removed += [f"{name} removed {counts[name]:,}" for name in RELAX if counts[name]]
     if removed:
-        reporting.say(f"of the hits at raw ranks {mining.ranks}: {'; '.join(removed)}")
-    advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [f"--ranks {mining.ranks}: widen it"]
+        reporting.say(
+            f"of the {'documents drawn' if random else f'hits at raw ranks {mining.ranks}'}: {'; '.join(removed)}"
+        )
+    widen = "the corpus has too few documents" if random else f"--ranks {mining.ranks}: widen it"
+    advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [widen]
     reporting.notice(
         counts["short"],
-        f"{counts['short']:,} queries have fewer than {mining.negatives} negatives, {counts['none']:,} have none "
-        f"({'; '.join(advice)}; or lower --negatives)",
+        f"{counted(counts['short'], 'query has', 'queries have')} fewer than {mining.negatives} negatives, "
+        f"{counted(counts['none'], 'has', 'have')} none ({'; '.join(advice)}; or lower --negatives)",
     )
     if mining.needs_positive_scores:
         reporting.notice(

@@ -80,7 +80,7 @@ def test_what_is_left_out_and_why():
     assert kept.of("q", ["p1", "P3"], hits) == {"p3": SPELLINGS}, (
         "--keep-duplicates does not make a positive a negative"
     )
-    assert Avoided({}, None).of("q", ["P1", "x"], {"p1": 1.0, "x": 1.0}) == {"q": OWN, "p1": SPELLINGS}
+    assert Avoided({}, lists_alone=True).of("q", ["P1", "x"], {"p1": 1.0, "x": 1.0}) == {"q": OWN, "p1": SPELLINGS}
 
 
 def test_left_out_hits_keep_their_raw_ranks_and_are_counted():
@@ -96,7 +96,7 @@ def test_queries_whose_positives_are_unknown_are_left_out():
     assert leave_out_unknown(positives, {"d1", "d2", "d3", "d4"}, "bm25", "qrels") == {"0d1", "0d3"}
     assert positives == {"q2": ["d2", "0d3"], "q3": ["d4"]}
     (said,) = reporting.notices()
-    assert said.startswith("2 of the 4 relevant documents are not in bm25; 1 queries have no other and are left out")
+    assert said.startswith("2 of the 4 relevant documents are not in bm25; 1 query has no other and is left out")
     assert "'0d1'; bm25 has 'd1'" in said
     with pytest.raises(UserError, match="none of its 1 relevant documents is in bm25"):
         leave_out_unknown({"q1": ["0d1"]}, {"d1"}, "bm25", "qrels")
@@ -119,6 +119,69 @@ def test_a_run_without_any_positive_is_refused_unless_another_query_found_one():
     console.configure("test")
     check_retrieved(Run({"q1": {"d1": 1.0}, "q2": {}}), {"q1": ["d1"], "q2": ["d9"]}, "qrels")
     assert not reporting.notices()
+
+
+@pytest.fixture
+def renamed(tmp_path):
+    """A run without a manifest of 10 queries; the judgements call the positives of 7 of them zz01 and so on."""
+    write_jsonl(tmp_path / "queries.jsonl", [{"_id": f"q{n}", "text": f"text {n}"} for n in range(1, 11)])
+    lines = []
+    for n in range(1, 11):
+        hits = [n, *(other for other in range(1, 21) if other != n)][:8]
+        lines += [f"q{n} Q0 d{hit:03} {rank} {1 / rank} x\n" for rank, hit in enumerate(hits, start=1)]
+    (tmp_path / "foreign.run").write_text("".join(lines))
+    rows = [f"q{n}\t0\tzz{n:02}\t1\n" if n < 8 else f"q{n}\t0\td{n:03}\t1\n" for n in range(1, 11)]
+    (tmp_path / "qrels.tsv").write_text("".join(rows))
+    documents = [{"_id": f"zz{n:02}" if n < 8 else f"d{n:03}", "text": f"words {n}"} for n in range(1, 21)]
+    write_jsonl(tmp_path / "renamed.jsonl", documents)
+    write_jsonl(tmp_path / "corpus.jsonl", [{"_id": f"d{n:03}", "text": f"words {n}"} for n in range(1, 21)])
+    return tmp_path
+
+
+def examples_of(drtools, folder, *words):
+    out = folder / f"{len(list(folder.iterdir()))}.jsonl"
+    base = ("--queries", folder / "queries.jsonl", "--run", folder / "foreign.run", "--negatives", 3, "-o", out)
+    outcome = drtools("mine-negatives", *base, *words)
+    made = {line["query_id"]: line for line in map(json.loads, out.read_text().splitlines())} if out.exists() else {}
+    return outcome, made
+
+
+@pytest.mark.parametrize("keep", [["--keep-duplicates"], []])
+def test_positives_that_no_list_of_a_run_holds_are_counted_and_never_mined(renamed, drtools, keep):
+    qrels = ("--qrels", renamed / "qrels.tsv")
+    refused, made = examples_of(drtools, renamed, *qrels, *keep, "--strict")
+    assert refused.status == 2 and not made
+    said = "7 of the 10 relevant documents of"
+    assert said in refused.err and "'zz01'" in refused.err and "has 'd" in refused.err, refused.err
+    outcome, made = examples_of(drtools, renamed, *qrels, *keep)
+    assert outcome.status == 0 and said in outcome.err and "7 queries have no other and are left out" in outcome.err
+    assert sorted(made) == ["q10", "q8", "q9"]
+    # a document is a negative of no query whose positive it is by its number
+    assert all(f"d{int(query[1:]):03}" not in line["negatives"] for query, line in made.items())
+    # where two names of a number may be the same document, neither is mined
+    both = renamed / "both.tsv"
+    both.write_text("q1\t0\tzz01\t1\nq1\t0\td002\t1\nq8\t0\td008\t1\n")
+    outcome, made = examples_of(drtools, renamed, "--qrels", both, *keep)
+    assert outcome.status == 0 and "1 of the 3 relevant documents of" in outcome.err and "no other" in outcome.err
+    assert made["q1"]["positives"] == ["zz01", "d002"] and not {"d001", "d002"} & {*made["q1"]["negatives"]}
+
+
+@pytest.mark.parametrize("keep", [["--keep-duplicates"], []])
+def test_the_corpus_tells_what_was_not_retrieved_from_what_has_another_id(renamed, drtools, keep):
+    alone = renamed / "alone.tsv"
+    alone.write_text("q1\t0\td020\t1\nq2\t0\td002\t1\n")
+    outcome, made = examples_of(
+        drtools, renamed, "--qrels", alone, *keep, "--corpus", renamed / "corpus.jsonl", "--strict"
+    )
+    assert outcome.status == 0, outcome.err
+    assert made["q1"]["positives"] == ["d020"] and made["q1"]["negatives"] == ["d001", "d002", "d003"]
+    # the corpus has the judgements' ids and the run has others: those of the run are no negatives
+    words = ["--qrels", renamed / "qrels.tsv", *keep, "--corpus", renamed / "renamed.jsonl"]
+    outcome, made = examples_of(drtools, renamed, *words)
+    assert outcome.status == 0 and "7 of its 10 documents are not in" in outcome.err, outcome.err
+    assert len(made) == 10
+    known = {f"d{n:03}" for n in range(8, 21)}
+    assert all({*line["negatives"]} <= known for line in made.values())
 
 
 @pytest.fixture
