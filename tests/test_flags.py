@@ -268,6 +268,48 @@ def test_a_folder_that_is_there_already_is_no_name_of_an_output(world, drtools, 
     assert sorted(os.listdir(tmp_path)) == before
 
 
+def content(path: str) -> dict[Path, bytes]:
+    """Return the bytes of a file, or of the files of a folder."""
+    files = [Path(path)] if Path(path).is_file() else sorted(each for each in Path(path).rglob("*") if each.is_file())
+    return {file: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_output_takes_the_place_of_an_input(world, drtools, tmp_path, name):
+    """Every input of each command, by its name, through a link, and within the output, whatever flags go with it."""
+    words = words_of(COMMANDS[name], world, None)
+    inputs = sorted({word for word in words if os.path.isabs(word)})
+    assert inputs
+    for number, path in enumerate(inputs):
+        link, above = tmp_path / f"link{number}", tmp_path / f"above{number}"
+        link.symlink_to(path)
+        above.symlink_to(Path(path).parent)
+        for output in (path, link, above / Path(path).name, Path(path).parent):
+            for more in ([], ["--overwrite"], ["--renew"]):
+                before = content(path)
+                outcome = drtools(*words, "-o", output, *more)
+                assert outcome.status == 2 and "choose another -o" in outcome.err, (output, outcome.err)
+                assert "the input" in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
+                assert content(path) == before and not Path(f"{output}.partial").exists()
+
+
+def test_an_input_named_by_a_link_is_no_output_either(world, drtools, tmp_path):
+    (tmp_path / "link").symlink_to(world["run"])
+    before = content(world["run"])
+    outcome = drtools("fuse", tmp_path / "link", world["second"], "-o", world["run"], "--overwrite")
+    assert outcome.status == 2 and f"is the input {tmp_path / 'link'}" in outcome.err
+    assert content(world["run"]) == before
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["eval --qrels - -", "eval {run} --qrels - --only /dev/stdin", "search --vectors {vectors} --queries - --only -"],
+)
+def test_standard_input_is_one_input(world, drtools, template):
+    outcome = drtools(*template.format(**world).split(), stdin=Path(world["qrels"]).read_bytes())
+    assert outcome.status == 2 and "standard input was named as several inputs" in outcome.err, outcome.err
+
+
 def test_a_device_or_a_pipe_is_no_output(world, drtools, tmp_path):
     os.mkfifo(tmp_path / "p")
     for place in ("/dev/null", tmp_path / "p"):

@@ -1,12 +1,14 @@
 """What a request records of a tool's flags, so that two commands can be compared."""
 
+import os
+from collections.abc import Iterator
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, get_args
 
-from drtools.cli.flags.common import Role
+from drtools.cli.flags.common import INPUTS, Role
 from drtools.errors import UserError
-from drtools.formats.lines import local, recorded_name
+from drtools.formats.lines import STANDARD_INPUT, local, recorded_name
 from drtools.outputs import manifest
 from drtools.outputs.disk import is_standard_output
 from drtools.outputs.releases import current_version, pinned
@@ -16,7 +18,7 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
     """Return what a request keeps of a flag's value; UserError for an input that is not there."""
     if isinstance(value, list | tuple):
         return [_recorded(name, item, role) for item in value]
-    if role is Role.INPUT and isinstance(value, str):
+    if role in (Role.INPUT, Role.UPDATED) and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
             raise UserError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
@@ -31,24 +33,55 @@ def _role(parameter: Parameter) -> Role | None:
     return roles[0] if roles else None
 
 
-def _check_target(target: Path) -> None:
+def _check_target(output: str) -> None:
     """Raise UserError for a place that no output can take."""
+    target = Path(output)
+    if not output:
+        raise UserError("-o '': found an empty name; name the output itself, as in -o out")
     if target.name in ("", ".."):
-        raise UserError(f"-o {target}: names a folder that is there already; name the output itself, as in -o out")
+        raise UserError(f"-o {output}: names a folder that is there already; name the output itself, as in -o out")
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise UserError(
             f"{target}: a device or a pipe was found where an output is to be written; use -o - and redirect it"
         )
 
 
+def _inputs_of(parameters: list[Parameter], values: dict[str, object], roles: tuple[Role, ...]) -> Iterator[str]:
+    """Yield the inputs of these roles as they were typed."""
+    for parameter in parameters:
+        value = values.get(parameter.name) if _role(parameter) in roles else None
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, str):
+                yield item
+
+
+def _check_inputs(output: str, inputs: list[str]) -> None:
+    """Raise UserError for inputs that the output would replace, and for standard input as two of them."""
+    if sum(value in STANDARD_INPUT for value in inputs) > 1:
+        raise UserError("standard input was named as several inputs, and holds one; write the others to files")
+    if is_standard_output(output):
+        return
+    target = Path(output).resolve()
+    for value in inputs:
+        if value in STANDARD_INPUT or not os.path.exists(value):  # a model's name on the hub
+            continue
+        place = Path(value).resolve()
+        if place == target or (target.exists() and os.path.samefile(place, target)):
+            raise UserError(f"-o {output}: is the input {value}, which would be replaced; choose another -o")
+        if {target, target.with_name(f"{target.name}.partial")} & {*place.parents}:
+            raise UserError(f"-o {output}: holds the input {value}, which would be replaced with it; choose another -o")
+
+
 def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
     """Return the flags' values with each input behind a published link named by the version that the link names now.
 
-    Raises UserError for an output that is such a link: versions never change.
+    Raises UserError for an output that is such a link (versions never change), that no output can be, or that is an
+    input.
     """
     output = str(values.get("output", "-"))
     if not is_standard_output(output):
-        _check_target(Path(output))
+        _check_target(output)
+    _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.MODEL))))
     if current_version(Path(output)):
         raise UserError(f"{values['output']}: a published link; write to another -o, then publish that")
     seen: dict[Path, Path] = {}
@@ -58,7 +91,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
             return type(value)(pin(item) for item in value)
         return pinned(value, seen) if isinstance(value, str) else value
 
-    inputs = {parameter.name for parameter in parameters if _role(parameter) in (Role.INPUT, Role.MODEL)}
+    inputs = {parameter.name for parameter in parameters if _role(parameter) in INPUTS}
     return {name: pin(value) if name in inputs else value for name, value in values.items()}
 
 

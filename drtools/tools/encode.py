@@ -54,7 +54,7 @@ def main(
     update: Annotated[
         str | None,
         Option(help="vectors folder of the same encoder and settings: take over what has not changed"),
-        Role.INPUT,
+        Role.UPDATED,
     ] = None,
     pieces: Annotated[
         bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")

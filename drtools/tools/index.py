@@ -46,7 +46,7 @@ def main(
     update: Annotated[
         str | None,
         Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS),
-        Role.INPUT,
+        Role.UPDATED,
     ] = None,
     train_sample: Annotated[
         int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)

@@ -11,9 +11,12 @@ class Role(Enum):
     """What a flag's value is, for the request that decides whether two commands are the same."""
 
     INPUT = auto()  # a file or folder: its content counts, not its name
+    UPDATED = auto()  # the same, and the output may take its place
     MODEL = auto()  # a folder, or a name on the hub
     UNRECORDED = auto()  # changes how the work is done or told, never its result
 
+
+INPUTS = (Role.INPUT, Role.UPDATED, Role.MODEL)
 
 Documents = Annotated[str, Option(help="corpus: JSONL or TSV, `.gz` or `-`"), Role.INPUT]
 Queries = Annotated[str, Option(help="queries: JSONL or TSV, `.gz` or `-`"), Role.INPUT]
