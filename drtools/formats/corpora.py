@@ -21,9 +21,9 @@ QUERY_TEXT_KEYS = ("text", "query", "contents")
 # the names of columns in the header of a TSV, and what the columns of one without a header are
 DOCUMENT_COLUMNS = tsv.Layout(
     {
-        "id": (*tsv.DOCUMENT_IDS, *tsv.QUERY_IDS),
+        "id": (*tsv.DOCUMENT_IDS, *tsv.QUERY_IDS, *tsv.ANY_IDS),
         "text": (*tsv.DOCUMENT_TEXTS, *tsv.QUERY_TEXTS),
-        "title": ("title", "heading", "headline"),
+        "title": tsv.TITLES,
         "url": ("url",),
     },
     {2: ("id", "text"), 3: ("id", "text", "title"), 4: ("id", "url", "title", "text")},
@@ -31,7 +31,9 @@ DOCUMENT_COLUMNS = tsv.Layout(
     "between",
 )
 QUERY_COLUMNS = tsv.Layout(
-    {"id": tsv.QUERY_IDS, "text": (*tsv.QUERY_TEXTS, "title", "topic")}, {2: ("id", "text")}, "`qid<TAB>text`"
+    {"id": (*tsv.QUERY_IDS, *tsv.ANY_IDS), "text": (*tsv.QUERY_TEXTS, "title", "topic")},
+    {2: ("id", "text")},
+    "`qid<TAB>text`",
 )
 
 
@@ -112,6 +114,13 @@ def _documents_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> 
                 _text(_value(record, text_key, path, number), "text", path, number),
             ),
         )
+
+
+def note_unused_columns(path: str | Path) -> None:
+    """Note the columns of a corpus that are not read, as `read_corpus` does."""
+    lines, is_json = _lines_of(path)
+    if not is_json:
+        tsv.Table(path, lines, DOCUMENT_COLUMNS)
 
 
 def _documents_of_tsv(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, Document]]:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from drtools import reporting
 from drtools.errors import UserError, WorldError
-from drtools.formats.corpora import Document, read_corpus
+from drtools.formats.corpora import Document, note_unused_columns, read_corpus
 from drtools.formats.lines import local, shown
 from drtools.outputs.cache import cache_directory
 from drtools.outputs.fingerprints import file_fingerprint
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
-VERSION = 3  # of the tables and of what is read into them; another version is another file
+VERSION = 4  # of the tables and of what is read into them; another version is another file
 
 
 class Store:
@@ -103,7 +103,9 @@ def open_store(corpus: str) -> Store:
     folder.mkdir(exist_ok=True)
     fingerprint = file_fingerprint(source)
     path = folder / f"{fingerprint}-{VERSION}.sqlite"
-    if not path.exists():
+    if path.exists():
+        note_unused_columns(source)
+    else:
         with open(path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():

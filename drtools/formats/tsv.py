@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from drtools import reporting
 from drtools.errors import UserError
 from drtools.formats.lines import decode, shown
+from drtools.units import counted
 
 LONGEST_RECORD = 1000  # lines that one quoted column may go over
 LONGEST_COLUMN = 1 << 30  # characters; the csv module's own limit is 131,072
@@ -22,14 +24,25 @@ CLOSING = re.compile(r'(?<!")"(?:"")*(?=\t|$)')  # the end of a quoted column: a
 # names of columns in headers, in lower case with `_` for other signs; where a file has several the first counts
 DOCUMENT_IDS = (
     *("_id", "id", "docid", "doc_id", "document_id", "corpus_id", "pid", "passage_id", "psg_id", "did", "docno"),
-    *("doc_no", "paragraph_id", "sentence_id", "uid"),
+    *("doc_no", "paragraph_id", "sentence_id", "uid", "documentid", "passageid", "paragraphid", "sentenceid"),
+    *("corpusid", "page_id", "pageid", "article_id", "articleid", "wikipedia_id", "wiki_id", "chunk_id", "text_id"),
+    *("doc_number", "document_number"),
 )
 DOCUMENT_TEXTS = (
     *("text", "contents", "content", "body", "passage", "document", "doc", "paragraph", "passage_text", "doc_text"),
     *("document_text", "sentence", "abstract"),
 )
-QUERY_IDS = ("_id", "id", "qid", "query_id", "queryid", "q_id", "question_id", "topic_id", "topic", "uid")
+QUERY_IDS = (
+    *("_id", "id", "qid", "query_id", "queryid", "q_id", "question_id", "topic_id", "topic", "uid", "questionid"),
+    *("topicid", "query_number", "topic_number"),
+)
 QUERY_TEXTS = ("text", "query", "question", "query_text", "question_text", "raw_query", "sentence", "contents")
+# ids in a header that names a text too; alone they are words that a line may begin with
+ANY_IDS = ("identifier", "key", "idx", "index", "guid", "uuid", "no", "number", "num", "nr", "row_id", "rowid")
+TITLES = (
+    *("title", "heading", "headline", "doc_title", "document_title", "passage_title", "page_title", "article_title"),
+    *("wikipedia_title", "wiki_title", "name"),
+)
 
 
 def header_places(cells: list[str], names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
@@ -45,8 +58,9 @@ def header_places(cells: list[str], names: Mapping[str, tuple[str, ...]]) -> dic
 
 
 def header_words(cells: list[str]) -> list[str]:
-    """Return names of columns as they are compared: in lower case, with `_` for signs and without quotes."""
-    return ["".join(sign if sign.isalnum() else "_" for sign in cell.strip().strip('"').lower()) for cell in cells]
+    """Return names of columns as they are compared: in lower case, `_` for signs, without quotes and a `#` before."""
+    bare = [cell.strip().strip('"').lstrip("#").strip().lower() for cell in cells]
+    return ["".join(sign if sign.isalnum() else "_" for sign in cell) for cell in bare]
 
 
 class Layout(NamedTuple):
@@ -64,7 +78,7 @@ class Table:
     """A file of columns. `places` says where each thing stands in a row; `id` and `text` are always there.
 
     `lines` are all lines of a file, empty ones too, which may be part of a text. Raises UserError with file:line for a
-    first line whose columns are not known.
+    first line whose columns are not known. Columns that are not read are noted.
     """
 
     def __init__(self, path: str | Path, lines: Iterator[tuple[int, bytes]], layout: Layout) -> None:
@@ -95,22 +109,41 @@ class Table:
         cells = text.split("\t")
         places = header_places(cells, layout.names)
         self.first, self.width = number, len(cells)
-        self.has_header = "id" in places and ("text" in places or places["id"] == 0)
-        is_of_names = set(header_words(cells)) <= {name for known in layout.names.values() for name in known}
-        if (self.has_header and "text" not in places) or (is_of_names and not self.has_header):
-            lacking = "text" if self.has_header else "id"
+        self.has_header = "id" in places and "text" in places
+        if not self.has_header and _is_header(cells, places, layout):
+            lacking = "text" if "id" in places else "id"
             raise UserError(
                 f"{shown(self.path)}:{number}: found a header ({', '.join(cells)}) without a name that is known for "
-                f"the {lacking}; call that column `{lacking}`, or take the header out"
+                f"the {lacking}; call that column `{lacking}`, or if the line is data, put a header before it"
             )
         if not self.has_header and len(cells) not in layout.forms:
-            raise UserError(f"{shown(self.path)}:{number}: {len(cells)} columns; expected {layout.expected}")
+            raise UserError(
+                f"{shown(self.path)}:{number}: {counted(len(cells), 'column', 'columns')}; expected {layout.expected}"
+            )
+        if self.has_header:
+            self._check_used(number, cells, places)
         self.places = places if self.has_header else {name: i for i, name in enumerate(layout.forms[len(cells)])}
+
+    def _check_used(self, number: int, cells: list[str], places: dict[str, int]) -> None:
+        """Refuse a header in which the name of a column that is used stands twice; note the columns that are not."""
+        words = header_words(cells)
+        for place in places.values():
+            if words.count(words[place]) > 1:
+                raise UserError(
+                    f"{shown(self.path)}:{number}: found two columns called {cells[place].strip()!r}, of which one is "
+                    "read; join them, or call the other by another name"
+                )
+        unused = [cell.strip() for place, cell in enumerate(cells) if place not in places.values() and cell.strip()]
+        reporting.notice(
+            len(unused),
+            f"{shown(self.path)}: {counted(len(unused), 'column is', 'columns are')} not read ({', '.join(unused)}); "
+            f"those that are: {', '.join(f'{what} from {cells[place].strip()!r}' for what, place in places.items())}",
+        )
 
     def _other_columns(self, number: int, cells: list[str]) -> UserError:
         return UserError(
-            f"{shown(self.path)}:{number}: {len(cells)} columns, but line {self.first} has {self.width}; expected the "
-            "same columns in each line, and no tab or line break within a text"
+            f"{shown(self.path)}:{number}: {counted(len(cells), 'column', 'columns')}, but line {self.first} has "
+            f"{self.width}; expected the same columns in each line, and no tab or line break within a text"
         )
 
     def _quoted_rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -178,6 +211,20 @@ class Table:
                 "it and put quotes around the column if it is part of the text"
             )
         return cells
+
+
+def _is_header(cells: list[str], places: dict[str, int], layout: Layout) -> bool:
+    """Return whether a line that lacks the name of the id or of the text is a header nevertheless, and no data.
+
+    It is if it begins with the name of an id, and without a digit in it, which most ids have, if it has the name of a
+    text or several known names.
+    """
+    words = header_words(cells)
+    if places.get("id") == 0 and words[0] not in ANY_IDS:
+        return True
+    known = {name for names in layout.names.values() for name in names}
+    has_text = any(word in layout.names["text"] for word in words)
+    return (has_text or len(known & {*words}) > 1) and not any(map(str.isdigit, "".join(cells)))
 
 
 class _Quotes:

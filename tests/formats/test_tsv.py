@@ -6,10 +6,13 @@ import random
 
 import pytest
 
+from drtools import reporting
+from drtools.cli import console
 from drtools.errors import UserError
 from drtools.formats import tsv
 from drtools.formats.answers import read_answers
 from drtools.formats.corpora import Document, read_corpus, read_queries
+from drtools.formats.corpus_store import open_store
 from drtools.search.query_vectors import read_weights
 
 
@@ -40,6 +43,61 @@ def test_a_header_of_any_common_name_is_no_document(tmp_path, header):
     assert documents(write(tmp_path / "c.tsv", f"{header}\nd1\tOtters eat fish.\n")) == [
         Document("d1", "", "Otters eat fish.")
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["identifier", "documentid", "passageid", "key", "idx", "index", "guid", "No", "page_id", "wikipedia_id", "# id"],
+)
+def test_less_common_names_of_ids_are_no_documents_either(tmp_path, name):
+    path = write(tmp_path / "c.tsv", f"{name}\ttext\nd1\tOtters eat fish.\n")
+    assert documents(path) == [Document("d1", "", "Otters eat fish.")]
+    assert read_queries(write(tmp_path / "q.tsv", "identifier\tquery\nq1\tfish\n")) == {"q1": "fish"}
+    assert read_queries(write(tmp_path / "n.tsv", "number\ttitle\n301\tfish\n")) == {"301": "fish"}
+
+
+def test_the_unnamed_index_of_pandas_is_no_column_of_ours(tmp_path):
+    console.configure("test")
+    rows = "\tid\ttext\n0\td1\tOtters eat fish.\n1\td2\tx\n"
+    assert [each.id for each in documents(write(tmp_path / "c.tsv", rows))] == ["d1", "d2"]
+    assert not reporting.notices()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["d1\ttext", "1\tquestion", "key\tturns a lock", "no\tsays no", "D1\thttp://u\ttitle\tbody", "otters\ttext them"],
+)
+def test_words_that_are_names_too_are_data_where_they_are_data(tmp_path, line):
+    assert [document.id for document in documents(write(tmp_path / "c.tsv", line))] == [line.split("\t")[0]]
+
+
+@pytest.mark.parametrize(
+    "header", ["doc title", "passage_title", "doc_title", "Document Title", "name", "title", "Wikipedia-Title"]
+)
+def test_a_title_by_another_name_is_a_title(tmp_path, header):
+    console.configure("test")
+    path = write(tmp_path / "c.tsv", f"id\t{header}\ttext\nd1\tT\tx y\n")
+    assert documents(path) == [Document("d1", "T", "x y")] and not reporting.notices()
+
+
+def test_columns_that_are_not_read_are_noted_each_time(tmp_path):
+    path = write(tmp_path / "c.tsv", "id\tbody\tabstract\tyear\nd1\tx\ty\t1999\n")
+    for _ in range(2):  # the second time the corpus is in the cache
+        console.configure("test")
+        assert open_store(str(path)).get("d1") == Document("d1", "", "x")
+        (said,) = reporting.notices()
+        assert "2 columns are not read (abstract, year); those that are: id from 'id', text from 'body'" in said
+    console.configure("test")
+    assert read_queries(write(tmp_path / "q.tsv", "topic_id\ttitle\tnarrative\n301\tfish\tx\n")) == {"301": "fish"}
+    assert "1 column is not read (narrative)" in reporting.notices()[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "twice"), [("id\ttext\ttext", "text"), ("id\tText\ttext", "Text"), ("id\tid\ttext", "id")]
+)
+def test_a_name_that_stands_twice_is_refused(tmp_path, header, twice):
+    with pytest.raises(UserError, match=rf"c\.tsv:1: found two columns called '{twice}'"):
+        documents(write(tmp_path / "c.tsv", f"{header}\nd1\tx\ty\n"))
 
 
 @pytest.mark.parametrize(
@@ -75,11 +133,16 @@ def test_queries_with_a_header(tmp_path, header):
     [
         ("id\tsummary\nd1\tx\n", ":1: found a header (id, summary) without a name that is known for the text"),
         ("title\ttext\nT\tx\n", ":1: found a header (title, text) without a name that is known for the id"),
+        ("reference\ttext\nd1\tx\n", ":1: found a header (reference, text) without a name that is known for the id"),
+        ("\ttext\n0\tx\n", ":1: found a header (, text) without a name that is known for the id"),
+        ("question\tanswers\nwhat\t['x']\n", ":1: found a header (question, answers) without a name"),
+        ("ref\ttitle\turl\nd1\tT\tx\n", ":1: found a header (ref, title, url) without a name"),
         ("d1\tx\nd2\tx\ty\n", ":2: 3 columns, but line 1 has 2"),
         ("d1\tx\ty\nd2\tx\n", ":2: 2 columns, but line 1 has 3"),
         ("id\ttext\ttitle\nd1\tx\tT\n\nd2\tx\n", ":4: 2 columns, but line 1 has 3"),
         ("d1\tx\n\td2\tx\n", ":2: 3 columns"),
         ("d1\n", ":1: not JSON"),
+        ("d1\tx\nd2\n", ":2: 1 column, but line 1 has 2"),
         ("a\tb\tc\td\te\n", ":1: 5 columns; expected `id text`"),
     ],
 )
