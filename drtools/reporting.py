@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from drtools.errors import UserError
 from drtools.ranks import rank
-from drtools.units import number_as_words, rate_as_words, seconds_as_words
+from drtools.units import joined, number_as_words, rate_as_words, seconds_as_words
 
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_OF_RATE = 60.0
@@ -161,7 +161,7 @@ def notices() -> list[str]:
 def check_strict() -> None:
     """Raise UserError if the run is strict and something was odd."""
     if _reporter.strict and _notices:
-        raise UserError(f"--strict: {'; '.join(_notices)}; without --strict this is only counted")
+        raise UserError(f"--strict: {joined([*_notices, 'without --strict this is only counted'])}")
 
 
 def leave_terminal_to_data() -> None:

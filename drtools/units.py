@@ -1,4 +1,4 @@
-"""Rates, durations and sizes in words."""
+"""Rates, durations, sizes and counts in words."""
 
 
 def rate_as_words(rate: float) -> str:
@@ -33,3 +33,8 @@ def bytes_as_words(count: float) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """Return a count with its noun: `1 query has`, `2,000 queries have`."""
     return f"{count:,} {one if count == 1 else many}"
+
+
+def joined(clauses: list[str]) -> str:
+    """Join clauses by `;`, or by a space behind one that ends in a sign of its own."""
+    return " ".join(f"{clause}{'' if clause.endswith(tuple('?!.')) else ';'}" for clause in clauses).removesuffix(";")

@@ -12,6 +12,7 @@ from drtools import reporting, units
 from drtools.cli import console
 from drtools.cli.main import main, tool_names
 from drtools.errors import UserError
+from drtools.units import counted
 
 
 def said(capsys) -> list[str]:
@@ -193,3 +194,25 @@ def test_threads_that_wait_do_not_spin_unless_the_environment_says_so(drtools, m
         monkeypatch.delenv("OMP_WAIT_POLICY")
     assert drtools("eval", "--help").status == 0
     assert os.environ["OMP_WAIT_POLICY"] == kept
+
+
+@pytest.mark.parametrize(
+    ("notes", "said"),
+    [(["a"], "a; without"), (["do they belong together?"], "together? without"), (["x?", "b"], "x? b; without")],
+)
+def test_strict_ends_each_note_with_one_sign(notes, said):
+    console.configure("test", strict=True)
+    for note in notes:
+        reporting.notice(1, note)
+    with pytest.raises(UserError) as refusal:
+        reporting.check_strict()
+    console.configure("test")
+    assert str(refusal.value).endswith(f"{said} --strict this is only counted")
+
+
+def test_a_count_goes_with_its_noun():
+    assert [counted(n, "query has", "queries have") for n in (0, 1, 2000)] == [
+        "0 queries have",
+        "1 query has",
+        "2,000 queries have",
+    ]

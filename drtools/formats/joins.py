@@ -12,6 +12,7 @@ from typing import Protocol
 
 from drtools import reporting
 from drtools.errors import UserError
+from drtools.units import counted
 
 ENDS_IN_A_NUMBER = re.compile(r"(.*?)([0-9]+)(?:\.0)?")
 SHOWN = 5  # missing ids that are kept, to find one that the other file writes in another way
@@ -19,6 +20,7 @@ IDS_A_LOOK = 500
 IDS_MET = 1000  # that are remembered, so that an id which only the other file has is shown
 QUERIES_LOOKED_AT = 100  # for judged documents by another spelling of their ids
 LONGEST_GRADE = 2  # digits
+FEW, LEAST_HITS = 0.05, 100  # [ours] of as many hits or more, what two retrievers of one collection share at least
 COLUMNS = "are the columns of the judgements query, 0, document, grade?"
 
 
@@ -172,9 +174,46 @@ def note_nothing_judged(
     elif alike:
         reporting.notice(
             len(without),
-            f"{name}: of {len(without):,} queries {judged_by} judges no document that is listed, though there are some "
-            f"in another spelling {alike.pair()}",
+            f"{name}: {judged_by} judges no document that is listed for {counted(len(without), 'query', 'queries')}, "
+            f"though there are some in another spelling {alike.pair()}",
         )
+
+
+def note_little_in_common(
+    name: str, run: Mapping[str, Mapping[str, float]], other: str, its: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Note two runs of one collection whose lists of a query share few documents, or some in another spelling alone."""
+    shared = {query: len(run[query].keys() & its[query].keys()) for query in run if run[query] and its.get(query)}
+    most = sum(min(len(run[query]), len(its[query])) for query in shared)
+    found = sum(shared.values())
+    looked_at = sorted(shared, key=lambda query: shared[query] / len(run[query]))[:QUERIES_LOOKED_AT]
+    alike = [pair for query in looked_at for pair in _alike_in_lists(run[query], its[query])]
+    if alike:
+        one, as_other = alike[0]
+        reporting.notice(
+            len(alike),
+            f"{name} and {other} list {found:,} documents in common, and in "
+            f"{counted(len(looked_at), 'query', 'queries')} {len(alike):,} more whose ids differ in their spelling "
+            f"alone (for instance {one!r}; {other} has {as_other!r}); write them alike",
+        )
+    elif shared and (not found or (most >= LEAST_HITS and found < FEW * most)):
+        pair = Join(its[looked_at[0]], other, run[looked_at[0]]).pair()
+        how_many = f"only {found:,} of {most:,} documents" if found else "no document"
+        reporting.notice(1, f"{name} and {other} list {how_many} in common {pair}; are they of one collection?")
+
+
+def _alike_in_lists(one: Mapping[str, float], other: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return pairs of ids that two lists write in two ways, if each list has one way to write an id."""
+    keys = {_key(each): each for each in one}
+    others = {_key(each): each for each in other}
+    if len(keys) < len(one) or len(others) < len(other):
+        return []
+    return [(each, others[key]) for key, each in keys.items() if key in others and others[key] != each]
+
+
+def _key(text_id: str) -> str:
+    """Return an id without its case, the zeros before its numbers, `.0` behind them, and `-` for `_`."""
+    return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text_id.lower().replace("-", "_").removesuffix(".0"))
 
 
 def columns_in_question(documents: Iterable[str]) -> str:

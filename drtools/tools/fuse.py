@@ -20,7 +20,7 @@ from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
-from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
+from drtools.formats.joins import Join, note_little_in_common, note_nothing_judged, note_nothing_relevant
 from drtools.outputs import work as output
 
 if TYPE_CHECKING:
@@ -206,15 +206,10 @@ def parse_weights(text: str | None, count: int) -> list[float]:
 
 
 def note_lacking(names: list[str], runs: list[dict]) -> None:
-    """Count the queries that some runs have and others lack, and note runs whose lists have no document in common."""
+    """Count the queries that some runs have and others lack, and note runs that list few documents in common."""
     union = {query_id: None for run in runs for query_id in run}
     for name, run in zip(names, runs, strict=True):
         found = Join(run, name, union)
         found.note(f"{name} lacks {found.missing:,} of the {found.asked:,} queries; they are fused without it")
     for (name, run), (other, its) in combinations(zip(names, runs, strict=True), 2):
-        both = [query_id for query_id in run if run[query_id] and its.get(query_id)]
-        if both and not any(document in its[query_id] for query_id in both for document in run[query_id]):
-            found = Join(its[both[0]], other, run[both[0]])
-            reporting.notice(
-                1, f"{name} and {other} list no document in common {found.pair()}; are they of one collection?"
-            )
+        note_little_in_common(name, run, other, its)

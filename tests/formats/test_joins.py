@@ -127,7 +127,7 @@ def test_a_run_some_of_whose_queries_have_ids_of_another_spelling_is_noted():
     }
     note_nothing_judged("a.run", run, mixed, "qrels")
     (said,) = reporting.notices()
-    assert said.startswith("a.run: of 3 queries qrels judges no document that is listed") and "'D" in said
+    assert said.startswith("a.run: qrels judges no document that is listed for 3 queries, though") and "'D" in said
 
 
 def test_a_run_that_finds_little_is_not_odd():

@@ -4,6 +4,9 @@ import random
 
 import pytest
 
+from drtools import reporting
+from drtools.cli import console
+from drtools.formats.joins import note_little_in_common
 from drtools.formats.trec import rank
 from drtools.search.fusion import fuse, normalize, parts_of_runs, reciprocal_ranks, scores_of, weigh
 
@@ -65,3 +68,52 @@ def test_any_lists_give_what_a_naive_loop_gives_in_its_order(seed):
     for parts, expected in ((scores_of(lists, "none", "lowest"), everything), (reciprocal_ranks(lists), by_rank)):
         for depth in (5, 99):
             assert list(weigh(parts, weights, depth).items()) == list(rank(expected).items())[:depth]
+
+
+def lists(name, queries=50, depth=10, step=1):
+    """Return a run whose documents are called by `name` of their numbers."""
+    return {f"q{q}": {name(q * 100 + step * n): 1.0 - n / depth for n in range(depth)} for q in range(queries)}
+
+
+@pytest.mark.parametrize("other", ["D{}", "d{:06}", "d{}.0"])
+def test_ids_that_differ_in_their_spelling_are_noted_however_many_are_shared(other):
+    """In 9 of 50 queries the ids are alike, and in the others one has them in another spelling: 410 of 500."""
+    first = lists("d{}".format)
+    second = {query: first[query] if int(query[1:]) < 9 else hits for query, hits in lists(other.format).items()}
+    console.configure("test")
+    note_little_in_common("a.run", first, "b.run", second)
+    (said,) = reporting.notices()
+    different = sum(len(first[query].keys() - second[query].keys()) for query in first)
+    assert "list 90 documents in common" in said or other == "d{:06}", said
+    assert f"{different:,} more whose ids differ in their spelling alone" in said, said
+
+
+def test_few_documents_in_common_are_noted_and_usual_overlap_is_not():
+    first = lists("d{}".format)
+    few = {query: hits if query == "q0" else {f"e{n}": 1.0 for n in range(10)} for query, hits in first.items()}
+    for second, said in (
+        (lists("d{}".format, step=5), ""),  # 2 of 10 in each list
+        (few, "a.run and b.run list only 10 of 500 documents in common (for instance 'd100'; b.run has 'e0')"),
+        (lists("e{}".format), "a.run and b.run list no document in common (for instance 'd0'; b.run has 'e0')"),
+        ({"q1": {"d100": 1.0, "x": 0.5}}, ""),
+    ):
+        console.configure("test")
+        note_little_in_common("a.run", first, "b.run", second)
+        assert [note.startswith(said) for note in reporting.notices()] == ([True] if said else []), reporting.notices()
+
+
+def test_documents_that_differ_by_a_zero_within_one_list_are_two():
+    console.configure("test")
+    note_little_in_common("a", {"q": {"d1": 1.0, "d01": 0.5}}, "b", {"q": {"d1": 1.0, "d001": 0.5}})
+    note_little_in_common("a", {"q": {"p7-3": 1.0, "x": 0.5}}, "b", {"q": {"p73": 1.0, "x": 0.5}})
+    assert not reporting.notices()
+
+
+def test_the_tool_notes_another_spelling_and_fails_under_strict(tmp_path, drtools):
+    runs = [tmp_path / name for name in ("a.run", "b.run")]
+    for run, name in zip(runs, ("d{}", "D{}"), strict=True):
+        run.write_text("".join(f"q{q} Q0 {name.format(n)} {n} {9 - n}.0 x\n" for q in range(5) for n in range(1, 9)))
+    outcome = drtools("fuse", *runs, "-o", tmp_path / "c.run")
+    assert outcome.status == 0 and "differ in their spelling alone (for instance 'd1'" in outcome.err, outcome.err
+    refused = drtools("fuse", *runs, "--strict", "-o", tmp_path / "d.run")
+    assert refused.status == 2 and "write them alike; without --strict" in refused.err, refused.err
