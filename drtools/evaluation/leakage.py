@@ -1,6 +1,6 @@
 """What is tested on and was trained on too: queries with the same text, and relevant documents with the same text.
 
-Texts are compared to the letter, and in plain form: in lower case, without punctuation, with single spaces.
+Texts are compared to the letter, and in plain form (formats/plain_text).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
 from drtools.formats.corpora import document_text
+from drtools.formats.plain_text import plain_text
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import Store
@@ -35,7 +36,10 @@ class Overlap(NamedTuple):
         one, other, text = self.first or ("", "", "")
         pair = repr(one) if one == other else f"{one!r} and {other!r}"
         shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-        how = f"{self.exact:,} to the letter, {self.plain:,} but for case, punctuation and white space"
+        how = (
+            f"{self.exact:,} to the letter, {self.plain:,} but for case, punctuation, white space and forms of "
+            "characters"
+        )
         return (
             f"{self.exact + self.plain:,} of the {self.tested:,} {what} are {trained} too ({how}; for instance {pair}: "
             f"{shown!r})"
@@ -52,13 +56,6 @@ class Trained:
     queries: Iterable[tuple[str, str]]
     positives: Callable[[], Iterable[tuple[str, str]]] | None = None
     found: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-def plain_text(text: str) -> str:
-    """Return a text in lower case, with one space for each stretch of punctuation and white space, and none outside."""
-    import regex
-
-    return regex.sub(r"[\p{P}\s]+", " ", text.lower()).strip() or text.strip()
 
 
 def overlap(tested: Mapping[str, str], trained: Iterable[tuple[str, str]]) -> Overlap:

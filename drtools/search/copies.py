@@ -1,7 +1,7 @@
 """Documents with one text: copies of a positive, which must not become a negative under another id.
 
-Texts are compared without white space at their ends and with one space for every other stretch of it; a document's text
-is its title and its text, as encoders read them.
+Texts are compared in plain form (formats/plain_text); a document's text is its title and its text, as encoders read
+them. Where a folder of vectors alone is at hand, they are compared to the letter, by their digests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from drtools import reporting
 from drtools.formats.corpora import Document, document_text
 from drtools.formats.ids import Ids
+from drtools.formats.plain_text import plain_text
 from drtools.formats.row_digests import DIGEST_BYTES, TEXTS, open_texts
 from drtools.formats.vectors import IDS
 
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import Store
 
 ROWS_A_READ = 65536
-
-
-def normal(text: str) -> str:
-    """Return a text without white space at its ends, and with one space for every other stretch of it."""
-    return " ".join(text.split())
 
 
 def copies_in_corpus(store: Store, rows: Iterable[int]) -> dict[int, list[int]]:
@@ -64,7 +60,7 @@ def copies_by_digest(folder: Path, documents: Sequence[str]) -> dict[str, list[s
 
 
 def _digest(document: Document) -> bytes:
-    text = normal(document_text(document.title, document.text))
+    text = plain_text(document_text(document.title, document.text))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 

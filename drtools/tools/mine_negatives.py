@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from drtools.search.avoided import Avoided
 
 SOURCE, BM25 = "Source (one)", "BM25"
-QUERIES_A_SAVE = (
-    QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
-)
+QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries by blocks; within one they would count twice
 
 
 def main(
@@ -253,6 +251,8 @@ def copies_of_positives(positives: dict[str, list[str]], store: Store | None, so
     for folder in (Path(source), *([Path(behind)] if behind else [])):
         found = copies_by_digest(folder, wanted)
         if found is not None:
+            words = f"{folder}: copies of a positive are found by their digests, to the letter; "
+            reporting.notice(1, f"{words}pass --corpus CORPUS to find others")
             return found
     reporting.notice(
         1,

@@ -3,13 +3,15 @@
 import json
 import random
 import string
+import unicodedata
 
 import pytest
 from conftest import write_jsonl
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.evaluation.leakage import Trained, note_leakage, overlap, plain_text
+from drtools.evaluation.leakage import Trained, note_leakage, overlap
+from drtools.formats.plain_text import plain_text
 
 
 @pytest.mark.parametrize(
@@ -18,13 +20,35 @@ from drtools.evaluation.leakage import Trained, note_leakage, overlap, plain_tex
         ("What do otters eat?", "what do otters eat"),
         ("  what, do\n OTTERS -- eat ", "what do otters eat"),
         ("C++ and C", "c++ and c"),  # signs of mathematics are no punctuation
-        ("Ist das größer?", "ist das größer"),
+        ("Ist das größer?", "ist das grösser"),
+        ("STRASSE, Straße", "strasse strasse"),
+        ("caf\u00e9", "caf\u00e9"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("cafe", "cafe"),  # another word
+        ("ＯＴＴＥＲＳ　ｅａｔ！", "otters eat"),
+        ("ﬁsh\u200b and\u00adall\ufeff", "fish andall"),
+        ("「魚」、川。", "魚 川"),
         ("कि", "कि"),  # marks stay
         ("?!", "?!"),  # nothing else is there
     ],
 )
 def test_plain_form(text, plain):
     assert plain_text(text) == plain
+
+
+def test_plain_form_is_one_of_each_text_and_the_short_way_for_ascii_is_the_long_one():
+    """Against the properties of Unicode, a character at a time."""
+    ignorable = {"\u200b", "\u00ad", "\ufeff", "\u2060", "\ufe0f", "\u034f"}
+    generator = random.Random(4)
+    signs = [*map(chr, range(128)), *"éÉßẞﬁΣςİıＡ１「」、…“”–٣αἈ\u0301\u00a0\u3000", *ignorable]
+    for n in range(3000):
+        text = "".join(generator.choices(signs[:128] if n % 2 else signs, k=12))
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        kept = [each for each in folded if each not in ignorable]
+        spaced = "".join(" " if unicodedata.category(each)[0] == "P" else each for each in kept)
+        assert plain_text(text) == (" ".join(spaced.split()) or text.strip()), repr(text)
+        for form in ("NFC", "NFD", "NFKC"):
+            assert plain_text(unicodedata.normalize(form, text)) == plain_text(text) or not spaced.split()
 
 
 def naive(tested, trained):
@@ -56,8 +80,8 @@ def test_one_is_shown_a_literal_one_first():
     found = overlap({"a": "Otters?", "b": "planes"}, [("r1", "otters"), ("r2", "planes"), ("r3", "planes")])
     assert found.first == ("b", "r2", "planes")
     assert found.words("dev queries", "training queries") == (
-        "2 of the 2 dev queries are training queries too (1 to the letter, 1 but for case, punctuation and white "
-        "space; for instance 'b' and 'r2': 'planes')"
+        "2 of the 2 dev queries are training queries too (1 to the letter, 1 but for case, punctuation, white "
+        "space and forms of characters; for instance 'b' and 'r2': 'planes')"
     )
 
 

@@ -15,7 +15,7 @@ from drtools.errors import UserError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.row_digests import create_texts, digests_of_texts, open_texts
 from drtools.search.avoided import COPIES, OWN, SPELLINGS, Avoided, check_retrieved, leave_out_unknown
-from drtools.search.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus, normal
+from drtools.search.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus
 from drtools.search.mining import choose_negatives
 
 WORDS = ["a lathe", "turns wood", "Wood", "rivers"]
@@ -34,7 +34,7 @@ def corpus_of_copies(folder, count=300, seed=3):
 
 
 def whole(document):
-    return f"{document['title']} {document['text']}".split()
+    return f"{document['title']} {document['text']}".lower().split()
 
 
 def test_copies_are_those_of_a_double_loop(tmp_path):
@@ -57,8 +57,21 @@ def test_copies_are_those_of_a_double_loop(tmp_path):
     assert copies_in_corpus(store, []) == {} and copies_by_id(store, ["unknown"]) == {}
 
 
-def test_case_and_punctuation_tell_texts_apart_and_white_space_does_not():
-    assert normal(" A\u00a0b\n\tc ") == "A b c" and normal("a b") != normal("A b") != normal("A b.")
+def test_copies_in_other_forms_of_characters(tmp_path):
+    text = "Caf\u00e9 in der Stra\u00dfe"
+    copies = [
+        "Cafe\u0301 in der Stra\u00dfe",
+        text.upper(),
+        f"{text}.",
+        f"{text}\u200b",
+        "Ｃafé in der Strasse",
+        f"{text}\u00a0!",
+    ]
+    others = ["Cafe in der Strasse", f"{text} 2", "Caf\u00e9 in der", f"{text}+"]
+    texts = [text, *copies, *others]
+    path = write_jsonl(tmp_path / "c.jsonl", [{"_id": f"d{n}", "text": each} for n, each in enumerate(texts)])
+    found = copies_in_corpus(open_store(path), [0, len(copies) + 1])
+    assert found == {0: list(range(1, len(copies) + 1))}
 
 
 def test_copies_among_vectors_go_by_digests_of_texts(tmp_path):
@@ -250,7 +263,9 @@ def test_texts_that_are_not_at_hand_are_noted_and_can_be_named(twins, encoder_fo
         assert found == {"d2", "d3", "d4"} and "note: the texts" not in said, (name, said)
     for name in ("vectors", "faiss"):  # texts.npy knows texts to the letter; this copy differs in its white space
         found, said = mined(drtools, twins, *named[name])
-        assert found == {"d1copy", "d2", "d3", "d4"} and "the texts behind" not in said, (name, said)
+        assert found == {"d1copy", "d2", "d3", "d4"} and "found by their digests, to the letter" in said, (name, said)
+        found, said = mined(drtools, twins, *named[name], "--corpus", corpus)
+        assert found == {"d2", "d3", "d4"} and "digests" not in said, (name, said)
 
 
 def test_another_corpus_of_the_same_name_is_not_looked_in(twins, encoder_folder, drtools):
