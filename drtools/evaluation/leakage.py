@@ -50,12 +50,13 @@ class Overlap(NamedTuple):
 class Trained:
     """What was trained on, as (id, text): queries, and relevant documents, which are read only if they are asked for.
 
-    `found` is filled by `note_leakage`.
+    `found` is filled by `note_leakage`; `whose` follows `training queries` in messages.
     """
 
     queries: Iterable[tuple[str, str]]
     positives: Callable[[], Iterable[tuple[str, str]]] | None = None
     found: dict[str, dict[str, int]] = field(default_factory=dict)
+    whose: str = ""
 
 
 def overlap(tested: Mapping[str, str], trained: Iterable[tuple[str, str]]) -> Overlap:
@@ -87,12 +88,12 @@ def note_leakage(
     of_queries = overlap(queries, trained.queries)
     count = of_queries.exact + of_queries.plain
     if count:
-        reporting.notice(count, of_queries.words(f"{name} queries", "training queries"))
+        reporting.notice(count, of_queries.words(f"{name} queries", f"training queries{trained.whose}"))
     trained.found["queries"] = counts_of(of_queries)
     if positives is not None and trained.positives is not None:
         of_positives = overlap(positives(), trained.positives())
         if of_positives.exact + of_positives.plain:
-            reporting.say(of_positives.words(f"{name} positives", "training positives"))
+            reporting.say(of_positives.words(f"{name} positives", f"training positives{trained.whose}"))
         trained.found["positives"] = counts_of(of_positives)
 
 

@@ -9,8 +9,8 @@ that a run lacks counts 0). R(rel=2)@k counts documents of grade 2 or more, what
 with the first, or with each --baseline, by a two-tailed paired t-test over queries: the table shows p as it is and as
 Holm corrects it for the number of comparisons, which decides the stars. With --answers a document is relevant if its
 text holds an answer, by DPR's match of words. --ignore-identical-ids is BEIR's rule for queries that stand among the
-documents. --train-qrels reports test queries that a model was trained on. A note says when Judged@10 of the runs
-differs by more than 0.1.
+documents. Test queries that a model behind a run was trained on are reported: by its manifests, or by --train-qrels. A
+note says when Judged@10 of the runs differs by more than 0.1.
 
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 """
@@ -25,6 +25,7 @@ from typer import Argument, Option
 
 from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
+from drtools.cli.report import print_json, print_per_query, print_table
 from drtools.errors import GateRefused, UserError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 
@@ -107,7 +108,7 @@ def main(
     ] = None,
 ) -> None:
     """Compose: read, evaluate, compare, print, gate."""
-    from drtools.cli.report import print_json, print_per_query, print_table
+    from drtools.cli.show.trained_on import note_trained_on
     from drtools.evaluation.measures import evaluate, judged_share, parse_measure
     from drtools.evaluation.significance import comparisons
     from drtools.formats.trec import read_qrels
@@ -150,6 +151,8 @@ def main(
         note_nothing_relevant(judged, qrels, min_rel)
     if train_qrels or train_queries:
         report_leakage(judged, min_rel, runs, train_qrels, train_queries, queries, corpus)
+    else:
+        note_trained_on(runs, judged)
     shares: dict[str, float] = {}
     results = []
     for name in runs:

@@ -197,3 +197,46 @@ def test_eval_compares_with_queries_alone_and_knows_what_a_run_was_made_of(split
     outcome = drtools(*measure, "--train-queries", train)
     assert outcome.status == 0 and QUERIES.replace("dev", "test") in outcome.err, outcome.err
     assert "positives" not in outcome.err, outcome.err
+
+
+def trained_and_searched(split, encoder_folder, drtools):
+    """Train on q0 to q9, and search q10 to q19 with the model."""
+    folder, fp32 = split.folder, ("--precision", "fp32")
+    words = ["--model", encoder_folder, "--corpus", split.corpus, "--examples", split.examples]
+    short = ["--steps", 1, "--batch-queries", 4, *fp32, "--queries", split.queries]
+    for command in (
+        ["train-contrastive", *words, *short, "-o", folder / "model"],
+        ["encode", "--model", folder / "model", "--documents", split.corpus, *fp32, "-o", folder / "vectors"],
+        ["index", "--vectors", folder / "vectors", "-o", folder / "faiss"],
+        ["search", "--index", folder / "faiss", "--queries", split.queries, *fp32, "-o", folder / "a.run"],
+    ):
+        outcome = drtools(*command)
+        assert outcome.status == 0, outcome.err
+    return ["eval", "--qrels", folder / "dev.tsv", folder / "a.run"]
+
+
+@pytest.mark.slow
+def test_eval_knows_by_manifests_what_the_model_behind_a_run_was_trained_on(split, encoder_folder, drtools):
+    measure = trained_and_searched(split, encoder_folder, drtools)
+    said = f"2 of the 10 test queries are training queries of {split.folder / 'model'} too (1 to the letter, 1 but for"
+    outcome = drtools(*measure)
+    assert outcome.status == 0 and f"note: {said}" in outcome.err and "for instance 'q11' and 'q4'" in outcome.err
+    strict = drtools(*measure, split.folder / "a.run", "--strict")
+    assert strict.status == 2 and strict.err.count("training queries") == 1, strict.err
+    own = drtools(*measure, "--train-qrels", split.folder / "train.tsv")
+    assert own.err.count("training queries") == 1, "what is given is compared with, and that alone"
+    clean = drtools("eval", "--qrels", write_qrels(split), split.folder / "a.run", "--strict")
+    assert clean.status == 0, clean.err
+    split.folder.joinpath("train.jsonl").write_text(open(split.examples).readline())
+    changed = drtools(*measure, "--strict")
+    assert changed.status == 0 and "what it was trained on is gone or has changed" in changed.err, changed.err
+
+
+def write_qrels(split):
+    """Write judgements of dev queries that nothing was trained on."""
+    lines = (split.folder / "dev.tsv").read_text().splitlines()
+    path = split.folder / "clean.tsv"
+    path.write_text(
+        "\n".join([lines[0], *(line for line in lines[1:] if line.split("\t")[0] not in ("q10", "q11"))]) + "\n"
+    )
+    return path
