@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from drtools import reporting
 from drtools.errors import UserError
-from drtools.formats.signatures import refuse_other_formats
+from drtools.formats.signatures import JSON_LINES, refuse_other_formats
 from drtools.outputs.disk import is_gzip_name
 from drtools.ranks import world_size
 
@@ -149,10 +149,11 @@ def open_bytes(path: str | Path) -> BufferedIOBase:
     return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
 
 
-def read_lines(path: str | Path, with_blank: bool = False) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_LINES) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end).
 
-    A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out.
+    A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out. `written` is
+    how pandas writes such a file, for whoever passes a table in another format.
 
     Raises UserError with file:line for a gzip file that is cut short or damaged.
     """
@@ -163,13 +164,15 @@ def read_lines(path: str | Path, with_blank: bool = False) -> Iterator[tuple[int
             for line in stream:
                 number += 1
                 if number == 1:
-                    refuse_other_formats(line, shown(path))
+                    refuse_other_formats(line, shown(path), written)
                     line = line.removeprefix(BOM_UTF8)
                 line = line.rstrip(b"\r\n")
                 if with_blank or (line and not line.isspace()):
                     yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             if number == 0 and "Not a gzipped" in str(error):
+                with open(path, "rb") as packed:
+                    refuse_other_formats(packed.readline(), shown(path), written)
                 raise UserError(
                     f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or "
                     "pack the file with gzip"

@@ -6,7 +6,12 @@ import shlex
 from drtools.errors import UserError
 
 BINARY = rb"[\x00-\x08\x0e-\x1f\x80-\xff]"  # what follows a signature that is a word, and never follows a word of text
-PANDAS = "python -c \"import pandas; pandas.{}('IN').to_json('OUT.jsonl', orient='records', lines=True)\""
+PANDAS = "python -c \"import pandas; pandas.%s('IN').{}\""
+# how pandas writes what a table is wanted as
+JSON_LINES = "to_json('OUT.jsonl', orient='records', lines=True)"
+RUN_COLUMNS = "to_csv('OUT.run', sep=' ', header=False, index=False)"
+NAMED_COLUMNS = "to_csv('OUT.tsv', sep='\\t', index=False)"
+ADOPT = "vectors of another program become a folder with `drtools convert --vectors {} --ids IDS --model MODEL -o OUT`"
 # (first bytes, what they are, the command that makes text of the file, `{}`)
 FORMATS = [
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "text in UTF-32", "iconv -f utf-32 -t utf-8 {} > OUT"),
@@ -17,12 +22,13 @@ FORMATS = [
     (rb"\x28\xb5\x2f\xfd", "zstd", "zstd -dc {} > OUT"),
     (rb"\xfd7zXZ\x00", "xz", "xz -dc {} > OUT"),
     (rb"\x04\x22\x4d\x18", "lz4", "lz4 -dc {} > OUT"),
+    (rb"PK\x03\x04.{26}[^/]*\.npy", "an archive of numpy arrays (.npz)", None),
     (rb"PK\x03\x04", "a zip archive", "unzip -p {} > OUT"),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x -so {} > OUT"),
     (rb".{257}ustar", "a tar archive", "tar -xOf {} > OUT"),
-    (rb"PAR1" + BINARY, "a Parquet file", PANDAS.format("read_parquet")),
-    (rb"ARROW1" + BINARY, "an Arrow file", PANDAS.format("read_feather")),
-    (rb"ORC" + BINARY, "an ORC file", PANDAS.format("read_orc")),
+    (rb"PAR1" + BINARY, "a Parquet file", PANDAS % "read_parquet"),
+    (rb"ARROW1" + BINARY, "an Arrow file", PANDAS % "read_feather"),
+    (rb"ORC" + BINARY, "an ORC file", PANDAS % "read_orc"),
     (rb"\x93NUMPY", "a numpy array", None),
     (rb"\x89HDF\r\n", "an HDF5 file", None),
     (rb"SQLite format 3\x00", "an SQLite database", None),
@@ -32,8 +38,11 @@ FORMATS = [
 PATTERNS = [(re.compile(first, re.DOTALL), what, command) for first, what, command in FORMATS]
 
 
-def refuse_other_formats(line: bytes, name: str) -> None:
-    """Raise UserError if the first line of a file, called `name`, is not UTF-8 text but a format that is known."""
+def refuse_other_formats(line: bytes, name: str, written: str = JSON_LINES) -> None:
+    """Raise UserError if the first line of a file, called `name`, is not UTF-8 text but a format that is known.
+
+    `written` is how pandas writes a table so that it is what was expected.
+    """
     if line.startswith(b"\x1f\x8b"):
         is_named = name.lower().endswith(".gz")
         raise UserError(
@@ -43,7 +52,12 @@ def refuse_other_formats(line: bytes, name: str) -> None:
     for first, what, command in PATTERNS:
         if first.match(line):
             file = "FILE" if name == "standard input" else shlex.quote(name)
-            advice = f"for instance with `{command.format(file)}`" if command else "for instance to JSON lines"
-            raise UserError(
-                f"{name}:1: found {what}, expected lines of UTF-8 text, plain or gzip; convert it, {advice}"
-            )
+            if "numpy" in what:
+                one = "write one of them by numpy.save; " if "archive" in what else ""
+                advice = one + ADOPT.format("X.npy" if one else file)
+            elif command is None:
+                advice = "convert it, for instance to JSON lines"
+            else:
+                is_table = command.startswith("python")
+                advice = f"convert it, for instance with `{command.format(written if is_table else file)}`"
+            raise UserError(f"{name}:1: found {what}, expected lines of UTF-8 text, plain or gzip; {advice}")

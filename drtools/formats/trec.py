@@ -20,7 +20,9 @@ from typing import BinaryIO
 
 from drtools.errors import UserError
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+from drtools.formats.signatures import NAMED_COLUMNS, RUN_COLUMNS
 from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places
+from drtools.units import counted
 
 Run = dict[str, dict[str, float]]  # query id -> {document id: score}, in ranked order, best first
 Qrels = dict[str, dict[str, int]]  # query id -> {document id: grade}
@@ -120,7 +122,7 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
     split, width, wanted, is_named = None, 0, itemgetter(0, -2, -1), False
     documents: set[str] = set()  # two different ones, once there are so many
     grades: dict[str, int] = {}  # as written: they are few
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, written=NAMED_COLUMNS):
         text = decode(line, path, number)
         if split is None:
             split = _split_tabs if len(_split_tabs(text)) == 3 or _header(_split_tabs(text)) else COLUMN.findall
@@ -135,7 +137,7 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
             found = (
                 "4 columns, one of them empty"
                 if len(columns) == width == 3 and _lacks_one(text)
-                else f"{len(columns)} columns"
+                else counted(len(columns), "column", "columns")
             )
             raise UserError(
                 f"{shown(path)}:{number}: found {found}, expected {width} full ones as in the first line; is this a "
@@ -157,7 +159,8 @@ def _check_first_judgement(text: str, width: int, path: str, number: int) -> Non
     if width not in (3, 4):
         forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
         raise UserError(
-            f"{shown(path)}:{number}: found {width} columns, expected {forms}; is this a file of judgements?"
+            f"{shown(path)}:{number}: found {counted(width, 'column', 'columns')}, expected {forms}; is this a file of "
+            "judgements?"
         )
     if not any(sign.isdigit() for sign in text):
         raise UserError(
@@ -211,12 +214,12 @@ def _whole(text: str, what: str, path: str, number: int) -> int:
 
 def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
     """Yield (line number, query id, document id, rank as text, score)."""
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, written=RUN_COLUMNS):
         columns = COLUMN.findall(decode(line, path, number))
         if len(columns) != 6:
             raise UserError(
-                f"{shown(path)}:{number}: found {len(columns)} columns, expected 6 (query Q0 document rank score tag); "
-                f"is this a run, and is it whole?"
+                f"{shown(path)}:{number}: found {counted(len(columns), 'column', 'columns')}, expected 6 (query Q0 "
+                "document rank score tag); is this a run, and is it whole?"
             )
         query, _, document, position, text, _ = columns
         try:

@@ -11,6 +11,7 @@ import threading
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drtools.errors import UserError
@@ -120,6 +121,51 @@ def zipped(content):
     return stream.getvalue()
 
 
+def npz():
+    stream = io.BytesIO()
+    np.savez(stream, vectors=np.eye(3))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(bz2.compress(JSON), "bzip2"), (b"\x28\xb5\x2f\xfd\x24\x00", "zstd"), (zipped(JSON), "a zip")],
+)
+def test_another_format_in_a_file_that_is_called_gz_is_named(tmp_path, content, found):
+    path = tmp_path / "c.gz"
+    path.write_bytes(content)
+    for read in (lambda path: list(read_corpus(path)), read_qrels, read_run):
+        with pytest.raises(UserError, match=rf"c\.gz:1: found {found}"):
+            read(path)
+    path.write_bytes(b"plain\n")
+    with pytest.raises(UserError, match=r"the name ends in \.gz, and what was found is not gzip"):
+        read_qrels(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "read", "found"),
+    [
+        ([["q1", "Q0", "d1", 1, 0.5, "t"]], read_run, {"q1": {"d1": 0.5}}),
+        ([["q1", "d1", 2]], read_qrels, {"q1": {"d1": 2}}),
+        ([["d1", "text"]], lambda path: [each.id for _, each in read_corpus(path)], ["d1"]),
+    ],
+    ids=["run", "qrels", "corpus"],
+)
+def test_following_the_advice_for_a_table_gives_the_file(tmp_path, rows, read, found, monkeypatch):
+    """The advice is run as it stands, with a table in place of reading Parquet."""
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    Path("c.parquet").write_bytes(b"PAR1\x15\x04\x15")
+    with pytest.raises(UserError) as refusal:
+        read("c.parquet")
+    program = str(refusal.value).split("`")[1].removeprefix('python -c "').removesuffix('"')
+    names = {6: list("abcdef"), 3: ["query-id", "corpus-id", "score"], 2: ["_id", "text"]}[len(rows[0])]
+    monkeypatch.setattr(pandas, "read_parquet", lambda _: pandas.DataFrame(rows, columns=names))
+    exec(program)
+    (out,) = Path().glob("OUT*")
+    assert read(str(out)) == found
+
+
 CONVERTED = {  # encoding or packing: the program of the advice, run as it stands, gives the text back
     "utf-16": lambda content: content.decode().encode("utf-16"),
     "utf-16le": lambda content: content.decode().encode("utf-16le"),
@@ -160,7 +206,8 @@ PACKED = [  # first bytes or a whole file, what it is, the advice
     (b"PAR1\x15\x04\x15", "a Parquet file", "pandas.read_parquet"),
     (b"ARROW1\x00\x00", "an Arrow file", "pandas.read_feather"),
     (b"ORC\x00", "an ORC file", "pandas.read_orc"),
-    (b"\x93NUMPY\x01\x00", "a numpy array", "JSON lines"),
+    (b"\x93NUMPY\x01\x00", "a numpy array", "drtools convert --vectors c --ids IDS"),
+    (npz(), "an archive of numpy arrays (.npz)", "numpy.save; vectors of another program"),
     (b"SQLite format 3\x00", "an SQLite database", "JSON lines"),
     (b"\x80\x04\x95", "a pickle", "JSON lines"),
     (b"%PDF-1.7\n", "a PDF", "JSON lines"),

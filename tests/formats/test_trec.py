@@ -169,7 +169,7 @@ def test_a_run_without_a_line_is_empty(tmp_path):
     "content, line, found",
     [
         (RUN + "q2 Q0 d3 3 1\n", 5, "found 5 columns, expected 6"),
-        ("a\nb c d e f\n", 1, "found 1 columns, expected 6"),
+        ("a\nb c d e f\n", 1, "found 1 column, expected 6"),
         ("q Q0 d\nq Q0 d 1 2 t x y z\n", 1, "found 3 columns, expected 6"),
         (RUN + "q2 Q0 d3 3 1 my tag\n", 5, "found 7 columns, expected 6"),
         (RUN + "q2 Q0 d3 3 high tag\n", 5, "found 'high', expected a score"),
