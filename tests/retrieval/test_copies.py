@@ -300,6 +300,35 @@ def test_flags_that_look_nothing_up_are_refused(twins, drtools):
     assert refused.status == 2 and "--keep-duplicates: --by-rank" in refused.err, refused.err
 
 
+def test_random_draws_have_no_ranks(toy, drtools, tmp_path):
+    words = ["--random", "--corpus", toy.corpus, "--queries", toy.queries, "--qrels", toy.qrels, "-o", tmp_path / "e"]
+    refused = drtools("mine-negatives", *words, "--ranks", "1-9")
+    assert refused.status == 2 and "--ranks 1-9: random documents have no rank; leave it out" in refused.err
+    outcome = drtools("mine-negatives", *words, "--negatives", 100)
+    assert outcome.status == 0 and "the corpus has too few documents; or lower --negatives" in outcome.err, outcome.err
+    assert "of the documents drawn: " in outcome.err and "--ranks" not in outcome.err
+
+
+def test_more_random_negatives_than_the_usual_ranks(drtools, tmp_path):
+    corpus = write_jsonl(tmp_path / "c.jsonl", [{"_id": f"d{n}", "text": f"text {n}"} for n in range(400)])
+    queries = write_jsonl(tmp_path / "q.jsonl", [{"_id": "q1", "text": "x"}])
+    (tmp_path / "qrels.tsv").write_text("q1\td1\t1\n")
+    words = [
+        "--random",
+        "--corpus",
+        corpus,
+        "--queries",
+        queries,
+        "--qrels",
+        tmp_path / "qrels.tsv",
+        "--negatives",
+        300,
+    ]
+    assert drtools("mine-negatives", *words, "-o", tmp_path / "e.jsonl").status == 0
+    negatives = json.loads((tmp_path / "e.jsonl").read_text())["negatives"]
+    assert len({*negatives} - {"d1"}) == 300
+
+
 def test_random_draws_are_as_before_where_nothing_is_left_out(toy, drtools, tmp_path):
     # the draws depend on how many are wanted, which only documents that are there may change
     from drtools.randomness import generator

@@ -85,7 +85,7 @@ def avoid_copies(
     if owners or count:
         reporting.say(
             f"{owners:,} queries have a document of their own id in the index, and {count:,} documents are copies of a "
-            "relevant one; they are no negatives of their query"
+            "relevant one, to the letter; they are no negatives of their query"
         )
 
 
