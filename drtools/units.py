@@ -30,9 +30,9 @@ def bytes_as_words(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """Return a count with its noun: `1 query has`, `2,000 queries have`."""
-    return f"{count:,} {one if count == 1 else many}"
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun: `1 query has`, `2,000 queries have`. Without `many` the plural ends in s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def joined(clauses: list[str]) -> str:

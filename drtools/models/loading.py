@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from drtools import units
 from drtools.errors import UserError
 from drtools.models.bodies import plain_config
 from drtools.models.settings import refuse_adapter
 from drtools.models.tokenizers import check_tokenizer
+from drtools.models.unused import check_files
 from drtools.models.weights import align_weights
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def load_weights(
             f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to "
             "safetensors first"
         )
+    check_files(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
         architectures = list(config.architectures or [])
@@ -66,10 +69,12 @@ def load_weights(
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
+    _refuse_other_shapes(loading["mismatched_keys"], model, folder)
     if renamed:  # or transformers would give them their old names again when it saves
         vars(model).pop("_weight_conversions", None)
     align_weights(model)
@@ -100,12 +105,23 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
     return tokenizer
 
 
+def _refuse_other_shapes(mismatched: Collection[tuple], model: PreTrainedModel, folder: Path) -> None:
+    """Refuse tensors (name, shape in the weights, shape in the model) that do not fit the configuration."""
+    if mismatched:
+        name, found, expected = min(mismatched, key=lambda each: str(each[0]))
+        raise UserError(
+            f"{folder}: the weights hold {units.counted(len(mismatched), 'tensor')} of another shape than its "
+            f"config.json asks of a {model.config.model_type} model (first: {name}, found {list(found)}, expected "
+            f"{list(expected)}); use the config.json that belongs to the weights"
+        )
+
+
 def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> None:
     """Refuse weights that lack tensors which may not begin at random."""
     if missing:
         raise UserError(
-            f"{folder}: the weights lack {len(missing)} tensors of a {model.config.model_type} body (first: "
-            f"{missing[0]}); it is not this body's checkpoint"
+            f"{folder}: the weights lack {units.counted(len(missing), 'tensor')} of a {model.config.model_type} body "
+            f"(first: {missing[0]}); it is not this body's checkpoint"
         )
 
 

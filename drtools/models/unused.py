@@ -7,30 +7,52 @@ changed the vectors, so a model that holds it is refused by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from drtools import reporting
+from drtools import reporting, units
 from drtools.errors import UserError
+from drtools.outputs import manifest
 
 SHOWN = 3  # names in a message
+ADAPTER = "adapter_model.safetensors"  # refused by the file beside it that describes it
+Known = Sequence[tuple[re.Pattern[str], str, str]]
 
-# They predict words, sentences or entities, and are not between a text and its vector. ModernBERT calls its own
-# `head` and `decoder`.
-PRE_TRAINING = re.compile(
-    r"(cls\.(predictions|seq_relationship)|lm_head|lm_loss|predictions|sop_classifier|pred_layer"
-    r"|vocab_(transform|layer_norm|projector)|generator_(predictions|lm_head)|discriminator_predictions"
-    r"|entity_predictions|(lm|mask)_predictions|head\.(dense|norm))\.|decoder\.(weight|bias)$"
-)
+# Heads of the pre-training predict words, sentences or entities, and are not between a text and its vector. These names
+# mean one in every family ...
+PRE_TRAINING = re.compile(r"(cls\.(predictions|seq_relationship)|lm_head)\.")
+# ... and these in their own family alone, by model type. ModernBERT calls its own `head` and `decoder`.
+OF_FAMILY = {
+    ("modernbert",): re.compile(r"head\.(dense|norm)\.(weight|bias)$|decoder\.(weight|bias)$"),
+    ("modernbert-decoder",): re.compile(r"decoder\.(weight|bias)$"),
+    ("albert",): re.compile(r"(predictions|sop_classifier)\.|(albert\.)?pooler\.(weight|bias)$"),
+    ("big_bird",): re.compile(r"(bert\.)?pooler\.(weight|bias)$"),
+    ("xlnet",): re.compile(r"lm_loss\."),
+    ("xlm", "flaubert"): re.compile(r"pred_layer\."),
+    ("distilbert",): re.compile(r"vocab_(transform|layer_norm|projector)\."),
+    ("electra", "convbert"): re.compile(r"(generator_(predictions|lm_head)|discriminator_predictions)\."),
+    ("luke", "mluke"): re.compile(r"entity_predictions\."),
+    ("deberta", "deberta-v2"): re.compile(r"(lm|mask)_predictions\."),
+    # causal masks, which are buffers
+    ("gpt2", "gptj", "gpt_bigcode", "codegen", "openai-gpt"): re.compile(r"(\w+\.)?h\.\d+\.attn\.(masked_)?bias$"),
+    ("gpt_neo",): re.compile(r"(\w+\.)?h\.\d+\.attn\.attention\.(masked_)?bias$"),
+    ("gpt_neox", "gpt_neox_japanese"): re.compile(r"(\w+\.)?layers\.\d+\.attention\.(masked_)?bias$"),
+}
 # Those of them that predict words, as a masked language model does.
 WORDS = re.compile(
     r"(cls\.predictions|lm_head|lm_loss|predictions|pred_layer|vocab_(transform|layer_norm|projector)"
     r"|generator_(predictions|lm_head)|(lm|mask)_predictions)\.|decoder\.(weight|bias)$"
 )
-# A pooler, and what is computed from the configuration again: position ids, rotary frequencies, causal masks.
-HARMLESS = re.compile(
-    r"(^|\.)(pooler\.|(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|masked_bias)$)"
-    r"|\.(attn|attention)\.bias$|embed_positions\.weights$"
+# A pooler of the usual form, which these families of transformers have.
+POOLER = re.compile(r"(\w+\.)?pooler\.dense\.(weight|bias)$")
+POOLED = frozenset(
+    """bert bros camembert canine data2vec-text deberta deberta-v2 ernie esm fnet gte ibert jina_embeddings_v3 layoutlm
+    layoutlmv2 lilt longformer luke markuplm megatron-bert mluke mobilebert mpnet nomic_bert rembert roberta
+    roberta-prelayernorm roc_bert squeezebert tapas visual_bert xlm-roberta xlm-roberta-xl xmod""".split()
+)
+# What is computed from the configuration again: position ids, rotary frequencies, sinusoidal positions.
+BUFFERS = re.compile(
+    r"(.+\.)?(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|embed_positions\.weights)$"
 )
 CLASSIFIER = re.compile(
     r"(classifier|pre_classifier|classification_head|score|qa_outputs|qa_classifier|logits_proj|sequence_summary"
@@ -38,26 +60,31 @@ CLASSIFIER = re.compile(
 )
 CLASSIFIER_DENSE = re.compile(r"dense\.")  # EuroBERT's, which only its class tells from a retriever's projection
 
-# What is known of tensors that are refused: (a name among them, what they are, the next move).
-KNOWN = (
+# What is known of a body's tensors that are refused: (a name among them, what they are, the next move).
+KNOWN: Known = (
     (
-        re.compile(r"(^|\.)lora_"),
+        re.compile(r"(.+\.)?lora_"),
         "an adapter (LoRA) that is not merged into the weights",
         "merge it with peft (merge_and_unload) and save the merged model",
     ),
     (
-        re.compile(r"(^|\.)embeddingHead\."),
+        re.compile(r"(.+\.)?embeddingHead\."),
         "the trained head of DRhard and ANCE, a linear layer and a LayerNorm",
         "save it as the modules Dense and LayerNorm of sentence-transformers; the section on encoders of "
         "docs/troubleshooting.md shows how",
     ),
     (
-        re.compile(r"linear\.(weight|bias)$"),
+        re.compile(r"(linear|colbert_linear)\.(weight|bias)$"),
         "the token head of a multi-vector model such as ColBERT, whose texts have a vector for each token",
         "use the program that it was made for, or an encoder with one vector for each text",
     ),
     (
-        re.compile(r"(^|\.)encode_proj\."),
+        re.compile(r"sparse_linear\.(weight|bias)$"),
+        "the head that weighs each token, of a model with sparse vectors such as BGE-M3",
+        "save the model without it for its dense vectors alone",
+    ),
+    (
+        re.compile(r"(.+\.)?encode_proj\."),
         "the projection of a DPR encoder",
         "save it as the module Dense of sentence-transformers",
     ),
@@ -69,30 +96,64 @@ def check_unused(
 ) -> None:
     """Refuse tensors of a checkpoint that a model of a `kind` (as in its configuration) would silently leave out.
 
-    A pooler and the heads of a pre-training are allowed. A classifier is allowed, and reported, unless `classifier` is
-    False: the model then is a classifier itself, and has no place for another.
+    A pooler and the heads of a pre-training are allowed where its family has them. A classifier is allowed, and
+    reported, unless `classifier` is False: the model then is a classifier itself, and has no place for another.
     """
-    left = sorted(name for name in names if not PRE_TRAINING.match(name) and not HARMLESS.search(name))
+    left = sorted(name for name in names if not _may_go(name, kind))
     classified = any(word.endswith("Classification") for word in architectures)
     heads = [
         name for name in left if CLASSIFIER.match(name) or (classified and CLASSIFIER_DENSE.match(name))
     ] * classifier
-    refuse_unused([name for name in left if name not in heads], folder, f"a {kind} model")
+    refuse_unused([name for name in left if name not in heads], folder, f"a {kind} model", KNOWN)
     reporting.notice(len(heads), f"{folder}: its classifier ({listed(heads)}) is not used")
 
 
-def refuse_unused(names: list[str], folder: Path, what: str) -> None:
-    """Refuse tensors that have no place in `what`, if there are any, with what is known of them."""
+def _may_go(name: str, kind: str) -> bool:
+    """Whether a model of a kind may leave a tensor unused without a word."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if PRE_TRAINING.match(name) or BUFFERS.match(name):
+        return True
+    if POOLER.match(name):  # of families that transformers does not know, remote code's, only the name is known
+        return kind in POOLED or kind not in CONFIG_MAPPING_NAMES
+    return any(kind in kinds and pattern.match(name) for kinds, pattern in OF_FAMILY.items())
+
+
+def refuse_unused(names: list[str], folder: Path, what: str, known: Known = ()) -> None:
+    """Refuse tensors that have no place in `what`, if there are any, with what is `known` of them."""
     if not names:
         return
     meaning, move = next(
-        (what for pattern, *what in KNOWN if any(pattern.search(name) for name in names)),
-        ("a part that would be left out", "save the model without them, or with a class that uses them"),
+        (what for pattern, *what in known if any(pattern.match(name) for name in names)),
+        ("a part that would be left out", "save the weights without that part, or with a class that uses it"),
     )
     raise UserError(
-        f"{folder}: the weights hold {len(names)} tensors that {what} has no place for ({listed(names)}): {meaning}; "
-        f"{move}"
+        f"{folder}: the weights hold {units.counted(len(names), 'tensor')} that {what} has no place for "
+        f"({listed(names)}): {meaning}; {move}"
     )
+
+
+def check_files(folder: Path) -> None:
+    """Refuse weights beside the model's own, which transformers would not read.
+
+    Its own are model.safetensors, or else the shards that its index names. Mistral's repositories have the same
+    weights a second time, as consolidated.safetensors.
+    """
+    own = {"model.safetensors", ADAPTER}
+    index = folder / "model.safetensors.index.json"
+    if index.exists() and not (folder / "model.safetensors").exists():
+        own |= set(manifest.read_json(index)["weight_map"].values())
+    others = sorted(
+        file.name
+        for file in folder.glob("*.safetensors")
+        if file.name not in own and not file.name.startswith("consolidated")
+    )
+    if others:
+        raise UserError(
+            f"{folder}: found {listed(others)} beside the weights of the model, expected model.safetensors or the "
+            f"shards that {index.name} names; such weights would be left out: move them elsewhere if the vectors do "
+            "not need them, else save a layer behind the pooling as a module of sentence-transformers"
+        )
 
 
 def listed(names: list[str]) -> str:

@@ -41,7 +41,7 @@ REFUSED = {
     "drhard": (head_of_drhard(), "4 tensors .*embeddingHead.bias, embeddingHead.weight, norm.bias and 1 more.*DRhard"),
     "colbert": (
         {"linear.weight": torch.randn(16, 32)},
-        r"1 tensors .*\(linear.weight\): the token head of a multi-vec",
+        r"1 tensor .*\(linear.weight\): the token head of a multi-vec",
     ),
     "lora": (
         {
@@ -50,8 +50,62 @@ REFUSED = {
         },
         "2 tensors .*lora_A.*not merged.*merge_and_unload",
     ),
-    "unknown": ({"roberta.extra.weight": torch.randn(2)}, r"1 tensors that a roberta model .*\(roberta.extra.weight\)"),
+    "unknown": ({"roberta.extra.weight": torch.randn(2)}, r"1 tensor that a roberta model .*\(roberta.extra.weight\)"),
 }
+
+
+# what a family would have if it were another: trained parts under names that mean something else there
+FOREIGN = (
+    ("bert", "head.dense.weight"),
+    ("bert", "head.norm.weight"),
+    ("roberta", "head.dense.weight"),
+    ("bert", "decoder.weight"),
+    ("bert", "predictions.dense.weight"),
+    ("bert", "mask_predictions.w"),
+    ("bert", "pooler.attention.query"),
+    ("bert", "pooler.weight"),
+    ("bert", "encoder.layer.0.attention.bias"),
+    ("modernbert", "pooler.dense.weight"),
+    ("modernbert", "head.attention.weight"),
+    ("qwen2", "vocab_projector.weight"),
+)
+
+
+@pytest.mark.parametrize(("family", "name"), FOREIGN)
+def test_a_name_that_only_another_family_may_leave_unused_is_refused(families, tmp_path, family, name):
+    folder = with_tensors(families[family], tmp_path / "model", **{name: torch.randn(16, 32)})
+    with pytest.raises(UserError, match=rf"1 tensor that a {family} model has no place for \({name}\)"):
+        load_encoder(folder, pooling="cls")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("sparse_linear.weight", "weighs each token"), ("colbert_linear.bias", "the token head")]
+)
+def test_the_further_heads_of_bge_m3_are_named(families, tmp_path, name, what):
+    folder = with_tensors(families["roberta"], tmp_path / "model", **{name: torch.randn(1)})
+    with pytest.raises(UserError, match=what):
+        load_encoder(folder, pooling="cls")
+
+
+def test_weights_beside_the_models_own_are_refused(bert, tmp_path):
+    folder = Path(with_tensors(bert, tmp_path / "model"))
+    save_file({"linear.weight": torch.randn(16, 32)}, folder / "colbert_linear.safetensors")
+    with pytest.raises(UserError, match=r"found colbert_linear.safetensors beside the weights"):
+        load_encoder(str(folder), pooling="cls")
+    (folder / "colbert_linear.safetensors").rename(
+        folder / "consolidated.safetensors"
+    )  # Mistral's, of the same weights
+    load_encoder(str(folder), pooling="cls")
+
+
+def test_tensors_of_another_shape_are_named(bert, tmp_path):
+    name = "encoder.layer.0.attention.self.query.weight"
+    folder = with_tensors(bert, tmp_path / "model")
+    weights = load_file(Path(folder) / "model.safetensors")
+    of_body = next(key for key in weights if key.endswith(name))
+    save_file(weights | {of_body: torch.randn(16, 32)}, Path(folder) / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"1 tensor of another shape .*{name}, found \[16, 32\], expected \[32, 32\]"):
+        load_encoder(folder, pooling="cls")
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -138,7 +192,7 @@ def test_a_classifier_that_is_not_used_is_reported(rankers, toy, capsys):
 
 def test_a_cross_encoder_has_no_place_for_a_second_classifier(rankers, tmp_path):
     folder = with_tensors(rankers["bert"], tmp_path / "model", **{"score.weight": torch.randn(1, 32)})
-    with pytest.raises(UserError, match=r"1 tensors that a bert model has no place for \(score.weight\)"):
+    with pytest.raises(UserError, match=r"1 tensor that a bert model has no place for \(score.weight\)"):
         load_cross_encoder(folder)
 
 
@@ -177,7 +231,11 @@ def test_a_dense_layer_with_other_tensors_is_refused(encoder_folder, tmp_path):
     file = tmp_path / "model" / "2_Dense" / "model.safetensors"
     weights = load_file(file)
     save_file(weights | {"residual.weight": torch.randn(8, 32)}, file)
-    with pytest.raises(UserError, match=r"1 tensors that this Linear has no place for \(residual.weight\)"):
+    with pytest.raises(UserError, match=r"1 tensor that this Linear has no place for \(residual.weight\)"):
+        load_encoder(str(tmp_path / "model"))
+    save_file({"linear.weight": torch.randn(8, 31), "linear.bias": weights["linear.bias"]}, file)
+    save_file({**weights, "linear.scale": torch.randn(8)}, file)
+    with pytest.raises(UserError, match=r"this Linear has no place for \(linear.scale\): a part that would"):
         load_encoder(str(tmp_path / "model"))
     save_file({"linear.weight": torch.randn(8, 31), "linear.bias": weights["linear.bias"]}, file)
     with pytest.raises(UserError, match=r"linear.weight \[8, 31\].*expected linear.weight \[8, 32\]"):
