@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DPR = "dpr"  # the model type of DPR's two encoders in transformers
 DPR_PREFIX = r"^(question|ctx)_encoder\.bert_model\."
 POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+# by model type: what adapters return under autocast (bfloat16) is written into a tensor that is still float32
+WITHOUT_MIXED_PRECISION = ("xmod",)
 LEAKS = "_padding_leaks"  # an attribute of models
 CLOSE = 1e-4  # of the largest number of a text's states; float32 rounding is a hundred times less
 
@@ -42,6 +44,12 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
             f"{folder}: a BigBird body with {config.attention_type} attention, which changes to full attention for "
             'good as soon as it meets a short batch; set "attention_type": "original_full" in its config.json, which '
             "gives the same vectors for short texts, and others for long ones"
+        )
+    if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
+        raise UserError(
+            f"{folder}: a Nystromformer body with num_landmarks {config.num_landmarks} and segment_means_seq_len "
+            f"{config.segment_means_seq_len}, which reads texts of {config.segment_means_seq_len} tokens alone; only "
+            "those where both are the same are supported"
         )
     if config.model_type != DPR:
         return config, {}

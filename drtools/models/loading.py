@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,7 +105,9 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
     return tokenizer
 
 
-def _refuse_other_shapes(mismatched: Collection[tuple], model: PreTrainedModel, folder: Path) -> None:
+def _refuse_other_shapes(
+    mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]], model: PreTrainedModel, folder: Path
+) -> None:
     """Refuse tensors (name, shape in the weights, shape in the model) that do not fit the configuration."""
     if mismatched:
         name, found, expected = min(mismatched, key=lambda each: str(each[0]))

@@ -252,7 +252,9 @@ def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
 
 def weights_fingerprint(folder: Path) -> str:
     """Return the fingerprint of the files that make vectors: weights, configuration, tokenizer, head layers."""
-    kinds = ("*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors")
+    kinds = ["*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors"]
+    if not (folder / "tokenizer.json").exists():  # which holds all that these say
+        kinds += ["vocab.json", "merges.txt", "added_tokens.json", "entity_vocab.json", "bpe.codes"]
     files = sorted({path for kind in kinds for path in folder.glob(kind) if path.parent.name not in NO_VECTORS})
     return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in files])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,23 @@ NORMALIZER = {  # tokenizer_config.json's names of what a BertNormalizer does: t
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
+}
+ROLES = {  # of special tokens, and what they usually are, so that folders that say so have no deviation
+    "bos_token": ("<s>", "[CLS]"),
+    "eos_token": ("</s>", "[SEP]"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+SLOW = {  # what a tokenizer without tokenizer.json is made with, and the usual values
+    "do_lower_case": (True,),
+    "strip_accents": (None,),
+    "tokenize_chinese_chars": (True,),
+    "add_prefix_space": (False, None),
+    "add_bos_token": (None,),
+    "add_eos_token": (None,),
 }
 
 
@@ -57,6 +75,11 @@ def deviations(folder: Path, pooling: tuple[str, ...] = ()) -> dict[str, object]
     token = end_token(folder, pooling)
     if token is not None:
         found["end_token"] = token
+    if config.get("split_special_tokens"):  # special tokens in a text are read as text
+        found["split_special_tokens"] = True
+    if not (folder / FILE).exists():
+        return found | _slow_deviations(folder, config)
+    found |= _special_deviations(folder, config)
     if any(name in config for name in NORMALIZER) and config.get("tokenizer_class") not in WITHOUT_CLASS:
         normalizer = _parts(folder).get("normalizer") or {}
         if normalizer.get("type") == "BertNormalizer":
@@ -65,6 +88,74 @@ def deviations(folder: Path, pooling: tuple[str, ...] = ()) -> dict[str, object]
                 for ours, theirs in NORMALIZER.items()
                 if ours in config and config[ours] != normalizer.get(theirs)
             }
+    return found
+
+
+def _special_deviations(folder: Path, config: dict[str, Any]) -> dict[str, object]:
+    """Return special tokens of tokenizer_config.json that tokenizer.json lacks, or that stand elsewhere in a text.
+
+    Also whether a word at the start of a text is read as one after a space. The last two are a class's own doing.
+    """
+    parts, found = _parts(folder), dict[str, object]()
+    known = {token["content"] for token in parts.get("added_tokens") or ()}
+    new = sorted({*_special_tokens(config)} - known)
+    if new:
+        found["special_tokens"] = new
+    if config.get("tokenizer_class", WITHOUT_CLASS[0]) in WITHOUT_CLASS:
+        return found
+    written = _special_ids(parts.get("post_processor"))
+    unknown = (parts.get("model") or {}).get("unk_token")
+    for role, usual in (("cls_token", written), ("sep_token", written), ("unk_token", {unknown} - {None})):
+        token = _content(config.get(role))
+        if token is not None and usual and token not in usual:
+            found[role] = token
+    spaces = {part["add_prefix_space"] for part in _nested(parts.get("pre_tokenizer")) if "add_prefix_space" in part}
+    asked = config.get("add_prefix_space")
+    if isinstance(asked, bool) and spaces and asked not in spaces:
+        found["add_prefix_space"] = asked
+    return found
+
+
+def _slow_deviations(folder: Path, config: dict[str, Any]) -> dict[str, object]:
+    """Return what the files say of a tokenizer without tokenizer.json that is not usual."""
+    map_file = folder / "special_tokens_map.json"
+    config = (read_json(map_file) if map_file.exists() else {}) | config
+    found: dict[str, object] = {
+        name: config[name] for name, usual in SLOW.items() if name in config and config[name] not in usual
+    }
+    roles = {role: _content(config.get(role)) for role in ROLES}
+    found |= {role: token for role, token in roles.items() if token is not None and token not in ROLES[role]}
+    more = sorted({*_special_tokens(config)} - {token for token in roles.values() if token is not None})
+    return found | ({"special_tokens": more} if more else {})
+
+
+def _special_tokens(config: dict[str, Any]) -> list[str]:
+    """Return all special tokens that tokenizer_config.json names."""
+    further: list[object] = []
+    for name in ("extra_special_tokens", "additional_special_tokens", "added_tokens_decoder"):
+        tokens = config.get(name) or []
+        further += tokens.values() if isinstance(tokens, dict) else tokens
+    contents = [_content(token) for token in (*(config.get(role) for role in ROLES), *further)]
+    return [token for token in contents if token is not None]
+
+
+def _nested(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Yield a part of tokenizer.json, or the parts of a sequence of them."""
+    if part is not None and part["type"] == "Sequence":
+        for inner in part.get("pretokenizers") or part.get("processors") or ():
+            yield from _nested(inner)
+    elif part is not None:
+        yield part
+
+
+def _special_ids(processor: dict[str, Any] | None) -> set[str]:
+    """Return the special tokens that a post-processor puts around a text."""
+    found: set[str] = set()
+    for part in _nested(processor):
+        if part["type"] == "TemplateProcessing":
+            found |= {piece["SpecialToken"]["id"] for piece in part["single"] if "SpecialToken" in piece}
+        elif part["type"] in ("BertProcessing", "RobertaProcessing"):
+            found |= {part["cls"][0], part["sep"][0]}
     return found
 
 
@@ -114,11 +205,19 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
     except (NotImplementedError, AttributeError):  # a body that makes embeddings by hashing, such as CANINE
         return
     token, last = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-    if last >= rows:
+    if last < rows:
+        return
+    new = _special_deviations(folder, tokenizer_config(folder)).get("special_tokens")
+    if (folder / FILE).exists() and isinstance(new, list) and token in new:
         raise UserError(
-            f"{folder}: its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids "
-            f"up to {rows - 1}; take the tokenizer that belongs to the weights, or add rows (resize_token_embeddings)"
+            f"{folder / CONFIG}: it names the special token {token!r}, which {FILE} lacks, so that it gets the id "
+            f"{last}, but the embeddings have {rows} rows, for ids up to {rows - 1}; remove it there, or add rows "
+            "(resize_token_embeddings)"
         )
+    raise UserError(
+        f"{folder}: its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids "
+        f"up to {rows - 1}; use the tokenizer that belongs to the weights, or add rows (resize_token_embeddings)"
+    )
 
 
 def _content(token: object) -> str | None:
@@ -137,7 +236,7 @@ def _side_of_file(folder: Path) -> str:
 
 
 def _parts(folder: Path) -> dict[str, Any]:
-    """Return tokenizer.json's normalizer and post-processor, an empty object if there is no such file."""
+    """Return the parts of tokenizer.json but for its vocabulary, an empty object if there is no such file."""
     file = folder / FILE
     if not file.exists():
         return {}
@@ -148,7 +247,8 @@ def _parts(folder: Path) -> dict[str, Any]:
 @lru_cache(maxsize=8)
 def _read_parts(file: Path, *identity: int) -> dict[str, Any]:
     whole = read_json(file)
-    return {name: whole.get(name) for name in ("normalizer", "post_processor")}
+    parts = {name: whole.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")}
+    return parts | {"model": {"unk_token": (whole.get("model") or {}).get("unk_token")}}
 
 
 def _adds(folder: Path, token: str, at: int) -> bool | None:

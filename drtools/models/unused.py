@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drtools import reporting, units
 from drtools.errors import UserError
-from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
 
 SHOWN = 3  # names in a message
 ADAPTER = "adapter_model.safetensors"  # refused by the file beside it that describes it
@@ -110,12 +110,12 @@ def check_unused(
 
 def _may_go(name: str, kind: str) -> bool:
     """Whether a model of a kind may leave a tensor unused without a word."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
     if PRE_TRAINING.match(name) or BUFFERS.match(name):
         return True
     if POOLER.match(name):  # of families that transformers does not know, remote code's, only the name is known
-        return kind in POOLED or kind not in CONFIG_MAPPING_NAMES
+        return kind in POOLED or kind not in CONFIG_MAPPING
     return any(kind in kinds and pattern.match(name) for kinds, pattern in OF_FAMILY.items())
 
 
@@ -142,7 +142,7 @@ def check_files(folder: Path) -> None:
     own = {"model.safetensors", ADAPTER}
     index = folder / "model.safetensors.index.json"
     if index.exists() and not (folder / "model.safetensors").exists():
-        own |= set(manifest.read_json(index)["weight_map"].values())
+        own |= set(read_json(index)["weight_map"].values())
     others = sorted(
         file.name
         for file in folder.glob("*.safetensors")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from drtools import __version__, reporting
 from drtools.errors import UserError
 from drtools.evaluation.leakage import Trained
+from drtools.models.bodies import WITHOUT_MIXED_PRECISION
 from drtools.models.compute import settle
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
@@ -68,6 +69,12 @@ class Task:
 
     def adopt(self, model: Learner, bodies: Sequence[PreTrainedModel]) -> None:
         """Take the model to train; `bodies` are its transformers."""
+        mixed = [body.config.model_type for body in bodies if body.config.model_type in WITHOUT_MIXED_PRECISION]
+        if mixed and self.computing.precision == "bf16":
+            self.computing = self.computing._replace(precision="fp32")
+            reporting.notice(
+                1, f"{mixed[0]} models compute in float32 here, for transformers' code of them takes no mixed precision"
+            )
         self.model = model.to(self.computing.device)
         self.parallel = self._make_own_randomness(bodies)
 

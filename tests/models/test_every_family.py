@@ -11,6 +11,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from drtools import reporting
 from drtools.cli.main import main
 from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
@@ -156,3 +157,29 @@ def test_a_body_that_convolves_over_tokens_is_given_texts_of_one_length(written,
 def test_a_body_that_cannot_be_encoded_with_is_refused_by_name(written, name):
     with pytest.raises(UserError, match=REFUSED[name]):
         load_encoder(str(written(name)))
+
+
+@pytest.mark.slow
+def test_x_mod_is_trained_in_float32_where_others_are_in_bfloat16(written, toy):
+    folder = written("xmod", sentence_bert_config={"max_seq_length": 60})
+    words = (
+        *("train-contrastive", "--model", folder, "--corpus", toy.corpus, "--queries", toy.queries),
+        *("--examples", toy.examples, "--steps", 1, "--batch-queries", 2, "--device", "cpu"),
+    )
+    run(*words, "--precision", "bf16", "-o", toy.folder / "asked")
+    assert any("xmod models compute in float32" in text for text in reporting.notices())
+    run(*words, "--precision", "fp32", "-o", toy.folder / "plain")
+    asked, plain = (load_encoder(str(toy.folder / name)) for name in ("asked", "plain"))
+    np.testing.assert_array_equal(vectors(asked), vectors(plain))
+    assert json.loads((toy.folder / "asked/manifest.json").read_text())["precision"] == "fp32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_every_family_is_trained_in_bfloat16(written, family, toy):
+    run(
+        *("train-contrastive", "--model", written(family, sentence_bert_config={"max_seq_length": 60})),
+        *("--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--steps", 1),
+        *("--batch-queries", 2, "--device", "cpu", "--precision", "bf16", "-o", toy.folder / "trained"),
+    )
+    assert len(vectors(load_encoder(str(toy.folder / "trained")))) == len(TEXTS)

@@ -16,7 +16,12 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
 from drtools.models.compute import Compute
 from drtools.models.cross_encoder import load_cross_encoder
+<<<<<<< /tmp/o.py
 from drtools.models.encoder_files import load_encoder, save_encoder
+=======
+from drtools.models.encoder import load_encoder, save_encoder
+from drtools.models.settings import fingerprints, read_settings
+>>>>>>> /tmp/t.py
 from drtools.models.tokenizers import deviations, end_token
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_body, make_tokenizer, spread, write_model
 
@@ -210,4 +215,97 @@ def test_case_that_tokenizer_config_decides_is_in_the_fingerprint_and_reported(b
     after = load_encoder(str(tmp_path / "model"), "mean")
     assert after.tokenizer("FOX")["input_ids"][1] == after.tokenizer.unk_token_id
     assert after.side_fingerprints()["query"] != before["query"]
+<<<<<<< /tmp/o.py
     assert [text for text in reporting.notices() if "texts are not lower-cased" in text]
+=======
+    assert [text for text in reporting.notices() if "texts are not lower-cased" in text]
+
+
+def fingerprint(folder) -> str:
+    return fingerprints(Path(folder), read_settings(Path(folder), "mean"))["document"]
+
+
+def with_class(source: str, folder: Path, name: str) -> Path:
+    """Copy a model; its tokenizer gets a class, which decides on more than tokenizer.json says."""
+    shutil.copytree(source, folder)
+    edit(folder, "tokenizer_config.json", tokenizer_class=name)
+    return folder
+
+
+OTHERWISE = (
+    {"split_special_tokens": True},
+    {"do_lower_case": False},
+    {"cls_token": "[MASK]"},
+    {"sep_token": "[MASK]"},
+    {"unk_token": "[PAD]"},
+    {"extra_special_tokens": ["fox"]},
+    {"bos_token": "fox"},
+)
+WORDS = ["FOX runs", "[SEP] hammer [MASK]", "☃ otter", "foxrun"]
+
+
+@pytest.mark.parametrize("change", OTHERWISE, ids=str)
+def test_what_tokenizer_config_changes_of_the_ids_is_in_the_fingerprint(encoder_folder, tmp_path, change):
+    from transformers import AutoTokenizer
+
+    folder = with_class(encoder_folder, tmp_path / "model", "BertTokenizer")
+    before, ids = fingerprint(folder), AutoTokenizer.from_pretrained(folder)(WORDS)["input_ids"]
+    edit(folder, "tokenizer_config.json", **change)
+    assert AutoTokenizer.from_pretrained(folder)(WORDS)["input_ids"] != ids
+    assert fingerprint(folder) != before
+
+
+def test_what_changes_no_ids_is_not(encoder_folder, tmp_path):
+    folder = with_class(encoder_folder, tmp_path / "model", "BertTokenizer")
+    before = fingerprint(folder)
+    assert deviations(folder) == {} and before == fingerprint(encoder_folder)
+    edit(folder, "tokenizer_config.json", split_special_tokens=False, padding_side="left", model_max_length=9)
+    (folder / "merges.txt").write_text("a b\n")  # beside tokenizer.json nothing reads it
+    assert fingerprint(folder) == before
+
+
+@pytest.fixture
+def of_merges(tmp_path) -> Path:
+    """Return a GPT-2 whose tokenizer is vocab.json and merges.txt, without tokenizer.json."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2Model
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    backend.train_from_iterator(["fox runs and the otter swims in the river with a hammer"] * 9, trainer)
+    folder = tmp_path / "merges"
+    GPT2Model(GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2, n_positions=64)).save_pretrained(folder)
+    backend.model.save(str(folder))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    return folder
+
+
+def test_vocabulary_files_without_tokenizer_json_are_in_the_fingerprint(of_merges):
+    texts = ["fox runs", "the otter swims"]
+
+    def encode():
+        return encode_texts(load_encoder(str(of_merges), "mean"), texts, "document", TOGETHER)[0]
+
+    before, rows = fingerprint(of_merges), encode()
+    edit(of_merges, "tokenizer_config.json", add_prefix_space=True)
+    spaced = fingerprint(of_merges)
+    assert np.abs(encode() - rows).max() > 1e-3 and spaced != before
+    edit(of_merges, "tokenizer_config.json", add_prefix_space=False)
+    assert fingerprint(of_merges) == before
+    merges = (of_merges / "merges.txt").read_text().splitlines(keepends=True)
+    (of_merges / "merges.txt").write_text("".join(merges[:5]))
+    assert np.abs(encode() - rows).max() > 1e-3 and fingerprint(of_merges) not in (before, spaced)
+
+
+def test_a_special_token_that_tokenizer_config_adds_is_named_as_the_cause(families, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(families["roberta"], folder)
+    edit(folder, "tokenizer_config.json", additional_special_tokens=["<new>"])
+    with pytest.raises(
+        UserError, match=r"tokenizer_config.json: it names the special token '<new>', which tokenizer.j"
+    ):
+        load_encoder(str(folder), pooling="mean")
+>>>>>>> /tmp/t.py
