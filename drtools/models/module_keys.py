@@ -7,6 +7,7 @@ reported when the model is loaded. The keys are those of sentence-transformers 6
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class Only(NamedTuple):
 NO_INPUT = "a layer that reads or writes something else than the text's one vector"
 NO_KWARGS = "arguments that change how the body or its tokenizer is made"
 CHAT = "a chat template that texts are written into"
+DAMAGED = "the file was damaged, fetch the model again"
 MULTI_VECTOR = "a model with a vector for each token (multi-vector, late interaction)"
 
 KEYS: dict[str, dict[str, str | Only]] = {
@@ -149,10 +151,58 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "chat_template": "texts are read as they are, like by SentenceTransformer; a CrossEncoder's is refused or "
         "reported",
     },
+    "drtools.json": {
+        "kind": USED,
+        "query_prompt": USED,
+        "document_prompt": USED,
+        "max_query_tokens": USED,
+        "max_document_tokens": USED,
+        "inherited": USED,
+        "folded_rem": USED,
+        "pieces": USED,
+    },
     "CrossEncoder's config.json": {
         "sentence_transformers": USED,
         "sbert_ce_default_activation_function": USED,
     },
+}
+
+
+class Kind(NamedTuple):
+    """What the value of a key has to be: a check, and how it is called in a message. None is always let pass."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_number(value)
+
+
+COUNT = Kind(_is_count, "a number from 1 on")
+FLAG = Kind(lambda value: isinstance(value, bool), "true or false")
+TEXT = Kind(lambda value: isinstance(value, str), "a text")
+OBJECT = Kind(lambda value: isinstance(value, dict), "an object")
+TEXTS = Kind(
+    lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
+    "an object of texts by their names",
+)
+KINDS: dict[str, Kind] = {  # of the keys that are used, in whichever file
+    **dict.fromkeys(("max_seq_length", "query_length", "document_length", "truncate_dim"), COUNT),
+    **dict.fromkeys(("in_features", "out_features", "dimension", "max_query_tokens", "max_document_tokens"), COUNT),
+    "model_max_length": Kind(_is_number, "a number above 0"),  # some write 1e30 for no limit
+    **dict.fromkeys(("do_lower_case", "include_prompt", "bias"), FLAG),
+    **{key: FLAG for key in KEYS["Pooling"] if key.startswith("pooling_mode_")},
+    **dict.fromkeys(("default_prompt_name", "similarity_fn_name", "model_type", "activation_fn", "path", "type"), TEXT),
+    **dict.fromkeys(("activation_function", "query_prompt", "document_prompt", "folded_rem"), TEXT),
+    **dict.fromkeys(("requirements", "modality_config", "inherited", "pieces"), OBJECT),
+    **dict.fromkeys(("model_args", "tokenizer_args", "config_args"), OBJECT),
+    **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs"), OBJECT),
+    "prompts": TEXTS,
 }
 
 # PyLate's and ColBERT's, in config_sentence_transformers.json
@@ -168,7 +218,7 @@ MULTI_VECTOR_KEYS = {
 
 
 def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str] | None = None) -> None:
-    """Refuse a configuration with a value that would change what is computed, and is not supported.
+    """Refuse a configuration with a value that would change what is computed and is not supported, or is of no use.
 
     Sentences about keys that stand in no table go to `unknown`; without that list such a key is refused as well.
     """
@@ -181,3 +231,5 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
             unknown.append(f"{path}: the key {key!r} is not known, and is not used")
         if isinstance(what, Only) and value not in what.values:
             raise UserError(f"{path}: {key} is {value!r}, which means {what.meaning}; such models are not supported")
+        if what == USED and value is not None and key in KINDS and not KINDS[key].fits(value):
+            raise UserError(f"{path}: {key} is {value!r}, expected {KINDS[key].words}; {DAMAGED}")

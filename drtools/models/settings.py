@@ -13,6 +13,7 @@ from typing import Any
 
 from drtools.errors import UserError
 from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
+from drtools.models.module_keys import check_keys
 from drtools.models.tokenizers import deviations, tokenizer_config
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import digest, file_fingerprint
@@ -174,6 +175,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     ours = optional_json(folder / OURS)
     if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
         ours = {}
+    check_keys(ours, OURS, folder / OURS, settings.notes)
     for name in (
         "query_prompt",
         "document_prompt",
