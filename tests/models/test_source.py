@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+TOKENIZER = ("tokenizer.json", "vocab.txt")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).parents[2]
 
@@ -160,6 +161,8 @@ def test_a_bare_body_is_whole_where_the_cache_marks_that_it_has_no_modules(hub):
         ((401, "GatedRepo"), "UserError", "a gated model on the hub; accept its terms"),
         ((401, "RepoNotFound"), "UserError", "check the spelling, or log in"),
         ((404, "RepoNotFound"), "UserError", "check the spelling, or log in"),
+        ((401, ""), "UserError", "(HTTP 401); log in with `hf auth login`"),
+        ((403, ""), "UserError", "(HTTP 403); log in with `hf auth login`, or replace HF_TOKEN"),
         ((429, ""), "WorldError", "HTTP 429"),
         ((500, ""), "WorldError", "the hub failed to answer (HTTP 500)"),
         ((503, ""), "WorldError", "the hub failed to answer (HTTP 503)"),
@@ -170,6 +173,27 @@ def test_each_refusal_has_a_message_of_its_own(hub, closed, kind, said):
     told = resolved(hub)
     assert told.startswith(f"{kind} owner/model: ") and said in told and "\n" not in told
     assert hub.asked
+    hub.closed = None
+    assert hub.run(BY_TRANSFORMERS).returncode == 0
+    hub.closed = closed
+    told = resolved(hub)
+    assert told.startswith(f"{kind} owner/model: ") and said in told and COMMIT in told, "and so beside a part of it"
+    assert "cannot be reached" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacking", [("config_sentence_transformers.json",), ("sentence_bert_config.json",), TOKENIZER])
+def test_without_a_list_prompts_lengths_and_a_tokenizer_belong_to_the_whole(hub, lacking):
+    snapshot = Path(resolved(hub))
+    shutil.rmtree(snapshot.parents[1] / "trees")
+    assert resolved(hub, HF_HUB_OFFLINE="1") == str(snapshot)
+    for name in lacking:
+        (snapshot / name).unlink(missing_ok=True)
+    assert "holds a part" in resolved(hub, HF_HUB_OFFLINE="1")
+    mark = snapshot.parents[1] / ".no_exist" / COMMIT / lacking[0]
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert ("holds a part" in resolved(hub, HF_HUB_OFFLINE="1")) == (lacking == TOKENIZER)
 
 
 @pytest.mark.slow
