@@ -29,7 +29,7 @@ from drtools.search.faiss_parts import (
     seconds_to_rotate,
     training_points,
 )
-from drtools.search.faiss_transforms import chain, changes_products, parts, train_transforms, transforms
+from drtools.search.faiss_transforms import chain, changes_products, note_cosines, parts, train_transforms, transforms
 
 if TYPE_CHECKING:
     import faiss
@@ -72,6 +72,7 @@ def build(
         faiss.omp_set_num_threads(threads)
     exact.refuse_empty(vectors)
     index = create(factory, vectors.shape[1])
+    note_cosines(index, factory)
     prepare(index, factory, seed, ef_construction)
     points = training_points(index, factory, len(vectors), train_sample)
     with always_blas(), refusals(factory):

@@ -35,9 +35,20 @@ class Clustering(NamedTuple):
     most_points: int
 
 
+MEANINGS = (  # of what FAISS says in the words of its own sources
+    ("add_with_ids", "IDMap gives vectors ids of their own, and documents are found by their row; leave it out"),
+    ("METRIC_L2", "it compares by distances alone"),
+    ("cur_nprobe", "it has no lists; an IVF has one or more"),
+)
+
+
 def reason(error: RuntimeError) -> str:
-    """Return what FAISS says, without the place in its sources."""
-    return re.sub(r"(?s).*? at \S+:\d+: (Error: )?", "", str(error), count=1)
+    """Return what FAISS says, without the place in its sources and the condition that stands there."""
+    said = re.sub(r"(?s).*? at \S+:\d+: (Error: )?", "", str(error), count=1)
+    for words, meaning in MEANINGS:
+        if words in said:
+            return meaning
+    return re.sub(r"(?s)^'.*?' failed:? *", "", said) or "it cannot do this"
 
 
 @contextmanager
@@ -46,7 +57,7 @@ def refusals(factory: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise UserError(f"--factory {factory}: FAISS says: {reason(error)}; {EXPECTED}") from None
+        raise UserError(f"--factory {factory}: FAISS refuses it: {reason(error)}; {EXPECTED}") from None
     except MemoryError:
         raise UserError(f"--factory {factory}: it needs more memory than there is; {EXPECTED}") from None
 

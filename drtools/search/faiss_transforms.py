@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from drtools import console
 from drtools.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def chain(index: faiss.IndexPreTransform) -> list[faiss.VectorTransform]:
 
 
 def refuse_other_products(index: faiss.Index, factory: str) -> None:
-    """Refuse transforms after which an index does not compare inner products, and those to too many dimensions."""
+    """Refuse transforms after which an index compares no inner products, and PCA to too many dimensions."""
     import faiss
 
     for step in transforms(index):
@@ -73,6 +74,24 @@ def refuse_other_products(index: faiss.Index, factory: str) -> None:
                 f"--factory {factory}: found PCA to {step.d_out} dimensions, expected 1 to {step.d_in}, those of the "
                 "vectors"
             )
+
+
+def note_cosines(index: faiss.Index, factory: str) -> None:
+    """Report L2norm behind a reduction: it compares by the cosine of what is left, whatever the vectors' length was.
+
+    Whether that finds more or less than inner products of what is left depends on the vectors.
+    """
+    import faiss
+
+    least = None
+    for step in transforms(index):
+        if least and isinstance(step, faiss.NormalizationTransform):
+            console.notice(
+                1,
+                f"{factory}: L2norm behind a reduction to {least} dimensions compares by the cosine of what is left, "
+                "not by inner products; L2norm ahead of the reduction keeps these: compare the two with --check",
+            )
+        least = step.d_out if step.d_out < step.d_in else least
 
 
 def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:

@@ -82,6 +82,31 @@ def test_pca_of_all_384_dimensions_finds_all_that_exact_search_finds(tmp_path):
     assert faiss_index.recall(centred, vectors, queries, 10) < 0.97  # so that this collection can tell
 
 
+def test_a_normalization_behind_a_reduction_is_reported_for_it_compares_cosines(tmp_path):
+    vectors = points(500, length_one=True)
+    index = built(vectors, "PCA8,L2norm,Flat", tmp_path)
+    (text,) = console.notices()
+    assert "behind a reduction to 8 dimensions compares by the cosine of what is left" in text and "--check" in text
+    left = vectors @ np.linalg.svd(vectors.astype(np.float64))[2][:8].T
+    scaled = left / np.linalg.norm(left, axis=1, keepdims=True)
+    rows = faiss_index.search(index, vectors, 10)[1]
+    assert share(rows, top(scaled @ scaled.T)) == 1 > share(rows, top(left @ left.T))
+
+
+@pytest.mark.parametrize(
+    ("factory", "told"),
+    [
+        ("OPQ4_8,L2norm,Flat", True),
+        ("RR8,RR,L2norm,HNSW8", True),
+        ("L2norm,PCA8,Flat", False),
+        ("PCA32,L2norm,Flat", False),
+    ],
+)
+def test_a_normalization_elsewhere_changes_no_order(factory, told, tmp_path):
+    built(points(500, length_one=True), factory, tmp_path)
+    assert any("behind a reduction" in text for text in console.notices()) == told
+
+
 @pytest.mark.parametrize("kept", [1, 8, 16, 24, 31])
 @pytest.mark.parametrize("name", ["PCA", "PCAR"])
 def test_fewer_dimensions_are_those_of_the_singular_vectors(name, kept, vectors, queries, tmp_path):
