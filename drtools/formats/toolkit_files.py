@@ -14,16 +14,14 @@ from drtools.formats.joins import Join
 from drtools.formats.json_array import read_records
 from drtools.formats.json_lines import json_line
 from drtools.formats.lines import shown
-from drtools.formats.toolkit_rows import Joined, layout_of, rows_of
+from drtools.formats.toolkit_rows import Easy, Joined, layout_of, rows_of
 from drtools.formats.toolkit_tuples import check_rows, plan
 from drtools.formats.toolkits import FORMATS, IDS_OF_OURS, Row
 
 TUPLES = "sentence-transformers"  # the format that is written as n-tuples
 
 
-def read_training_file(
-    source: str, name: str, folder: Path, easy_negatives: Literal["drop", "append"] | None
-) -> Joined:
+def read_training_file(source: str, name: str, folder: Path, easy_negatives: Easy | None) -> Joined:
     """Write corpus.jsonl, queries.jsonl and examples.jsonl into a folder, and count what was odd."""
     corpus = folder / "corpus.jsonl"
     with (
@@ -31,7 +29,7 @@ def read_training_file(
         open(folder / "queries.jsonl", "wb") as queries,
         reporting.progress(f"reading {shown(source)}", None, "records") as progress,
     ):
-        joined = Joined(source, documents, queries, append_easy=easy_negatives == "append")
+        joined = Joined(source, documents, queries, easy=easy_negatives or "drop")
         for number, record in read_records(source):
             joined.add(number, FORMATS[name].read(record, source, number))
             progress.advance()
@@ -68,9 +66,14 @@ def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | Non
         reporting.notice(
             counts["without negatives"], f"{counts['without negatives']:,} of {queries:,} queries have no negative"
         )
-    left_out = f"{counts['easy']:,} easy negatives (negative_ctxs) were not added to the hard ones"
+    left_out = f"{units.counted(counts['easy'], 'easy negative')} (negative_ctxs) were not added to the hard ones"
+    if counts["filled"]:
+        reporting.say(f"{counts['filled']:,} of {queries:,} queries have no hard negative, and got their easy ones")
     if easy_negatives is None:
-        reporting.notice(counts["easy"], f"{left_out}; to add them, pass --easy-negatives append")
+        reporting.notice(
+            counts["easy"],
+            f"{left_out}; to add them, pass --easy-negatives append, or fill for queries without a hard one alone",
+        )
     elif counts["easy"]:
         reporting.say(left_out)
 

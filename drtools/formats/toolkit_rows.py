@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import orjson
 
@@ -39,6 +39,9 @@ class Known(NamedTuple):
         return self.content == self.text
 
 
+Easy = Literal["drop", "append", "fill"]
+
+
 class Joined:
     """Rows joined into one example a query. Documents and queries are written as they first come.
 
@@ -46,13 +49,15 @@ class Joined:
     written, `is_retitled` says so, and `retitled` mends what was written.
 
     Takes about 450 bytes a document in memory, 1 kB a query and 16 bytes a mention; texts are not kept. `counts` says
-    what was found to be odd; it is whole after `examples`. The documents of easy negatives are written. They are
-    negatives with `append_easy` alone, after the others.
+    what was found to be odd; it is whole after `examples`. The documents of easy negatives are written. `easy`
+    says what else becomes of them: with `append` they are negatives after the others, with `fill` of queries alone that
+    have no other, and `drop` leaves them out.
     """
 
-    def __init__(self, path: str | Path, documents: BinaryIO, queries: BinaryIO, append_easy: bool = False) -> None:
+    def __init__(self, path: str | Path, documents: BinaryIO, queries: BinaryIO, easy: Easy = "drop") -> None:
         self.path, self.document_stream, self.query_stream = path, documents, queries
-        self.append_easy = append_easy
+        self.easy = easy
+        self.easy_of: dict[str, list[str]] = {}  # query -> easy negatives to fill it with
         self.documents: dict[str, Known] = {}
         self.queries: dict[str, Known] = {}
         self.by_query: dict[str, Example] = {}
@@ -77,10 +82,13 @@ class Joined:
         assert example.positive_scores is not None and example.negative_scores is not None, "made with lists above"
         self._mention(row.positives, example.positives, example.positive_scores, number)
         self._mention(row.negatives, example.negatives, example.negative_scores, number)
-        if self.append_easy:
+        if self.easy == "append":
             self._mention(row.easy, example.negatives, example.negative_scores, number)
-        else:
-            self.counts["easy"] += len([self._document(item, number) for item in row.easy])
+            return
+        named = [self._document(item, number) for item in row.easy]
+        self.counts["easy"] += len(named)
+        if self.easy == "fill":
+            self.easy_of.setdefault(query_id, []).extend(named)
 
     def _mention(self, candidates: list[Candidate], ids: list[str], scores: list, number: int) -> None:
         named = [self._document(item, number) for item in candidates]
@@ -121,19 +129,25 @@ class Joined:
         for example in self.by_query.values():
             assert example.positive_scores is not None and example.negative_scores is not None, "made with lists by add"
             positives = self._merged(example.positives, example.positive_scores)
-            negatives = self._merged(example.negatives, example.negative_scores)
             relevant = {self.documents[document].content for document in positives}
-            kept = {
-                document: score
-                for document, score in negatives.items()
-                if self.documents[document].content not in relevant
-            }
-            self.counts["contradictions"] += len(negatives) - len(kept)
+            kept = self._without(relevant, self._merged(example.negatives, example.negative_scores))
+            easy = self.easy_of.get(example.query_id, [])
+            if easy and not kept:
+                kept = self._without(relevant, self._merged(easy, [None] * len(easy)))
+                self.counts["easy"] -= len(easy)
+                self.counts["filled"] += 1
             self.counts["without positives"] += not positives
             self.counts["without negatives"] += not kept
             yield Example(
                 example.query_id, list(positives), list(kept), _scores(positives), _scores(kept), others=example.others
             )
+
+    def _without(self, relevant: set[str], negatives: dict[str, float | None]) -> dict[str, float | None]:
+        kept = {
+            document: score for document, score in negatives.items() if self.documents[document].content not in relevant
+        }
+        self.counts["contradictions"] += len(negatives) - len(kept)
+        return kept
 
     def _untitled_twins(self) -> dict[str, str]:
         """Return the titled document of each untitled one with the same text, if neither was given an id."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from drtools.errors import UserError
 from drtools.models.module_keys import DAMAGED, MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
+from drtools.outputs.disk import read_json
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
     "cls": ("pooling_mode_cls_token", "cls"),

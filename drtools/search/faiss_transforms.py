@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from drtools import console
+from drtools import reporting
 from drtools.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def note_cosines(index: faiss.Index, factory: str) -> None:
     least = None
     for step in transforms(index):
         if least and isinstance(step, faiss.NormalizationTransform):
-            console.notice(
+            reporting.notice(
                 1,
                 f"{factory}: L2norm behind a reduction to {least} dimensions compares by the cosine of what is left, "
                 "not by inner products; L2norm ahead of the reduction keeps these: compare the two with --check",

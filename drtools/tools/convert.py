@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import reporting
+from drtools import reporting, units
 from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import UserError
@@ -28,6 +28,7 @@ from drtools.models.settings import check_side, fingerprints, read_settings, vec
 from drtools.outputs import work as output
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
+Easy = Literal["drop", "append", "fill"]
 PUBLIC = "msmarco-hard-negatives"
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
     "--vectors": (("--ids", "--model"), ("--document-model", "--pooling", "--corpus", "--dtype", "--side")),
@@ -108,8 +109,11 @@ def main(
         ),
     ] = None,
     easy_negatives: Annotated[
-        Literal["drop", "append"] | None,
-        Option(help="with --from dpr: drop negative_ctxs (the default), or append them to the hard negatives"),
+        Easy | None,
+        Option(
+            help="with --from dpr: drop negative_ctxs (the default), append them to the hard negatives, or fill "
+            "queries without a hard one with them"
+        ),
     ] = None,
     vectors: Annotated[
         str | None,
@@ -248,7 +252,7 @@ def adopt_vectors(
         if normalized:
             reporting.notice(
                 count - of_length_one,
-                f"{count - of_length_one:,} of {count:,} vectors have not length 1, though {maker} ends in "
+                f"{count - of_length_one:,} of {count:,} vectors do not have length 1, though {maker} ends in "
                 "normalization; is it the encoder that made them?",
             )
         work.finish(
@@ -270,7 +274,7 @@ def adopt_vectors(
             counts={},
             **named_fingerprints(known),
         )
-    reporting.say(f"{file.output}: {count:,} vectors of {dimension} dimensions")
+    reporting.say(f"{file.output}: {units.counted(count, 'vector')} of {dimension} dimensions")
 
 
 def encoder_of(
@@ -296,9 +300,7 @@ def encoder_of(
     return maker, settings.normalized, known
 
 
-def read_foreign(
-    file, source: str, name: str, easy_negatives: Literal["drop", "append"] | None, scores: str | None = None
-) -> None:
+def read_foreign(file, source: str, name: str, easy_negatives: Easy | None, scores: str | None = None) -> None:
     """Write a folder with the corpus, the queries and the examples that a foreign training file holds."""
     if name == PUBLIC:
         from drtools.search.public_negatives import write_public_negatives

@@ -137,7 +137,7 @@ def main(
         if update
         else ""
     )
-    reporting.say(f"{folder.output}: {len(texts):,} vectors of {encoder.dimension} dimensions{taken}")
+    reporting.say(f"{folder.output}: {units.counted(len(texts), 'vector')} of {encoder.dimension} dimensions{taken}")
 
 
 def settings_of(encoder, texts, computing, dtype, title_separator, encoder_flags, with_pieces) -> dict[str, Any]:

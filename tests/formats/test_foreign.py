@@ -354,18 +354,24 @@ def test_rows_of_one_query_are_joined(tmp_path):
     assert all(len(i) == 20 and int(i, 16) >= 0 for i in texts)
 
 
-@pytest.mark.parametrize("append_easy", [False, True])
-def test_easy_negatives_are_no_hard_ones(append_easy, tmp_path):
+@pytest.mark.parametrize(
+    ("easy", "first", "second", "left_out"),
+    [("drop", [], [], 3), ("append", ["77"], ["77"], 0), ("fill", [], ["77"], 1)],
+)
+def test_easy_negatives_are_no_hard_ones(easy, first, second, left_out, tmp_path):
+    """`fill` is DPR's own program: easy ones only where there is no hard one. A positive is never one."""
     path = tmp_path / "train.json"
-    easy = json.loads(DPR)["negative_ctxs"]
-    without = {"question": "b", "positive_ctxs": [{"text": "y", "psg_id": "8"}], "negative_ctxs": easy}
+    positive = {"text": "y", "psg_id": "8"}
+    negatives = [*json.loads(DPR)["negative_ctxs"], positive]
+    without = {"question": "b", "positive_ctxs": [positive], "negative_ctxs": negatives}
     path.write_text(json.dumps([json.loads(DPR), without]))
-    examples, documents, _, counts = join("dpr", path, append_easy=append_easy)
+    examples, documents, _, counts = join("dpr", path, easy=easy)
     hard = ["3", content_id("", "no id")]
-    assert [example.negatives for example in examples] == ([[*hard, "77"], ["77"]] if append_easy else [hard, []])
-    assert examples[0].negative_scores == ([14.5, None, 0] if append_easy else [14.5, None])
+    assert [example.negatives for example in examples] == [[*hard, *first], second]
+    assert examples[0].negative_scores == ([14.5, None, 0] if first else [14.5, None])
     assert [record["_id"] for record in documents] == ["12", *hard, "77", "8"]
-    assert counts["easy"] == (0 if append_easy else 2) and counts["without negatives"] == (not append_easy)
+    assert counts["easy"] == left_out and counts["without negatives"] == (not second)
+    assert counts["filled"] == (easy == "fill") and counts["contradictions"] == bool(second)
 
 
 def tevatron_records(path: Path, *passages: dict) -> Path:

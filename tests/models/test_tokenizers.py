@@ -16,12 +16,8 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
 from drtools.models.compute import Compute
 from drtools.models.cross_encoder import load_cross_encoder
-<<<<<<< /tmp/o.py
 from drtools.models.encoder_files import load_encoder, save_encoder
-=======
-from drtools.models.encoder import load_encoder, save_encoder
 from drtools.models.settings import fingerprints, read_settings
->>>>>>> /tmp/t.py
 from drtools.models.tokenizers import deviations, end_token
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_body, make_tokenizer, spread, write_model
 
@@ -215,9 +211,6 @@ def test_case_that_tokenizer_config_decides_is_in_the_fingerprint_and_reported(b
     after = load_encoder(str(tmp_path / "model"), "mean")
     assert after.tokenizer("FOX")["input_ids"][1] == after.tokenizer.unk_token_id
     assert after.side_fingerprints()["query"] != before["query"]
-<<<<<<< /tmp/o.py
-    assert [text for text in reporting.notices() if "texts are not lower-cased" in text]
-=======
     assert [text for text in reporting.notices() if "texts are not lower-cased" in text]
 
 
@@ -308,4 +301,3 @@ def test_a_special_token_that_tokenizer_config_adds_is_named_as_the_cause(famili
         UserError, match=r"tokenizer_config.json: it names the special token '<new>', which tokenizer.j"
     ):
         load_encoder(str(folder), pooling="mean")
->>>>>>> /tmp/t.py

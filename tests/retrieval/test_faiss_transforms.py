@@ -85,7 +85,7 @@ def test_pca_of_all_384_dimensions_finds_all_that_exact_search_finds(tmp_path):
 def test_a_normalization_behind_a_reduction_is_reported_for_it_compares_cosines(tmp_path):
     vectors = points(500, length_one=True)
     index = built(vectors, "PCA8,L2norm,Flat", tmp_path)
-    (text,) = console.notices()
+    (text,) = reporting.notices()
     assert "behind a reduction to 8 dimensions compares by the cosine of what is left" in text and "--check" in text
     left = vectors @ np.linalg.svd(vectors.astype(np.float64))[2][:8].T
     scaled = left / np.linalg.norm(left, axis=1, keepdims=True)
@@ -104,7 +104,7 @@ def test_a_normalization_behind_a_reduction_is_reported_for_it_compares_cosines(
 )
 def test_a_normalization_elsewhere_changes_no_order(factory, told, tmp_path):
     built(points(500, length_one=True), factory, tmp_path)
-    assert any("behind a reduction" in text for text in console.notices()) == told
+    assert any("behind a reduction" in text for text in reporting.notices()) == told
 
 
 @pytest.mark.parametrize("kept", [1, 8, 16, 24, 31])

@@ -349,8 +349,9 @@ def test_easy_negatives_of_dpr(drtools, tmp_path):
     path.write_text(json.dumps([record]))
     convert = ("convert", "--from", "dpr", path)
     for choice, negatives, told in (
-        ((), ["hard"], "note: 1 easy negatives (negative_ctxs) were not added to the hard ones; to add them, pass"),
-        (("--easy-negatives", "drop", "--strict"), ["hard"], "1 easy negatives (negative_ctxs) were not added"),
+        ((), ["hard"], "note: 1 easy negative (negative_ctxs) were not added to the hard ones; to add them, pass"),
+        (("--easy-negatives", "drop", "--strict"), ["hard"], "1 easy negative (negative_ctxs) were not added"),
+        (("--easy-negatives", "fill", "--strict"), ["hard"], "1 easy negative (negative_ctxs) were not added"),
         (("--easy-negatives", "append", "--strict"), ["hard", "easy"], "1 queries and 3 documents"),
     ):
         folder = tmp_path / "-".join(("out", *choice))

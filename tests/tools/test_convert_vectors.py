@@ -107,7 +107,7 @@ def test_lengths_are_measured(adopt, foreign):
     foreign.array[4] *= 1.02
     foreign.save(foreign.array)
     outcome = adopt()
-    assert outcome.status == 0 and "1 of 7 vectors have not length 1" in outcome.err
+    assert outcome.status == 0 and "1 of 7 vectors do not have length 1" in outcome.err
     assert open_vectors(foreign.folder / "out").manifest["normalized"] is False
     assert adopt("--overwrite", "--strict").status == 2
 
