@@ -128,8 +128,8 @@ def save_encoder(encoder: Encoder | EncoderPair[Encoder], folder: Path) -> dict[
     return fingerprints(folder, read_settings(folder))
 
 
-def _save_settings(settings: EncoderSettings, folder: Path) -> None:
-    """Write the files that say lengths and prompts, and whose vectors these meet."""
+def _save_settings(settings: EncoderSettings, folder: Path, same_as: dict[str, str] | None = None) -> None:
+    """Write the files that say lengths and prompts, and whose vectors these meet or are."""
     longest = max(settings.max_tokens(side) for side in SIDES if side not in settings.inherited)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
     prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
@@ -143,17 +143,29 @@ def _save_settings(settings: EncoderSettings, folder: Path) -> None:
             **({"truncate_dim": last["out"]} if last.get("kind") == "truncate" else {}),
         },
     )
-    _write(folder / OURS, ours_as_json(settings))
+    _write(folder / OURS, ours_as_json(settings) | ({"same_as": same_as} if same_as else {}))
 
 
-def _save_pair(pair: EncoderPair[Encoder], folder: Path) -> dict[str, str]:
-    """Write both subfolders, each of which knows the other's fingerprint, and the files for both together."""
+def copy_pair(pair: EncoderPair[Encoder], folder: Path) -> dict[str, str]:
+    """Write a pair as it was loaded: vectors that were made with its encoders go on belonging to it.
+
+    Its sides keep their fingerprints, though transformers writes the files of each anew.
+    """
+    return _save_pair(pair, folder, pair.side_fingerprints())
+
+
+def _save_pair(pair: EncoderPair[Encoder], folder: Path, originals: dict[str, str] | None = None) -> dict[str, str]:
+    """Write both subfolders, each of which knows the other's fingerprint, and the files for both together.
+
+    With the fingerprints of `originals` the sides are copies of these.
+    """
     for half in halves(pair):
         half.settings.inherited = {}
-    saved = {side: save_encoder(pair.of(side), folder / side)[side] for side in SIDES}
+    own = {side: save_encoder(pair.of(side), folder / side)[side] for side in SIDES}
+    saved = originals or own
     for side, other in (SIDES, SIDES[::-1]):
         pair.of(side).settings.inherited = {other: saved[other]}
-        _save_settings(pair.of(side).settings, folder / side)
+        _save_settings(pair.of(side).settings, folder / side, {own[side]: saved[side]} if originals else None)
     for name, content in router_files(pair, folder).items():
         _write(folder / name, content)
     _write(folder / OURS, {"kind": "pair"})

@@ -64,6 +64,7 @@ class EncoderSettings:
     lower_case: bool = False
     similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
     inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
+    same_as: dict[str, str] = field(default_factory=dict)  # its own fingerprint -> that of the model it is a copy of
     folded_rem: str | None = None  # the fingerprint of a REM that is in the weights already
     pieces: dict[str, Any] = field(
         default_factory=dict
@@ -182,6 +183,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         "max_query_tokens",
         "max_document_tokens",
         "inherited",
+        "same_as",
         "folded_rem",
         "pieces",
     ):
@@ -264,7 +266,8 @@ def weights_fingerprint(folder: Path) -> str:
 def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
     """Return {"query": ..., "document": ...}: equal exactly if the same text gives the same vector.
 
-    Lengths are left out: an encoder that cuts elsewhere still speaks to the same index; manifests record them.
+    Lengths are left out: an encoder that cuts elsewhere still speaks to the same index; manifests record them. A copy
+    that was written anew has the fingerprint of its original while its files are what was written.
     """
     weights = weights_fingerprint(folder)
     common = [weights, list(settings.pooling), settings.head, settings.include_prompt, settings.lower_case]
@@ -273,7 +276,8 @@ def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
     prompts = {side: settings.prompt(side) for side in SIDES}
     if settings.lower_case:  # which a prompt is written in too
         prompts = {side: prompt.lower() for side, prompt in prompts.items()}
-    return {side: settings.inherited.get(side) or digest([*common, prompts[side]]) for side in SIDES}
+    own = {side: digest([*common, prompts[side]]) for side in SIDES}
+    return {side: settings.inherited.get(side) or settings.same_as.get(own[side], own[side]) for side in SIDES}
 
 
 def check_side(settings: EncoderSettings, side: str, name: str) -> None:

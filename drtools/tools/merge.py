@@ -9,7 +9,8 @@ an adapter; such a pair is refused.
     drtools merge --model query-encoder --document-model document-encoder -o pair
 
 The second line copies two encoders that were trained together, or a pair folder that was written by hand (--model
-PAIR), into a finished pair, which publish and sentence-transformers take. Encode and search with that folder.
+PAIR), into a finished pair, which publish and sentence-transformers take. It encodes and searches, also vectors that
+the two had made before.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
 def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     """Write two encoders that belong together as one folder, each of which knows the other."""
     with output.folder(folder) as work:
-        from drtools.models.encoder_files import save_encoder
+        from drtools.models.encoder_files import copy_pair
         from drtools.models.loader import apply_flags, load_named
+        from drtools.models.pair import EncoderPair
         from drtools.models.sides import side_folders
 
         folders = side_folders(encoder_flags.start(), encoder_flags.document_model)
@@ -61,8 +63,9 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
                 "--document-model DOCUMENT-ENCODER"
             )
         encoder = load_named(encoder_flags)
+        assert isinstance(encoder, EncoderPair), "two folders make a pair"
         apply_flags(encoder, encoder_flags)
-        fingerprints = save_encoder(encoder, work.path)
+        fingerprints = copy_pair(encoder, work.path)
         work.finish(
             kind="encoder",
             base=encoder_flags.start(),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from drtools.encoding.loop import encode_texts
 from drtools.errors import UserError
@@ -290,6 +291,33 @@ def test_merge_makes_a_finished_pair_that_publish_takes(drtools, toy, two, tmp_p
             hits = found(drtools, toy, "--vectors", vectors, *by)
             assert hits == pytest.approx({(q, d): table[int(q[1:]), int(d[1:])] for q, d in hits}, abs=1e-5)
         assert isinstance(load_encoder(str(merged)), EncoderPair)
+
+
+@pytest.mark.slow
+def test_a_merged_pair_searches_what_its_two_encoders_made(drtools, toy, two, tmp_path):
+    """Their files hold half precision, as many on the hub do, so that merge writes other files of the same weights."""
+    for folder in (two.q, two.d):
+        weights = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    vectors = encode(drtools, toy, "vectors", *two.flags)
+    before = found(drtools, toy, "--vectors", vectors)
+    assert drtools("merge", *two.flags, "-o", tmp_path / "merged").status == 0
+    assert found(drtools, toy, "--vectors", vectors, "--model", tmp_path / "merged") == before
+    both = load_encoder(str(tmp_path / "merged"))
+    prints = both.side_fingerprints()
+    assert prints == {
+        side: load_encoder(str(folder)).side_fingerprints()[side]
+        for side, folder in (("query", two.q), ("document", two.d))
+    }
+    again = ("--model", tmp_path / "merged" / "query", "--document-model", tmp_path / "merged" / "document")
+    assert drtools("merge", *again, "-o", tmp_path / "twice").status == 0
+    assert load_encoder(str(tmp_path / "twice")).side_fingerprints() == prints
+    file = tmp_path / "merged" / "query" / "model.safetensors"
+    changed = {name: value + 0.01 for name, value in load_file(file).items()}
+    save_file(changed, file, {"format": "pt"})
+    assert load_encoder(str(tmp_path / "merged")).side_fingerprints()["query"] != prints["query"]
+    save_encoder(both, tmp_path / "saved")
+    assert "same_as" not in json.loads((tmp_path / "saved" / "query" / "drtools.json").read_text())
 
 
 def test_sides_are_those_of_pairs_too(two):
