@@ -18,6 +18,7 @@ from drtools.models.bodies import of_one_length, padding_leaks, positions_of, tr
 from drtools.models.hub import resolve
 from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
 from drtools.models.module_files import CONFIG, RankerSettings, optional_json, read_ranker
+from drtools.models.module_keys import check_keys
 from drtools.models.pair_template import template_of
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
 from drtools.models.tokenizers import deviations, fit_tokenizer
@@ -217,6 +218,7 @@ def _made_of(
     """Make a cross-encoder with what its files say of lengths and prompts, and report what is odd in them."""
     ours = optional_json(folder / OURS)
     ours = ours if ours.get("kind") == KIND else {}
+    check_keys(ours, "a ranker's drtools.json", folder / OURS, files.notes)
     limits = (files.longest or tokenizer.model_max_length, positions_of(model))
     known = [length for length in limits if length and length < 1e7]
     encoder = CrossEncoder(model, tokenizer, folder, ours.get("longest_pair", min(known, default=LONGEST_BY_DEFAULT)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from drtools import reporting
+from drtools import reporting, units
 from drtools.errors import UserError
 from drtools.models.bodies import body_class, positions_of, try_body
 from drtools.models.encoder import Encoder
@@ -73,6 +73,13 @@ def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: f
     if longest:
         settings.max_query_tokens = min(settings.max_query_tokens, longest)
         settings.max_document_tokens = min(settings.max_document_tokens, longest)
+    special = tokenizer.num_special_tokens_to_add()
+    least = min(settings.max_tokens(side) for side in SIDES)
+    if least <= special:
+        raise UserError(
+            f"{folder}: its files cut texts at {units.counted(least, 'token')}, and the special tokens of a text "
+            f"alone are {special}; expected {special + 1} or more, as max_seq_length in sentence_bert_config.json"
+        )
     for note in settings.notes:
         reporting.notice(1, note)
     return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()

@@ -162,6 +162,12 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "folded_rem": USED,
         "pieces": USED,
     },
+    "a ranker's drtools.json": {
+        "kind": USED,
+        "longest_pair": USED,
+        "max_query_tokens": USED,
+        "max_document_tokens": USED,
+    },
     "CrossEncoder's config.json": {
         "sentence_transformers": USED,
         "sbert_ce_default_activation_function": USED,
@@ -195,6 +201,7 @@ TEXTS = Kind(
 KINDS: dict[str, Kind] = {  # of the keys that are used, in whichever file
     **dict.fromkeys(("max_seq_length", "query_length", "document_length", "truncate_dim"), COUNT),
     **dict.fromkeys(("in_features", "out_features", "dimension", "max_query_tokens", "max_document_tokens"), COUNT),
+    "longest_pair": COUNT,
     "model_max_length": Kind(_is_number, "a number above 0"),  # some write 1e30 for no limit
     **dict.fromkeys(("do_lower_case", "include_prompt", "bias"), FLAG),
     **{key: FLAG for key in KEYS["Pooling"] if key.startswith("pooling_mode_")},

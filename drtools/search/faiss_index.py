@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from drtools import reporting
+from drtools import reporting, units
 from drtools.errors import UserError
 from drtools.search import exact
 from drtools.search.faiss_parts import (
@@ -273,7 +273,8 @@ def describe(index: faiss.Index) -> str:
         for part in kept[: 1 + isinstance(kept[0], faiss.IndexRefine)]
     ]
     return (
-        f"{' + '.join(names)}, {index.ntotal:,} vectors of {index.d} dimensions, {footprint(index)[1]:.0f} bytes each"
+        f"{' + '.join(names)}, {units.counted(index.ntotal, 'vector')} of {index.d} dimensions, "
+        f"{footprint(index)[1]:.0f} bytes each"
     )
 
 

@@ -182,8 +182,8 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
         refuse_unusable(opened.array, factory, **how)
         size, seconds = faiss_index.estimate(factory, count, dimension, threads)
         reporting.say(
-            f"{factory} over {count:,} vectors of {dimension} dimensions: about {units.bytes_as_words(size)}, "
-            f"roughly {units.seconds_as_words(seconds)}"
+            f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions: about "
+            f"{units.bytes_as_words(size)}, roughly {units.seconds_as_words(seconds)}"
         )
     if dry_run:
         return
@@ -224,7 +224,7 @@ def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry
             **more,
         )
     bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
-    reporting.say(f"{folder.output}: {count:,} vectors, {units.bytes_as_words(bytes_written)}")
+    reporting.say(f"{folder.output}: {units.counted(count, 'vector')}, {units.bytes_as_words(bytes_written)}")
 
 
 def check_queries(queries, opened) -> None:

@@ -116,6 +116,20 @@ def test_a_pooling_file_without_a_word_on_it_means_mean_and_is_reported(plain):
     assert [text for text in reporting.notices() if "names no pooling; mean is assumed" in text]
 
 
+@pytest.mark.parametrize("longest", [1, 2])
+def test_a_length_without_room_for_a_word_is_refused(plain, longest):
+    edit(plain, LENGTHS, max_seq_length=longest)
+    with pytest.raises(UserError, match=r"the special tokens of a text alone are 2; expected 3 or more"):
+        load_encoder(str(plain))
+
+
+def test_a_broken_length_of_a_ranker_of_ours_is_refused(rankers, tmp_path):
+    shutil.copytree(rankers["bert"], tmp_path / "ranker")
+    edit(tmp_path / "ranker", "drtools.json", kind="ranker", longest_pair="64")
+    with pytest.raises(UserError, match=r"longest_pair is '64', expected a number from 1 on"):
+        load_cross_encoder(str(tmp_path / "ranker"))
+
+
 def test_an_unknown_key_of_ours_is_reported(plain):
     edit(plain, "drtools.json", kind="encoder", query_promt="fox: ")
     load_encoder(str(plain))

@@ -47,8 +47,8 @@ def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
         else []
     )
     yield (
-        f"{len(opened.array):,} vectors of {opened.array.shape[1]} dimensions, {opened.array.dtype}, of "
-        f"{opened.manifest['side']} texts"
+        f"{units.counted(len(opened.array), 'vector')} of {opened.array.shape[1]} dimensions, "
+        f"{opened.array.dtype}, of {opened.manifest['side']} texts"
     )
     yield f"by {maker_of(opened.manifest)}, cut at {opened.manifest.get('max_tokens')} tokens"
     lengths = np.array([np.linalg.norm(np.asarray(opened.array[row : row + 1], np.float32)) for row in rows])
