@@ -1,6 +1,6 @@
 """What the library reports while it works: lines of text, counts of what is odd, and progress.
 
-A `Reporter` shows it. The command line installs one that knows about terminals and `--log-json`; without it the lines
+A `Reporter` shows it. The command line installs one that knows about terminals and its own flags; without it the lines
 go to standard error as they are.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, names_in, param
 from drtools.ranks import rank
 from drtools.units import joined, number_as_words, rate_as_words, seconds_as_words
 
@@ -100,7 +100,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """Show a line."""
         if rank() == 0:
-            self.write(text)
+            self.write(self.worded(text))
 
     def event(self, kind: str, **fields: object) -> None:
         """Take an event for a log that a program reads; here there is none."""
@@ -116,6 +116,10 @@ class Reporter:
 
     def leave_terminal_to_data(self) -> None:
         """Draw nothing on the terminal from now on, because data go to standard output."""
+
+    def worded(self, text: str) -> str:
+        """Return a message with the parameters that it names."""
+        return names_in(text)
 
     def write(self, line: str) -> None:
         """Write a line to standard error. If nobody can read it any more, or the disk is full, the work goes on."""
@@ -143,7 +147,7 @@ def say(text: str) -> None:
 
 
 def event(kind: str, **fields: object) -> None:
-    """Report an event, for `--log-json` alone."""
+    """Report an event, for a log that a program reads."""
     _reporter.event(kind, **fields)
 
 
@@ -155,13 +159,14 @@ def notice(count: int, text: str) -> None:
 
 def notices() -> list[str]:
     """Return what was odd so far; manifests keep it."""
-    return list(_notices)
+    return [_reporter.worded(text) for text in _notices]
 
 
 def check_strict() -> None:
-    """Raise UserError if the run is strict and something was odd."""
+    """Raise InputError if the run is strict and something was odd."""
     if _reporter.strict and _notices:
-        raise UserError(f"--strict: {joined([*_notices, 'without --strict this is only counted'])}")
+        strict = param("strict")
+        raise InputError(f"{strict}: {joined([*_notices, f'without {strict} this is only counted'])}")
 
 
 def leave_terminal_to_data() -> None:

@@ -11,7 +11,7 @@ import pytest
 from drtools import reporting, units
 from drtools.cli import console
 from drtools.cli.main import main, tool_names
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.units import counted
 
 
@@ -82,7 +82,7 @@ def test_notices_are_counted_and_strict_refuses_them():
     reporting.notice(0, "nothing")
     reporting.check_strict()
     reporting.notice(2, "2 texts were empty")
-    with pytest.raises(UserError, match="2 texts were empty"):
+    with pytest.raises(InputError, match="2 texts were empty"):
         reporting.check_strict()
 
 
@@ -204,7 +204,7 @@ def test_strict_ends_each_note_with_one_sign(notes, said):
     console.configure("test", strict=True)
     for note in notes:
         reporting.notice(1, note)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         reporting.check_strict()
     console.configure("test")
     assert str(refusal.value).endswith(f"{said} --strict this is only counted")

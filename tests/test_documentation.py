@@ -196,13 +196,23 @@ def test_links_lead_somewhere(name):
         assert not anchor or anchor in anchors(read(page)), f"{name}: {target}"
 
 
+def as_shown(part: ast.expr) -> str:
+    """Return a part of an f-string: words as they are, a parameter's name as a flag, `…` for another value."""
+    if isinstance(part, ast.Constant):
+        return part.value
+    value = part.value
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "param" and isinstance(value.args[0], ast.Constant):
+        return f"--{value.args[0].value.replace('_', '-')}"
+    return "…"
+
+
 def strings_of_the_code() -> list[str]:
     """Return every string of the package, with `…` where a value is put in."""
     found = []
     for path in sorted((ROOT / "drtools").rglob("*.py")):
         for node in ast.walk(ast.parse(read(path))):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+                found.append("".join(map(as_shown, node.values)))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return found

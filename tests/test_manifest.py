@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError
 from drtools.formats import corpus_store
 from drtools.formats.corpus_store import open_store
 from drtools.outputs import fingerprints, manifest
@@ -211,6 +211,6 @@ def test_joined_vectors_whose_parts_changed_are_refused(toy, encoder_folder, drt
 )
 def test_the_next_move_for_a_folder_without_a_manifest(tmp_path, name, said):
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         manifest.read(tmp_path)
     assert said in str(refusal.value) and ("convert" in said or "convert" not in str(refusal.value))

@@ -10,7 +10,7 @@ import pytest
 from drtools import reporting
 from drtools.cli import console
 from drtools.cli.flags.outputs import FileOutput, FolderOutput
-from drtools.errors import AlreadyDone, UserError, WorldError
+from drtools.errors import AlreadyDone, InputError, WorldError
 from drtools.formats.trec import read_run
 from drtools.outputs import manifest
 from drtools.outputs import work as output
@@ -69,7 +69,7 @@ def test_the_same_request_again_is_done_already(tmp_path, make):
     make(tmp_path / "out", depth=1)
     with pytest.raises(AlreadyDone):
         make(tmp_path / "out", depth=1)
-    with pytest.raises(UserError, match="--depth: 1 then, 2 now"):
+    with pytest.raises(InputError, match="--depth: 1 then, 2 now"):
         make(tmp_path / "out", depth=2)
     make(tmp_path / "out", depth=2, overwrite=True)
     assert manifest.read(tmp_path / "out")["request"]["arguments"] == {"depth": 2}
@@ -79,7 +79,7 @@ def test_an_input_counts_by_content_not_by_name(tmp_path):
     make_folder(tmp_path / "out", corpus={"path": "a", "fingerprint": "1"})
     with pytest.raises(AlreadyDone):
         make_folder(tmp_path / "out", corpus={"path": "b", "fingerprint": "1"})
-    with pytest.raises(UserError, match="--corpus: the content of a has changed"):
+    with pytest.raises(InputError, match="--corpus: the content of a has changed"):
         make_folder(tmp_path / "out", corpus={"path": "a", "fingerprint": "2"})
 
 
@@ -90,7 +90,7 @@ def test_saved_work_is_continued_and_the_rest_forgotten(tmp_path):
         work.stream.write(b"half of tw")
         raise KeyboardInterrupt
     with (
-        pytest.raises(UserError, match="begun by another request"),
+        pytest.raises(InputError, match="begun by another request"),
         output.file(flags_for(FileOutput, tmp_path / "x", other=1)),
     ):
         pass
@@ -115,9 +115,9 @@ def test_the_seconds_are_those_of_all_processes(tmp_path, monkeypatch):
 
 
 def test_work_without_progress_leaves_nothing(tmp_path):
-    with pytest.raises(UserError), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+    with pytest.raises(InputError), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
         (work.path / "data.txt").write_text("a")
-        raise UserError("bad line")
+        raise InputError("bad line")
     assert os.listdir(tmp_path) == []
 
 
@@ -147,8 +147,8 @@ def test_renew_continues_its_own_partial_and_drops_another(tmp_path):
 
 def test_a_failed_overwrite_keeps_what_was_there(tmp_path):
     make_folder(tmp_path / "out", "old")
-    with pytest.raises(UserError), output.folder(flags_for(FolderOutput, tmp_path / "out", overwrite=True, x=2)):
-        raise UserError("bad line")
+    with pytest.raises(InputError), output.folder(flags_for(FolderOutput, tmp_path / "out", overwrite=True, x=2)):
+        raise InputError("bad line")
     assert (tmp_path / "out" / "data.txt").read_text() == "old"
 
 
@@ -156,7 +156,7 @@ def test_foreign_things_are_never_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="not a finished output of drtools"):
+        with pytest.raises(InputError, match="not a finished output of drtools"):
             make_folder(tmp_path / "mine", overwrite=overwrite)
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
@@ -172,7 +172,7 @@ def test_two_processes_never_write_the_same_output(tmp_path):
 def test_strict_turns_what_was_odd_into_a_refusal(tmp_path):
     console.configure("test", quiet=True, strict=True)
     with (
-        pytest.raises(UserError, match="3 texts were empty"),
+        pytest.raises(InputError, match="3 texts were empty"),
         output.folder(flags_for(FolderOutput, tmp_path / "out")) as work,
     ):
         reporting.notice(3, "3 texts were empty")
@@ -318,8 +318,8 @@ def test_what_a_process_left_that_died_at_once_is_begun_again(tmp_path, left):
         for part in left:
             (tmp_path / f"{name}.partial" / part).write_text("{")
     make_folder(tmp_path / "done")
-    with pytest.raises(UserError, match="wrong"), output.folder(flags_for(FolderOutput, tmp_path / "failed")):
-        raise UserError("wrong")
+    with pytest.raises(InputError, match="wrong"), output.folder(flags_for(FolderOutput, tmp_path / "failed")):
+        raise InputError("wrong")
     assert os.listdir(tmp_path) == ["done"] and sorted(os.listdir(tmp_path / "done")) == ["data.txt", "manifest.json"]
 
 

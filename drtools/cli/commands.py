@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from drtools.cli import console
+from drtools.cli.messages import flags_of
 from drtools.cli.terminal import terminal_width
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs.specs import OutputSpec
 from drtools.ranks import world_size
 
@@ -66,9 +67,9 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
-        console.configure(name, values["quiet"], values["log_json"], values["strict"])
+        console.configure(name, values["quiet"], values["log_json"], values["strict"], flags_of(flat))
         if world_size() > 1 and "save_every_minutes" not in values:
-            raise UserError(
+            raise InputError(
                 f"{name} is one process's work, and {world_size()} were started; trainings alone take "
                 "several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"
             )

@@ -8,11 +8,12 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from drtools import reporting
+from drtools.cli.messages import worded
 from drtools.cli.terminal import progress_line
 from drtools.ranks import rank
 from drtools.reporting import Progress, Reporter
@@ -25,15 +26,22 @@ if TYPE_CHECKING:
 class ToolReporter(Reporter):
     """The reporter of a tool on the command line."""
 
-    def __init__(self, tool: str, quiet: bool = False, log_json: bool = False, strict: bool = False) -> None:
-        self.tool, self.quiet, self.log_json, self.strict = tool, quiet, log_json, strict
+    def __init__(
+        self,
+        tool: str,
+        quiet: bool = False,
+        log_json: bool = False,
+        strict: bool = False,
+        flags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tool, self.quiet, self.log_json, self.strict, self.flags = tool, quiet, log_json, strict, flags or {}
         self.data_on_terminal = False
         self.live: list[Progress] = []  # what is under way, the outer first
 
     def say(self, text: str) -> None:
         """Show a line (an event of the kind `say` under `--log-json`)."""
         if self.log_json:
-            self.event("say", text=text)
+            self.event("say", text=self.worded(text))
         elif not self.quiet:
             super().say(text)
 
@@ -42,6 +50,10 @@ class ToolReporter(Reporter):
         if self.log_json and not self.quiet and rank() == 0:
             self.write_json(kind, fields)
 
+    def worded(self, text: str) -> str:
+        """Return a message with the parameters that it names as flags of the tool."""
+        return worded(text, self.flags)
+
     def write_json(self, kind: str, fields: dict[str, object]) -> None:
         """Write an event as one JSON line."""
         record = {"event": kind, "tool": self.tool, "time": round(time.time(), 3), **fields}
@@ -49,7 +61,7 @@ class ToolReporter(Reporter):
 
     def error(self, text: str) -> None:
         """Write the one line that says why the tool ends; `--quiet` does not silence it."""
-        text = " ".join(text.split())
+        text = " ".join(self.worded(text).split())
         if rank():
             time.sleep(3)  # the first process reports what stops all of them; torchrun ends the others meanwhile
         if self.log_json:
@@ -123,10 +135,19 @@ def live_line(counter: Progress, width: int, ascii_only: bool) -> str:
 _tool = ToolReporter("drtools")
 
 
-def configure(tool: str, quiet: bool = False, log_json: bool = False, strict: bool = False) -> None:
-    """Set how this process reports, and forget the notices of an earlier tool."""
+def configure(
+    tool: str,
+    quiet: bool = False,
+    log_json: bool = False,
+    strict: bool = False,
+    flags: Mapping[str, str] | None = None,
+) -> None:
+    """Set how this process reports, and forget the notices of an earlier tool.
+
+    `flags` are those of the tool's parameters that are not called like them.
+    """
     global _tool
-    _tool = ToolReporter(tool, quiet, log_json, strict)
+    _tool = ToolReporter(tool, quiet, log_json, strict, flags)
     reporting.install(_tool)
 
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.errors import AlreadyDone, GateRefused, Terminated, UserError, WorldError
+from drtools.errors import AlreadyDone, GateRefused, InputError, Terminated, WorldError
 
 
 def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
     """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
     if isinstance(error, AlreadyDone):
-        reporting.say(str(error))
+        reporting.say(error.message)
         return 0
-    if isinstance(error, UserError):
-        console.error(str(error))
+    if isinstance(error, InputError):
+        console.error(error.message)
         return 2
     if isinstance(error, GateRefused):
-        console.error(str(error))
+        console.error(error.message)
         return 3
     if isinstance(error, KeyboardInterrupt | Terminated):
         again = (
@@ -39,7 +39,7 @@ def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
         )
         return 1
     if isinstance(error, WorldError | sqlite3.OperationalError):
-        console.error(str(error))
+        console.error(error.message if isinstance(error, WorldError) else str(error))
         return 1
     if isinstance(error, sqlite3.DatabaseError):
         from drtools.outputs.cache import cache_path

@@ -16,7 +16,7 @@ from drtools.cli import console
 from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.exits import exit_status
 from drtools.cli.terminal import terminal_width, wrapped
-from drtools.errors import AlreadyDone, Terminated, UserError
+from drtools.errors import AlreadyDone, InputError, Terminated
 
 if TYPE_CHECKING:
     pass
@@ -43,7 +43,7 @@ def _list_tools() -> str:
 
 
 def _check_given_once(name: str, arguments: list[str]) -> None:
-    """Raise UserError for a flag of one value that was given twice, of which only the last would count."""
+    """Raise InputError for a flag of one value that was given twice, of which only the last would count."""
     parsed = command(name)
     context = parsed.make_context(name, [], resilient_parsing=True)
     _, _, order = parsed.make_parser(context).parse_args(list(arguments))
@@ -53,7 +53,7 @@ def _check_given_once(name: str, arguments: list[str]) -> None:
         is_flag = getattr(parameter, "is_flag", True)  # arguments have no such word, and a flag may be repeated
         takes_one = not is_flag and not parameter.multiple
         if takes_one and order.count(parameter) > 1:
-            raise UserError(
+            raise InputError(
                 f"{parameter.opts[-1]} was given {order.count(parameter)} times, and takes one value; leave all but "
                 "one out"
             )
@@ -71,7 +71,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
             if "extra argument" in error.format_message()
             else ""
         )
-        raise UserError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
+        raise InputError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     if status == 130:  # typer takes an interrupt for an exit, in silence

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from drtools.cli.flags.common import INPUTS, Role
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.lines import STANDARD_INPUT, local, recorded_name
 from drtools.outputs import manifest
 from drtools.outputs.disk import is_standard_output
@@ -15,13 +15,13 @@ from drtools.outputs.releases import current_version, pinned
 
 
 def _recorded(name: str, value: object, role: Role | None) -> object:
-    """Return what a request keeps of a flag's value; UserError for an input that is not there."""
+    """Return what a request keeps of a flag's value; InputError for an input that is not there."""
     if isinstance(value, list | tuple):
         return [_recorded(name, item, role) for item in value]
     if role in (Role.INPUT, Role.UPDATED) and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
-            raise UserError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
+            raise InputError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
         return {"path": recorded_name(value), "fingerprint": manifest.fingerprint(path)}
     if role is Role.MODEL and isinstance(value, str):
         return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
@@ -34,14 +34,14 @@ def _role(parameter: Parameter) -> Role | None:
 
 
 def _check_target(output: str) -> None:
-    """Raise UserError for a place that no output can take."""
+    """Raise InputError for a place that no output can take."""
     target = Path(output)
     if not output:
-        raise UserError("-o '': found an empty name; name the output itself, as in -o out")
+        raise InputError("-o '': found an empty name; name the output itself, as in -o out")
     if target.name in ("", ".."):
-        raise UserError(f"-o {output}: names a folder that is there already; name the output itself, as in -o out")
+        raise InputError(f"-o {output}: names a folder that is there already; name the output itself, as in -o out")
     if target.exists() and not (target.is_file() or target.is_dir()):
-        raise UserError(
+        raise InputError(
             f"{target}: a device or a pipe was found where an output is to be written; use -o - and redirect it"
         )
 
@@ -56,9 +56,9 @@ def _inputs_of(parameters: list[Parameter], values: dict[str, object], roles: tu
 
 
 def _check_inputs(output: str, inputs: list[str]) -> None:
-    """Raise UserError for inputs that the output would replace, and for standard input as two of them."""
+    """Raise InputError for inputs that the output would replace, and for standard input as two of them."""
     if sum(value in STANDARD_INPUT for value in inputs) > 1:
-        raise UserError("standard input was named as several inputs, and holds one; write the others to files")
+        raise InputError("standard input was named as several inputs, and holds one; write the others to files")
     if is_standard_output(output):
         return
     target = Path(output).resolve()
@@ -67,15 +67,17 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
             continue
         place = Path(value).resolve()
         if place == target or (target.exists() and os.path.samefile(place, target)):
-            raise UserError(f"-o {output}: is the input {value}, which would be replaced; choose another -o")
+            raise InputError(f"-o {output}: is the input {value}, which would be replaced; choose another -o")
         if {target, target.with_name(f"{target.name}.partial")} & {*place.parents}:
-            raise UserError(f"-o {output}: holds the input {value}, which would be replaced with it; choose another -o")
+            raise InputError(
+                f"-o {output}: holds the input {value}, which would be replaced with it; choose another -o"
+            )
 
 
 def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
     """Return the flags' values with each input behind a published link named by the version that the link names now.
 
-    Raises UserError for an output that is such a link (versions never change), that no output can be, or that is an
+    Raises InputError for an output that is such a link (versions never change), that no output can be, or that is an
     input.
     """
     output = str(values.get("output", "-"))
@@ -83,7 +85,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
         _check_target(output)
     _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.MODEL))))
     if current_version(Path(output)):
-        raise UserError(f"{values['output']}: a published link; write to another -o, then publish that")
+        raise InputError(f"{values['output']}: a published link; write to another -o, then publish that")
     seen: dict[Path, Path] = {}
 
     def pin(value: object) -> object:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from drtools.errors import Terminated, UserError
+from drtools.errors import InputError, Terminated, param
 from drtools.models.compute import Compute
 from drtools.models.cpu.dropout import seeded
 from drtools.models.cpu.rows import LEAST_ROWS
@@ -115,9 +115,9 @@ def _encode_batch(
     ):
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
-        raise UserError(
-            f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try --precision "
-            "fp32"
+        raise InputError(
+            f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try "
+            f"{param('precision')} fp32"
         )
     into[rows] = vectors[: len(rows)]
 

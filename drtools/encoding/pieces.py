@@ -10,7 +10,7 @@ import numpy as np
 
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, starts_of
 from drtools.models.compute import Compute
 from drtools.models.lexical import LexicalEncoder
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
     """Return the kind of spans: as said, else as the encoder was trained, else by attention.
 
-    UserError for a graph, which was not kept.
+    InputError for a graph, which was not kept.
     """
     kind: SpanKind = said or encoder.settings.pieces.get("spans", "attention")
     if kind == "rgat":
-        raise UserError(
-            f"{encoder.folder}: its pieces learnt through a graph (distill-fgd --spans rgat), which is not kept with "
-            "the encoder, so that their vectors cannot be made; "
-            "encode its documents without --pieces, or say --spans mean for what went into the graph"
+        raise InputError(
+            f"{encoder.folder}: its pieces learnt through a graph (distill-fgd {param('spans')} rgat), which is not "
+            "kept with the encoder, so that their vectors cannot be made; encode its documents without "
+            f"{param('pieces')}, or say {param('spans')} mean for what went into the graph"
         )
     return kind
 
@@ -43,9 +43,9 @@ class PieceEncoding:
 
     def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceSizes, kind: SpanKind | None, dtype: str) -> None:
         if isinstance(encoder, LexicalEncoder):
-            raise UserError(
-                f"--pieces: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without "
-                "spans; leave the flag out"
+            raise InputError(
+                f"{param('pieces')}: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's "
+                "terms, without spans; leave the flag out"
             )
         self.kind = settled_kind(encoder, kind)
         self.encoder, self.layout, self.dtype = encoder, layout_of(encoder, sizes), dtype

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.row_digests import TEXT, RowsByDigest, digests_of_texts, open_texts
 from drtools.formats.vectors import PARTS, maker_of, open_vectors
@@ -24,11 +24,11 @@ TRIED = 16  # [ours] texts that are encoded again
 # [ours] of a vector's length; bfloat16 and float32 differ by .013 and less (cosine .99992), another encoder by 1
 LARGEST_DIFFERENCE = 0.05
 SETTINGS = {
-    "side": "--documents or --queries",
-    "title_separator": "--title-separator",
-    "max_tokens": "--max-{side}-tokens",
-    "precision": "--precision",
-    "dtype": "--dtype",
+    "side": f"{param('documents')} or {param('queries')}",
+    "title_separator": param("title_separator"),
+    "max_tokens": param("max_{side}_tokens"),
+    "precision": param("precision"),
+    "dtype": param("dtype"),
 }
 
 
@@ -41,7 +41,7 @@ class OldVectors:
     def __init__(self, folder: str, now: dict) -> None:
         opened = open_vectors(folder)
         if (opened.path / PARTS).exists():
-            raise UserError(
+            raise InputError(
                 f"{folder}: vectors joined of two folders; update each of the two, then join them again with "
                 "concat-spar"
             )
@@ -49,9 +49,9 @@ class OldVectors:
         self.texts = open_texts(opened.path)
         self._refuse_others(now)
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
-            raise UserError(
+            raise InputError(
                 f"{folder}: texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it "
-                "again without --update"
+                f"again without {param('update')}"
             )
         self.pieces = open_pieces(self.path, len(self.array)) if now["pieces"] else None
         self.rows = RowsByDigest(self.texts["digest"])
@@ -61,23 +61,22 @@ class OldVectors:
         then, side = self.manifest, now["side"]
         cut_then, cut_now = then.get("pieces") or {}, now["pieces"] or {}
         if bool(cut_then) != bool(cut_now):
-            raise UserError(
-                f"{self.path}: made "
-                f"{'with --pieces; say it too' if cut_then else 'without --pieces; leave the flag out'}, or encode "
-                "everything without --update"
+            raise InputError(
+                f"{self.path}: made {'with' if cut_then else 'without'} {param('pieces')}; "
+                f"{'pass it too' if cut_then else 'leave it out'}, or encode everything without {param('update')}"
             )
         found = [(flag.format(side=side), then[name], now[name]) for name, flag in SETTINGS.items()]
-        found += [(f"--{name.replace('_', '-')}", cut_then[name], value) for name, value in cut_now.items()]
+        found += [(param(name), cut_then[name], value) for name, value in cut_now.items()]
         for flag, value_then, value_now in found:
             if value_then != value_now:
-                raise UserError(
+                raise InputError(
                     f"{self.path}: made with another {flag} ({value_then!r} then, {value_now!r} now); use what it was "
-                    "made with, or encode everything without --update"
+                    f"made with, or encode everything without {param('update')}"
                 )
         if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
-            raise UserError(
+            raise InputError(
                 f"{self.path}: made by another encoder ({maker_of(then)}) than {maker_of(now)}; use the one that made "
-                "it, or encode everything without --update"
+                f"it, or encode everything without {param('update')}"
             )
 
     def find(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +103,9 @@ class OldVectors:
             assert self.pieces is not None, "made with pieces, or not, as now"
             before = self.pieces.take(rows)
             if not np.array_equal(before.starts, pieces.starts):
-                raise UserError(
+                raise InputError(
                     f"{self.path}: its documents were cut into other pieces than the same texts are now; the folder "
-                    "was damaged, encode everything without --update"
+                    f"was damaged, encode everything without {param('update')}"
                 )
             rows = np.concatenate([rows, np.repeat(rows, np.diff(before.starts[::2]))])
             then, again = np.concatenate([then, before.array]), np.concatenate([again, pieces.array])
@@ -114,9 +113,9 @@ class OldVectors:
         apart = np.abs(then.astype(np.float32) - again.astype(np.float32))
         relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)
         if relative.max() > LARGEST_DIFFERENCE:
-            raise UserError(
+            raise InputError(
                 f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they "
-                f"differ by {relative.max():.2f} of its length); encode everything without --update"
+                f"differ by {relative.max():.2f} of its length); encode everything without {param('update')}"
             )
         found = (
             f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were "

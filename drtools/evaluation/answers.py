@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 
@@ -53,8 +53,9 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
             for answer in answers
         ]
     except regex.error as error:
-        raise UserError(
-            f"answers {answers}: not a regular expression ({error}); mend it, or leave --answer-match at string"
+        raise InputError(
+            f"answers {answers}: not a regular expression ({error}); mend it, or leave {param('answer_match')} at "
+            "string"
         ) from None
     return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
 
@@ -63,15 +64,18 @@ def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
     """Refuse measures that need a list of relevant documents, and grades above the one that a held answer gives."""
     for measure in measures:
         if measure.k is None or measure.kind not in ANSWERED:
-            raise UserError(
-                f"measure {measure.name} with --answers: relevant documents that no run lists are not known; expected "
-                "Success@k, RR@k or P@k"
+            raise InputError(
+                f"measure {measure.name} with {param('answers')}: relevant documents that no run lists are not known; "
+                "expected Success@k, RR@k or P@k"
             )
         if (measure.min_rel or 1) > 1:
-            raise UserError(f"measure {measure.name} with --answers: a document that holds one has the grade 1")
+            raise InputError(
+                f"measure {measure.name} with {param('answers')}: a document that holds one has the grade 1"
+            )
     if min_rel > 1:
-        raise UserError(
-            f"--min-rel {min_rel} with --answers: a document that holds one has the grade 1; leave --min-rel out"
+        raise InputError(
+            f"{param('min_rel')} {min_rel} with {param('answers')}: a document that holds one has the grade 1; leave "
+            f"{param('min_rel')} out"
         )
 
 
@@ -85,7 +89,7 @@ def judge(
 
     1 for each listed document whose text, without its title, holds one; else 0.
 
-    Listed documents that the corpus lacks are counted and judged 0; UserError if it has none of them.
+    Listed documents that the corpus lacks are counted and judged 0; InputError if it has none of them.
     """
     qrels: Qrels = {}
     join = Join(store, shown(store.corpus))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
 from drtools.models.device import kind_of
 from drtools.search import exact
@@ -36,9 +36,9 @@ def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str
     """Open {label: both sides} of query vectors by label; documents are one folder for all, or one for each."""
     folders = list(documents) * (len(queries) if len(documents) == 1 else 1)
     if len(folders) != len(queries):
-        raise UserError(
-            f"{len(documents)} --vectors beside {len(queries)} --query-vectors; expected one for all, or one for each, "
-            "in the same order"
+        raise InputError(
+            f"{len(documents)} {param('vectors')} beside {len(queries)} {param('query_vectors')}; expected one for "
+            "all, or one for each, in the same order"
         )
     opened: dict[str, Vectors] = {}
     found = {}
@@ -54,7 +54,7 @@ def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str
     for label, one in sides.items():
         lacking = {query for query in asked if one.queries.ids.row_of(query) is None}
         if len(lacking) == len(asked):
-            raise UserError(
+            raise InputError(
                 f"{label}: holds a vector of none of the {len(asked):,} queries asked for, for instance "
                 f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
             )
@@ -75,7 +75,7 @@ def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) ->
         }
         judged, kept = (sum(map(len, each.values())) for each in (relevant, known))
         if not kept:
-            raise UserError(
+            raise InputError(
                 f"{vectors.path}: holds none of the {judged:,} relevant documents, for instance "
                 f"{min(map(min, relevant.values()))!r}; do the vectors and the judgements belong together?"
             )
@@ -140,7 +140,7 @@ def count_above(
 
     vectors [N, D] float16 or float32; queries [Q, D] float32; rows: Q arrays of rows [C]. Returns Q arrays int64 [C].
     `on_progress` is told how many vectors were just compared. On the CPU it is the rank that exact search gives, less
-    1; other devices than `cuda` leave it to the CPU. Raises UserError as exact search does.
+    1; other devices than `cuda` leave it to the CPU. Raises InputError as exact search does.
     """
     import numpy as np
     import torch

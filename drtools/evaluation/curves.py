@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.json_lines import read_json_lines
 from drtools.formats.lines import shown
 
@@ -22,13 +22,13 @@ class Curve(NamedTuple):
 def read_curves(path: str | Path) -> dict[str, Curve]:
     """Return {name of a number: its curve} of a training log: JSON lines, each with a `step` and numbers by name.
 
-    What is not a number is left out. Raises UserError for a line without a step and for a log without numbers.
+    What is not a number is left out. Raises InputError for a line without a step and for a log without numbers.
     """
     curves: dict[str, Curve] = {}
     for number, record in read_json_lines(path):
         step = record.pop("step", None)
         if not isinstance(step, int) or isinstance(step, bool):
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: step is {step!r}, expected a whole number; is this a training log "
                 "(training.jsonl)?"
             )
@@ -38,7 +38,7 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
                 curve.steps.append(step)
                 curve.values.append(float(value))
     if not curves:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: no number over steps was found; is this a training log (training.jsonl), and did the "
             "training take a step?"
         )
@@ -50,12 +50,12 @@ def chosen(logs: dict[str, dict[str, Curve]], names: list[str] | None) -> dict[s
 
     The names asked for, or every one but the time and the learning rate.
 
-    Raises UserError for a name that no log has.
+    Raises InputError for a name that no log has.
     """
     known = list(dict.fromkeys(name for curves in logs.values() for name in curves))
     for name in names or ():
         if name not in known:
-            raise UserError(f"--curve {name}: no log has such a number; there are {', '.join(known)}")
+            raise InputError(f"{param('curve')} {name}: no log has such a number; there are {', '.join(known)}")
     wanted = names or [name for name in known if name not in NOT_DRAWN]
     return {name: {label: curves[name] for label, curves in logs.items() if name in curves} for name in wanted}
 

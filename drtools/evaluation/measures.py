@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.trec import Qrels, Run
 
 # our name in lower case: trec_eval's name without and with a cutoff (None: there is no such measure)
@@ -46,17 +46,17 @@ class Measure(NamedTuple):
 
 
 def parse_measure(text: str) -> Measure:
-    """Read a measure such as `nDCG@10`, `AP` or `R(rel=2)@100`, in any case; UserError for one that is not known."""
+    """Read a measure such as `nDCG@10`, `AP` or `R(rel=2)@100`, in any case; InputError for one that is not known."""
     match = re.fullmatch(r"([a-z]+)(?:\(rel=([1-9][0-9]{0,8})\))?(?:@([1-9][0-9]{0,8}))?", text.lower())
     theirs = KNOWN.get(match[1], (None, None))[match[3] is not None] if match else None
     if match is None or theirs is None:
-        raise UserError(
+        raise InputError(
             f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as "
             "nDCG@10, and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1; R(rel=2)@k counts "
             "documents of grade 2 or more"
         )
     if match[2] and match[1] in GRADED:
-        raise UserError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}; leave it out")
+        raise InputError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}; leave it out")
     return Measure(text, theirs, int(match[3]) if match[3] else None, int(match[2]) if match[2] else None)
 
 
@@ -65,13 +65,13 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
 
     A query that the run lacks has 0. So has, but for nDCG and Judged, a query none of whose judged documents reaches
     `min_rel`: it counts in means like any other (as in trec_eval with -c). Queries of the run without judgements are
-    left out. nDCG uses the grades themselves; a measure's own `min_rel` goes before the one given. Raises UserError for
-    a `min_rel` below 1.
+    left out. nDCG uses the grades themselves; a measure's own `min_rel` goes before the one given. Raises InputError
+    for a `min_rel` below 1.
     """
     import pytrec_eval
 
     if min_rel < 1:
-        raise UserError(
+        raise InputError(
             f"the lowest relevant grade is {min_rel}, expected 1 or more: grade 0 says that a document is not relevant"
         )
     # trec_eval gains nothing from a grade below 0, and crashes on a query that has no other

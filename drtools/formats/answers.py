@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.json_lines import checked_id, parse_object
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import unquoted
@@ -14,7 +14,7 @@ EXPECTED = """expected {"_id", "answers": [...]}, or DPR's `question<TAB>['answe
 def read_answers(path: str | Path) -> dict[str, list[str]]:
     """Return query id -> answers, in the file's order. DPR's lines have no ids: theirs are the lines' numbers, from 0.
 
-    Raises UserError with file:line for a line of neither form, an id that stands twice, a file without a line.
+    Raises InputError with file:line for a line of neither form, an id that stands twice, a file without a line.
     """
     answers: dict[str, list[str]] = {}
     is_json = None
@@ -31,14 +31,14 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             or not given
             or not all(isinstance(answer, str) and answer.strip() for answer in given)
         ):
-            raise UserError(f"{shown(path)}:{number}: no list of answers was found; {EXPECTED}")
+            raise InputError(f"{shown(path)}:{number}: no list of answers was found; {EXPECTED}")
         if query_id in answers:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: the query id {query_id!r} stands twice; give each question one line"
             )
         answers[query_id] = given
     if not answers:
-        raise UserError(f"{shown(path)}: no answers; {EXPECTED}")
+        raise InputError(f"{shown(path)}: no answers; {EXPECTED}")
     return answers
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats import tsv
 from drtools.formats.json_lines import checked_id, parse_object, read_json_lines
 from drtools.formats.lines import read_lines, shown
@@ -55,13 +55,13 @@ def _key(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> 
     for key in keys:
         if key in record:
             return key
-    raise UserError(f"{shown(path)}:{number}: no {' or '.join(map(repr, keys))} among the keys ({_found(record)})")
+    raise InputError(f"{shown(path)}:{number}: no {' or '.join(map(repr, keys))} among the keys ({_found(record)})")
 
 
 def _value(record: dict, key: str, path: str | Path, number: int) -> object:
     """Return what a record holds under the key that the first record has it under."""
     if key not in record:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: no {key!r} among the keys ({_found(record)}), which the first line has; name the "
             "keys alike in each line"
         )
@@ -74,7 +74,7 @@ def _found(record: dict) -> str:
 
 def _text(value: object, key: str, path: str | Path, number: int) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a string")
+        raise InputError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a string")
     return value
 
 
@@ -145,9 +145,9 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
         return
     for (number, document), (_, record) in zip(read_corpus(path), read_json_lines(path), strict=True):
         if key not in record:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say "
-                "another --article-key"
+                f"another {param('article_key')}"
             )
         yield document, "" if record[key] is None else str(record[key])
 
@@ -159,13 +159,13 @@ def read_queries(path: str | Path) -> dict[str, str]:
     lines, is_json = _lines_of(path)
     for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
         if query_id in queries:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: the query id {query_id!r} stands on line {numbers[query_id]} too; ids must "
                 "be unique"
             )
         queries[query_id], numbers[query_id] = text, number
     if not queries:
-        raise UserError(f"{shown(path)}: no queries; expected JSONL with _id and text, or `qid<TAB>text`")
+        raise InputError(f"{shown(path)}: no queries; expected JSONL with _id and text, or `qid<TAB>text`")
     return queries
 
 

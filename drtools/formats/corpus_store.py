@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from drtools import reporting
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError
 from drtools.formats.corpora import Document, note_unused_columns, read_corpus
 from drtools.formats.lines import local, shown
 from drtools.outputs.cache import cache_directory
@@ -98,7 +98,7 @@ def open_store(corpus: str) -> Store:
     """Open the store of a corpus file, building it if this content was never seen."""
     source = Path(local(corpus))
     if source.is_dir():
-        raise UserError(f"{shown(corpus)}: a folder was found where a corpus file was expected")
+        raise InputError(f"{shown(corpus)}: a folder was found where a corpus file was expected")
     folder = cache_directory() / "stores"
     folder.mkdir(exist_ok=True)
     fingerprint = file_fingerprint(source)
@@ -142,14 +142,14 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         connection.executemany("insert into documents values (?, ?, ?, ?)", _counted(source, facts, progress))
         connection.execute("commit")
     if not facts["documents"]:
-        raise UserError(f"{shown(corpus)}: no documents; expected JSONL with _id, title and text")
+        raise InputError(f"{shown(corpus)}: no documents; expected JSONL with _id, title and text")
     try:
         connection.execute("create unique index documents_by_id on documents (id)")
     except sqlite3.IntegrityError:
         twice = "select id from documents group by id having count(*) > 1 order by min(row) limit 1"
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
-        raise UserError(
+        raise InputError(
             f"{shown(corpus)}:{lines[1]}: the document id {document_id!r} stands on line {lines[0]} too; ids must be "
             "unique"
         ) from None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.json_lines import checked_id
 from drtools.formats.lines import shown
 
@@ -39,36 +39,36 @@ FIELDS = {"reinforced": {"kind", "positive", "negative"}, "noisy": {"kind", "pos
 def parse_dark(value: object, path: str | Path, number: int) -> list[Dark] | None:
     """Check the dark items of the example on a line; None if it has none.
 
-    UserError with file:line names the item, from 1.
+    InputError with file:line names the item, from 1.
     """
     if value is None:
         return None
     if not isinstance(value, list):
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: dark is {type(value).__name__}, expected a list of items; make-dark-examples "
             "writes it"
         )
     items = [_parse_item(item, place, path, number) for place, item in enumerate(value, start=1)]
     if len(set(items)) < len(items):
-        raise UserError(f"{shown(path)}:{number}: dark names an item twice; make-dark-examples writes each once")
+        raise InputError(f"{shown(path)}:{number}: dark names an item twice; make-dark-examples writes each once")
     return items
 
 
 def _parse_item(item: object, place: int, path: str | Path, number: int) -> Dark:
     where = f"{shown(path)}:{number}: dark item {place}"
     if not isinstance(item, dict) or item.get("kind") not in KINDS:
-        raise UserError(f"{where} is {_told(item)}, expected an object of kind {' or '.join(KINDS)}")
+        raise InputError(f"{where} is {_told(item)}, expected an object of kind {' or '.join(KINDS)}")
     fields = FIELDS[item["kind"]]
     if set(item) != fields:
-        raise UserError(f"{where}: {item['kind']} has {', '.join(sorted(item))}, expected {', '.join(sorted(fields))}")
+        raise InputError(f"{where}: {item['kind']} has {', '.join(sorted(item))}, expected {', '.join(sorted(fields))}")
     positive = checked_id(item["positive"], path, number)
     if item["kind"] == "reinforced":
         return Reinforced(positive, checked_id(item["negative"], path, number))
     ratio, seed = item["ratio"], item["seed"]
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-        raise UserError(f"{where}: its ratio is {ratio!r}, expected a share of words above 0, up to 1")
+        raise InputError(f"{where}: its ratio is {ratio!r}, expected a share of words above 0, up to 1")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise UserError(f"{where}: its seed is {seed!r}, expected a whole number from 0")
+        raise InputError(f"{where}: its seed is {seed!r}, expected a whole number from 0")
     return Noisy(positive, float(ratio), seed)
 
 
@@ -94,7 +94,9 @@ def parse_ratios(words: str) -> list[float]:
     try:
         ratios = [float(word) for word in words.split(",")] if words.strip() else []
     except ValueError:
-        raise UserError(f"--ratios {words}: expected numbers with commas between, for instance 0.15,0.25") from None
+        raise InputError(
+            f"{param('ratios')} {words}: expected numbers with commas between, for instance 0.15,0.25"
+        ) from None
     if any(math.isnan(ratio) or not 0 < ratio < 1 for ratio in ratios) or len(set(ratios)) < len(ratios):
-        raise UserError(f"--ratios {words}: expected shares above 0 and below 1, each once")
+        raise InputError(f"{param('ratios')} {words}: expected shares above 0 and below 1, each once")
     return ratios

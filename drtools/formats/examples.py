@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.dark_items import Dark, dark_records, parse_dark
 from drtools.formats.json_lines import checked_id, json_line, read_json_lines
 from drtools.formats.lines import shown
@@ -56,10 +56,10 @@ KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_score
 def _ids(record: dict, key: str, path: str | Path, number: int) -> list[str]:
     value = record.get(key)
     if not isinstance(value, list):
-        raise UserError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a list of document ids")
+        raise InputError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a list of document ids")
     ids = [checked_id(item, path, number) for item in value]
     if len(set(ids)) < len(ids):
-        raise UserError(f"{shown(path)}:{number}: {key} names a document twice")
+        raise InputError(f"{shown(path)}:{number}: {key} names a document twice")
     return ids
 
 
@@ -69,9 +69,9 @@ def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -
         return None
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
-        raise UserError(f"{shown(path)}:{number}: {key} is {found}, expected {count} numbers, one for each id")
+        raise InputError(f"{shown(path)}:{number}: {key} is {found}, expected {count} numbers, one for each id")
     if not all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value):
-        raise UserError(f"{shown(path)}:{number}: {key} holds something that is no number")
+        raise InputError(f"{shown(path)}:{number}: {key} holds something that is no number")
     return value
 
 
@@ -81,10 +81,10 @@ def parse_example(record: dict, path: str | Path, number: int) -> Example:
     positives, negatives = _ids(record, "positives", path, number), _ids(record, "negatives", path, number)
     both = set(positives) & set(negatives)
     if both:
-        raise UserError(f"{shown(path)}:{number}: {min(both)!r} is a positive and a negative of query {query_id!r}")
+        raise InputError(f"{shown(path)}:{number}: {min(both)!r} is a positive and a negative of query {query_id!r}")
     scored_by = record.get("scored_by")
     if not isinstance(scored_by, str | None):
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: scored_by is {type(scored_by).__name__}, expected a teacher's name@fingerprint"
         )
     dark = parse_dark(record.get("dark"), path, number)
@@ -107,11 +107,11 @@ def read_examples(path: str | Path) -> Iterator[Example]:
     for number, record in read_json_lines(path):
         example = parse_example(record, path, number)
         if example.query_id in lines:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one "
                 "example a query"
             )
         lines[example.query_id] = number
         yield example
     if not lines:
-        raise UserError(f"{shown(path)}: no examples; mine-negatives writes them")
+        raise InputError(f"{shown(path)}: no examples; mine-negatives writes them")

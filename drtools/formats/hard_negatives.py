@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.examples import Example
 from drtools.formats.json_lines import checked_id, read_json_lines
 from drtools.formats.lines import local, open_bytes, shown
@@ -50,13 +50,13 @@ def read_scores(path: str | Path) -> Scores:
         with open_bytes(local(str(path))) as stream:
             scores: object = _Values(stream).load()
     except (OSError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, IndexError, KeyError) as error:
-        raise UserError(f"{shown(path)}: could not be read as a pickle ({error}); is the file whole?") from None
+        raise InputError(f"{shown(path)}: could not be read as a pickle ({error}); is the file whole?") from None
     except (pickle.UnpicklingError, AttributeError, ImportError, TypeError) as error:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: not a pickle of scores ({error}); expected {{query id: {{document id: score}}}}"
         ) from None
     if not isinstance(scores, dict) or not isinstance(next(iter(scores.values()), None), dict):
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: expected a pickled {{query id: {{document id: score}}}}, found {_kind(scores)}"
         )
     return scores
@@ -77,9 +77,9 @@ def read_hard_negatives(
         where = f"{shown(path)}:{number}"
         systems = record.get("neg")
         if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(systems, dict):
-            raise UserError(f'{where}: expected {{"qid", "pos": [pid], "neg": {{system: [pid]}}}}')
+            raise InputError(f'{where}: expected {{"qid", "pos": [pid], "neg": {{system: [pid]}}}}')
         if not all(isinstance(found, list) for found in systems.values()):
-            raise UserError(f"{where}: neg holds what is no list of document ids")
+            raise InputError(f"{where}: neg holds what is no list of document ids")
         query_id = checked_id(record["qid"], path, number)
         positives = [checked_id(document, path, number) for document in record["pos"]]
         ranked = (document for rank in zip_longest(*systems.values()) for document in rank if document is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.joins import Join
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class JoinedArray:
         import numpy as np
 
         if how == "sum" and first.shape[1] != second.shape[1]:
-            raise UserError(
-                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by --how "
-                "concat"
+            raise InputError(
+                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by "
+                f"{param('how')} concat"
             )
         self.how, self.first, self.second, self.order = how, first, second, order
         self.shape: tuple[int, int] = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
@@ -69,7 +69,7 @@ class JoinedArray:
 def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None:
     """Return the row among `others` of each id, None if both have the same ids in the same order.
 
-    UserError for an id that they lack.
+    InputError for an id that they lack.
     """
     import numpy as np
 
@@ -80,7 +80,7 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
     if lacking:
         found = Join(others, names[1])
         found.count(len(rows), lacking)
-        raise UserError(
+        raise InputError(
             f"{names[1]}: has no vector of {lacking[0]!r}, which {names[0]} has ({len(lacking):,} of its {len(rows):,} "
             f"texts are missing) {found.pair()}; encode the same texts with both"
         )

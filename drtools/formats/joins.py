@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Protocol
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.units import counted
 
 ENDS_IN_A_NUMBER = re.compile(r"(.*?)([0-9]+)(?:\.0)?")
@@ -68,12 +68,12 @@ class Join:
         return 0 < self.asked == self.missing
 
     def refuse_empty(self, words: str) -> None:
-        """Raise UserError if the two files have nothing in common."""
+        """Raise InputError if the two files have nothing in common."""
         if self.is_empty:
-            raise UserError(f"{words} {self.pair()}")
+            raise InputError(f"{words} {self.pair()}")
 
     def require_one(self, ids: Iterable[str], words: str) -> None:
-        """Raise UserError if the other file has none of the ids; they are looked up until one is found."""
+        """Raise InputError if the other file has none of the ids; they are looked up until one is found."""
         left = iter(ids)
         while some := list(islice(left, IDS_A_LOOK)):
             lacking = self.look_up(some)

@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.json_lines import parse_object, read_json_lines
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
 
@@ -16,7 +16,7 @@ SPACE = re.compile(r"\s*")
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number, object) of JSONL or of one JSON array; UserError with file:line for anything else.
+    """Yield (line number, object) of JSONL or of one JSON array; InputError with file:line for anything else.
 
     Lines are read one by one; an array is read whole, which takes one to five times the file's size in memory.
     """
@@ -36,19 +36,19 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
         try:
             _, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise UserError(f"{shown(path)}:{error.lineno}: not JSON ({error.msg}); is the array whole?") from None
+            raise InputError(f"{shown(path)}:{error.lineno}: not JSON ({error.msg}); is the array whole?") from None
         except RecursionError:
-            raise UserError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects") from None
+            raise InputError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects") from None
         yield line, parse_object(text[at:end].encode(), path, line)
         at = _after_space(text, end)
         if text.startswith(",", at):
             at += 1
         elif not text.startswith("]", at):
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{_line_of(text, at)}: neither a comma nor `]` follows an item; is the array whole?"
             )
     if text[at + 1 :].strip():
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object "
             "a line"
         )
@@ -69,7 +69,7 @@ def _whole_text(path: str | Path) -> str:
         try:
             data = stream.read().removeprefix(BOM_UTF8)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again"
             ) from None
     try:

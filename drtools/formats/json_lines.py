@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.lines import decode, read_lines, shown
 
 
 def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) of a JSONL file; UserError with file:line for anything else."""
+    """Yield (line number, object) of a JSONL file; InputError with file:line for anything else."""
     for number, line in read_lines(path):
         yield number, parse_object(line, path, number)
 
@@ -24,9 +24,9 @@ def parse_object(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         decode(line, path, number)
         advice = "; ".join(filter(None, ["expected one object a line", json_advice(line)]))
-        raise UserError(f"{shown(path)}:{number}: not JSON ({error}); {advice}") from None
+        raise InputError(f"{shown(path)}:{number}: not JSON ({error}); {advice}") from None
     if not isinstance(record, dict):
-        raise UserError(f"{shown(path)}:{number}: found a JSON {type(record).__name__}, expected an object")
+        raise InputError(f"{shown(path)}:{number}: found a JSON {type(record).__name__}, expected an object")
     return record
 
 
@@ -35,9 +35,9 @@ def checked_id(value: object, path: str | Path, number: int) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
-        raise UserError(f"{shown(path)}:{number}: the id is {value!r}, expected a string that is not empty")
+        raise InputError(f"{shown(path)}:{number}: the id is {value!r}, expected a string that is not empty")
     if len(value.split()) != 1 or value.strip() != value:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for "
             "instance by `_`"
         )

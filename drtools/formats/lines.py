@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.signatures import JSON_LINES, refuse_other_formats
 from drtools.outputs.disk import is_gzip_name
 from drtools.ranks import world_size
@@ -46,14 +46,14 @@ def local(path: str) -> str:
         with _open_pipe(path) as stream:
             return _spooled(path, stream)
     if sys.stdin.isatty():
-        raise UserError("standard input is a terminal: pipe data into `-`, or name a file")
+        raise InputError("standard input is a terminal: pipe data into `-`, or name a file")
     return _spooled(path, sys.stdin.buffer)
 
 
 def reads_once(path: str | Path) -> bool:
     """Return whether a path names what can be read only once: standard input, a pipe, a file without a name.
 
-    Raises UserError for a device or a socket.
+    Raises InputError for a device or a socket.
     """
     if str(path) in STANDARD_INPUT:
         return True
@@ -67,7 +67,7 @@ def reads_once(path: str | Path) -> bool:
         return False
     if stat.S_ISFIFO(mode) or os.path.realpath(path) == os.devnull:
         return True
-    raise UserError(
+    raise InputError(
         f"{path}: a {'socket' if stat.S_ISSOCK(mode) else 'device'} was found where a file was expected; name a file, "
         "or pipe the data into `-`"
     )
@@ -83,7 +83,7 @@ def recorded_name(path: str) -> str:
 def _refuse_several_processes(path: str) -> None:
     processes = world_size()
     if processes > 1:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: can be read only once, and {processes} processes were started that all read it; write it "
             "to a file and name that"
         )
@@ -129,7 +129,7 @@ def _spooled(path: str, stream: BinaryIO) -> str:
         try:
             shutil.copyfileobj(gzip.GzipFile(fileobj=whole) if head == GZIP else whole, spool, 1 << 20)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write it again"
             ) from None
     _names[spool.name] = path
@@ -145,7 +145,7 @@ def shown(path: str | Path) -> str:
 def open_bytes(path: str | Path) -> BufferedIOBase:
     """Open for reading bytes, through gzip if the name ends in `.gz`."""
     if Path(path).is_dir():
-        raise UserError(f"{shown(path)}: a folder was found where a file was expected")
+        raise InputError(f"{shown(path)}: a folder was found where a file was expected")
     return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
 
 
@@ -155,7 +155,7 @@ def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_L
     A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out. `written` is
     how pandas writes such a file, for whoever passes a table in another format.
 
-    Raises UserError with file:line for a gzip file that is cut short or damaged.
+    Raises InputError with file:line for a gzip file that is cut short or damaged.
     """
     path = local(str(path))
     number = 0
@@ -173,11 +173,11 @@ def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_L
             if number == 0 and "Not a gzipped" in str(error):
                 with open(path, "rb") as packed:
                     refuse_other_formats(packed.readline(), shown(path), written)
-                raise UserError(
+                raise InputError(
                     f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or "
                     "pack the file with gzip"
                 ) from None
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number + 1}: the gzip stream is cut short or damaged ({error}); fetch or write the "
                 "file again"
             ) from None
@@ -188,7 +188,7 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); convert "
             "the file from its encoding, for instance with `iconv -f latin1 -t utf-8` if it is Latin-1"
         ) from None

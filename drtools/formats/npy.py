@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ SIGNATURE, ARCHIVE = b"\x93NUMPY", b"PK\x03\x04"
 def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name: str | None = None) -> np.memmap:
     """Open an .npy file as a memory map.
 
-    UserError for anything else, which calls the file `name` and ends with `advice`.
+    InputError for anything else, which calls the file `name` and ends with `advice`.
     """
     import numpy as np
 
@@ -25,9 +25,11 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         # numpy takes whatever it does not know for a pickle, and tells to load it unsafely
-        raise UserError(f"{name or path}: not a whole .npy file of numbers ({_found(path, error)}); {advice}") from None
+        raise InputError(
+            f"{name or path}: not a whole .npy file of numbers ({_found(path, error)}); {advice}"
+        ) from None
     if not isinstance(array, np.memmap):
-        raise UserError(f"{name or path}: an archive of arrays (.npz) was found, expected one array; {advice}")
+        raise InputError(f"{name or path}: an archive of arrays (.npz) was found, expected one array; {advice}")
     return array
 
 

@@ -7,7 +7,7 @@ from array import array as packed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.json_lines import checked_id
 from drtools.formats.lines import decode, local, read_lines, shown
@@ -22,12 +22,12 @@ LENGTH_TOLERANCE = 1e-2  # how far from 1 a normalized vector's length may be; f
 
 
 def open_foreign(path: str) -> np.ndarray:
-    """Open an .npy file as a memory map [N, D] of float16, float32 or float64; UserError for anything else."""
+    """Open an .npy file as a memory map [N, D] of float16, float32 or float64; InputError for anything else."""
     if Path(local(path)).is_dir():
-        raise UserError(f"{path}: a folder was found where an .npy file was expected")
+        raise InputError(f"{path}: a folder was found where an .npy file was expected")
     array = open_npy(local(path), "write one array of numbers with numpy.save", name=shown(path))
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, "
             "dimensions]; write it so"
         )
@@ -35,7 +35,7 @@ def open_foreign(path: str) -> np.ndarray:
 
 
 def copy_ids(path: str, folder: Path) -> Ids:
-    """Write the ids, one a line, into a vectors folder; UserError for an empty line and for an id that stands twice.
+    """Write the ids, one a line, into a vectors folder; InputError for an empty line and for an id that stands twice.
 
     Takes 24 bytes an id in memory.
     """
@@ -45,7 +45,7 @@ def copy_ids(path: str, folder: Path) -> Ids:
     with open(folder / IDS, "wb") as stream:
         for number, line in read_lines(path):
             if number != len(hashes) + 1:
-                raise UserError(f"{shown(path)}:{len(hashes) + 1}: the line is empty, expected an id on each line")
+                raise InputError(f"{shown(path)}:{len(hashes) + 1}: the line is empty, expected an id on each line")
             row_id = checked_id(decode(line, path, number), path, number)
             hashes.append(
                 int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True)
@@ -57,7 +57,7 @@ def copy_ids(path: str, folder: Path) -> Ids:
     for place in np.flatnonzero(ordered[1:] == ordered[:-1]):
         first, second = int(order[place]), int(order[place + 1])
         if ids[first] == ids[second]:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{second + 1}: the id {ids[second]!r} stands on line {first + 1} too; ids must be unique"
             )
     return ids
@@ -66,7 +66,7 @@ def copy_ids(path: str, folder: Path) -> Ids:
 def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
     """Copy [N, D] into an array of float16 or float32; return how many rows have a length of 1, within 1e-2.
 
-    Raises UserError, with the row and its id, for what is not a finite number before or after.
+    Raises InputError, with the row and its id, for what is not a finite number before or after.
     """
     import numpy as np
 
@@ -75,7 +75,7 @@ def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
         block = np.asarray(array[start : start + ROWS_A_BLOCK])
         bad = find_not_finite(block)
         if bad is not None:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; "
                 "encode that text again, or leave it out"
             )
@@ -83,9 +83,9 @@ def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
             narrowed = block.astype(into.dtype)
         bad = find_not_finite(narrowed)
         if bad is not None:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond "
-                f"{into.dtype}; say a wider --dtype, or scale the vectors"
+                f"{into.dtype}; say a wider {param('dtype')}, or scale the vectors"
             )
         into[start : start + ROWS_A_BLOCK] = narrowed
         lengths = np.linalg.norm(narrowed.astype(np.float32), axis=1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
 from drtools.formats.vectors import open_array
 
@@ -90,10 +90,10 @@ def joined(parts: Sequence[PieceVectors]) -> PieceVectors:
 def open_pieces(folder: Path, count: int) -> PieceVectors:
     """Open the pieces of a vectors folder of `count` documents."""
     if not (folder / PIECES).exists():
-        raise UserError(f"{folder}: holds no vectors of pieces; make it with `drtools encode --pieces`")
+        raise InputError(f"{folder}: holds no vectors of pieces; make it with `drtools encode {param('pieces')}`")
     array, starts = open_array(folder / PIECES), open_npy(folder / STARTS, "the folder was damaged, make it again")
     if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
-        raise UserError(
+        raise InputError(
             f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make "
             "it again"
         )

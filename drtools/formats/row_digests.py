@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def open_digests(folder: Path, count: int) -> np.memmap:
     """Open an index's digests uint8 [count, 16] as a memory map."""
     array = _open(folder / DIGESTS, "r")
     if array.shape != (count, DIGEST_BYTES):
-        raise UserError(
+        raise InputError(
             f"{folder / DIGESTS}: {len(array):,} digests for {count:,} rows; the folder was damaged, make it again"
         )
     return array
@@ -68,9 +68,9 @@ def open_digests(folder: Path, count: int) -> np.memmap:
 
 def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
     if not path.exists():
-        raise UserError(
+        raise InputError(
             f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); "
-            "make the folder once without --update, then update that one"
+            f"make the folder once without {param('update')}, then update that one"
         )
     return open_npy(path, "the folder was damaged, make it again", mode)
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 BINARY = rb"[\x00-\x08\x0e-\x1f\x80-\xff]"  # what follows a signature that is a word, and never follows a word of text
 PANDAS = "python -c \"import pandas; pandas.%s('IN').{}\""
@@ -11,7 +11,10 @@ PANDAS = "python -c \"import pandas; pandas.%s('IN').{}\""
 JSON_LINES = "to_json('OUT.jsonl', orient='records', lines=True)"
 RUN_COLUMNS = "to_csv('OUT.run', sep=' ', header=False, index=False)"
 NAMED_COLUMNS = "to_csv('OUT.tsv', sep='\\t', index=False)"
-ADOPT = "vectors of another program become a folder with `drtools convert --vectors {} --ids IDS --model MODEL -o OUT`"
+ADOPT = (
+    f"vectors of another program become a folder with `drtools convert {param('vectors')} {{}} {param('ids')} IDS "
+    f"{param('model')} MODEL -o OUT`"
+)
 # (first bytes, what they are, the command that makes text of the file, `{}`)
 FORMATS = [
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "text in UTF-32", "iconv -f utf-32 -t utf-8 {} > OUT"),
@@ -39,13 +42,13 @@ PATTERNS = [(re.compile(first, re.DOTALL), what, command) for first, what, comma
 
 
 def refuse_other_formats(line: bytes, name: str, written: str = JSON_LINES) -> None:
-    """Raise UserError if the first line of a file, called `name`, is not UTF-8 text but a format that is known.
+    """Raise InputError if the first line of a file, called `name`, is not UTF-8 text but a format that is known.
 
     `written` is how pandas writes a table so that it is what was expected.
     """
     if line.startswith(b"\x1f\x8b"):
         is_named = name.lower().endswith(".gz")
-        raise UserError(
+        raise InputError(
             f"{name}:1: found gzip in "
             + ("gzip; unpack it once" if is_named else "a file whose name does not end in .gz; add .gz to the name")
         )
@@ -60,4 +63,4 @@ def refuse_other_formats(line: bytes, name: str, written: str = JSON_LINES) -> N
             else:
                 is_table = command.startswith("python")
                 advice = f"convert it, for instance with `{command.format(written if is_table else file)}`"
-            raise UserError(f"{name}:1: found {what}, expected lines of UTF-8 text, plain or gzip; {advice}")
+            raise InputError(f"{name}:1: found {what}, expected lines of UTF-8 text, plain or gzip; {advice}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from drtools import reporting, units
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
@@ -34,7 +34,7 @@ def read_training_file(source: str, name: str, folder: Path, easy_negatives: Eas
             joined.add(number, FORMATS[name].read(record, source, number))
             progress.advance()
     if not joined.by_query:
-        raise UserError(f"{shown(source)}: no records; expected training data of {name}")
+        raise InputError(f"{shown(source)}: no records; expected training data of {name}")
     with open(folder / "examples.jsonl", "wb") as stream:
         stream.writelines(example.line() for example in joined.examples())
     if joined.is_retitled:
@@ -72,7 +72,8 @@ def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | Non
     if easy_negatives is None:
         reporting.notice(
             counts["easy"],
-            f"{left_out}; to add them, pass --easy-negatives append, or fill for queries without a hard one alone",
+            f"{left_out}; to add them, pass {param('easy_negatives')} append, or fill for queries without a hard one "
+            "alone",
         )
     elif counts["easy"]:
         reporting.say(left_out)
@@ -105,13 +106,13 @@ class Writer:
         return rows_of(read_examples(self.examples), self.texts, self.store, self.counts)
 
     def plan_tuples(self, options: TupleOptions) -> None:
-        """Say how many rows there will be, and about how many bytes; UserError if there are more than wanted."""
+        """Say how many rows there will be, and about how many bytes; InputError if there are more than wanted."""
         layout = self.layout._replace(most_rows=options.rows_per_query)
         planned = plan(self.rows(), layout, options.negatives)
         self.counts.clear()
         words = planned.words(units.bytes_as_words(planned.size))
         if options.negatives is None and layout.negatives:
-            words += "; --negatives changes how many a row has"
+            words += f"; {param('negatives')} changes how many a row has"
         check_rows(planned.rows, options.most_rows, words)
         reporting.say(words)
         reporting.notice(
@@ -126,7 +127,7 @@ class Writer:
         self.layout = planned.layout
 
     def lines(self, keep_without_negatives: bool) -> Iterator[bytes]:
-        """Yield the records, a line each; UserError if there is none."""
+        """Yield the records, a line each; InputError if there is none."""
         for row in self.rows():
             lost = [key for key in row.others if key in IDS_OF_OURS or not self.form.other_keys]
             self.counts["other keys"] += bool(lost)
@@ -137,14 +138,14 @@ class Writer:
                 yield (b"" if not self.form.is_array else b"," if self.written else b"[\n") + json_line(record)
                 self.written += 1
         if not self.written:
-            raise UserError(self._nothing())
+            raise InputError(self._nothing())
         if self.form.is_array:
             yield b"]\n"
 
     def _nothing(self) -> str:
         if self.counts["without negatives"]:
             keep = (
-                ", or pass --without-negatives keep, for a training without negatives"
+                f", or pass {param('without_negatives')} keep, for a training without negatives"
                 if self.form.draws_negatives
                 else ""
             )
@@ -202,7 +203,8 @@ class Writer:
             words += f"; {'triplets' if self.layout.size == 1 else 'n-tuples'} cannot say them, left out"
         elif self.form.draws_negatives and without_negatives != "keep":
             words += (
-                f"; left out, for {self.name}'s trainer ends with an error there (--without-negatives keep keeps them)"
+                f"; left out, for {self.name}'s trainer ends with an error there ({param('without_negatives')} keep "
+                "keeps them)"
             )
         if without_negatives is None:
             reporting.notice(count, words)

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import orjson
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpus_store import Store
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.json_lines import json_line
@@ -67,7 +67,7 @@ class Joined:
         self.titled_elsewhere: set[str] = set()
 
     def add(self, number: int, row: Row) -> None:
-        """Join the row of line `number`; UserError for an id that an earlier line gave to another text."""
+        """Join the row of line `number`; InputError for an id that an earlier line gave to another text."""
         content = content_id(row.query)
         query_id = row.query_id or content
         if self.queries.setdefault(query_id, Known(query_id, content, content, number)).content != content:
@@ -113,8 +113,8 @@ class Joined:
                 self.documents[document_id] = known._replace(content=content)
         return document_id
 
-    def _another_text(self, what: str, known: Known, number: int) -> UserError:
-        return UserError(
+    def _another_text(self, what: str, known: Known, number: int) -> InputError:
+        return InputError(
             f"{shown(self.path)}:{number}: {what} {known.id!r} has another text in line {known.line}; one id, one "
             "text: mend the ids"
         )

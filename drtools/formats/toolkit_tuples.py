@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.formats.toolkits import Candidate, Layout, Row, tuples_of
 
@@ -66,9 +66,9 @@ def check_rows(rows: int, most: int | None, words: str) -> None:
     """Refuse more rows than a file may have; `words` say what would be written."""
     limit = MOST_ROWS if most is None else most
     if rows > limit:
-        raise UserError(
-            f"{words}; expected at most {limit:,} rows; pass --rows-per-query to take fewer of each query, more "
-            "--negatives for fewer and longer rows, or a larger --max-rows"
+        raise InputError(
+            f"{words}; expected at most {limit:,} rows; pass {param('rows_per_query')} to take fewer of each query, "
+            f"more {param('negatives')} for fewer and longer rows, or a larger {param('max_rows')}"
         )
 
 

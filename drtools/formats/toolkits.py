@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpora import document_text
 from drtools.formats.examples import KEYS
 from drtools.formats.json_lines import checked_id
@@ -64,7 +64,7 @@ def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
     Titles and scores may lack.
     """
     if "positive_document_ids" in record:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages "
             "with their texts"
         )
@@ -156,7 +156,7 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
     columns = [key for key in record if key not in LABELS and key not in negatives]
     if len(columns) != 2 or further:
         found = ", ".join(map(repr, record)) or "none"
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of "
             f"{', '.join(LABELS)} at most; found {found}"
         )
@@ -166,7 +166,7 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
         texts = record[other] if isinstance(record[other], list) else [record[other]]
         labels = record[label] if isinstance(record[label], list) else [record[label]]
         if label.startswith("score") or len(labels) != len(texts) or any(value not in (0, 1) for value in labels):
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` "
                 "of 0 and 1, one for each text"
             )
@@ -254,7 +254,7 @@ def _text(record: dict, key: str, path: str | Path, number: int) -> str:
             if key in record
             else f"no such key among {', '.join(map(repr, record)) or 'none'}"
         )
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: {key}: found {found}, expected a text; is this the format that was named?"
         )
     return record[key]
@@ -266,7 +266,7 @@ def _list(record: dict, key: str, of: str, path: str | Path, number: int) -> lis
         return []
     if not isinstance(value, list):
         found = "nothing" if value is None else type(value).__name__
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: {key}: found {found}, expected a list of {of}; is this the format that was named?"
         )
     return value
@@ -276,7 +276,7 @@ def _passages(record: dict, key: str, id_keys: tuple[str, ...], path: str | Path
     candidates = []
     for item in _list(record, key, "objects with title and text", path, number):
         if not isinstance(item, dict):
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: {key} holds a {type(item).__name__}, expected objects with title and text"
             )
         title = "" if item.get("title") is None else _text(item, "title", path, number)
@@ -305,7 +305,7 @@ def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -
         return [None] * count
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: {key}: found {found}, expected a list of {count} numbers, one for each text"
         )
     return [_score(item, path, number) for item in value]
@@ -319,14 +319,14 @@ def _score(value: object, path: str | Path, number: int) -> float | None:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise UserError(f"{shown(path)}:{number}: the score is {value!r}, expected a number")
+        raise InputError(f"{shown(path)}:{number}: the score is {value!r}, expected a number")
     return score
 
 
 def _others(record: dict, known: tuple[str, ...], path: str | Path, number: int) -> dict:
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format "
             "that was named?"
         )

@@ -18,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
 from drtools.formats.signatures import NAMED_COLUMNS, RUN_COLUMNS
 from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places
@@ -47,8 +47,8 @@ def read_qrels(path: str | Path) -> Qrels:
 
     BEIR's three columns, with or without their header, or TREC's four, told apart by the first line.
 
-    A judgement may be repeated. Raises UserError with file:line for a bad line, two grades of one document for a query,
-    and a file without judgements.
+    A judgement may be repeated. Raises InputError with file:line for a bad line, two grades of one document for a
+    query, and a file without judgements.
     """
     path = local(str(path))
     qrels: Qrels = {}
@@ -56,19 +56,19 @@ def read_qrels(path: str | Path) -> Qrels:
         known = qrels.setdefault(query, {}).setdefault(document, grade)
         if known != grade:
             before = next(line for line, *pair, _ in _judgements(path) if pair == [query, document])
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: document {document} has grade {grade} for query {query}, "
                 f"but grade {known} in line {before}; keep one of the two"
             )
     if not qrels:
-        raise UserError(f"{shown(path)}:1: found no judgement, expected lines `query-id<TAB>corpus-id<TAB>score`")
+        raise InputError(f"{shown(path)}:1: found no judgement, expected lines `query-id<TAB>corpus-id<TAB>score`")
     return qrels
 
 
 def read_run(path: str | Path, rank_order: bool = False) -> Run:
     """Read a TREC run, each query's documents in the order described above, best first; queries as they first appear.
 
-    The lines of a query need not be together. A run without a line is an empty dict. Raises UserError with file:line
+    The lines of a query need not be together. A run without a line is an empty dict. Raises InputError with file:line
     for a line that has not six columns, a score that is not a number, a document twice in a query and, with
     `rank_order`, a rank that is not a whole number or is taken already.
     """
@@ -89,13 +89,13 @@ def rank(scores: dict[str, float]) -> dict[str, float]:
 def write_run(stream: BinaryIO, run_items: Iterable[tuple[str, dict[str, float]]], tag: str) -> None:
     """Write (query id, {document id: score} in ranked order) as they come, with ranks from 1.
 
-    Scores read back as the same floats. Raises UserError for an id with white space, which six columns cannot hold.
+    Scores read back as the same floats. Raises InputError for an id with white space, which six columns cannot hold.
     """
     for query, hits in run_items:
         names = [query, tag, *hits]
         if len(" ".join(names).split()) != len(names):
             name = next(name for name in names if len(name.split()) != 1)
-            raise UserError(
+            raise InputError(
                 f"query {query!r}: {name!r} is empty or has white space, which a TREC run cannot hold; rename it"
             )
         lines = (
@@ -106,12 +106,12 @@ def write_run(stream: BinaryIO, run_items: Iterable[tuple[str, dict[str, float]]
 
 
 def write_qrels(stream: BinaryIO, qrels: Qrels) -> None:
-    """Write judgements as BEIR TSV with its header; raises UserError for an id that a TSV column cannot hold."""
+    """Write judgements as BEIR TSV with its header; raises InputError for an id that a TSV column cannot hold."""
     stream.write(("\t".join(BEIR_HEADER) + "\n").encode())
     for query, grades in qrels.items():
         for document, grade in grades.items():
             if not (TAB_SEPARATED.fullmatch(query) and TAB_SEPARATED.fullmatch(document)):
-                raise UserError(
+                raise InputError(
                     f"query {query!r}, document {document!r}: an id is empty, has a tab or outer white space; rename it"
                 )
             stream.write(f"{query}\t{document}\t{grade}\n".encode())
@@ -139,7 +139,7 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
                 if len(columns) == width == 3 and _lacks_one(text)
                 else counted(len(columns), "column", "columns")
             )
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: found {found}, expected {width} full ones as in the first line; is this a "
                 "file of judgements?"
             )
@@ -149,7 +149,7 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
             documents.add(document)
         yield number, query, document, grades[written]
     if width == 3 and not is_named and number > 1 and documents in ({"0"}, {"Q0"}):
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:1: found three columns with {documents.pop()} for the document in every line, as TREC's "
             "second column has it; expected four columns, the document in the third; write the file again"
         )
@@ -158,12 +158,12 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
 def _check_first_judgement(text: str, width: int, path: str, number: int) -> None:
     if width not in (3, 4):
         forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: found {counted(width, 'column', 'columns')}, expected {forms}; is this a file of "
             "judgements?"
         )
     if not any(sign.isdigit() for sign in text):
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, "
             "score; write that header, or take the line out"
         )
@@ -183,10 +183,12 @@ def _lacks_one(text: str) -> bool:
 def _grade(text: str, path: str, number: int) -> int:
     found = GRADE.fullmatch(text)
     if not found:
-        raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}, expected a grade, a whole number; mend the line")
+        raise InputError(
+            f"{shown(path)}:{number}: found {text[:60]!r}, expected a grade, a whole number; mend the line"
+        )
     grade = int(found[1])
     if grade > HIGHEST_GRADE:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}:{number}: found grade {text}, expected {HIGHEST_GRADE:,} at the most; is the last column "
             "the grade?"
         )
@@ -208,7 +210,7 @@ def _split_tabs(text: str) -> list[str]:
 
 def _whole(text: str, what: str, path: str, number: int) -> int:
     if not WHOLE.fullmatch(text):
-        raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}, expected {what}, a whole number; mend the line")
+        raise InputError(f"{shown(path)}:{number}: found {text[:60]!r}, expected {what}, a whole number; mend the line")
     return int(text)
 
 
@@ -217,7 +219,7 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
     for number, line in read_lines(path, written=RUN_COLUMNS):
         columns = COLUMN.findall(decode(line, path, number))
         if len(columns) != 6:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: found {counted(len(columns), 'column', 'columns')}, expected 6 (query Q0 "
                 "document rank score tag); is this a run, and is it whole?"
             )
@@ -227,7 +229,7 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
         except ValueError:
             score = float("nan")
         if math.isnan(score):
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: found {text!r}, expected a score, a number; mend or write the run again"
             )
         yield number, query, document, position, score
@@ -241,7 +243,7 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
         scores = run.setdefault(query, {})
         if document in scores:
             before = next(line for line, *pair, _, _ in _hits(path) if pair == [query, document])
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: document {document} is in query {query} already, in line {before}; "
                 f"a run has a document once in a query"
             )
@@ -250,7 +252,7 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             place = _whole(position, "a rank", path, number)
             holder = places.setdefault(query, {}).setdefault(place, document)
             if holder != document:
-                raise UserError(
+                raise InputError(
                     f"{shown(path)}:{number}: rank {place} of query {query} is taken by document {holder} already; "
                     f"go by the scores instead, or write the ranks again"
                 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.lines import decode, shown
 from drtools.units import counted
 
@@ -77,7 +77,7 @@ class Layout(NamedTuple):
 class Table:
     """A file of columns. `places` says where each thing stands in a row; `id` and `text` are always there.
 
-    `lines` are all lines of a file, empty ones too, which may be part of a text. Raises UserError with file:line for a
+    `lines` are all lines of a file, empty ones too, which may be part of a text. Raises InputError with file:line for a
     first line whose columns are not known. Columns that are not read are noted.
     """
 
@@ -90,7 +90,7 @@ class Table:
             self.lines = itertools.chain([first], self.lines)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield (line number, columns) of each row, once. UserError with file:line for a row with other columns."""
+        """Yield (line number, columns) of each row, once. InputError with file:line for a row with other columns."""
         if self.has_header:
             yield from self._quoted_rows()
             return
@@ -112,12 +112,12 @@ class Table:
         self.has_header = "id" in places and "text" in places
         if not self.has_header and _is_header(cells, places, layout):
             lacking = "text" if "id" in places else "id"
-            raise UserError(
+            raise InputError(
                 f"{shown(self.path)}:{number}: found a header ({', '.join(cells)}) without a name that is known for "
                 f"the {lacking}; call that column `{lacking}`, or if the line is data, put a header before it"
             )
         if not self.has_header and len(cells) not in layout.forms:
-            raise UserError(
+            raise InputError(
                 f"{shown(self.path)}:{number}: {counted(len(cells), 'column', 'columns')}; expected {layout.expected}"
             )
         if self.has_header:
@@ -129,7 +129,7 @@ class Table:
         words = header_words(cells)
         for place in places.values():
             if words.count(words[place]) > 1:
-                raise UserError(
+                raise InputError(
                     f"{shown(self.path)}:{number}: found two columns called {cells[place].strip()!r}, of which one is "
                     "read; join them, or call the other by another name"
                 )
@@ -140,8 +140,8 @@ class Table:
             f"those that are: {', '.join(f'{what} from {cells[place].strip()!r}' for what, place in places.items())}",
         )
 
-    def _other_columns(self, number: int, cells: list[str]) -> UserError:
-        return UserError(
+    def _other_columns(self, number: int, cells: list[str]) -> InputError:
+        return InputError(
             f"{shown(self.path)}:{number}: {counted(len(cells), 'column', 'columns')}, but line {self.first} has "
             f"{self.width}; expected the same columns in each line, and no tab or line break within a text"
         )
@@ -183,7 +183,7 @@ class Table:
         if len(cells) != self.width or (following and following[1].count("\t") != self.width - 1):
             return False
         if following and not quotes.are_text and CLOSING.search(following[1]):
-            raise UserError(
+            raise InputError(
                 f"{shown(self.path)}:{number}: a quote begins a column, and line {following[0]} may be a row of its "
                 "own or the end of that column; double the quotes that are part of the text, or write JSON lines"
             )
@@ -204,9 +204,9 @@ class Table:
         try:
             cells = next(csv.reader(lines(), delimiter="\t"))
         except csv.Error as error:
-            raise UserError(f"{shown(self.path)}:{number}: not CSV with tabs ({error}); write JSON lines") from None
+            raise InputError(f"{shown(self.path)}:{number}: not CSV with tabs ({error}); write JSON lines") from None
         if ended:
-            raise UserError(
+            raise InputError(
                 f"{shown(self.path)}:{number}: a quote begins a column, and no later line ends it; end it, or double "
                 "it and put quotes around the column if it is part of the text"
             )
@@ -246,7 +246,7 @@ class _Quotes:
                 continue
             closes = not is_open(cell) and cell.count('"') % 2 and CLOSING.search(cell)
             if self.opened and closes and number - self.opened < LONGEST_RECORD:
-                raise UserError(
+                raise InputError(
                     f"{shown(self.path)}:{number}: ends a quote that line {self.opened} opens, so that a text seems to "
                     "go over both lines; expected a row on each line; take line breaks out of the texts, or write JSON "
                     "lines"

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.npy import open_npy
@@ -40,12 +40,12 @@ def create_array(folder: Path, count: int, dimension: int, dtype: str) -> np.mem
 
 
 def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
-    """Open an .npy file of two dimensions as a memory map; UserError if it is anything else."""
+    """Open an .npy file of two dimensions as a memory map; InputError if it is anything else."""
     import numpy as np
 
     array = open_npy(path, "write it again with numpy.save", mode)
     if array.ndim != 2 or array.dtype not in (np.float16, np.float32):
-        raise UserError(
+        raise InputError(
             f"{path}: found {array.dtype} {list(array.shape)}, expected float16 or float32 [rows, dimensions]"
         )
     return array
@@ -56,11 +56,13 @@ def open_vectors(folder: str | Path) -> Vectors:
     folder = Path(folder)
     joined = (folder / PARTS).exists()
     if folder.exists() and not joined and not (folder / ARRAY).exists():
-        raise UserError(f"{folder}: no {ARRAY} was found, expected a vectors folder as `drtools encode` writes it")
+        raise InputError(f"{folder}: no {ARRAY} was found, expected a vectors folder as `drtools encode` writes it")
     record = manifest.read(folder)
     array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
     if len(ids) != len(array):
-        raise UserError(f"{folder}: {len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again")
+        raise InputError(
+            f"{folder}: {len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again"
+        )
     return Vectors(folder, array, ids, record)
 
 
@@ -84,7 +86,7 @@ def _open_parts(folder: Path) -> JoinedArray:
     parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
     for part, known in zip(parts, named["parts"], strict=True):
         if manifest.fingerprint(part.path) != known["fingerprint"]:
-            raise UserError(
+            raise InputError(
                 f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar"
             )
     first, second = parts
@@ -119,7 +121,7 @@ def open_document_vectors(folder: str | Path) -> Vectors:
     """Open a folder that must hold vectors of documents."""
     opened = open_vectors(folder)
     if opened.manifest["side"] != "document":
-        raise UserError(f"{folder}: vectors of queries, expected vectors of documents")
+        raise InputError(f"{folder}: vectors of queries, expected vectors of documents")
     return opened
 
 
@@ -127,9 +129,9 @@ def open_query_vectors(folder: str | Path, documents: Vectors) -> Vectors:
     """Open a folder that must hold vectors of queries, of the encoder that the documents' vectors are searched with."""
     opened = open_vectors(folder)
     if opened.manifest["side"] != "query":
-        raise UserError(f"{folder}: vectors of documents, expected vectors of queries (encode --queries)")
+        raise InputError(f"{folder}: vectors of documents, expected vectors of queries (encode {param('queries')})")
     if not belong_together(opened.manifest, documents.manifest):
-        raise UserError(
+        raise InputError(
             f"{folder}: of another encoder than the documents' vectors {documents.path}; query vectors must go with "
             "the same documents"
         )

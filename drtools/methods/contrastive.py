@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.lines import shown
 from drtools.losses import contrastive, margin_mse, scores
 from drtools.training.encoder_task import read_sources
@@ -68,7 +68,7 @@ def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool
 def check_scored(sources: list[Source]) -> None:
     """Count the documents without a score, whose pairs Margin-MSE leaves out.
 
-    UserError if no pair of a source is left.
+    InputError if no pair of a source is left.
     """
     for source in sources:
         examples = source.examples
@@ -82,7 +82,7 @@ def check_scored(sources: list[Source]) -> None:
             for positive, negative in zip(of_positives, of_negatives, strict=True)
             if len(negative)
         ):
-            raise UserError(
+            raise InputError(
                 f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on "
-                "them, or say --loss contrast"
+                f"them, or say {param('loss')} contrast"
             )

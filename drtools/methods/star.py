@@ -15,7 +15,7 @@ import numpy as np
 
 from drtools import reporting
 from drtools.encoding.loop import encode_texts, encode_tokens
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.text_sources import DocumentTexts
 from drtools.search.exact import search
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
@@ -120,9 +120,9 @@ class MinedAnew:
         )
         without = int((mined.lengths == 0).sum())
         if without == len(mined):
-            raise UserError(
-                f"--refresh-ranks {flags.ranks}: no query has a negative among these ranks of {len(vectors):,} "
-                "documents; say others"
+            raise InputError(
+                f"{param('refresh_ranks')} {flags.ranks}: no query has a negative among these ranks of "
+                f"{len(vectors):,} documents; say others"
             )
         reporting.notice(
             without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"

@@ -8,23 +8,23 @@ from typing import Any
 
 import orjson
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.java import java_class
 
 
 def language_analyzer(language: str) -> Any:
-    """Return the Java object that makes terms in a language; UserError for a language without one."""
+    """Return the Java object that makes terms in a language; InputError for a language without one."""
     if language == "en":
         return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
     analyzers = java_class("io.anserini.analysis.AnalyzerMap")
     if not analyzers.analyzerMap.containsKey(language):
         known = ", ".join(sorted(["en", *analyzers.analyzerMap.keySet()]))
-        raise UserError(f"language {language!r} has no Lucene analyzer; those that have: {known}")
+        raise InputError(f"language {language!r} has no Lucene analyzer; those that have: {known}")
     return analyzers.getLanguageSpecificAnalyzer(language)
 
 
 class Analyzer:
-    """The analyzer that Lucene has for a language (as `index --lucene --language`).
+    """The analyzer that Lucene has for a language (as Lucene indexes of that language have it).
 
     Texts -> lists of terms, repetitions kept.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -35,18 +35,18 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
     that nothing here can prevent, is refused.
     """
     if config.model_type == "funnel":
-        raise UserError(
+        raise InputError(
             f"{folder}: a Funnel body, which shortens texts, so that its states are not those of tokens, and which "
             "keeps the length of the last batch between calls; such models are not supported"
         )
     if config.model_type == "big_bird" and config.attention_type != "original_full":
-        raise UserError(
+        raise InputError(
             f"{folder}: a BigBird body with {config.attention_type} attention, which changes to full attention for "
             'good as soon as it meets a short batch; set "attention_type": "original_full" in its config.json, which '
             "gives the same vectors for short texts, and others for long ones"
         )
     if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
-        raise UserError(
+        raise InputError(
             f"{folder}: a Nystromformer body with num_landmarks {config.num_landmarks} and segment_means_seq_len "
             f"{config.segment_means_seq_len}, which reads texts of {config.segment_means_seq_len} tokens alone; only "
             "those where both are the same are supported"
@@ -54,7 +54,7 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
     if config.model_type != DPR:
         return config, {}
     if config.projection_dim:
-        raise UserError(
+        raise InputError(
             f"{folder}: a DPR encoder with a projection to {config.projection_dim} dimensions; expected one without, "
             "or a sentence-transformers model with the projection as its module Dense"
         )
@@ -79,7 +79,7 @@ def body_class(config: PreTrainedConfig, folder: Path) -> type[_BaseAutoModelCla
         if getattr(encoder, "__name__", "").endswith("EncoderModel"):
             return AutoModelForTextEncoding
     if config.is_encoder_decoder:
-        raise UserError(
+        raise InputError(
             f"{folder}: an encoder-decoder of type {config.model_type}, whose encoder cannot be loaded alone; expected "
             "an encoder, a decoder, or a T5"
         )
@@ -160,17 +160,17 @@ def try_body(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder:
     try:
         alone, padded, again = read([short]), read(together, mask)[:1], read([short])
     except Exception as error:  # whatever a family's code raises
-        raise UserError(
+        raise InputError(
             f"{name} cannot read texts of {len(short)} and {width} tokens ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}); such models are not supported"
         ) from error
     expected = (1, len(short), model.config.hidden_size)
     if alone.dim() == 3 and alone.shape != expected:
-        raise UserError(
+        raise InputError(
             f"{name} gives states of shape {tuple(alone.shape)} for a text of {len(short)} tokens, expected "
             f"{expected}; such models are not supported"
         )
     least = CLOSE * (alone.abs().max() if alone.dim() == 3 else 1)
     if (again - alone).abs().max() > least:
-        raise UserError(f"{name} answers otherwise when it reads a text again; such models are not supported")
+        raise InputError(f"{name} answers otherwise when it reads a text again; such models are not supported")
     setattr(model, LEAKS, bool((padded - alone).abs().max() > least))

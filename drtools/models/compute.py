@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.rows import make_rows_independent
 from drtools.models.cross_encoder import CrossEncoder
@@ -71,16 +71,16 @@ def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = 
     set_threads(flags.threads)
     device, *others = choose_devices(flags.device)
     if others and not several:
-        raise UserError(
-            f"--device {flags.device}: encode and teacher-score compute on several GPUs, and trainings by torchrun; "
-            "say one here"
+        raise InputError(
+            f"{param('device')} {flags.device}: encode and teacher-score compute on several GPUs, and trainings by "
+            "torchrun; say one here"
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "bf16" and slow:
         reporting.say(
-            f"note: --precision bf16: this device ({slow}) does not multiply bfloat16 natively, and may take hundreds "
-            "of times as long; --precision auto chooses fp32 here"
+            f"note: {param('precision')} bf16: this device ({slow}) does not multiply bfloat16 natively, and may take "
+            f"hundreds of times as long; {param('precision')} auto chooses fp32 here"
         )
     return Compute(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
 from drtools.models.hub import resolve
 from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
@@ -91,16 +91,16 @@ class CrossEncoder(nn.Module):
         room = self.longest_pair - self.template.special
         taken = len(self.tokenizer(self.prompt, add_special_tokens=False)["input_ids"]) if self.prompt else 0
         if max_query_tokens is not None and max_query_tokens <= taken:
-            raise UserError(
-                f"--max-query-tokens {max_query_tokens}: {self.folder} begins each query with a prompt of {taken} "
-                f"tokens; expected {taken + 1} or more"
+            raise InputError(
+                f"{param('max_query_tokens')} {max_query_tokens}: {self.folder} begins each query with a prompt of "
+                f"{taken} tokens; expected {taken + 1} or more"
             )
         for name, value in (("max_query_tokens", max_query_tokens), ("max_document_tokens", max_document_tokens)):
             if value is None:
                 continue
             if value >= room:
-                raise UserError(
-                    f"--{name.replace('_', '-')} {value}: {self.folder} reads pairs of {room} tokens besides the "
+                raise InputError(
+                    f"{param(name)} {value}: {self.folder} reads pairs of {room} tokens besides the "
                     "special ones; say less"
                 )
             setattr(self, name, value)
@@ -196,7 +196,7 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     outputs = model.config.num_labels
     assert outputs is not None, "a classifier has outputs"
     if outputs > 2:
-        raise UserError(
+        raise InputError(
             f"{name}: a classifier of {outputs} outputs; expected a cross-encoder with one, or with "
             "two of which the second is for relevant"
         )
@@ -236,7 +236,7 @@ def _make_one_of_two(model: PreTrainedModel, name: str) -> None:
         part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == 2 and part not in below
     ]
     if len(last) != 1:
-        raise UserError(
+        raise InputError(
             f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder "
             "with one output, or a body"
         )
@@ -252,14 +252,14 @@ def _check(folder: Path, name: str, finished: bool) -> bool:
     Refuse what is not finished where that was asked for.
     """
     if not (folder / "config.json").exists():
-        raise UserError(
+        raise InputError(
             f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of "
             "sentence-transformers"
         )
     architectures = read_json(folder / "config.json").get("architectures") or []
     has_head = any(word.endswith(CLASSIFIER) for word in architectures)
     if finished and not has_head:
-        raise UserError(
+        raise InputError(
             f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); "
             "make one with `drtools train-ranker`"
         )

@@ -2,7 +2,7 @@
 
 import os
 
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError, param
 from drtools.ranks import local_rank, local_world_size
 
 
@@ -16,25 +16,28 @@ def choose_device(name: str) -> str:
     if name in ("auto", "cuda") and torch.cuda.is_available():
         own = local_rank()
         if own is not None and own >= torch.cuda.device_count():
-            raise UserError(
+            raise InputError(
                 f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; "
-                "lower --nproc-per-node, or say --device cpu"
+                f"lower --nproc-per-node, or say {param('device')} cpu"
             )
         return "cuda" if own is None else f"cuda:{own}"
     if name == "auto":
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = kind_of(name)
     if kind not in ("cpu", "cuda", "mps"):
-        raise UserError(
-            f"--device {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or "
-            "cuda:0,cuda:1"
+        raise InputError(
+            f"{param('device')} {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score "
+            "cuda:all or cuda:0,cuda:1"
         )
     if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
-        raise WorldError(f"--device {name}: this machine has no such device; --device auto takes what there is")
+        raise WorldError(
+            f"{param('device')} {name}: this machine has no such device; {param('device')} auto takes what there is"
+        )
     number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
     if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):
-        raise UserError(
-            f"--device {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; say one of them"
+        raise InputError(
+            f"{param('device')} {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; say "
+            "one of them"
         )
     return name
 
@@ -42,20 +45,22 @@ def choose_device(name: str) -> str:
 def choose_devices(name: str) -> list[str]:
     """Return the devices that `name` lists by commas; `cuda:all` lists every GPU.
 
-    UserError where several are not different GPUs.
+    InputError where several are not different GPUs.
     """
     import torch
 
     if name == "cuda:all":
         if not torch.cuda.is_available():
             raise WorldError(
-                "--device cuda:all: this machine has no GPU that torch sees; --device auto takes what there is"
+                f"{param('device')} cuda:all: this machine has no GPU that torch sees; {param('device')} auto takes "
+                "what there is"
             )
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     names = [part.strip() for part in name.split(",")]
     if len(names) > 1 and (len(set(names)) < len(names) or not all(part.startswith("cuda:") for part in names)):
-        raise UserError(
-            f"--device {name}: several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is all of them"
+        raise InputError(
+            f"{param('device')} {name}: several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is "
+            "all of them"
         )
     return [choose_device(part) for part in names]
 

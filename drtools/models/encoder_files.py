@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from drtools import reporting, units
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.bodies import body_class, positions_of, try_body
 from drtools.models.encoder import Encoder
 from drtools.models.heads import make_head, save_head
@@ -52,7 +52,7 @@ def load_encoder(
     folder = resolve(name)
     if is_pair(folder):
         if rem:
-            raise UserError(
+            raise InputError(
                 f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or "
                 "document"
             )
@@ -76,7 +76,7 @@ def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: f
     special = tokenizer.num_special_tokens_to_add()
     least = min(settings.max_tokens(side) for side in SIDES)
     if least <= special:
-        raise UserError(
+        raise InputError(
             f"{folder}: its files cut texts at {units.counted(least, 'token')}, and the special tokens of a text "
             f"alone are {special}; expected {special + 1} or more, as max_seq_length in sentence_bert_config.json"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.cpu.rows import LEAST_ROWS
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
@@ -70,7 +70,7 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
             inner: list[nn.Module] = [layer]
         else:
             if description["activation"] not in ACTIVATIONS:
-                raise UserError(
+                raise InputError(
                     f"{folder}: a head with the activation {description['activation']!r} is not supported; supported "
                     f"are {', '.join(ACTIVATIONS)}"
                 )
@@ -90,7 +90,7 @@ def _load_layer(layer: nn.Linear | nn.LayerNorm, folder: Path) -> None:
     check_names(state, own.__contains__, folder, f"this {type(layer).__name__}")
     there = {name: value.shape for name, value in state.items()}
     if there != own:
-        raise UserError(
+        raise InputError(
             f"{folder}: its weights are {_shapes(there)}, expected {_shapes(own)}; its config.json and its weights do "
             "not belong together"
         )
@@ -103,7 +103,7 @@ def _shapes(shapes: dict[str, torch.Size]) -> str:
 
 def _layer_state(folder: Path) -> dict[str, Tensor]:
     if not (folder / "model.safetensors").exists():
-        raise UserError(
+        raise InputError(
             f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first"
         )
     return read_tensors(folder / "model.safetensors")

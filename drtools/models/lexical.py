@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
 from drtools.models.terms import WeightedTerms, count_terms
@@ -164,13 +164,13 @@ def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], k
     try:
         statistics = read_tensors(folder / FILE, lambda name: not name.endswith("_rows") or name.startswith(side))
     except (OSError, SafetensorError) as error:
-        raise UserError(
+        raise InputError(
             f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical"
         ) from None
     expected = {"keys", "frequencies"} | ({"row_keys", f"{side}_rows"} if settings.encoder == "static" else set())
     check_names(statistics, expected.__contains__, folder, f"a lexical encoder of kind {settings.encoder}")
     if statistics.keys() != expected:
-        raise UserError(
+        raise InputError(
             f"{folder / FILE}: {', '.join(sorted(expected - statistics.keys()))} is missing; make the encoder again "
             "with drtools make-lexical"
         )
@@ -178,12 +178,12 @@ def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], k
 
 
 def read_lexical_settings(folder: Path) -> LexicalSettings:
-    """Read a lexical folder's drtools.json; UserError if it is another model's."""
+    """Read a lexical folder's drtools.json; InputError if it is another model's."""
     assert is_lexical(folder)
     kept = read_json(folder / OURS)
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
     if kept.keys() - {"kind"} != names:
-        raise UserError(
+        raise InputError(
             f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the "
             "encoder again"
         )

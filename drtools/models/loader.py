@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import overload
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.bodies import positions_of
 from drtools.models.compute import KEPT_SHAPES, Compute, place
 from drtools.models.encoder import Encoder
@@ -41,7 +41,7 @@ def load_for_encoding(
     folder = resolve(name)
     if is_lexical(folder) and not flags.document_model:
         if computing.copies.devices:
-            raise UserError(f"{name}: a lexical encoder computes on one device; say --device cpu, or one GPU")
+            raise InputError(f"{name}: a lexical encoder computes on one device; say {param('device')} cpu, or one GPU")
         return _load_lexical(folder, flags, computing, side)
     encoder = load_named(flags, side)
     apply_flags(encoder, flags)
@@ -88,9 +88,9 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
     """Refuse to give a lexical encoder other texts of documents than those that were counted for it."""
     if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
         made = encoder.terms.title_separator
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say "
-            f"--title-separator {made!r}, or make the encoder again"
+            f"{param('title_separator')} {made!r}, or make the encoder again"
         )
 
 
@@ -103,9 +103,8 @@ def _load_lexical(
 
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
-            raise UserError(
-                f"--{name.replace('_', '-')}: {flags.start()} is a lexical encoder, which has no such setting; leave "
-                "the flag out"
+            raise InputError(
+                f"{param(name)}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out"
             )
     known = TermKeys()
     if side:
@@ -122,11 +121,11 @@ def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderSpec) -> 
             value = getattr(flags, name)
             if value is None:
                 continue
-            flag = f"--{name.replace('_', '-')} {value}"
+            flag = f"{param(name)} {value}"
             if name.startswith("max") and longest and value > longest:
-                raise UserError(f"{flag}: this body has {longest} positions; say {longest} or less")
+                raise InputError(f"{flag}: this body has {longest} positions; say {longest} or less")
             if name.startswith("max") and value <= special:
-                raise UserError(
+                raise InputError(
                     f"{flag}: the special tokens of a text alone are {special}; expected {special + 1} or more"
                 )
             setattr(half.settings, name, value)

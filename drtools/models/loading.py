@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from drtools import units
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
 from drtools.models.settings import refuse_adapter
 from drtools.models.tokenizers import check_tokenizer
@@ -49,7 +49,7 @@ def load_weights(
     _quietly()
     refuse_adapter(folder)
     if not any(folder.glob("*.safetensors")):
-        raise UserError(
+        raise InputError(
             f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to "
             "safetensors first"
         )
@@ -73,7 +73,7 @@ def load_weights(
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
+        raise InputError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})") from None
     _refuse_other_shapes(loading["mismatched_keys"], model, folder)
     if renamed:  # or transformers would give them their old names again when it saves
         vars(model).pop("_weight_conversions", None)
@@ -91,14 +91,14 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # without its files each family fails in its own way
-        raise UserError(
+        raise InputError(
             f"{folder}: its tokenizer could not be loaded ({' '.join(str(error).split())[:200]}); put the "
             "tokenizer.json that belongs to the weights beside them"
         ) from error
     check_tokenizer(tokenizer, model, folder)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise UserError(
+            raise InputError(
                 f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json"
             )
         tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
@@ -111,7 +111,7 @@ def _refuse_other_shapes(
     """Refuse tensors (name, shape in the weights, shape in the model) that do not fit the configuration."""
     if mismatched:
         name, found, expected = min(mismatched, key=lambda each: str(each[0]))
-        raise UserError(
+        raise InputError(
             f"{folder}: the weights hold {units.counted(len(mismatched), 'tensor')} of another shape than its "
             f"config.json asks of a {model.config.model_type} model (first: {name}, found {list(found)}, expected "
             f"{list(expected)}); use the config.json that belongs to the weights"
@@ -121,7 +121,7 @@ def _refuse_other_shapes(
 def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> None:
     """Refuse weights that lack tensors which may not begin at random."""
     if missing:
-        raise UserError(
+        raise InputError(
             f"{folder}: the weights lack {units.counted(len(missing), 'tensor')} of a {model.config.model_type} body "
             f"(first: {missing[0]}); it is not this body's checkpoint"
         )
@@ -172,6 +172,6 @@ def _set_dropout(config: PreTrainedConfig, dropout: float, folder: Path) -> dict
         if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)
     }
     if not own:
-        raise UserError(f"--dropout: {folder} has no dropout in its configuration; leave the flag out")
+        raise InputError(f"{param('dropout')}: {folder} has no dropout in its configuration; leave the flag out")
     _set_all(config, dict.fromkeys(own, dropout))
     return own

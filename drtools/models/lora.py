@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ def add_lora(
         try:
             inject_adapter_in_model(config, encoder.body)
         except ValueError as error:
-            raise UserError(
+            raise InputError(
                 f"{encoder.folder}: LoRA does not fit its body ({' '.join(str(error).split())[:200]}); train all its "
                 "weights"
             ) from None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.losses import token_losses
 from drtools.models.bodies import token_states
 from drtools.models.heads import DEVIATION
@@ -151,7 +151,7 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
         check_names(tensors, LEFT_HEAD.__contains__, folder, "a masked-language head")
         return _made_of(encoder, tensors, ("dense", "norm", ("bias",), "decoder", None), activation)
     except (OSError, SafetensorError, KeyError, RuntimeError, StopIteration) as error:
-        raise UserError(
+        raise InputError(
             f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}); "
             "the files were damaged, adapt again, or remove the folder for a new head"
@@ -176,7 +176,7 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activat
     embeddings = encoder.body.get_input_embeddings().get_parameter("weight")
     weight = tensors[f"{dense_name}.weight"]
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, "
             "its embeddings of "
             f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.module_keys import DAMAGED, MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
 from drtools.outputs.disk import read_json
 
@@ -85,7 +85,7 @@ def read_modules(folder: Path) -> ModuleSettings:
     for at, module in enumerate(_modules(folder, found.notes)):
         _add_module(found, folder, module, at)
     if found.head and not found.pooling and any(layer["kind"] != "normalize" for layer in found.head):
-        raise UserError(
+        raise InputError(
             f"{folder}: its modules.json names layers for each token and no pooling: {MULTI_VECTOR}; use the program "
             "that it was made for, or an encoder with one vector for each text"
         )
@@ -111,7 +111,7 @@ def read_ranker(folder: Path) -> RankerSettings:
         config = optional_json(folder / CONFIG)
         kinds = [module["type"] for module in _modules(folder, found.notes)]
         if len(kinds) != 1 or kinds[0].rsplit(".", 1)[-1] != "Transformer":
-            raise UserError(
+            raise InputError(
                 f"{folder}: its modules.json names {', '.join(kinds)}; expected the one module Transformer, a sequence "
                 "classifier"
             )
@@ -137,7 +137,7 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
             if kind != "SentenceTransformer"
             else f"{', '.join(sorted(MULTI_VECTOR_KEYS & config.keys()))}, keys of {MULTI_VECTOR}"
         )
-        raise UserError(
+        raise InputError(
             f"{folder / CONFIG}: found {what}, expected a SentenceTransformer; use the program that it was made for, "
             "or an encoder with one vector for each text"
         )
@@ -148,11 +148,11 @@ def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     try:
         modules = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
+        raise InputError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
     if not isinstance(modules, list) or not all(
         isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
     ):
-        raise UserError(
+        raise InputError(
             f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model "
             "again"
         )
@@ -166,28 +166,28 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
     package, kind = module["type"].split(".", 1)[0], module["type"].rsplit(".", 1)[-1]
     supported = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
     if package != "sentence_transformers" or kind not in supported:
-        raise UserError(
+        raise InputError(
             f"{folder}: its modules.json names {module['type']}, which is not supported; supported are "
             f"sentence-transformers' own {', '.join(supported)}"
         )
     path = folder / module["path"]
     if kind == "Transformer":
         if module["path"] or at:
-            raise UserError(
+            raise InputError(
                 f"{folder}: its body lies in the subfolder {module['path']!r}, or is not the first module; only models "
                 "whose body lies in the folder itself are supported: load it with SentenceTransformer and save it again"
             )
         return
     config = optional_json(path / "config.json")
     if kind in WITH_FILES and not (path / "config.json").exists():
-        raise UserError(
+        raise InputError(
             f"{path}: no config.json was found, expected one beside the module {kind} that modules.json names; fetch "
             "the model again"
         )
     check_keys(config, kind, path / "config.json", found.notes)
     if kind == "Pooling":
         if found.pooling or found.head:
-            raise UserError(
+            raise InputError(
                 f"{path}: a pooling behind another module, expected it right behind the body; such models are not "
                 "supported"
             )
@@ -197,7 +197,7 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
         needed = {"Dense": ("in_features", "out_features"), "LayerNorm": ("dimension",)}.get(kind, ())
         lacking = [key for key in needed if config.get(key) is None]
         if lacking:
-            raise UserError(f"{path / 'config.json'}: no {lacking[0]} was found, which a {kind} has; {DAMAGED}")
+            raise InputError(f"{path / 'config.json'}: no {lacking[0]} was found, which a {kind} has; {DAMAGED}")
         found.head.append(_head_layer(kind, config, module["path"]))
 
 
@@ -213,10 +213,10 @@ def _poolings(config: dict[str, Any], path: Path, notes: list[str]) -> tuple[str
     else:
         asked = [theirs] if isinstance(theirs, str) else theirs
     if not isinstance(asked, list) or not asked:
-        raise UserError(f"{path}: found no pooling that is on, expected one of {', '.join(words)}; {DAMAGED}")
+        raise InputError(f"{path}: found no pooling that is on, expected one of {', '.join(words)}; {DAMAGED}")
     unknown = [word for word in asked if word not in words]
     if unknown:
-        raise UserError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
+        raise InputError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
     return tuple(words[word] for word in asked)
 
 
@@ -251,13 +251,13 @@ def _check_requirements(config: dict[str, Any], path: Path) -> None:
         except (PackageNotFoundError, InvalidSpecifier, TypeError):  # of its own classes, which are not used here
             continue
         if not met:
-            raise UserError(f"{path}: the model asks for {name} {wanted}, found {installed}; install that version")
+            raise InputError(f"{path}: the model asks for {name} {wanted}, found {installed}; install that version")
 
 
 def _prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
     prompts = config.get("prompts") or {}
     if name not in prompts:
-        raise UserError(
+        raise InputError(
             f"{folder / CONFIG}: default_prompt_name is {name!r}, and prompts has {', '.join(prompts) or 'none'}; the "
             "file was damaged, fetch the model again"
         )
@@ -276,7 +276,7 @@ def _read_prompts(found: ModuleSettings, config: dict[str, Any], folder: Path) -
     if other and not found.document_prompt:
         found.notes.append(
             f"{folder}: its prompt {saved[0]!r} is empty and its prompt {other!r} is {prompts[other]!r}; documents get "
-            f"none, as in sentence-transformers; pass --document-prompt {prompts[other]!r} for the other"
+            f"none, as in sentence-transformers; pass {param('document_prompt')} {prompts[other]!r} for the other"
         )
     for side, own in (("query", prompts.keys() & {"query"}), ("document", prompts.keys() & {"document"})):
         taken = getattr(found, f"{side}_prompt")
@@ -332,12 +332,12 @@ def _check_output(config: dict[str, Any], output: str, folder: Path) -> None:
     """Refuse a body whose texts are written into a chat template, or whose output is not the usual one."""
     for modality, what in (config.get("modality_config") or {}).items():
         if modality == "message":
-            raise UserError(
+            raise InputError(
                 f"{folder}: its modality_config names 'message': texts are written into a chat template, which is not "
                 "supported; remove that entry if texts are to be read as they are"
             )
         if modality == "text" and what != {"method": "forward", "method_output_name": output}:
-            raise UserError(
+            raise InputError(
                 f"{folder}: its modality_config reads {what} of texts, expected the method forward and its {output}; "
                 "such models are not supported"
             )

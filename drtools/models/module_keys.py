@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 USED = "used"
 
@@ -94,24 +94,24 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "config_kwargs": USED,
     },
     "model_kwargs": {
-        "dtype": "weights are loaded in float32, and computed with in --precision",
-        "torch_dtype": "weights are loaded in float32, and computed with in --precision",
+        "dtype": f"weights are loaded in float32, and computed with in {param('precision')}",
+        "torch_dtype": f"weights are loaded in float32, and computed with in {param('precision')}",
         "attn_implementation": "a matter of speed",
         "add_pooling_layer": "a pooler is read by nothing",
         "low_cpu_mem_usage": "a matter of memory",
-        "device_map": "a matter of where, which --device decides",
+        "device_map": f"a matter of where, which {param('device')} decides",
         "use_safetensors": "only safetensors are read",
-        "trust_remote_code": "--trust-remote-code decides; sentence-transformers drops the key too",
+        "trust_remote_code": f"{param('trust_remote_code')} decides; sentence-transformers drops the key too",
     },
     "processor_kwargs": {
         "model_max_length": USED,
         "padding_side": "texts are padded on the right, and padding is masked, so that its side changes no vector",
         "use_fast": "transformers 5 has one tokenizer of each kind",
-        "trust_remote_code": "--trust-remote-code decides; sentence-transformers drops the key too",
+        "trust_remote_code": f"{param('trust_remote_code')} decides; sentence-transformers drops the key too",
     },
     "config_kwargs": {
         "use_cache": "no keys and values are kept, for no text is continued",
-        "trust_remote_code": "--trust-remote-code decides; sentence-transformers drops the key too",
+        "trust_remote_code": f"{param('trust_remote_code')} decides; sentence-transformers drops the key too",
     },
     "Pooling": {
         "embedding_dimension": "the body's own size counts",
@@ -139,7 +139,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
         "module_output_name": Only((None, "sentence_embedding"), NO_INPUT),
     },
-    "Dropout": {"dropout": "acts in sentence-transformers' own training alone; --dropout sets the body's"},
+    "Dropout": {"dropout": f"acts in sentence-transformers' own training alone; {param('dropout')} sets the body's"},
     # transformers reads these itself; this says why nothing else has to be done, or where it is
     "tokenizer_config.json": {
         "model_max_length": USED,
@@ -234,10 +234,10 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
     for key, value in config.items():
         what = known.get(key)
         if what is None and unknown is None:
-            raise UserError(f"{path}: {table} has {key!r} ({value!r}): {NO_KWARGS}; not supported, export it without")
+            raise InputError(f"{path}: {table} has {key!r} ({value!r}): {NO_KWARGS}; not supported, export it without")
         if what is None and unknown is not None:
             unknown.append(f"{path}: the key {key!r} is not known, and is not used")
         if isinstance(what, Only) and value not in what.values:
-            raise UserError(f"{path}: {key} is {value!r}, which means {what.meaning}; such models are not supported")
+            raise InputError(f"{path}: {key} is {value!r}, which means {what.meaning}; such models are not supported")
         if what == USED and value is not None and key in KINDS and not KINDS[key].fits(value):
-            raise UserError(f"{path}: {key} is {value!r}, expected {KINDS[key].words}; {DAMAGED}")
+            raise InputError(f"{path}: {key} is {value!r}, expected {KINDS[key].words}; {DAMAGED}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.settings import SIDES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class EncoderPair(nn.Module, Generic[Half]):
     def __init__(self, query: Half, document: Half, folder: Path | None = None) -> None:
         super().__init__()
         if query.dimension != document.dimension:
-            raise UserError(
+            raise InputError(
                 f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; "
                 "pair encoders of one dimension"
             )

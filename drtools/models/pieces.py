@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.specs import PieceSizes
 from drtools.models.tokens import Enriched, Rows, Tokens, padding_of
 from drtools.outputs.fingerprints import digest
@@ -75,17 +75,17 @@ def layout_of(encoder: Encoder, sizes: PieceSizes) -> Layout:
     sizes = sizes.settled(encoder.settings.pieces)
     passage, sentence, least = _tokens_of(sizes)
     if sentence > passage:
-        raise UserError(
-            f"--sentence-tokens {sentence} beside --passage-tokens {passage}: a sentence lies in a passage; expected "
-            "no more"
+        raise InputError(
+            f"{param('sentence_tokens')} {sentence} beside {param('passage_tokens')} {passage}: a sentence lies in a "
+            "passage; expected no more"
         )
     if least > sentence:
-        raise UserError(
-            f"--least-piece-tokens {least} beside --sentence-tokens {sentence}: no whole sentence has so many tokens; "
-            "expected no more"
+        raise InputError(
+            f"{param('least_piece_tokens')} {least} beside {param('sentence_tokens')} {sentence}: no whole sentence "
+            "has so many tokens; expected no more"
         )
     if not encoder.tokenizer.is_fast:
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; "
             "expected a fast tokenizer (tokenizer.json)"
         )

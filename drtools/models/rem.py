@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.settings import OURS, RemSettings, weights_fingerprint
 from drtools.models.unused import check_names
@@ -150,7 +150,7 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 def _family(encoder: Encoder) -> Family:
     """Return where the parts of an encoder's body are.
 
-    UserError with the names of its layers for one that is not known.
+    InputError with the names of its layers for one that is not known.
     """
     kind = encoder.body.config.model_type
     if kind not in FAMILIES:
@@ -159,7 +159,7 @@ def _family(encoder: Encoder) -> Family:
             for name, module in encoder.body.named_modules()
             if isinstance(module, nn.Linear) and ".0." in f".{name}."
         ]
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: a REM does not know where to go in a body of type {kind}, whose first layer has "
             f"{', '.join(names) or 'no linear layers'}; "
             f"known are {', '.join(FAMILIES)}"
@@ -259,10 +259,10 @@ def _widens(encoder: Encoder) -> bool:
 def check_folds(encoder: Encoder) -> None:
     """Refuse an encoder whose REM cannot become part of a plain body, before work is spent on it."""
     if encoder.rem and encoder.rem.adapter_size and not _widens(encoder):
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} "
             "body, whose feed-forward block is gated or no gelu; "
-            "use --body and --rem as they are, or train the REM with --adapter-size 0"
+            f"use {param('body')} and {param('rem')} as they are, or train the REM with {param('adapter_size')} 0"
         )
 
 
@@ -338,7 +338,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise UserError(
+        raise InputError(
             f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was "
             "damaged, train the REM again"
         ) from None
@@ -351,18 +351,18 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     """
     record = read_json(folder / OURS) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
-        raise UserError(
+        raise InputError(
             f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`"
         )
     sizes: list[Any] = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
     theirs, ours = record.get("body"), _fits(encoder)
     if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
-        raise UserError(
+        raise InputError(
             f"{folder / OURS}: the REM's sizes or its body are not there; the file was damaged, train the REM again"
         )
     for name, words in FITTING.items():
         if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
-            raise UserError(
+            raise InputError(
                 f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has "
                 f"{words.format(ours[name])}; "
                 "put it on a body adapted from the one that it was trained on"
@@ -376,7 +376,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     if {name: tensor.shape for name, tensor in tensors.items()} != {
         name: parameter.shape for name, parameter in parameters.items()
     }:
-        raise UserError(
+        raise InputError(
             f"{folder}: its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again"
         )
     with torch.no_grad():
@@ -384,7 +384,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
             parameter.copy_(tensors[name])
     encoder.rem_fingerprint = _fingerprint(folder)
     if encoder.settings.folded_rem == encoder.rem_fingerprint:
-        raise UserError(
-            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say --model "
+        raise InputError(
+            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say {param('model')} "
             f"{encoder.folder} alone"
         )

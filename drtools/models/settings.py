@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
 from drtools.models.module_keys import check_keys
 from drtools.models.tokenizers import deviations, tokenizer_config
@@ -116,7 +116,7 @@ def side_folder(folder: Path, side: str) -> Path:
     if not is_pair(folder):
         return folder
     if not (folder / side).is_dir():
-        raise UserError(
+        raise InputError(
             f"{folder}: its {OURS} says that it is a pair of encoders, but it has no subfolder {side}; expected the "
             "encoder of queries in query/ and that of documents in document/"
         )
@@ -149,7 +149,7 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     config = read_json(folder / "config.json")
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
-        raise UserError(
+        raise InputError(
             f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is "
             "not known; such models are not supported"
         )
@@ -167,7 +167,7 @@ def _longest(folder: Path, said: int | None) -> int | None:
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
     if is_lexical(folder):
-        raise UserError(
+        raise InputError(
             f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with "
             "drtools make-lexical"
         )
@@ -192,12 +192,15 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     if pooling is not None:
         _set_pooling(settings, pooling)
     if not settings.pooling:
-        raise UserError(
-            f"{folder}: a bare body, whose files do not say how token states become one vector; say --pooling cls, "
-            "mean, max or last"
+        raise InputError(
+            f"{folder}: a bare body, whose files do not say how token states become one vector; say "
+            f"{param('pooling')} cls, mean, max or last"
         )
     if settings.similarity not in (None, "dot") and not settings.normalized:
-        remedy = f"; --pooling {'+'.join(settings.pooling)}+normalize gives vectors whose inner product is their cosine"
+        remedy = (
+            f"; {param('pooling')} {'+'.join(settings.pooling)}+normalize gives vectors whose inner product is their "
+            "cosine"
+        )
         settings.notes.append(
             f"{folder}: it compares vectors by {settings.similarity}, but they do not have length 1; searches here go "
             f"by inner product{remedy if settings.similarity == 'cosine' else ''}"
@@ -209,7 +212,7 @@ def refuse_adapter(folder: Path) -> None:
     """Refuse a folder with an adapter that is not merged: transformers would load whatever base model it names."""
     if (folder / "adapter_config.json").exists():
         base = optional_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
-        raise UserError(
+        raise InputError(
             f"{folder}: an adapter (adapter_config.json) for {base}, which is not merged into the weights; merge it "
             "with peft (merge_and_unload), save the merged model with its tokenizer, and name that folder"
         )
@@ -226,7 +229,7 @@ def _of_files(folder: Path) -> EncoderSettings:
         settings.lower_case, settings.notes, said = files.lower_case, files.notes, files.longest
         sides = {"query": files.query_length, "document": files.document_length}
     if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
+        raise InputError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
     longest = _longest(folder, said)
     if not settings.pooling:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
@@ -239,17 +242,17 @@ def _of_files(folder: Path) -> EncoderSettings:
 
 
 def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
-    """Set what `--pooling` names."""
+    """Set a pooling by its name."""
     *words, last = pooling.split("+")
     words += [] if last == "normalize" else [last]
     if not words or any(word not in POOLINGS for word in words):
-        raise UserError(
-            f"--pooling {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end "
-            "gives vectors of length 1"
+        raise InputError(
+            f"{param('pooling')} {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the "
+            "end gives vectors of length 1"
         )
     settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
     if len(settings.pooling) < len(words):
-        raise UserError(f"--pooling {pooling}: a kind stands twice; say each once")
+        raise InputError(f"{param('pooling')} {pooling}: a kind stands twice; say each once")
     if last == "normalize" and not settings.normalized:
         settings.head.append({"kind": "normalize"})
 
@@ -285,7 +288,7 @@ def check_side(settings: EncoderSettings, side: str, name: str) -> None:
     if side in settings.inherited:
         plural = {"query": "queries", "document": "documents"}
         other = SIDES[1 - SIDES.index(side)]
-        raise UserError(
+        raise InputError(
             f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, "
             "or the pair of both"
         )

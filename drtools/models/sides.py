@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.encoder_files import load_encoder
 from drtools.models.hub import resolve
 from drtools.models.pair import EncoderPair
@@ -35,14 +35,14 @@ def side_folders(model: str, document_model: str | None = None) -> dict[str, Pat
     if document_model:
         for side, folder in folders.items():
             if is_lexical(folder):
-                raise UserError(
-                    f"{named[side]}: a lexical encoder, which encodes both sides; leave --document-model out"
+                raise InputError(
+                    f"{named[side]}: a lexical encoder, which encodes both sides; leave {param('document_model')} out"
                 )
     return folders
 
 
 def pair_fingerprints(folders: dict[str, Path], pooling: str | None = None) -> dict[str, str]:
-    """Return the fingerprint of each side, as the folders' files say; UserError for two that cannot be a pair."""
+    """Return the fingerprint of each side, as the folders' files say; InputError for two that cannot be a pair."""
     found, dimensions = {}, {}
     for side, folder in folders.items():
         settings = read_settings(folder, pooling)
@@ -50,7 +50,7 @@ def pair_fingerprints(folders: dict[str, Path], pooling: str | None = None) -> d
         found[side] = fingerprints(folder, settings)[side]
         dimensions[side] = vector_dimension(folder, settings)
     if dimensions["query"] != dimensions["document"]:
-        raise UserError(
+        raise InputError(
             f"{folders['query']}: its vectors have {dimensions['query']} dimensions, those of {folders['document']} "
             f"{dimensions['document']}; two encoders that belong together have the same number"
         )

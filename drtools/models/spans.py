@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import torch
 from torch import Tensor
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.cpu.rows import LEAST_ROWS
 from drtools.models.heads import apply_head
 from drtools.models.pooling import pool
@@ -42,7 +42,7 @@ class Spans:
     def __init__(
         self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Graph | None = None
     ) -> None:
-        """Raise UserError for a body or a pooling that has no such spans."""
+        """Raise InputError for a body or a pooling that has no such spans."""
         self.body = body_with_spans(encoder, kind)
         self.encoder, self.passages, self.sentences, self.kind, self.graph = encoder, passages, sentences, kind, graph
         self.tokenizer, self.folder, self.settings = encoder.tokenizer, encoder.folder, encoder.settings
@@ -72,29 +72,29 @@ class Spans:
 
 
 def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaModel | XLMRobertaModel:
-    """Return the encoder's body; UserError unless spans of this kind are known for it."""
+    """Return the encoder's body; InputError unless spans of this kind are known for it."""
     from transformers import BertModel, RobertaModel, XLMRobertaModel
 
     settings = encoder.settings
     if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, "
             "whose spans are known; start from such a model"
         )
     if kind == "attention" and settings.pooling != ("cls",):
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by "
-            "attention stand on; say --pooling cls, or --spans mean"
+            f"attention stand on; say {param('pooling')} cls, or {param('spans')} mean"
         )
     if len(settings.pooling) > 1:
-        raise UserError(
-            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say --pooling "
-            "cls"
+        raise InputError(
+            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say "
+            f"{param('pooling')} cls"
         )
     if settings.document_prompt and not settings.include_prompt:
-        raise UserError(
+        raise InputError(
             f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say "
-            "--document-prompt ''"
+            f"{param('document_prompt')} ''"
         )
     return encoder.body
 

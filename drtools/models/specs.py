@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         if self.document_model and not self.model:
-            raise UserError(
-                "--document-model alone: it names the encoder of documents beside --model, that of queries; pass both"
+            raise InputError(
+                f"{param('document_model')} alone: it names the encoder of documents beside {param('model')}, that of "
+                "queries; pass both"
             )
 
     @property
@@ -46,21 +47,24 @@ class EncoderSpec:
     def start(self) -> str:
         """Return the name of the encoder, or of the body that `rem` is put on.
 
-        UserError if none is named, or too many.
+        InputError if none is named, or too many.
         """
         if self.model and (self.body or self.rem):
-            raise UserError(
-                "--model beside --body or --rem: an encoder is either of the two; say --model ENCODER, or --body BODY "
-                "--rem REM"
+            raise InputError(
+                f"{param('model')} beside {param('body')} or {param('rem')}: an encoder is either of the two; say "
+                f"{param('model')} ENCODER, or {param('body')} BODY {param('rem')} REM"
             )
         if bool(self.body) != bool(self.rem):
-            raise UserError(
-                f"--{'body' if self.body else 'rem'} alone: a body and a REM belong together; say --body BODY --rem "
-                "REM, or --model for an encoder by itself"
+            raise InputError(
+                f"{param('body' if self.body else 'rem')} alone: a body and a REM belong together; say "
+                f"{param('body')} BODY {param('rem')} REM, or {param('model')} for an encoder by itself"
             )
         start = self.model or self.body
         if not start:
-            raise UserError("no encoder was named; say --model FOLDER or a hub name, or --body BODY --rem REM")
+            raise InputError(
+                f"no encoder was named; say {param('model')} FOLDER or a hub name, or {param('body')} BODY "
+                f"{param('rem')} REM"
+            )
         return start
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs.disk import read_json
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
     """Refuse a tokenizer without a vocabulary, and one whose ids the embeddings have no row for."""
     special = {*tokenizer.all_special_tokens}
     if len(tokenizer) < MANY and sum(token not in special for token in tokenizer.get_vocab()) < 2:
-        raise UserError(
+        raise InputError(
             f"{folder}: its tokenizer knows {len(tokenizer)} tokens, {len(special)} of them special ones, so that "
             f"texts cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
         )
@@ -209,12 +209,12 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
         return
     new = _special_deviations(folder, tokenizer_config(folder)).get("special_tokens")
     if (folder / FILE).exists() and isinstance(new, list) and token in new:
-        raise UserError(
+        raise InputError(
             f"{folder / CONFIG}: it names the special token {token!r}, which {FILE} lacks, so that it gets the id "
             f"{last}, but the embeddings have {rows} rows, for ids up to {rows - 1}; remove it there, or add rows "
             "(resize_token_embeddings)"
         )
-    raise UserError(
+    raise InputError(
         f"{folder}: its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids "
         f"up to {rows - 1}; use the tokenizer that belongs to the weights, or add rows (resize_token_embeddings)"
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from drtools import reporting, units
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs.disk import read_json
 
 SHOWN = 3  # names in a message
@@ -127,7 +127,7 @@ def refuse_unused(names: list[str], folder: Path, what: str, known: Known = ()) 
         (what for pattern, *what in known if any(pattern.match(name) for name in names)),
         ("a part that would be left out", "save the weights without that part, or with a class that uses it"),
     )
-    raise UserError(
+    raise InputError(
         f"{folder}: the weights hold {units.counted(len(names), 'tensor')} that {what} has no place for "
         f"({listed(names)}): {meaning}; {move}"
     )
@@ -149,7 +149,7 @@ def check_files(folder: Path) -> None:
         if file.name not in own and not file.name.startswith("consolidated")
     )
     if others:
-        raise UserError(
+        raise InputError(
             f"{folder}: found {listed(others)} beside the weights of the model, expected model.safetensors or the "
             f"shards that {index.name} names; such weights would be left out: move them elsewhere if the vectors do "
             "not need them, else save a layer behind the pooling as a module of sentence-transformers"

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 
 if TYPE_CHECKING:
     pass
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a small JSON file's object; UserError if it is not JSON."""
+    """Return a small JSON file's object; InputError if it is not JSON."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); the file was damaged, make it again") from None
+        raise InputError(f"{path}: not JSON ({error}); the file was damaged, make it again") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: a JSON object was expected, found {type(value).__name__}")
+        raise InputError(f"{path}: a JSON object was expected, found {type(value).__name__}")
     return value
 
 

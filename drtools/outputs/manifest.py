@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 
@@ -34,13 +34,13 @@ def beside(path: Path) -> Path:
 
 
 def read(path: str | Path) -> dict:
-    """Return the manifest of an artefact; UserError if it has none, which means that it was never finished."""
+    """Return the manifest of an artefact; InputError if it has none, which means that it was never finished."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder")
     where = beside(path)
     if not where.exists():
-        raise UserError(
+        raise InputError(
             f"{path}: no {where.name} was found, so this is not a finished output of drtools; {_advice(path)}"
         )
     return read_json(where)
@@ -50,9 +50,9 @@ def _advice(path: Path) -> str:
     """Return the next move for what has no manifest, by what lies in it."""
     found = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
     if any(name.endswith(".npy") for name in found):
-        return "copy it whole, or adopt vectors of another program with `drtools convert --vectors`"
+        return f"copy it whole, or adopt vectors of another program with `drtools convert {param('vectors')}`"
     if any(name.endswith((".faiss", ".index")) for name in found):
-        return "copy it whole, or build an index of your vectors with `drtools index --vectors`"
+        return f"copy it whole, or build an index of your vectors with `drtools index {param('vectors')}`"
     if "lucene" in found or any(name.startswith("segments_") for name in found):
-        return "copy it whole, or build a Lucene index of your corpus with `drtools index --lucene`"
+        return f"copy it whole, or build a Lucene index of your corpus with `drtools index {param('lucene')}`"
     return "copy it whole, or make it again"

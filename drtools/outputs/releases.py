@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtools import __version__, reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.outputs import manifest
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
@@ -71,10 +71,10 @@ def publish(folders: list[Path], link: Path, keep: int) -> Published:
     Keep it, the one that it named before, and the latest others, `keep` in all.
 
     The same folders again are the version that is there. Files are hard links where the file system allows, else
-    copies. UserError for a folder that is not finished or was changed since, and for a `link` that is something else.
+    copies. InputError for a folder that is not finished or was changed since, and for a `link` that is something else.
     """
     if link.exists() and not link.is_symlink():
-        raise UserError(
+        raise InputError(
             f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it "
             "away, or name another link"
         )
@@ -101,7 +101,7 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     names = [folder.name for folder in folders]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UserError(f"two of the folders are called {twice}, and a version holds each by its name; rename one")
+        raise InputError(f"two of the folders are called {twice}, and a version holds each by its name; rename one")
     identity = [
         [
             folder.name if len(folders) > 1 else "",
@@ -121,22 +121,24 @@ def _version_of(folders: list[Path], link: Path) -> Path:
 def _finished(folder: Path) -> dict:
     """Return the manifest of a folder that can be published."""
     if not folder.is_dir():
-        raise UserError(
+        raise InputError(
             f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; "
             "publish takes finished folders"
         )
     if folder.name.endswith(UNFINISHED):
-        raise UserError(f"{folder}: work under way; publish {folder.name.removesuffix(UNFINISHED)} once it is finished")
+        raise InputError(
+            f"{folder}: work under way; publish {folder.name.removesuffix(UNFINISHED)} once it is finished"
+        )
     if (folder / PARTS).exists():
-        raise UserError(
+        raise InputError(
             f"{folder}: vectors that name the two folders they are joined of, which may change; join them by "
-            "concat-spar without --no-copy, and publish that"
+            f"concat-spar without {param('no_copy')}, and publish that"
         )
     by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
     if by_hand and read_json(folder / MODEL).get("kind") == "pair":
-        raise UserError(
+        raise InputError(
             f"{folder}: a pair of encoders without a manifest, written by hand; make a finished one of it with "
-            f"drtools merge --model {folder} -o PAIR, and publish that"
+            f"drtools merge {param('model')} {folder} -o PAIR, and publish that"
         )
     return manifest.read(folder)
 
@@ -203,7 +205,7 @@ def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
     """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
     content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
     if content_fingerprint(where, content) != record["fingerprint"]:
-        raise UserError(
+        raise InputError(
             f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being "
             "replaced just now; make it again, then publish it"
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 
+from drtools.errors import param
+
 
 def add_change(request: dict, words: str) -> None:
     """Record that this version computes something else than an earlier one did for the same arguments.
@@ -29,9 +31,9 @@ def differences(then: dict, now: dict) -> str:
         if isinstance(before, list) and isinstance(after, list) and len(before) == len(after) == 1:
             (before,), (after,) = before, after
         if isinstance(before, dict) and isinstance(after, dict) and _same_path(before.get("path"), after.get("path")):
-            words.append(f"--{name.replace('_', '-')}: the content of {after.get('path')} has changed")
+            words.append(f"{param(name)}: the content of {after.get('path')} has changed")
         else:
-            words.append(f"--{name.replace('_', '-')}: {_word(before)} then, {_word(after)} now")
+            words.append(f"{param(name)}: {_word(before)} then, {_word(after)} now")
     words += [f"since then {change}" for change in now.get("changes", ()) if change not in then.get("changes", ())]
     return "; ".join(words)
 

@@ -1,7 +1,7 @@
 """Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
 
 The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or
-with `--renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
+with `renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
 """
 
 import datetime
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drtools import __version__, reporting
-from drtools.errors import AlreadyDone, UserError, WorldError
+from drtools.errors import AlreadyDone, InputError, WorldError, param
 from drtools.outputs import manifest
 from drtools.outputs.disk import (
     flush_to_disk,
@@ -149,23 +149,27 @@ class FileWork(Work):
 
 
 def _check_finished(work: Work) -> None:
-    """Raise AlreadyDone if the target is this request's output, UserError if it may not be replaced."""
+    """Raise AlreadyDone if the target is this request's output, InputError if it may not be replaced."""
     if not work.target.exists():
         return
     then = request_in(manifest.beside(work.target))
     if then is None:
         if work.target.is_dir() or not work.overwrite:
-            advice = "move it away, or choose another -o" if work.target.is_dir() else "move it away, or --overwrite"
-            raise UserError(f"{work.target}: exists and is not a finished output of drtools; {advice}")
+            advice = (
+                "move it away, or choose another -o"
+                if work.target.is_dir()
+                else f"move it away, or {param('overwrite')}"
+            )
+            raise InputError(f"{work.target}: exists and is not a finished output of drtools; {advice}")
         return
     if work.overwrite:
         return
     if not same(then, work.request):
         if work.renew:
             return
-        raise UserError(
+        raise InputError(
             f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or "
-            "--overwrite"
+            f"{param('overwrite')}"
         )
     if work.path.exists() and _may_be_dropped(work):  # a process died after it had given the output its name
         with suppress(WorldError):
@@ -207,9 +211,9 @@ def _open_partial(work: Work) -> None:
         then = read_json(written)
         is_same = same(then, work.request)
         if not is_same and not work.renew:
-            raise UserError(
+            raise InputError(
                 f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or "
-                "--overwrite to start afresh"
+                f"{param('overwrite')} to start afresh"
             )
         if is_same and (work.path / STATE).exists():
             work.state = read_json(work.path / STATE)
@@ -222,7 +226,7 @@ def _open_partial(work: Work) -> None:
             and not written.exists()
             and not request_in(work.path / manifest.NAME)
         ):
-            raise UserError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
+            raise InputError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(written, work.request)
@@ -251,7 +255,7 @@ def file(output: OutputSpec) -> Iterator[FileWork]:
         return
     work = FileWork(Path(output.output), output.request, output.overwrite, output.renew)
     if work.target.is_dir():
-        raise UserError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
+        raise InputError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
     _finish_naming(work)
     with _under_way(work):
         work.stream = open(work.path / DATA, "r+b" if work.state else "wb")  # noqa: SIM115 closed below

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drtools import reporting
+from drtools.errors import param
 from drtools.formats.joins import Join, Known, heads_of, spellings
 from drtools.formats.lines import shown
 from drtools.units import counted
@@ -54,7 +55,7 @@ class Avoided:
 def leave_out_unknown(positives: dict[str, list[str]], known: Known, name: str, qrels: str) -> set[str]:
     """Return the positives that a source called `name` lacks; queries without any other are taken out of `positives`.
 
-    What they are really called in the source is not known: they would become negatives. UserError if the source has no
+    What they are really called in the source is not known: they would become negatives. InputError if the source has no
     positive at all.
     """
     join = Join(known, name)
@@ -98,14 +99,14 @@ def leave_out_unlisted(source: RunSource, positives: dict[str, list[str]], qrels
         gone = take_out(positives, unknown)
         join.note(
             f"{join.missing:,} of the {join.asked:,} relevant documents of {qrels} stand in no list of {join.name}: "
-            f"not retrieved, or there by another id; {gone}; pass the corpus that was searched by --corpus CORPUS to "
-            "keep what was only not retrieved"
+            f"not retrieved, or there by another id; {gone}; pass the corpus that was searched by {param('corpus')} "
+            "CORPUS to keep what was only not retrieved"
         )
     return unknown
 
 
 def unknown_to(store: Store, source: RunSource) -> set[str]:
-    """Return the documents of a run that the corpus lacks, and count them; UserError if it lacks all."""
+    """Return the documents of a run that the corpus lacks, and count them; InputError if it lacks all."""
     join = Join(store, shown(store.corpus))
     foreign = set(join.look_up(source.documents))
     join.check(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.device import kind_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def search(
     vectors [N, D] float16 or float32, usually a memory map, or a tensor that is kept on the device; queries [Q, D]
     float32. Returns scores float32 [Q, k] and rows int64 [Q, k], best first, k = min(depth, N). After each block
     `on_progress` is told how many of the N rows are done. Other devices than `cuda` leave it to the CPU. Raises
-    UserError where there is no vector, the dimensions differ, or a value is not finite.
+    InputError where there is no vector, the dimensions differ, or a value is not finite.
     """
     import numpy as np
     import torch
@@ -87,7 +87,7 @@ def rerank(
     """Score given rows for each query: the inner products that `search` gives them.
 
     vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any
-    order (no -1). Returns Q arrays float32 [C]. Raises UserError as `search` does.
+    order (no -1). Returns Q arrays float32 [C]. Raises InputError as `search` does.
     """
     import torch
 
@@ -220,12 +220,12 @@ def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
 
     assert queries.dtype == np.float32
     if queries.shape[1] != dimension:
-        raise UserError(
+        raise InputError(
             f"the queries have {queries.shape[1]} dimensions and {what} {dimension}; encode both with one model"
         )
     finite = np.isfinite(queries).all(1)
     if not finite.all():
-        raise UserError(
+        raise InputError(
             f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the "
             "queries again"
         )
@@ -234,7 +234,7 @@ def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
 def refuse_empty(vectors: Sized) -> None:
     """Refuse vectors without a row."""
     if len(vectors) == 0:
-        raise UserError(
+        raise InputError(
             f"{name(vectors)}: found no row, expected at least one vector; encode a corpus that has documents"
         )
 
@@ -242,7 +242,7 @@ def refuse_empty(vectors: Sized) -> None:
 def refuse_not_finite(vectors: object, finite: np.ndarray, rows: range | np.ndarray) -> None:
     """Refuse the first of some rows [C] of vectors that is not finite [C]."""
     if not finite.all():
-        raise UserError(
+        raise InputError(
             f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; "
             "encode the documents again"
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from drtools import reporting, units
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.search import exact
 from drtools.search.faiss_parts import (
     WANTED_POINTS_A_CENTROID,
@@ -63,7 +63,7 @@ def build(
 
     It is trained on `train_sample` random rows: by default 64 a centroid and 65,536 at least, N at most. After each
     block `on_progress` is told how many of the N rows are in. Returns a note for the user if the training rows are few.
-    Raises UserError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not
+    Raises InputError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not
     finite.
     """
     import faiss
@@ -92,7 +92,7 @@ def build(
         return (
             f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted "
             f"for its {centroids:,} centroids;"
-            " --check measures what that costs"
+            f" {param('check')} measures what that costs"
         )
     return None
 
@@ -100,7 +100,7 @@ def build(
 def estimate(factory: str, count: int, dimension: int, threads: int | None = None) -> tuple[float, float]:
     """Return the bytes of an index's file (within 10%) and the seconds of its build (rough: within a factor of 2 or 3).
 
-    The time is extrapolated from probes of milliseconds on random vectors. Raises UserError as `build` does.
+    The time is extrapolated from probes of milliseconds on random vectors. Raises InputError as `build` does.
     """
     import faiss
 
@@ -142,9 +142,9 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
     try:
         index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
     except RuntimeError as error:
-        raise UserError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
+        raise InputError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise UserError(
+        raise InputError(
             f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it "
             "with `drtools index`"
         )
@@ -165,7 +165,7 @@ def search(
 
     Best first, equal scores by lower row; rows that an index did not find are -1, at the end. Defaults: `nprobe` (IVF:
     lists visited) a sixteenth of the lists and 32 at least, `ef_search` (HNSW: candidates kept) twice the depth and 64
-    at least; what is refined (RFlat) is four times the depth. Raises UserError for another dimension, values that are
+    at least; what is refined (RFlat) is four times the depth. Raises InputError for another dimension, values that are
     not finite, and a setting that the index does not have.
     """
     import faiss
@@ -174,13 +174,14 @@ def search(
     exact.check_queries(queries, index.d, "the index")
     lists, graphs = _of_type(index, faiss.IndexIVF), _of_type(index, faiss.IndexHNSW)
     if nprobe and not lists:
-        raise UserError(
-            f"--nprobe: the index is {describe(index)}, expected one with IVF in its factory string; leave --nprobe out"
+        raise InputError(
+            f"{param('nprobe')}: the index is {describe(index)}, expected one with IVF in its factory string; leave "
+            f"{param('nprobe')} out"
         )
     if ef_search and not graphs:
-        raise UserError(
-            f"--ef-search: the index is {describe(index)}, expected one with HNSW in its factory string; leave "
-            "--ef-search out"
+        raise InputError(
+            f"{param('ef_search')}: the index is {describe(index)}, expected one with HNSW in its factory string; "
+            f"leave {param('ef_search')} out"
         )
     for part in lists:
         part.nprobe = min(part.nlist, nprobe or max(LEAST_LISTS, int(part.nlist * SHARE_OF_LISTS)))
@@ -210,9 +211,9 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
                 part.make_direct_map()
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
-        raise UserError(
+        raise InputError(
             f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves "
-            "(--vectors), or an index without fs"
+            f"({param('vectors')}), or an index without fs"
         ) from None
 
 
@@ -293,8 +294,9 @@ def prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | 
             part.do_polysemous_training = False
     graphs = _of_type(index, faiss.IndexHNSW)
     if ef_construction and not graphs:
-        raise UserError(
-            f"--ef-construction: --factory {factory} has no graph, expected one with HNSW; leave --ef-construction out"
+        raise InputError(
+            f"{param('ef_construction')}: {param('factory')} {factory} has no graph, expected one with HNSW; leave "
+            f"{param('ef_construction')} out"
         )
     for part in graphs:
         part.hnsw.efConstruction = ef_construction or EF_CONSTRUCTION

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.search.faiss_transforms import parts, refuse_other_products, transforms
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def reason(error: RuntimeError) -> str:
 
 @contextmanager
 def refusals(factory: str) -> Iterator[None]:
-    """Turn what FAISS says against a factory string into a UserError."""
+    """Turn what FAISS says against a factory string into a InputError."""
     try:
         yield
     except RuntimeError as error:
-        raise UserError(f"--factory {factory}: FAISS refuses it: {reason(error)}; {EXPECTED}") from None
+        raise InputError(f"{param('factory')} {factory}: FAISS refuses it: {reason(error)}; {EXPECTED}") from None
     except MemoryError:
-        raise UserError(f"--factory {factory}: it needs more memory than there is; {EXPECTED}") from None
+        raise InputError(f"{param('factory')} {factory}: it needs more memory than there is; {EXPECTED}") from None
 
 
 @contextmanager
@@ -76,15 +76,15 @@ def always_blas() -> Iterator[None]:
 
 
 def create(factory: str, dimension: int) -> faiss.Index:
-    """Make an empty index of inner products by its factory string; UserError if FAISS refuses it."""
+    """Make an empty index of inner products by its factory string; InputError if FAISS refuses it."""
     import faiss
 
     with refusals(factory):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise UserError(
-            f"--factory {factory}: FAISS makes an index of distances of it, whatever is asked for; expected one of "
-            "inner products, for instance HNSW32,Flat or IVF1024,PQ48"
+        raise InputError(
+            f"{param('factory')} {factory}: FAISS makes an index of distances of it, whatever is asked for; expected "
+            "one of inner products, for instance HNSW32,Flat or IVF1024,PQ48"
         )
     refuse_other_products(index, factory)
     return index
@@ -128,7 +128,7 @@ def clusterings(index: faiss.Index) -> list[Clustering]:
 
 
 def training_points(index: faiss.Index, factory: str, count: int, train_sample: int | None) -> int:
-    """Return how many of `count` vectors to train an index on; UserError if they cannot be enough."""
+    """Return how many of `count` vectors to train an index on; InputError if they cannot be enough."""
     if index.is_trained:
         return 0
     largest = max((clustering.centroids for clustering in clusterings(index)), default=0)
@@ -140,9 +140,9 @@ def training_points(index: faiss.Index, factory: str, count: int, train_sample: 
 def refuse_few_points(factory: str, wanted: int, points: int) -> None:
     """Refuse to train on fewer points than there are centroids."""
     if points < wanted:
-        raise UserError(
-            f"--factory {factory}: found {points:,} vectors to train on, expected at least {wanted:,}, one for each "
-            "centroid; choose fewer centroids, or an index without training such as HNSW32 or Flat"
+        raise InputError(
+            f"{param('factory')} {factory}: found {points:,} vectors to train on, expected at least {wanted:,}, one "
+            "for each centroid; choose fewer centroids, or an index without training such as HNSW32 or Flat"
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 if TYPE_CHECKING:
     import faiss
@@ -60,19 +60,19 @@ def refuse_other_products(index: faiss.Index, factory: str) -> None:
 
     for step in transforms(index):
         if isinstance(step, faiss.PCAMatrix) and step.eigen_power:
-            raise UserError(
-                f"--factory {factory}: PCAW stretches each direction by another factor, which does not keep the order "
-                "of inner products; use PCA or PCAR, which rotate"
+            raise InputError(
+                f"{param('factory')} {factory}: PCAW stretches each direction by another factor, which does not keep "
+                "the order of inner products; use PCA or PCAR, which rotate"
             )
         if isinstance(step, faiss.ITQTransform):
-            raise UserError(
-                f"--factory {factory}: ITQ subtracts the mean and changes lengths, which does not keep the order of "
-                "inner products; use PCA, PCAR or OPQ, which rotate"
+            raise InputError(
+                f"{param('factory')} {factory}: ITQ subtracts the mean and changes lengths, which does not keep the "
+                "order of inner products; use PCA, PCAR or OPQ, which rotate"
             )
         if isinstance(step, faiss.PCAMatrix) and not 0 < step.d_out <= step.d_in:
-            raise UserError(
-                f"--factory {factory}: found PCA to {step.d_out} dimensions, expected 1 to {step.d_in}, those of the "
-                "vectors"
+            raise InputError(
+                f"{param('factory')} {factory}: found PCA to {step.d_out} dimensions, expected 1 to {step.d_in}, "
+                "those of the vectors"
             )
 
 
@@ -89,7 +89,8 @@ def note_cosines(index: faiss.Index, factory: str) -> None:
             reporting.notice(
                 1,
                 f"{factory}: L2norm behind a reduction to {least} dimensions compares by the cosine of what is left, "
-                "not by inner products; L2norm ahead of the reduction keeps these: compare the two with --check",
+                "not by inner products; L2norm ahead of the reduction keeps these: compare the two with "
+                f"{param('check')}",
             )
         least = step.d_out if step.d_out < step.d_in else least
 
@@ -104,9 +105,10 @@ def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:
         lengths = np.linalg.norm(np.asarray(vectors[start : start + ROWS_A_BLOCK], np.float32), axis=1)
         others = np.flatnonzero(np.abs(lengths - 1) > LENGTH_TOLERANCE)
         if len(others):
-            raise UserError(
-                f"--factory {factory}: L2norm compares by the cosine, and row {start + others[0]} of the vectors has "
-                f"length {lengths[others[0]]:.3g}, expected 1; leave L2norm out, or encode with normalization"
+            raise InputError(
+                f"{param('factory')} {factory}: L2norm compares by the cosine, and row {start + others[0]} of the "
+                f"vectors has length {lengths[others[0]]:.3g}, expected 1; leave L2norm out, or encode with "
+                "normalization"
             )
 
 

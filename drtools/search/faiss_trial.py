@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 if TYPE_CHECKING:
     import faiss
@@ -44,7 +44,7 @@ def refuse_unusable(
 ) -> None:
     """Refuse a factory string that cannot index and search vectors [N, D] by their inner products.
 
-    Takes about a second. Raises UserError with what FAISS says, or with how it ended.
+    Takes about a second. Raises InputError with what FAISS says, or with how it ended.
     """
     import numpy as np
 
@@ -66,21 +66,21 @@ def refuse_unusable(
     stream.seek(0, io.SEEK_END)
     np.save(stream, sample)
     command = [sys.executable, "-c", STARTED.format(path=sys.path)]
-    tried = f"--factory {factory}: it was tried on {len(sample):,} of the vectors, and FAISS"
+    tried = f"{param('factory')} {factory}: it was tried on {len(sample):,} of the vectors, and FAISS"
     try:
         done = subprocess.run(
             command, input=stream.getvalue(), capture_output=True, timeout=SECONDS, env=os.environ | ONE_THREAD
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"{tried} did not finish in {SECONDS} s; {EXPECTED}") from None
+        raise InputError(f"{tried} did not finish in {SECONDS} s; {EXPECTED}") from None
     if done.returncode < 0:
-        raise UserError(f"{tried} ended its process ({signal.Signals(-done.returncode).name}); {EXPECTED}")
+        raise InputError(f"{tried} ended its process ({signal.Signals(-done.returncode).name}); {EXPECTED}")
     if done.returncode:
         raise RuntimeError(f"the trial of a factory string failed: {done.stderr.decode(errors='replace')[-2000:]}")
     said = next(line for line in reversed(done.stdout.splitlines()) if line.startswith(ANSWER))
     refused = json.loads(said.removeprefix(ANSWER))
     if refused:
-        raise UserError(refused)
+        raise InputError(refused)
 
 
 def least_points(factory: str) -> int:
@@ -104,7 +104,7 @@ def answer() -> None:
     refused = None
     try:
         attempt(sample, **task)
-    except UserError as error:
+    except InputError as error:
         refused = str(error)
     sys.stdout.buffer.write(b"\n" + ANSWER + json.dumps(refused).encode() + b"\n")
     sys.stdout.flush()
@@ -136,7 +136,7 @@ def attempt(
     seed: int,
     ef_construction: int | None,
 ) -> None:
-    """Build a small index of a sample [n, D] of `count` vectors and search it; UserError if that cannot be done."""
+    """Build a small index of a sample [n, D] of `count` vectors and search it; InputError if that cannot be done."""
     import faiss
 
     from drtools.search import faiss_index
@@ -269,9 +269,9 @@ def refuse_fractions(sample: np.ndarray, factory: str) -> None:
     least, most = (-128, 127) if found[1] else (0, 255)
     others = sample[(sample != np.round(sample)) | (sample < least) | (sample > most)]
     if len(others):
-        raise UserError(
-            f"--factory {factory}: {found[0]} keeps whole numbers from {least} to {most}, and the vectors hold "
-            f"{others[0]:.4g}; use SQ8, which is fitted to them"
+        raise InputError(
+            f"{param('factory')} {factory}: {found[0]} keeps whole numbers from {least} to {most}, and the vectors "
+            f"hold {others[0]:.4g}; use SQ8, which is fitted to them"
         )
 
 
@@ -287,7 +287,7 @@ def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, fa
     hits = np.where(found >= 0, np.take_along_axis(products, np.maximum(found, 0), 1), mean[:, None]).mean(1)
     possible = (best - mean).sum()
     if possible > 1e-6 * np.abs(products).sum() and (hits - mean).sum() < LEAST_GAIN * possible:
-        raise UserError(
-            f"--factory {factory}: it was tried on {len(sample):,} of the vectors, and finds them no better than by "
-            f"chance; {EXPECTED}"
+        raise InputError(
+            f"{param('factory')} {factory}: it was tried on {len(sample):,} of the vectors, and finds them no better "
+            f"than by chance; {EXPECTED}"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.joins import Join
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
@@ -77,25 +77,26 @@ def _digests(vectors: Vectors, start: int) -> np.ndarray:
 def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
     """Return the manifest of the index to be updated.
 
-    UserError if it is none of FAISS's, of another encoder or of another factory string.
+    InputError if it is none of FAISS's, of another encoder or of another factory string.
     """
     record = manifest.read(folder)
     if record.get("kind") != "faiss":
-        raise UserError(
-            f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without --update"
+        raise InputError(
+            f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without "
+            f"{param('update')}"
         )
     if (
         record["dimension"] != vectors.manifest["dimension"]
         or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
     ):
-        raise UserError(
+        raise InputError(
             f"{folder}: made of another encoder's vectors ({maker_of(record)}) than {vectors.path} "
-            f"({maker_of(vectors.manifest)}); build the index anew, without --update"
+            f"({maker_of(vectors.manifest)}); build the index anew, without {param('update')}"
         )
     if factory and factory != record["factory"]:
-        raise UserError(
-            f"{folder}: its --factory is {record['factory']}, not {factory}; leave --factory out, or build anew "
-            "without --update"
+        raise InputError(
+            f"{folder}: its {param('factory')} is {record['factory']}, not {factory}; leave {param('factory')} out, "
+            f"or build anew without {param('update')}"
         )
     return record
 
@@ -138,7 +139,7 @@ def update(
 
     `on_progress` is told how many new rows are in.
 
-    Returns a note for the user where much of it is newer than its training. UserError for an index that cannot give
+    Returns a note for the user where much of it is newer than its training. InputError for an index that cannot give
     rows up, where it would have to.
     """
     import faiss
@@ -162,18 +163,17 @@ def update(
         _add(index, array, new, None, on_progress)
         _reorder(inner, change)
     else:
-        raise UserError(
+        raise InputError(
             f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} "
             "of its rows are gone or changed"
-            f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without --update"
+            f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without {param('update')}"
         )
     assert index.ntotal == len(array)
     write(index, path)
     if change.new_since_training > LARGEST_SHARE_NEW * len(array) and (clusterings(index) or transforms(index)):
         return (
-            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; --check "
-            "measures what that costs,"
-            " building anew without --update trains it"
+            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; "
+            f"{param('check')} measures what that costs, building anew without {param('update')} trains it"
         )
     return None
 

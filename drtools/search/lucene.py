@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError, param
 from drtools.java import java_class, java_errors
 from drtools.models.analyzer import language_analyzer
 
@@ -52,7 +52,7 @@ def build_index(
 
     Memory does not grow with their number.
 
-    Document vectors are what RM3 needs. UserError for a language without analyzer or an id too long for Lucene;
+    Document vectors are what RM3 needs. InputError for a language without analyzer or an id too long for Lucene;
     WorldError where the index cannot be written.
     """
     language_analyzer(language)
@@ -98,7 +98,7 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
     characters = 0
     for identifier, contents in documents:
         if len(identifier.encode()) > LONGEST_ID_BYTES:
-            raise UserError(
+            raise InputError(
                 f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; "
                 "shorten it"
             )
@@ -111,7 +111,7 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
 
 
 def document_count(folder: Path) -> int:
-    """Return the number of documents in a Lucene index; UserError where the folder is none."""
+    """Return the number of documents in a Lucene index; InputError where the folder is none."""
     return _open_reader(folder).numDocs()
 
 
@@ -121,17 +121,17 @@ def analyze(text: str, language: str = "en") -> list[str]:
 
 
 def _open_reader(folder: Path):
-    remedy = "build one with drtools index --lucene CORPUS"
+    remedy = f"build one with drtools index {param('lucene')} CORPUS"
     if not any(folder.glob("segments_*")):
-        raise UserError(f"{folder}: is not a Lucene index; {remedy}")
-    with java_errors(UserError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
+        raise InputError(f"{folder}: is not a Lucene index; {remedy}")
+    with java_errors(InputError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
         return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder.absolute()))
 
 
 class LuceneIndex:
     """A Lucene index, open for search by BM25 and, with rm3, by queries that RM3 has expanded.
 
-    k1 and b are BM25's; the language must be the one that the index was built with. UserError where the folder is not
+    k1 and b are BM25's; the language must be the one that the index was built with. InputError where the folder is not
     an index of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
     """
 
@@ -247,12 +247,14 @@ def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
     fields = java_class("org.apache.lucene.index.FieldInfos").getMergedFieldInfos(reader)
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
-        raise UserError(
-            f"{folder}: a Lucene index without documents or of another program; build one with drtools index --lucene "
-            "CORPUS"
+        raise InputError(
+            f"{folder}: a Lucene index without documents or of another program; build one with drtools index "
+            f"{param('lucene')} CORPUS"
         )
     if rm3 and not contents.hasVectors():
-        raise UserError(f"{folder}: has no document vectors, which RM3 needs; build it again with --document-vectors")
+        raise InputError(
+            f"{folder}: has no document vectors, which RM3 needs; build it again with {param('document_vectors')}"
+        )
 
 
 def _hits_to_json():

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.examples import Example
 from drtools.randomness import generator
 
 # what 0.1.0 computed otherwise for the same arguments
-NO_DUPLICATES = "a document with the query's id or with a positive's text is no negative (--keep-duplicates)"
+NO_DUPLICATES = "a document with the query's id or with a positive's text is no negative"
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class MiningRules:
         return self.absolute_margin is not None or self.relative_margin is not None
 
 
-def parse_ranks(text: str, flag: str = "--ranks") -> tuple[int, int]:
+def parse_ranks(text: str, flag: str = param("ranks")) -> tuple[int, int]:
     """Return (first, last) of `11-200`, ranks from 1, both inclusive; `50` is `1-50`."""
     first, dash, last = text.partition("-")
     if not dash:
         first, last = "1", first
     if not (first.isdecimal() and last.isdecimal()) or not 1 <= int(first) <= int(last):
-        raise UserError(f"{flag} {text}: expected FIRST-LAST, ranks from 1, for instance 1-200")
+        raise InputError(f"{flag} {text}: expected FIRST-LAST, ranks from 1, for instance 1-200")
     return int(first), int(last)
 
 
@@ -81,22 +81,25 @@ def choose_negatives(
     return {document: score for place, (document, score) in enumerate(kept.items()) if place in set(places.tolist())}
 
 
+SCORE_RULES = ("max_score", "min_score", "absolute_margin", "relative_margin")
+
+
 def _refusal(score: float | None, lowest_positive: float | None, flags: MiningRules) -> str | None:
-    """Return the flag that refuses a candidate of this score, or None."""
+    """Return the name of the rule that refuses a candidate of this score, or None."""
     if score is None:  # a random document's, for which no filter by score can be said
         return None
     if flags.max_score is not None and score > flags.max_score:
-        return "--max-score"
+        return "max_score"
     if flags.min_score is not None and score < flags.min_score:
-        return "--min-score"
+        return "min_score"
     if flags.absolute_margin is not None and (
         lowest_positive is None or score > lowest_positive - flags.absolute_margin
     ):
-        return "--absolute-margin"
+        return "absolute_margin"
     if flags.relative_margin is not None and (
         lowest_positive is None or score > lowest_positive - abs(lowest_positive) * flags.relative_margin
     ):
-        return "--relative-margin"
+        return "relative_margin"
     return None
 
 

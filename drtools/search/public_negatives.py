@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.hard_negatives import read_hard_negatives, read_scores
 from drtools.formats.lines import shown
 from drtools.outputs import work as output
@@ -33,7 +33,7 @@ def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) 
                 )
                 stream.write(example.line())
         if not counts["queries"]:
-            raise UserError(f"{shown(source)}: no records; expected lines of qid, pos and neg")
+            raise InputError(f"{shown(source)}: no records; expected lines of qid, pos and neg")
         reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
         reporting.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
         work.finish(kind="training", format="msmarco-hard-negatives", queries=counts["queries"], counts=dict(counts))

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.joined_vectors import join
 from drtools.formats.joins import Join
 from drtools.formats.lines import decode, read_lines, shown
@@ -44,11 +44,11 @@ def read_weights(path: str) -> dict[str, float]:
         except (IndexError, ValueError):
             mu = math.nan
         if not 0 <= mu < math.inf or len(columns) != 2:
-            raise UserError(
+            raise InputError(
                 f"{shown(path)}:{number}: found {text[:80]!r}, expected a query id, a tab and a number from 0 on"
             )
         if query_id in weights:
-            raise UserError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")
+            raise InputError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")
         weights[query_id] = mu
     return weights
 
@@ -67,12 +67,12 @@ def open_queries(
         return JoinedQueries(record, what, encoder_flags, compute, joining)
     if joining.given:
         reason = (
-            f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or say --queries"
+            f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or say {param('queries')}"
             if "joined" in record
             else "not joined of two encoders' vectors; leave it out"
         )
-        given = " and ".join(f"--{name.replace('_', '-')}" for name in joining.given)
-        raise UserError(f"{what}: {given}: {reason}")
+        given = " and ".join(map(param, joining.given))
+        raise InputError(f"{what}: {given}: {reason}")
     return QueryEncoder(record, what, encoder_flags, compute, query_vectors)
 
 
@@ -116,9 +116,9 @@ class JoinedQueries:
             return self.mu
         if query_id not in self.by_query:
             found = Join(self.by_query, "the file", [query_id])
-            raise UserError(
-                f"--mu-by-query: no mu of query {query_id!r} was found; give each query a line, or say one --mu "
-                f"{found.pair()}"
+            raise InputError(
+                f"{param('mu_by_query')}: no mu of query {query_id!r} was found; give each query a line, or say one "
+                f"{param('mu')} {found.pair()}"
             )
         return self.by_query[query_id]
 
@@ -163,12 +163,12 @@ def refuse_another_encoder(
     from drtools.formats.vectors import belong_together, maker_of
 
     if dimension != record["dimension"]:
-        raise UserError(
+        raise InputError(
             f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
             f"({maker_of(record)})"
         )
     if not belong_together(prints, record):
-        raise UserError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
+        raise InputError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
 
 
 class QueryEncoder:
@@ -191,8 +191,8 @@ class QueryEncoder:
             self.vectors = open_vectors(query_vectors)
             theirs = self.vectors.manifest
             if theirs["side"] != "query":
-                raise UserError(
-                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode --queries)"
+                raise InputError(
+                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode {param('queries')})"
                 )
             self._check(theirs, theirs["dimension"], query_vectors)
 
@@ -205,7 +205,7 @@ class QueryEncoder:
             name,
             "use the encoder that made them",
             "encode the documents again, or search with the encoder that made them; if the two were trained together, "
-            "pass the other one as --document-model",
+            f"pass the other one as {param('document_model')}",
         )
 
     @cached_property
@@ -247,7 +247,7 @@ class QueryEncoder:
         rows = [self.vectors.ids.row_of(query_id) for query_id, _ in queries]
         if None in rows:
             found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
-            raise UserError(
+            raise InputError(
                 f"{self.vectors.path}: no vector of query {found.first[0]!r}; encode these queries again {found.pair()}"
             )
         return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.identical import without_own
 from drtools.formats.joins import Known
 from drtools.formats.trec import rank
@@ -207,8 +207,9 @@ def open_dense(
     folder = Path(index)
     record = manifest.read(folder)
     if record.get("side") == "query":
-        raise UserError(
-            f"{folder}: an index of queries' vectors, expected one of documents'; index what encode --documents made"
+        raise InputError(
+            f"{folder}: an index of queries' vectors, expected one of documents'; index what encode "
+            f"{param('documents')} made"
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     loaded = faiss_index.load(folder / "index.faiss")
@@ -216,13 +217,13 @@ def open_dense(
 
 
 def index_kind(folder: str) -> str:
-    """Return `lucene` or `faiss`; UserError for a folder that is no finished index."""
+    """Return `lucene` or `faiss`; InputError for a folder that is no finished index."""
     if Path(folder).is_file():
-        raise UserError(
+        raise InputError(
             f"{folder}: a file was found where an index folder was expected; build one with `drtools index`"
         )
     kind = manifest.read(folder).get("kind")
     if kind not in ("lucene", "faiss"):
-        advice = "search it with --vectors" if kind == "vectors" else "build one with `drtools index`"
-        raise UserError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
+        advice = f"search it with {param('vectors')}" if kind == "vectors" else "build one with `drtools index`"
+        raise InputError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
     return kind

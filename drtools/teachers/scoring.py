@@ -13,7 +13,7 @@ import numpy as np
 
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.compute import KEPT_SHAPES, place
 from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
 from drtools.models.loading import as_new
@@ -197,9 +197,9 @@ def load_teacher(
     where a student cuts them, at so many tokens without special ones.
     """
     if not names:
-        raise UserError("no teacher was named; say --teacher FOLDER or a hub name")
+        raise InputError(f"no teacher was named; say {param('teacher')} FOLDER or a hub name")
     if len(set(names)) < len(names):
-        raise UserError(f"--teacher {' '.join(names)}: a teacher stands twice; name each once")
+        raise InputError(f"{param('teacher')} {' '.join(names)}: a teacher stands twice; name each once")
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     scorers = []

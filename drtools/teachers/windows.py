@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpora import document_text
 from drtools.formats.dark_items import documents_of
 from drtools.formats.joins import Join
@@ -93,7 +93,7 @@ def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: Texts, path: 
         return
     queries, documents = lacking.joins.values()
     if queries.asked:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: no query with a text has a document in the corpus; do the files belong together? "
             f"{(queries if queries.is_empty else documents).pair()}"
         )

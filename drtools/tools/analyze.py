@@ -36,7 +36,7 @@ from drtools.cli import terminal
 from drtools.cli.flags.common import MinRel, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 
@@ -226,90 +226,90 @@ def check(
     margins,
     tuned,
 ) -> None:
-    """Raise UserError for inputs that make no analysis together."""
+    """Raise InputError for inputs that make no analysis together."""
     if not (examples or logs or vectors or query_vectors or query or runs or tuned):
-        raise UserError(
+        raise InputError(
             "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, "
             "--vectors"
         )
     check_margins(runs, qrels, examples, vectors, query, margins)
     if runs and not (qrels or against or examples):
-        raise UserError(
+        raise InputError(
             "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES "
             "(negatives)"
         )
     if against and not runs:
-        raise UserError("--against compares runs with a reference; name the runs")
+        raise InputError("--against compares runs with a reference; name the runs")
     if qrels and not (runs or vectors or query_vectors):
-        raise UserError("--qrels judges runs, or vectors; name the runs, or --vectors and --query-vectors")
+        raise InputError("--qrels judges runs, or vectors; name the runs, or --vectors and --query-vectors")
     if not 0 < rbo < 1:
-        raise UserError(f"--rbo {rbo:g}: p is above 0 and below 1")
+        raise InputError(f"--rbo {rbo:g}: p is above 0 and below 1")
     if rbo != RBO and not against:
-        raise UserError("--rbo is of the overlap with --against; name that run too, or leave it out")
+        raise InputError("--rbo is of the overlap with --against; name that run too, or leave it out")
     if min_rel != 1 and not qrels:
-        raise UserError("--min-rel is a grade of --qrels; name them too, or leave it out")
+        raise InputError("--min-rel is a grade of --qrels; name them too, or leave it out")
     if curve and not logs:
-        raise UserError("--curve chooses among the numbers of --logs; name the logs")
+        raise InputError("--curve chooses among the numbers of --logs; name the logs")
     check_vectors(vectors, query_vectors, query, qrels, margins)
 
 
 def check_margins(runs, qrels, examples, vectors, query, margins: bool) -> None:
-    """Raise UserError where there are no pairs to take margins of, or nothing that scores them."""
+    """Raise InputError where there are no pairs to take margins of, or nothing that scores them."""
     if not margins:
         return
     if query or not (runs or vectors):
-        raise UserError("--margins compares scores; name runs, or --vectors and --query-vectors without --query")
+        raise InputError("--margins compares scores; name runs, or --vectors and --query-vectors without --query")
     if examples and len(examples) > 1:
-        raise UserError("--margins takes its pairs from one file; pass --examples PAIRS once")
+        raise InputError("--margins takes its pairs from one file; pass --examples PAIRS once")
     if not examples and not (runs and qrels):
-        raise UserError(
+        raise InputError(
             "--margins needs pairs of a relevant and another document: pass --examples PAIRS, or name runs and their "
             "judgements, --qrels QRELS"
         )
 
 
 def check_vectors(vectors, query_vectors, query, qrels, margins: bool) -> None:
-    """Raise UserError for vectors of which nothing can be made."""
+    """Raise InputError for vectors of which nothing can be made."""
     if not (vectors or query_vectors or query):
         return
     if not (query or qrels or margins):
-        raise UserError(
+        raise InputError(
             "vectors need what to look at: --query ID for a query's move, with --query-vectors twice (before and "
             "after), or --qrels QRELS for pairwise errors"
         )
     if query and not (vectors and len(vectors) == 1 and len(query_vectors or ()) == 2):
-        raise UserError(
+        raise InputError(
             "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
         )
     if not vectors or not query_vectors:
-        raise UserError("--vectors DOCUMENTS and --query-vectors QUERIES belong together; pass both")
+        raise InputError("--vectors DOCUMENTS and --query-vectors QUERIES belong together; pass both")
 
 
 def check_students(student, agreement: bool, scale, max_document_tokens, examples, runs, corpus, queries) -> None:
-    """Raise UserError for what does not say whom to compare with which teacher."""
+    """Raise InputError for what does not say whom to compare with which teacher."""
     if scale is not None and not (student or agreement):
-        raise UserError("--scale is for --student and --agreement; say one of them too, or leave it out")
+        raise InputError("--scale is for --student and --agreement; say one of them too, or leave it out")
     if max_document_tokens and not student:
-        raise UserError("--max-document-tokens cuts what --student encodes; name it too, or leave this out")
+        raise InputError("--max-document-tokens cuts what --student encodes; name it too, or leave this out")
     if agreement and not runs:
-        raise UserError("--agreement compares runs with a teacher; name the runs")
+        raise InputError("--agreement compares runs with a teacher; name the runs")
     if (student or agreement) and len(examples or []) != 1:
-        raise UserError(
+        raise InputError(
             f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED "
             "once"
         )
     if bool(student) != bool(corpus or queries) or (student and not (corpus and queries)):
-        raise UserError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
+        raise InputError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
 
 
 def labels_of(paths: list[str]) -> dict[str, str]:
     """Return {label: path}: names without their endings, with as many folders before them as tell them apart.
 
-    A training.jsonl goes by its folder's name. Raises UserError for a path that was named twice.
+    A training.jsonl goes by its folder's name. Raises InputError for a path that was named twice.
     """
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise UserError(f"{twice}: was named twice; once is enough")
+        raise InputError(f"{twice}: was named twice; once is enough")
     parts = [_parts(Path(path)) for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
         labels = ["/".join(names[-count:]) for names in parts]

@@ -22,7 +22,7 @@ from drtools.cli.flags.common import Role
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 
@@ -86,7 +86,7 @@ def main(
     from drtools.search.query_vectors import joined_record
 
     if (mu is None) == (dev_qrels is None and dev_answers is None) or (dev_qrels and dev_answers):
-        raise UserError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
+        raise InputError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
     if mu is not None:
         check_weight(mu)
         of_tuning = {
@@ -97,35 +97,35 @@ def main(
             "--answer-match": answer_match,
         }
         if needless := [name for name, value in of_tuning.items() if value]:
-            raise UserError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
+            raise InputError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
     wrong_number = dev_query_vectors and len(dev_query_vectors) != 2
     if wrong_number or (mu is None and bool(dev_queries) == bool(dev_query_vectors)):
-        raise UserError(
+        raise InputError(
             "mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by "
             "the second"
         )
     if corpus and not dev_answers:
-        raise UserError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
+        raise InputError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
     if answer_match and not dev_answers:
-        raise UserError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
+        raise InputError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
     if dev_answers and not corpus:
-        raise UserError("--dev-answers are looked for in texts: say --corpus CORPUS")
+        raise InputError("--dev-answers are looked for in texts: say --corpus CORPUS")
     if not dev_queries and encoder_flags != EncoderFlags():
-        raise UserError(
+        raise InputError(
             "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"
         )
     asked = parse_measure(measure or ("Success@100" if dev_answers else "RR@10"))
     if dev_answers:
         check_measures([asked])
     if no_copy and dtype:
-        raise UserError("--dtype with --no-copy: no vector is written; leave one of the two out")
+        raise InputError("--dtype with --no-copy: no vector is written; leave one of the two out")
     if mu is None:
         add_change(folder.request, TIES)
     with output.folder(folder) as work:
         parts, joined = open_parts(first, second, how)
         side = parts[0].manifest["side"]
         if side == "query" and (mu is None or no_copy):
-            raise UserError(
+            raise InputError(
                 f"{first}: vectors of queries are joined with the --mu that was tuned on documents, and copied"
             )
         tried: list[dict] = []
@@ -163,7 +163,7 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
     parts = [open_vectors(path) for path in (first, second)]
     sides = [part.manifest["side"] for part in parts]
     if sides[0] != sides[1]:
-        raise UserError(
+        raise InputError(
             f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side"
         )
     order = order_of(parts[0].ids, parts[1].ids, (first, second))
@@ -237,7 +237,7 @@ def write_vectors(parts, joined, dtype: str, mu: float, no_copy: bool, work) -> 
             array[rows] = join(joined.how, first, second, mu)
             bad = find_not_finite(array[rows])
             if bad is not None:
-                raise UserError(
+                raise InputError(
                     f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond "
                     f"{dtype}, or none; say --dtype float32, or encode again"
                 )

@@ -23,7 +23,7 @@ from typer import Argument, Option
 from drtools import reporting, units
 from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
 from drtools.outputs import work as output
 
@@ -178,7 +178,7 @@ def main(
         }
     )
     if mode != "--to" and file.output == "-":
-        raise UserError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
+        raise InputError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
     if mode == "--vectors":
         assert vectors is not None and ids is not None and model is not None, "checked_mode asks for them"
         adopt_vectors(file, vectors, ids, (model, document_model), pooling, side or "document", corpus, dtype)
@@ -194,25 +194,25 @@ def main(
 
 
 def checked_mode(given: Mapping[str, object]) -> str:
-    """Return the flag that says what to do; UserError if it is not one, or if the others do not go with it."""
+    """Return the flag that says what to do; InputError if it is not one, or if the others do not go with it."""
     asked = [flag for flag in MODES if given[flag] is not None]
     if len(asked) != 1:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given; expected one of --vectors X.npy, "
             "--from FORMAT FILE, --to FORMAT"
         )
     needed, possible = MODES[asked[0]]
     missing = [flag for flag in needed if given[flag] is None]
     if missing:
-        raise UserError(f"{asked[0]} needs {' and '.join(missing)}; drtools convert --help shows an example")
+        raise InputError(f"{asked[0]} needs {' and '.join(missing)}; drtools convert --help shows an example")
     needless = [
         flag for flag, value in given.items() if value is not None and flag not in (asked[0], *needed, *possible)
     ]
     if needless:
-        raise UserError(f"{' and '.join(needless)} does not go with {asked[0]}; leave it out")
+        raise InputError(f"{' and '.join(needless)} does not go with {asked[0]}; leave it out")
     for flag, formats in ONLY_FOR.items():
         if given[flag] is not None and given[asked[0]] not in formats:
-            raise UserError(f"{flag} is for {' and '.join(formats)} alone, not for {given[asked[0]]}; leave it out")
+            raise InputError(f"{flag} is for {' and '.join(formats)} alone, not for {given[asked[0]]}; leave it out")
     return asked[0]
 
 
@@ -240,7 +240,7 @@ def adopt_vectors(
         maker, normalized, known = encoder_of(models, pooling, side, shown(vectors), dimension)
         row_ids = copy_ids(ids, work.path)
         if len(row_ids) != count:
-            raise UserError(
+            raise InputError(
                 f"{shown(ids)}: {len(row_ids):,} ids for the {count:,} rows of {shown(vectors)}; expected one line a "
                 "row, in their order"
             )
@@ -282,7 +282,7 @@ def encoder_of(
 ) -> tuple[str, bool, dict[str, str]]:
     """Return the name of the encoder that made vectors, whether it normalizes them, and the fingerprints of both sides.
 
-    UserError if its vectors have another dimension.
+    InputError if its vectors have another dimension.
     """
     from drtools.models.sides import pair_fingerprints, side_folders
 
@@ -292,7 +292,7 @@ def encoder_of(
     check_side(settings, side, maker)
     own = vector_dimension(folders[side], settings)
     if dimension != own:
-        raise UserError(
+        raise InputError(
             f"{what}: {dimension} dimensions, but {maker} makes vectors of {own}; name the encoder that made them"
         )
     same = folders["query"] == folders["document"]
@@ -307,7 +307,7 @@ def read_foreign(file, source: str, name: str, easy_negatives: Easy | None, scor
 
         return write_public_negatives(file, source, scores)
     if scores:
-        raise UserError(f"--scores: for --from {PUBLIC}; leave it out")
+        raise InputError(f"--scores: for --from {PUBLIC}; leave it out")
     from drtools.formats.toolkit_files import read_training_file
     from drtools.outputs.request import add_change
 

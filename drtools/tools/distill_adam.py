@@ -22,7 +22,7 @@ from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 
@@ -180,56 +180,56 @@ def main(
 
 
 def check(baseline, without, pacing, teacher, teacher_dropout, accept_scores, negatives, with_positive) -> None:
-    """Raise UserError for what cannot be meant together."""
+    """Raise InputError for what cannot be meant together."""
     unknown = set(without or ()) - {"reinforced", "noisy"}
     if unknown:
-        raise UserError(f"--without {min(unknown)}: expected reinforced or noisy; say it once for each")
+        raise InputError(f"--without {min(unknown)}: expected reinforced or noisy; say it once for each")
     if baseline and without:
-        raise UserError(
+        raise InputError(
             f"--baseline {baseline} with --without {without[0]}: a baseline has no dark examples; leave one of the two "
             "out"
         )
     if baseline and not with_positive:
-        raise UserError(
+        raise InputError(
             f"--baseline {baseline} with --without-positive: a baseline distils the positive and negatives; leave one "
             "of the two out"
         )
     if baseline == "rand-kd" and not negatives:
-        raise UserError(
+        raise InputError(
             "--negatives 0 with --baseline rand-kd: expected how many random documents to draw at each visit, for "
             f"instance {PAPER_NEGATIVES}"
         )
     if baseline == "rand-kd" and not teacher:
-        raise UserError(
+        raise InputError(
             "--baseline rand-kd draws documents that the examples have no scores of; say --teacher, or mine the "
             "examples by --random, score them and say --baseline hard-kd"
         )
     if teacher_dropout and not teacher:
-        raise UserError(
+        raise InputError(
             f"--teacher-dropout {teacher_dropout:g}: the examples' scores stand as they are; say --teacher to score "
             "while training, or leave it out"
         )
     if teacher and accept_scores:
-        raise UserError(
+        raise InputError(
             "--teacher with --accept-scores: the teacher's scores or the examples'; leave one of the two out"
         )
 
 
 def check_examples(sources, form, paths, scored: bool) -> None:
-    """Raise UserError if the examples lack the dark items that are asked for, or scores; count what some lack."""
+    """Raise InputError if the examples lack the dark items that are asked for, or scores; count what some lack."""
     from drtools import reporting
     from drtools.methods.adam.batches import count_supply
 
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
-            raise UserError(
+            raise InputError(
                 f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say --baseline "
                 "hard-kd"
             )
         supply = count_supply(source.examples, form)
         for kind in form.kinds:
             if not supply.of_kind[kind]:
-                raise UserError(
+                raise InputError(
                     f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, "
                     f"or say --without {kind}"
                 )
@@ -245,7 +245,7 @@ def check_examples(sources, form, paths, scored: bool) -> None:
                 "make-dark-examples makes one for each",
             )
         if scored and supply.unscored:
-            raise UserError(
+            raise InputError(
                 f"{path}: {supply.unscored:,} of {supply.items:,} items to distil have no score; run teacher-score on "
                 "the file, or say --teacher to score while training"
             )

@@ -27,7 +27,7 @@ from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def main(
     wanted = parse_levels(levels)
     of_pieces = names_of({"spans": spans, "negative_pieces": negative_pieces}) + pieces.said
     if wanted == ("document",) and of_pieces:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(of_pieces)}: for pieces, of which --levels document has none; leave it out, or add a level"
         )
     with output.folder(folder) as work:
@@ -125,7 +125,7 @@ def parse_levels(text: str) -> tuple[str, ...]:
     """Read levels with commas between."""
     levels = tuple(word.strip() for word in text.split(","))
     if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
-        raise UserError(
+        raise InputError(
             f"--levels {text}: expected some of {', '.join(LEVELS)}, with commas between; what is left without any is "
             "train-contrastive"
         )

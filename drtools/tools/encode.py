@@ -25,7 +25,7 @@ from drtools.cli.flags.common import DryRun, Only, Role, TitleSeparator, names_o
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 
@@ -72,14 +72,14 @@ def main(
 ) -> None:
     """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
     if (documents is None) == (queries is None):
-        raise UserError("say either --documents CORPUS or --queries QUERIES")
+        raise InputError("say either --documents CORPUS or --queries QUERIES")
     if only and queries is None:
-        raise UserError("--only keeps queries of --queries; documents are all encoded")
+        raise InputError("--only keeps queries of --queries; documents are all encoded")
     if pieces and documents is None:
-        raise UserError("--pieces cuts --documents; queries have none")
+        raise InputError("--pieces cuts --documents; queries have none")
     of_pieces = names_of({"spans": spans}) + sizes.said
     if of_pieces and not pieces:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out"
         )
     from drtools.encoding.folder import FolderEncoding

@@ -26,7 +26,7 @@ from typer import Argument, Option
 from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
 from drtools.cli.report import print_json, print_per_query, print_table
-from drtools.errors import GateRefused, UserError
+from drtools.errors import GateRefused, InputError
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def main(
     from drtools.formats.trec import read_qrels
 
     if (qrels is None) == (answers is None) or (answers and not corpus):
-        raise UserError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
+        raise InputError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
     check_needless(answers, corpus, answer_match, train_qrels, train_queries, queries)
     gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
     if gate and len(runs) < 2:
-        raise UserError("--gate compares the last run with the first; two runs are needed")
+        raise InputError("--gate compares the last run with the first; two runs are needed")
     baselines = places_of(baseline, runs, gate) if baseline else [0]
     words = [
         word.strip()
@@ -127,7 +127,7 @@ def main(
     ]
     words = list(dict.fromkeys(words))
     if not words:
-        raise UserError(
+        raise InputError(
             f"--measures {measures!r}: names no measure; expected some with commas between, for instance nDCG@10,R@100"
         )
     if gate_name and gate_name.lower() not in [word.lower() for word in words]:
@@ -176,15 +176,15 @@ def main(
 
 
 def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[int]:
-    """Return the baselines' places among the runs; UserError for one that is none of them."""
+    """Return the baselines' places among the runs; InputError for one that is none of them."""
     for name in baselines:
         if name not in runs:
-            raise UserError(f"--baseline {name}: not one of the runs to measure; name it among them too")
+            raise InputError(f"--baseline {name}: not one of the runs to measure; name it among them too")
     places = list(dict.fromkeys(runs.index(name) for name in baselines))
     if len(runs) < 2:
-        raise UserError(f"--baseline {baselines[0]}: it is the only run; give the runs to compare with it")
+        raise InputError(f"--baseline {baselines[0]}: it is the only run; give the runs to compare with it")
     if gate and len(runs) - 1 in places:
-        raise UserError(f"--gate compares the last run, {runs[-1]}, which is a --baseline; put the new run last")
+        raise InputError(f"--gate compares the last run, {runs[-1]}, which is a --baseline; put the new run last")
     return places
 
 
@@ -207,13 +207,13 @@ def judged_by_answers(
 
 
 def check_needless(answers, corpus, answer_match, train_qrels, train_queries, queries) -> None:
-    """Raise UserError for what serves nothing that was asked for."""
+    """Raise InputError for what serves nothing that was asked for."""
     if answer_match != "string" and not answers:
-        raise UserError("--answer-match: for --answers, which was not said; say it, or leave --answer-match out")
+        raise InputError("--answer-match: for --answers, which was not said; say it, or leave --answer-match out")
     if corpus and not (answers or train_qrels):
-        raise UserError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
+        raise InputError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
     if queries and not (train_qrels or train_queries):
-        raise UserError("--queries: compared with --train-qrels or --train-queries; pass one, or leave --queries out")
+        raise InputError("--queries: compared with --train-qrels or --train-queries; pass one, or leave --queries out")
 
 
 def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
@@ -301,7 +301,7 @@ def report_leakage(
 
     queries = queries or behind(runs, lineage.QUERIES_FLAGS)
     if queries is None:
-        raise UserError(
+        raise InputError(
             "the test queries' texts are not known, as no run says what queries it was made for; pass --queries QUERIES"
         )
     texts = read_queries(queries)
@@ -322,11 +322,11 @@ def parse_gate(text: str) -> tuple[str, float]:
     """Return (measure, least difference) of `RR@10>=-0.005`."""
     found = re.fullmatch(r"\s*([A-Za-z]+(?:\(rel=\d+\))?(?:@\d+)?)\s*>=\s*([-+]?[0-9.]+(?:e-?\d+)?)\s*", text)
     if not found:
-        raise UserError(f'--gate {text}: expected MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
+        raise InputError(f'--gate {text}: expected MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
     try:
         return found[1], float(found[2])
     except ValueError:
-        raise UserError(f"--gate {text}: {found[2]} is no number") from None
+        raise InputError(f"--gate {text}: {found[2]} is no number") from None
 
 
 def check_gate(name: str, least: float, words: list[str], first: dict, last: dict, baseline: str) -> None:

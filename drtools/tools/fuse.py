@@ -19,7 +19,7 @@ from typer import Argument, Option
 from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, Role
 from drtools.cli.flags.outputs import FileOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.joins import Join, note_little_in_common, note_nothing_judged, note_nothing_relevant
 from drtools.outputs import work as output
 
@@ -73,34 +73,34 @@ def main(
     from drtools.search.fusion import fuse, parts_of_runs, reciprocal_ranks, scores_of
 
     if len(runs) < 2:
-        raise UserError(f"{len(runs)} run was given; fusion takes two or more")
+        raise InputError(f"{len(runs)} run was given; fusion takes two or more")
     tuned = tune or tune_answers
     if (tune and tune_answers) or bool(tune_answers) != bool(corpus):
-        raise UserError(
+        raise InputError(
             "say either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them"
         )
     if tuned and len(runs) != 2:
-        raise UserError(
+        raise InputError(
             f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; say --weights"
         )
     if tuned and weights:
-        raise UserError("--tune chooses the weight, --weights says it; expected one of them")
+        raise InputError("--tune chooses the weight, --weights says it; expected one of them")
     if tune_runs and len(tune_runs) != len(runs):
-        raise UserError(
+        raise InputError(
             f"--tune-runs was said {len(tune_runs)} times for {len(runs)} runs; expected once for each, in their order"
         )
     if answer_match and not tune_answers:
-        raise UserError("--answer-match: for --tune-answers; pass them too, or leave --answer-match out")
+        raise InputError("--answer-match: for --tune-answers; pass them too, or leave --answer-match out")
     for name, value in {"--tune-runs": tune_runs, "--tune-measure": tune_measure}.items():
         if value and not tuned:
-            raise UserError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
+            raise InputError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
     for name, said, of in (
         ("--k", k, "rrf"),
         ("--normalization", normalization, "linear"),
         ("--missing", missing, "linear"),
     ):
         if said is not None and method != of:
-            raise UserError(f"{name} is for --method {of}; say it too, or leave {name} out")
+            raise InputError(f"{name} is for --method {of}; say it too, or leave {name} out")
     measure = parse_measure(tune_measure or ("Success@100" if tune_answers else "nDCG@10"))
     if tune_answers:
         check_measures([measure])
@@ -146,7 +146,7 @@ def read_scores(path: str, method: str, ignore_identical_ids: bool) -> dict[str,
         reporting.say(f"{path}: {count:,} queries list a document of their own id; left out")
     for query_id, hits in run.items() if method == "linear" else ():
         if not isfinite(sum(hits.values())):
-            raise UserError(
+            raise InputError(
                 f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by --method rrf, or "
                 "write the run again"
             )
@@ -197,11 +197,11 @@ def parse_weights(text: str | None, count: int) -> list[float]:
     try:
         factors = [float(word) for word in text.split(",")]
     except ValueError:
-        raise UserError(f"--weights {text}: expected numbers with commas between, for instance 1,0.3") from None
+        raise InputError(f"--weights {text}: expected numbers with commas between, for instance 1,0.3") from None
     if not all(map(isfinite, factors)):
-        raise UserError(f"--weights {text}: expected finite numbers")
+        raise InputError(f"--weights {text}: expected finite numbers")
     if len(factors) != count:
-        raise UserError(f"--weights {text}: {len(factors)} weights for {count} runs")
+        raise InputError(f"--weights {text}: {len(factors)} weights for {count} runs")
     return factors
 
 

@@ -21,7 +21,7 @@ from typer import Option
 from drtools import reporting, units
 from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator, names_of
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 LUCENE, FAISS = "Lucene", "FAISS"
@@ -71,9 +71,9 @@ def main(
 ) -> None:
     """Compose: one of two builders into one folder."""
     if (lucene is None) == (vectors is None):
-        raise UserError("say either --lucene CORPUS or --vectors VECTORS")
+        raise InputError("say either --lucene CORPUS or --vectors VECTORS")
     if update and (lucene or train_sample or ef_construction):
-        raise UserError(
+        raise InputError(
             "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction "
             "out, or leave --update out"
         )
@@ -88,7 +88,7 @@ def main(
     )
     of_lucene = names_of({"document_vectors": document_vectors, "language": language if language != "en" else None})
     if needless := of_faiss if lucene else of_lucene:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(needless)}: for "
             f"{'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out"
         )
@@ -234,7 +234,7 @@ def check_queries(queries, opened) -> None:
 
     theirs = open_vectors(queries).manifest
     if theirs["side"] != "query":
-        raise UserError(
+        raise InputError(
             f"--check-queries {queries}: vectors of documents, expected vectors of queries (encode --queries)"
         )
     if not opened.manifest.get("joined"):

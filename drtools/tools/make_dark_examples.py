@@ -19,7 +19,7 @@ from typer import Argument, Option
 from drtools import reporting
 from drtools.cli.flags.common import Role, Seed, TitleSeparator
 from drtools.cli.flags.outputs import FileOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.outputs import work as output
@@ -50,9 +50,9 @@ def main(
 
     shares = parse_ratios(ratios)
     if not shares and without_reinforced:
-        raise UserError("--ratios '' with --without-reinforced: nothing would be made; leave one of the two out")
+        raise InputError("--ratios '' with --without-reinforced: nothing would be made; leave one of the two out")
     if text != bool(corpus):
-        raise UserError(
+        raise InputError(
             "--text needs the texts: say --corpus CORPUS"
             if text
             else "--corpus is for --text, which was not said; leave it out"
@@ -107,7 +107,7 @@ def darken(path: str, negatives: int, ratios: list[float], reinforced: bool, see
 
 
 def in_corpus(corpus: str, path: str) -> Join:
-    """Return what looks documents up in a corpus; UserError if it has none of those of the examples."""
+    """Return what looks documents up in a corpus; InputError if it has none of those of the examples."""
     from drtools.formats.corpus_store import open_store
     from drtools.formats.examples import read_examples
 

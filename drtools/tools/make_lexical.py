@@ -20,7 +20,7 @@ from typer import Option
 from drtools import reporting, units
 from drtools.cli.flags.common import Documents, DryRun, Only, Role, Seed, Threads, TitleSeparator
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 BM25, FIT = "BM25", "Fit (static)"
@@ -63,11 +63,11 @@ def main(
     from drtools.formats.text_sources import DocumentTexts
 
     if only and not queries:
-        raise UserError("--only keeps queries that it judges; say which by --queries QUERIES")
+        raise InputError("--only keeps queries that it judges; say which by --queries QUERIES")
     if encoder == "projection" and queries:
-        raise UserError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
+        raise InputError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
     if encoder == "projection" and (fit_documents, fit_terms) != (FIT_DOCUMENTS, FIT_TERMS):
-        raise UserError(
+        raise InputError(
             "--fit-documents and --fit-terms: a projection is fitted to nothing; leave them out, or --encoder static"
         )
     texts = DocumentTexts(open_store(corpus), title_separator)
@@ -92,7 +92,7 @@ def main(
                 progress.advance,
             )
         if not counted.documents:
-            raise UserError(
+            raise InputError(
                 f"{shown(corpus)}: no document has a term, so there is nothing to make an encoder of; is --language "
                 "that of the corpus?"
             )

@@ -18,7 +18,7 @@ from __future__ import annotations
 from drtools import reporting
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 
@@ -58,7 +58,7 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
 
         folders = side_folders(encoder_flags.start(), encoder_flags.document_model)
         if folders["query"] == folders["document"]:
-            raise UserError(
+            raise InputError(
                 "--model alone: there is nothing to merge; pass --body BODY --rem REM, or --model QUERY-ENCODER "
                 "--document-model DOCUMENT-ENCODER"
             )

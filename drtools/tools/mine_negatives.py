@@ -25,12 +25,12 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.mining import MiningFlags
 from drtools.cli.flags.outputs import FileOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
-from drtools.search.mining import NO_DUPLICATES
+from drtools.search.mining import NO_DUPLICATES, SCORE_RULES
 from drtools.search.sources import QUERIES_A_BLOCK
 from drtools.units import counted
 
@@ -105,10 +105,10 @@ def main(
 
 
 def check_source(sources: dict[str, object]) -> None:
-    """Raise UserError unless one source is named."""
+    """Raise InputError unless one source is named."""
     named = [name for name, value in sources.items() if value]
     if len(named) != 1:
-        raise UserError(f"{' and '.join(named) or 'no source'} named; say one of {', '.join(sources)}")
+        raise InputError(f"{' and '.join(named) or 'no source'} named; say one of {', '.join(sources)}")
 
 
 def check(
@@ -120,21 +120,21 @@ def check(
     corpus: str | None,
     of_encoder: list[str],
 ) -> None:
-    """Raise UserError for flags that do not go together."""
+    """Raise InputError for flags that do not go together."""
     if (qrels is None) == (by_rank is None):
-        raise UserError("say either --qrels QRELS or --by-rank P:N1-N2")
+        raise InputError("say either --qrels QRELS or --by-rank P:N1-N2")
     if random and (corpus is None or by_rank):
-        raise UserError("--random draws from --corpus CORPUS, for the queries of --qrels")
+        raise InputError("--random draws from --corpus CORPUS, for the queries of --qrels")
     if random and mining.by_score:
-        raise UserError(f"{' and '.join(mining.by_score)}: random documents have no score; leave it out")
+        raise InputError(f"{' and '.join(mining.by_score)}: random documents have no score; leave it out")
     if random and mining.ranks != MiningFlags.ranks:
-        raise UserError(f"--ranks {mining.ranks}: random documents have no rank; leave it out")
+        raise InputError(f"--ranks {mining.ranks}: random documents have no rank; leave it out")
     if by_rank and mining.said:
-        raise UserError(f"{' and '.join(mining.said)}: --by-rank {by_rank} says what is taken; leave it out")
+        raise InputError(f"{' and '.join(mining.said)}: --by-rank {by_rank} says what is taken; leave it out")
     if (run or random) and of_encoder:
-        raise UserError(f"{' and '.join(of_encoder)}: {'a run' if run else '--random'} needs no encoder; leave it out")
+        raise InputError(f"{' and '.join(of_encoder)}: {'a run' if run else '--random'} needs no encoder; leave it out")
     if corpus and not random and (by_rank or (mining.keep_duplicates and not run)):
-        raise UserError(
+        raise InputError(
             f"--corpus: with {'--by-rank' if by_rank else '--keep-duplicates'} no text is looked for; leave it out"
         )
 
@@ -169,7 +169,7 @@ def positives_of(
     for query_id in without:
         del relevant[query_id], texts[query_id]
     if not texts:
-        raise UserError(f"{qrels}: no query has a document of grade {min_rel} or more; lower --min-rel")
+        raise InputError(f"{qrels}: no query has a document of grade {min_rel} or more; lower --min-rel")
     return relevant, texts
 
 
@@ -183,7 +183,7 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
         return RunSource(run)
     if index and index_kind(index) == "lucene":
         if query_vectors or encoder_flags.said:
-            raise UserError(
+            raise InputError(
                 f"{index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave "
                 f"{' and '.join([*encoder_flags.said, *(['--query-vectors'] if query_vectors else [])])} out"
             )
@@ -280,15 +280,17 @@ def mine(source, queries, positives, mining, by_rank, avoided: Avoided, work) ->
                 known = [score for score in found.asked.values() if score is not None]
                 counts["positives without a score"] += len(found.asked) - len(known)
                 relevant = positives[found.query_id]
+                removed: Counter[str] = Counter()
                 negatives = choose_negatives(
                     found.query_id,
                     found.hits,
                     set(relevant),
                     min(known, default=None),
                     mining,
-                    counts,
+                    removed,
                     avoided.of(found.query_id, relevant, found.hits),
                 )
+                counts.update({FLAGS_OF_RULES.get(rule, rule): count for rule, count in removed.items()})
                 example = Example(
                     found.query_id,
                     relevant,
@@ -309,6 +311,7 @@ def mine(source, queries, positives, mining, by_rank, avoided: Avoided, work) ->
     return counts + source.noted
 
 
+FLAGS_OF_RULES = {rule: f"--{rule.replace('_', '-')}" for rule in SCORE_RULES}  # as counts are written
 RELAX = {
     "--max-score": "raise it",
     "--min-score": "lower it",

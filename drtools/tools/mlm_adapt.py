@@ -29,7 +29,7 @@ from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import PANEL, TrainingFlags
 from drtools.cli.model_card import write_card
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 from drtools.training.snapshots import Snapshots, parse_times
 
@@ -194,7 +194,7 @@ def main(
     if training.learning_rate is None:
         training = replace(training, learning_rate=usual.learning_rate)
     if not enhanced and (decoder_layers or decoder_mask_share or decoder_start or decoder_head):
-        raise UserError(
+        raise InputError(
             "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there is "
             "no decoder; say --objective ed-mlm, or leave them out"
         )
@@ -207,7 +207,7 @@ def main(
         folder.request["arguments"] |= {"crops": crops, "mask_unit": mask_unit, "decoder_start": decoder_start}
     decoder_share = decoder_mask_share or DECODER_SHARE
     if enhanced and decoder_share < share:
-        raise UserError(
+        raise InputError(
             f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must "
             f"see less of the text; say {share:g} or more"
         )

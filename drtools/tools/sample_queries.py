@@ -21,7 +21,7 @@ from typer import Option
 from drtools import reporting
 from drtools.cli.flags.common import Role, Seed
 from drtools.cli.flags.outputs import FileOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 DOCUMENTS_A_SAVE = 20_000
@@ -43,9 +43,11 @@ def main(
 ) -> None:
     """Compose: sentences of each document, or given queries; words shuffled; lines."""
     if (corpus is None) == (queries is None):
-        raise UserError("say either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle")
+        raise InputError(
+            "say either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle"
+        )
     if queries and not (shuffle and count is None and article_key is None):
-        raise UserError(
+        raise InputError(
             "--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key"
         )
     if corpus:

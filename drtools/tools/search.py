@@ -24,7 +24,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FileOutput
 from drtools.cli.flags.search import JoiningFlags, MultiVectorFlags
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation.tuning import settle_gamma
 from drtools.outputs import work as output
 from drtools.search.lucene import Rm3
@@ -89,7 +89,7 @@ def main(
 ) -> None:
     """Compose: a source of hits; a run, or hits for a person."""
     if (words is None) == (queries is None and query_vectors is None):
-        raise UserError("say either words to search for, or --queries QUERIES")
+        raise InputError("say either words to search for, or --queries QUERIES")
     if words is not None and (only or rerank or file.output != "-"):
         needless = (
             "--only keeps queries"
@@ -98,16 +98,16 @@ def main(
             if rerank
             else f"-o {file.output} takes the run"
         )
-        raise UserError(f"{needless} of --queries; a question is one, and its hits are shown")
+        raise InputError(f"{needless} of --queries; a question is one, and its hits are shown")
     if words is not None and ignore_identical_ids:
-        raise UserError("--ignore-identical-ids: a question has no id; leave it out")
+        raise InputError("--ignore-identical-ids: a question has no id; leave it out")
     if (nprobe or ef_search) and not index:
-        raise UserError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
+        raise InputError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
     if (k1, b) != (BM25_K1, BM25_B) and not (index and index_kind(index) == "lucene"):
-        raise UserError("--k1 and --b are BM25's, for a Lucene index; leave them out")
+        raise InputError("--k1 and --b are BM25's, for a Lucene index; leave them out")
     expansion = Rm3(rm3_terms, rm3_documents, rm3_original_weight)
     if expansion != RM3 and not rm3:
-        raise UserError(
+        raise InputError(
             "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; say --rm3 too, or leave them out"
         )
     pieces.check(vectors, rerank, queries, words)
@@ -185,32 +185,32 @@ def open_source(
     from drtools.search.sources import LuceneSource, open_dense
 
     if bool(index) + bool(vectors) + bool(rerank and corpus and not vectors) != 1:
-        raise UserError(
+        raise InputError(
             "say what to search: --index INDEX, --vectors VECTORS, or --rerank RUN with --vectors or --corpus"
         )
     if rerank and index:
-        raise UserError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
+        raise InputError("--rerank takes the documents' vectors (--vectors) or their texts (--corpus), not an index")
     if index and index_kind(index) == "lucene" and encoder_flags.said:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(encoder_flags.said)}: {index} is a Lucene index, which no encoder searches; name a FAISS "
             "index or vectors, or leave it out"
         )
     if query_vectors and ((rerank and not vectors) or (index and index_kind(index) == "lucene")):
-        raise UserError(
+        raise InputError(
             "--query-vectors: for vectors or a FAISS index; words are searched for and texts ranked anew by --queries"
         )
     if joining.said and ((rerank and not vectors) or (index and index_kind(index) == "lucene")):
-        raise UserError(
+        raise InputError(
             f"{' and '.join(joining.said)}: for vectors or an index that concat-spar joined; this is neither"
         )
     if rerank and not vectors:
         return CorpusReranker(rerank, corpus, encoder_flags, compute, title_separator)
     if index and index_kind(index) == "lucene":
         if nprobe or ef_search:
-            raise UserError("--nprobe and --ef-search are for FAISS; this is a Lucene index")
+            raise InputError("--nprobe and --ef-search are for FAISS; this is a Lucene index")
         return LuceneSource(index, *bm25, rm3=rm3, threads=compute.threads or all_threads())
     if rm3:
-        raise UserError("--rm3 expands queries of a Lucene index; this is none")
+        raise InputError("--rm3 expands queries of a Lucene index; this is none")
     dense = open_dense(
         vectors, index, encoder_flags, compute, query_vectors, joining, nprobe=nprobe, ef_search=ef_search
     )

@@ -25,7 +25,7 @@ from drtools.cli.flags.common import Queries, Role, TitleSeparator, names_of
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def main(
     Windows of pairs out of examples or a run, their scores through the cache, the same written in its order.
     """
     if sum(source is not None for source in (given, examples, run)) != 1:
-        raise UserError("say either --examples EXAMPLES or --run RUN")
+        raise InputError("say either --examples EXAMPLES or --run RUN")
     examples = examples or given
     if pieces and run:
-        raise UserError("--pieces scores the pieces of --examples; a run has none")
+        raise InputError("--pieces scores the pieces of --examples; a run has none")
     of_pieces = (
         names_of(
             {"pieces_max_document_tokens": pieces_max_document_tokens, "pieces_document_prompt": pieces_document_prompt}
@@ -123,7 +123,7 @@ def main(
         + sizes.said
     )
     if of_pieces and not pieces:
-        raise UserError(
+        raise InputError(
             f"{' and '.join(of_pieces)}: for pieces, which are scored by --pieces MODEL; say it too, or leave these out"
         )
     with output.file(file) as work:

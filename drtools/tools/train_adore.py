@@ -18,7 +18,7 @@ from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.methods.adore.settings import Metric
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
@@ -81,19 +81,19 @@ def main(
     """Compose: query batches, the live index, ADORE's loss, the one loop, an encoder bound to the index."""
     wanted = Metric.parse(metric)
     if loss_vectors == "exact" and not vectors:
-        raise UserError(
+        raise InputError(
             "--loss-vectors exact: the exact vectors are needed; say --vectors VECTORS beside --index, or "
             "--loss-vectors decoded"
         )
     if loss_vectors == "decoded" and not index:
-        raise UserError("--loss-vectors decoded: an index is needed; say --index INDEX, or --loss-vectors exact")
+        raise InputError("--loss-vectors decoded: an index is needed; say --index INDEX, or --loss-vectors exact")
     if (nprobe or ef_search) and not index:
-        raise UserError(
+        raise InputError(
             "--nprobe and --ef-search are for a FAISS index; say --index INDEX, or leave them out: vectors are "
             "searched exactly"
         )
     if refresh_every_steps and negatives != "static":
-        raise UserError(
+        raise InputError(
             f"--refresh-every-steps with --negatives {negatives}: only static negatives are refreshed; leave one of "
             "the two out"
         )

@@ -23,7 +23,7 @@ from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, check_loss
 from drtools.cli.model_card import write_card
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 
 PAPER_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
@@ -69,7 +69,7 @@ def main(
 ) -> None:
     """Compose: examples and texts into batches, the loss, the one loop, a REM folder."""
     if not lora_rank and not adapter_size:
-        raise UserError("--lora-rank 0 with --adapter-size 0: nothing would be left to train")
+        raise InputError("--lora-rank 0 with --adapter-size 0: nothing would be left to train")
     check_loss(loss, hard_negatives)
     with output.folder(folder) as work:
         from drtools.methods.contrastive import LOSSES, read_sources_for

@@ -20,7 +20,7 @@ from drtools.cli.flags.mining import MiningFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 from drtools.search.mining import NO_DUPLICATES, parse_ranks
@@ -80,26 +80,26 @@ def main(
     """Compose: examples and texts into batches, STAR's loss, the one loop, a model folder."""
     parse_ranks(refresh_ranks, "--refresh-ranks")
     if alpha is not None and not 0 < alpha < float("inf"):
-        raise UserError(f"--alpha {alpha:g}: expected a weight above 0")
+        raise InputError(f"--alpha {alpha:g}: expected a weight above 0")
     if refresh_every_steps and not hard_negatives:
-        raise UserError(
+        raise InputError(
             "--refresh-every-steps with --hard-negatives 0: none of what is mined would be trained on; leave one of "
             "the two out"
         )
     if alpha is not None and negatives != "static":
-        raise UserError(
+        raise InputError(
             f"--alpha {alpha:g} with --negatives {negatives}: only static negatives have the two parts that it weighs"
         )
     if refresh_every_steps and negatives in ("in-batch", "random"):
-        raise UserError(
+        raise InputError(
             f"--refresh-every-steps with --negatives {negatives}: there are no mined negatives to refresh; leave one "
             "of the two out"
         )
     if not hard_negatives and negatives in ("own", "random"):
-        raise UserError(f"--hard-negatives 0 with --negatives {negatives}: nothing would be left to learn from")
+        raise InputError(f"--hard-negatives 0 with --negatives {negatives}: nothing would be left to learn from")
     draws = bool(refresh_every_steps) or negatives == "random"
     if keep_duplicates and not draws:
-        raise UserError(
+        raise InputError(
             "--keep-duplicates: for --refresh-every-steps and --negatives random; the examples' negatives are taken as "
             "they are, leave it out"
         )

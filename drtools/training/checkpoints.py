@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.protocol import Learner
 from drtools.models.weights import read_tensors
 
@@ -34,16 +34,18 @@ def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | 
     try:
         tensors = read_tensors(path)
     except (SafetensorError, FileNotFoundError) as error:
-        raise UserError(f"{path}: the checkpoint is damaged or gone ({error}); start afresh with --overwrite") from None
+        raise InputError(
+            f"{path}: the checkpoint is damaged or gone ({error}); start afresh with {param('overwrite')}"
+        ) from None
     found = model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")},
         strict=False,
     )
     lacking = [name for name in found.missing_keys if name not in _frozen(model)]
     if lacking or found.unexpected_keys:
-        raise UserError(
+        raise InputError(
             f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh "
-            "with --overwrite"
+            f"with {param('overwrite')}"
         )
     if optimizer is None:
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpus_store import open_store
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import save_encoder
@@ -63,7 +63,10 @@ class EncoderTraining(Task):
         flags = self.encoder_flags
         start = flags.start()
         if flags.rem and self.student.lora_rank:
-            raise UserError("--lora-rank with --rem: the REM has LoRA of its own; --train rem trains it alone")
+            raise InputError(
+                f"{param('lora_rank')} with {param('rem')}: the REM has LoRA of its own; {param('train')} rem trains "
+                "it alone"
+            )
         model = load_named(flags, self.side, self.student.dropout)
         if flags.rem:
             assert isinstance(model, Encoder), "a pair with a REM is refused"
@@ -72,12 +75,13 @@ class EncoderTraining(Task):
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
                 reporting.notice(
-                    not add_projection(half), f"{start} has a head already; --head projection changed nothing"
+                    not add_projection(half), f"{start} has a head already; {param('head')} projection changed nothing"
                 )
         if self.shape and self.shape.head == "none":
             for half in halves(model):
                 reporting.notice(
-                    not drop_head(half), f"{start} has no layers behind its pooling; --head none changed nothing"
+                    not drop_head(half),
+                    f"{start} has no layers behind its pooling; {param('head')} none changed nothing",
                 )
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
@@ -164,12 +168,17 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
     while training, queries' own documents and copies of positives are avoided.
     """
     count = len(flags.examples)
-    corpora, queries = _for_each("--corpus", flags.corpus, count), _for_each("--queries", flags.queries, count)
-    separators = _for_each("--title-separator", flags.title_separator or [" "], count)
-    weights = _for_each("--weight", flags.weight or [1.0], count)
+    corpora, queries = (
+        _for_each(f"{param('corpus')}", flags.corpus, count),
+        _for_each(f"{param('queries')}", flags.queries, count),
+    )
+    separators = _for_each(f"{param('title_separator')}", flags.title_separator or [" "], count)
+    weights = _for_each(f"{param('weight')}", flags.weight or [1.0], count)
     odd = next((weight for weight in weights if not 0 < weight < float("inf")), None)
     if odd is not None:
-        raise UserError(f"--weight {odd:g}: expected more than 0, and a number; leave an --examples out instead")
+        raise InputError(
+            f"{param('weight')} {odd:g}: expected more than 0, and a number; leave an {param('examples')} out instead"
+        )
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
     sources = []
     for path, corpus, query_path, separator, weight in zip(
@@ -180,13 +189,13 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
         )
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):
-            raise UserError(
-                f"--weight {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch would visit "
-                "none; say more"
+            raise InputError(
+                f"{param('weight')} {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch "
+                "would visit none; say more"
             )
         one, other = sources[0].examples.scored_by, source.examples.scored_by
         if one != other:
-            raise UserError(
+            raise InputError(
                 f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores "
                 "of several teachers do not mix, run teacher-score on both with one"
             )
@@ -197,5 +206,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
 
 def _for_each(flag: str, values: list, count: int) -> list:
     if len(values) not in (1, count):
-        raise UserError(f"{flag} stands {len(values)} times beside {count} --examples; expected once, or once for each")
+        raise InputError(
+            f"{flag} stands {len(values)} times beside {count} {param('examples')}; expected once, or once for each"
+        )
     return values * count if len(values) == 1 else values

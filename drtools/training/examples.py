@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpora import read_queries
 from drtools.formats.dark_items import Dark, Noisy, Reinforced, documents_of
 from drtools.formats.examples import read_examples
@@ -152,7 +152,7 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
     asked, found = Join(texts, shown(queries)), Join(store, shown(store.corpus))
     usable = list(_usable(path, asked, found, store, counts, teachers))
     if not usable:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong "
             f"together? {(asked if asked.is_empty else found).pair()}"
         )
@@ -187,16 +187,16 @@ def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> 
     """Return who scored all examples; `teachers` maps each who did to the first query scored so."""
     if len(teachers) > 1:
         (first, query), (second, other) = list(teachers.items())[:2]
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by "
             f"{second or 'a retriever'}; "
             "scores of several teachers do not mix, run teacher-score on the whole file"
         )
     teacher = next(iter(teachers), None)
     if teacher is None and scores is Scores.TEACHER:
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say "
-            "--accept-scores to learn from what scored it"
+            f"{param('accept_scores')} to learn from what scored it"
         )
     return teacher
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -54,8 +54,8 @@ def _board(folder: str, first_step: int) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
-        raise UserError(
-            "--tensorboard: the package tensorboard is not installed; say pip install 'drtools[tensorboard]', or leave "
-            "the flag out"
+        raise InputError(
+            f"{param('tensorboard')}: the package tensorboard is not installed; say pip install "
+            "'drtools[tensorboard]', or leave the flag out"
         ) from None
     return SummaryWriter(folder, purge_step=first_step)

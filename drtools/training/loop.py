@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from drtools import reporting, signals
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.outputs.disk import flush_to_disk
 from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
@@ -155,16 +155,16 @@ class Run:
 
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise UserError(
-                f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower --learning-rate, or "
-                "--precision fp32"
+            raise InputError(
+                f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower {param('learning_rate')}, or "
+                f"{param('precision')} fp32"
             )
         self.start_loss = loss if self.start_loss is None else self.start_loss
         self.steps_without_gradient = (
             self.steps_without_gradient + 1 if norm == 0 and loss in (0, self.start_loss) else 0
         )
         if self.steps_without_gradient >= LOG_EVERY_STEPS:
-            raise UserError(
+            raise InputError(
                 f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; "
                 "are there negatives, and different texts?"
             )

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.training.specs import TrainingSpec
 
 WARMUP_SHARE = 0.1  # [ours] of the planned training, if the paper's warm-up is longer
@@ -71,18 +71,22 @@ def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup:
     )
     if epochs is not None:
         if epochs <= 0:
-            raise UserError(f"--epochs {epochs}: expected more than 0")
+            raise InputError(f"{param('epochs')} {epochs}: expected more than 0")
         limits.append(max(1, math.ceil(epochs * queries / flags.batch_queries)))
     if flags.minutes is not None and flags.minutes <= 0:
-        raise UserError(f"--minutes {flags.minutes}: expected more than 0")
+        raise InputError(f"{param('minutes')} {flags.minutes}: expected more than 0")
     if flags.schedule_steps and flags.minutes:
-        raise UserError(
-            "--schedule-steps with --minutes: the rate falls to 0 by the minutes already; leave one of the two out"
+        raise InputError(
+            f"{param('schedule_steps')} with {param('minutes')}: the rate falls to 0 by the minutes already; leave "
+            "one of the two out"
         )
     if flags.schedule_steps and flags.schedule == "constant":
-        raise UserError("--schedule-steps with --schedule constant: the rate never falls; leave one of the two out")
+        raise InputError(
+            f"{param('schedule_steps')} with {param('schedule')} constant: the rate never falls; leave one of the two "
+            "out"
+        )
     if flags.learning_rate <= 0:
-        raise UserError(f"--learning-rate {flags.learning_rate}: expected more than 0")
+        raise InputError(f"{param('learning_rate')} {flags.learning_rate}: expected more than 0")
     steps = min(limits) if limits else UNKNOWN_STEPS
     warmup = flags.warmup_steps
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.outputs.places import without_places
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float
         earlier < later < math.inf and not (whole and later % 1)
         for earlier, later in zip([0.0, *times], times, strict=False)
     ):
-        raise UserError(
+        raise InputError(
             f"{flag} {words}: expected rising {'whole ' if whole else ''}numbers above 0, for instance 5,10,20"
         )
     return times

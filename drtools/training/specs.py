@@ -33,7 +33,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """How the encoder that `--model` names is trained."""
+    """How an encoder is trained."""
 
     lora_rank: int = 0
     lora_alpha: float | None = None
@@ -44,7 +44,7 @@ class StudentSpec:
 
 @dataclass(frozen=True)
 class ShapeSpec:
-    """What the encoder that `--model` names becomes before it is trained."""
+    """What an encoder becomes before it is trained."""
 
     untied: bool = False
     head: Literal["keep", "projection", "none"] = "keep"
@@ -52,7 +52,7 @@ class ShapeSpec:
 
 @dataclass(frozen=True)
 class ExamplesSpec:
-    """What is trained on. Several `--examples` may each have their own corpus, queries, title separator and weight."""
+    """What is trained on. Each file of examples may have its own corpus, queries, title separator and weight."""
 
     examples: list[str]
     corpus: list[str]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drtools import __version__, reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.evaluation.leakage import Trained
 from drtools.models.bodies import WITHOUT_MIXED_PRECISION
 from drtools.models.compute import settle
@@ -116,9 +116,9 @@ class Task:
         place of the model: a module that holds it, and what else serves training alone.
         """
         if measure is None and self.training.patience:
-            raise UserError(
-                f"--patience {self.training.patience}: nothing is measured that it could wait for; say what to measure "
-                "on (--dev-...), or leave it out"
+            raise InputError(
+                f"{param('patience')} {self.training.patience}: nothing is measured that it could wait for; name dev "
+                "queries to measure on, or leave it out"
             )
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening

@@ -9,7 +9,7 @@ import re
 import pytest
 from conftest import WORDS
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.dark_items import Noisy, Reinforced, dark_records, parse_dark, parse_ratios
 from drtools.methods.adam.dark import Special, asked_text, dark_text, noisy_text, reinforced_text, special_of
 
@@ -185,7 +185,7 @@ def test_a_tokenizer_without_the_token_that_is_needed_is_refused():
         is_fast, sep_token, eos_token, mask_token = True, None, None, None
 
     for kind, words in (("reinforced", "neither a separator nor an end token"), ("noisy", "no mask token")):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(InputError, match=words):
             special_of(Bare(), 20, {kind}, "m")
     assert Special().separator == "[SEP]"
 
@@ -218,13 +218,13 @@ def test_items_are_read_as_they_are_written():
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_item_is_named_with_its_line(name):
     value, words = BAD[name]
-    with pytest.raises(UserError, match=f"^x.jsonl:3: .*{re.escape(words)}") as caught:
+    with pytest.raises(InputError, match=f"^x.jsonl:3: .*{re.escape(words)}") as caught:
         parse_dark(value, "x.jsonl", 3)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("words", ["0", "1", "0.1,0.1", "a", "nan", "-0.2", "0.1,,0.2"])
 def test_bad_ratios_are_refused(words):
-    with pytest.raises(UserError, match="--ratios"):
+    with pytest.raises(InputError, match="--ratios"):
         parse_ratios(words)
     assert parse_ratios("0.15, 0.25") == [0.15, 0.25] and parse_ratios("") == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import WORDS, write_jsonl
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.ddr import masking
 from drtools.methods.ddr.masking import MaskedBatches, Masker, count_windows, hold_out
@@ -130,9 +130,9 @@ def test_ids_above_65535_stay_themselves(encoder, monkeypatch):
 
 def test_what_cannot_be_meant_is_refused(toy, encoder):
     for words, wanted in (((encoder, 65, 0.15), "64 positions"), ((encoder, 2, 0.15), "special tokens alone are 2")):
-        with pytest.raises(UserError, match=wanted):
+        with pytest.raises(InputError, match=wanted):
             Masker(*words)
-    with pytest.raises(UserError, match="half of them"):
+    with pytest.raises(InputError, match="half of them"):
         hold_out(open_store(toy.corpus), 31, 1)
     assert (
         len(

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
 from drtools.models.encoder_files import load_encoder
@@ -162,7 +162,7 @@ def tokens_of(made, source, row):
     ],
 )
 def test_scores_that_nobody_should_learn_from_are_refused(toy, tmp_path, teachers, allowed, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(InputError, match=words):
         usable_examples(scored(toy, tmp_path, teachers), toy.queries, open_store(toy.corpus), allowed)
 
 

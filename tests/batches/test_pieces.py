@@ -6,7 +6,7 @@ from conftest import write_jsonl
 from pieces_of import SIZES, cls_of, likeness, score_pieces
 
 from drtools.cli.flags.encoder import PieceFlags
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
 from drtools.models.encoder_files import load_encoder
@@ -50,9 +50,9 @@ def test_a_row_has_places_for_the_longest_document(encoder_folder):
         1,
         1,
     ]
-    with pytest.raises(UserError, match="a sentence lies in a passage"):
+    with pytest.raises(InputError, match="a sentence lies in a passage"):
         layout_of(encoder, PieceFlags(passage_tokens=10, sentence_tokens=20))
-    with pytest.raises(UserError, match="no whole sentence has so many tokens"):
+    with pytest.raises(InputError, match="no whole sentence has so many tokens"):
         layout_of(encoder, PieceFlags(sentence_tokens=8, least_piece_tokens=9))
     assert layout_of(encoder, PieceFlags(sentence_tokens=16, least_piece_tokens=16)).sizes.passage_tokens == 128
     encoder.settings.pieces = {"spans": "mean", "passage_tokens": 100, "sentence_tokens": 50, "least_piece_tokens": 2}
@@ -230,7 +230,7 @@ def test_bad_pieces_are_named(toy, scored, tmp_path, spoil, words):
     path = score_pieces(
         toy, scored[0], tmp_path / "spoilt.jsonl", lambda record: spoil(record) if record["query_id"] == "q3" else None
     )
-    with pytest.raises(UserError, match="query 'q3'") as error:
+    with pytest.raises(InputError, match="query 'q3'") as error:
         batches(toy, scored[0], path)
     assert words in str(error.value)
 
@@ -274,14 +274,14 @@ def test_scores_are_packed_while_they_are_read(toy, tmp_path):
 def test_pieces_of_another_cut_are_refused(toy, scored):
     made = batches(toy, *scored)
     made.layout = layout_of(made.model, PieceFlags(passage_tokens=12, sentence_tokens=6, least_piece_tokens=3))
-    with pytest.raises(UserError, match="but this encoder cuts it into"):
+    with pytest.raises(InputError, match="but this encoder cuts it into"):
         made(0)
 
 
 def test_a_tokenizer_without_places_is_refused(encoder_folder, monkeypatch):
     encoder = load_encoder(encoder_folder)
     monkeypatch.setattr(type(encoder.tokenizer), "is_fast", False)
-    with pytest.raises(UserError, match="does not say where a token stands in the text"):
+    with pytest.raises(InputError, match="does not say where a token stands in the text"):
         layout_of(encoder, SIZES)
 
 

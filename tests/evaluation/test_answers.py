@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import write_jsonl
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation.answers import regex_matcher, string_matcher, words_of
 from drtools.formats.answers import read_answers
 
@@ -62,7 +62,7 @@ def test_an_answer_is_a_row_of_words(answers, text, holds):
 def test_regular_expressions_are_searched_for_whatever_their_case():
     assert regex_matcher([r"19(45|46)", "x"])("in 1946,")
     assert regex_matcher([r"^hare"])("a fox\nHARE") and not regex_matcher([r"^hare$"])("a hare")
-    with pytest.raises(UserError, match="not a regular expression"):
+    with pytest.raises(InputError, match="not a regular expression"):
         regex_matcher(["(a"])
 
 
@@ -88,7 +88,7 @@ def test_both_forms_of_files(tmp_path):
 )
 def test_a_line_that_is_none_is_named(tmp_path, text, words):
     (tmp_path / "answers").write_text(text)
-    with pytest.raises(UserError) as found:
+    with pytest.raises(InputError) as found:
         read_answers(tmp_path / "answers")
     assert words in str(found.value)
 
@@ -231,5 +231,5 @@ def test_dprs_answers_as_csv_writes_them(tmp_path):
     (tmp_path / "qas.csv").write_text('who guards gold\t"[""Smaug\'s""]"\nwhere\t[\'Erebor\']\n')
     assert read_answers(tmp_path / "qas.csv") == {"0": ["Smaug's"], "1": ["Erebor"]}
     (tmp_path / "deep.csv").write_text("who\t" + "-" * 100_000 + "1\n")
-    with pytest.raises(UserError, match=r"deep.csv:1: no list of answers"):
+    with pytest.raises(InputError, match=r"deep.csv:1: no list of answers"):
         read_answers(tmp_path / "deep.csv")

@@ -1,6 +1,6 @@
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation.curves import Curve, chosen, read_curves, smoothed
 
 
@@ -22,7 +22,7 @@ def test_read_curves(tmp_path):
         "overlap": {"b": Curve([1], [0.1])},
         "seconds": {"a": curves["seconds"]},
     }
-    with pytest.raises(UserError, match="no log has such a number; there are seconds, loss"):
+    with pytest.raises(InputError, match="no log has such a number; there are seconds, loss"):
         chosen(logs, ["los"])
 
 
@@ -38,7 +38,7 @@ def test_read_curves(tmp_path):
 )
 def test_what_is_no_training_log(tmp_path, content, words):
     (tmp_path / "x.jsonl").write_text(content)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(InputError, match=words):
         read_curves(tmp_path / "x.jsonl")
 
 

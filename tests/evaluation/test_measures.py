@@ -5,7 +5,7 @@ from statistics import fmean
 import pytest
 import pytrec_eval
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation.measures import evaluate, parse_measure
 from drtools.formats.trec import rank
 
@@ -162,13 +162,13 @@ def test_names_are_read_in_any_case_and_kept_as_written():
     "text", ["", "nDCG@", "nDCG@0", "nDCG@-1", "nDCG@ten", "R", "P", "Success", "Judged", "bpref", "P@5@5", "AP@5 "]
 )
 def test_unknown_measures_are_refused_with_the_known_ones(text):
-    with pytest.raises(UserError, match=r"not known; known are nDCG, RR .*Judged@k") as refusal:
+    with pytest.raises(InputError, match=r"not known; known are nDCG, RR .*Judged@k") as refusal:
         parse_measure(text)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_lowest_relevant_grade_below_one_is_refused():
-    with pytest.raises(UserError, match="expected 1 or more"):
+    with pytest.raises(InputError, match="expected 1 or more"):
         values({"q": {"a": 1}}, {}, ["AP"], min_rel=0)
 
 
@@ -189,7 +189,7 @@ def test_a_measure_may_have_a_lowest_grade_of_its_own():
 
 @pytest.mark.parametrize("text", ["nDCG(rel=2)@10", "Judged(rel=1)@10"])
 def test_a_lowest_grade_that_changes_nothing_is_refused(text):
-    with pytest.raises(UserError, match="changes nothing"):
+    with pytest.raises(InputError, match="changes nothing"):
         parse_measure(text)
-    with pytest.raises(UserError, match="not known"):
+    with pytest.raises(InputError, match="not known"):
         parse_measure("R(rel=0)@10")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.json_array import read_records
 from drtools.formats.toolkit_rows import Joined, content_id
 from drtools.formats.toolkit_tuples import plan
@@ -403,7 +403,7 @@ def test_two_titles_or_two_texts_of_one_id_are_refused(tmp_path):
             *({"docid": "d"} | passage for passage in ({"title": "T", "text": "x"}, second, third) if passage),
         )
         line = 3 if third else 2
-        with pytest.raises(UserError, match=rf"train.jsonl:{line}: document 'd' has another text in line 1"):
+        with pytest.raises(InputError, match=rf"train.jsonl:{line}: document 'd' has another text in line 1"):
             join("tevatron", path)
 
 
@@ -492,7 +492,7 @@ def test_array_and_lines_are_read_with_their_line_numbers(tmp_path):
 def test_broken_arrays(text, where, words, tmp_path):
     path = tmp_path / "train.json"
     path.write_text(text)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         list(read_records(path))
     assert where in str(caught.value) and words in str(caught.value) and "\n" not in str(caught.value)
 
@@ -500,7 +500,7 @@ def test_broken_arrays(text, where, words, tmp_path):
 def test_array_in_another_encoding(tmp_path):
     path = tmp_path / "train.json"
     path.write_bytes(b'[\n{"a": "caf\xe9"}\n]')
-    with pytest.raises(UserError, match=r"train.json:2: byte 11 is not UTF-8"):
+    with pytest.raises(InputError, match=r"train.json:2: byte 11 is not UTF-8"):
         list(read_records(path))
 
 
@@ -559,7 +559,7 @@ def test_array_in_another_encoding(tmp_path):
     ],
 )
 def test_what_is_refused(name, text, words):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         read(name, text)
     assert (
         str(caught.value).startswith("train.jsonl:4: ") and words in str(caught.value) and "\n" not in str(caught.value)

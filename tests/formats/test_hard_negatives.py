@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.hard_negatives import read_scores
 
 RECORDS = [
@@ -78,7 +78,7 @@ class Evil:
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_nothing_that_a_pickle_names_is_run(tmp_path, protocol):
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps({7: {1: Evil(str(tmp_path / "made"))}}, protocol))
-    with pytest.raises(UserError, match=r"evil.pkl: not a pickle of scores .*mkdir, which is no plain value"):
+    with pytest.raises(InputError, match=r"evil.pkl: not a pickle of scores .*mkdir, which is no plain value"):
         read_scores(tmp_path / "evil.pkl")
     assert not (tmp_path / "made").exists()
 

@@ -5,7 +5,7 @@ import pytest
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.ids import Ids
 from drtools.formats.joins import Join, heads_of, note_nothing_judged, note_nothing_relevant, spellings
@@ -68,7 +68,7 @@ def test_what_the_other_file_has_alone_is_shown_and_not_what_both_have():
 
 
 def test_nothing_in_common_is_refused_where_it_cannot_be_meant():
-    with pytest.raises(UserError, match=r"no id fits \(for instance 'Q1'; b has 'q1'\)"):
+    with pytest.raises(InputError, match=r"no id fits \(for instance 'Q1'; b has 'q1'\)"):
         Join({"q1": 1}, "b", ["Q1", "Q2"]).check("no id fits", "some")
     Join({"q1": 1}, "b", ["q1"]).check("no id fits", "some")
     Join({"q1": 1}, "b").check("no id fits", "some")  # nothing was asked for
@@ -85,7 +85,7 @@ def test_one_id_in_common_is_looked_for_no_longer_than_needed():
 
     Join({"d600": 1}, "b").require_one(ids(), "none")
     assert len(asked) == 1000  # two blocks
-    with pytest.raises(UserError, match="none"):
+    with pytest.raises(InputError, match="none"):
         Join({"x": 1}, "b").require_one((f"d{number}" for number in range(1200)), "none")
     Join({"x": 1}, "b").require_one([], "none")
 

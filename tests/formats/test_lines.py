@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats import lines
 from drtools.formats.corpora import read_corpus
 from drtools.formats.lines import local, read_lines, reads_once, recorded_name, shown
@@ -64,7 +64,7 @@ def test_a_pipe_of_any_length(tmp_path, content):
 
 def test_a_cut_pipe_is_refused_by_its_name(tmp_path):
     path = fifo(tmp_path / "p", gzip.compress(TEXT * 999)[:-9])
-    with pytest.raises(UserError, match=r"/p: the gzip stream is cut short"):
+    with pytest.raises(InputError, match=r"/p: the gzip stream is cut short"):
         local(str(path))
 
 
@@ -96,13 +96,13 @@ def test_several_processes_cannot_read_one_pipe(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "p")
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in (str(tmp_path / "p"), "-"):
-        with pytest.raises(UserError, match="2 processes were started that all read it"):
+        with pytest.raises(InputError, match="2 processes were started that all read it"):
             local(name)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/random"])
 def test_a_device_that_never_ends_is_refused(name):
-    with pytest.raises(UserError, match="a device was found where a file was expected"):
+    with pytest.raises(InputError, match="a device was found where a file was expected"):
         local(name)
 
 
@@ -135,10 +135,10 @@ def test_another_format_in_a_file_that_is_called_gz_is_named(tmp_path, content, 
     path = tmp_path / "c.gz"
     path.write_bytes(content)
     for read in (lambda path: list(read_corpus(path)), read_qrels, read_run):
-        with pytest.raises(UserError, match=rf"c\.gz:1: found {found}"):
+        with pytest.raises(InputError, match=rf"c\.gz:1: found {found}"):
             read(path)
     path.write_bytes(b"plain\n")
-    with pytest.raises(UserError, match=r"the name ends in \.gz, and what was found is not gzip"):
+    with pytest.raises(InputError, match=r"the name ends in \.gz, and what was found is not gzip"):
         read_qrels(path)
 
 
@@ -156,7 +156,7 @@ def test_following_the_advice_for_a_table_gives_the_file(tmp_path, rows, read, f
     pandas = pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)
     Path("c.parquet").write_bytes(b"PAR1\x15\x04\x15")
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         read("c.parquet")
     program = str(refusal.value).split("`")[1].removeprefix('python -c "').removesuffix('"')
     names = {6: list("abcdef"), 3: ["query-id", "corpus-id", "score"], 2: ["_id", "text"]}[len(rows[0])]
@@ -189,7 +189,7 @@ CONVERTED = {  # encoding or packing: the program of the advice, run as it stand
 def test_following_the_advice_gives_the_file(tmp_path, name, content, read, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a file").write_bytes(CONVERTED[name](content))
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         read("a file")
     assert str(refusal.value).startswith("a file:1: found ") and "latin1" not in str(refusal.value)
     command = str(refusal.value).split("`")[1]
@@ -220,7 +220,7 @@ def test_what_is_no_text_is_named(tmp_path, content, found, advice, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Path("c").write_bytes(content)
     for read in (lambda path: list(read_corpus(path)), read_qrels, read_run):
-        with pytest.raises(UserError) as refusal:
+        with pytest.raises(InputError) as refusal:
             read("c")
         assert str(refusal.value).startswith(f"c:1: found {found}") and advice in str(refusal.value)
         assert "latin1" not in str(refusal.value)
@@ -237,7 +237,7 @@ def test_names_of_gzip_in_capitals(tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(JSON))
     assert [document.id for _, document in read_corpus(tmp_path / name)] == ["d1"]
     (tmp_path / name).write_bytes(gzip.compress(gzip.compress(JSON)))
-    with pytest.raises(UserError, match="found gzip in gzip"):
+    with pytest.raises(InputError, match="found gzip in gzip"):
         list(read_corpus(tmp_path / name))
 
 
@@ -256,7 +256,7 @@ def test_names_of_gzip_in_capitals(tmp_path, name):
 def test_lines_that_are_nearly_json_get_a_next_move(tmp_path, drtools, line, advice):
     path = tmp_path / "c.jsonl"
     path.write_text(f"{line}\n", newline="")
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         list(read_corpus(path))
     assert str(refusal.value).startswith(f"{path}:1: not JSON") and advice in str(refusal.value)
     outcome = drtools("show", path)

@@ -5,7 +5,7 @@ import random
 import pytest
 import pytrec_eval
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats import trec
 
 GRADES = {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": -1}}
@@ -66,7 +66,7 @@ def test_grades_with_a_point_are_whole_numbers(tmp_path, drtools, text):
         assert trec.read_qrels(path) == {"q1": {"d1": grade}}
         assert "judgements" in drtools("show", path).out
     for written in ("0.7", "1.01", "1e0", ".0", "1.0.0", "nan", "1,0", "10001.0"):
-        with pytest.raises(UserError, match="expected"):
+        with pytest.raises(InputError, match="expected"):
             trec.read_qrels(write(tmp_path / "judged", text.format(written)))
 
 
@@ -100,7 +100,7 @@ def test_grades_with_a_point_are_whole_numbers(tmp_path, drtools, text):
 )
 def test_bad_judgements_are_refused_with_their_line(tmp_path, content, line, found):
     path = write(tmp_path / "judged.tsv", content)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         trec.read_qrels(path)
     assert str(refusal.value).startswith(f"{path}:{line}: ") and found in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -110,7 +110,7 @@ def test_truncated_gzip_is_refused(tmp_path):
     for content, read in [("q1\td1\t1\n" * 999, trec.read_qrels), ("q1 Q0 d1 1 1.5 t\n", trec.read_run)]:
         path = tmp_path / "cut.gz"
         path.write_bytes(gzip.compress(content.encode())[:-9])
-        with pytest.raises(UserError, match=r"cut\.gz:\d+: .*cut short"):
+        with pytest.raises(InputError, match=r"cut\.gz:\d+: .*cut short"):
             read(path)
 
 
@@ -181,7 +181,7 @@ def test_a_run_without_a_line_is_empty(tmp_path):
 )
 def test_bad_runs_are_refused_with_their_line(tmp_path, content, line, found):
     path = write(tmp_path / "a.run", content)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         trec.read_run(path)
     assert str(refusal.value).startswith(f"{path}:{line}: ") and found in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -202,7 +202,7 @@ def test_rank_order_goes_by_the_rank_column(tmp_path):
 )
 def test_bad_ranks_matter_in_rank_order_alone(tmp_path, ranks, found):
     path = write(tmp_path / "a.run", "".join(f"q Q0 d{i} {rank} {9 - i} t\n" for i, rank in enumerate(ranks.split())))
-    with pytest.raises(UserError, match=found):
+    with pytest.raises(InputError, match=found):
         trec.read_run(path, rank_order=True)
     assert list(trec.read_run(path)["q"]) == ["d0", "d1"]
 
@@ -266,7 +266,7 @@ def test_a_written_run_reads_back_the_same(tmp_path):
     "query, document, tag", [("q 1", "d", "t"), ("q", "d\u00a01", "t"), ("q", "", "t"), ("q", "d", "my tag")]
 )
 def test_names_with_white_space_are_not_written_into_a_run(query, document, tag):
-    with pytest.raises(UserError, match="white space"):
+    with pytest.raises(InputError, match="white space"):
         trec.write_run(io.BytesIO(), [(query, {document: 1.0})], tag)
 
 
@@ -280,5 +280,5 @@ def test_written_judgements_read_back_the_same(tmp_path):
 
 @pytest.mark.parametrize("document", ["", "a\tb", "a\nb", " a"])
 def test_ids_that_a_column_cannot_hold_are_not_written_into_judgements(document):
-    with pytest.raises(UserError, match="rename"):
+    with pytest.raises(InputError, match="rename"):
         trec.write_qrels(io.BytesIO(), {"q": {document: 1}})

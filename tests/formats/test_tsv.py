@@ -8,7 +8,7 @@ import pytest
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats import tsv
 from drtools.formats.answers import read_answers
 from drtools.formats.corpora import Document, read_corpus, read_queries
@@ -96,7 +96,7 @@ def test_columns_that_are_not_read_are_noted_each_time(tmp_path):
     ("header", "twice"), [("id\ttext\ttext", "text"), ("id\tText\ttext", "Text"), ("id\tid\ttext", "id")]
 )
 def test_a_name_that_stands_twice_is_refused(tmp_path, header, twice):
-    with pytest.raises(UserError, match=rf"c\.tsv:1: found two columns called '{twice}'"):
+    with pytest.raises(InputError, match=rf"c\.tsv:1: found two columns called '{twice}'"):
         documents(write(tmp_path / "c.tsv", f"{header}\nd1\tx\ty\n"))
 
 
@@ -148,13 +148,13 @@ def test_queries_with_a_header(tmp_path, header):
 )
 def test_rows_with_other_columns_are_refused_with_their_line(tmp_path, text, said):
     path = write(tmp_path / "c.tsv", text)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         documents(path)
     assert str(refusal.value).startswith(f"{path}{said}"), refusal.value
 
 
 def test_a_tab_within_a_query_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"q\.tsv:2: 3 columns, but line 1 has 2"):
+    with pytest.raises(InputError, match=r"q\.tsv:2: 3 columns, but line 1 has 2"):
         read_queries(write(tmp_path / "q.tsv", "q1\twood tool\nq2\tdefault\tconstraints\n"))
 
 
@@ -172,7 +172,7 @@ def test_what_the_csv_module_and_pandas_write_is_read_back(tmp_path, names):
             writer.writerows([names, *([row[name] for name in names] for row in rows)])
         try:
             found = documents(path)
-        except UserError as refusal:
+        except InputError as refusal:
             assert str(refusal).startswith(f"{path}:")
             refused += 1
             continue
@@ -205,7 +205,7 @@ def test_a_line_break_within_quotes_never_makes_two_documents(tmp_path):
 )
 def test_a_quote_that_may_go_over_several_lines_is_refused(tmp_path, text, line):
     path = write(tmp_path / "c.tsv", text)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(InputError) as refusal:
         documents(path)
     assert str(refusal.value).startswith(f"{path}:{line}: "), refusal.value
     assert "quote" in str(refusal.value)
@@ -250,7 +250,7 @@ def test_a_column_longer_than_the_csv_module_takes(tmp_path):
 def test_the_keys_of_json_lines_are_settled_by_the_first(tmp_path, lines, said):
     path = write(tmp_path / "c.jsonl", "\n".join(lines))
     for read in (documents, read_queries):
-        with pytest.raises(UserError) as refusal:
+        with pytest.raises(InputError) as refusal:
             read(path)
         assert said in str(refusal.value)
 
@@ -267,7 +267,7 @@ def test_answers_are_of_one_form(tmp_path):
     path = write(tmp_path / "a.tsv", "what is it\t['a']\n{curly} who\t['b', \"c\"]\n")
     assert read_answers(path) == {"0": ["a"], "1": ["b", "c"]}
     path = write(tmp_path / "a.jsonl", '{"_id": "q", "answers": ["a"]}\nwho\t[\'b\']\n')
-    with pytest.raises(UserError, match=r"a\.jsonl:2: not JSON"):
+    with pytest.raises(InputError, match=r"a\.jsonl:2: not JSON"):
         read_answers(path)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from drtools.encoding.loop import encode_tokens
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.compute import Compute, place
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from drtools.models.pair_tokens import tokenize_pairs
@@ -92,7 +92,7 @@ def test_neither_text_is_lost_to_the_other(rankers):
     tokens = tokenize_pairs(encoder, [(long, long), ("hill", long), (long, long)], [None, None, 14])
     assert tokens.lengths.tolist() == [5 + 7 + 3, 1 + 7 + 3, 5 + 14 + 3] and encoder.max_pair_tokens == 15
     with pytest.raises(
-        UserError, match=r"--max-document-tokens 61: .* reads pairs of 61 tokens besides the special ones"
+        InputError, match=r"--max-document-tokens 61: .* reads pairs of 61 tokens besides the special ones"
     ):
         encoder.set_lengths(None, 61)
 
@@ -138,22 +138,22 @@ def test_what_is_trained_on_from_two_outputs_has_one_with_the_same_logits(ranker
 def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    with pytest.raises(UserError, match=r"found BertModel, expected a cross-encoder .*train-ranker"):
+    with pytest.raises(InputError, match=r"found BertModel, expected a cross-encoder .*train-ranker"):
         load_cross_encoder(bert)
     three = tmp_path / "three"
     AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3).save_pretrained(three)
     AutoTokenizer.from_pretrained(bert).save_pretrained(three)
-    with pytest.raises(UserError, match="a classifier of 3 outputs; expected a cross-encoder"):
+    with pytest.raises(InputError, match="a classifier of 3 outputs; expected a cross-encoder"):
         load_cross_encoder(str(three))
     (three / "model.safetensors").rename(three / "pytorch_model.bin")
-    with pytest.raises(UserError, match="pickled weights are not read"):
+    with pytest.raises(InputError, match="pickled weights are not read"):
         load_cross_encoder(str(three))
     config = json.loads((three / "config.json").read_text())
     (three / "config.json").write_text(json.dumps(config | {"architectures": ["BertForSequenceClassification"]}))
     (three / "model.safetensors").write_bytes((Path(bert) / "model.safetensors").read_bytes())
-    with pytest.raises(UserError, match="the weights lack 2 tensors"):
+    with pytest.raises(InputError, match="the weights lack 2 tensors"):
         load_cross_encoder(str(three))
-    with pytest.raises(UserError, match=r"no config.json"):
+    with pytest.raises(InputError, match=r"no config.json"):
         load_cross_encoder(str(tmp_path))
 
 

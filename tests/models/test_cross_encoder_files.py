@@ -10,7 +10,7 @@ from sentence_transformers import CrossEncoder
 from test_cross_encoder import PAIRS, logits_of
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.bodies import padding_leaks
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder, save_cross_encoder
 from drtools.models.pair_tokens import tokenize_pairs
@@ -65,7 +65,7 @@ def test_a_prompt_counts_among_the_tokens_of_a_query(prompted):
     encoder = load_cross_encoder(str(prompted))
     tokens = tokenize_pairs(encoder, [("", "fox"), ("fox", "fox")])
     assert tokens.lengths.tolist() == [3 + 2 + 1, 3 + 3 + 1] and tokens.empty == 1
-    with pytest.raises(UserError, match="begins each query with a prompt of 2 tokens; expected 3 or more"):
+    with pytest.raises(InputError, match="begins each query with a prompt of 2 tokens; expected 3 or more"):
         encoder.set_lengths(2, None)
 
 
@@ -117,7 +117,7 @@ def test_pairs_in_a_chat_template_are_refused_or_reported(rankers, tmp_path):
     load_cross_encoder(str(tmp_path / "plain"))
     assert [text for text in reporting.notices() if "chat template, which is not used" in text]
     CrossEncoder(str(tmp_path / "plain"), device="cpu").save_pretrained(str(tmp_path / "chat"), create_model_card=False)
-    with pytest.raises(UserError, match=r"modality_config names 'message'.*chat template, which is not supported"):
+    with pytest.raises(InputError, match=r"modality_config names 'message'.*chat template, which is not supported"):
         load_cross_encoder(str(tmp_path / "chat"))
 
 
@@ -142,7 +142,7 @@ def test_a_cross_encoder_of_other_modules_is_refused(prompted):
     (prompted / "modules.json").write_text(
         json.dumps([*modules, {"idx": 1, "name": "1", "path": "1_LogitScore", "type": score}])
     )
-    with pytest.raises(UserError, match="LogitScore; expected the one module Transformer"):
+    with pytest.raises(InputError, match="LogitScore; expected the one module Transformer"):
         load_cross_encoder(str(prompted))
 
 

@@ -8,7 +8,7 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from drtools.encoding.loop import encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.pooling import POOLING
@@ -110,14 +110,14 @@ def test_batches_do_not_change_vectors(encoder_folder):
 
 
 def test_a_bare_body_asks_for_its_pooling(bert):
-    with pytest.raises(UserError, match="--pooling cls"):
+    with pytest.raises(InputError, match="--pooling cls"):
         load_encoder(bert)
 
 
 def test_unknown_modules_are_refused_by_name(peer_folder):
     text = (peer_folder / "modules.json").read_text().replace("normalize.Normalize", "lstm.LSTM")
     (peer_folder / "modules.json").write_text(text)
-    with pytest.raises(UserError, match="LSTM"):
+    with pytest.raises(InputError, match="LSTM"):
         load_encoder(str(peer_folder))
 
 
@@ -154,7 +154,7 @@ def test_a_bare_body_can_be_given_vectors_of_length_1(bert, tmp_path):
     assert (plain.settings.default_scale, unit.settings.default_scale) == (1, 20)
     save_encoder(unit, tmp_path / "saved")
     assert len(load_encoder(str(tmp_path / "saved"), "mean+normalize").settings.head) == 1, "once is enough"
-    with pytest.raises(UserError, match="normalize at the end"):
+    with pytest.raises(InputError, match="normalize at the end"):
         load_encoder(bert, "normalize")
 
 

@@ -11,7 +11,7 @@ from conftest import changed_by_flags
 from safetensors.numpy import load_file
 from torch.nn.functional import cross_entropy
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.methods.ddr.masking import Masker
 from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
 from drtools.models.encoder_files import load_encoder
@@ -100,7 +100,7 @@ def test_the_decoder_starts_as_the_encoders_last_layers_and_has_weights_of_its_o
     assert not torch.equal(drawn.decoder[0].output.dense.weight, body[0]["output.dense.weight"])
     model.decoder[1].output.dense.weight.data.zero_()
     assert torch.equal(encoder.body.encoder.layer[1].output.dense.weight, body[1]["output.dense.weight"])
-    with pytest.raises(UserError, match=r"--decoder-layers 3: the encoder has 2 layers to copy"):
+    with pytest.raises(InputError, match=r"--decoder-layers 3: the encoder has 2 layers to copy"):
         EnhancedModel(encoder, new_head(encoder, 3), Decoder(3), 5)
 
 
@@ -182,7 +182,7 @@ def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drt
 
 def test_a_body_without_such_layers_is_refused(families):
     encoder = load_encoder(families["distilbert"], pooling="cls")
-    with pytest.raises(UserError, match="found a distilbert body"):
+    with pytest.raises(InputError, match="found a distilbert body"):
         EnhancedModel(encoder, new_head(encoder, 3), Decoder(2), 5)
 
 

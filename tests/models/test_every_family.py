@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from drtools import reporting
 from drtools.cli.main import main
 from drtools.encoding.loop import encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.bodies import padding_leaks, positions_of
 from drtools.models.compute import Compute
 from drtools.models.encoder_files import load_encoder, save_encoder
@@ -155,7 +155,7 @@ def test_a_body_that_convolves_over_tokens_is_given_texts_of_one_length(written,
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_body_that_cannot_be_encoded_with_is_refused_by_name(written, name):
-    with pytest.raises(UserError, match=REFUSED[name]):
+    with pytest.raises(InputError, match=REFUSED[name]):
         load_encoder(str(written(name)))
 
 

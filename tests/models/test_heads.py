@@ -6,7 +6,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from drtools.encoding.loop import encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.training.student import add_projection
@@ -89,5 +89,5 @@ def test_several_poolings_behind_a_head_are_read_back_in_their_order(bert, tmp_p
 
 
 def test_a_pooling_said_twice_is_refused(bert):
-    with pytest.raises(UserError, match="a kind stands twice"):
+    with pytest.raises(InputError, match="a kind stands twice"):
         load_encoder(bert, pooling="cls+cls")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.methods.ddr.masking import Masker
 from drtools.models.encoder_files import load_encoder
 from drtools.models.masked import IGNORED, MaskedModel, load_head, new_head, save_head
@@ -133,5 +133,5 @@ def test_a_new_head_begins_with_the_shares_of_tokens(encoder_folder):
 
 
 def test_a_decoder_has_no_mask_token(families):
-    with pytest.raises(UserError, match="no mask token"):
+    with pytest.raises(InputError, match="no mask token"):
         Masker(load_encoder(families["llama"], "last"), 20, 0.15)

@@ -16,7 +16,7 @@ from drtools import reporting
 from drtools.cli import console
 from drtools.cli.main import main
 from drtools.encoding.loop import encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.module_files import KWARGS, LENGTH_FILES
@@ -193,7 +193,7 @@ REFUSED = {
 def test_a_value_that_would_change_the_vectors_is_refused_by_its_name(plain, word):
     name, content = REFUSED[word]
     write(plain, name, content)
-    with pytest.raises(UserError, match=word) as refused:
+    with pytest.raises(InputError, match=word) as refused:
         load_encoder(str(plain))
     assert str(plain) in str(refused.value)
 
@@ -215,7 +215,7 @@ REFUSED_MODULES = {
 @pytest.mark.parametrize("word", REFUSED_MODULES)
 def test_a_module_that_is_not_the_usual_one_is_refused(plain, word):
     add_module(plain, *REFUSED_MODULES[word])
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(InputError, match=word):
         load_encoder(str(plain))
 
 
@@ -224,7 +224,7 @@ def test_the_token_head_of_a_multi_vector_model_is_refused_whatever_the_pooling(
     write(plain, "modules.json", modules[:1])
     add_module(plain, "Dense", DENSE)
     for pooling in (None, "mean"):
-        with pytest.raises(UserError, match="a vector for each token"):
+        with pytest.raises(InputError, match="a vector for each token"):
             load_encoder(str(plain), pooling)
 
 
@@ -272,14 +272,14 @@ def test_a_body_in_a_subfolder_is_refused_with_the_next_move(plain):
     (plain / "0_Transformer").mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         shutil.move(plain / name, plain / "0_Transformer" / name)
-    with pytest.raises(UserError, match=r"subfolder '0_Transformer'.*load it with SentenceTransformer and save it"):
+    with pytest.raises(InputError, match=r"subfolder '0_Transformer'.*load it with SentenceTransformer and save it"):
         load_encoder(str(plain))
 
 
 def test_a_cross_encoder_with_modules_is_a_body_that_asks_for_its_pooling(rankers, tmp_path):
     peer = CrossEncoder(rankers["bert"], prompts={"web": "hill: "}, default_prompt_name="web", device="cpu")
     peer.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
-    with pytest.raises(UserError, match="say --pooling cls"):
+    with pytest.raises(InputError, match="say --pooling cls"):
         load_encoder(str(tmp_path / "saved"))
     settings = load_encoder(str(tmp_path / "saved"), "cls").settings
     assert settings.query_prompt == settings.document_prompt == "", "a ranker's prompt is no encoder's"
@@ -335,7 +335,7 @@ def test_a_dpr_encoder_with_a_projection_and_an_encoder_decoder_are_refused(bert
     ):
         model.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(InputError, match=message):
             load_encoder(str(tmp_path / name), "mean")
 
 

@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from drtools.encoding.loop import encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import load_encoder, save_encoder
@@ -107,7 +107,7 @@ def test_only_the_half_that_changed_has_another_fingerprint(pair_folder, tmp_pat
 
 def test_halves_of_different_dimensions_are_refused(encoder_folder, bert):
     other = load_encoder(bert, pooling="cls+mean")
-    with pytest.raises(UserError, match="32 and documents of 64"):
+    with pytest.raises(InputError, match="32 and documents of 64"):
         EncoderPair(load_encoder(encoder_folder), other)
 
 

@@ -13,7 +13,7 @@ import torch
 from conftest import make_bert
 from safetensors.torch import load_file, save_file
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.rem import add_rem, check_folds, fold_rem, load_rem, rem_parameters, save_rem, train_parts
@@ -174,7 +174,7 @@ def test_folded_it_is_a_plain_body_with_the_same_vectors(families, family, setti
     shake(encoder)
     before = vectors(encoder)
     if family == "modernbert" and settings.adapter_size:
-        with pytest.raises(UserError, match="cannot become part of a plain modernbert body"):
+        with pytest.raises(InputError, match="cannot become part of a plain modernbert body"):
             check_folds(encoder)
         fold_rem(encoder)
         torch.testing.assert_close(vectors(encoder), before, atol=1e-5, rtol=0)
@@ -232,17 +232,17 @@ def test_a_body_that_does_not_fit_is_refused(families, bert, tmp_path):
         (bert, "cls", "has cls pooling"),
         (families["distilbert"], "mean", "a body of type distilbert"),
     ):
-        with pytest.raises(UserError, match=wanted):
+        with pytest.raises(InputError, match=wanted):
             load_encoder(str(folder), pooling, rem=str(tmp_path))
     with pytest.raises(
-        UserError, match=r"type qwen2, whose first layer has layers\.0\.self_attn\.q_proj, .*known are bert"
+        InputError, match=r"type qwen2, whose first layer has layers\.0\.self_attn\.q_proj, .*known are bert"
     ):
         add_rem(load_encoder(families["qwen2"], "last"), ALL, 1)
-    with pytest.raises(UserError, match="expected a REM"):
+    with pytest.raises(InputError, match="expected a REM"):
         load_encoder(bert, "mean", rem=bert)
     tensors = load_file(tmp_path / "rem.safetensors")
     save_file(dict(list(tensors.items())[1:]), Path(tmp_path) / "rem.safetensors")
-    with pytest.raises(UserError, match="its tensors are not those"):
+    with pytest.raises(InputError, match="its tensors are not those"):
         load_encoder(bert, "mean", rem=str(tmp_path))
 
 
@@ -258,10 +258,10 @@ def test_it_brings_its_prompts_and_minds_case_and_head(bert, tmp_path):
     dense.settings.head = [{"kind": "dense", "in": 32, "out": 16}, {"kind": "normalize"}]
     dense.settings.pooling = ("mean",)
     for other, wanted in ((lower, "texts in lower case"), (dense, "has mean.normalize pooling")):
-        with pytest.raises(UserError, match=wanted):
+        with pytest.raises(InputError, match=wanted):
             load_rem(other, tmp_path)
     dense.settings.head.pop()
-    with pytest.raises(UserError, match=r"trained on no head, .* has dense of 16 head"):
+    with pytest.raises(InputError, match=r"trained on no head, .* has dense of 16 head"):
         load_rem(dense, tmp_path)
 
 
@@ -283,6 +283,6 @@ def test_damaged_files_are_one_line_that_names_them(bert, tmp_path):
         (tmp_path / "drtools.json").write_text(json.dumps(record))
         (tmp_path / "rem.safetensors").write_bytes(weights)
         (tmp_path / name).unlink() if damaged is None else (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(UserError, match=re.escape(str(tmp_path / name))) as caught:
+        with pytest.raises(InputError, match=re.escape(str(tmp_path / name))) as caught:
             load_encoder(bert, "mean", rem=str(tmp_path))
         assert "\n" not in str(caught.value)

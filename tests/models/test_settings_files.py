@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from drtools import reporting
 from drtools.encoding.loop import Compute, encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.encoder_files import load_encoder
 
@@ -67,7 +67,7 @@ def test_a_value_of_no_use_is_refused_with_its_file_and_key(plain, name, change)
     *_, (key, value) = change.items()
     while isinstance(value, dict) and key != "prompts":
         ((key, value),) = value.items()
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(InputError) as refused:
         load_encoder(str(plain))
     assert f"{plain / name}: {key} is {value!r}, expected " in str(refused.value)
 
@@ -77,7 +77,7 @@ def test_so_it_is_in_the_files_of_a_cross_encoder(rankers, tmp_path):
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
     (tmp_path / "ranker" / "modules.json").write_text(json.dumps([module]))
     edit(tmp_path / "ranker", CONFIG, model_type="CrossEncoder", prompts={"web": 5})
-    with pytest.raises(UserError, match=r"prompts is {'web': 5}, expected an object of texts"):
+    with pytest.raises(InputError, match=r"prompts is {'web': 5}, expected an object of texts"):
         load_cross_encoder(str(tmp_path / "ranker"))
 
 
@@ -88,7 +88,7 @@ DENSE = {"in_features": 32, "out_features": 8}
 def test_a_dense_layer_without_its_sizes_is_refused(plain, config):
     add_dense(plain, config)
     with pytest.raises(
-        UserError, match=r"9_Dense.*(no config.json was found|no \w+_features was found|is 0, expected)"
+        InputError, match=r"9_Dense.*(no config.json was found|no \w+_features was found|is 0, expected)"
     ):
         load_encoder(str(plain))
 
@@ -97,14 +97,16 @@ def test_a_pooling_that_no_file_names_is_refused_as_sentence_transformers_does(p
     (plain / POOLING).unlink()
     with pytest.raises(TypeError, match="embedding_dimension"):
         SentenceTransformer(str(plain), device="cpu")
-    with pytest.raises(UserError, match=r"1_Pooling: no config.json was found, expected one beside the module Pooling"):
+    with pytest.raises(
+        InputError, match=r"1_Pooling: no config.json was found, expected one beside the module Pooling"
+    ):
         load_encoder(str(plain))
 
 
 @pytest.mark.parametrize("config", [{"pooling_mode": []}, {"pooling_mode_cls_token": False}], ids=str)
 def test_a_pooling_with_nothing_on_is_refused(plain, config):
     (plain / POOLING).write_text(json.dumps({"word_embedding_dimension": 32, **config}))
-    with pytest.raises(UserError, match="found no pooling that is on, expected one of cls, max, mean"):
+    with pytest.raises(InputError, match="found no pooling that is on, expected one of cls, max, mean"):
         load_encoder(str(plain))
 
 
@@ -119,14 +121,14 @@ def test_a_pooling_file_without_a_word_on_it_means_mean_and_is_reported(plain):
 @pytest.mark.parametrize("longest", [1, 2])
 def test_a_length_without_room_for_a_word_is_refused(plain, longest):
     edit(plain, LENGTHS, max_seq_length=longest)
-    with pytest.raises(UserError, match=r"the special tokens of a text alone are 2; expected 3 or more"):
+    with pytest.raises(InputError, match=r"the special tokens of a text alone are 2; expected 3 or more"):
         load_encoder(str(plain))
 
 
 def test_a_broken_length_of_a_ranker_of_ours_is_refused(rankers, tmp_path):
     shutil.copytree(rankers["bert"], tmp_path / "ranker")
     edit(tmp_path / "ranker", "drtools.json", kind="ranker", longest_pair="64")
-    with pytest.raises(UserError, match=r"longest_pair is '64', expected a number from 1 on"):
+    with pytest.raises(InputError, match=r"longest_pair is '64', expected a number from 1 on"):
         load_cross_encoder(str(tmp_path / "ranker"))
 
 

@@ -90,11 +90,11 @@ def hub(encoder_folder, tmp_path):
 
 RESOLVE = """
 import sys
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError
 from drtools.models.hub import resolve
 try:
     print(resolve("owner/model"))
-except (UserError, WorldError) as error:
+except (InputError, WorldError) as error:
     print(type(error).__name__, error)
 """
 BY_TRANSFORMERS = """
@@ -157,12 +157,12 @@ def test_a_bare_body_is_whole_where_the_cache_marks_that_it_has_no_modules(hub):
 @pytest.mark.parametrize(
     ("closed", "kind", "said"),
     [
-        ((403, "GatedRepo"), "UserError", "a gated model on the hub; accept its terms"),
-        ((401, "GatedRepo"), "UserError", "a gated model on the hub; accept its terms"),
-        ((401, "RepoNotFound"), "UserError", "check the spelling, or log in"),
-        ((404, "RepoNotFound"), "UserError", "check the spelling, or log in"),
-        ((401, ""), "UserError", "(HTTP 401); log in with `hf auth login`"),
-        ((403, ""), "UserError", "(HTTP 403); log in with `hf auth login`, or replace HF_TOKEN"),
+        ((403, "GatedRepo"), "InputError", "a gated model on the hub; accept its terms"),
+        ((401, "GatedRepo"), "InputError", "a gated model on the hub; accept its terms"),
+        ((401, "RepoNotFound"), "InputError", "check the spelling, or log in"),
+        ((404, "RepoNotFound"), "InputError", "check the spelling, or log in"),
+        ((401, ""), "InputError", "(HTTP 401); log in with `hf auth login`"),
+        ((403, ""), "InputError", "(HTTP 403); log in with `hf auth login`, or replace HF_TOKEN"),
         ((429, ""), "WorldError", "HTTP 429"),
         ((500, ""), "WorldError", "the hub failed to answer (HTTP 500)"),
         ((503, ""), "WorldError", "the hub failed to answer (HTTP 503)"),

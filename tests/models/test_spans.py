@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.methods.fgd.graph import Rgat, SpanStudent, edges
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import seeded, use_own_dropout
@@ -183,9 +183,9 @@ def test_the_graph_is_drawn_by_the_seed(families):
 
 
 def test_a_body_or_pooling_without_spans_is_refused(families):
-    with pytest.raises(UserError, match="found a distilbert body"):
+    with pytest.raises(InputError, match="found a distilbert body"):
         Spans(load_encoder(families["distilbert"], pooling="cls"), 1, 1)
-    with pytest.raises(UserError, match="pooled by mean, expected cls"):
+    with pytest.raises(InputError, match="pooled by mean, expected cls"):
         Spans(load_encoder(families["bert"], pooling="mean"), 1, 1)
 
 

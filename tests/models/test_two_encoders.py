@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from drtools.encoding.loop import encode_texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.pair import EncoderPair
@@ -326,5 +326,5 @@ def test_sides_are_those_of_pairs_too(two):
     assert isinstance(load_sides(side_folders(str(two.pair), str(two.other))), EncoderPair)
     one = load_sides(side_folders(str(two.q)), "query")
     assert one.side_fingerprints() == load_encoder(str(two.q)).side_fingerprints()
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         side_folders("/no/such/folder")

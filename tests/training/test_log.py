@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.training.log import Log
 
 
@@ -94,6 +94,6 @@ def test_without_tensorboard_the_next_move_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     for name in [name for name in sys.modules if name.startswith(("tensorboard.", "torch.utils.tensorboard"))]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(UserError, match=r"pip install 'drtools\[tensorboard\]'"):
+    with pytest.raises(InputError, match=r"pip install 'drtools\[tensorboard\]'"):
         Log(tmp_path / "training.jsonl", tensorboard=str(tmp_path / "board"))
     assert not list(tmp_path.iterdir())

@@ -3,7 +3,7 @@
 import pytest
 
 from drtools.cli.flags.training import TrainingFlags
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.training.plan import plan
 
 
@@ -32,7 +32,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing_by_steps():
 def test_training_may_end_before_its_schedule():
     early = made(steps=50, schedule_steps=200)
     assert early.is_over(50, 0.0) and early.rate(40, 0.0) == pytest.approx(160 / 195)
-    with pytest.raises(UserError, match="minutes already"):
+    with pytest.raises(InputError, match="minutes already"):
         made(minutes=3, schedule_steps=200)
 
 
@@ -76,5 +76,5 @@ def test_an_opening_goes_before_and_does_not_count():
 
 @pytest.mark.parametrize("flags", [{"schedule": "constant", "schedule_steps": 9}, {"epochs": 0}, {"minutes": -1}])
 def test_what_cannot_be_meant_is_refused(flags):
-    with pytest.raises(UserError):
+    with pytest.raises(InputError):
         made(**flags)

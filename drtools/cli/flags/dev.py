@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from drtools.cli.flags.common import Role
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
 from drtools.methods.ranker.settings import RankerDevSpec
 from drtools.methods.spar.settings import ExampleDevSpec
@@ -88,12 +88,12 @@ class RankerDevFlags(QueryDevFlags, RankerDevSpec):
     def check(self) -> None:
         """Refuse flags that do not say together what is ranked and who judges it."""
         if self.dev_examples and (self.dev_run or self.dev_qrels):
-            raise UserError(
+            raise InputError(
                 "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say "
                 "--dev-examples, or --dev-run and --dev-qrels"
             )
         if bool(self.dev_run) != bool(self.dev_qrels):
-            raise UserError(
+            raise InputError(
                 "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; "
                 "say both, or --dev-examples"
             )

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from drtools.cli.flags.common import names_of
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search.mining import MiningRules, parse_ranks
 
 PANEL = "Filters"
@@ -57,23 +57,23 @@ class MiningFlags(MiningRules):
         )
 
     def check(self) -> None:
-        """Raise UserError for what cannot be meant."""
+        """Raise InputError for what cannot be meant."""
         if self.draw not in ("top", "random"):
-            raise UserError(f"--draw {self.draw}: expected top or random")
+            raise InputError(f"--draw {self.draw}: expected top or random")
         for name in ("absolute_margin", "relative_margin"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise UserError(f"--{name.replace('_', '-')} {value}: expected 0 or more")
+                raise InputError(f"--{name.replace('_', '-')} {value}: expected 0 or more")
 
 
 def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
     """Return (P, (N1, N2)) of `P:N1-N2`."""
     head, colon, ranks = text.partition(":")
     if not colon or not head.isdecimal() or int(head) < 1:
-        raise UserError(
+        raise InputError(
             f"--by-rank {text}: expected P:N1-N2, for instance 10:46-50 (ranks 1 to 10 positive, 46 to 50 negative)"
         )
     first, last = parse_ranks(ranks, "--by-rank")
     if first <= int(head):
-        raise UserError(f"--by-rank {text}: rank {first} cannot be both positive and negative; expected N1 above P")
+        raise InputError(f"--by-rank {text}: rank {first} cannot be both positive and negative; expected N1 above P")
     return int(head), (first, last)

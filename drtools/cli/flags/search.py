@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option
 
 from drtools.cli.flags.common import Role, names_of
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search.specs import JoiningSpec, MultiVectorSpec
 
 JOINED = "Joined vectors (concat-spar)"
@@ -30,7 +30,7 @@ class JoiningFlags(JoiningSpec):
 
     def __post_init__(self) -> None:
         if self.mu is not None and self.mu_by_query is not None:
-            raise UserError("--mu and --mu-by-query both say how queries are weighed; leave one of the two out")
+            raise InputError("--mu and --mu-by-query both say how queries are weighed; leave one of the two out")
         if self.mu is not None:
             check_weight(self.mu)
 
@@ -72,7 +72,7 @@ class MultiVectorFlags(MultiVectorSpec):
     )
 
     def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
-        """Raise UserError for flags that mean nothing together, or for no measure."""
+        """Raise InputError for flags that mean nothing together, or for no measure."""
         said = names_of(
             {
                 "rescore": self.rescore,
@@ -83,30 +83,30 @@ class MultiVectorFlags(MultiVectorSpec):
             }
         )
         if said and not self.multi_vector:
-            raise UserError(
+            raise InputError(
                 f"{' and '.join(said)}: for pieces, which --multi-vector scores; say it too, or leave these out"
             )
         if self.multi_vector and (not vectors or rerank):
-            raise UserError("--multi-vector scores pieces beside --vectors, without --rerank")
+            raise InputError("--multi-vector scores pieces beside --vectors, without --rerank")
         if words is not None and (self.tune or self.tune_queries):
-            raise UserError(
+            raise InputError(
                 "--tune chooses gamma before a run is written; for a question say the --gamma that it chose"
             )
         if self.tune_queries and not self.tune:
-            raise UserError("--tune-queries: the queries of --tune, which was not said")
+            raise InputError("--tune-queries: the queries of --tune, which was not said")
         if self.tune and self.gamma is not None:
-            raise UserError("--tune chooses gamma, --gamma says it; expected one of them")
+            raise InputError("--tune chooses gamma, --gamma says it; expected one of them")
         if self.tune_measure:
             from drtools.evaluation.measures import parse_measure
 
             if not self.tune:
-                raise UserError("--tune-measure: nothing is tuned; say --tune QRELS too")
+                raise InputError("--tune-measure: nothing is tuned; say --tune QRELS too")
             parse_measure(self.tune_measure)
         if self.tune and not (queries or self.tune_queries):
-            raise UserError("--tune needs the texts of the queries that it judges; say --queries or --tune-queries")
+            raise InputError("--tune needs the texts of the queries that it judges; say --queries or --tune-queries")
 
 
 def check_weight(mu: float) -> None:
     """Refuse a --mu that no score can be weighed by."""
     if not 0 <= mu < math.inf:
-        raise UserError(f"--mu {mu:g}: expected a number from 0 on, as concat-spar's tuning finds one")
+        raise InputError(f"--mu {mu:g}: expected a number from 0 on, as concat-spar's tuning finds one")

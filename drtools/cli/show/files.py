@@ -8,7 +8,7 @@ from typing import NamedTuple
 from drtools import reporting
 from drtools.cli.show.hits import snippet
 from drtools.cli.show.lineage import CORPUS_FLAGS, QUERIES_FLAGS, source
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpora import read_corpus, read_queries
 from drtools.formats.corpus_store import Store, open_store
 from drtools.formats.dark_items import Dark, Noisy
@@ -64,7 +64,7 @@ def _chosen(items: Iterator, path: Path, query: str | None, count: int, query_of
         return itertools.islice(items, count)
     found = [item for item in items if query_of(item) == query]
     if not found:
-        raise UserError(f"{shown(path)}: query {query!r} is not among its lines; leave --query out to see the first")
+        raise InputError(f"{shown(path)}: query {query!r} is not among its lines; leave --query out to see the first")
     return iter(found[:1])
 
 

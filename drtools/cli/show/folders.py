@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drtools import units
 from drtools.cli.show.files import Texts
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.ids import Ids
 from drtools.formats.vectors import maker_of, open_vectors
 from drtools.models.module_files import has_modules, optional_json
@@ -142,7 +142,7 @@ def _parameters(file: Path) -> int:
         with open(file, "rb") as stream:
             header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
     except (struct.error, ValueError, MemoryError, OverflowError):
-        raise UserError(
+        raise InputError(
             f"{file}: not a whole safetensors file; it was cut short or damaged, fetch or make it again"
         ) from None
     total = 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import orjson
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.json_lines import json_advice
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.trec import looks_like_judgements
@@ -18,13 +18,13 @@ TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
 
 
 def kind_of(path: Path) -> str:
-    """Return what an artefact is, or raise UserError for what is none of ours.
+    """Return what an artefact is, or raise InputError for what is none of ours.
 
     It is `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`,
     `ranker`, `release`, or another word of a manifest.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder")
     beside = manifest.beside(path)
     named = read_json(beside).get("kind") if beside.exists() else None
     if named and named != "queries":
@@ -38,7 +38,7 @@ def _kind_of_folder(path: Path) -> str:
         return "encoder" if ours in ("pair", "lexical") else ours
     if (path / "config.json").exists():
         return "encoder"
-    raise UserError(
+    raise InputError(
         f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a "
         "model, or a file of its inputs"
     )
@@ -47,14 +47,14 @@ def _kind_of_folder(path: Path) -> str:
 def _kind_of_lines(path: Path) -> str:
     number, line = next(read_lines(path), (1, b""))
     if not line:
-        raise UserError(f"{shown(path)}: found no line in it; {TAKEN}")
+        raise InputError(f"{shown(path)}: found no line in it; {TAKEN}")
     if line.lstrip()[:1] in (b"{", b"["):
         decode(line, path, number)
         try:
             keys = orjson.loads(line)
         except orjson.JSONDecodeError:
             advice = json_advice(line) or TAKEN
-            raise UserError(f"{shown(path)}:{number}: not one JSON object a line; {advice}") from None
+            raise InputError(f"{shown(path)}:{number}: not one JSON object a line; {advice}") from None
         for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
             if key in keys:
                 return kind
@@ -67,4 +67,4 @@ def _kind_of_lines(path: Path) -> str:
         return "judgements"
     if "\t" in text:
         return "texts"
-    raise UserError(f"{shown(path)}:{number}: found {text[:60]!r}; {TAKEN}")
+    raise InputError(f"{shown(path)}:{number}: found {text[:60]!r}; {TAKEN}")

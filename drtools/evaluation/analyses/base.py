@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import NamedTuple, TypedDict
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation import curves as logs
 from drtools.evaluation import overlap, pictures, score_histograms, soft_labels
 from drtools.evaluation.measures import mean
@@ -34,7 +34,7 @@ def short(name: str) -> str:
 
 
 def check_queries(label: str, run: Run, asked: Mapping[str, object], words: str) -> int:
-    """Count the queries asked for that a run lacks, and return how many; UserError if it lacks all."""
+    """Count the queries asked for that a run lacks, and return how many; InputError if it lacks all."""
     found = Join(run, label, asked)
     found.check(
         f"{label}: holds none of the {len(asked):,} queries asked for; do the run and the other file belong together?",
@@ -57,7 +57,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     Mean over its queries, histogram, likeness.png.
     """
     if not reference:
-        raise UserError(f"{name}: a run without a query; there is nothing to compare with")
+        raise InputError(f"{name}: a run without a query; there is nothing to compare with")
     values = {}
     for label, run in runs.items():
         check_queries(label, run, reference, f"their overlap with {name} is 0")
@@ -104,7 +104,7 @@ def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: i
     found = {label: score_histograms.scores_by_kind(examples) for label, examples in kept.items()}
     found = {label: kinds for label, kinds in found.items() if kinds}
     if not found and not runs:
-        raise UserError(
+        raise InputError(
             f"{', '.join(paths)}: examples without scores, and no run was given; mine-negatives and teacher-score "
             "write scores"
         )
@@ -267,7 +267,7 @@ def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder
     for file, examples in files.items():
         asked = {example.query_id: example for example in examples if example.negatives}
         if not asked:
-            raise UserError(f"{file}: no query has a negative; there is nothing to look for in a run")
+            raise InputError(f"{file}: no query has a negative; there is nothing to look for in a run")
         for label, run in runs.items():
             check_queries(label, run, asked, f"they are left out of the share of {file}'s negatives")
             named = {query: [*example.positives, *example.negatives] for query, example in asked.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.evaluation import pairwise_errors, pictures
 from drtools.evaluation.analyses.base import Analysis, check_queries, short
 from drtools.evaluation.measures import mean
@@ -45,8 +45,8 @@ def relevant_documents(qrels: Qrels, min_rel: int) -> Relevant:
     }
     asked = {query: documents for query, documents in relevant.items() if documents}
     if not asked:
-        raise UserError(
-            f"no judged document has grade {min_rel} or more; set --min-rel to the lowest grade that counts"
+        raise InputError(
+            f"no judged document has grade {min_rel} or more; set {param('min_rel')} to the lowest grade that counts"
         )
     reporting.notice(
         len(relevant) - len(asked),
@@ -60,7 +60,7 @@ def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Error
     """Count a run's errors: those in all are at least what is said where it does not list every relevant document."""
     without_hits = check_queries(label, run, relevant, "they have as many errors against the top as there can be")
     judged = {query: dict.fromkeys(documents, 1) for query, documents in relevant.items()}
-    note_nothing_judged(label, run, judged, "--qrels")
+    note_nothing_judged(label, run, judged, f"{param('qrels')}")
     above = {
         query: pairwise_errors.above_in_list(run.get(query, ()), documents) for query, documents in relevant.items()
     }
@@ -68,7 +68,8 @@ def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Error
     reporting.notice(
         unlisted,
         f"{label} does not list {unlisted:,} of {count:,} relevant documents; its errors in all are at least what is "
-        "said: --vectors and --query-vectors count them exactly, or search with a larger --depth",
+        f"said: {param('vectors')} and {param('query_vectors')} count them exactly, or search with a larger "
+        f"{param('depth')}",
     )
     return _errors(above, depth, without_hits)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.evaluation import pictures
 from drtools.evaluation.analyses.base import Analysis
 from drtools.evaluation.measures import mean
@@ -105,7 +105,7 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, Pairs], where
     pairs = {query: each for query, each in pairs.items() if each.positives and each.negatives}
     if not pairs:
         example = _example(join for label, own in scores.items() for join in _joins(label, own, given))
-        raise UserError(
+        raise InputError(
             f"{', '.join(scores)}: no query has a relevant document and another {where}; do they belong together? "
             f"{example}"
         )
@@ -166,9 +166,9 @@ def _shares(label: str, scores: Scores, pairs: dict[str, Pairs], where: str) -> 
     """Return the margins of each query's pairs as shares of the range of scores."""
     whole = score_range(scores, pairs)
     if not isfinite(whole):
-        raise UserError(f"{label}: has an infinite score, of which no margin is a share; write the run again")
+        raise InputError(f"{label}: has an infinite score, of which no margin is a share; write the run again")
     if not whole:
-        raise UserError(
+        raise InputError(
             f"{label}: all scores {where} are equal, so that there is no range of scores to take margins as shares of; "
             "expected a run whose scores differ"
         )
@@ -186,9 +186,9 @@ def analyse_tuning(paths: dict[str, str], folder: Path) -> Analysis:
     for label, path in paths.items():
         record = manifest.read(path)
         if not (record.get("tried") and record.get("tuned_for")):
-            raise UserError(
-                f"{path}: its manifest holds no weights that were tried; expected a run that `search --multi-vector "
-                "--tune` or `fuse --tune` wrote"
+            raise InputError(
+                f"{path}: its manifest holds no weights that were tried; expected a run that `search "
+                f"{param('multi_vector')} {param('tune')}` or `fuse {param('tune')}` wrote"
             )
         curves[label] = sorted(map(tuple, record["tried"]))
         measures.add(record["tuned_for"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.evaluation import query_move
 from drtools.evaluation.analyses.base import Analysis, short
 from drtools.evaluation.move_pictures import ACROSS, ALONG, draw_move
@@ -34,7 +34,7 @@ def analyse_move(
     held = documents.array[ascending][np.argsort(np.argsort(shown))]
     plane = query_move.project(held, *queries)
     if plane is None:
-        raise UserError(
+        raise InputError(
             f"query {query!r} has the same vector in {query_vectors[0]} and {query_vectors[1]}; it did not move"
         )
     embedded = query_move.embed(held, *queries)
@@ -75,7 +75,7 @@ def analyse_move(
 def _relevant_rows(documents: Vectors, query: str, qrels: Qrels, min_rel: int) -> dict[str, int]:
     wanted = [document for document, grade in qrels.get(query, {}).items() if grade >= min_rel]
     if qrels and not wanted:
-        pair = Join(qrels, "--qrels", [query]).pair()
+        pair = Join(qrels, f"{param('qrels')}", [query]).pair()
         reporting.notice(1, f"the judgements have no relevant document for query {query} {pair}")
     rows = {document: documents.ids.row_of(document) for document in wanted}
     join = Join(documents.ids, str(documents.path), wanted)
@@ -107,6 +107,8 @@ def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
     queries = open_query_vectors(path, documents)
     row = queries.ids.row_of(query)
     if row is None:
-        raise UserError(f"{path}: holds no query {query!r}; --query takes an id, for instance {queries.ids[0]!r}")
+        raise InputError(
+            f"{path}: holds no query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}"
+        )
     vector: np.ndarray = np.asarray(queries.array[row : row + 1], np.float32)[0]
     return vector

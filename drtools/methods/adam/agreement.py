@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.dark_items import documents_of
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
@@ -62,13 +62,13 @@ def beside_teacher(
 ) -> dict[str, Lists]:
     """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said.
 
-    UserError if no teacher did.
+    InputError if no teacher did.
     """
     from drtools.formats.examples import read_examples
 
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
-        raise UserError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
+        raise InputError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
         from drtools.formats.corpora import read_queries
@@ -113,9 +113,9 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
         if len(both) > 1:
             lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
     if not lists[PLAIN]:
-        raise UserError(
-            "no query has two documents that both the teacher and the run have scored; make the run by search --rerank "
-            f"of a run that holds the examples' documents {join.pair()}"
+        raise InputError(
+            "no query has two documents that both the teacher and the run have scored; make the run by search "
+            f"{param('rerank')} of a run that holds the examples' documents {join.pair()}"
         )
     join.note(
         f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among their "
@@ -156,9 +156,9 @@ def lists_by_encoder(
 
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
-        raise UserError(
+        raise InputError(
             f"{name}: a lexical encoder, which no teacher trains; expected a student with a body. To compare it with a "
-            "teacher, search with it and pass the run with --agreement"
+            f"teacher, search with it and pass the run with {param('agreement')}"
         )
     kinds = {item.kind for example in examples for item in example.dark or ()}
     special = special_of_encoder(document, kinds, name)
@@ -181,7 +181,7 @@ def lists_by_encoder(
                         lists[kind].append(([found[at].score for at in kept], [scores[at] for at in kept], factor))
             progress.advance(len(window))
     if not lists[PLAIN]:
-        raise UserError(
+        raise InputError(
             f"no example has two documents that {documents.name} holds and a teacher has scored; do the examples and "
             f"the corpus belong together? {documents.pair()} Else run teacher-score on the examples"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from drtools.errors import param
 from drtools.formats.dark_items import KINDS, documents_of
 from drtools.methods.adam.dark import Special, asked_text, dark_text, is_cut, reinforced_tokens, special_of_encoder
 from drtools.models.tokens import Tokens
@@ -150,7 +151,7 @@ class AdamBatches:
         self.visits, self.model, self.form = Visits(sources, batch_queries, seed), model, form
         self.share_of, self.teacher, self.shares, self.rank = share_of, teacher, shares, rank
         self.epoch_queries = self.visits.epoch_queries
-        self.special = special_of_encoder(model.of("document"), form.kinds, name, ", or --without reinforced")
+        self.special = special_of_encoder(model.of("document"), form.kinds, name, f", or {param('without')} reinforced")
 
     def __call__(self, step: int) -> AdamBatch:
         """Draw the batch of a step, look up, tokenize and score this process's share of it."""

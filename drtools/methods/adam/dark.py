@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.dark_items import Noisy, Reinforced, documents_of
 from drtools.formats.examples import Example
 from drtools.models.bodies import positions_of
@@ -59,17 +59,17 @@ def special_of(
     """Return what a tokenizer writes dark items of some kinds with.
 
     A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more
-    than `most` tokens besides the special ones. Raises UserError if the tokenizer lacks a token that is needed; `name`
+    than `most` tokens besides the special ones. Raises InputError if the tokenizer lacks a token that is needed; `name`
     is its model's.
     """
     separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:
-        raise UserError(
+        raise InputError(
             f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave "
             "them out"
         )
     if "noisy" in kinds and mask is None:
-        raise UserError(
+        raise InputError(
             f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model "
             "that has one"
         )
@@ -85,10 +85,9 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     """
     longest = positions_of(encoder.body)
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
-        raise UserError(
-            f"--max-document-tokens {encoder.settings.max_document_tokens}: reinforced texts take twice as many, and "
-            f"{name} has {longest} positions; "
-            f"say {longest // 2} or less{otherwise}"
+        raise InputError(
+            f"{param('max_document_tokens')} {encoder.settings.max_document_tokens}: reinforced texts take twice as "
+            f"many, and {name} has {longest} positions; say {longest // 2} or less{otherwise}"
         )
     return special_of(
         encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt

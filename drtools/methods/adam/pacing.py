@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.training.plan import UNKNOWN_STEPS, plan
 from drtools.training.specs import TrainingSpec
 
@@ -15,17 +15,17 @@ from drtools.training.specs import TrainingSpec
 def share_of_step(kind: str, flags: TrainingSpec, queries: int, default_epochs: float) -> Callable[[int], float]:
     """Return the share of queries at each step (from 0).
 
-    `epochs`: 1 - t / 2T in epoch t, from 0, of T (Tao et al., ADAM): T is --epochs if it was said, else what the steps
-    make. `steps`: the same in every step, for trainings of an epoch or two [ours]. `none`: 1. UserError if only
-    --minutes were said.
+    `epochs`: 1 - t / 2T in epoch t, from 0, of T (Tao et al., ADAM). T is the plan's `epochs` if it has any, else what
+    the steps make. `steps`: the same in every step, for trainings of an epoch or two [ours]. `none`: 1. InputError if
+    only `minutes` were given.
     """
     if kind == "none":
         return lambda step: 1.0
     steps = plan(flags, queries, default_epochs, 0).steps
     if steps >= UNKNOWN_STEPS:
-        raise UserError(
-            f"--minutes {flags.minutes:g} alone does not say over how many epochs the pace is spread; say --epochs too "
-            "(whichever ends first ends the training), or --pacing none"
+        raise InputError(
+            f"{param('minutes')} {flags.minutes:g} alone does not say over how many epochs the pace is spread; say "
+            f"{param('epochs')} too (whichever ends first ends the training), or {param('pacing')} none"
         )
     if kind == "steps":
         return lambda step: 1.0 - step / (2 * steps)

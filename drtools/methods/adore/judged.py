@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation.leakage import Trained
 from drtools.formats.corpora import read_queries
 from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
@@ -55,7 +55,7 @@ def judged_rows(
             if rows_found := sorted({row for row in doubtful if row is not None}.difference(row for row, _ in known)):
                 avoided[query_id] = rows_found
     if not usable:
-        raise UserError(
+        raise InputError(
             f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong "
             f"together? {(asked if asked.is_empty else found).pair()}"
         )

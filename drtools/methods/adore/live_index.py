@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.vectors import named_fingerprints, open_document_vectors
 from drtools.outputs import manifest
@@ -47,14 +47,14 @@ class LiveIndex:
     ) -> None:
         source = index or vectors
         if not source:
-            raise UserError("say --vectors VECTORS (exact search), --index INDEX, or both")
+            raise InputError(f"say {param('vectors')} VECTORS (exact search), {param('index')} INDEX, or both")
         self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
         self.array: np.ndarray | JoinedArray | None = None
         self.index: faiss.Index | None = None
         self.path = Path(source)
         self.record = manifest.read(self.path)
         if "joined" in self.record:
-            raise UserError(
+            raise InputError(
                 f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own "
                 "encoder, then join these"
             )
@@ -63,9 +63,9 @@ class LiveIndex:
             self.array, self.ids = opened.array, opened.ids
         if index:
             if self.record.get("kind") != "faiss":
-                raise UserError(
+                raise InputError(
                     f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools "
-                    "index --vectors)"
+                    f"index {param('vectors')})"
                 )
             self.index = faiss_index.load(self.path / "index.faiss")
             ids = Ids(self.path / "ids.txt")
@@ -73,7 +73,7 @@ class LiveIndex:
                 ids.bytes[:] != self.ids.bytes[:]
                 or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]
             ):
-                raise UserError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
+                raise InputError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
             self.ids = ids
 
         self.searched: np.ndarray | torch.Tensor | None = None
@@ -101,7 +101,7 @@ class LiveIndex:
             name,
             "start from the encoder that made them",
             "start from the encoder that made them, or encode the documents with this one; if the two were trained "
-            "together, pass the other one as --document-model",
+            f"together, pass the other one as {param('document_model')}",
         )
 
     def __len__(self) -> int:

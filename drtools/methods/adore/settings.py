@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Self
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 
 
 class Metric(NamedTuple):
@@ -18,5 +18,5 @@ class Metric(NamedTuple):
         if word.lower() == "none":
             return cls("none", 0)
         if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
-            raise UserError(f"--metric {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
+            raise InputError(f"{param('metric')} {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
         return cls(name, int(cut))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
 from drtools.losses import masked_language
@@ -68,12 +68,14 @@ class MaskedTraining(Task):
         self.encoder_flags = encoder_flags
         name = encoder_flags.start()
         if encoder_flags.rem:
-            raise UserError("--body with --rem: a body is adapted without its REM; say --model BODY")
+            raise InputError(
+                f"{param('body')} with {param('rem')}: a body is adapted without its REM; say {param('model')} BODY"
+            )
         if encoder_flags.document_model:
-            raise UserError("--document-model: one body is adapted at a time; leave it out")
+            raise InputError(f"{param('document_model')}: one body is adapted at a time; leave it out")
         encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout)
         if isinstance(encoder, EncoderPair):
-            raise UserError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")
+            raise InputError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")
         self.encoder = encoder
         for side in SIDES:
             check_side(self.encoder.settings, side, name)
@@ -81,8 +83,8 @@ class MaskedTraining(Task):
         pooling = "+".join(self.encoder.settings.pooling)
         reporting.notice(
             decoder is not None and pooling != "cls",
-            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; --pooling cls makes that token "
-            "the vector",
+            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; {param('pooling')} cls makes "
+            "that token the vector",
         )
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
@@ -120,7 +122,7 @@ class MaskedTraining(Task):
         )
         self.held_out = hold_out(self.store, dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
-            raise UserError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
+            raise InputError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
         reporting.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
         if not self.has_own_head:
             shares = self.masker.token_shares(self.store, title_separator)
@@ -172,8 +174,9 @@ class MaskedTraining(Task):
             [generator(self.training.seed, "dev", row) for row in rows],
         )
         if not (tokens.labels >= 0).any():
-            raise UserError(
-                f"--dev-documents {len(rows)}: no token of theirs is masked; hold out more, or 0 to measure nothing"
+            raise InputError(
+                f"{param('dev_documents')} {len(rows)}: no token of theirs is masked; hold out more, or 0 to measure "
+                "nothing"
             )
 
         def measured() -> dict[str, float]:
@@ -231,7 +234,7 @@ class MaskedTraining(Task):
             0 < self.head_steps >= run.step,
             f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head "
             "alone: "
-            "the body is as it was; train longer, or with fewer --head-steps",
+            f"the body is as it was; train longer, or with fewer {param('head_steps')}",
         )
         record = {
             "base": self.encoder_flags.start(),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
@@ -102,26 +102,30 @@ class Masker:
         self.lower_case = encoder.settings.lower_case and not self.tokenizer.is_fast  # a fast one sees to it itself
         self.decoder_share, self.stride, self.whole_words = decoder_share, stride, whole_words
         if self.tokenizer.mask_token_id is None:
-            raise UserError(
+            raise InputError(
                 f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language "
                 "modelling; name an encoder such as BERT's"
             )
         if whole_words and not self.tokenizer.is_fast:
-            raise UserError(
-                f"{encoder.folder}: its tokenizer does not say which tokens make a word; pass --mask-unit token"
+            raise InputError(
+                f"{encoder.folder}: its tokenizer does not say which tokens make a word; pass {param('mask_unit')} "
+                "token"
             )
         self.crop_tokens = crop_tokens
         longest = positions_of(encoder.body)
         if longest and crop_tokens > longest:
-            raise UserError(f"--crop-tokens {crop_tokens}: this body has {longest} positions; say {longest} or less")
+            raise InputError(
+                f"{param('crop_tokens')} {crop_tokens}: this body has {longest} positions; say {longest} or less"
+            )
         self.before, self.after = self._special_tokens()
         self.special = sorted(
             {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
         )  # a text may spell them out; unknown is a word
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
-            raise UserError(
-                f"--crop-tokens {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say more"
+            raise InputError(
+                f"{param('crop_tokens')} {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say "
+                "more"
             )
 
     def _special_tokens(self) -> tuple[np.ndarray, np.ndarray]:
@@ -348,7 +352,7 @@ def hold_out(store: Store, count: int | None, seed: int) -> np.ndarray:
     """
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
-        raise UserError(
-            f"--dev-documents {count}: the corpus has {len(store):,} documents; hold out half of them at most"
+        raise InputError(
+            f"{param('dev_documents')} {count}: the corpus has {len(store):,} documents; hold out half of them at most"
         )
     return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.encoder import Encoder
 from drtools.models.rem import add_rem, rem_parameters, save_rem, train_parts
 from drtools.models.settings import weights_fingerprint
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RemTraining(EncoderTraining):
-    """The training of a new REM on the encoder that `--model` names.
+    """The training of a new REM on an encoder.
 
     Dropout of the body stays on, its weights stay as they are.
     """
@@ -36,14 +36,16 @@ class RemTraining(EncoderTraining):
     ) -> None:
         """Meet the other processes, load the body and put the REM on it."""
         if encoder_flags.rem:
-            raise UserError("--body with --rem: a REM is trained anew on a body; say --model BODY")
+            raise InputError(
+                f"{param('body')} with {param('rem')}: a REM is trained anew on a body; say {param('model')} BODY"
+            )
         self.rem = rem
         super().__init__(work, encoder_flags, student, training, compute)
 
     def _starting_model(self) -> Encoder:
         model = super()._starting_model()
         if not isinstance(model, Encoder):
-            raise UserError(
+            raise InputError(
                 f"{self.encoder_flags.names}: a pair of encoders, on which no REM can be put; name one of the two"
             )
         add_rem(model, self.rem, self.training.seed)

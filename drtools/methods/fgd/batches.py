@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.examples import read_examples
 from drtools.formats.lines import shown
 from drtools.models.pieces import Layout, PieceTokens, check_of, tokenize_pieces
@@ -79,7 +79,7 @@ def read_piece_scores(
 ) -> PieceScores:
     """Read the keys `pieces` and `piece_scores` of the examples that are trained on.
 
-    UserError if their `pieces_cut` is not the one `expected`.
+    InputError if their `pieces_cut` is not the one `expected`.
     """
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
     documents: list[array] = []
@@ -130,9 +130,9 @@ def _check_cut(example: Example, path: str, expected: dict[str, object] | None) 
             else f"with --{name.replace('_', '-')} {found.get(name)!r}, here {expected[name]!r}"
             for name in other
         )
-        raise UserError(
+        raise InputError(
             f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run "
-            "teacher-score --pieces anew with these"
+            f"teacher-score {param('pieces')} anew with these"
         )
 
 
@@ -141,12 +141,12 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
     pieces, scores = example.others.get("pieces"), example.others.get("piece_scores")
     here = f"{shown(path)}: query {example.query_id!r}"
     if pieces is None or scores is None:
-        raise UserError(
-            f"{here}: no scored pieces were found; run teacher-score --pieces MODEL on the examples, with the MODEL "
-            "that is to be trained"
+        raise InputError(
+            f"{here}: no scored pieces were found; run teacher-score {param('pieces')} MODEL on the examples, with "
+            "the MODEL that is to be trained"
         )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
-        raise UserError(f"{here}: piece_scores does not fit pieces, expected a list of numbers, one for each piece")
+        raise InputError(f"{here}: piece_scores does not fit pieces, expected a list of numbers, one for each piece")
     found: dict[str, list[tuple[tuple[int, int], float]]] = {}
     for piece, score in zip(pieces, scores, strict=True):
         if (
@@ -154,14 +154,14 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
             or not isinstance(piece.get("id"), str)
             or not all(isinstance(piece.get(name), int) for name in ("start", "end"))
         ):
-            raise UserError(
+            raise InputError(
                 f'{here}: found the piece {piece!r}, expected {{"id": document, "start": characters, "end": '
                 "characters}"
             )
         if not isinstance(score, int | float):
-            raise UserError(
-                f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score --pieces "
-                "again"
+            raise InputError(
+                f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score "
+                f"{param('pieces')} again"
             )
         found.setdefault(piece["id"], []).append(((piece["start"], piece["end"]), float(score)))
     return found
@@ -235,9 +235,9 @@ class FineGrainedBatches(PairDraws):
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:
-                raise UserError(
+                raise InputError(
                     f"{shown(self.pieces[id(source)].path)}: document {source.store.at(row).id!r} has {len(scores)} "
-                    f"scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; "
-                    "run teacher-score --pieces with the --model, --max-document-tokens, --title-separator and sizes "
-                    "of this training"
+                    f"scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; run teacher-score "
+                    f"{param('pieces')} with the {param('model')}, {param('max_document_tokens')}, "
+                    f"{param('title_separator')} and sizes of this training"
                 )

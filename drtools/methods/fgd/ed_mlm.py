@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.heads import DEVIATION
 from drtools.models.masked import MaskedHead, MaskedModel
 
@@ -39,15 +39,15 @@ class EnhancedModel(MaskedModel):
     def __init__(self, encoder: Encoder, head: MaskedHead, decoder: Decoder, seed: int) -> None:
         """Copy the encoder's last layers into the decoder, or draw them by `seed`; copy the head if it has its own.
 
-        UserError for a body whose layers are not BERT's or RoBERTa's, or that has fewer layers than the decoder.
+        InputError for a body whose layers are not BERT's or RoBERTa's, or that has fewer layers than the decoder.
         """
         from transformers import BertModel, RobertaModel, XLMRobertaModel
 
         super().__init__(encoder, head)
         if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
-            raise UserError(
+            raise InputError(
                 f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or "
-                "RoBERTa, which the decoder is made of; say --objective mlm"
+                f"RoBERTa, which the decoder is made of; say {param('objective')} mlm"
             )
         layers = self.body.encoder.layer
         self.decoder_head = copy.deepcopy(head) if decoder.head == "own" else None
@@ -56,9 +56,9 @@ class EnhancedModel(MaskedModel):
             self._draw(seed)
             return
         if decoder.layers > len(layers):
-            raise UserError(
-                f"--decoder-layers {decoder.layers}: the encoder has {len(layers)} layers to copy; pass fewer, or "
-                "--decoder-start random"
+            raise InputError(
+                f"{param('decoder_layers')} {decoder.layers}: the encoder has {len(layers)} layers to copy; pass "
+                f"fewer, or {param('decoder_start')} random"
             )
         # copies that share the body's configuration, which says by what attention is computed
         shared = {id(self.body.config): self.body.config}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.models.bodies import positions_of
 from drtools.models.specs import PieceSizes
 
@@ -68,9 +68,9 @@ def load_cutter(
     encoder = load_encoder(model, "cls", trust_remote_code).of("document")
     longest = positions_of(encoder.body)
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
-        raise UserError(
-            f"--pieces-max-document-tokens {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has {longest} "
-            f"positions; say {longest} or less"
+        raise InputError(
+            f"{param('pieces_max_document_tokens')} {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has "
+            f"{longest} positions; say {longest} or less"
         )
     encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
     if prompt is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drtools import reporting
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.evaluation.dev import judged
 from drtools.formats.joins import Join, note_nothing_judged
 from drtools.formats.lines import shown
@@ -53,12 +53,12 @@ def dev_ranking(
             f"{asked.missing:,} of the {asked.asked:,} dev queries are not in {shown(flags.dev_run)}; they count 0",
         )
         candidates = {query_id: list(run.get(query_id, {}))[: flags.dev_depth] for query_id in texts}
-        note_nothing_judged(shown(flags.dev_run), run, qrels, "--dev-qrels")
+        note_nothing_judged(shown(flags.dev_run), run, qrels, f"{param('dev_qrels')}")
     else:
         measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
         qrels, candidates, texts = _of_examples(named, flags.dev_queries or queries_path)
     if not any(candidates.values()):
-        raise UserError(f"{shown(named)}: no document to rank for the dev queries; do the files belong together?")
+        raise InputError(f"{shown(named)}: no document to rank for the dev queries; do the files belong together?")
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     if trained:
         note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), store)), trained)
@@ -109,7 +109,8 @@ def _measure(
         if document not in missing
     ]
     reporting.say(
-        f"dev: {len(wanted):,} pairs are scored at each evaluation; --evaluate-every-steps says how often that is"
+        f"dev: {len(wanted):,} pairs are scored at each evaluation; {param('evaluate_every_steps')} says how often "
+        "that is"
     )
     tokens = tokenize_pairs(
         encoder, [(texts[query_id], text_in(store, document, title_separator)) for query_id, document in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.methods.ranker.batches import RankedBatches
 from drtools.methods.ranker.settings import RankerSpec
 from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_encoder
@@ -42,7 +42,7 @@ class RankerTraining(Task):
     def ranked_batches(self, sources: list[Source], negatives: int) -> RankedBatches:
         """Return batches of examples with so many negatives a query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
-            raise UserError(
+            raise InputError(
                 "no example has a negative: a ranker learns from a query's own; mine them with `drtools mine-negatives`"
             )
         return RankedBatches(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.methods.spar.static_rows import expected_demand, fit_rows
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 
@@ -33,7 +33,7 @@ def fit_to_corpus(
     rows.
     """
     if not corpus.sample:
-        raise UserError("no document of those to fit to has a term; say more --fit-documents")
+        raise InputError(f"no document of those to fit to has a term; say more {param('fit_documents')}")
     counts, lengths = _matrix(corpus.sample, corpus.keys)
     counts.data = document_weights(counts.data, np.repeat(lengths, np.diff(counts.indptr)), corpus.mean_length, *bm25)
     idf = inverse_document_frequency(corpus.frequencies, corpus.documents)

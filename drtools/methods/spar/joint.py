@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.joins import Join
 from drtools.formats.vectors import belong_together, maker_of, open_document_vectors, open_vectors
 from drtools.models.tokens import Tokens
@@ -37,9 +37,9 @@ class Beside:
         self.vectors = {"document": open_document_vectors(documents), "query": open_vectors(queries)}
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
         if theirs["side"] != "query" or not belong_together(theirs, ours):
-            raise UserError(
+            raise InputError(
                 f"{queries}: not queries' vectors by the encoder that made {documents} ({maker_of(ours)}); encode "
-                "--queries with that one"
+                f"{param('queries')} with that one"
             )
         self.dimension = ours["dimension"]
 
@@ -49,7 +49,7 @@ class Beside:
         rows = [vectors.ids.row_of(text_id) for text_id in ids]
         if None in rows:
             found = Join(vectors.ids, str(vectors.path), ids)
-            raise UserError(
+            raise InputError(
                 f"{vectors.path}: no vector of {side} {found.first[0]!r}; encode all that is trained and measured on "
                 f"{found.pair()}"
             )

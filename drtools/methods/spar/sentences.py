@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools.errors import UserError
+from drtools.errors import InputError, param
 from drtools.formats.corpora import read_articles
 from drtools.randomness import generator
 
@@ -32,8 +32,8 @@ class Sampled(NamedTuple):
 def check_language(language: str) -> None:
     """Refuse a language whose sentences nobody knows to split."""
     if language not in LANGUAGES:
-        raise UserError(
-            f"--language {language}: no rules for its sentences; say the nearest of those that have: "
+        raise InputError(
+            f"{param('language')} {language}: no rules for its sentences; say the nearest of those that have: "
             f"{', '.join(LANGUAGES)}"
         )
 
