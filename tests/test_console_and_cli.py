@@ -207,7 +207,7 @@ def test_strict_ends_each_note_with_one_sign(notes, said):
     with pytest.raises(InputError) as refusal:
         reporting.check_strict()
     console.configure("test")
-    assert str(refusal.value).endswith(f"{said} --strict this is only counted")
+    assert str(refusal.value).endswith(f"{said} strict this is only counted")
 
 
 def test_a_count_goes_with_its_noun():

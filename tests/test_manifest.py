@@ -203,9 +203,9 @@ def test_joined_vectors_whose_parts_changed_are_refused(toy, encoder_folder, drt
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("vectors.npy", "drtools convert --vectors"),
-        ("index.faiss", "drtools index --vectors"),
-        ("segments_2", "drtools index --lucene"),
+        ("vectors.npy", "drtools convert vectors"),
+        ("index.faiss", "drtools index vectors"),
+        ("segments_2", "drtools index lucene"),
         ("config.json", "copy it whole, or make it again"),
     ],
 )

@@ -69,7 +69,7 @@ def test_the_same_request_again_is_done_already(tmp_path, make):
     make(tmp_path / "out", depth=1)
     with pytest.raises(AlreadyDone):
         make(tmp_path / "out", depth=1)
-    with pytest.raises(InputError, match="--depth: 1 then, 2 now"):
+    with pytest.raises(InputError, match="depth: 1 then, 2 now"):
         make(tmp_path / "out", depth=2)
     make(tmp_path / "out", depth=2, overwrite=True)
     assert manifest.read(tmp_path / "out")["request"]["arguments"] == {"depth": 2}
@@ -79,7 +79,7 @@ def test_an_input_counts_by_content_not_by_name(tmp_path):
     make_folder(tmp_path / "out", corpus={"path": "a", "fingerprint": "1"})
     with pytest.raises(AlreadyDone):
         make_folder(tmp_path / "out", corpus={"path": "b", "fingerprint": "1"})
-    with pytest.raises(InputError, match="--corpus: the content of a has changed"):
+    with pytest.raises(InputError, match="corpus: the content of a has changed"):
         make_folder(tmp_path / "out", corpus={"path": "a", "fingerprint": "2"})
 
 

@@ -225,6 +225,6 @@ def test_a_bad_item_is_named_with_its_line(name):
 
 @pytest.mark.parametrize("words", ["0", "1", "0.1,0.1", "a", "nan", "-0.2", "0.1,,0.2"])
 def test_bad_ratios_are_refused(words):
-    with pytest.raises(InputError, match="--ratios"):
+    with pytest.raises(InputError, match="ratios"):
         parse_ratios(words)
     assert parse_ratios("0.15, 0.25") == [0.15, 0.25] and parse_ratios("") == []

@@ -220,7 +220,7 @@ def misplaced(record):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (without_pieces, "no scored pieces were found; run teacher-score --pieces"),
+        (without_pieces, "no scored pieces were found; run teacher-score pieces"),
         (shorter, "piece_scores does not fit"),
         (unscored, "is None, expected a number"),
         (misplaced, 'expected {"id": document'),

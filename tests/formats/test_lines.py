@@ -206,7 +206,7 @@ PACKED = [  # first bytes or a whole file, what it is, the advice
     (b"PAR1\x15\x04\x15", "a Parquet file", "pandas.read_parquet"),
     (b"ARROW1\x00\x00", "an Arrow file", "pandas.read_feather"),
     (b"ORC\x00", "an ORC file", "pandas.read_orc"),
-    (b"\x93NUMPY\x01\x00", "a numpy array", "drtools convert --vectors c --ids IDS"),
+    (b"\x93NUMPY\x01\x00", "a numpy array", "drtools convert vectors c ids IDS"),
     (npz(), "an archive of numpy arrays (.npz)", "numpy.save; vectors of another program"),
     (b"SQLite format 3\x00", "an SQLite database", "JSON lines"),
     (b"\x80\x04\x95", "a pickle", "JSON lines"),

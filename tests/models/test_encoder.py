@@ -110,7 +110,7 @@ def test_batches_do_not_change_vectors(encoder_folder):
 
 
 def test_a_bare_body_asks_for_its_pooling(bert):
-    with pytest.raises(InputError, match="--pooling cls"):
+    with pytest.raises(InputError, match="pooling cls"):
         load_encoder(bert)
 
 

@@ -100,7 +100,7 @@ def test_the_decoder_starts_as_the_encoders_last_layers_and_has_weights_of_its_o
     assert not torch.equal(drawn.decoder[0].output.dense.weight, body[0]["output.dense.weight"])
     model.decoder[1].output.dense.weight.data.zero_()
     assert torch.equal(encoder.body.encoder.layer[1].output.dense.weight, body[1]["output.dense.weight"])
-    with pytest.raises(InputError, match=r"--decoder-layers 3: the encoder has 2 layers to copy"):
+    with pytest.raises(InputError, match=r"decoder_layers 3: the encoder has 2 layers to copy"):
         EnhancedModel(encoder, new_head(encoder, 3), Decoder(3), 5)
 
 

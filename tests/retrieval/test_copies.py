@@ -11,7 +11,7 @@ from conftest import write_jsonl
 from drtools import reporting
 from drtools.cli import console
 from drtools.cli.flags.mining import MiningFlags
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.row_digests import create_texts, digests_of_texts, open_texts
 from drtools.search.avoided import COPIES, OWN, SPELLINGS, Avoided, check_retrieved, leave_out_unknown
@@ -111,7 +111,7 @@ def test_queries_whose_positives_are_unknown_are_left_out():
     (said,) = reporting.notices()
     assert said.startswith("2 of the 4 relevant documents are not in bm25; 1 query has no other and is left out")
     assert "'0d1'; bm25 has 'd1'" in said
-    with pytest.raises(UserError, match="none of its 1 relevant documents is in bm25"):
+    with pytest.raises(InputError, match="none of its 1 relevant documents is in bm25"):
         leave_out_unknown({"q1": ["0d1"]}, {"d1"}, "bm25", "qrels")
 
 
@@ -125,7 +125,7 @@ class Run:
 
 def test_a_run_without_any_positive_is_refused_unless_another_query_found_one():
     console.configure("test")
-    with pytest.raises(UserError, match=r"holds none of the 1 relevant documents .*'D1'; a.run has 'd1'"):
+    with pytest.raises(InputError, match=r"holds none of the 1 relevant documents .*'D1'; a.run has 'd1'"):
         check_retrieved(Run({"q1": {"d1": 1.0}}), {"q1": ["D1"]}, "qrels")
     check_retrieved(Run({"q1": {"d2": 1.0}, "q2": {"d1": 1.0}}), {"q1": ["d1"]}, "qrels")
     assert "no query has a relevant document among its hits" in reporting.notices()[0]

@@ -7,7 +7,7 @@ import pytest
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.evaluation import corpus_ranks
 from drtools.evaluation.analyses.errors import errors_in_corpus
 from drtools.evaluation.corpus_ranks import (
@@ -68,7 +68,7 @@ def test_counts_are_the_ranks_of_exact_search(monkeypatch):
 def test_vectors_that_are_not_finite_are_refused():
     vectors = np.ones((40, 4), np.float32)
     vectors[33] = np.nan
-    with pytest.raises(UserError, match="row 33"):
+    with pytest.raises(InputError, match="row 33"):
         count_above(vectors, np.ones((2, 4), np.float32), [np.array([1]), np.array([2])])
 
 
@@ -124,10 +124,10 @@ def test_what_has_no_vector_is_left_out_everywhere_and_counted(world, tmp_path):
         "has no vector of 1 of 4 queries asked for; they are left out",
         "lacks 2 of 4 relevant documents; they are left out",
     ]
-    with pytest.raises(UserError, match="holds none of the 1 relevant documents, for instance 'gone'"):
+    with pytest.raises(InputError, match="holds none of the 1 relevant documents, for instance 'gone'"):
         with_documents({"q2": {"gone"}}, sides)
     with pytest.raises(
-        UserError, match="queries: holds a vector of none of the 1 queries asked for, for instance 'q9'"
+        InputError, match="queries: holds a vector of none of the 1 queries asked for, for instance 'q9'"
     ):
         with_vectors({"q9": {"d1"}}, sides)
 
@@ -138,8 +138,8 @@ def test_vectors_that_do_not_belong_together_are_refused(world, tmp_path):
         ([world[0]], {"a": world[1], "b": other}, "another encoder"),
         ([world[0]], {"a": world[0]}, "expected vectors of queries"),
         ([world[1]], {"a": world[1]}, "expected vectors of documents"),
-        ([world[0]] * 3, {"a": world[1], "b": world[1]}, "3 --vectors beside 2 --query-vectors"),
+        ([world[0]] * 3, {"a": world[1], "b": world[1]}, "3 vectors beside 2 query_vectors"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(InputError, match=words):
             open_sides(documents, queries)
     assert list(open_sides([world[0]] * 2, {"a": world[1], "b": world[1]})) == ["a", "b"]

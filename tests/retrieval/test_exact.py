@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search import exact
 
 
@@ -119,19 +119,19 @@ def test_values_that_are_not_finite_are_named(value, tmp_path):
     broken = vectors.copy()
     broken[77, 2] = value
     np.save(tmp_path / "vectors.npy", broken)
-    with pytest.raises(UserError, match=r"vectors\.npy, row 77 "):
+    with pytest.raises(InputError, match=r"vectors\.npy, row 77 "):
         exact.search(np.load(tmp_path / "vectors.npy", mmap_mode="r"), queries, 5, block_rows=32)
-    with pytest.raises(UserError, match="row 77 "):
+    with pytest.raises(InputError, match="row 77 "):
         exact.rerank(broken, queries, [np.array([1]), np.array([5, 77]), np.array([2])])
     queries[2, 1] = value
-    with pytest.raises(UserError, match="query vector 2 "):
+    with pytest.raises(InputError, match="query vector 2 "):
         exact.search(vectors, queries, 5)
 
 
 def test_other_dimensions_and_no_vectors_are_refused():
-    with pytest.raises(UserError, match="the queries have 3 dimensions and the vectors 4"):
+    with pytest.raises(InputError, match="the queries have 3 dimensions and the vectors 4"):
         exact.search(integers(0, 5, 4), integers(0, 5, 3), 5)
-    with pytest.raises(UserError, match="found no row"):
+    with pytest.raises(InputError, match="found no row"):
         exact.search(np.empty((0, 4), np.float32), integers(0, 5, 4), 5)
 
 

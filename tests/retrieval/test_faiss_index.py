@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import pytest
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search import exact, faiss_index
 
 DIMENSION = 32
@@ -225,7 +225,7 @@ def test_a_memory_map_finds_the_same(factory, built, queries):
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(factory, count, words, vectors, tmp_path):
-    with pytest.raises(UserError, match=words) as refused:
+    with pytest.raises(InputError, match=words) as refused:
         faiss_index.build(vectors[:count], factory, tmp_path / "index", threads=1)
     assert "\n" not in str(refused.value) and not (tmp_path / "index").exists()
 
@@ -234,21 +234,21 @@ def test_vectors_that_are_not_finite_are_named(vectors, tmp_path):
     broken = vectors.copy()
     broken[321, 3] = np.nan
     for factory in ("Flat", "IVF16,Flat"):
-        with pytest.raises(UserError, match="row 321 "):
+        with pytest.raises(InputError, match="row 321 "):
             faiss_index.build(broken, factory, tmp_path / "index", threads=1)
 
 
 def test_settings_that_an_index_lacks_are_refused(built, vectors, queries, tmp_path):
     flat = faiss_index.load(built("Flat"))
     with pytest.raises(
-        UserError, match="--nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"
+        InputError, match="nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"
     ):
         faiss_index.search(flat, queries, 5, nprobe=4)
-    with pytest.raises(UserError, match="--ef-search"):
+    with pytest.raises(InputError, match="ef_search"):
         faiss_index.search(faiss_index.load(built("IVF16,Flat")), queries, 5, ef_search=4)
-    with pytest.raises(UserError, match="--ef-construction"):
+    with pytest.raises(InputError, match="ef_construction"):
         faiss_index.build(vectors, "Flat", tmp_path / "index", ef_construction=80)
-    with pytest.raises(UserError, match="the queries have 31 dimensions and the index 32"):
+    with pytest.raises(InputError, match="the queries have 31 dimensions and the index 32"):
         faiss_index.search(flat, queries[:, :31], 5)
 
 
@@ -270,7 +270,7 @@ def test_settings_reach_through_a_transform(built, vectors, queries):
 
 def test_files_that_are_no_index_are_refused(built, tmp_path):
     path = tmp_path / "index.faiss"
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(InputError, match="No such file"):
         faiss_index.load(path)
     whole = built("HNSW32").read_bytes()
     distances = faiss.IndexFlatL2(4)
@@ -282,7 +282,7 @@ def test_files_that_are_no_index_are_refused(built, tmp_path):
         ((tmp_path / "distances").read_bytes(), "expected one of inner products"),
     ):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=words) as refused:
+        with pytest.raises(InputError, match=words) as refused:
             faiss_index.load(path)
         assert "\n" not in str(refused.value) and str(path) in str(refused.value)
 
@@ -328,5 +328,5 @@ def test_a_document_asked_for_by_name_has_the_score_of_a_hit(vectors, tmp_path, 
 def test_an_index_that_gives_no_vectors_back_is_refused(vectors, tmp_path, factory):
     some = np.asarray(vectors[:600], np.float32)
     faiss_index.build(some, factory, tmp_path / "index", threads=1)
-    with pytest.raises(UserError, match="does not give single vectors back"):
+    with pytest.raises(InputError, match="does not give single vectors back"):
         faiss_index.reconstruct(faiss_index.load(tmp_path / "index"), np.array([1, 2]))

@@ -8,7 +8,7 @@ import pytest
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search import faiss_index, faiss_update
 from drtools.search.faiss_transforms import changes_products, refuse_lengths, train_without_mean, transforms
 
@@ -247,5 +247,5 @@ def test_the_tools_say_that_an_index_of_0_1_0_is_centred(toy, encoder_folder, dr
 def test_l2norm_is_for_vectors_of_length_one(vectors):
     refuse_lengths(points(1500, length_one=True).astype(np.float16), "L2norm,Flat")
     refuse_lengths(vectors, "Flat")
-    with pytest.raises(UserError, match=r"--factory PCA16,L2norm,Flat: L2norm compares by the cosine, and row 0 "):
+    with pytest.raises(InputError, match=r"factory PCA16,L2norm,Flat: L2norm compares by the cosine, and row 0 "):
         refuse_lengths(vectors, "PCA16,L2norm,Flat")

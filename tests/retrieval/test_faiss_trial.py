@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search import faiss_trial
 
 DIMENSION = 32
@@ -31,10 +31,10 @@ def vectors():
 
 
 def refusal(vectors, factory, **options):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         faiss_trial.refuse_unusable(vectors, factory, **options)
     words = str(caught.value)
-    assert words.startswith(f"--factory {factory}: ") and "\n" not in words
+    assert words.startswith(f"factory {factory}: ") and "\n" not in words
     return words
 
 
@@ -140,7 +140,7 @@ def test_what_works_passes(factory, vectors):
 def test_settings_are_part_of_the_trial(vectors):
     words = refusal(vectors, "IVF64,Flat", train_sample=10)
     assert "found 10 vectors to train on, expected at least 64" in words
-    with pytest.raises(UserError, match="--ef-construction: --factory SQ8 has no graph"):
+    with pytest.raises(InputError, match="ef_construction: factory SQ8 has no graph"):
         faiss_trial.refuse_unusable(vectors, "SQ8", ef_construction=50)
 
 
@@ -151,7 +151,7 @@ def test_vectors_that_an_index_would_change_are_refused(vectors):
     assert "SQ8_direct_signed keeps whole numbers from -128 to 127" in refusal(vectors, "IVF16,SQ8_direct_signed")
     broken = vectors.copy()
     broken[:, 3] = np.nan
-    with pytest.raises(UserError, match="found NaN or infinity"):
+    with pytest.raises(InputError, match="found NaN or infinity"):
         faiss_trial.refuse_unusable(broken, "HNSW32")
 
 
@@ -164,11 +164,11 @@ def test_hits_by_chance_are_told_from_coarse_ones(vectors):
     queries, products = vectors[:50], vectors[:50] @ vectors.T
     best = np.argsort(-products, axis=1)
     generator = np.random.default_rng(0)
-    with pytest.raises(UserError, match="finds them no better than by chance"):
+    with pytest.raises(InputError, match="finds them no better than by chance"):
         faiss_trial.refuse_chance(vectors, queries, generator.integers(0, 3000, (50, 10)), "X")
-    with pytest.raises(UserError, match="finds them no better than by chance"):
+    with pytest.raises(InputError, match="finds them no better than by chance"):
         faiss_trial.refuse_chance(vectors, queries, np.full((50, 10), -1), "X")
-    with pytest.raises(UserError, match="finds them no better than by chance"):
+    with pytest.raises(InputError, match="finds them no better than by chance"):
         faiss_trial.refuse_chance(vectors, queries, best[:, -10:], "X")
     faiss_trial.refuse_chance(vectors, queries, best[:, :10], "X")
     coarse = np.where(generator.random((50, 10)) < 0.2, best[:, :10], generator.integers(0, 3000, (50, 10)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.formats.trec import read_run
 from drtools.search import faiss_index, faiss_update
 
@@ -84,7 +84,7 @@ def test_an_updated_flat_index_is_the_bytes_of_a_full_build(old, change, tmp_pat
 @pytest.mark.parametrize("factory", ["HNSW16", "PQ8x4fs", "IVF16,PQ8x4fs,RFlat"])
 def test_what_cannot_give_rows_up_says_so_and_takes_more_at_its_end(factory, old, change, tmp_path):
     with pytest.raises(
-        UserError,
+        InputError,
         match="cannot give rows up or move them, and 10 of its rows are gone or changed; build the index anew",
     ):
         updated(tmp_path / "old", old, change, factory, after(old, change))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError
 from drtools.java import java_class
 from drtools.search.lucene import LuceneIndex, Rm3, analyze, build_index, document_count, separate_ties
 
@@ -140,7 +140,7 @@ def test_ids_come_back_as_they_were(tmp_path):
 
 
 def test_an_id_longer_than_lucene_takes_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"^document id xxxx.*32,766 bytes"):
+    with pytest.raises(InputError, match=r"^document id xxxx.*32,766 bytes"):
         build_index(tmp_path, [("x" * 32_767, "cat")])
 
 
@@ -213,7 +213,7 @@ def test_rm3_expands_chinese_queries(tmp_path):
 
 
 def test_rm3_needs_document_vectors(plain):
-    with pytest.raises(UserError, match=r"no document vectors.*--document-vectors$"):
+    with pytest.raises(InputError, match=r"no document vectors.*document_vectors$"):
         LuceneIndex(plain, rm3=Rm3())
 
 
@@ -228,7 +228,7 @@ def test_analyzers():
 def test_a_language_without_analyzer_is_refused(plain, tmp_path):
     for attempt in (lambda: build_index(tmp_path, [], language="tlh"), lambda: LuceneIndex(plain, language="tlh")):
         with pytest.raises(
-            UserError, match=r"language 'tlh' has no Lucene analyzer; those that have: ar, .* en, .* zh$"
+            InputError, match=r"language 'tlh' has no Lucene analyzer; those that have: ar, .* en, .* zh$"
         ):
             attempt()
 
@@ -246,25 +246,25 @@ def test_a_folder_that_is_no_index_is_refused(plain, tmp_path):
     ]:
         for attempt in (LuceneIndex, document_count):
             with pytest.raises(
-                UserError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index --lucene[^\n]*$"
+                InputError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index lucene[^\n]*$"
             ):
                 attempt(folder)
 
 
 def test_an_index_without_documents_is_refused(tmp_path):
     assert build_index(tmp_path, [("a", "")]) == (0, 1)
-    with pytest.raises(UserError, match="without documents"):
+    with pytest.raises(InputError, match="without documents"):
         LuceneIndex(tmp_path)
 
 
 def test_what_stops_the_documents_leaves_no_index(tmp_path):
     def broken():
         yield "a", "cat"
-        raise UserError("corpus.jsonl:2: broken")
+        raise InputError("corpus.jsonl:2: broken")
 
-    with pytest.raises(UserError, match=r"^corpus.jsonl:2: broken$"):
+    with pytest.raises(InputError, match=r"^corpus.jsonl:2: broken$"):
         build_index(tmp_path, broken())
-    with pytest.raises(UserError, match="is not a Lucene index"):
+    with pytest.raises(InputError, match="is not a Lucene index"):
         document_count(tmp_path)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from drtools.cli.flags.mining import MiningFlags, parse_by_rank
-from drtools.errors import UserError
+from drtools.errors import InputError
 from drtools.search.mining import choose_negatives, label_by_rank, parse_ranks
 
 HITS = {f"d{n}": 10.0 - n for n in range(1, 11)}  # d1 scores 9, d10 scores 0
@@ -26,7 +26,7 @@ def test_positives_are_never_negatives_and_ranks_are_raw():
 def test_each_filter_by_hand():
     assert chosen(max_score=2.0)[0] == ["d8", "d9", "d10"]
     assert chosen(min_score=6.0)[0] == ["d1", "d3", "d4"]
-    assert chosen(absolute_margin=5.0) == (["d7", "d8", "d9", "d10"], {"positives": 1, "--absolute-margin": 5})
+    assert chosen(absolute_margin=5.0) == (["d7", "d8", "d9", "d10"], {"positives": 1, "absolute_margin": 5})
     assert chosen(relative_margin=0.25)[0] == ["d4", "d5", "d6", "d7", "d8", "d9", "d10"]  # 8 - 8 * .25 = 6
     assert chosen(relative_margin=0.25, lowest=None)[0] == []
 
@@ -76,11 +76,11 @@ def test_labels_by_rank():
 
 @pytest.mark.parametrize("text", ["", "0-5", "5-2", "a-b", "1-2-3", "-3"])
 def test_bad_ranks_are_named(text):
-    with pytest.raises(UserError, match="--ranks"):
+    with pytest.raises(InputError, match="ranks"):
         parse_ranks(text)
 
 
 @pytest.mark.parametrize("text", ["10", "10:5-20", "x:11-20", "0:1-2", "3:"])
 def test_bad_labels_are_named(text):
-    with pytest.raises(UserError, match="--by-rank"):
+    with pytest.raises(InputError, match="--by-rank"):
         parse_by_rank(text)

@@ -9,7 +9,7 @@ import torch
 
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.encoding import loop
-from drtools.errors import UserError, WorldError
+from drtools.errors import InputError, WorldError
 from drtools.models import compute
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.device import choose_devices
@@ -173,7 +173,7 @@ def test_an_error_on_one_ends_the_work(toy, encoder_folder, drtools, twice, monk
     def failing(model, *more):
         plain(model, *more)
         if len(twice) == 5:
-            raise UserError("broken")
+            raise InputError("broken")
 
     monkeypatch.setattr(loop, "_encode_batch", failing)
     done = drtools(
@@ -240,11 +240,11 @@ def test_which_devices(monkeypatch):
         "cuda:x": "GPUs are cuda:0 to cuda:2",
         "gpu": "expected auto",
     }.items():
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(InputError, match=words):
             choose_devices(wrong)
 
 
 def test_all_of_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(WorldError, match="--device cuda:all: this machine has no GPU"):
+    with pytest.raises(WorldError, match="device cuda:all: this machine has no GPU"):
         choose_devices("cuda:all")

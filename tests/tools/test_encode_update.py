@@ -269,7 +269,7 @@ def test_an_update_with_other_pieces_is_refused_by_name(toy, bert, drtools):
     command = ["encode", "--model", cls_of(bert, toy.folder / "cls"), "--documents", toy.corpus]
     assert drtools(*command, "--pieces", *SIZE_FLAGS, "-o", toy.folder / "old").status == 0
     for words, expected in (
-        ([], "made with --pieces; say it too"),
+        ([], "made with --pieces; pass it too"),
         (["--pieces", *SIZE_FLAGS[:2], "--sentence-tokens", "4", *SIZE_FLAGS[4:]], "--sentence-tokens (8 then, 4 now)"),
         (["--pieces", *SIZE_FLAGS, "--spans", "mean"], "--spans ('attention' then, 'mean' now)"),
     ):
@@ -329,7 +329,7 @@ REFUSALS = {
     "precision": (["--precision", "bf16"], "--precision ('fp32' then, 'bf16' now)"),
     "dtype": (["--dtype", "float32"], "--dtype ('float16' then, 'float32' now)"),
     "side": (["--queries"], "--documents or --queries"),
-    "pieces": (["--pieces", "--spans", "mean"], "made without --pieces; leave the flag out"),
+    "pieces": (["--pieces", "--spans", "mean"], "made without --pieces; leave it out"),
 }
 
 
