@@ -10,9 +10,9 @@ from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.text_sources import check_judged_documents
 
 if TYPE_CHECKING:
-    from drtools.evaluation.leakage import Trained
     from drtools.evaluation.measures import Measure
     from drtools.formats.corpus_store import Store
+    from drtools.formats.leakage import Trained
     from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
@@ -40,8 +40,8 @@ def dev_measure(
     """
     if flags.dev_qrels is None:
         return None
-    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
     from drtools.formats.corpus_store import open_store
+    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
     from drtools.formats.text_sources import text_in
     from drtools.models.tokens import Accompanied
 

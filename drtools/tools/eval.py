@@ -293,9 +293,9 @@ def report_leakage(
 ) -> None:
     """Report test queries and relevant documents that were trained on."""
     from drtools.cli.show import lineage
-    from drtools.evaluation.leakage import Trained, note_leakage, relevant_in, texts_of
     from drtools.formats.corpora import read_queries
     from drtools.formats.corpus_store import open_store
+    from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
     from drtools.formats.text_sources import check_judged, judged_queries
     from drtools.formats.trec import read_qrels
 

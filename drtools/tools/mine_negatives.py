@@ -193,9 +193,9 @@ def open_source(index, vectors, run, encoder_flags, compute, query_vectors, bm25
 
 def random_source(corpus: str, positives: dict[str, list[str]], mining: MiningFlags, qrels: str):
     """Return a source of random documents, enough that what is no negative can be taken out, and what that is."""
+    from drtools.formats.copies import copies_by_id
     from drtools.formats.corpus_store import open_store
     from drtools.search.avoided import Avoided, leave_out_unknown
-    from drtools.search.copies import copies_by_id
     from drtools.search.other_sources import RandomSource
 
     store = open_store(corpus)
@@ -242,7 +242,7 @@ def copies_of_positives(positives: dict[str, list[str]], store: Store | None, so
     Found in the corpus, else by the vectors' digests of texts; where there are neither, that is noted.
     """
     from drtools.cli.show import lineage
-    from drtools.search.copies import copies_by_digest, copies_by_id
+    from drtools.formats.copies import copies_by_digest, copies_by_id
 
     wanted = list(dict.fromkeys(chain.from_iterable(positives.values())))
     if store:

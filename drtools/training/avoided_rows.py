@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools import reporting
-from drtools.search.copies import copies_in_corpus
+from drtools.formats.copies import copies_in_corpus
 from drtools.training.examples import Lists
 
 if TYPE_CHECKING:

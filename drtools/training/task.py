@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
-from drtools.evaluation.leakage import Trained
+from drtools.formats.leakage import Trained
 from drtools.models.bodies import WITHOUT_MIXED_PRECISION
 from drtools.models.compute import settle
 from drtools.models.cpu.attention import use_sliced_attention

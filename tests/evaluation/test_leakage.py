@@ -10,7 +10,7 @@ from conftest import write_jsonl
 
 from drtools import reporting
 from drtools.cli import console
-from drtools.evaluation.leakage import Trained, note_leakage, overlap
+from drtools.formats.leakage import Trained, note_leakage, overlap
 from drtools.formats.plain_text import plain_text
 
 

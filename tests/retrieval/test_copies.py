@@ -12,10 +12,10 @@ from drtools import reporting
 from drtools.cli import console
 from drtools.cli.flags.mining import MiningFlags
 from drtools.errors import InputError
+from drtools.formats.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus
 from drtools.formats.corpus_store import open_store
 from drtools.formats.row_digests import create_texts, digests_of_texts, open_texts
 from drtools.search.avoided import COPIES, OWN, SPELLINGS, Avoided, check_retrieved, leave_out_unknown
-from drtools.search.copies import copies_among_vectors, copies_by_digest, copies_by_id, copies_in_corpus
 from drtools.search.mining import choose_negatives
 
 WORDS = ["a lathe", "turns wood", "Wood", "rivers"]

@@ -240,9 +240,7 @@ def test_vectors_that_are_not_finite_are_named(vectors, tmp_path):
 
 def test_settings_that_an_index_lacks_are_refused(built, vectors, queries, tmp_path):
     flat = faiss_index.load(built("Flat"))
-    with pytest.raises(
-        InputError, match="nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"
-    ):
+    with pytest.raises(InputError, match="nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"):
         faiss_index.search(flat, queries, 5, nprobe=4)
     with pytest.raises(InputError, match="ef_search"):
         faiss_index.search(faiss_index.load(built("IVF16,Flat")), queries, 5, ef_search=4)

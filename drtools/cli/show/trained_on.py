@@ -53,8 +53,8 @@ def queries_of_training(model: Path) -> list[tuple[str, str]] | None:
 
 def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
     """Count the judged queries of runs that a model behind them was trained on; where nothing is known, none are."""
-    from drtools.evaluation.leakage import Trained, note_leakage
     from drtools.formats.corpora import read_queries
+    from drtools.formats.leakage import Trained, note_leakage
 
     met: set[tuple[Path, str]] = set()
     for run in runs:

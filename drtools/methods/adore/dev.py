@@ -12,8 +12,8 @@ from drtools.formats.text_sources import check_judged_documents
 if TYPE_CHECKING:
     import numpy as np
 
-    from drtools.evaluation.leakage import Trained
     from drtools.formats.ids import Ids
+    from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
 
@@ -37,7 +37,7 @@ def dev_measure_on_index(
     import numpy as np
 
     from drtools.encoding.loop import encode_tokens
-    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
+    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
 
     measures, qrels, texts = judged(flags, queries_path)
     check_judged_documents(qrels, ids, "the index")

@@ -11,13 +11,13 @@ import numpy as np
 
 from drtools import reporting
 from drtools.errors import InputError
-from drtools.evaluation.leakage import Trained
+from drtools.formats.copies import copies_among_vectors
 from drtools.formats.corpora import read_queries
 from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
+from drtools.formats.leakage import Trained
 from drtools.formats.lines import shown
 from drtools.formats.trec import read_qrels
 from drtools.methods.adore.loss import Judged
-from drtools.search.copies import copies_among_vectors
 
 if TYPE_CHECKING:
     from drtools.methods.adore.live_index import LiveIndex

@@ -16,8 +16,8 @@ from drtools.formats.lines import shown
 from drtools.methods.ranker.settings import RankerDevSpec
 
 if TYPE_CHECKING:
-    from drtools.evaluation.leakage import Trained
     from drtools.formats.corpus_store import Store
+    from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.cross_encoder import CrossEncoder
 
@@ -35,9 +35,9 @@ def dev_ranking(
 
     What dev has in common with what is `trained` on is reported.
     """
-    from drtools.evaluation.leakage import note_leakage, relevant_in, texts_of
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.corpus_store import open_store
+    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
 
     named = flags.dev_run or flags.dev_examples
     if named is None:

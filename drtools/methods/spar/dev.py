@@ -10,8 +10,8 @@ from drtools.formats.joins import Join
 from drtools.methods.spar.settings import ExampleDevSpec
 
 if TYPE_CHECKING:
-    from drtools.evaluation.leakage import Trained
     from drtools.formats.corpus_store import Store
+    from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
@@ -38,8 +38,8 @@ def dev_measure_on_examples(
         return None
     import numpy as np
 
-    from drtools.evaluation.leakage import note_leakage
     from drtools.evaluation.measures import parse_measure
+    from drtools.formats.leakage import note_leakage
     from drtools.randomness import generator
     from drtools.training.examples import usable_examples
 
