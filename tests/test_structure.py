@@ -169,13 +169,11 @@ def test_help_loads_no_heavy_library(name):
 # What is longer than the house allows. These lists only shrink: what has become short enough must leave them.
 LONG_FILES = {
     "methods/ddr/masking.py",
-    "models/rem.py",
     "tools/convert.py",
     "tools/distill_adam.py",
     "tools/mine_negatives.py",
 }
 LONG_FUNCTIONS = {
-    "encoding/loop.py": {"encode_tokens"},
     "tools/analyze.py": {"main"},
     "tools/concat_spar.py": {"main"},
     "tools/convert.py": {"main"},

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +19,6 @@ from drtools.models.length_batches import batches_by_length, batches_of_one_leng
 from drtools.models.lexical import LexicalEncoder
 from drtools.models.protocol import Model
 from drtools.models.tokens import Tokenized
-
-if TYPE_CHECKING:
-    pass
 
 
 def encode_tokens(
@@ -60,37 +56,48 @@ def encode_tokens(
     for worker in workers:
         free.put(worker)
 
-    def encode(number: int, rows: np.ndarray) -> None:
+    def encode(number: int) -> None:
         own, where = free.get()
         try:
-            _encode_batch(own, tokens, rows, where, into, seed_of(number) if seed_of else None)
+            _encode_batch(own, tokens, batches[number], where, into, seed_of(number) if seed_of else None)
         finally:
             free.put((own, where))
+
+    def done(number: int) -> None:
+        if on_batch:
+            on_batch(batches[number], int(lengths[batches[number]].sum()))
 
     if on_processor:
         torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(len(workers)) as pool:
-            under_way = {pool.submit(encode, number, rows): rows for number, rows in enumerate(batches)}
-
-            def tell(batch: Future) -> None:
-                batch.result()
-                if on_batch:
-                    on_batch(under_way[batch], int(lengths[under_way[batch]].sum()))
-                del under_way[batch]
-
-            try:
-                for batch in as_completed(under_way):
-                    tell(batch)
-            except (KeyboardInterrupt, Terminated):
-                pool.shutdown(cancel_futures=True)
-                for batch in [batch for batch in under_way if not batch.cancelled() and not batch.exception()]:
-                    tell(batch)
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
+        _in_threads(encode, len(batches), len(workers), done)
     finally:
         torch.set_num_threads(threads)
+
+
+def _in_threads(work: Callable[[int], None], count: int, threads: int, done: Callable[[int], None]) -> None:
+    """Call `work(number)` of `count` numbers in threads, and `done(number)` here as each ends.
+
+    At a stop those that have not begun are dropped, and `done` is called for those that had ended.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        under_way = {pool.submit(work, number): number for number in range(count)}
+
+        def finish(future: Future) -> None:
+            future.result()
+            done(under_way[future])
+            del under_way[future]
+
+        try:
+            for future in as_completed(under_way):
+                finish(future)
+        except (KeyboardInterrupt, Terminated):
+            pool.shutdown(cancel_futures=True)
+            for future in [future for future in under_way if not future.cancelled() and not future.exception()]:
+                finish(future)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @torch.inference_mode()

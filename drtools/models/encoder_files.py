@@ -18,7 +18,7 @@ from drtools.models.loading import as_new, load_weights, refuse_missing, save_we
 from drtools.models.lora import has_lora
 from drtools.models.module_files import POOLINGS
 from drtools.models.pair import EncoderPair, halves, router_files
-from drtools.models.rem import load_rem
+from drtools.models.rem_files import load_rem
 from drtools.models.settings import (
     OURS,
     SIDES,

@@ -9,44 +9,24 @@ is folded into the weights, so that what remains is a plain body.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from drtools.errors import InputError, param
 from drtools.models.lora import add_lora, merge_lora
-from drtools.models.settings import OURS, RemSettings, weights_fingerprint
-from drtools.models.unused import check_names
-from drtools.models.weights import read_tensors
-from drtools.outputs.disk import read_json
-from drtools.outputs.fingerprints import digest, file_fingerprint
+from drtools.models.settings import RemSettings
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
-    from transformers import PreTrainedTokenizerBase
 
     from drtools.models.encoder import Encoder
 
-WEIGHTS = "rem.safetensors"
 # gelu(STEEP z) / STEEP is relu(z) to 0.17 / STEEP; a power of two is exact, and float16 holds STEEP z up to z = 16
 STEEP = 4096.0
-PROMPTS = ("query_prompt", "document_prompt")
 GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
-
-
-FITTING = {  # what must be the same of two bodies, in words
-    "type": "a body of type {}",
-    "layers": "{} layers",
-    "dimension": "{} dimensions",
-    "tokenizer": "the tokenizer {}",
-    "pooling": "{} pooling",
-    "head": "{} head",
-    "case": "texts in {} case",
-}
 
 
 class Family(NamedTuple):
@@ -284,107 +264,3 @@ def _widen(layer: nn.Module, family: Family) -> None:
         setattr(layer.get_submodule(parent), last, linear)
     adapter.hook.remove()
     del block.adapter
-
-
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the fingerprint of a vocabulary: equal exactly if the same tokens have the same numbers."""
-    return digest(sorted(tokenizer.get_vocab().items()))
-
-
-def _fits(encoder: Encoder) -> dict[str, object]:
-    """Return what must be the same of the body a REM was trained on and the one that it is put on."""
-    config = encoder.body.config
-    return {
-        "type": config.model_type,
-        "layers": config.num_hidden_layers,
-        "dimension": config.hidden_size,
-        "tokenizer": tokenizer_fingerprint(encoder.tokenizer),
-        "pooling": "+".join([*encoder.settings.pooling, *["normalize"] * encoder.settings.normalized]),
-        "head": "+".join(
-            f"{layer['kind']} of {layer['out']}" if "out" in layer else layer["kind"] for layer in encoder.settings.head
-        )
-        or "no",
-        "case": "lower" if encoder.settings.lower_case else "plain",
-    }
-
-
-def save_rem(encoder: Encoder, folder: Path) -> str:
-    """Write the REM that an encoder carries, naming the body that it was trained on; return its fingerprint."""
-    from safetensors.torch import save_file
-
-    save_file(
-        {name: parameter.detach().cpu().contiguous() for name, parameter in rem_parameters(encoder).items()},
-        folder / WEIGHTS,
-    )
-    prompts = {name: getattr(encoder.settings, name) for name in PROMPTS}
-    assert encoder.rem is not None and encoder.folder is not None, "a REM that was trained on a folder's body"
-    record = {
-        "kind": "rem",
-        **dataclasses.asdict(encoder.rem),
-        **prompts,
-        "body": {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)},
-    }
-    (folder / OURS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return _fingerprint(folder)
-
-
-def _fingerprint(folder: Path) -> str:
-    return digest([file_fingerprint(folder / name) for name in (WEIGHTS, OURS)])
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-
-    try:
-        return read_tensors(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was "
-            "damaged, train the REM again"
-        ) from None
-
-
-def load_rem(encoder: Encoder, folder: Path) -> None:
-    """Put a REM on an encoder's body, with the prompts that it learnt behind.
-
-    One of another family, depth, tokenizer, pooling or head is refused.
-    """
-    record = read_json(folder / OURS) if (folder / OURS).is_file() else {}
-    if record.get("kind") != "rem":
-        raise InputError(
-            f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`"
-        )
-    sizes: list[Any] = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
-    theirs, ours = record.get("body"), _fits(encoder)
-    if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
-        raise InputError(
-            f"{folder / OURS}: the REM's sizes or its body are not there; the file was damaged, train the REM again"
-        )
-    for name, words in FITTING.items():
-        if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
-            raise InputError(
-                f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has "
-                f"{words.format(ours[name])}; "
-                "put it on a body adapted from the one that it was trained on"
-            )
-    for name in PROMPTS:
-        setattr(encoder.settings, name, record.get(name, getattr(encoder.settings, name)))
-    tensors = _tensors(folder)
-    add_rem(encoder, RemSettings(*sizes), seed=0)
-    parameters = rem_parameters(encoder)
-    check_names(tensors, parameters.__contains__, folder, f"the REM that {OURS} speaks of")
-    if {name: tensor.shape for name, tensor in tensors.items()} != {
-        name: parameter.shape for name, parameter in parameters.items()
-    }:
-        raise InputError(
-            f"{folder}: its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again"
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
-    encoder.rem_fingerprint = _fingerprint(folder)
-    if encoder.settings.folded_rem == encoder.rem_fingerprint:
-        raise InputError(
-            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say {param('model')} "
-            f"{encoder.folder} alone"
-        )

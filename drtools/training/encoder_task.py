@@ -15,7 +15,8 @@ from drtools.models.encoder_files import save_encoder
 from drtools.models.loader import apply_flags, load_named
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
-from drtools.models.rem import check_folds, fold_rem, save_rem, train_parts
+from drtools.models.rem import check_folds, fold_rem, train_parts
+from drtools.models.rem_files import save_rem
 from drtools.models.settings import SIDES
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.avoided_rows import avoid_copies

@@ -12,7 +12,8 @@ from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.encoder_files import load_encoder
 from drtools.models.lexical import load_lexical
 from drtools.models.masked import load_head, new_head, save_head
-from drtools.models.rem import add_rem, load_rem, save_rem
+from drtools.models.rem import add_rem
+from drtools.models.rem_files import load_rem, save_rem
 from drtools.models.settings import RemSettings
 from drtools.models.weights import read_tensors
 from drtools.training.checkpoints import load_tensors, save_tensors

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from drtools.errors import InputError, param
 from drtools.models.encoder import Encoder
-from drtools.models.rem import add_rem, rem_parameters, save_rem, train_parts
+from drtools.models.rem import add_rem, rem_parameters, train_parts
+from drtools.models.rem_files import save_rem
 from drtools.models.settings import weights_fingerprint
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.encoder_task import EncoderTraining
