@@ -108,7 +108,6 @@ def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str,
         scale=20.0,
         negatives="live",
         seed=1,
-        note=lambda **numbers: None,
         note_every_steps=10,
     )
     batches, optimizer = QueryBatches(texts, model, batch_queries=QUERIES, seed=1), adamw(model, 0.01)

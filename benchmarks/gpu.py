@@ -49,7 +49,7 @@ def step_on(device: str, source: Source, caching: bool) -> tuple[float, torch.Te
     """Return the loss and the whole gradient of one batch."""
     model = load_encoder(MODEL, dropout=0.0).to(device).train()
     gradients = Gradients(model, Compute(device, "fp32", 4096), World(), caching, False)
-    loss = gradients.of(
+    loss, _ = gradients.of(
         PairBatches([source], model, batch_queries=QUERIES, negatives=1, seed=1)(0), contrastive_loss(20.0), 1
     )
     return loss, torch.cat(
@@ -76,7 +76,7 @@ def rate_by_batches(device: str, batch_tokens: int) -> tuple[float, float]:
     for turn in range(1 + ROUNDS):  # the first warms up
         if turn == 1:
             started = time.perf_counter()
-        gradients.of(batch, lambda vectors, batch: vectors.sum(), turn)
+        gradients.of(batch, lambda vectors, batch: (vectors.sum(), {}), turn)
         float(gradients.parameters[0].grad.sum())  # wait for it
     return ROUNDS * lengths.sum() / (time.perf_counter() - started), 1 - lengths.sum() / gradients.slots
 

@@ -92,7 +92,6 @@ def main() -> None:
         weight=0.2,
         negative_pieces=8,
         direction="teacher-student",
-        note=lambda **numbers: None,
     )
     arms = {
         "contrastive": (encoder, plain, contrastive_loss(20.0)),

@@ -115,7 +115,7 @@ def test_contrastive_equals_a_double_loop():
     queries, documents, relevant, owner = random_batch()
     check(
         lambda q, d: naive_contrastive(q, d, relevant, 2.0),
-        lambda q, d: contrastive_loss(2.0)(q, d, batch_of(relevant, owner)),
+        lambda q, d: contrastive_loss(2.0)(q, d, batch_of(relevant, owner))[0],
         queries,
         documents,
     )
@@ -126,7 +126,7 @@ def test_the_weighted_form_of_star_equals_a_double_loop(alpha):
     queries, documents, relevant, owner = random_batch()
     check(
         lambda q, d: naive_star(q, d, relevant, owner, 2.0, alpha),
-        lambda q, d: star_loss(2.0, alpha=alpha)(q, d, batch_of(relevant, owner)),
+        lambda q, d: star_loss(2.0, alpha=alpha)(q, d, batch_of(relevant, owner))[0],
         queries,
         documents,
     )
@@ -144,7 +144,7 @@ def test_each_form_sees_its_pairs_and_no_others(negatives):
     keep = [[not relevant[b][c] and wanted(b, c) for c in range(11)] for b in range(4)]
     check(
         lambda q, d: naive_ranknet(q, d, keep, 2.0),
-        lambda q, d: star_loss(2.0, negatives)(q, d, batch_of(relevant, owner)),
+        lambda q, d: star_loss(2.0, negatives)(q, d, batch_of(relevant, owner))[0],
         queries,
         documents,
     )
@@ -228,8 +228,8 @@ def test_margin_mse_equals_a_double_loop():
         return sum(squares) / len(squares)
 
     batch = batch_of(relevant, owner)._replace(scores=teacher)
-    check(naive, lambda q, d: margin_mse_loss(2.0)(q, d, batch), queries, documents)
-    nothing = margin_mse_loss(2.0)(
+    check(naive, lambda q, d: margin_mse_loss(2.0)(q, d, batch)[0], queries, documents)
+    nothing, _ = margin_mse_loss(2.0)(
         queries.float(), documents.float(), batch._replace(scores=np.full(len(owner), np.nan, np.float32))
     )
     assert nothing == 0 and torch.equal(torch.autograd.grad(nothing, queries)[0], torch.zeros_like(queries))

@@ -77,11 +77,8 @@ def naive_adam(queries, documents, reinforced, lists, share, *, scale, weight, w
 def test_the_joined_loss_equals_naive_loops(change, share):
     settings = {"scale": 1.0, "weight": 0.01, "with_positive": False, "reverse": False, "reduction": "mean"} | change
     lists, parts = random_lists(), vectors()
-    noted = {}
     batch = AdamBatch({}, {"query": [B]}, *lists, share, 0)
-    value = adam_loss(**settings, gather=lambda own, counts: own, note=lambda **numbers: noted.update(numbers))(
-        *parts, batch
-    )
+    value, noted = adam_loss(**settings, gather=lambda own, counts: own)(*parts, batch)
     plain = [part.tolist() for part in parts]
     assert value.item() == pytest.approx(naive_adam(*plain, lists, share, **settings), rel=1e-5)
     assert noted["kept_share"] == pytest.approx(math.ceil(share * B) / B)

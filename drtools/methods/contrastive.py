@@ -17,7 +17,7 @@ from drtools.training.examples import Scores
 from drtools.training.specs import ExamplesSpec
 
 if TYPE_CHECKING:
-    from drtools.training.gradients import Loss
+    from drtools.training.gradients import Loss, Metrics
     from drtools.training.pairs import PairBatch
     from drtools.training.sampling import Source
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def contrastive_loss(scale: float) -> Loss:
     """Return the softmax loss of a batch: each query's positive among all documents that are not relevant to it."""
 
-    def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> Tensor:
+    def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
         table = scores(query_vectors, document_vectors, scale)
-        return contrastive(table.diagonal(), table, ~torch.from_numpy(batch.relevant).to(table.device))
+        return contrastive(table.diagonal(), table, ~torch.from_numpy(batch.relevant).to(table.device)), {}
 
     return loss
 
@@ -38,14 +38,14 @@ def margin_mse_loss(scale: float) -> Loss:
     Each query's positive against its own negatives, as far as both have a teacher's score.
     """
 
-    def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> Tensor:
+    def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
         table = scores(query_vectors, document_vectors, scale)
         teacher, owner = (torch.from_numpy(part).to(table.device) for part in (batch.scores, batch.owner))
         count = len(table)  # the first documents are the queries' positives
         own = table[owner, torch.arange(len(owner), device=table.device)]
         margins, theirs = own[owner[count:]] - own[count:], teacher[owner[count:]] - teacher[count:]
         scored = ~theirs.isnan()
-        return margin_mse(margins[scored], theirs[scored])
+        return margin_mse(margins[scored], theirs[scored]), {}
 
     return loss
 

@@ -158,7 +158,6 @@ def main(
             reverse=kl == "reverse",
             reduction=reduction,
             gather=task.world.gather,
-            note=lambda **numbers: task.run.meter.note(**numbers),
             teacher_at=asked and asked[2],
         )
         task.fit(
@@ -322,9 +321,9 @@ def open_teacher(names: list[str], dropout: float | None, task, form):
 
 
 def adam_loss(
-    scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, note, teacher_at=None
+    scale: float, *, weight: float, with_positive: bool, reverse: bool, reduction: str, gather, teacher_at=None
 ):
-    """Return ADAM's loss of a batch; `gather` brings the processes' scores together, `note` takes numbers for the log.
+    """Return ADAM's loss of a batch; `gather` brings the processes' scores together.
 
     The teacher of a step, `teacher_at`, is asked here and not in the thread that prepares batches: two that set torch's
     threads at once would not repeat each other.
@@ -348,11 +347,10 @@ def adam_loss(
         kept = most_confident(confidence(told, own), batch.share)
         divergence = kl_of_lists(told, student, listed, reverse)
         supervised = contrastive_of_lists(student, own)
-        note(
-            divergence=float(divergence.detach()[kept].mean()),
-            cross_entropy=float(supervised.detach().mean()),
-            kept_share=float(kept.float().mean()),
-        )
-        return adam(supervised, divergence, kept, weight, reduction)
+        return adam(supervised, divergence, kept, weight, reduction), {
+            "divergence": float(divergence.detach()[kept].mean()),
+            "cross_entropy": float(supervised.detach().mean()),
+            "kept_share": float(kept.float().mean()),
+        }
 
     return loss

@@ -107,7 +107,6 @@ def main(
             weight=contrastive_weight,
             negative_pieces=negative_pieces or NEGATIVE_PIECES,
             direction=kl,
-            note=lambda **numbers: task.run.meter.note(**numbers),
         )
         task.fit(
             batches,

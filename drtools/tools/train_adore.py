@@ -132,7 +132,6 @@ def main(
             scale=task.scale,
             negatives=negatives,
             seed=training.seed,
-            note=lambda **numbers: task.run.meter.note(**numbers),
             note_every_steps=LOG_EVERY_STEPS,
             avoided=avoided,
         )

@@ -115,6 +115,6 @@ def lexical_loss(scale: float, mask_positives: bool = False):
             if mask_positives
             else torch.eye(rows, columns, dtype=torch.bool, device=table.device)
         )
-        return contrastive(table.diagonal(), table, ~out)
+        return contrastive(table.diagonal(), table, ~out), {}
 
     return loss

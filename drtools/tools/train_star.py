@@ -153,8 +153,8 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
         )  # the first B documents are the queries' positives
         own = keep & drawn & (owner == rows[:, None])
         if alpha is not None:
-            return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha)
+            return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha), {}
         kept = {"static": keep, "own": own, "in-batch": keep & ~drawn, "random": keep & drawn}[negatives]
-        return ranknet(table.diagonal(), table, kept)
+        return ranknet(table.diagonal(), table, kept), {}
 
     return loss

@@ -50,7 +50,9 @@ class Batch(Protocol):
         """How many texts each process has, by side."""
 
 
-Loss = Callable[..., Tensor]  # all vectors of each side of the batch [N, D], in its order, and the batch -> []
+Metrics = dict[str, float]  # numbers of a step for the log
+# all vectors of each side of the batch [N, D], in its order, and the batch -> [], and what the log says besides
+Loss = Callable[..., tuple[Tensor, Metrics]]
 
 
 class Chunk(NamedTuple):
@@ -73,8 +75,8 @@ class Gradients:
         self.cores = torch.get_num_threads() if parallel else 1
         self.slots = 0  # tokens that chunks took, padding included
 
-    def of(self, batch: Batch, loss_of: Loss, *seed: object) -> float:
-        """Add the batch's gradients to the parameters' and return its loss.
+    def of(self, batch: Batch, loss_of: Loss, *seed: object) -> tuple[float, Metrics]:
+        """Add the batch's gradients to the parameters' and return its loss and metrics.
 
         The gradients are the same in every process.
         """
@@ -82,7 +84,7 @@ class Gradients:
         with self._cores(len(chunks)) as each:
             parts = list(each(lambda chunk: self._encode(batch, chunk, keep=not self.caching), chunks))
         leaves = {side: self._everybodys(batch, chunks, parts, side) for side in batch.tokens}
-        loss = loss_of(*leaves.values(), batch)
+        loss, metrics = loss_of(*leaves.values(), batch)
         loss.backward()
         own = {side: self._own_rows(batch, leaf, side) for side, leaf in leaves.items()}
         graphs: Sequence[Tensor | None] = [None] * len(chunks) if self.caching else parts
@@ -91,7 +93,7 @@ class Gradients:
             for found in each(lambda pair: self._back(batch, own, *pair), zip(chunks, graphs, strict=True)):
                 self._add(found)
         self.world.sum_gradients(self.parameters)
-        return float(loss.detach())
+        return float(loss.detach()), metrics
 
     def _chunks(self, batch: Batch, seed: Sequence[object]) -> list[Chunk]:
         lengths = {side: tokens.lengths for side, tokens in batch.tokens.items()}

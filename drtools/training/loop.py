@@ -131,7 +131,7 @@ class Run:
 
     def take_step(self, batch: Batch, loss_of: Loss, seconds: float) -> None:
         """Take one optimizer step at the learning rate of this step and these seconds."""
-        loss = self.gradients.of(batch, loss_of, self.flags.seed, "dropout", self.step)
+        loss, metrics = self.gradients.of(batch, loss_of, self.flags.seed, "dropout", self.step)
         norm = self._clip()
         rate = self.plan.rate(self.step, seconds)
         for group in self.optimizer.param_groups:
@@ -140,6 +140,7 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.meter.note(**metrics)
         self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
 
     def _clip(self) -> float:

@@ -26,7 +26,7 @@ def test_the_loss_is_the_papers_by_a_double_loop(mask_positives):
         kept = [other for other in range(6) if other == query or not (mask_positives and relevant[query, other])]
         scores = [2.0 * float(queries[query] @ documents[other]) for other in kept]
         total -= 2.0 * float(queries[query] @ documents[query]) - math.log(sum(map(math.exp, scores)))
-    loss = lexical_loss(2.0, mask_positives)(
+    loss, _ = lexical_loss(2.0, mask_positives)(
         torch.tensor(queries), torch.tensor(documents), SimpleNamespace(relevant=relevant)
     )
     assert float(loss) == pytest.approx(total / 3, rel=1e-5)

@@ -258,7 +258,7 @@ def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
         seed=1,
     )
     model, batch = batches.encoder, batches(2)
-    loss = Gradients(model, Compute("cpu", "fp32", 100), World(), caching=False, parallel=False).of(
+    loss, _ = Gradients(model, Compute("cpu", "fp32", 100), World(), caching=False, parallel=False).of(
         batch, list_loss(contrastive), 1
     )
     found = {name: parameter.grad.clone() for name, parameter in model.model.named_parameters()}
@@ -296,7 +296,7 @@ def test_losses_of_lists_equal_naive_loops():
     pairs = [softplus(other - one[0]) for one in values for other in one[1:]]
     points = [softplus(-one[0]) for one in values] + [softplus(other) for one in values for other in one[1:]]
     for form, expected in ((contrastive, listwise), (ranknet, np.mean(pairs)), (pointwise, np.mean(points))):
-        assert abs(float(list_loss(form)(logits, Batch)) - expected) < 1e-6
+        assert abs(float(list_loss(form)(logits, Batch)[0]) - expected) < 1e-6
 
 
 def test_a_head_drawn_at_random_is_never_the_best(toy, bert, drtools, tmp_path):

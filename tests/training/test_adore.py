@@ -82,11 +82,10 @@ def test_loss_and_gradient_equal_a_double_loop(metric, depth, append_missing):
         scale=1.0,
         negatives="live",
         seed=1,
-        note=lambda **numbers: None,
         note_every_steps=10,
     )
     mine = queries.detach().float().requires_grad_()
-    value = loss(mine, QueryBatch({}, {}, [str(n) for n in range(5)], 0))
+    value, _ = loss(mine, QueryBatch({}, {}, [str(n) for n in range(5)], 0))
     torch.testing.assert_close(value, expected.detach().float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.autograd.grad(value, mine)[0], gradient.float(), atol=1e-5, rtol=1e-5)
 
@@ -138,7 +137,6 @@ def test_random_negatives_and_relevant_documents_stand_at_their_ranks_in_the_cor
             ([9], [1]),
         )
     ]
-    told = []
     loss = AdoreLoss(
         Frozen(documents),
         {str(n): part for n, part in enumerate(judged)},
@@ -149,7 +147,6 @@ def test_random_negatives_and_relevant_documents_stand_at_their_ranks_in_the_cor
         scale=1.0,
         negatives="random",
         seed=1,
-        note=lambda **numbers: told.append(numbers),
         note_every_steps=10,
     )
     batch = QueryBatch({}, {}, [str(n) for n in range(6)], 3)
@@ -172,7 +169,7 @@ def test_random_negatives_and_relevant_documents_stand_at_their_ranks_in_the_cor
     expected = total / 6
     (gradient,) = torch.autograd.grad(expected, queries)
     mine = queries.detach().float().requires_grad_()
-    value = loss(mine, batch)
+    value, told = loss(mine, batch)
     torch.testing.assert_close(value, expected.detach().float(), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(torch.autograd.grad(value, mine)[0], gradient.float(), atol=1e-5, rtol=1e-4)
     assert relevant_in_list, "a drawn relevant document is not its query's negative, nor keeps the others out"
@@ -180,7 +177,6 @@ def test_random_negatives_and_relevant_documents_stand_at_their_ranks_in_the_cor
 
 
 def test_the_log_is_told_overlap_and_rr():
-    told = {}
     documents = np.eye(12, dtype=np.float32)
     loss = AdoreLoss(
         Frozen(documents),
@@ -192,12 +188,11 @@ def test_the_log_is_told_overlap_and_rr():
         scale=1.0,
         negatives="static",
         seed=1,
-        note=lambda **numbers: told.update(numbers),
         note_every_steps=1,
     )
     loss.keep({"a": np.array([0, 5, 6, 2])})
     vector = torch.tensor([[4.0, 3.0, 2.0, 1.0] + [0.0] * 8], requires_grad=True)
-    value = loss(vector, QueryBatch({}, {}, ["a"], 0))
+    value, told = loss(vector, QueryBatch({}, {}, ["a"], 0))
     assert told == {"RR@10": pytest.approx(1 / 3), "overlap": 0.5}
     # ranked by the scores of the moment: 0 (4), 2 (2), 5 (0), 6 (0); the relevant one is second
     pairs = [

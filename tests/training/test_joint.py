@@ -92,7 +92,7 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
     loss_of = contrastive_loss(2.0)
     for caching in (False, True):
         model.zero_grad()
-        loss = Gradients(model, Compute("cpu", "fp32", 64), World(), caching, parallel=False).of(batch, loss_of, 1)
+        loss, _ = Gradients(model, Compute("cpu", "fp32", 64), World(), caching, parallel=False).of(batch, loss_of, 1)
         found = {
             name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
         }

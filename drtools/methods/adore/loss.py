@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drtools.methods.adore.settings import Metric
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
+    from drtools.training.gradients import Metrics
 
 RR_CUT = 10  # of the log's RR@10
 
@@ -81,8 +82,9 @@ class AdoreLoss:
 
     `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`),
     and are ranked by the scores of the moment; `random` ones are drawn from the corpus, and stand with the relevant
-    documents at their ranks in it, for which a metric other than `none` searches at each step. `note` is told overlap
-    and RR@10. `avoided` has rows by query that are no negatives of it.
+    documents at their ranks in it, for which a metric other than `none` searches at each step. Overlap and RR@10 are
+    metrics of the steps that search, and of every `note_every_steps`-th. `avoided` has rows by query that are no
+    negatives of it.
     """
 
     def __init__(
@@ -97,7 +99,6 @@ class AdoreLoss:
         scale: float,
         negatives: str,
         seed: int,
-        note: Callable[..., None],
         note_every_steps: int,
         avoided: dict[str, list[int]] | None = None,
     ) -> None:
@@ -109,7 +110,7 @@ class AdoreLoss:
             negatives,
             seed,
         )
-        self.note, self.note_every_steps = note, note_every_steps
+        self.note_every_steps = note_every_steps
         self.avoided = avoided or {}
         self.kept: dict[str, np.ndarray] = {}
 
@@ -117,7 +118,7 @@ class AdoreLoss:
         """Take static lists of rows, by query."""
         self.kept = lists
 
-    def __call__(self, vectors: Tensor, batch: QueryBatch) -> Tensor:
+    def __call__(self, vectors: Tensor, batch: QueryBatch) -> tuple[Tensor, Metrics]:
         """Return the mean over queries of each list's loss; queries without a pair count as 0."""
         now = vectors.detach().float().cpu().numpy()
         # a rank below the metric's cut counts as any other, so that the ranking need not go further
@@ -128,8 +129,7 @@ class AdoreLoss:
         if self.negatives == "live" or ranking or (batch.step + 1) % self.note_every_steps == 0:
             retrieved = self.live.search(now, ranking or self.depth)[1]
         used = self._used(batch, now) if retrieved is None or self.negatives != "live" else retrieved
-        if retrieved is not None:
-            self._tell(batch, retrieved[:, : self.depth], used)
+        metrics = {} if retrieved is None else self._metrics(batch, retrieved[:, : self.depth], used)
         lists = self._lists(batch, used, retrieved if ranking else None)
         losses = [
             self._of_query(scores, candidates, query_id)
@@ -137,7 +137,7 @@ class AdoreLoss:
                 self._scores(vectors.float(), lists), lists, batch.query_ids, strict=True
             )
         ]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean(), metrics
 
     def _lists(
         self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
@@ -172,13 +172,13 @@ class AdoreLoss:
             lists.append(rows[np.argsort(-(self.live.vectors_of(rows, self.decoded) @ vector), kind="stable")])
         return lists
 
-    def _tell(self, batch: QueryBatch, retrieved: np.ndarray, used: list[np.ndarray] | np.ndarray) -> None:
+    def _metrics(self, batch: QueryBatch, retrieved: np.ndarray, used: list[np.ndarray] | np.ndarray) -> Metrics:
         reciprocal, overlap = [], []
         for query_id, live, rows in zip(batch.query_ids, retrieved, used, strict=True):
             places = np.flatnonzero(np.isin(live[:RR_CUT], self.judged[query_id].rows))
             reciprocal.append(1 / (places[0] + 1) if len(places) else 0.0)
             overlap.append(len(np.intersect1d(live, rows)) / self.depth)
-        self.note(**{f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))})
+        return {f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))}
 
     def _scores(self, queries: Tensor, lists: list[Candidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
         """Score each list; a row that stands in many is read, and multiplied with all queries, once."""

@@ -40,6 +40,7 @@ from drtools.training.task import Task
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
+    from drtools.training.gradients import Metrics
 
 CROP_TOKENS = 128  # [ours]
 ENHANCED_CROP_TOKENS = 384  # Zhou et al., FGD
@@ -155,14 +156,13 @@ class MaskedTraining(Task):
             windows=self.windows,
         )
 
-    def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 4] -> []
+    def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 4] -> []
         """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together (ED-MLM).
 
         The log is told both.
         """
-        encoder, decoder = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
-        self.run.meter.note(**{"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())})
-        return encoder + decoder
+        (encoder, _), (decoder, _) = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
+        return encoder + decoder, {"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())}
 
     def measure(self) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the held-out documents, cropped and masked once, or None without any."""
@@ -263,6 +263,6 @@ class MaskedTraining(Task):
         )
 
 
-def masked_loss(rows: Tensor, batch: MaskedBatch) -> Tensor:  # [N, 2] -> []
+def masked_loss(rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 2] -> []
     """Return the mean loss over the masked tokens of the global batch."""
-    return masked_language(rows[:, 0], rows[:, 1].detach())
+    return masked_language(rows[:, 0], rows[:, 1].detach()), {}

@@ -5,7 +5,7 @@ The document by contrast, its passages and sentences by the teacher's scores, ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,6 +15,7 @@ from drtools.losses import contrastive, fine_grained, highest, kl_of_lists, scor
 from drtools.methods.fgd.batches import Level, PieceBatch
 
 if TYPE_CHECKING:
+    from drtools.training.gradients import Metrics
     from drtools.training.pairs import PairBatch
 
 Direction = Literal["teacher-student", "student-teacher"]
@@ -25,7 +26,7 @@ class FgdLoss:
 
     Called by the loop with queries [B, D] and rows of documents [C, K * D].
 
-    A row holds the document, its P passages and its sentences. `note` is told the parts.
+    A row holds the document, its P passages and its sentences.
     """
 
     def __init__(
@@ -38,18 +39,12 @@ class FgdLoss:
         weight: float,
         negative_pieces: int,
         direction: Direction,
-        note: Callable[..., None],
     ) -> None:
         self.levels, self.dimension, self.passages, self.scale = levels, dimension, passages, scale
-        self.weight, self.negative_pieces, self.reverse, self.note = (
-            weight,
-            negative_pieces,
-            direction == "student-teacher",
-            note,
-        )
+        self.weight, self.negative_pieces, self.reverse = weight, negative_pieces, direction == "student-teacher"
 
-    def __call__(self, queries: Tensor, rows: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
-        """Return the loss of the whole batch."""
+    def __call__(self, queries: Tensor, rows: Tensor, batch: PieceBatch | PairBatch) -> tuple[Tensor, Metrics]:
+        """Return the loss of the whole batch, and its parts."""
         vectors = rows.unflatten(1, (-1, self.dimension))
         table = scores(queries, vectors[:, 0], self.scale)
         relevant, owner = (torch.from_numpy(part).to(table.device) for part in (batch.relevant, batch.owner))
@@ -60,8 +55,8 @@ class FgdLoss:
         if "passage" in self.levels or "sentence" in self.levels:
             assert isinstance(batch, PieceBatch), "levels of pieces need batches of them"
             parts |= self._of_pieces(queries, vectors[:, 1:], mine, batch)
-        self.note(**{name: float(part.detach()) for name, part in parts.items()})
-        return sum((part for name, part in parts.items() if name != "contrastive"), self.weight * parts["contrastive"])
+        loss = sum((part for name, part in parts.items() if name != "contrastive"), self.weight * parts["contrastive"])
+        return loss, {name: float(part.detach()) for name, part in parts.items()}
 
     def _of_documents(self, table: Tensor, mine: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
         teacher = torch.from_numpy(batch.scores).to(table.device).expand_as(table)

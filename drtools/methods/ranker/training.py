@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drtools.methods.ranker.batches import RankedBatch
     from drtools.models.cross_encoder import CrossEncoder
     from drtools.outputs.work import Work
+    from drtools.training.gradients import Loss, Metrics
     from drtools.training.sampling import Source
 
 
@@ -73,13 +74,13 @@ class RankerTraining(Task):
         self.work.finish(kind=KIND, ranker_fingerprint=fingerprint, **record)
 
 
-def list_loss(of_lists: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, RankedBatch], Tensor]:
+def list_loss(of_lists: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loss:
     """Return a batch's loss out of one of (positive [B], candidates [B, m], keep [B, m])."""
     import torch
 
-    def loss(logits: Tensor, batch: RankedBatch) -> Tensor:  # [N, 1] -> []
+    def loss(logits: Tensor, batch: RankedBatch) -> tuple[Tensor, Metrics]:  # [N, 1] -> []
         lists = torch.from_numpy(batch.lists).to(logits.device)
         table = logits[:, 0][lists.clamp(min=0)]
-        return of_lists(table[:, 0], table[:, 1:], lists[:, 1:] >= 0)
+        return of_lists(table[:, 0], table[:, 1:], lists[:, 1:] >= 0), {}
 
     return loss
