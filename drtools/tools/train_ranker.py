@@ -9,6 +9,7 @@ trains on several devices.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from typer import Option
@@ -18,9 +19,22 @@ from drtools.cli.flags.dev import RankerDevFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags
 from drtools.cli.model_card import write_ranker_card
+from drtools.methods.ranker.settings import RankerSettings
 from drtools.outputs import work as output
 
-WARMUP = 1000  # [ours] a tenth of the steps if that is less
+
+@dataclass(frozen=True)
+class LossFlags(RankerSettings):
+    """What is learnt from at each visit of a query, and how."""
+
+    negatives: Annotated[int, Option(min=1, help="negatives drawn for each query at each visit")] = 7
+    loss: Annotated[
+        Literal["listwise", "pointwise", "ranknet"],
+        Option(
+            help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; "
+            "ranknet: the positive above each negative"
+        ),
+    ] = "listwise"
 
 
 def main(
@@ -30,36 +44,19 @@ def main(
     dev: RankerDevFlags,
     compute: ComputeFlags,
     training: TrainingFlags = TrainingFlags(batch_queries=16),
-    negatives: Annotated[int, Option(min=1, help="negatives drawn for each query at each visit")] = 7,
-    loss: Annotated[
-        Literal["listwise", "pointwise", "ranknet"],
-        Option(
-            help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; "
-            "ranknet: the positive above each negative"
-        ),
-    ] = "listwise",
+    settings: LossFlags = LossFlags(),
 ) -> None:
-    """Compose: examples and texts into pairs, the loss of lists, the one loop, a model folder."""
-    dev.check()
+    """Train a cross-encoder into the output folder."""
     with output.folder(folder) as work:
-        from drtools import losses
-        from drtools.methods.ranker.dev import dev_ranking
-        from drtools.methods.ranker.training import RankerTraining, list_loss
-        from drtools.training.encoder_task import read_sources
+        from drtools.methods.ranker.training import train
 
-        task = RankerTraining(work, ranker, training, compute)
-        task.write_card = write_ranker_card
-        sources = read_sources(example_flags)
-        batches = task.ranked_batches(sources, negatives)
-        measure = dev_ranking(
-            dev,
-            example_flags.queries[0],
-            sources[0].store,
-            task.model,
-            task.computing,
-            sources[0].title_separator,
-            task.trained_on(sources),
+        train(
+            work,
+            settings,
+            examples=example_flags,
+            start=ranker,
+            training=training,
+            dev=dev,
+            compute=compute,
+            card=write_ranker_card,
         )
-        of_lists = {"listwise": losses.contrastive, "pointwise": losses.pointwise, "ranknet": losses.ranknet}[loss]
-        task.fit(batches, list_loss(of_lists), batches.epoch_queries, measure, default_epochs=2, paper_warmup=WARMUP)
-        task.finish(queries=sum(len(source.examples) for source in sources))

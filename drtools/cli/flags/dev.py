@@ -8,7 +8,6 @@ from typing import Annotated
 from typer import Option
 
 from drtools.cli.flags.common import Role
-from drtools.errors import InputError
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
 from drtools.methods.ranker.settings import RankerDevSpec
 from drtools.methods.spar.settings import ExampleDevSpec
@@ -84,16 +83,3 @@ class RankerDevFlags(QueryDevFlags, RankerDevSpec):
     dev_corpus: Annotated[
         str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
     ] = None
-
-    def check(self) -> None:
-        """Refuse flags that do not say together what is ranked and who judges it."""
-        if self.dev_examples and (self.dev_run or self.dev_qrels):
-            raise InputError(
-                "--dev-examples with --dev-run or --dev-qrels: examples say themselves what is relevant; say "
-                "--dev-examples, or --dev-run and --dev-qrels"
-            )
-        if bool(self.dev_run) != bool(self.dev_qrels):
-            raise InputError(
-                "--dev-run and --dev-qrels belong together: the run says what is ranked, the qrels what is relevant; "
-                "say both, or --dev-examples"
-            )

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from drtools.errors import InputError, param
 from drtools.evaluation.specs import QueryDevSpec
+
+EPOCHS = 2  # [ours]
+WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """What a ranker learns from at each visit of a query, and by which loss of a list."""
+
+    negatives: int = 7
+    loss: Literal["listwise", "pointwise", "ranknet"] = "listwise"
 
 
 @dataclass(frozen=True)
@@ -26,3 +39,16 @@ class RankerDevSpec(QueryDevSpec):
     dev_depth: int = 100
     dev_examples: str | None = None
     dev_corpus: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not say together what is ranked and who judges it."""
+        if self.dev_examples and (self.dev_run or self.dev_qrels):
+            raise InputError(
+                f"{param('dev_examples')} with {param('dev_run')} or {param('dev_qrels')}: examples say themselves "
+                f"what is relevant; say {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}"
+            )
+        if bool(self.dev_run) != bool(self.dev_qrels):
+            raise InputError(
+                f"{param('dev_run')} and {param('dev_qrels')} belong together: the run says what is ranked, the qrels "
+                f"what is relevant; say both, or {param('dev_examples')}"
+            )

@@ -1,17 +1,22 @@
-"""The training of a ranker: the cross-encoder as the flags ask for it, batches of pairs, the folder."""
+"""The training of a ranker: the cross-encoder to start from, batches of pairs, the loss of their lists, the folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
+
+from drtools import losses
 from drtools.errors import InputError
 from drtools.methods.ranker.batches import RankedBatches
-from drtools.methods.ranker.settings import RankerSpec
+from drtools.methods.ranker.dev import dev_ranking
+from drtools.methods.ranker.settings import EPOCHS, WARMUP_STEPS, RankerDevSpec, RankerSettings, RankerSpec
 from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_encoder
 from drtools.models.specs import ComputeSpec
-from drtools.training.specs import TrainingSpec
-from drtools.training.task import Task
+from drtools.training.encoder_task import read_sources
+from drtools.training.specs import ExamplesSpec, TrainingSpec
+from drtools.training.task import Card, Task, no_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +26,44 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
     from drtools.training.gradients import Loss, Metrics
     from drtools.training.sampling import Source
+
+LOSSES = {"listwise": losses.contrastive, "pointwise": losses.pointwise, "ranknet": losses.ranknet}
+
+
+def train(
+    work: Work,
+    settings: RankerSettings,
+    *,
+    examples: ExamplesSpec,
+    start: RankerSpec,
+    training: TrainingSpec,
+    dev: RankerDevSpec,
+    compute: ComputeSpec,
+    card: Card = no_card,
+) -> None:
+    """Train a cross-encoder on each query's positive among its own negatives, and write its folder."""
+    task = RankerTraining(work, start, training, compute)
+    task.write_card = card
+    sources = read_sources(examples)
+    batches = task.ranked_batches(sources, settings.negatives)
+    measure = dev_ranking(
+        dev,
+        examples.queries[0],
+        sources[0].store,
+        task.model,
+        task.computing,
+        sources[0].title_separator,
+        task.trained_on(sources),
+    )
+    task.fit(
+        batches,
+        list_loss(LOSSES[settings.loss]),
+        batches.epoch_queries,
+        measure,
+        default_epochs=EPOCHS,
+        paper_warmup=WARMUP_STEPS,
+    )
+    task.finish(queries=sum(len(source.examples) for source in sources))
 
 
 class RankerTraining(Task):
@@ -76,7 +119,6 @@ class RankerTraining(Task):
 
 def list_loss(of_lists: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loss:
     """Return a batch's loss out of one of (positive [B], candidates [B, m], keep [B, m])."""
-    import torch
 
     def loss(logits: Tensor, batch: RankedBatch) -> tuple[Tensor, Metrics]:  # [N, 1] -> []
         lists = torch.from_numpy(batch.lists).to(logits.device)
