@@ -1,29 +1,98 @@
-"""Losses of a batch of examples that several tools train with: from vectors to score tables, masks and the formula."""
+"""Training by contrast: softmax over in-batch and hard negatives, or the margins of a teacher's scores.
+
+Softmax is DPR's and the papers' baselines'; Margin-MSE that of DDR's distilled baselines.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
-from drtools.losses import contrastive, margin_mse, scores
-from drtools.training.encoder_task import read_sources
-from drtools.training.examples import Scores
-from drtools.training.specs import ExamplesSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from drtools.evaluation.specs import DevSpec
+    from drtools.methods.spar.settings import BesideSpec
+    from drtools.models.specs import ComputeSpec, EncoderSpec
+    from drtools.outputs.work import Work
     from drtools.training.gradients import Loss, Metrics
     from drtools.training.pairs import PairBatch
     from drtools.training.sampling import Source
+    from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
+    from drtools.training.task import Card
+
+EPOCHS = {"contrast": 2, "margin-mse": 20}  # [ours]; Zhan et al., DDR, on MS MARCO
+WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
+
+
+@dataclass(frozen=True)
+class ContrastiveSettings:
+    """The loss (None: contrast), what it learns from, and whether any scores will do for it."""
+
+    loss: Literal["contrast", "margin-mse"] | None = None
+    hard_negatives: int = 1
+    accept_scores: bool = False
+
+    def __post_init__(self) -> None:
+        check_negatives(self.loss, self.hard_negatives)
+
+
+def check_negatives(loss: str | None, hard_negatives: int) -> None:
+    """Refuse Margin-MSE without negatives."""
+    if loss == "margin-mse" and not hard_negatives:
+        raise InputError(
+            f"{param('loss')} margin-mse with {param('hard_negatives')} 0: margins are between a positive and its "
+            "negatives; say 1 or more"
+        )
+
+
+def train(
+    work: Work,
+    settings: ContrastiveSettings,
+    *,
+    examples: ExamplesSpec,
+    start: EncoderSpec,
+    shape: ShapeSpec,
+    student: StudentSpec,
+    training: TrainingSpec,
+    dev: DevSpec,
+    compute: ComputeSpec,
+    beside: BesideSpec,
+    card: Card,
+) -> None:
+    """Train an encoder on examples, alone or beside another one's vectors, and write its folder."""
+    from drtools.methods.dev import measure_on
+    from drtools.methods.spar.joint import open_beside
+    from drtools.training.encoder_task import EncoderTraining
+
+    loss = settings.loss or "contrast"
+    task = EncoderTraining(work, start, student, training, compute, shape)
+    task.write_card = card
+    sources = read_sources_for(loss, examples, settings.accept_scores)
+    vectors, joint = open_beside(beside, task.model, task.computing.device)
+    batches = task.pair_batches(sources, negatives=settings.hard_negatives, beside=vectors)
+    task.fit(
+        batches,
+        LOSSES[loss](task.scale),
+        batches.epoch_queries,
+        measure_on(task, dev, sources, examples.queries[0], joint, vectors),
+        default_epochs=EPOCHS[loss],
+        paper_warmup=WARMUP_STEPS,
+        learner=joint,
+    )
+    learnt = {} if joint is None else {"mu": joint.mu.item()}
+    task.finish(queries=sum(len(source.examples) for source in sources), **learnt)
 
 
 def contrastive_loss(scale: float) -> Loss:
     """Return the softmax loss of a batch: each query's positive among all documents that are not relevant to it."""
+    import torch
+
+    from drtools.losses import contrastive, scores
 
     def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
         table = scores(query_vectors, document_vectors, scale)
@@ -37,6 +106,9 @@ def margin_mse_loss(scale: float) -> Loss:
 
     Each query's positive against its own negatives, as far as both have a teacher's score.
     """
+    import torch
+
+    from drtools.losses import margin_mse, scores
 
     def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
         table = scores(query_vectors, document_vectors, scale)
@@ -58,6 +130,9 @@ def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool
 
     With `accept_scores` they may be whoever's.
     """
+    from drtools.training.encoder_task import read_sources
+    from drtools.training.examples import Scores
+
     if loss != "margin-mse":
         return read_sources(example_flags)
     sources = read_sources(example_flags, Scores.ANY if accept_scores else Scores.TEACHER)
@@ -70,6 +145,8 @@ def check_scored(sources: list[Source]) -> None:
 
     InputError if no pair of a source is left.
     """
+    import numpy as np
+
     for source in sources:
         examples = source.examples
         of_positives, of_negatives = examples.positive_scores, examples.negative_scores

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from drtools.evaluation.specs import DevSpec
+    from drtools.methods.spar.joint import JointModel
     from drtools.training.encoder_task import EncoderTraining
     from drtools.training.sampling import Source
 
@@ -20,17 +21,19 @@ def measure_on(
     dev: DevSpec,
     sources: Sequence[Source],
     queries: str,
+    joint: JointModel | None = None,
     beside: Callable[[str, list[str]], np.ndarray] | None = None,
 ) -> Callable[[], dict[str, float]] | None:
     """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
 
-    Dev queries and positives that the examples of any source have too are reported.
+    A `joint` model is measured in place of the encoder within it. Dev queries and positives that the examples of any
+    source have too are reported.
     """
     return dev_measure(
         dev,
         queries,
         sources[0].store,
-        task.model,
+        joint or task.model,  # type: ignore[arg-type]  # it makes rows of each side as an encoder does
         task.computing,
         task.training.seed,
         sources[0].title_separator,

@@ -21,9 +21,10 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, check_loss
+from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.errors import InputError
+from drtools.methods.contrastive import check_negatives
 from drtools.outputs import work as output
 
 PAPER_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
@@ -70,7 +71,7 @@ def main(
     """Compose: examples and texts into batches, the loss, the one loop, a REM folder."""
     if not lora_rank and not adapter_size:
         raise InputError("--lora-rank 0 with --adapter-size 0: nothing would be left to train")
-    check_loss(loss, hard_negatives)
+    check_negatives(loss, hard_negatives)
     with output.folder(folder) as work:
         from drtools.methods.contrastive import LOSSES, read_sources_for
         from drtools.methods.ddr.rem import RemTraining

@@ -1,13 +1,11 @@
 """Flags of every training tool, and the plan of steps and learning rates that they make."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from typer import Option
 
 from drtools.cli.flags.common import Role
-from drtools.errors import InputError
 from drtools.methods.ranker.settings import RankerSpec
 from drtools.methods.spar.settings import BesideSpec
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
@@ -202,20 +200,3 @@ class BesideFlags(BesideSpec):
         float | None,
         Option(help="what its scores are weighed by at the start, above 0; default 1", rich_help_panel=BESIDE),
     ] = None
-
-    def check(self) -> None:
-        """Refuse one half of a pair of vectors, and a mu without them."""
-        alone = bool(self.beside_documents) != bool(self.beside_queries)
-        if alone or (self.mu is not None and not (self.beside_documents and 0 < self.mu < math.inf)):
-            raise InputError(
-                "beside another encoder: expected --beside-documents VECTORS and --beside-queries VECTORS, and a --mu "
-                "above 0 with them alone"
-            )
-
-
-def check_loss(loss: str, hard_negatives: int) -> None:
-    """Refuse Margin-MSE without negatives."""
-    if loss == "margin-mse" and not hard_negatives:
-        raise InputError(
-            "--loss margin-mse with --hard-negatives 0: margins are between a positive and its negatives; say 1 or more"
-        )

@@ -22,12 +22,23 @@ from drtools.models.tokens import Tokens
 from drtools.training.optimizers import Quick
 
 if TYPE_CHECKING:
+    from drtools.methods.spar.settings import BesideSpec
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
 
 # [ours] mu is exp(a weight) at MU_RATE times the learning rate: in an AdamW step at 2e-5 it changes by .2%, where the
 # rate of the body would leave it as it is
 MU_RATE = 100.0
+
+
+def open_beside(
+    spec: BesideSpec, encoder: Encoder | EncoderPair[Encoder], device: str
+) -> tuple[Beside | None, JointModel | None]:
+    """Return another encoder's vectors and what learns from both, or None twice if the spec names no vectors."""
+    if spec.beside_documents is None or spec.beside_queries is None:
+        return None, None
+    beside = Beside(spec.beside_documents, spec.beside_queries)
+    return beside, JointModel(encoder, beside.dimension, spec.mu or 1.0).to(device)
 
 
 class Beside:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from drtools.errors import InputError, param
 
 
 @dataclass(frozen=True)
@@ -12,6 +15,15 @@ class BesideSpec:
     beside_documents: str | None = None
     beside_queries: str | None = None
     mu: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse one half of a pair of vectors, and a mu without them."""
+        alone = bool(self.beside_documents) != bool(self.beside_queries)
+        if alone or (self.mu is not None and not (self.beside_documents and 0 < self.mu < math.inf)):
+            raise InputError(
+                f"beside another encoder: expected {param('beside_documents')} VECTORS and {param('beside_queries')} "
+                f"VECTORS, and a {param('mu')} above 0 with them alone"
+            )
 
 
 @dataclass(frozen=True)
