@@ -8,7 +8,7 @@ import torch
 
 from drtools.losses import adore, contrastive, lambda_weights, masked_language, pointwise, ranknet, scores, token_losses
 from drtools.methods.contrastive import contrastive_loss, margin_mse_loss
-from drtools.tools.train_star import star_loss
+from drtools.methods.star import star_loss
 from drtools.training.pairs import PairBatch
 
 

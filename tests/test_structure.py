@@ -187,9 +187,6 @@ LONG_FUNCTIONS = {
     "tools/mlm_adapt.py": {"main"},
     "tools/search.py": {"main"},
     "tools/teacher_score.py": {"main"},
-    "tools/train_adore.py": {"main"},
-    "tools/train_rem.py": {"main"},
-    "tools/train_star.py": {"main"},
 }
 
 

@@ -1,37 +1,172 @@
-"""Negatives mined anew inside a run (ANCE): encode the corpus, search, and take what ranks high and is not relevant.
+"""STAR: static hard negatives and in-batch negatives (Zhan et al. 2021), its paper's baselines, and ANCE's refresh.
 
-What the examples avoid (see training/avoided) is not taken either.
+Pairwise RankNet over every query and every other query's positive, and every query and all hard negatives of the batch.
+A refresh encodes the corpus, searches, and takes what ranks high and is not relevant as negatives. What the examples
+avoid (see training/avoided_rows) is not taken.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, cast
 
 from drtools import reporting
-from drtools.encoding.loop import encode_texts, encode_tokens
 from drtools.errors import InputError, param
-from drtools.formats.text_sources import DocumentTexts
-from drtools.search.exact import search
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
-from drtools.training.examples import Lists
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from drtools.evaluation.specs import DevSpec
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
+    from drtools.models.specs import ComputeSpec, EncoderSpec
+    from drtools.outputs.work import Work
     from drtools.training.distributed import World
+    from drtools.training.examples import Lists
+    from drtools.training.gradients import Loss, Metrics
+    from drtools.training.pairs import PairBatch
     from drtools.training.sampling import Source
+    from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
+    from drtools.training.task import Card
 
+EPOCHS = 2  # [ours]
+WARMUP_STEPS = 1000  # Zhan et al. 2021, passages
 CHUNK = 16384
 
 
-class MinedAnew:
+@dataclass(frozen=True)
+class StarSettings:
+    """Which negatives are learnt from, how they are weighed, and whether they are mined anew."""
+
+    hard_negatives: int = 1
+    negatives: Literal["static", "own", "in-batch", "random"] = "static"
+    alpha: float | None = None
+    refresh_every_steps: int | None = None
+    refresh_ranks: str = "1-200"
+    refresh_negatives: int = 30
+    refresh_draw: Literal["random", "top"] = "random"
+    keep_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant together."""
+        parse_ranks(self.refresh_ranks, param("refresh_ranks"))
+        if self.alpha is not None and not 0 < self.alpha < float("inf"):
+            raise InputError(f"{param('alpha')} {self.alpha:g}: expected a weight above 0")
+        if self.refresh_every_steps and not self.hard_negatives:
+            raise InputError(
+                f"{param('refresh_every_steps')} with {param('hard_negatives')} 0: none of what is mined would be "
+                "trained on; leave one of the two out"
+            )
+        named = f"{param('negatives')} {self.negatives}"
+        if self.alpha is not None and self.negatives != "static":
+            raise InputError(
+                f"{param('alpha')} {self.alpha:g} with {named}: only static negatives have the two parts that it weighs"
+            )
+        if self.refresh_every_steps and self.negatives in ("in-batch", "random"):
+            raise InputError(
+                f"{param('refresh_every_steps')} with {named}: there are no mined negatives to refresh; leave one of "
+                "the two out"
+            )
+        if not self.hard_negatives and self.negatives in ("own", "random"):
+            raise InputError(f"{param('hard_negatives')} 0 with {named}: nothing would be left to learn from")
+        if self.keep_duplicates and not self.draws:
+            raise InputError(
+                f"{param('keep_duplicates')}: for {param('refresh_every_steps')} and {param('negatives')} random; the "
+                "examples' negatives are taken as they are, leave it out"
+            )
+
+    @property
+    def draws(self) -> bool:
+        """Whether negatives are mined or drawn while training."""
+        return bool(self.refresh_every_steps) or self.negatives == "random"
+
+    @property
+    def avoids_duplicates(self) -> bool:
+        """Whether queries' own documents and copies of positives are left out of what is mined or drawn."""
+        return self.draws and not self.keep_duplicates
+
+
+def train(
+    work: Work,
+    settings: StarSettings,
+    *,
+    examples: ExamplesSpec,
+    start: EncoderSpec,
+    shape: ShapeSpec,
+    student: StudentSpec,
+    training: TrainingSpec,
+    dev: DevSpec,
+    compute: ComputeSpec,
+    card: Card,
+) -> None:
+    """Train an encoder on examples, with negatives mined anew if so set, and write its folder."""
+    from drtools.methods.dev import measure_on
+    from drtools.training.encoder_task import EncoderTraining, read_sources
+
+    task = EncoderTraining(work, start, student, training, compute, shape)
+    task.write_card = card
+    sources = read_sources(examples, avoiding=settings.avoids_duplicates)
+    batches = task.pair_batches(
+        sources,
+        negatives=0 if settings.negatives == "in-batch" else settings.hard_negatives,
+        random_negatives=settings.negatives == "random",
+    )
+    refresh = None
+    if settings.refresh_every_steps:
+        rules = MiningRules(
+            ranks=settings.refresh_ranks,
+            negatives=settings.refresh_negatives,
+            draw=settings.refresh_draw,
+            seed=training.seed,
+        )
+        refresh = HardNegativeRefresh(
+            sources, task.model, task.computing, task.world, settings.refresh_every_steps, rules
+        )
+    task.fit(
+        batches,
+        star_loss(task.scale, settings.negatives, settings.alpha),
+        batches.epoch_queries,
+        measure_on(task, dev, sources, examples.queries[0]),
+        default_epochs=EPOCHS,
+        paper_warmup=WARMUP_STEPS,
+        refresh=refresh,
+    )
+    task.finish(queries=sum(len(source.examples) for source in sources))
+
+
+def star_loss(scale: float, negatives: str = "static", alpha: float | None = None) -> Loss:
+    """Return STAR's loss of a batch, or a baseline's.
+
+    RankNet of each query's positive against what the form lets it see.
+    """
+    import torch
+
+    from drtools.losses import ranknet, scores, star_weighted
+
+    def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
+        table = scores(query_vectors, document_vectors, scale)
+        keep = ~torch.from_numpy(batch.relevant).to(table.device)
+        owner = torch.from_numpy(batch.owner).to(table.device)
+        rows = torch.arange(len(table), device=table.device)
+        drawn = torch.arange(len(owner), device=table.device) >= len(
+            table
+        )  # the first B documents are the queries' positives
+        own = keep & drawn & (owner == rows[:, None])
+        if alpha is not None:
+            return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha), {}
+        kept = {"static": keep, "own": own, "in-batch": keep & ~drawn, "random": keep & drawn}[negatives]
+        return ranknet(table.diagonal(), table, kept), {}
+
+    return loss
+
+
+class HardNegativeRefresh:
     """Replaces the negatives of all examples by what the model as it stands ranks high.
 
     Processes share a file system.
@@ -57,6 +192,8 @@ class MinedAnew:
 
         Called in every process; `heed` raises at a stop.
         """
+        import numpy as np
+
         found: dict[str, np.ndarray] = {}
         for number, source in enumerate(self.sources):
             vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"), heed)
@@ -69,12 +206,21 @@ class MinedAnew:
 
     def load(self, path: Path) -> None:
         """Train with these negatives from here on."""
+        import numpy as np
+
+        from drtools.training.examples import Lists
+
         with np.load(path, allow_pickle=False) as found:
             for number, source in enumerate(self.sources):
                 source.examples.negatives = Lists(found[f"flat-{number}"], found[f"starts-{number}"])
 
     def _document_vectors(self, source: Source, path: Path, heed: Callable[[], None]) -> np.ndarray:
         """Encode the corpus, each process its share of the rows, into one file; return it [N, D]."""
+        import numpy as np
+
+        from drtools.encoding.loop import encode_tokens
+        from drtools.formats.text_sources import DocumentTexts
+
         encoder, texts = self.model.of("document"), DocumentTexts(source.store, source.title_separator)
         if self.world.is_first:
             np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(texts), encoder.dimension)).flush()
@@ -94,6 +240,10 @@ class MinedAnew:
         return array
 
     def _negatives(self, source: Source, vectors: np.ndarray, step: int) -> Lists:
+        from drtools.encoding.loop import encode_texts
+        from drtools.search.exact import search
+        from drtools.training.examples import Lists
+
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)

@@ -12,8 +12,8 @@ from conftest import WORDS, changed_by_flags, write_jsonl
 
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import rank
+from drtools.methods.spar.twin import lexical_loss
 from drtools.randomness import generator
-from drtools.tools.train_lexical import lexical_loss
 
 
 @pytest.mark.parametrize("mask_positives", [False, True])

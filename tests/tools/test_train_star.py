@@ -120,7 +120,7 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     from drtools.cli.flags.mining import MiningFlags
     from drtools.encoding.loop import encode_texts
     from drtools.formats.corpus_store import open_store
-    from drtools.methods.star import MinedAnew
+    from drtools.methods.star import HardNegativeRefresh
     from drtools.models.compute import Compute
     from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
@@ -130,7 +130,7 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     store = open_store(toy.corpus)
     source = Source(usable_examples(toy.examples, toy.queries, store), store)
     model, computing = load_encoder(encoder_folder), Compute("cpu", "fp32", 256)
-    refresh = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="2-9", negatives=4))
+    refresh = HardNegativeRefresh([source], model, computing, World(), 5, MiningFlags(ranks="2-9", negatives=4))
     refresh.make(tmp_path / "refreshed-5", 5, lambda: None)
     refresh.load(tmp_path / "refreshed-5")
     documents = (
@@ -143,7 +143,9 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     ):
         ranked = np.argsort(-(documents @ encode_texts(model, [text], "query", computing)[0][0]), kind="stable")
         assert negatives.tolist() == [row for row in ranked[1:9].tolist() if row not in positives][:4]
-    drawn = MinedAnew([source], model, computing, World(), 5, MiningFlags(ranks="1-40", negatives=4, draw="random"))
+    drawn = HardNegativeRefresh(
+        [source], model, computing, World(), 5, MiningFlags(ranks="1-40", negatives=4, draw="random")
+    )
     lists = []
     for step in (5, 10):
         drawn.make(tmp_path / f"refreshed-{step}", step, lambda: None)

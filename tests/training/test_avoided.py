@@ -84,7 +84,7 @@ def test_a_corpus_of_nothing_else_is_drawn_from_all_the_same(tmp_path):
 
 
 def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tmp_path):
-    from drtools.methods.star import MinedAnew
+    from drtools.methods.star import HardNegativeRefresh
     from drtools.models.compute import Compute
     from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
@@ -97,7 +97,7 @@ def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tm
             avoided = source.examples.avoided
         computing = Compute("cpu", "fp32", batch_tokens=4096)
         flags = MiningFlags(ranks="1-63", negatives=63)
-        refresh = MinedAnew([source], load_encoder(encoder_folder), computing, World(), 5, flags)
+        refresh = HardNegativeRefresh([source], load_encoder(encoder_folder), computing, World(), 5, flags)
         refresh.make(tmp_path / name, 5, lambda: None)
         refresh.load(tmp_path / name)
         found[name] = [rows.tolist() for rows in source.examples.negatives]

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from drtools.methods.contrastive import contrastive_loss
+from drtools.methods.star import star_loss
 from drtools.models.compute import Compute
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.encoder_files import load_encoder
-from drtools.tools.train_star import star_loss
 from drtools.training.distributed import World
 from drtools.training.gradients import Gradients
 from drtools.training.pairs import PairBatch

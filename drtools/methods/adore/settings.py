@@ -1,8 +1,14 @@
 """ADORE's settings."""
 
-from typing import NamedTuple, Self
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
 
 from drtools.errors import InputError, param
+
+EPOCHS = 6  # [code]
+WARMUP_STEPS = 2000  # Zhan et al. 2021
 
 
 class Metric(NamedTuple):
@@ -20,3 +26,45 @@ class Metric(NamedTuple):
         if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
             raise InputError(f"{param('metric')} {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
         return cls(name, int(cut))
+
+
+@dataclass(frozen=True)
+class AdoreSettings:
+    """The index that is trained against, what is retrieved from it, and what a pair of documents weighs."""
+
+    vectors: str | None = None
+    index: str | None = None
+    depth: int = 200
+    metric: str = "rr@200"
+    append: Literal["if-none", "missing"] = "if-none"
+    loss_vectors: Literal["exact", "decoded"] = "exact"
+    negatives: Literal["live", "static", "random"] = "live"
+    refresh_every_steps: int | None = None
+    min_rel: int = 1
+    keep_duplicates: bool = False
+    nprobe: int | None = None
+    ef_search: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant together."""
+        Metric.parse(self.metric)
+        if self.loss_vectors == "exact" and not self.vectors:
+            raise InputError(
+                f"{param('loss_vectors')} exact: the exact vectors are needed; say {param('vectors')} VECTORS beside "
+                f"{param('index')}, or {param('loss_vectors')} decoded"
+            )
+        if self.loss_vectors == "decoded" and not self.index:
+            raise InputError(
+                f"{param('loss_vectors')} decoded: an index is needed; say {param('index')} INDEX, or "
+                f"{param('loss_vectors')} exact"
+            )
+        if (self.nprobe or self.ef_search) and not self.index:
+            raise InputError(
+                f"{param('nprobe')} and {param('ef_search')} are for a FAISS index; say {param('index')} INDEX, or "
+                "leave them out: vectors are searched exactly"
+            )
+        if self.refresh_every_steps and self.negatives != "static":
+            raise InputError(
+                f"{param('refresh_every_steps')} with {param('negatives')} {self.negatives}: only static negatives are "
+                "refreshed; leave one of the two out"
+            )

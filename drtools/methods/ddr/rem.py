@@ -4,18 +4,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.methods.contrastive import LOSSES, read_sources_for
+from drtools.methods.ddr.settings import REM_EPOCHS, RemTrainingSettings
+from drtools.methods.dev import measure_on
 from drtools.models.encoder import Encoder
 from drtools.models.rem import add_rem, rem_parameters, train_parts
 from drtools.models.rem_files import save_rem
 from drtools.models.settings import weights_fingerprint
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.encoder_task import EncoderTraining
-from drtools.training.specs import StudentSpec, TrainingSpec
+from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
+from drtools.training.task import Card, no_card
 
 if TYPE_CHECKING:
+    from drtools.evaluation.specs import DevSpec
     from drtools.models.settings import RemSettings
     from drtools.outputs.work import Work
+
+
+def train(
+    work: Work,
+    settings: RemTrainingSettings,
+    *,
+    examples: ExamplesSpec,
+    start: EncoderSpec,
+    training: TrainingSpec,
+    dev: DevSpec,
+    compute: ComputeSpec,
+    card: Card = no_card,
+) -> None:
+    """Train a REM on examples, and write its folder."""
+    task = RemTraining(work, start, settings.rem, settings.student, training, compute)
+    task.write_card = card
+    own, body = task.parameters()
+    reporting.say(f"a REM of {own:,} numbers on a body of {body:,}")
+    sources = read_sources_for(settings.loss, examples, settings.accept_scores)
+    batches = task.pair_batches(sources, negatives=settings.hard_negatives)
+    task.fit(
+        batches,
+        LOSSES[settings.loss](task.scale),
+        batches.epoch_queries,
+        measure_on(task, dev, sources, examples.queries[0]),
+        default_epochs=REM_EPOCHS[settings.loss],
+        paper_warmup=0,
+    )
+    task.finish(queries=sum(len(source.examples) for source in sources))
 
 
 class RemTraining(EncoderTraining):

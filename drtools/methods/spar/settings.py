@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from drtools.errors import InputError, param
+from drtools.training.specs import ShapeSpec
+
+TWIN_EPOCHS, TWIN_WARMUP_STEPS = 20, 10_000  # Chen et al. 2022
+TWIN_TOKENS = 256  # of queries and of documents, at most
+
+
+@dataclass(frozen=True)
+class TwinSettings:
+    """What a sparse retriever's dense twin (Lambda) becomes before it is trained, and what it learns from."""
+
+    tied: bool = False
+    head: Literal["keep", "projection", "none"] = "keep"
+    hard_negatives: int = 1
+    mask_positives: bool = False
+
+    @property
+    def shape(self) -> ShapeSpec:
+        """What the encoder becomes before it is trained."""
+        return ShapeSpec(untied=not self.tied, head=self.head)
 
 
 @dataclass(frozen=True)
