@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from drtools.errors import WorldError
 
@@ -119,7 +120,7 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def java_class(name: str):
+def java_class(name: str) -> Any:
     """Return a Java class by its full name; Java is started if it does not run yet."""
     start_java()
     from jnius import autoclass

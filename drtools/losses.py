@@ -58,9 +58,15 @@ def lambda_weights(
     if metric == "none":
         return torch.ones(first.shape[0], second.shape[1], device=ranks.device)
     if metric == "ndcg":
-        discount = lambda rank: (rank <= cut) / torch.log2(rank + 1.0)  # noqa: E731
+
+        def discount(rank: Tensor) -> Tensor:
+            return (rank <= cut) / torch.log2(rank + 1.0)
+
         return gains[relevant].unsqueeze(1) * (discount(first) - discount(second)).abs() / ideal
-    worth = lambda rank: (rank <= cut) / rank.float()  # noqa: E731
+
+    def worth(rank: Tensor) -> Tensor:
+        return (rank <= cut) / rank.float()
+
     if metric == "rr":
         return (worth(first) - worth(second)).abs()
     order = ranks[relevant].sort().values

@@ -17,6 +17,7 @@ from drtools.errors import Terminated
 STOPS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_THE_NEXT = 0.05
 Handler = Callable[[int, FrameType | None], Any] | int | None  # int: SIG_DFL or SIG_IGN, None: not set by Python
+Hook = Callable[["sys.UnraisableHookArgs"], Any]
 _came: list[int] = []
 
 
@@ -86,7 +87,7 @@ def _raise_no_more() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _raising_later(otherwise: Callable) -> Callable:
+def _raising_later(otherwise: Hook) -> Hook:
     """Return a hook for what the interpreter drops.
 
     A signal's error is raised a little later, all else is left to the hook before.

@@ -114,5 +114,5 @@ def _values(flag: Flag, beginning: str, before: str) -> str:
     return "files" if flag.kind is str else _lines(())
 
 
-def _lines(candidates: Iterator[tuple[str, str]] | tuple) -> str:
+def _lines(candidates: Iterator[tuple[str, str]] | tuple[()]) -> str:
     return "\n".join(["words", *(f"{name}\t{said}".rstrip() for name, said in candidates)])

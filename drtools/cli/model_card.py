@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from drtools.units import seconds_as_words
 
@@ -56,7 +57,7 @@ print(model.predict([("how do vaccines work", "Vaccines train the immune system.
 `MODEL` is the path of this folder. Scores are raw logits in both programs."""
 
 
-def write_card(folder: Path, record: dict) -> None:
+def write_card(folder: Path, record: dict[str, Any]) -> None:
     """Write README.md into a model folder.
 
     `record`: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens,
@@ -80,7 +81,7 @@ def write_card(folder: Path, record: dict) -> None:
     _write(folder, parts)
 
 
-def write_ranker_card(folder: Path, record: dict) -> None:
+def write_ranker_card(folder: Path, record: dict[str, Any]) -> None:
     """Write README.md into a cross-encoder's folder.
 
     `record` is as for an encoder, without its vectors' facts and prompts, and with max_pair_tokens; max_document_tokens
@@ -123,7 +124,7 @@ def _front_matter(base: str, task: str, tags: Sequence[str]) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _what(record: dict, does: str) -> str:
+def _what(record: dict[str, Any], does: str) -> str:
     base = (
         _code(record["base"])
         if _is_hub_name(record["base"])
@@ -140,7 +141,7 @@ def _what(record: dict, does: str) -> str:
     )
 
 
-def _vectors(record: dict) -> str:
+def _vectors(record: dict[str, Any]) -> str:
     similarity = (
         "cosine; vectors have length 1, so it is the inner product" if record["normalized"] else "inner product"
     )
@@ -163,7 +164,7 @@ def _vectors(record: dict) -> str:
     return f"Dimension: {record['dimension']}. Similarity: {similarity}.{cut}\n\n{_table(rows)}"
 
 
-def _pairs(record: dict) -> str:
+def _pairs(record: dict[str, Any]) -> str:
     document = record["max_document_tokens"]
     rows = [
         ["longest, in tokens", ""],
@@ -177,7 +178,7 @@ def _pairs(record: dict) -> str:
     )
 
 
-def _evaluations(record: dict) -> str:
+def _evaluations(record: dict[str, Any]) -> str:
     if not record["evaluations"]:
         return "None was made."
     measures = list(
@@ -196,7 +197,7 @@ def _evaluations(record: dict) -> str:
     return f"On {record.get('measured_on', 'the dev queries')}.{words}\n\n{_table(rows)}"
 
 
-def _settings(arguments: dict) -> str:
+def _settings(arguments: dict[str, Any]) -> str:
     rows = [["flag", "value"]]
     rows += [
         [f"`--{name.replace('_', '-')}`", _setting(value)] for name, value in arguments.items() if value is not None

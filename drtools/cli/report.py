@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from string import ascii_lowercase
+from typing import Any
 
 from drtools.cli import terminal
 from drtools.evaluation.measures import mean
@@ -11,7 +12,7 @@ from drtools.evaluation.significance import Comparisons
 
 def print_table(
     runs: list[str],
-    results: list[dict],
+    results: list[dict[str, Any]],
     compared: list[Comparisons],
     baselines: Sequence[int],
     queries: int,
@@ -47,7 +48,7 @@ def print_table(
     print(terminal.wrapped(words, width))
 
 
-def print_per_query(runs: list[str], results: list[dict]) -> None:
+def print_per_query(runs: list[str], results: list[dict[str, Any]]) -> None:
     """Print one line for each run, measure and query, and the mean as query `all`."""
     for run, result in zip(runs, results, strict=True):
         for measure, by_query in result.items():
@@ -57,7 +58,7 @@ def print_per_query(runs: list[str], results: list[dict]) -> None:
 
 def print_json(
     runs: list[str],
-    results: list[dict],
+    results: list[dict[str, Any]],
     compared: list[Comparisons],
     named: bool,
     queries: int,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from inspect import Parameter
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from drtools.cli.flags.common import INPUTS, Role
 from drtools.errors import InputError
@@ -12,6 +12,7 @@ from drtools.formats.lines import STANDARD_INPUT, local, recorded_name
 from drtools.outputs import manifest
 from drtools.outputs.disk import is_standard_output
 from drtools.outputs.releases import current_version, pinned
+from drtools.outputs.specs import Request
 
 
 def _recorded(name: str, value: object, role: Role | None) -> object:
@@ -97,7 +98,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
     return {name: pin(value) if name in inputs else value for name, value in values.items()}
 
 
-def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> dict[str, Any]:
+def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> Request:
     """Return what identifies a command.
 
     The tool, every flag that can change its result, and its inputs' fingerprints.

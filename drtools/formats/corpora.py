@@ -6,7 +6,7 @@ Which key or column holds what is settled by a file's first line, and every othe
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools.errors import InputError, param
 from drtools.formats import tsv
@@ -50,7 +50,7 @@ def document_text(title: str, text: str, separator: str = " ") -> str:
     return f"{title}{separator}{text}".strip() if title else text.strip()
 
 
-def _key(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> str:
+def _key(record: dict[str, Any], keys: tuple[str, ...], path: str | Path, number: int) -> str:
     """Return the first of the keys that the first record of a file has."""
     for key in keys:
         if key in record:
@@ -58,7 +58,7 @@ def _key(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> 
     raise InputError(f"{shown(path)}:{number}: no {' or '.join(map(repr, keys))} among the keys ({_found(record)})")
 
 
-def _value(record: dict, key: str, path: str | Path, number: int) -> object:
+def _value(record: dict[str, Any], key: str, path: str | Path, number: int) -> object:
     """Return what a record holds under the key that the first record has it under."""
     if key not in record:
         raise InputError(
@@ -68,7 +68,7 @@ def _value(record: dict, key: str, path: str | Path, number: int) -> object:
     return record[key]
 
 
-def _found(record: dict) -> str:
+def _found(record: dict[str, Any]) -> str:
     return f"found {', '.join(map(repr, record)) or 'none'}"
 
 

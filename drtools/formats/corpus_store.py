@@ -30,7 +30,7 @@ class Store:
         self.path = path
         self.connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         facts = dict(self.connection.execute("select name, value from facts"))
-        self.count = facts["documents"]
+        self.count: int = facts["documents"]
         self.empty = facts["empty"]
         self.characters = facts["characters"]
 

@@ -6,7 +6,7 @@ What lies between a positive and a negative, kept as what it is made of and not 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools.errors import InputError, param
 from drtools.formats.json_lines import checked_id
@@ -81,7 +81,7 @@ def documents_of(item: Dark) -> tuple[str, ...]:
     return (item.positive, item.negative) if isinstance(item, Reinforced) else (item.positive,)
 
 
-def dark_records(items: Sequence[Dark]) -> list[dict]:
+def dark_records(items: Sequence[Dark]) -> list[dict[str, Any]]:
     """Return the JSON objects of dark items, their kind first."""
     return [
         {"kind": item.kind} | {name: value for name, value in item._asdict().items() if name != "kind"}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from drtools.errors import InputError
 from drtools.formats.dark_items import Dark, dark_records, parse_dark
@@ -24,11 +25,11 @@ class Example:
     positive_scores: list[float | None] | None = None
     negative_scores: list[float | None] | None = None
     scored_by: str | None = None
-    others: dict = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
     dark: list[Dark] | None = None
     dark_scores: list[float | None] | None = None
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """Return the JSON object of this example."""
         known: dict[str, object] = {"query_id": self.query_id, "positives": self.positives, "negatives": self.negatives}
         if self.positive_scores is not None:
@@ -40,7 +41,7 @@ class Example:
             known["scored_by"] = self.scored_by
         return known | self.others
 
-    def dark_record(self) -> dict:
+    def dark_record(self) -> dict[str, Any]:
         """Return what the JSON object says of dark items."""
         known = {} if self.dark is None else {"dark": dark_records(self.dark)}
         return known if self.dark_scores is None else known | {"dark_scores": self.dark_scores}
@@ -53,7 +54,7 @@ class Example:
 KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_scores", "dark", "dark_scores", "scored_by")
 
 
-def _ids(record: dict, key: str, path: str | Path, number: int) -> list[str]:
+def _ids(record: dict[str, Any], key: str, path: str | Path, number: int) -> list[str]:
     value = record.get(key)
     if not isinstance(value, list):
         raise InputError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a list of document ids")
@@ -63,7 +64,7 @@ def _ids(record: dict, key: str, path: str | Path, number: int) -> list[str]:
     return ids
 
 
-def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -> list[float | None] | None:
+def _scores(record: dict[str, Any], key: str, count: int, path: str | Path, number: int) -> list[float | None] | None:
     value = record.get(key)
     if value is None:
         return None
@@ -75,7 +76,7 @@ def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -
     return value
 
 
-def parse_example(record: dict, path: str | Path, number: int) -> Example:
+def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Example:
     """Check one object and return it as an example."""
     query_id = checked_id(record.get("query_id"), path, number)
     positives, negatives = _ids(record, "positives", path, number), _ids(record, "negatives", path, number)

@@ -7,6 +7,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from drtools.errors import InputError
 from drtools.formats.json_lines import parse_object, read_json_lines
@@ -15,7 +16,7 @@ from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
 SPACE = re.compile(r"\s*")
 
 
-def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
+def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of JSONL or of one JSON array; InputError with file:line for anything else.
 
     Lines are read one by one; an array is read whole, which takes one to five times the file's size in memory.
@@ -24,7 +25,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict]]:
     yield from _array_items(path) if first.lstrip().startswith(b"[") else read_json_lines(path)
 
 
-def _array_items(path: str | Path) -> Iterator[tuple[int, dict]]:
+def _array_items(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     text = _whole_text(path)
     decoder = json.JSONDecoder()  # finds where an item ends, which the faster parser cannot
     line, counted, at = 1, 0, text.index("[") + 1

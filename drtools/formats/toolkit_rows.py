@@ -90,7 +90,7 @@ class Joined:
         if self.easy == "fill":
             self.easy_of.setdefault(query_id, []).extend(named)
 
-    def _mention(self, candidates: list[Candidate], ids: list[str], scores: list, number: int) -> None:
+    def _mention(self, candidates: list[Candidate], ids: list[str], scores: list[float | None], number: int) -> None:
         named = [self._document(item, number) for item in candidates]
         self.counts["repeated"] += len(named) - len(set(named))
         ids += named
@@ -204,7 +204,7 @@ def layout_of(path: str, title_separator: str) -> tuple[Layout, int]:
     return Layout(negatives, complete, title_separator), scored
 
 
-def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, counts: Counter) -> Iterator[Row]:
+def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, counts: Counter[str]) -> Iterator[Row]:
     """Yield the examples with their texts; `counts` says what could not be: a text that lacks, no positive left."""
     for example in examples:
         positives = _candidates(example.positives, example.positive_scores, store, counts)
@@ -223,7 +223,9 @@ def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, co
             )
 
 
-def _candidates(ids: list[str], scores: list[float | None] | None, store: Store, counts: Counter) -> list[Candidate]:
+def _candidates(
+    ids: list[str], scores: list[float | None] | None, store: Store, counts: Counter[str]
+) -> list[Candidate]:
     candidates = []
     for document_id, score in zip(ids, scores or [None] * len(ids), strict=True):
         document = store.get(document_id)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools.errors import InputError
 from drtools.formats.corpora import document_text
@@ -18,6 +18,8 @@ from drtools.formats.lines import shown
 
 LABELS = ("label", "labels", "score", "scores")  # columns that sentence-transformers does not take for texts
 IDS_OF_OURS = ("dark", "dark_scores", "pieces")  # further keys of an example that name our documents
+
+Record = dict[str, Any]  # a JSON object, as a toolkit writes it
 
 
 class Candidate(NamedTuple):
@@ -41,7 +43,7 @@ class Row:
     query: str
     positives: list[Candidate]
     negatives: list[Candidate]
-    others: dict = field(default_factory=dict)
+    others: Record = field(default_factory=dict)
     easy: list[Candidate] = field(default_factory=list)
 
 
@@ -58,7 +60,7 @@ class Layout(NamedTuple):
     most_rows: int | None = None
 
 
-def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
+def from_tevatron(record: Record, path: str | Path, number: int) -> Row:
     """Read {query_id, query, positive_passages: [{docid, title, text, score}], negative_passages}.
 
     Titles and scores may lack.
@@ -77,7 +79,7 @@ def from_tevatron(record: dict, path: str | Path, number: int) -> Row:
     )
 
 
-def to_tevatron(row: Row, layout: Layout) -> list[dict]:
+def to_tevatron(row: Row, layout: Layout) -> list[Record]:
     """Write a row; scores as Tevatron's distillation reads them, in the passages."""
     return [
         row.others
@@ -90,7 +92,7 @@ def to_tevatron(row: Row, layout: Layout) -> list[dict]:
     ]
 
 
-def from_dpr(record: dict, path: str | Path, number: int) -> Row:
+def from_dpr(record: Record, path: str | Path, number: int) -> Row:
     """Read {question, positive_ctxs: [{title, text, score, passage_id or psg_id}], hard_negative_ctxs, negative_ctxs}.
 
     `negative_ctxs` are easy: DPR's own training takes none of them by default.
@@ -107,7 +109,7 @@ def from_dpr(record: dict, path: str | Path, number: int) -> Row:
     )
 
 
-def to_dpr(row: Row, layout: Layout) -> list[dict]:
+def to_dpr(row: Row, layout: Layout) -> list[Record]:
     """Write a row; every negative is a hard one. `query_id` is a key that DPR does not read."""
     return [
         {"question": row.query, "answers": []}
@@ -122,7 +124,7 @@ def to_dpr(row: Row, layout: Layout) -> list[dict]:
     ]
 
 
-def from_flagembedding(record: dict, path: str | Path, number: int) -> Row:
+def from_flagembedding(record: Record, path: str | Path, number: int) -> Row:
     """Read {query, pos: [text], neg: [text], pos_scores, neg_scores}; all but query and pos may lack."""
     return Row(
         _id(record, ("query_id",), path, number),
@@ -133,7 +135,7 @@ def from_flagembedding(record: dict, path: str | Path, number: int) -> Row:
     )
 
 
-def to_flagembedding(row: Row, layout: Layout) -> list[dict]:
+def to_flagembedding(row: Row, layout: Layout) -> list[Record]:
     """Write a row, titles joined into the texts. `query_id` is a key that FlagEmbedding does not read."""
     record = row.others | {"query": row.query, "query_id": row.query_id}
     for key, candidates in (("pos", row.positives), ("neg", row.negatives)):
@@ -143,7 +145,7 @@ def to_flagembedding(row: Row, layout: Layout) -> list[dict]:
     return [record]
 
 
-def from_sentence_transformers(record: dict, path: str | Path, number: int) -> Row:
+def from_sentence_transformers(record: Record, path: str | Path, number: int) -> Row:
     """Read what mine_hard_negatives writes.
 
     Pair, triplet or n-tuple (with or without scores), labeled-pair, labeled-list.
@@ -151,10 +153,11 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
     The columns that are neither labels nor named negative… are the anchor and the positive: in this order, as there,
     unless one is named positive. Scores of a tuple are the positive's, then each negative's.
     """
-    label, *further = [key for key in record if key in LABELS] or [None]
+    labelled = [key for key in record if key in LABELS]
+    label = labelled[0] if labelled else None
     negatives = [key for key in record if key.startswith("negative")]
     columns = [key for key in record if key not in LABELS and key not in negatives]
-    if len(columns) != 2 or further:
+    if len(columns) != 2 or len(labelled) > 1:
         found = ", ".join(map(repr, record)) or "none"
         raise InputError(
             f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of "
@@ -181,7 +184,7 @@ def from_sentence_transformers(record: dict, path: str | Path, number: int) -> R
     return Row(None, query, [first], rest)
 
 
-def to_sentence_transformers(row: Row, layout: Layout) -> list[dict]:
+def to_sentence_transformers(row: Row, layout: Layout) -> list[Record]:
     """Write a row as n-tuples of a positive and `layout.size` negatives (pairs if no row of the file has negatives).
 
     The positives take turns, and so do the negatives: each stands in a tuple at least, unless there are more tuples
@@ -221,8 +224,8 @@ class Format(NamedTuple):
     `draws_negatives`: its trainer draws negatives of every row and ends with an error at a row that has none.
     """
 
-    read: Callable[[dict, str | Path, int], Row]
-    write: Callable[[Row, Layout], list[dict]]
+    read: Callable[[Record, str | Path, int], Row]
+    write: Callable[[Row, Layout], list[Record]]
     is_array: bool = False
     some_scores: bool = False
     other_keys: bool = True
@@ -237,17 +240,17 @@ FORMATS = {
 }
 
 
-def _passage(item: Candidate, id_key: str) -> dict:
+def _passage(item: Candidate, id_key: str) -> Record:
     score = {} if item.score is None else {"score": item.score}
     return {id_key: item.id, "title": item.title, "text": item.text, **score}
 
 
-def _id(record: dict, keys: tuple[str, ...], path: str | Path, number: int) -> str | None:
+def _id(record: Record, keys: tuple[str, ...], path: str | Path, number: int) -> str | None:
     value = next((record[key] for key in keys if record.get(key) is not None), None)
     return None if value is None else checked_id(value, path, number)
 
 
-def _text(record: dict, key: str, path: str | Path, number: int) -> str:
+def _text(record: Record, key: str, path: str | Path, number: int) -> str:
     if not isinstance(record.get(key), str):
         found = (
             type(record[key]).__name__
@@ -257,10 +260,10 @@ def _text(record: dict, key: str, path: str | Path, number: int) -> str:
         raise InputError(
             f"{shown(path)}:{number}: {key}: found {found}, expected a text; is this the format that was named?"
         )
-    return record[key]
+    return str(record[key])
 
 
-def _list(record: dict, key: str, of: str, path: str | Path, number: int) -> list:
+def _list(record: Record, key: str, of: str, path: str | Path, number: int) -> list[Any]:
     value = record.get(key)
     if value is None and not key.startswith("pos"):  # the positives' lists are what a format is known by
         return []
@@ -272,7 +275,7 @@ def _list(record: dict, key: str, of: str, path: str | Path, number: int) -> lis
     return value
 
 
-def _passages(record: dict, key: str, id_keys: tuple[str, ...], path: str | Path, number: int) -> list[Candidate]:
+def _passages(record: Record, key: str, id_keys: tuple[str, ...], path: str | Path, number: int) -> list[Candidate]:
     candidates = []
     for item in _list(record, key, "objects with title and text", path, number):
         if not isinstance(item, dict):
@@ -291,7 +294,7 @@ def _passages(record: dict, key: str, id_keys: tuple[str, ...], path: str | Path
     return candidates
 
 
-def _texts(record: dict, key: str, scores_key: str, path: str | Path, number: int) -> list[Candidate]:
+def _texts(record: Record, key: str, scores_key: str, path: str | Path, number: int) -> list[Candidate]:
     texts = [_text({key: item}, key, path, number) for item in _list(record, key, "texts", path, number)]
     return [
         Candidate(None, "", text, score)
@@ -299,7 +302,7 @@ def _texts(record: dict, key: str, scores_key: str, path: str | Path, number: in
     ]
 
 
-def _scores(record: dict, key: str, count: int, path: str | Path, number: int) -> list[float | None]:
+def _scores(record: Record, key: str, count: int, path: str | Path, number: int) -> list[float | None]:
     value = record.get(key)
     if value is None:
         return [None] * count
@@ -323,7 +326,7 @@ def _score(value: object, path: str | Path, number: int) -> float | None:
     return score
 
 
-def _others(record: dict, known: tuple[str, ...], path: str | Path, number: int) -> dict:
+def _others(record: Record, known: tuple[str, ...], path: str | Path, number: int) -> Record:
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
         raise InputError(

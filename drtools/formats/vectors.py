@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
@@ -29,7 +29,7 @@ class Vectors(NamedTuple):
     path: Path
     array: np.ndarray | JoinedArray
     ids: Ids
-    manifest: dict
+    manifest: dict[str, Any]
 
 
 def create_array(folder: Path, count: int, dimension: int, dtype: str) -> np.memmap:
@@ -95,7 +95,7 @@ def _open_parts(folder: Path) -> JoinedArray:
     )
 
 
-def belong_together(queries: dict, documents: dict) -> bool:
+def belong_together(queries: dict[str, Any], documents: dict[str, Any]) -> bool:
     """Return whether what makes vectors of queries searches vectors of documents, by the fingerprints of both sides.
 
     Either is a manifest, or fingerprints of an encoder. The encoder of documents is the same, or the encoder of
@@ -111,10 +111,10 @@ def named_fingerprints(sides: dict[str, str]) -> dict[str, str]:
     return {f"{side}_fingerprint": value for side, value in sides.items()}
 
 
-def maker_of(record: dict) -> str:
+def maker_of(record: dict[str, Any]) -> str:
     """Return the name of the encoder that made vectors, or the vectors of an index, out of their manifest."""
     own = record.get("document_model") if record.get("side", "document") == "document" else None
-    return own or record["model"]
+    return str(own or record["model"])
 
 
 def open_document_vectors(folder: str | Path) -> Vectors:

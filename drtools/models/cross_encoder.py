@@ -130,7 +130,8 @@ class CrossEncoder(nn.Module):
 
         def logits_of(ids: Tensor, seen: Tensor | None, kinds: Tensor | None) -> Tensor:
             typed = {} if kinds is None else {"token_type_ids": kinds}
-            return self.model(input_ids=ids, attention_mask=seen, **typed).logits.float()
+            logits: Tensor = self.model(input_ids=ids, attention_mask=seen, **typed).logits
+            return logits.float()
 
         if bool(mask.all()):  # without padding the mask says nothing, and attention without one is faster
             logits = logits_of(token_ids, None, types)
@@ -313,7 +314,7 @@ def _keep_in_float32(part: nn.Module) -> None:
 
     In bfloat16 logits near 8 would be spaced 0.06.
     """
-    plain: Callable = type(part).forward
+    plain: Callable[..., object] = type(part).forward
 
     def forward(part: nn.Module, *inputs: object, **named: object) -> object:
         device = next((value.device.type for value in inputs if isinstance(value, Tensor)), "cpu")

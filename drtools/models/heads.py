@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
 def apply_head(head: nn.Module, pooled: Tensor) -> Tensor:  # [B, D] -> [B, D']
     """Return the vectors of pooled states, each the same bits whatever else is in the batch."""
     missing = max(0, LEAST_ROWS - len(pooled))
-    return head(torch.cat([pooled, pooled[-1:].expand(missing, -1)]))[: len(pooled)] if missing else head(pooled)
+    vectors: Tensor = head(torch.cat([pooled, pooled[-1:].expand(missing, -1)]) if missing else pooled)
+    return vectors[: len(pooled)] if missing else vectors
 
 
 class Truncate(nn.Module):
@@ -141,7 +142,7 @@ def _slice(size: int, kept: int) -> nn.Linear:
     return layer
 
 
-def _save_layer(folder: Path, description: dict, layers: list[nn.Module]) -> None:
+def _save_layer(folder: Path, description: dict[str, Any], layers: list[nn.Module]) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(exist_ok=True)

@@ -69,6 +69,9 @@ def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # 
     return np.where(bits, length, -length)
 
 
+TermLists = Callable[[Sequence[str]], list[list[str]]]  # an analyzer: each text's terms
+
+
 class LexicalEncoder(nn.Module):
     """One side (`query` or `document`) of a lexical encoder.
 
@@ -86,7 +89,7 @@ class LexicalEncoder(nn.Module):
         side: str,
         settings: LexicalSettings,
         statistics: dict[str, Tensor],
-        tokenizer: Callable,
+        tokenizer: TermLists,
         known: dict[str, int],
         folder: Path,
     ) -> None:
@@ -129,8 +132,11 @@ class LexicalEncoder(nn.Module):
         """
         shared = np.sqrt(inverse_document_frequency(self._frequencies_of(keys), self.terms.documents))
         if self.side == "query":
-            return shared * counts.astype(np.float32)
-        return shared * document_weights(counts, lengths, self.terms.mean_length, self.terms.k1, self.terms.b)
+            own = counts.astype(np.float32)
+        else:
+            own = document_weights(counts, lengths, self.terms.mean_length, self.terms.k1, self.terms.b)
+        weights: np.ndarray = shared * own
+        return weights
 
     def _frequencies_of(self, keys: np.ndarray) -> np.ndarray:
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -156,7 +162,9 @@ class LexicalEncoder(nn.Module):
         return torch.from_numpy(random_signs(keys.cpu().numpy(), self.dimension, self.terms.seed)).to(keys.device)
 
 
-def load_lexical(folder: Path, side: str, analyzer: Callable[[str], Callable], known: dict[str, int]) -> LexicalEncoder:
+def load_lexical(
+    folder: Path, side: str, analyzer: Callable[[str], TermLists], known: dict[str, int]
+) -> LexicalEncoder:
     """Load one side of a lexical encoder; `analyzer(language)` makes what turns texts into lists of terms."""
     from safetensors import SafetensorError
 

@@ -156,8 +156,8 @@ def _quietly() -> None:
     """Keep transformers' own notes and bars from a user who did not ask for them."""
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="transformers")
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 IGNORED = -100  # the label of a token that is not to be predicted
 # where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name
 # of the activation
-STYLES = (
+Style = tuple[str, str, tuple[str, ...], str, str | None]
+STYLES: tuple[Style, ...] = (
     (
         "cls.predictions.transform.dense",
         "cls.predictions.transform.LayerNorm",
@@ -170,7 +171,7 @@ def _tensors(files: list[Path]) -> dict[str, Tensor]:
     return found
 
 
-def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: tuple, activation: str) -> MaskedHead:
+def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: Style, activation: str) -> MaskedHead:
     dense_name, norm_name, biases, decoder, _ = style
     bias = next(tensors[name] for name in biases if name in tensors)
     embeddings = encoder.body.get_input_embeddings().get_parameter("weight")

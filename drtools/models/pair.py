@@ -45,7 +45,7 @@ class EncoderPair(nn.Module, Generic[Half]):
         return {side: self.of(side).side_fingerprints()[side] for side in SIDES}
 
 
-def halves(encoder: Encoder | EncoderPair) -> list[Encoder]:
+def halves(encoder: Encoder | EncoderPair[Encoder]) -> list[Encoder]:
     """Return the encoders of the two sides: one if they are the same."""
     return list(dict.fromkeys(encoder.of(side) for side in SIDES))
 
@@ -58,7 +58,7 @@ def untie(encoder: Encoder) -> EncoderPair[Encoder]:
     return pair
 
 
-def router_files(pair: EncoderPair, folder: Path) -> dict[str, object]:
+def router_files(pair: EncoderPair[Encoder], folder: Path) -> dict[str, object]:
     """Return what sentence-transformers reads of a pair's own folder, by file name: a Router over both subfolders."""
     modules = {side: json.loads((folder / side / "modules.json").read_bytes()) for side in SIDES}
     structure = {side: [f"{side}/{module['path']}".rstrip("/") for module in modules[side]] for side in SIDES}

@@ -94,7 +94,8 @@ class ParallelAdapter(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:  # [..., D] -> [..., D]
         """Return what is added beside the block."""
-        return self.scale * self.up(torch.relu(self.down(states)))
+        added: Tensor = self.up(torch.relu(self.down(states)))
+        return self.scale * added
 
 
 class SplitProjection(nn.Module):

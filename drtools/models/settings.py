@@ -55,7 +55,7 @@ class EncoderSettings:
     """
 
     pooling: tuple[str, ...]
-    head: list[dict] = field(default_factory=list)
+    head: list[dict[str, Any]] = field(default_factory=list)
     include_prompt: bool = True
     query_prompt: str = ""
     document_prompt: str = ""
@@ -123,7 +123,7 @@ def side_folder(folder: Path, side: str) -> Path:
     return folder / side
 
 
-def positions(config: dict) -> int | None:
+def positions(config: dict[str, Any]) -> int | None:
     """Return the most tokens that a body's positions allow, or None if its configuration names no number."""
     count = next((config[name] for name in ("max_position_embeddings", "n_positions") if name in config), None)
     if not isinstance(count, int) or count < 1:  # XLNet's is -1
@@ -294,7 +294,7 @@ def check_side(settings: EncoderSettings, side: str, name: str) -> None:
         )
 
 
-def ours_as_json(settings: EncoderSettings) -> dict:
+def ours_as_json(settings: EncoderSettings) -> dict[str, Any]:
     """Return what drtools.json holds."""
     kept = dataclasses.asdict(settings)
     return {

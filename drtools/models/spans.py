@@ -149,7 +149,8 @@ def attended(layer: BertLayer, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
     scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)
     shares = attention.dropout(scores.softmax(dim=-1)).to(value.dtype)  # [B, H, K, T]
     context = (shares @ value).transpose(1, 2).flatten(2)
-    return layer.feed_forward_chunk(layer.attention.output(context, first))
+    states: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
+    return states
 
 
 def averaged(states: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Tokens(NamedTuple):
         return *self.padded(rows), self.prompt_tokens
 
 
-Inner = TypeVar("Inner", bound="Tokens | Enriched")
+Inner = TypeVar("Inner", bound="Tokens | Enriched[Any]")
 
 
 @dataclass(frozen=True)
@@ -217,4 +217,5 @@ def token_lists(
 
 def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
-    return tokenizer.sep_token or tokenizer.eos_token
+    separator: str | None = tokenizer.sep_token or tokenizer.eos_token
+    return separator

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from collections.abc import Mapping
 from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write a small JSON file whole: to a name beside it, flushed to the disk, then renamed."""
     temporary = path.with_name(path.name + ".new")
     with open(temporary, "wb") as stream:

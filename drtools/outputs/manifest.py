@@ -1,6 +1,7 @@
 """Manifests and fingerprints: what an artefact is, what it was made from, and whether two are the same."""
 
 from pathlib import Path
+from typing import Any
 
 from drtools.errors import InputError, param
 from drtools.outputs.disk import read_json
@@ -24,7 +25,7 @@ def fingerprint(path: str | Path) -> str:
     files.remove(where)
     written = where.stat().st_ctime_ns
     if record.get("kind") == "release" or all(file.stat().st_ctime_ns < written for file in files):
-        return record["fingerprint"]
+        return str(record["fingerprint"])
     return content_fingerprint(path, files)
 
 
@@ -33,7 +34,7 @@ def beside(path: Path) -> Path:
     return path / NAME if path.is_dir() else path.with_name(f"{path.name}.{NAME}")
 
 
-def read(path: str | Path) -> dict:
+def read(path: str | Path) -> dict[str, Any]:
     """Return the manifest of an artefact; InputError if it has none, which means that it was never finished."""
     path = Path(path)
     if not path.exists():

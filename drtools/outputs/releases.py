@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
@@ -118,7 +118,7 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     return known[-1]
 
 
-def _finished(folder: Path) -> dict:
+def _finished(folder: Path) -> dict[str, Any]:
     """Return the manifest of a folder that can be published."""
     if not folder.is_dir():
         raise InputError(
@@ -160,7 +160,7 @@ def _alone(link: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
+def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str) -> Path:
     """Write a version beside the others: under a name of its own, flushed to the disk, then renamed."""
     number = 1 + max((int(path.name.split("-")[0]) for path in versions_of(link)), default=0)
     version = link.with_name(link.name + VERSIONS) / f"{number:05d}-{fingerprint[:12]}"
@@ -182,7 +182,7 @@ def _add(records: dict[Path, dict], link: Path, fingerprint: str) -> Path:
     return version
 
 
-def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
+def _release_record(records: dict[Path, dict[str, Any]], fingerprint: str) -> dict[str, Any]:
     inputs = [{"path": str(folder), "fingerprint": record["fingerprint"]} for folder, record in records.items()]
     record = {
         "tool": "publish",
@@ -195,13 +195,13 @@ def _release_record(records: dict[Path, dict], fingerprint: str) -> dict:
     return without_places(record)
 
 
-def _take(folder: Path, record: dict, target: Path) -> None:
+def _take(folder: Path, record: dict[str, Any], target: Path) -> None:
     """Bring a folder into a version, and check there that it is what its manifest says."""
     shutil.copytree(folder, target, copy_function=_link_or_copy)
     _check_unchanged(folder, target, record)
 
 
-def _check_unchanged(folder: Path, where: Path, record: dict) -> None:
+def _check_unchanged(folder: Path, where: Path, record: dict[str, Any]) -> None:
     """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
     content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
     if content_fingerprint(where, content) != record["fingerprint"]:

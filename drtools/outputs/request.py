@@ -4,13 +4,16 @@ Whether two are the same, and how not.
 """
 
 from pathlib import Path
+from typing import cast
 
 import orjson
 
 from drtools.errors import param
+from drtools.outputs.disk import read_json
+from drtools.outputs.specs import Request
 
 
-def add_change(request: dict, words: str) -> None:
+def add_change(request: Request, words: str) -> None:
     """Record that this version computes something else than an earlier one did for the same arguments.
 
     What an earlier version began is then not continued, and what it finished is not taken for this request's output.
@@ -19,7 +22,7 @@ def add_change(request: dict, words: str) -> None:
     request.setdefault("changes", []).append(words)
 
 
-def differences(then: dict, now: dict) -> str:
+def differences(then: Request, now: Request) -> str:
     """Say in words what is asked for now and was not then: flags, inputs whose content is another, and changes."""
     if then.get("tool") != now["tool"]:
         return f"it is the work of {then.get('tool')}, this is {now['tool']}"
@@ -49,7 +52,7 @@ def _word(value: object) -> str:
     return str(value)
 
 
-def same(then: dict, now: dict) -> bool:
+def same(then: Request, now: Request) -> bool:
     """Return whether two requests ask for the same, wherever their inputs lie.
 
     A flag that was not given is the same as one that the other version does not have.
@@ -57,7 +60,7 @@ def same(then: dict, now: dict) -> bool:
     return _content(_given(then)) == _content(_given(now))
 
 
-def _given(request: dict) -> dict:
+def _given(request: Request) -> Request:
     given = {name: value for name, value in request["arguments"].items() if value is not None and value is not False}
     return {**request, "arguments": given}
 
@@ -76,15 +79,18 @@ def _content(value: object) -> object:
     return [_content(item) for item in value] if isinstance(value, list) else value
 
 
-def request_in(path: Path) -> dict | None:
+def begun_request(path: Path) -> Request:
+    """Return the request that unfinished work keeps beside it."""
+    return cast(Request, read_json(path))
+
+
+def request_in(path: Path) -> Request | None:
     """Return the request that a manifest of ours tells of; None for another program's file of that name, or none."""
     try:
         record = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
     request = record.get("request") if isinstance(record, dict) and "fingerprint" in record else None
-    return (
-        request
-        if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request
-        else None
-    )
+    if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request:
+        return cast(Request, request)
+    return None

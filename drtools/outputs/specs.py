@@ -1,7 +1,15 @@
 """What to write, and what becomes of what is there already."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
+
+
+class Request(TypedDict, total=False):
+    """What identifies a command: the tool, its arguments with inputs as fingerprints, what a version changed of it."""
+
+    tool: str
+    arguments: dict[str, Any]
+    changes: list[str]
 
 
 @dataclass(frozen=True)
@@ -15,4 +23,4 @@ class OutputSpec:
     output: str
     overwrite: bool = False
     renew: bool = False
-    request: dict[str, Any] = field(default_factory=dict, init=False)
+    request: Request = field(default_factory=Request, init=False)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from drtools import __version__, reporting
 from drtools.errors import AlreadyDone, InputError, WorldError, param
@@ -28,8 +28,8 @@ from drtools.outputs.disk import (
 )
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.places import PUBLISHED, without_places
-from drtools.outputs.request import differences, request_in, same
-from drtools.outputs.specs import OutputSpec
+from drtools.outputs.request import begun_request, differences, request_in, same
+from drtools.outputs.specs import OutputSpec, Request
 from drtools.ranks import rank
 
 STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
@@ -43,12 +43,12 @@ class Work:
     What lies under `working` serves continuing alone and never becomes part of the output.
     """
 
-    def __init__(self, target: Path, request: dict, overwrite: bool = False, renew: bool = False) -> None:
+    def __init__(self, target: Path, request: Request, overwrite: bool = False, renew: bool = False) -> None:
         self.target = target.resolve() if target.is_symlink() else target  # what a link names is replaced, not the link
         self.request, self.overwrite, self.renew = request, overwrite, renew
         self.path = self.target.with_name(self.target.name + ".partial")
         self.working = self.path / WORKING
-        self.state: dict = {}
+        self.state: dict[str, Any] = {}
         self.stream: BinaryIO | None = None
         self.started = time.time()
         self.seconds_before = 0.0  # of earlier processes, up to what they last saved
@@ -70,7 +70,7 @@ class Work:
     def finish(self, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
         reporting.check_strict()
-        record = {
+        record: dict[str, Any] = {
             "tool": self.request["tool"],
             "version": __version__,
             "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -88,7 +88,7 @@ class Work:
             self._finish_file(record)
         self.done = True
 
-    def _finish_folder(self, record: dict) -> None:
+    def _finish_folder(self, record: dict[str, Any]) -> None:
         content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
         for path in content:
             flush_to_disk(path)
@@ -115,7 +115,7 @@ class Work:
         for name in (STATE, REQUEST, LOCK):
             (self.path / name).unlink(missing_ok=True)
 
-    def _finish_file(self, record: dict) -> None:
+    def _finish_file(self, record: dict[str, Any]) -> None:
         data = self.path / DATA
         if is_gzip_name(self.target):
             packed = self.path / PACKED
@@ -208,7 +208,7 @@ def _open_partial(work: Work) -> None:
         work.done = True
         raise AlreadyDone(f"{work.target}: already done, by this same request")
     if written.exists() and not work.overwrite:
-        then = read_json(written)
+        then = begun_request(written)
         is_same = same(then, work.request)
         if not is_same and not work.renew:
             raise InputError(
@@ -311,7 +311,7 @@ def _may_be_dropped(work: Work) -> bool:
     if not work.path.exists() or (work.path / manifest.NAME).exists():
         return False
     if written.exists():
-        return same(read_json(written), work.request)
+        return same(begun_request(written), work.request)
     return {path.name for path in work.path.iterdir()} <= BEGUN
 
 
@@ -337,7 +337,7 @@ class _Followed(Work):
 class _Stdout(FileWork):
     """Standard output: nothing to continue, no manifest."""
 
-    def __init__(self, request: dict) -> None:
+    def __init__(self, request: Request) -> None:
         super().__init__(Path("-"), request)
         reporting.leave_terminal_to_data()
         self.stream = sys.stdout.buffer

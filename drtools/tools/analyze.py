@@ -39,6 +39,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.outputs import work as output
 from drtools.outputs.request import add_change
+from drtools.outputs.specs import Request
 
 SCORE_BINS = 50
 RBO = 0.9
@@ -203,7 +204,7 @@ def main(
     )
 
 
-def add_changes(request: dict, of_errors: bool, of_margins: bool) -> None:
+def add_changes(request: Request, of_errors: bool, of_margins: bool) -> None:
     """Say what this version computes otherwise, so that what an earlier one wrote is not taken for the same."""
     if of_errors:
         add_change(request, ERRORS_CHANGE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from drtools.training.sampling import Source
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
 from drtools.training.student import add_projection, drop_head
 from drtools.training.task import Task
+
+Item = TypeVar("Item")
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -205,7 +207,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
     return sources
 
 
-def _for_each(flag: str, values: list, count: int) -> list:
+def _for_each(flag: str, values: list[Item], count: int) -> list[Item]:
     if len(values) not in (1, count):
         raise InputError(
             f"{flag} stands {len(values)} times beside {count} {param('examples')}; expected once, or once for each"

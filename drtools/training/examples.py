@@ -50,7 +50,7 @@ class Lists:
     @classmethod
     def of(cls, lists: Iterable[Sequence[float]], kind: str = "i") -> Lists:
         """Pack lists of a kind of array: `i` rows, `f` scores."""
-        flat: array = array(kind)
+        flat: array[float] = array(kind)
         starts = array("q", [0])
         for values in lists:
             flat.extend(values)
@@ -203,10 +203,10 @@ def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> 
 
 class _Row(NamedTuple):
     query_id: str
-    positives: array
-    negatives: array
-    positive_scores: array
-    negative_scores: array
+    positives: array[int]
+    negatives: array[int]
+    positive_scores: array[float]
+    negative_scores: array[float]
     dark: list[DarkRow]
     doubtful: list[int]
 
@@ -247,7 +247,7 @@ def _usable(
                 yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores, dark, doubtful)
 
 
-def _doubtful(lacking: list[str], store: Store, positives: array) -> list[int]:
+def _doubtful(lacking: list[str], store: Store, positives: array[int]) -> list[int]:
     """Return the rows that may be positives which the corpus lacks, by their ids in another spelling."""
     if not lacking:
         return []
@@ -258,7 +258,7 @@ def _doubtful(lacking: list[str], store: Store, positives: array) -> list[int]:
 
 def _known(
     documents: list[str], scores: list[float | None] | None, row_of: dict[str, int], doubtful: Sequence[int] = ()
-) -> tuple[array, array]:
+) -> tuple[array[int], array[float]]:
     """Return rows of the documents that the corpus has, without doubtful ones, and their scores, nan for none."""
     pairs = [
         (row_of[document], math.nan if score is None else score)

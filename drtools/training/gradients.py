@@ -110,7 +110,7 @@ class Gradients:
         ]
 
     @contextmanager
-    def _cores(self, chunks: int) -> Iterator[Callable]:
+    def _cores(self, chunks: int) -> Iterator[Callable[..., Iterator[Any]]]:
         if self.cores == 1:
             yield map
             return
@@ -133,7 +133,8 @@ class Gradients:
             torch.manual_seed(chunk.seed)
         autocast = torch.autocast(self.computing.kind, torch.bfloat16, enabled=self.computing.precision == "bf16")
         with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
-            return half(*inputs)
+            vectors: Tensor = half(*inputs)
+            return vectors
 
     def _everybodys(self, batch: Batch, chunks: list[Chunk], parts: list[Tensor], side: str) -> Tensor:
         own = torch.empty(len(batch.tokens[side].lengths), self.model.of(side).dimension, device=self.computing.device)

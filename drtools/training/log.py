@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -27,7 +27,7 @@ class Log:
         self.stream.seek(position)
         self.stream.truncate()
 
-    def write(self, record: dict) -> None:
+    def write(self, record: dict[str, Any]) -> None:
         """Add a record; it holds a `step`."""
         self.stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         if self.board is not None:

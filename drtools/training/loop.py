@@ -231,13 +231,13 @@ class _Ahead:
     def __init__(self, batches: Callable[[int], Batch], refresh: Refresh | None) -> None:
         self.batches, self.refresh = batches, refresh
         self.thread = ThreadPoolExecutor(1)
-        self.prepared: tuple[int, Future] | None = None
+        self.prepared: tuple[int, Future[Batch]] | None = None
 
     def renews_at(self, step: int) -> bool:
         """Return whether the refresh is due before a step."""
         return self.refresh is not None and (step > 0 or self.refresh.at_start) and step % self.refresh.every_steps == 0
 
-    def prepare(self, step: int) -> Future:
+    def prepare(self, step: int) -> Future[Batch]:
         """Begin with a step's batch."""
         future = self.thread.submit(self.batches, step)
         self.prepared = (step, future)

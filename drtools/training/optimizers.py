@@ -1,5 +1,7 @@
 """Optimizers and which parameters they decay."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -18,7 +20,7 @@ class Quick(nn.Module):
         self.rate, self.value = rate, nn.Parameter(torch.zeros(1))
 
 
-def parameter_groups(model: Learner, weight_decay: float) -> list[dict]:
+def parameter_groups(model: Learner, weight_decay: float) -> list[dict[str, Any]]:
     """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not.
 
     A Quick number is a group of its own.
@@ -58,7 +60,7 @@ class Lamb(torch.optim.Optimizer):
     u = m / (sqrt(v) + eps) + weight_decay * w, w -= lr * trust * u, trust = min(|w|, 10) / |u|, or 1 if either is 0.
     """
 
-    def __init__(self, groups: list[dict], lr: float = 0.0) -> None:
+    def __init__(self, groups: list[dict[str, Any]], lr: float = 0.0) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ class Visit(NamedTuple):
 
     source: Source
     at: int
-    seed: tuple
+    seed: tuple[object, ...]
 
     @property
     def query(self) -> str:

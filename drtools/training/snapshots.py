@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
 from drtools.errors import InputError
@@ -42,7 +42,9 @@ class Snapshots:
     point from where it goes on is made again.
     """
 
-    def __init__(self, work: Work, steps: list[float], minutes: list[float], write: Callable[[Path], dict]) -> None:
+    def __init__(
+        self, work: Work, steps: list[float], minutes: list[float], write: Callable[[Path], dict[str, Any]]
+    ) -> None:
         self.folder, self.partial, self.steps, self.minutes, self.write = (
             work.path / FOLDER,
             work.working / "snapshot",
@@ -50,7 +52,7 @@ class Snapshots:
             minutes,
             write,
         )
-        self.facts: list[dict] = []  # {"step", "seconds"} of each
+        self.facts: list[dict[str, float]] = []  # {"step", "seconds"} of each
         for facts in (json.loads(path.read_bytes()) for path in self.folder.glob(f"*/{FACTS}")):
             if facts["step"] > work.state["step"]:
                 shutil.rmtree(self.folder / str(facts["step"]))

@@ -1,9 +1,9 @@
 """Files of lines for a person: examples, runs, judgements, with the texts of their ids."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from drtools import reporting
 from drtools.cli.show.hits import snippet
@@ -18,6 +18,7 @@ from drtools.formats.lines import read_lines, shown
 from drtools.formats.trec import read_qrels, read_run
 
 LONGEST = 160  # characters of a text
+Item = TypeVar("Item")
 
 
 class Texts(NamedTuple):
@@ -59,7 +60,9 @@ def example_lines(path: Path, texts: Texts, query: str | None, count: int, depth
         yield from _example(example, texts, depth)
 
 
-def _chosen(items: Iterator, path: Path, query: str | None, count: int, query_of) -> Iterator:
+def _chosen(
+    items: Iterator[Item], path: Path, query: str | None, count: int, query_of: Callable[[Item], str]
+) -> Iterator[Item]:
     if query is None:
         return itertools.islice(items, count)
     found = [item for item in items if query_of(item) == query]

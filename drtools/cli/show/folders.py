@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from drtools import units
 from drtools.cli.show.files import Texts
@@ -155,7 +156,7 @@ def _parameters(file: Path) -> int:
     return total
 
 
-def _training(record: dict) -> Iterator[str]:
+def _training(record: dict[str, Any]) -> Iterator[str]:
     if "steps" in record:
         yield (
             f"trained for {record['steps']:,} steps in "

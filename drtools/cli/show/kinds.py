@@ -26,7 +26,7 @@ def kind_of(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     beside = manifest.beside(path)
-    named = read_json(beside).get("kind") if beside.exists() else None
+    named: str | None = read_json(beside).get("kind") if beside.exists() else None
     if named and named != "queries":
         return named
     return _kind_of_folder(path) if path.is_dir() else "texts" if named else _kind_of_lines(path)

@@ -5,7 +5,7 @@ The inputs that its manifest's request names, theirs, and so on back to files th
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools import units
 from drtools.formats.lines import shown
@@ -31,7 +31,7 @@ class Ancestor(NamedTuple):
     state: str
 
 
-def manifest_of(path: Path) -> dict | None:
+def manifest_of(path: Path) -> dict[str, Any] | None:
     """Return an artefact's manifest, None for what no tool here made."""
     beside = manifest.beside(path)
     return read_json(beside) if beside.exists() else None
@@ -61,7 +61,7 @@ def _ancestors(artefact: Path, depth: int, met: set[Path], among: tuple[str, ...
                 yield from _ancestors(ancestor.place, depth + 1, met, among)
 
 
-def _found(depth: int, flag: str, item: dict, artefact: Path) -> Ancestor:
+def _found(depth: int, flag: str, item: dict[str, Any], artefact: Path) -> Ancestor:
     """Look for an input where its name leads from here, from the artefact and each folder above it, and where it was.
 
     Manifests keep names as they were typed, but those of models keep no absolute path: this machine's cache does.
@@ -114,7 +114,7 @@ def corpus_behind(artefact: Path, name: str | None) -> str | None:
     return str(found.place) if found and found.place and not found.state else None
 
 
-def made_by(record: dict) -> str:
+def made_by(record: dict[str, Any]) -> str:
     """Say in a few words what made an artefact: `train-star, 2026-11-20 16:25, 5.6 s`."""
     words = [str(record.get("tool", "another program")), str(record.get("created", ""))[:16].replace("T", " ")]
     words = [word for word in words if word]

@@ -9,8 +9,8 @@ While training with dropout torch has no kernel at all and draws its random numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,8 @@ def sliced_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     with torch.autocast("cpu", enabled=False):
         if torch.is_grad_enabled():
-            result = _Trained.apply(query, key, value, attention_mask, scaling, dropout)
+            apply = cast("Callable[..., Tensor]", _Trained.apply)  # its stub says nothing
+            result = apply(query, key, value, attention_mask, scaling, dropout)
         else:
             result = _attend(query * scaling, key, value, attention_mask, dropout)
     return result.transpose(1, 2).contiguous(), None
@@ -111,7 +112,9 @@ class _Trained(torch.autograd.Function):
     """Attention with its gradient; keeps the probabilities and what dropout multiplied them with."""
 
     @staticmethod
-    def forward(ctx, query, key, value, mask, scaling, dropout):
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
+    ) -> Tensor:
         texts, heads, tokens, _ = query.shape
         query = query * scaling
         probabilities = query.new_empty(texts * heads, tokens, tokens)
@@ -122,7 +125,7 @@ class _Trained(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, probabilities, kept = ctx.saved_tensors
         shape, tokens = query.shape, query.shape[2]
         flat = [part.reshape(-1, tokens, shape[3]) for part in (query, key, value, gradient)]
@@ -152,4 +155,4 @@ def use_sliced_attention(body: PreTrainedModel) -> bool:
         AttentionInterface.register(NAME, sliced_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         body.set_attn_implementation(NAME)
-    return body.config._attn_implementation == NAME
+    return bool(body.config._attn_implementation == NAME)
