@@ -39,6 +39,7 @@ def ours(
     from drtools.cli.flags.outputs import FolderOutput
     from drtools.cli.flags.training import TrainingFlags
     from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
+    from drtools.methods.ddr.settings import MaskingSettings
     from drtools.models.masked import IGNORED
     from drtools.outputs import work as output
 
@@ -50,13 +51,12 @@ def ours(
         training = TrainingFlags(steps=steps, batch_queries=documents, schedule="constant", warmup_steps=0)
         task = MaskedTraining(
             work,
+            MaskingSettings(crop_tokens=CROP_TOKENS, head_steps=0, dev_documents=0),
             EncoderFlags(model=model, pooling=None),
             training,
             ComputeFlags(precision=precision, device=device),
-            None,
-            head_steps=0,
         )
-        task.on_corpus(str(data / "corpus.jsonl.gz"), " ", CROP_TOKENS, 0.15, 0)
+        task.on_corpus(str(data / "corpus.jsonl.gz"), " ")
 
         def timed(rows, batch):
             times.append(time.perf_counter())

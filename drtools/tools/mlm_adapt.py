@@ -18,8 +18,8 @@ last ones; the learning rate falls to 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
 from typer import Option
 
@@ -30,29 +30,13 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import PANEL, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.errors import InputError
+from drtools.methods.ddr.settings import MaskingSettings
+from drtools.methods.fgd.settings import EdMlmSettings
 from drtools.outputs import work as output
-from drtools.training.snapshots import Snapshots, parse_times
+from drtools.training.snapshots import parse_times
 
-PAPER_WARMUP = 1000  # Zhan et al., DDR
 MASKED, SNAPSHOTS = "Masking", "Snapshots"
-
-
-class Usual(NamedTuple):
-    """What an objective trains with where the flags are silent."""
-
-    mask_share: float
-    learning_rate: float
-    epochs: float
-    schedule: Literal["linear", "constant"]
-    crops: Literal["random", "windows"]
-    mask_unit: Literal["token", "word"]
-
-
-PLAIN = Usual(0.15, 2e-5, 1, "constant", "random", "token")  # Devlin et al. 2019; Zhan et al., DDR
-# Zhou et al., FGD; the share is [code]'s; schedule and words as SimLM has them, which FGD follows
-ENHANCED = Usual(0.3, 1e-4, 3, "linear", "windows", "word")
-STRIDE = 64  # of windows; Zhou et al., FGD
-DECODER_SHARE, DECODER_LAYERS = 0.5, 2  # [code]
+OF_DECODER = ("decoder_layers", "decoder_mask_share", "decoder_start", "decoder_head")
 
 
 @dataclass(frozen=True)
@@ -81,16 +65,13 @@ class AdaptationFlags(TrainingFlags):
     ] = None  # type: ignore[assignment]  # one of the two as soon as main knows the objective
 
 
-def main(
-    folder: FolderOutput,
-    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), Role.INPUT],
-    encoder_flags: EncoderFlags,
-    training: AdaptationFlags,
-    compute: ComputeFlags,
-    title_separator: TitleSeparator = " ",
+@dataclass(frozen=True)
+class MaskingFlags:
+    """How documents are cropped and masked; what is not given is as the objective has it."""
+
     objective: Annotated[
         Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)
-    ] = "mlm",
+    ] = "mlm"
     crop_tokens: Annotated[
         int | None,
         Option(
@@ -98,7 +79,7 @@ def main(
             help="tokens of a crop, special ones included; default: 128, ed-mlm 384, or the body's positions if fewer",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     mask_share: Annotated[
         float | None,
         Option(
@@ -107,7 +88,7 @@ def main(
             help="of the tokens that are to be predicted; default: .15, ed-mlm .3",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     crops: Annotated[
         Literal["random", "windows"] | None,
         Option(
@@ -115,7 +96,7 @@ def main(
             "ed-mlm windows",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     stride: Annotated[
         int | None,
         Option(
@@ -123,11 +104,11 @@ def main(
             help="crops begin at multiples of so many tokens; default: 1, with windows or ed-mlm 64",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     mask_unit: Annotated[
         Literal["token", "word"] | None,
         Option(help="what is masked or not as a whole; default: token, ed-mlm word", rich_help_panel=MASKED),
-    ] = None,
+    ] = None
     decoder_mask_share: Annotated[
         float | None,
         Option(
@@ -136,24 +117,24 @@ def main(
             help="ed-mlm: of the decoder's tokens, the encoder's or more; default: .5",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     decoder_layers: Annotated[
         int | None, Option(min=1, help="ed-mlm: layers of the decoder; default: 2", rich_help_panel=MASKED)
-    ] = None,
+    ] = None
     decoder_start: Annotated[
         Literal["encoder", "random"] | None,
         Option(
             help="ed-mlm: the decoder's layers start as the encoder's last ones, or at random; default: encoder",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     decoder_head: Annotated[
         Literal["shared", "own"] | None,
         Option(
             help="ed-mlm: one masked-language head for both, or a copy for the decoder; default: shared",
             rich_help_panel=MASKED,
         ),
-    ] = None,
+    ] = None
     head_steps: Annotated[
         int,
         Option(
@@ -161,12 +142,12 @@ def main(
             help="steps for a new head alone, before all others; none for a checkpoint's own",
             rich_help_panel=MASKED,
         ),
-    ] = 300,
-    head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3,
+    ] = 300
+    head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3
     dropout: Annotated[
         float | None,
         Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
-    ] = None,
+    ] = None
     dev_documents: Annotated[
         int | None,
         Option(
@@ -174,79 +155,65 @@ def main(
             help="documents held out, whose perplexity decides what is best; default: 1%, 1,000 at most; 0: none",
             rich_help_panel="Dev evaluation",
         ),
-    ] = None,
+    ] = None
     snapshot_steps: Annotated[
         str | None,
         Option(
             help="write OUT/snapshots/STEP after these steps, --head-steps counted, for instance 100,200",
             rich_help_panel=SNAPSHOTS,
         ),
-    ] = None,
+    ] = None
     snapshot_minutes: Annotated[
         str | None,
         Option(help="the same after these minutes of training, for instance 5,10,20", rich_help_panel=SNAPSHOTS),
-    ] = None,
+    ] = None
+
+    def settings(self) -> MaskingSettings:
+        """Return the settings of the objective, with what was given."""
+        given: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
+        enhanced = given.pop("objective") == "ed-mlm"
+        if not enhanced and any(name in given for name in OF_DECODER):
+            raise InputError(
+                "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there "
+                "is no decoder; say --objective ed-mlm, or leave them out"
+            )
+        given["snapshot_steps"] = tuple(parse_times("--snapshot-steps", self.snapshot_steps, whole=True))
+        given["snapshot_minutes"] = tuple(parse_times("--snapshot-minutes", self.snapshot_minutes))
+        return EdMlmSettings(**given) if enhanced else MaskingSettings(**given)
+
+
+def main(
+    folder: FolderOutput,
+    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), Role.INPUT],
+    encoder_flags: EncoderFlags,
+    training: AdaptationFlags,
+    compute: ComputeFlags,
+    title_separator: TitleSeparator = " ",
+    masking: MaskingFlags = MaskingFlags(),
 ) -> None:
-    """Compose: random crops with masked tokens, the loss over them, the one loop, an encoder folder."""
-    enhanced = objective == "ed-mlm"
-    usual = ENHANCED if enhanced else PLAIN
-    share = mask_share or usual.mask_share
+    """Adapt a body into the output folder."""
+    settings = masking.settings()
     if training.learning_rate is None:
-        training = replace(training, learning_rate=usual.learning_rate)
-    if not enhanced and (decoder_layers or decoder_mask_share or decoder_start or decoder_head):
-        raise InputError(
-            "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there is "
-            "no decoder; say --objective ed-mlm, or leave them out"
-        )
-    training = replace(training, schedule=training.schedule or usual.schedule)
-    crops, mask_unit = crops or usual.crops, mask_unit or usual.mask_unit
+        training = replace(training, learning_rate=settings.learning_rate)
+    training = replace(training, schedule=training.schedule or settings.schedule)
     # another version's defaults make another request
     folder.request["arguments"]["schedule"] = training.schedule
-    if enhanced:
-        decoder_start = decoder_start or "encoder"
-        folder.request["arguments"] |= {"crops": crops, "mask_unit": mask_unit, "decoder_start": decoder_start}
-    decoder_share = decoder_mask_share or DECODER_SHARE
-    if enhanced and decoder_share < share:
-        raise InputError(
-            f"--decoder-mask-share {decoder_share:g}: the encoder's --mask-share is {share:g}, and the decoder must "
-            f"see less of the text; say {share:g} or more"
-        )
-    times = (
-        parse_times("--snapshot-steps", snapshot_steps, whole=True),
-        parse_times("--snapshot-minutes", snapshot_minutes),
-    )
+    if isinstance(settings, EdMlmSettings):
+        folder.request["arguments"] |= {
+            name: getattr(settings, name) for name in ("crops", "mask_unit", "decoder_start")
+        }
     with output.folder(folder) as work:
-        from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
-        from drtools.methods.fgd.ed_mlm import Decoder
+        from drtools.methods.ddr.adaptation import MaskedTraining, adapt
+        from drtools.methods.fgd.ed_mlm import EnhancedTraining
 
-        decoder = Decoder(decoder_layers or DECODER_LAYERS, decoder_start or "encoder", decoder_head or "shared")
-        task = MaskedTraining(
-            work, encoder_flags, training, compute, dropout, head_steps, decoder if enhanced else None
+        adapt(
+            work,
+            settings,
+            EnhancedTraining if isinstance(settings, EdMlmSettings) else MaskedTraining,
+            corpus=corpus,
+            title_separator=title_separator,
+            start=encoder_flags,
+            training=training,
+            compute=compute,
+            card=write_card,
         )
-        task.write_card = write_card
-        task.on_corpus(
-            corpus,
-            title_separator,
-            crop_tokens,
-            share,
-            dev_documents,
-            stride=stride or (STRIDE if enhanced or crops == "windows" else 1),
-            decoder_share=decoder_share if enhanced else None,
-            by_window=crops == "windows",
-            whole_words=mask_unit == "word",
-        )
-        snapshots = Snapshots(work, *times, task.write_snapshot) if task.world.is_first else None
-        batches = task.batches()
-        task.fit(
-            batches,
-            task.enhanced_loss if enhanced else masked_loss,
-            batches.epoch_visits,
-            task.measure(),
-            default_epochs=usual.epochs,
-            paper_warmup=PAPER_WARMUP,
-            opening=(task.head_steps, head_learning_rate),
-            after_step=snapshots,
-        )
-        if snapshots:
-            snapshots.say_missed(task.run.step, task.run.seconds())
-        task.finish(snapshots=snapshots.facts if snapshots else [])

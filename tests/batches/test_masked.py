@@ -13,6 +13,7 @@ from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.ddr import masking
 from drtools.methods.ddr.masking import MaskedBatches, Masker, count_windows, hold_out
+from drtools.methods.fgd.ed_mlm import TwiceMasker
 from drtools.models.encoder_files import load_encoder
 from drtools.models.masked import IGNORED
 from drtools.randomness import generator
@@ -246,7 +247,7 @@ def test_words_are_masked_as_a_whole(encoder, byte_level, tokenizer):
         " ".join(str(draw.integers(10**6)) if draw.random() < 0.5 else draw.choice(WORDS) for _ in range(6))
         for draw in map(np.random.default_rng, range(1500))
     ]
-    masker = Masker(model, 60, 0.3, 0.5, whole_words=True)
+    masker = TwiceMasker(model, 60, 0.3, 0.5, whole_words=True)
     both = masker(texts, [generator(7, n) for n in range(len(texts))])
     kinds, wholes, pieces = Counter(), Counter(), 0
     mask = model.tokenizer.mask_token_id

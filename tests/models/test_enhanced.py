@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from drtools.errors import InputError
 from drtools.methods.ddr.masking import Masker
-from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
+from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel, TwiceMasker
 from drtools.models.encoder_files import load_encoder
 from drtools.models.masked import IGNORED, new_head
 from drtools.randomness import generator
@@ -26,7 +26,8 @@ TEXTS = [
 
 
 def masked(encoder, share=0.4, decoder_share=0.7, **settings):
-    return Masker(encoder, 20, share, decoder_share, **settings)(TEXTS, [generator(1, at) for at in range(len(TEXTS))])
+    masker = TwiceMasker(encoder, 20, share, decoder_share, **settings)
+    return masker(TEXTS, [generator(1, at) for at in range(len(TEXTS))])
 
 
 def test_the_decoder_is_asked_for_the_encoders_tokens_and_more(encoder_folder):
@@ -47,7 +48,7 @@ def test_the_decoder_is_asked_for_the_encoders_tokens_and_more(encoder_folder):
 def test_windows_begin_at_multiples_of_the_stride(encoder_folder):
     encoder = load_encoder(encoder_folder)
     ids = encoder.tokenizer(TEXTS[2], add_special_tokens=False)["input_ids"]
-    masker = Masker(encoder, 20, 0.001, 0.002, stride=7)
+    masker = TwiceMasker(encoder, 20, 0.001, 0.002, stride=7)
     begins = set()
     for seed in range(60):
         crop = masker([TEXTS[2]], [generator(seed)]).tokens

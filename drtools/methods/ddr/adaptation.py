@@ -20,12 +20,11 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
 from drtools.losses import masked_language
 from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, count_windows, hold_out, texts_of
-from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel
+from drtools.methods.ddr.settings import MASKING_WARMUP_STEPS, MaskingSettings
 from drtools.models.bodies import positions_of
-from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.encoder_files import load_encoder, save_encoder
 from drtools.models.loader import apply_flags
-from drtools.models.masked import MaskedModel, load_head, new_head, save_head
+from drtools.models.masked import MaskedHead, MaskedModel, load_head, new_head, save_head
 from drtools.models.pair import EncoderPair
 from drtools.models.settings import SIDES, check_side
 from drtools.models.specs import ComputeSpec, EncoderSpec
@@ -34,37 +33,65 @@ from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import file_fingerprint
 from drtools.randomness import generator
 from drtools.training.encoder_task import vectors_record
-from drtools.training.snapshots import FACTS
+from drtools.training.snapshots import FACTS, Snapshots
 from drtools.training.specs import TrainingSpec
-from drtools.training.task import Task
+from drtools.training.task import Card, Task, no_card
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
-    from drtools.training.gradients import Metrics
+    from drtools.training.gradients import Loss, Metrics
 
-CROP_TOKENS = 128  # [ours]
-ENHANCED_CROP_TOKENS = 384  # Zhou et al., FGD
+
+def adapt(
+    work: Work,
+    settings: MaskingSettings,
+    kind: type[MaskedTraining] | None = None,
+    *,
+    corpus: str,
+    title_separator: str,
+    start: EncoderSpec,
+    training: TrainingSpec,
+    compute: ComputeSpec,
+    card: Card = no_card,
+) -> None:
+    """Adapt an encoder's body to a corpus by a kind of masked training, and write its folder and its snapshots."""
+    task = (kind or MaskedTraining)(work, settings, start, training, compute)
+    task.write_card = card
+    task.on_corpus(corpus, title_separator)
+    times = [*settings.snapshot_steps], [*settings.snapshot_minutes]
+    snapshots = Snapshots(work, *times, task.write_snapshot) if task.world.is_first else None
+    batches = task.batches()
+    task.fit(
+        batches,
+        task.loss,
+        batches.epoch_visits,
+        task.measure(),
+        default_epochs=settings.epochs,
+        paper_warmup=MASKING_WARMUP_STEPS,
+        opening=(task.head_steps, settings.head_learning_rate),
+        after_step=snapshots,
+    )
+    if snapshots:
+        snapshots.say_missed(task.run.step, task.run.seconds())
+    task.finish(snapshots=snapshots.facts if snapshots else [])
 
 
 class MaskedTraining(Task):
     """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
 
     model: MaskedModel
+    decoder_share: float | None = None
+    decoder: dict[str, object] | None = None  # what a decoder that learns beside the encoder is made of
 
     def __init__(
         self,
         work: Work,
+        settings: MaskingSettings,
         encoder_flags: EncoderSpec,
         training: TrainingSpec,
         compute: ComputeSpec,
-        dropout: float | None,
-        head_steps: int,
-        decoder: Decoder | None = None,
     ) -> None:
-        """Meet the other processes, load the encoder and its masked-language head; `head_steps` are for a new one.
-
-        With a `decoder` such a one learns beside the encoder (ED-MLM).
-        """
+        """Meet the other processes, load the encoder and its masked-language head, or draw a new one."""
         super().__init__(work, training, compute)
         self.encoder_flags = encoder_flags
         name = encoder_flags.start()
@@ -74,54 +101,44 @@ class MaskedTraining(Task):
             )
         if encoder_flags.document_model:
             raise InputError(f"{param('document_model')}: one body is adapted at a time; leave it out")
-        encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, dropout)
+        encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, settings.dropout)
         if isinstance(encoder, EncoderPair):
             raise InputError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")
         self.encoder = encoder
         for side in SIDES:
             check_side(self.encoder.settings, side, name)
         apply_flags(self.encoder, encoder_flags)
-        pooling = "+".join(self.encoder.settings.pooling)
-        reporting.notice(
-            decoder is not None and pooling != "cls",
-            f"{name} has {pooling} pooling, and ed-mlm trains the first token alone; {param('pooling')} cls makes "
-            "that token the vector",
-        )
+        self.settings = settings
         head = load_head(self.encoder)
-        self.has_own_head, self.head_steps = head is not None, 0 if head else head_steps
-        head = head or new_head(self.encoder, training.seed)
-        self.decoder = decoder
-        model = (
-            EnhancedModel(self.encoder, head, decoder, training.seed) if decoder else MaskedModel(self.encoder, head)
-        )
-        self.adopt(model, [self.encoder.body])
-        if self.parallel and isinstance(model, EnhancedModel):
-            use_own_dropout(model.decoder)
+        self.has_own_head, self.head_steps = head is not None, 0 if head else settings.head_steps
+        self.adopt(self.learner(head or new_head(self.encoder, training.seed)), [self.encoder.body])
 
-    def on_corpus(
-        self,
-        corpus: str,
-        title_separator: str,
-        crop_tokens: int | None,
-        share: float,
-        dev_documents: int | None,
-        *,
-        decoder_share: float | None = None,
-        stride: int = 1,
-        by_window: bool = False,
-        whole_words: bool = False,
-    ) -> None:
-        """Open the corpus and hold out its dev documents; `by_window`: an epoch visits every window of each other."""
+    def learner(self, head: MaskedHead) -> MaskedModel:
+        """Return what is trained: the encoder with a head."""
+        return MaskedModel(self.encoder, head)
+
+    def masker_of(self, crop_tokens: int) -> Masker:
+        """Return what crops and masks documents."""
+        settings = self.settings
+        return Masker(
+            self.encoder, crop_tokens, settings.mask_share, settings.stride_tokens, settings.mask_unit == "word"
+        )
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of a batch."""
+        return masked_loss
+
+    def on_corpus(self, corpus: str, title_separator: str) -> None:
+        """Open the corpus and hold out its dev documents."""
         self.store, self.title_separator = open_store(corpus), title_separator
         self.corpus_fingerprint = file_fingerprint(
             Path(local(self.store.corpus))
         )  # of what is read, whatever lies there when training ends
-        usual = ENHANCED_CROP_TOKENS if decoder_share else CROP_TOKENS
+        usual = self.settings.usual_crop_tokens
         longest = positions_of(self.encoder.body) or usual
-        self.masker = Masker(
-            self.encoder, crop_tokens or min(usual, longest), share, decoder_share, stride, whole_words
-        )
-        self.held_out = hold_out(self.store, dev_documents, self.training.seed)
+        self.masker = self.masker_of(self.settings.crop_tokens or min(usual, longest))
+        self.held_out = hold_out(self.store, self.settings.dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
             raise InputError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
         reporting.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
@@ -129,7 +146,7 @@ class MaskedTraining(Task):
             shares = self.masker.token_shares(self.store, title_separator)
             for head in self.model.heads:
                 head.begin_with(shares)
-        self.windows = self._count_windows() if by_window else None
+        self.windows = self._count_windows() if self.settings.crops == "windows" else None
 
     def _count_windows(self) -> np.ndarray:  # -> int32 [N]
         """Return how many windows each document has, counted once by the first process and kept for continuing."""
@@ -155,14 +172,6 @@ class MaskedTraining(Task):
             rank=self.world.rank,
             windows=self.windows,
         )
-
-    def enhanced_loss(self, rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 4] -> []
-        """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together (ED-MLM).
-
-        The log is told both.
-        """
-        (encoder, _), (decoder, _) = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
-        return encoder + decoder, {"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())}
 
     def measure(self) -> Callable[[], dict[str, float]] | None:
         """Return what measures the model on the held-out documents, cropped and masked once, or None without any."""
@@ -244,11 +253,11 @@ class MaskedTraining(Task):
             "adapted_on": self._adapted_on(run.best["step"] if run.best else run.step),
             "learning_rate": self.training.learning_rate,
             "mask_share": masker.share,
-            "decoder_mask_share": masker.decoder_share,
+            "decoder_mask_share": self.decoder_share,
             "stride": masker.stride,
             "windows": None if self.windows is None else int(self.windows.sum(dtype=np.int64)),
             "mask_unit": "word" if masker.whole_words else "token",
-            "decoder": self.decoder and self.decoder._asdict(),
+            "decoder": self.decoder,
             "crop_tokens": masker.crop_tokens,
             "documents": len(self.store),
             "held_out": len(self.held_out),

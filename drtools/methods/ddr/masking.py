@@ -7,11 +7,10 @@ All is drawn by (seed, epoch, document), and by the window.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
-from drtools.models.tokens import Enriched, Rows, Tokens, padding_of
+from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -31,6 +30,14 @@ HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
 BLOCK = 1024  # documents that lie side by side on the disk
 BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
 COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matter: a million tokens
+
+
+class Masked(Tokenized, Protocol):
+    """Tokens of texts with labels, which an objective may mask once or more often."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """What the encoder is asked for, int32 [total]; IGNORED where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -54,39 +61,13 @@ class MaskedTokens(Enriched[Tokens]):
         return *self.tokens.padded(rows), labels, self.body_learns
 
 
-@dataclass(frozen=True)
-class TwiceMasked(Enriched[MaskedTokens]):
-    """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
-
-    heavier: MaskedTokens
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The encoder's labels."""
-        return self.tokens.labels
-
-    @property
-    def body_learns(self) -> bool:
-        """Whether the body learns from them, not the head alone."""
-        return self.tokens.body_learns
-
-    def inputs(self, rows: Rows) -> tuple[np.ndarray | bool, ...]:
-        """Return what an `EnhancedModel` takes of some rows.
-
-        A masked model's inputs, then the decoder's token ids and labels.
-        """
-        ids, _, labels, _ = self.heavier.inputs(rows)
-        return *self.tokens.inputs(rows), ids, labels
-
-
 class Masker:
     """Crops and masks texts for one tokenizer.
 
     `crop_tokens` with the special ones, `share` of the others to be predicted.
 
-    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With a `decoder_share` the same
-    crops are masked for a decoder too: what the encoder is asked for and, by the same random numbers, more. With
-    `whole_words` the tokens of a word are to be predicted together, as many of all as before.
+    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With `whole_words` the tokens of
+    a word are to be predicted together, as many of all as before.
     """
 
     def __init__(
@@ -94,13 +75,12 @@ class Masker:
         encoder: Encoder,
         crop_tokens: int,
         share: float,
-        decoder_share: float | None = None,
         stride: int = 1,
         whole_words: bool = False,
     ) -> None:
         self.tokenizer, self.share = encoder.tokenizer, share
         self.lower_case = encoder.settings.lower_case and not self.tokenizer.is_fast  # a fast one sees to it itself
-        self.decoder_share, self.stride, self.whole_words = decoder_share, stride, whole_words
+        self.stride, self.whole_words = stride, whole_words
         if self.tokenizer.mask_token_id is None:
             raise InputError(
                 f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language "
@@ -169,22 +149,22 @@ class Masker:
         randoms: Sequence[np.random.Generator],
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
-    ) -> MaskedTokens | TwiceMasked:
+    ) -> Masked:
         """Crop and mask each text by its own generator; `windows` says which window of each, else it is drawn."""
+        crops, words = self._crops(texts, randoms, windows)
+        return self._masked(crops, words, randoms, body_learns, self.share)
+
+    def _crops(
+        self, texts: Sequence[str], randoms: Sequence[np.random.Generator], windows: Sequence[int] | None
+    ) -> tuple[list[np.ndarray], list[list[int]] | None]:
+        """Return the tokens of each text's crop and, for whole words, of each token the number of its word."""
         lists, words = self._word_lists(texts) if self.whole_words else (self._token_lists(texts), None)
         crops = [
             self._crop(ids, random, None if windows is None else windows[at])
             for at, (ids, random) in enumerate(zip(lists, randoms, strict=True))
         ]
         parts = [np.array(ids[crop], np.int32) for ids, crop in zip(lists, crops, strict=True)]
-        words_of = None if words is None else [each[crop] for each, crop in zip(words, crops, strict=True)]
-        if self.decoder_share is None:
-            return self._masked(parts, words_of, randoms, body_learns, self.share)
-        again = copy.deepcopy(randoms)
-        return TwiceMasked(
-            self._masked(parts, words_of, randoms, body_learns, self.share),
-            self._masked(parts, words_of, again, body_learns, self.decoder_share),
-        )
+        return parts, None if words is None else [each[crop] for each, crop in zip(words, crops, strict=True)]
 
     def _crop(self, ids: list[int], random: np.random.Generator, window: int | None) -> slice:
         spare = max(0, len(ids) - self.room)
@@ -250,7 +230,7 @@ class MaskedBatch(NamedTuple):
     `tokens` and `counts` are the loop's: this process's share, and how many each process has.
     """
 
-    tokens: dict[str, MaskedTokens | TwiceMasked]
+    tokens: dict[str, Masked]
     counts: dict[str, Sequence[int]]
 
 

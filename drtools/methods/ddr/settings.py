@@ -1,9 +1,9 @@
-"""Settings of DDR: of a relevance module (REM)."""
+"""Settings of DDR: of a domain-adapted module (DAM) and of a relevance module (REM)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from drtools.errors import InputError, param
 from drtools.methods.contrastive import check_negatives
@@ -11,6 +11,40 @@ from drtools.models.settings import RemSettings
 from drtools.training.specs import StudentSpec
 
 REM_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
+
+MASKING_WARMUP_STEPS = 1000  # Zhan et al., DDR
+WINDOW_STRIDE = 64  # tokens; Zhou et al., FGD
+
+
+@dataclass(frozen=True)
+class MaskingSettings:
+    """How documents are cropped and masked, which are held out, and which steps or minutes leave a snapshot.
+
+    The defaults are plain masked language modelling's (Devlin et al. 2019; Zhan et al., DDR). `crop_tokens` None: the
+    usual ones, or the body's positions if fewer.
+    """
+
+    usual_crop_tokens: ClassVar[int] = 128  # [ours]
+    epochs: ClassVar[float] = 1
+    learning_rate: ClassVar[float] = 2e-5
+    schedule: ClassVar[Literal["linear", "constant"]] = "constant"
+
+    crop_tokens: int | None = None
+    mask_share: float = 0.15
+    crops: Literal["random", "windows"] = "random"
+    stride: int | None = None
+    mask_unit: Literal["token", "word"] = "token"
+    head_steps: int = 300
+    head_learning_rate: float = 1e-3
+    dropout: float | None = None
+    dev_documents: int | None = None
+    snapshot_steps: tuple[float, ...] = ()
+    snapshot_minutes: tuple[float, ...] = ()
+
+    @property
+    def stride_tokens(self) -> int:
+        """How many tokens apart crops may begin."""
+        return self.stride or (WINDOW_STRIDE if self.crops == "windows" else 1)
 
 
 @dataclass(frozen=True)

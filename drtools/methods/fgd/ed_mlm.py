@@ -7,19 +7,32 @@ alone.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
+from drtools.methods.ddr.masking import MaskedBatch, MaskedTokens, Masker
+from drtools.methods.fgd.settings import EdMlmSettings
+from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.heads import DEVIATION
 from drtools.models.masked import MaskedHead, MaskedModel
+from drtools.models.tokens import Enriched, Rows
 
 if TYPE_CHECKING:
     from transformers import BertModel, RobertaModel, XLMRobertaModel
 
     from drtools.models.encoder import Encoder
+    from drtools.models.specs import ComputeSpec, EncoderSpec
+    from drtools.outputs.work import Work
+    from drtools.training.gradients import Loss, Metrics
+    from drtools.training.specs import TrainingSpec
 
 
 class Decoder(NamedTuple):
@@ -99,3 +112,119 @@ class EnhancedModel(MaskedModel):
             hidden = layer(hidden, seen)
         own = self.predicted(states, labels, body_learns)
         return torch.cat([own, self.predicted(hidden, decoder_labels, body_learns, self.decoder_head)], dim=1)
+
+
+@dataclass(frozen=True)
+class TwiceMasked(Enriched[MaskedTokens]):
+    """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
+
+    heavier: MaskedTokens
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The encoder's labels."""
+        return self.tokens.labels
+
+    @property
+    def body_learns(self) -> bool:
+        """Whether the body learns from them, not the head alone."""
+        return self.tokens.body_learns
+
+    def inputs(self, rows: Rows) -> tuple[np.ndarray | bool, ...]:
+        """Return what an `EnhancedModel` takes of some rows.
+
+        A masked model's inputs, then the decoder's token ids and labels.
+        """
+        ids, _, labels, _ = self.heavier.inputs(rows)
+        return *self.tokens.inputs(rows), ids, labels
+
+
+class TwiceMasker(Masker):
+    """Crops texts, and masks the same crops for an encoder and for its decoder.
+
+    The decoder is asked for what the encoder is asked for and, by the same random numbers, for more.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        crop_tokens: int,
+        share: float,
+        decoder_share: float,
+        stride: int = 1,
+        whole_words: bool = False,
+    ) -> None:
+        super().__init__(encoder, crop_tokens, share, stride, whole_words)
+        self.decoder_share = decoder_share
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        randoms: Sequence[np.random.Generator],
+        body_learns: bool = True,
+        windows: Sequence[int] | None = None,
+    ) -> TwiceMasked:
+        """Crop each text and mask it twice, both times as its own generator says."""
+        crops, words = self._crops(texts, randoms, windows)
+        again = copy.deepcopy(randoms)
+        return TwiceMasked(
+            self._masked(crops, words, randoms, body_learns, self.share),
+            self._masked(crops, words, again, body_learns, self.decoder_share),
+        )
+
+
+class EnhancedTraining(MaskedTraining):
+    """The adaptation of an encoder's body with a decoder that learns beside it."""
+
+    settings: EdMlmSettings
+
+    def __init__(
+        self,
+        work: Work,
+        settings: EdMlmSettings,
+        encoder_flags: EncoderSpec,
+        training: TrainingSpec,
+        compute: ComputeSpec,
+    ) -> None:
+        """Meet the other processes, load the encoder and its masked-language head, and make the decoder."""
+        decoder = Decoder(settings.decoder_layers, settings.decoder_start, settings.decoder_head)
+        self.decoder, self.decoder_share = decoder._asdict(), settings.decoder_mask_share
+        super().__init__(work, settings, encoder_flags, training, compute)
+        if self.parallel:
+            assert isinstance(self.model, EnhancedModel), "what learner() returns"
+            use_own_dropout(self.model.decoder)
+
+    def learner(self, head: MaskedHead) -> EnhancedModel:
+        """Return the encoder with a head and a decoder."""
+        pooling = "+".join(self.encoder.settings.pooling)
+        reporting.notice(
+            pooling != "cls",
+            f"{self.encoder_flags.start()} has {pooling} pooling, and ed-mlm trains the first token alone; "
+            f"{param('pooling')} cls makes that token the vector",
+        )
+        settings = self.settings
+        decoder = Decoder(settings.decoder_layers, settings.decoder_start, settings.decoder_head)
+        return EnhancedModel(self.encoder, head, decoder, self.training.seed)
+
+    def masker_of(self, crop_tokens: int) -> TwiceMasker:
+        """Return what crops documents and masks them twice."""
+        settings = self.settings
+        return TwiceMasker(
+            self.encoder,
+            crop_tokens,
+            settings.mask_share,
+            settings.decoder_mask_share,
+            settings.stride_tokens,
+            settings.mask_unit == "word",
+        )
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of a batch."""
+        return enhanced_loss
+
+
+def enhanced_loss(rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 4] -> []
+    """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together."""
+    (encoder, _), (decoder, _) = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
+    return encoder + decoder, {"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())}

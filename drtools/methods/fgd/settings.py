@@ -1,0 +1,91 @@
+"""Settings of FGD: of its pre-training (ED-MLM) and of its distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from drtools.errors import InputError, param
+from drtools.methods.ddr.settings import WINDOW_STRIDE, MaskingSettings
+from drtools.models.specs import PieceSizes
+
+LEVELS = ("document", "passage", "sentence")
+EPOCHS, WARMUP_STEPS = 20, 1000  # Zhou et al.
+NEGATIVE_PIECES = 8  # [ours]
+
+
+@dataclass(frozen=True)
+class EdMlmSettings(MaskingSettings):
+    """How documents are masked for the encoder and for a decoder, and what the decoder is made of.
+
+    The defaults are Zhou et al.'s, FGD; the shares and layers their program's; schedule and words as SimLM has them,
+    which FGD follows.
+    """
+
+    usual_crop_tokens: ClassVar[int] = 384
+    epochs: ClassVar[float] = 3
+    learning_rate: ClassVar[float] = 1e-4
+    schedule: ClassVar[Literal["linear", "constant"]] = "linear"
+
+    mask_share: float = 0.3  # [code]
+    crops: Literal["random", "windows"] = "windows"
+    mask_unit: Literal["token", "word"] = "word"
+    decoder_mask_share: float = 0.5  # [code]
+    decoder_layers: int = 2  # [code]
+    decoder_start: Literal["encoder", "random"] = "encoder"
+    decoder_head: Literal["shared", "own"] = "shared"
+
+    def __post_init__(self) -> None:
+        """Refuse a decoder that sees more of the text than the encoder."""
+        if self.decoder_mask_share < self.mask_share:
+            raise InputError(
+                f"{param('decoder_mask_share')} {self.decoder_mask_share:g}: the encoder's {param('mask_share')} is "
+                f"{self.mask_share:g}, and the decoder must see less of the text; say {self.mask_share:g} or more"
+            )
+
+    @property
+    def stride_tokens(self) -> int:
+        """How many tokens apart crops may begin."""
+        return self.stride or WINDOW_STRIDE
+
+
+@dataclass(frozen=True)
+class FgdSettings:
+    """What is distilled: which levels of a document, how pieces become vectors, and how losses are weighed."""
+
+    levels: str = "passage,sentence"
+    spans: Literal["attention", "mean", "rgat"] | None = None
+    contrastive_weight: float = 0.2
+    hard_negatives: int = 8
+    negative_pieces: int | None = None
+    kl: Literal["teacher-student", "student-teacher"] = "teacher-student"
+    accept_scores: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse levels that there are not."""
+        levels = self.chosen_levels
+        if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
+            raise InputError(
+                f"{param('levels')} {self.levels}: expected some of {', '.join(LEVELS)}, with commas between; what is "
+                "left without any is train-contrastive"
+            )
+
+    @property
+    def chosen_levels(self) -> tuple[str, ...]:
+        """The levels one by one."""
+        return tuple(word.strip() for word in self.levels.split(","))
+
+    @property
+    def has_pieces(self) -> bool:
+        """Whether a level is of pieces."""
+        return self.chosen_levels != ("document",)
+
+    def check_pieces(self, sizes: PieceSizes) -> None:
+        """Refuse what is said of pieces where no level has any."""
+        said = {"spans": self.spans, "negative_pieces": self.negative_pieces, **vars(sizes)}
+        names = [param(name) for name, value in said.items() if value is not None]
+        if names and not self.has_pieces:
+            raise InputError(
+                f"{' and '.join(names)}: for pieces, of which {param('levels')} document has none; leave it out, or "
+                "add a level"
+            )
