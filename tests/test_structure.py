@@ -173,8 +173,6 @@ LONG_FILES = {
     "tools/mine_negatives.py",
 }
 LONG_FUNCTIONS = {
-    "tools/analyze.py": {"main"},
-    "tools/concat_spar.py": {"main"},
     "tools/convert.py": {"main"},
     "tools/distill_adam.py": {"main"},
     "tools/distill_fgd.py": {"main"},

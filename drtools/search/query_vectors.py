@@ -16,7 +16,6 @@ from drtools.formats.joins import Join
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import QUERY_IDS, header_places
 from drtools.models.specs import ComputeSpec, EncoderSpec
-from drtools.outputs.fingerprints import digest
 from drtools.search.specs import JoiningSpec
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from drtools.models.lexical import LexicalEncoder
 
 WEIGHT_COLUMNS = {"query": (*QUERY_IDS, "query"), "mu": ("mu", "weight")}  # in a header
-KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
 
 
 def read_weights(path: str) -> dict[str, float]:
@@ -126,30 +124,6 @@ class JoinedQueries:
 def flags_of_parts(encoder_flags: EncoderSpec, second_model: str | None = None) -> tuple[EncoderSpec, EncoderSpec]:
     """Return what is set about both encoders: flags are the first's; whether code may run is said for both."""
     return encoder_flags, EncoderSpec(model=second_model, trust_remote_code=encoder_flags.trust_remote_code)
-
-
-def part_record(vectors: Vectors) -> dict:
-    """Return what joined vectors keep of a part's manifest: what encodes its queries."""
-    return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
-
-
-def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict:
-    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
-    records = [part_record(part) for part in parts]
-    base = records[0]
-    prints = {
-        side: digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")
-    }
-    return {
-        "side": base["side"],
-        "normalized": False,
-        "model": " + ".join(record["model"] for record in records),
-        "corpus": base["corpus"],
-        "title_separator": base["title_separator"],
-        "max_tokens": base["max_tokens"],
-        "joined": {"how": how, "mu": mu, "parts": records},
-        **{f"{side}_fingerprint": value for side, value in prints.items()},
-    }
 
 
 def refuse_another_encoder(

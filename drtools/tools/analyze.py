@@ -27,8 +27,10 @@ one query's move among its documents, projected and by t-SNE.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -41,6 +43,9 @@ from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 from drtools.outputs.specs import Request
 
+if TYPE_CHECKING:
+    from drtools.evaluation.analyses.base import Analysis
+
 SCORE_BINS = 50
 RBO = 0.9
 VECTORS, STUDENTS = "Vectors", "Students and their teacher"
@@ -49,22 +54,24 @@ ERRORS_CHANGE = "errors against the top count documents that are not relevant, a
 MARGINS_CHANGE = "margins are those of the same pairs for all runs"
 
 
-def main(
-    folder: FolderOutput,
-    runs: Annotated[list[str] | None, Argument(help="runs to look at"), Role.INPUT] = None,
+@dataclass(frozen=True)
+class AnalyzeFlags:
+    """What to look at; what is given decides what is made."""
+
+    runs: Annotated[list[str] | None, Argument(help="runs to look at"), Role.INPUT] = None
     qrels: Annotated[
         str | None,
         Option(help="judgements: pairwise errors of runs and vectors; the relevant documents of --query"),
         Role.INPUT,
-    ] = None,
-    min_rel: MinRel = 1,
-    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), Role.INPUT] = None,
-    rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO,
+    ] = None
+    min_rel: MinRel = 1
+    against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), Role.INPUT] = None
+    rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO
     examples: Annotated[
         list[str] | None,
         Option(help="examples: their scores; with runs: which negatives are still hard"),
         Role.INPUT,
-    ] = None,
+    ] = None
     margins: Annotated[
         bool,
         Option(
@@ -72,16 +79,16 @@ def main(
             help="s(q, p) - s(q, n) as a share of the range of scores: of the pairs of --examples, or of --qrels and "
             "what every run lists",
         ),
-    ] = False,
+    ] = False
     tuned: Annotated[
         list[str] | None,
         Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"),
         Role.INPUT,
-    ] = None,
-    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), Role.INPUT] = None,
+    ] = None
+    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), Role.INPUT] = None
     curve: Annotated[
         list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")
-    ] = None,
+    ] = None
     depth: Annotated[
         int,
         Option(
@@ -89,7 +96,7 @@ def main(
             help="the top of a list: errors against so many documents that are not relevant, negatives in it, "
             "documents drawn; lists are compared down to it",
         ),
-    ] = 200,
+    ] = 200
     vectors: Annotated[
         list[str] | None,
         Option(
@@ -97,7 +104,7 @@ def main(
             rich_help_panel=VECTORS,
         ),
         Role.INPUT,
-    ] = None,
+    ] = None
     query_vectors: Annotated[
         list[str] | None,
         Option(
@@ -105,8 +112,8 @@ def main(
             rich_help_panel=VECTORS,
         ),
         Role.INPUT,
-    ] = None,
-    query: Annotated[str | None, Option(help="id of a query, to see its move", rich_help_panel=VECTORS)] = None,
+    ] = None
+    query: Annotated[str | None, Option(help="id of a query, to see its move", rich_help_panel=VECTORS)] = None
     student: Annotated[
         list[str] | None,
         Option(
@@ -114,86 +121,41 @@ def main(
             rich_help_panel=STUDENTS,
         ),
         Role.MODEL,
-    ] = None,
+    ] = None
     agreement: Annotated[
         bool,
         Option("--agreement", help="compare the runs' scores with the examples' teacher", rich_help_panel=STUDENTS),
-    ] = False,
+    ] = False
     scale: Annotated[
         float | None,
         Option(
             help="factor on students' scores in the divergence; default: as in their training, of runs 1",
             rich_help_panel=STUDENTS,
         ),
-    ] = None,
+    ] = None
     corpus: Annotated[
         str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), Role.INPUT
-    ] = None,
+    ] = None
     queries: Annotated[
         str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), Role.INPUT
-    ] = None,
+    ] = None
     max_document_tokens: Annotated[
         int | None,
         Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS),
-    ] = None,
-    title_separator: TitleSeparator = " ",
-    compute: ComputeFlags = ComputeFlags(),
-) -> None:
+    ] = None
+    title_separator: TitleSeparator = " "
+
+
+def main(folder: FolderOutput, flags: AnalyzeFlags, compute: ComputeFlags = ComputeFlags()) -> None:
     """Compose: check what was given, make each analysis of it, write, print."""
     import orjson
 
-    from drtools.evaluation.analyses import base
-    from drtools.evaluation.analyses.margins import analyse_tuning
-    from drtools.evaluation.analyses.move import analyse_move
-    from drtools.evaluation.comparing import errors_of, margins_of
-    from drtools.evaluation.corpus_ranks import open_sides
-    from drtools.formats.trec import read_qrels, read_run
-
-    check(runs, qrels, min_rel, against, rbo, examples, logs, curve, vectors, query_vectors, query, margins, tuned)
-    check_students(student, agreement, scale, max_document_tokens, examples, runs, corpus, queries)
-    add_changes(folder.request, bool(qrels and runs), margins)
+    check(flags)
+    check_students(flags)
+    add_changes(folder.request, bool(flags.qrels and flags.runs), flags.margins)
     with output.folder(folder) as work:
-        judged = read_qrels(qrels) if qrels else {}
-        labels = labels_of([*(runs or []), *(query_vectors or [] if not query else [])])
-        lists = {label: read_run(path) for label, path in labels.items() if path in (runs or [])}
-        sides = open_sides(vectors or [], {label: path for label, path in labels.items() if label not in lists})
-        made: list[base.Analysis] = []
-        if qrels and (lists or sides):
-            made.append(errors_of(lists, sides, judged, min_rel, depth, compute, work.path))
-        if margins:
-            made.append(margins_of(lists, sides, examples[0] if examples else None, judged, min_rel, depth, work.path))
-        if tuned:
-            made.append(analyse_tuning(labels_of(tuned), work.path))
-        if against:
-            made.append(base.likeness(lists, read_run(against), _parts(Path(against))[-1], rbo, depth, work.path))
-        if examples and not margins:
-            made += base.of_examples(labels_of(examples), lists, depth, SCORE_BINS, work.path)
-        if student or agreement:
-            from drtools.methods.adam.agreement import beside_teacher
-
-            assert examples is not None, "check_students asks for one file"
-            made.append(
-                base.agreement(
-                    beside_teacher(
-                        examples[0],
-                        lists if agreement else {},
-                        labels_of(student or []),
-                        corpus,
-                        queries,
-                        title_separator,
-                        scale,
-                        compute,
-                        max_document_tokens,
-                    ),
-                    work.path,
-                )
-            )
-        if logs:
-            made.append(base.curves(labels_of(logs), curve, work.path))
-        if query:
-            assert vectors is not None and query_vectors is not None, "check asks for all three"
-            made.append(analyse_move(vectors[0], query_vectors, query, judged, min_rel, depth, work.path))
-        content = {"depth": depth, **{analysis.name: analysis.numbers for analysis in made}}
+        made = list(analyses_of(flags, compute, work.path))
+        content = {"depth": flags.depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
         work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
     print(
@@ -204,6 +166,53 @@ def main(
     )
 
 
+def analyses_of(flags: AnalyzeFlags, compute: ComputeFlags, folder: Path) -> Iterator[Analysis]:
+    """Make each analysis that was asked for, with its picture in the folder."""
+    from drtools.evaluation.analyses import base
+    from drtools.evaluation.analyses.labels import label_of, labels_of
+    from drtools.evaluation.analyses.margins import analyse_tuning
+    from drtools.evaluation.analyses.move import analyse_move
+    from drtools.evaluation.comparing import errors_of, margins_of
+    from drtools.evaluation.corpus_ranks import open_sides
+    from drtools.formats.trec import read_qrels, read_run
+
+    min_rel, depth, examples = flags.min_rel, flags.depth, flags.examples or []
+    judged = read_qrels(flags.qrels) if flags.qrels else {}
+    labels = labels_of([*(flags.runs or []), *(flags.query_vectors or [] if not flags.query else [])])
+    lists = {label: read_run(path) for label, path in labels.items() if path in (flags.runs or [])}
+    sides = open_sides(flags.vectors or [], {label: path for label, path in labels.items() if label not in lists})
+    if flags.qrels and (lists or sides):
+        yield errors_of(lists, sides, judged, min_rel, depth, compute, folder)
+    if flags.margins:
+        yield margins_of(lists, sides, examples[0] if examples else None, judged, min_rel, depth, folder)
+    if flags.tuned:
+        yield analyse_tuning(labels_of(flags.tuned), folder)
+    if flags.against:
+        yield base.likeness(lists, read_run(flags.against), label_of(flags.against), flags.rbo, depth, folder)
+    if examples and not flags.margins:
+        yield from base.of_examples(labels_of(examples), lists, depth, SCORE_BINS, folder)
+    if flags.student or flags.agreement:
+        from drtools.methods.adam.agreement import beside_teacher
+
+        compared = beside_teacher(
+            examples[0],
+            lists if flags.agreement else {},
+            labels_of(flags.student or []),
+            flags.corpus,
+            flags.queries,
+            flags.title_separator,
+            flags.scale,
+            compute,
+            flags.max_document_tokens,
+        )
+        yield base.agreement(compared, folder)
+    if flags.logs:
+        yield base.curves(labels_of(flags.logs), flags.curve, folder)
+    if flags.query:
+        assert flags.vectors is not None and flags.query_vectors is not None, "check asks for all three"
+        yield analyse_move(flags.vectors[0], flags.query_vectors, flags.query, judged, min_rel, depth, folder)
+
+
 def add_changes(request: Request, of_errors: bool, of_margins: bool) -> None:
     """Say what this version computes otherwise, so that what an earlier one wrote is not taken for the same."""
     if of_errors:
@@ -212,119 +221,82 @@ def add_changes(request: Request, of_errors: bool, of_margins: bool) -> None:
         add_change(request, MARGINS_CHANGE)
 
 
-def check(
-    runs,
-    qrels,
-    min_rel,
-    against,
-    rbo,
-    examples,
-    logs,
-    curve,
-    vectors,
-    query_vectors,
-    query,
-    margins,
-    tuned,
-) -> None:
+def check(flags: AnalyzeFlags) -> None:
     """Raise InputError for inputs that make no analysis together."""
-    if not (examples or logs or vectors or query_vectors or query or runs or tuned):
+    if not (
+        flags.examples or flags.logs or flags.vectors or flags.query_vectors or flags.query or flags.runs or flags.tuned
+    ):
         raise InputError(
             "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, "
             "--vectors"
         )
-    check_margins(runs, qrels, examples, vectors, query, margins)
-    if runs and not (qrels or against or examples):
+    check_margins(flags)
+    if flags.runs and not (flags.qrels or flags.against or flags.examples):
         raise InputError(
             "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES "
             "(negatives)"
         )
-    if against and not runs:
+    if flags.against and not flags.runs:
         raise InputError("--against compares runs with a reference; name the runs")
-    if qrels and not (runs or vectors or query_vectors):
+    if flags.qrels and not (flags.runs or flags.vectors or flags.query_vectors):
         raise InputError("--qrels judges runs, or vectors; name the runs, or --vectors and --query-vectors")
-    if not 0 < rbo < 1:
-        raise InputError(f"--rbo {rbo:g}: p is above 0 and below 1")
-    if rbo != RBO and not against:
+    if not 0 < flags.rbo < 1:
+        raise InputError(f"--rbo {flags.rbo:g}: p is above 0 and below 1")
+    if flags.rbo != RBO and not flags.against:
         raise InputError("--rbo is of the overlap with --against; name that run too, or leave it out")
-    if min_rel != 1 and not qrels:
+    if flags.min_rel != 1 and not flags.qrels:
         raise InputError("--min-rel is a grade of --qrels; name them too, or leave it out")
-    if curve and not logs:
+    if flags.curve and not flags.logs:
         raise InputError("--curve chooses among the numbers of --logs; name the logs")
-    check_vectors(vectors, query_vectors, query, qrels, margins)
+    check_vectors(flags)
 
 
-def check_margins(runs, qrels, examples, vectors, query, margins: bool) -> None:
+def check_margins(flags: AnalyzeFlags) -> None:
     """Raise InputError where there are no pairs to take margins of, or nothing that scores them."""
-    if not margins:
+    if not flags.margins:
         return
-    if query or not (runs or vectors):
+    if flags.query or not (flags.runs or flags.vectors):
         raise InputError("--margins compares scores; name runs, or --vectors and --query-vectors without --query")
-    if examples and len(examples) > 1:
+    if flags.examples and len(flags.examples) > 1:
         raise InputError("--margins takes its pairs from one file; pass --examples PAIRS once")
-    if not examples and not (runs and qrels):
+    if not flags.examples and not (flags.runs and flags.qrels):
         raise InputError(
             "--margins needs pairs of a relevant and another document: pass --examples PAIRS, or name runs and their "
             "judgements, --qrels QRELS"
         )
 
 
-def check_vectors(vectors, query_vectors, query, qrels, margins: bool) -> None:
+def check_vectors(flags: AnalyzeFlags) -> None:
     """Raise InputError for vectors of which nothing can be made."""
-    if not (vectors or query_vectors or query):
+    if not (flags.vectors or flags.query_vectors or flags.query):
         return
-    if not (query or qrels or margins):
+    if not (flags.query or flags.qrels or flags.margins):
         raise InputError(
             "vectors need what to look at: --query ID for a query's move, with --query-vectors twice (before and "
             "after), or --qrels QRELS for pairwise errors"
         )
-    if query and not (vectors and len(vectors) == 1 and len(query_vectors or ()) == 2):
+    if flags.query and not (flags.vectors and len(flags.vectors) == 1 and len(flags.query_vectors or ()) == 2):
         raise InputError(
             "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
         )
-    if not vectors or not query_vectors:
+    if not flags.vectors or not flags.query_vectors:
         raise InputError("--vectors DOCUMENTS and --query-vectors QUERIES belong together; pass both")
 
 
-def check_students(student, agreement: bool, scale, max_document_tokens, examples, runs, corpus, queries) -> None:
+def check_students(flags: AnalyzeFlags) -> None:
     """Raise InputError for what does not say whom to compare with which teacher."""
-    if scale is not None and not (student or agreement):
+    if flags.scale is not None and not (flags.student or flags.agreement):
         raise InputError("--scale is for --student and --agreement; say one of them too, or leave it out")
-    if max_document_tokens and not student:
+    if flags.max_document_tokens and not flags.student:
         raise InputError("--max-document-tokens cuts what --student encodes; name it too, or leave this out")
-    if agreement and not runs:
+    if flags.agreement and not flags.runs:
         raise InputError("--agreement compares runs with a teacher; name the runs")
-    if (student or agreement) and len(examples or []) != 1:
+    if (flags.student or flags.agreement) and len(flags.examples or []) != 1:
         raise InputError(
-            f"{'--student' if student else '--agreement'} compares with the teacher of one file; say --examples SCORED "
-            "once"
+            f"{'--student' if flags.student else '--agreement'} compares with the teacher of one file; say "
+            "--examples SCORED once"
         )
-    if bool(student) != bool(corpus or queries) or (student and not (corpus and queries)):
+    if bool(flags.student) != bool(flags.corpus or flags.queries) or (
+        flags.student and not (flags.corpus and flags.queries)
+    ):
         raise InputError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
-
-
-def labels_of(paths: list[str]) -> dict[str, str]:
-    """Return {label: path}: names without their endings, with as many folders before them as tell them apart.
-
-    A training.jsonl goes by its folder's name. Raises InputError for a path that was named twice.
-    """
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise InputError(f"{twice}: was named twice; once is enough")
-    parts = [_parts(Path(path)) for path in paths]
-    for count in range(1, max(map(len, parts), default=0) + 1):
-        labels = ["/".join(names[-count:]) for names in parts]
-        if len(set(labels)) == len(labels):
-            return dict(zip(labels, paths, strict=True))
-    return {path: path for path in paths}
-
-
-def _parts(path: Path) -> tuple[str, ...]:
-    """Return the names of a path's folders and file, without the file's ending."""
-    folders = path.absolute().parent.parts
-    if path.name == "training.jsonl":
-        return folders
-    name = path.name.removesuffix(".gz")
-    for ending in (".run", ".trec", ".txt", ".jsonl"):
-        name = name.removesuffix(ending)
-    return (*folders, name or path.name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from drtools.tools.analyze import labels_of
+from drtools.evaluation.analyses.labels import labels_of
 
 
 def content(folder):

@@ -467,11 +467,11 @@ def test_mu_is_tuned_on_patterns_as_eval_matches_them(made):
 
 def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
     from drtools.formats import joined_vectors
-    from drtools.tools import concat_spar
+    from drtools.methods.spar import joining
 
     words = [made.folder / "base-documents", made.folder / "16-documents", "--mu", 1]
     assert made.spar(*words, "-o", made.folder / "whole").status == 0
-    monkeypatch.setattr(concat_spar, "ROWS_A_BLOCK", 7)
+    monkeypatch.setattr(joining, "ROWS_A_BLOCK", 7)
     calls = interrupt_at(joined_vectors, "join", 4)
     assert made.spar(*words, "-o", made.folder / "parts").status == 130
     done = made.spar(*words, "-o", made.folder / "parts")

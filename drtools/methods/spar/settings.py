@@ -52,3 +52,32 @@ class ExampleDevSpec:
 
     dev_examples: str | None = None
     dev_queries: str | None = None
+
+
+@dataclass(frozen=True)
+class JoiningPlan:
+    """How two folders of vectors become one; without `mu` it is tuned.
+
+    Not `copied`: the folder names both and holds no vector.
+    """
+
+    how: Literal["concat", "sum"] = "concat"
+    mu: float | None = None
+    dtype: Literal["float16", "float32"] | None = None
+    copied: bool = True
+
+
+@dataclass(frozen=True)
+class MuTuning:
+    """What mu is tuned on: judgements, or answers and the corpus to find them in; and queries, or their vectors.
+
+    `query_vectors` are folders by the first encoder and by the second.
+    """
+
+    qrels: str | None = None
+    answers: str | None = None
+    corpus: str | None = None
+    answer_match: Literal["string", "regex"] = "string"
+    queries: str | None = None
+    query_vectors: tuple[str, str] | None = None
+    measure: str = "RR@10"

@@ -1,0 +1,170 @@
+"""Two folders of vectors into one, where scores are s1 + mu * s2 (SPAR); mu is given, or tuned on dev."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from drtools import reporting
+from drtools.errors import InputError, param
+from drtools.evaluation.answers import judge
+from drtools.formats import joined_vectors
+from drtools.formats.answers import read_answers
+from drtools.formats.corpus_store import open_store
+from drtools.formats.joined_vectors import JoinedArray, order_of
+from drtools.formats.joins import note_nothing_relevant
+from drtools.formats.text_sources import check_judged_documents
+from drtools.formats.trec import read_qrels
+from drtools.formats.vectors import ARRAY, IDS, create_array, find_not_finite, open_array, open_vectors, write_parts
+from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune
+from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs.fingerprints import digest
+from drtools.search.query_vectors import flags_of_parts, open_queries
+
+if TYPE_CHECKING:
+    from drtools.formats.joined_vectors import How
+    from drtools.formats.vectors import Vectors
+    from drtools.methods.spar.settings import JoiningPlan, MuTuning
+    from drtools.outputs.work import Work
+
+ROWS_A_BLOCK = 16384
+KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
+
+
+def join_folders(
+    work: Work,
+    first: str,
+    second: str,
+    plan: JoiningPlan,
+    tuning: MuTuning | None = None,
+    encoder: EncoderSpec = EncoderSpec(),
+    compute: ComputeSpec = ComputeSpec(),
+) -> dict[str, Any]:
+    """Write the joined vectors of two folders into that of `work`; return what its manifest says of them.
+
+    Without a mu in the plan it is tuned; `encoder` is that of the first folder's queries.
+    """
+    parts, joined = open_parts(first, second, plan.how)
+    side, mu = parts[0].manifest["side"], plan.mu
+    if side == "query" and (mu is None or not plan.copied):
+        raise InputError(
+            f"{first}: vectors of queries are joined with the {param('mu')} that was tuned on documents, and copied"
+        )
+    tried: list[dict[str, float]] = []
+    if mu is None:
+        assert tuning is not None, "without a mu there is something to tune it on"
+        mu, tried = tune_mu(parts, joined, tuning, encoder, compute)
+    dtype = plan.dtype or joined.dtype.name
+    write_vectors(parts, joined, dtype, mu if side == "query" else 1.0, plan.copied, work)
+    return {
+        "count": len(joined),
+        "dimension": joined.shape[1],
+        "dtype": dtype,
+        "tried": tried,
+        **joined_record(parts, plan.how, mu),
+    }
+
+
+def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
+    """Open both folders; return them and their vectors as one array."""
+    parts = [open_vectors(path) for path in (first, second)]
+    sides = [part.manifest["side"] for part in parts]
+    if sides[0] != sides[1]:
+        raise InputError(
+            f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side"
+        )
+    order = order_of(parts[0].ids, parts[1].ids, (first, second))
+    more = len(parts[1].ids) - len(parts[0].ids)
+    if more:
+        other = next(text_id for text_id in parts[1].ids if text_id not in parts[0].ids)
+        reporting.notice(more, f"{more:,} vectors of {second} are not in {first}; left out (for instance {other!r})")
+    return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
+
+
+def tune_mu(
+    parts: Sequence[Vectors], joined: JoinedArray, tuning: MuTuning, encoder: EncoderSpec, compute: ComputeSpec
+) -> tuple[float, list[dict[str, float]]]:
+    """Return the best mu on dev and everything that was tried."""
+    name = tuning.answers or tuning.qrels
+    assert name is not None, "judgements or answers"
+    given = read_answers(tuning.answers) if tuning.answers else {}
+    judged = read_qrels(name) if not tuning.answers else {}
+    sources = [
+        open_queries(part.manifest, part.path, part_spec, compute, path)
+        for part, part_spec, path in zip(
+            parts, flags_of_parts(encoder), tuning.query_vectors or (None, None), strict=True
+        )
+    ]
+    texts = texts_to_tune_on(tuning.queries, sources[0], given or judged, name)
+    if not tuning.answers:
+        note_nothing_relevant(judged, name)
+        check_judged_documents({query_id: judged[query_id] for query_id, _ in texts}, parts[0].ids, str(parts[0].path))
+    first, second = (source.encode(texts) for source in sources)
+    found = candidates(joined, [query_id for query_id, _ in texts], (first, second), device=sources[0].computing.device)
+    for noted, words in (("truncated", "cut"), ("empty", "empty")):
+        count = max(source.noted[noted] for source in sources)
+        reporting.notice(count, f"{count:,} of {len(texts):,} dev queries were {words}")
+    if tuning.answers:
+        assert tuning.corpus is not None, "answers are looked for in texts"
+        lists = {each.query_id: [parts[0].ids[row] for row in each.rows.tolist()] for each in found}
+        judged = judge(lists, given, open_store(tuning.corpus), tuning.answer_match)
+    mu, tried = tune(found, parts[0].ids, judged, tuning.measure)
+    best = max(one["value"] for one in tried)
+    reporting.say(
+        f"mu {mu:g}: {tuning.measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from "
+        f"{tried[0]['mu']:g} to {tried[-1]['mu']:g}"
+    )
+    return mu, tried
+
+
+def write_vectors(
+    parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, copied: bool, work: Work
+) -> None:
+    """Write ids and joined rows block by block, each done once it is on the disk; or the names of both folders."""
+    shutil.copyfile(parts[0].path / IDS, work.path / IDS)
+    if not copied:
+        return write_parts(work.path, joined.how, list(parts), work.target)
+    done = work.state.get("done", 0)
+    if not done:
+        create_array(work.path, len(joined), joined.shape[1], dtype)
+    with reporting.progress("joining", len(joined), "vectors", done) as progress:
+        for start in range(done, len(joined), ROWS_A_BLOCK):
+            rows = slice(start, min(start + ROWS_A_BLOCK, len(joined)))
+            first, second = joined.parts(rows)
+            array = open_array(work.path / ARRAY, "r+")  # anew, so that no more than a block of it is ever in memory
+            array[rows] = joined_vectors.join(joined.how, first, second, mu)
+            bad = find_not_finite(array[rows])
+            if bad is not None:
+                raise InputError(
+                    f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond "
+                    f"{dtype}, or none; say {param('dtype')} float32, or encode again"
+                )
+            array.flush()
+            del array
+            work.save(done=rows.stop)
+            progress.advance(rows.stop - start)
+
+
+def part_record(vectors: Vectors) -> dict[str, Any]:
+    """Return what joined vectors keep of a part's manifest: what encodes its queries."""
+    return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
+
+
+def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict[str, Any]:
+    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
+    records = [part_record(part) for part in parts]
+    base = records[0]
+    prints = {
+        side: digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")
+    }
+    return {
+        "side": base["side"],
+        "normalized": False,
+        "model": " + ".join(record["model"] for record in records),
+        "corpus": base["corpus"],
+        "title_separator": base["title_separator"],
+        "max_tokens": base["max_tokens"],
+        "joined": {"how": how, "mu": mu, "parts": records},
+        **{f"{side}_fingerprint": value for side, value in prints.items()},
+    }
