@@ -8,24 +8,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
+from drtools.encoding.pieces import PieceEncoding
+from drtools.encoding.specs import VectorsSpec
+from drtools.encoding.update import OldVectors
+from drtools.formats.joins import Join
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
-from drtools.formats.vectors import ARRAY, IDS, create_array, open_array
-from drtools.models.compute import promises_bits
+from drtools.formats.vectors import ARRAY, IDS, create_array, open_array, open_vectors
+from drtools.models import loader
+from drtools.models.compute import CHUNK, Compute, promises_bits, settle
 from drtools.models.pieces import PieceTokens
+from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.models.tokens import Tokenized
 
 if TYPE_CHECKING:
-    from drtools.encoding.pieces import PieceEncoding
-    from drtools.encoding.update import OldVectors
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
-    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.lexical import LexicalEncoder
     from drtools.outputs.work import Work
@@ -176,3 +180,81 @@ class FolderEncoding:
         order = np.empty(len(part.rows), np.int64)
         order[part.new], order[taken] = np.arange(len(part.new)), len(part.places) + np.arange(taken.sum())
         return joined([made, old.take(part.rows[taken])]).take(order)
+
+
+def encode_folder(
+    work: Work, texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec
+) -> dict[str, Any]:
+    """Encode texts into the folder of `work`, from where it was stopped; return what its manifest says of them."""
+    if "precision" in work.state:  # as it was begun, also on another device
+        compute = replace(compute, precision=work.state["precision"])
+    computing = settle(compute, spec.batch_tokens, several=True)
+    encoder = loader.load_for_encoding(model, computing, texts.side)
+    if texts.side == "document":
+        loader.check_title_separator(encoder, spec.title_separator)
+    pieces = pieces_by(encoder, spec)
+    if pieces:
+        pieces.write_to(work.path, len(texts), work.state)
+    facts = facts_of(encoder, texts, model, computing, spec, pieces)
+    counts = FolderEncoding(
+        encoder,
+        texts,
+        computing,
+        spec.dtype,
+        spec.chunk or CHUNK[computing.kind] * len(computing.devices),
+        work,
+        pieces,
+        OldVectors(spec.update, facts) if spec.update else None,
+    ).run()
+    reporting.notice(
+        counts["truncated"],
+        f"{counts['truncated']:,} of {len(texts):,} texts were longer than "
+        f"{encoder.settings.max_tokens(texts.side)} tokens and were cut",
+    )
+    reporting.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
+    if spec.update and len(texts) and not counts["taken"]:
+        note_nothing_taken(spec.update, texts)
+    if pieces:
+        facts["pieces"] = {"count": pieces.writer.written, **facts["pieces"]}
+    return {**facts, "count": len(texts), "counts": counts, "updated": spec.update}
+
+
+def pieces_by(encoder: Encoder | LexicalEncoder, spec: VectorsSpec) -> PieceEncoding | None:
+    """Return what encodes documents' pieces, if they are encoded."""
+    if not spec.pieces:
+        return None
+    return PieceEncoding(encoder.of("document"), spec.pieces.sizes, spec.pieces.spans, spec.dtype)
+
+
+def facts_of(
+    encoder: Encoder | LexicalEncoder,
+    texts: DocumentTexts | QueryTexts,
+    model: EncoderSpec,
+    computing: Compute,
+    spec: VectorsSpec,
+    pieces: PieceEncoding | None,
+) -> dict[str, Any]:
+    """Return what a manifest says of how its vectors were made."""
+    return {
+        "side": texts.side,
+        "dimension": encoder.dimension,
+        "dtype": spec.dtype,
+        "normalized": encoder.settings.normalized,
+        "model": model.start(),
+        **({"document_model": model.document_model} if model.document_model else {}),
+        "rem": model.rem,
+        "corpus": texts.path,
+        "title_separator": spec.title_separator,
+        "max_tokens": encoder.settings.max_tokens(texts.side),
+        "precision": computing.precision,
+        "pieces": pieces.facts() if pieces else None,
+        **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
+    }
+
+
+def note_nothing_taken(update: str, texts: DocumentTexts | QueryTexts) -> None:
+    """Note an earlier folder that has no text of this one, as if it were of another collection."""
+    pair = Join(open_vectors(update).ids, update, texts.slice(0, 1)[0]).pair()
+    reporting.notice(
+        1, f"{update}: none of its texts is in {texts.path}, so that nothing was taken over {pair}".rstrip()
+    )

@@ -16,6 +16,7 @@ scores of its cross-encoder; nothing that the pickle of scores may name is run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from typer import Argument, Option
@@ -24,7 +25,6 @@ from drtools import reporting, units
 from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
-from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
 from drtools.outputs import work as output
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
@@ -56,35 +56,35 @@ CHANGES_OF_TO = {
 CHANGES_OF_FROM = {"dpr": "easy negatives are not added to the hard ones"}
 
 
-def main(
-    file: FileOutput,
+@dataclass(frozen=True)
+class ConvertFlags:
+    """What is converted into what."""
+
     source: Annotated[
         str | None,
         Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"),
         Role.INPUT,
-    ] = None,
+    ] = None
     from_format: Annotated[
         Literal[Format, "msmarco-hard-negatives"] | None,
         Option("--from", help="read FILE, of this format, into a folder"),
-    ] = None,
-    to_format: Annotated[Format | None, Option("--to", help="write --examples as this format")] = None,
+    ] = None
+    to_format: Annotated[Format | None, Option("--to", help="write --examples as this format")] = None
     scores: Annotated[
         str | None,
         Option(help="with --from msmarco-hard-negatives: a cross-encoder's scores of them, `.pkl.gz`"),
         Role.INPUT,
-    ] = None,
-    examples: Annotated[
-        str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), Role.INPUT
-    ] = None,
+    ] = None
+    examples: Annotated[str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), Role.INPUT] = None
     corpus: Annotated[
         str | None,
         Option(help="with --to: their documents; with --vectors: the corpus that was encoded"),
         Role.INPUT,
-    ] = None,
-    queries: Annotated[str | None, Option(help="with --to: their queries"), Role.INPUT] = None,
+    ] = None
+    queries: Annotated[str | None, Option(help="with --to: their queries"), Role.INPUT] = None
     title_separator: Annotated[
         str | None, Option(help="with --to: between a document's title and its text; default: a space")
-    ] = None,
+    ] = None
     negatives: Annotated[
         int | None,
         Option(
@@ -92,40 +92,40 @@ def main(
             help="negatives of a row; default: as many as every query has, 10 at most; with fewer, they are repeated",
             rich_help_panel=TO_TUPLES,
         ),
-    ] = None,
+    ] = None
     rows_per_query: Annotated[
         int | None, Option(min=1, help="most rows of a query; default: no limit", rich_help_panel=TO_TUPLES)
-    ] = None,
+    ] = None
     max_rows: Annotated[
         int | None,
         Option(min=1, help="refuse to write more rows; default: 1,000,000", rich_help_panel=TO_TUPLES),
         Role.UNRECORDED,
-    ] = None,
+    ] = None
     without_negatives: Annotated[
         Literal["drop", "keep"] | None,
         Option(
             help="with --to tevatron or flagembedding, whose trainers end with an error at a query without negatives: "
             "drop it (the default), or keep it"
         ),
-    ] = None,
+    ] = None
     easy_negatives: Annotated[
         Easy | None,
         Option(
             help="with --from dpr: drop negative_ctxs (the default), append them to the hard negatives, or fill "
             "queries without a hard one with them"
         ),
-    ] = None,
+    ] = None
     vectors: Annotated[
         str | None,
         Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"),
         Role.INPUT,
-    ] = None,
-    ids: Annotated[str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), Role.INPUT] = None,
+    ] = None
+    ids: Annotated[str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), Role.INPUT] = None
     model: Annotated[
         str | None,
         Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"),
         Role.MODEL,
-    ] = None,
+    ] = None
     document_model: Annotated[
         str | None,
         Option(
@@ -133,64 +133,62 @@ def main(
             rich_help_panel="Vectors",
         ),
         Role.MODEL,
-    ] = None,
+    ] = None
     pooling: Annotated[
         str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")
-    ] = None,
+    ] = None
     side: Annotated[
         Literal["document", "query"] | None,
         Option(help="what was encoded; default: document", rich_help_panel="Vectors"),
-    ] = None,
+    ] = None
     dtype: Annotated[
         Literal["float16", "float32"] | None,
         Option(help="numbers of vectors.npy; default: as they are, float64 as float32", rich_help_panel="Vectors"),
-    ] = None,
+    ] = None
     dry_run: Annotated[
         bool,
         Option("--dry-run", help="say how many rows there will be, and do nothing", rich_help_panel=TO_TUPLES),
         Role.UNRECORDED,
-    ] = False,
-) -> None:
-    """Compose: one of the three, by the flag that was given."""
-    mode = checked_mode(
-        {
-            "--vectors": vectors,
-            "--from": from_format,
-            "--to": to_format,
-            "FILE": source,
-            "--scores": scores,
-            "--examples": examples,
-            "--corpus": corpus,
-            "--queries": queries,
-            "--ids": ids,
-            "--model": model,
-            "--document-model": document_model,
-            "--pooling": pooling,
-            "--dtype": dtype,
-            "--side": side,
-            "--title-separator": title_separator,
-            "--negatives": negatives,
-            "--rows-per-query": rows_per_query,
-            "--max-rows": max_rows,
-            "--without-negatives": without_negatives,
-            "--easy-negatives": easy_negatives,
-            "--dry-run": dry_run or None,
+    ] = False
+
+    def by_flag(self) -> dict[str, object]:
+        """Return the flags' values by their names."""
+        return {
+            "--vectors": self.vectors,
+            "--from": self.from_format,
+            "--to": self.to_format,
+            "FILE": self.source,
+            "--scores": self.scores,
+            "--examples": self.examples,
+            "--corpus": self.corpus,
+            "--queries": self.queries,
+            "--ids": self.ids,
+            "--model": self.model,
+            "--document-model": self.document_model,
+            "--pooling": self.pooling,
+            "--dtype": self.dtype,
+            "--side": self.side,
+            "--title-separator": self.title_separator,
+            "--negatives": self.negatives,
+            "--rows-per-query": self.rows_per_query,
+            "--max-rows": self.max_rows,
+            "--without-negatives": self.without_negatives,
+            "--easy-negatives": self.easy_negatives,
+            "--dry-run": self.dry_run or None,
         }
-    )
+
+
+def main(file: FileOutput, flags: ConvertFlags) -> None:
+    """Compose: one of the three, by the flag that was given."""
+    mode = checked_mode(flags.by_flag())
     if mode != "--to" and file.output == "-":
         raise InputError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
     if mode == "--vectors":
-        assert vectors is not None and ids is not None and model is not None, "checked_mode asks for them"
-        adopt_vectors(file, vectors, ids, (model, document_model), pooling, side or "document", corpus, dtype)
+        adopt_vectors(file, flags)
     elif mode == "--from":
-        assert from_format is not None and source is not None, "checked_mode asks for them"
-        read_foreign(file, source, from_format, easy_negatives, scores)
+        read_foreign(file, flags)
     else:
-        assert to_format is not None, "the third mode"
-        assert examples is not None and corpus is not None and queries is not None, "checked_mode asks for them"
-        sources = (examples, corpus, queries, " " if title_separator is None else title_separator)
-        tuples = (negatives, rows_per_query, max_rows)
-        write_foreign(file, to_format, sources, tuples, without_negatives, dry_run)
+        write_foreign(file, flags)
 
 
 def checked_mode(given: Mapping[str, object]) -> str:
@@ -216,97 +214,36 @@ def checked_mode(given: Mapping[str, object]) -> str:
     return asked[0]
 
 
-def adopt_vectors(
-    file,
-    vectors: str,
-    ids: str,
-    models: tuple[str, str | None],
-    pooling: str | None,
-    side: str,
-    corpus: str | None,
-    dtype: str | None,
-) -> None:
-    """Write a vectors folder out of an array, its ids and the encoder that made it.
+def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
+    """Write a vectors folder out of an array, its ids and the encoder that made it."""
+    from drtools.encoding.adopting import AdoptionSpec, adopt
 
-    `models` are the encoder, and that of documents where it is another.
-    """
-    from drtools.formats.lines import shown
-    from drtools.formats.npy_vectors import copy_ids, copy_rows, open_foreign
-    from drtools.formats.vectors import create_array, named_fingerprints
-
+    assert flags.vectors is not None and flags.ids is not None and flags.model is not None, "checked_mode asks for them"
+    spec = AdoptionSpec(
+        flags.vectors,
+        flags.ids,
+        flags.model,
+        flags.document_model,
+        flags.pooling,
+        flags.side or "document",
+        flags.corpus,
+        flags.dtype,
+    )
     with output.folder(file) as work:
-        array = open_foreign(vectors)
-        count, dimension = array.shape
-        maker, normalized, known = encoder_of(models, pooling, side, shown(vectors), dimension)
-        row_ids = copy_ids(ids, work.path)
-        if len(row_ids) != count:
-            raise InputError(
-                f"{shown(ids)}: {len(row_ids):,} ids for the {count:,} rows of {shown(vectors)}; expected one line a "
-                "row, in their order"
-            )
-        kept = dtype or ("float16" if array.dtype.itemsize == 2 else "float32")
-        into = create_array(work.path, count, dimension, kept)
-        of_length_one = copy_rows(vectors, array, into, row_ids)
-        if array.dtype.itemsize > into.dtype.itemsize:
-            reporting.say(f"{shown(vectors)}: its {array.dtype} numbers were rounded to {kept}")
-        if normalized:
-            reporting.notice(
-                count - of_length_one,
-                f"{count - of_length_one:,} of {count:,} vectors do not have length 1, though {maker} ends in "
-                "normalization; is it the encoder that made them?",
-            )
-        work.finish(
-            kind="vectors",
-            side=side,
-            count=count,
-            dimension=dimension,
-            dtype=kept,
-            normalized=of_length_one == count,
-            model=models[0],
-            **({"document_model": models[1]} if models[1] else {}),
-            rem=None,
-            updated=None,
-            pieces=None,
-            corpus=shown(corpus) if corpus else None,
-            title_separator=None,
-            max_tokens=None,
-            precision=None,
-            counts={},
-            **named_fingerprints(known),
-        )
-    reporting.say(f"{file.output}: {units.counted(count, 'vector')} of {dimension} dimensions")
+        facts = adopt(work, spec)
+        work.finish(kind="vectors", **facts)
+    reporting.say(f"{file.output}: {units.counted(facts['count'], 'vector')} of {facts['dimension']} dimensions")
 
 
-def encoder_of(
-    models: tuple[str, str | None], pooling: str | None, side: str, what: str, dimension: int
-) -> tuple[str, bool, dict[str, str]]:
-    """Return the name of the encoder that made vectors, whether it normalizes them, and the fingerprints of both sides.
-
-    InputError if its vectors have another dimension.
-    """
-    from drtools.models.sides import pair_fingerprints, side_folders
-
-    folders = side_folders(*models)
-    maker = models[1] if side == "document" and models[1] else models[0]
-    settings = read_settings(folders[side], pooling)
-    check_side(settings, side, maker)
-    own = vector_dimension(folders[side], settings)
-    if dimension != own:
-        raise InputError(
-            f"{what}: {dimension} dimensions, but {maker} makes vectors of {own}; name the encoder that made them"
-        )
-    same = folders["query"] == folders["document"]
-    known = fingerprints(folders[side], settings) if same else pair_fingerprints(folders, pooling)
-    return maker, settings.normalized, known
-
-
-def read_foreign(file, source: str, name: str, easy_negatives: Easy | None, scores: str | None = None) -> None:
+def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
     """Write a folder with the corpus, the queries and the examples that a foreign training file holds."""
+    source, name = flags.source, flags.from_format
+    assert source is not None and name is not None, "checked_mode asks for them"
     if name == PUBLIC:
         from drtools.search.public_negatives import write_public_negatives
 
-        return write_public_negatives(file, source, scores)
-    if scores:
+        return write_public_negatives(file, source, flags.scores)
+    if flags.scores:
         raise InputError(f"--scores: for --from {PUBLIC}; leave it out")
     from drtools.formats.toolkit_files import read_training_file
     from drtools.outputs.request import add_change
@@ -314,7 +251,7 @@ def read_foreign(file, source: str, name: str, easy_negatives: Easy | None, scor
     if name in CHANGES_OF_FROM:
         add_change(file.request, CHANGES_OF_FROM[name])
     with output.folder(file) as work:
-        joined = read_training_file(source, name, work.path, easy_negatives)
+        joined = read_training_file(source, name, work.path, flags.easy_negatives)
         documents = len(joined.documents) - len(joined.twins)
         work.finish(
             kind="training",
@@ -326,20 +263,17 @@ def read_foreign(file, source: str, name: str, easy_negatives: Easy | None, scor
     reporting.say(f"{file.output}: {len(joined.queries):,} queries and {documents:,} documents")
 
 
-def write_foreign(
-    file,
-    name: str,
-    sources: tuple[str, str, str, str],
-    tuples: tuple[int | None, int | None, int | None],
-    without_negatives: Literal["drop", "keep"] | None,
-    dry_run: bool,
-) -> None:
+def write_foreign(file: FileOutput, flags: ConvertFlags) -> None:
     """Write examples, with their texts, as a foreign training file."""
     from drtools.formats.toolkit_files import TUPLES, TupleOptions, Writer
     from drtools.outputs.request import add_change
 
-    options = TupleOptions(*tuples)
-    if dry_run:
+    name, examples, corpus, queries = flags.to_format, flags.examples, flags.corpus, flags.queries
+    assert name is not None and examples is not None, "checked_mode asks for them"
+    assert corpus is not None and queries is not None, "checked_mode asks for them"
+    sources = (examples, corpus, queries, " " if flags.title_separator is None else flags.title_separator)
+    options = TupleOptions(flags.negatives, flags.rows_per_query, flags.max_rows)
+    if flags.dry_run:
         Writer(name, *sources).plan_tuples(options)
         return
     if name in CHANGES_OF_TO:
@@ -348,8 +282,8 @@ def write_foreign(
         writer = Writer(name, *sources)
         if name == TUPLES:
             writer.plan_tuples(options)
-        for line in writer.lines(without_negatives == "keep"):
+        for line in writer.lines(flags.without_negatives == "keep"):
             work.stream.write(line)
-        writer.tell_lost(without_negatives)
+        writer.tell_lost(flags.without_negatives)
         work.finish(kind="training", format=name, records=writer.written, counts=dict(writer.counts))
     reporting.say(f"{file.output}: {writer.written:,} records of {name}")

@@ -113,8 +113,7 @@ def test_lengths_are_measured(adopt, foreign):
 
 
 def test_dimension_of_heads_and_poolings(tmp_path):
-    from drtools.models.settings import EncoderSettings
-    from drtools.tools.convert import vector_dimension
+    from drtools.models.settings import EncoderSettings, vector_dimension
 
     (tmp_path / "config.json").write_text('{"dim": 24}')
     assert vector_dimension(tmp_path, EncoderSettings(pooling=("mean", "max"))) == 48

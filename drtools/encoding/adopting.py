@@ -1,0 +1,98 @@
+"""Vectors that another program made, as a vectors folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from drtools import reporting
+from drtools.errors import InputError
+from drtools.formats.lines import shown
+from drtools.formats.npy_vectors import copy_ids, copy_rows, open_foreign
+from drtools.formats.vectors import create_array, named_fingerprints
+from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
+from drtools.models.sides import pair_fingerprints, side_folders
+
+if TYPE_CHECKING:
+    from drtools.outputs.work import Work
+
+
+@dataclass(frozen=True)
+class AdoptionSpec:
+    """An .npy file of vectors [N, D], a file of its rows' ids, and the encoder that made it.
+
+    `document_model` is the encoder of documents, where it is another. Without a dtype numbers stay as they are, but
+    float64, which becomes float32.
+    """
+
+    vectors: str
+    ids: str
+    model: str
+    document_model: str | None = None
+    pooling: str | None = None
+    side: Literal["document", "query"] = "document"
+    corpus: str | None = None
+    dtype: Literal["float16", "float32"] | None = None
+
+
+def adopt(work: Work, spec: AdoptionSpec) -> dict[str, Any]:
+    """Write the vectors and their ids into the folder of `work`; return what its manifest says of them."""
+    vectors = shown(spec.vectors)
+    array = open_foreign(spec.vectors)
+    count, dimension = array.shape
+    maker, normalized, known = encoder_of(spec, dimension)
+    row_ids = copy_ids(spec.ids, work.path)
+    if len(row_ids) != count:
+        raise InputError(
+            f"{shown(spec.ids)}: {len(row_ids):,} ids for the {count:,} rows of {vectors}; expected one line a "
+            "row, in their order"
+        )
+    kept = spec.dtype or ("float16" if array.dtype.itemsize == 2 else "float32")
+    into = create_array(work.path, count, dimension, kept)
+    of_length_one = copy_rows(spec.vectors, array, into, row_ids)
+    if array.dtype.itemsize > into.dtype.itemsize:
+        reporting.say(f"{vectors}: its {array.dtype} numbers were rounded to {kept}")
+    if normalized:
+        reporting.notice(
+            count - of_length_one,
+            f"{count - of_length_one:,} of {count:,} vectors do not have length 1, though {maker} ends in "
+            "normalization; is it the encoder that made them?",
+        )
+    return {
+        "side": spec.side,
+        "count": count,
+        "dimension": dimension,
+        "dtype": kept,
+        "normalized": of_length_one == count,
+        "model": spec.model,
+        **({"document_model": spec.document_model} if spec.document_model else {}),
+        "rem": None,
+        "updated": None,
+        "pieces": None,
+        "corpus": shown(spec.corpus) if spec.corpus else None,
+        "title_separator": None,
+        "max_tokens": None,
+        "precision": None,
+        "counts": {},
+        **named_fingerprints(known),
+    }
+
+
+def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str, str]]:
+    """Return the name of the encoder that made vectors, whether it normalizes them, and the fingerprints of both sides.
+
+    InputError if its vectors have another dimension.
+    """
+    folders = side_folders(spec.model, spec.document_model)
+    maker = spec.document_model if spec.side == "document" and spec.document_model else spec.model
+    settings = read_settings(folders[spec.side], spec.pooling)
+    check_side(settings, spec.side, maker)
+    own = vector_dimension(folders[spec.side], settings)
+    if dimension != own:
+        raise InputError(
+            f"{shown(spec.vectors)}: {dimension} dimensions, but {maker} makes vectors of {own}; name the encoder that "
+            "made them"
+        )
+    same = folders["query"] == folders["document"]
+    known = fingerprints(folders[spec.side], settings) if same else pair_fingerprints(folders, spec.pooling)
+    return maker, settings.normalized, known

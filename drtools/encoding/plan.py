@@ -1,0 +1,55 @@
+"""What an encoding would be, by encoding a sample."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from drtools import reporting, units
+from drtools.encoding.folder import facts_of, pieces_by
+from drtools.encoding.loop import encode_texts
+from drtools.encoding.update import OldVectors
+from drtools.models.compute import settle
+from drtools.models.loader import load_for_encoding
+from drtools.models.pieces import PieceTokens
+from drtools.models.replicas import Copies
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drtools.encoding.specs import VectorsSpec
+    from drtools.formats.text_sources import DocumentTexts, QueryTexts
+    from drtools.models.compute import Compute
+    from drtools.models.specs import ComputeSpec, EncoderSpec
+    from drtools.models.tokens import Tokenized
+
+SAMPLE = 256  # [ours] texts
+
+
+def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec) -> None:
+    """Say what the work would be: texts, disk, and time."""
+    computing = settle(compute, spec.batch_tokens, several=True)
+    encoder = load_for_encoding(model, computing, texts.side)
+    pieces = pieces_by(encoder, spec)
+    old = OldVectors(spec.update, facts_of(encoder, texts, model, computing, spec, pieces)) if spec.update else None
+    count = old.count_new(texts, 4096) if old else len(texts)
+    _, sample = texts.slice(0, SAMPLE)
+
+    def run(some: Sequence[str], computing: Compute) -> Tokenized:
+        return pieces.try_out(some, computing) if pieces else encode_texts(encoder, some, texts.side, computing)[1]
+
+    one = computing._replace(copies=Copies(()))  # a sample is too little for several
+    run(sample[:8], one)
+    started = time.perf_counter()
+    tokens = run(sample, one)
+    seconds = (time.perf_counter() - started) * count / len(sample) / len(computing.devices)
+    found = sum(int(counts.sum()) for counts in tokens.counts()) if isinstance(tokens, PieceTokens) else 0
+    cut = round(found / len(sample) * len(texts))
+    size = (len(texts) + cut) * encoder.dimension * (2 if spec.dtype == "float16" else 4)
+    reporting.say(
+        f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about "
+        f"{tokens.lengths.mean():.0f} tokens each; {units.bytes_as_words(size)} of vectors; "
+        f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
+        f"about {units.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "
+        f"{computing.precision} (by the first {len(sample)}{' on one' if len(computing.devices) > 1 else ''})"
+    )
