@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
+from drtools.errors import param
+from drtools.evaluation.answers import judge
 from drtools.evaluation.measures import evaluate, mean, parse_measure
-from drtools.formats.joins import note_nothing_relevant
+from drtools.evaluation.specs import FusionTuning
+from drtools.formats.answers import read_answers
+from drtools.formats.corpus_store import open_store
+from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 from drtools.formats.text_sources import check_judged_documents, judged_queries
 from drtools.formats.trec import read_qrels
-from drtools.search.fusion import Parts, fuse
+from drtools.search.fusion import Parts, fuse, parts_of, read_scores
 from drtools.search.multi_vector import MultiVectorSource
 from drtools.search.sources import Source
-from drtools.search.specs import MultiVectorSpec
+from drtools.search.specs import FusionSpec, MultiVectorSpec
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
-    from drtools.formats.trec import Qrels
+    from drtools.formats.trec import Qrels, Run
 
 
 GRID = [
@@ -34,8 +39,6 @@ def tune_weight(
 
     Return the best (the smallest of equals) and every (weight, value).
     """
-    from drtools.evaluation.measures import evaluate, mean
-
     judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}
     seen = min(depth, measure.k or depth)  # what a measure does not look at need not be ranked
     tried = []
@@ -43,6 +46,51 @@ def tune_weight(
         (by_query,) = evaluate(qrels, fuse(judged, [1.0, weight], seen), [measure]).values()
         tried.append((weight, mean(by_query)))
     return max(tried, key=lambda pair: (pair[1], -pair[0]))[0], tried
+
+
+def tune_fusion(
+    paths: Sequence[str], spec: FusionSpec, tuning: FusionTuning
+) -> tuple[float, list[tuple[float, float]]]:
+    """Return the best weight of the second of two runs on judged queries, and every (weight, value)."""
+    measure, name = parse_measure(tuning.measure), tuning.qrels or tuning.answers
+    assert name is not None, "judgements or answers"
+    tuned_on = tuning.runs or tuple(paths)
+    runs = [read_scores(path, spec) for path in tuned_on]
+    judged = judgements(tuning, runs)
+    check_judged(name, judged, tuned_on, runs, tuning.qrels is None)
+    best, tried = tune_weight(parts_of(runs, spec), judged, measure, spec.depth)
+    reporting.say(f"weight of {paths[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {name})")
+    return best, tried
+
+
+def judgements(tuning: FusionTuning, runs: Sequence[Run]) -> Qrels:
+    """Read judgements, or make them of whether the runs' documents hold answers."""
+    if tuning.qrels:
+        return read_qrels(tuning.qrels)
+    assert tuning.answers is not None and tuning.corpus is not None, "answers are looked for in texts"
+    given = read_answers(tuning.answers)
+    return judge(
+        {query_id: dict.fromkeys(document for run in runs for document in run.get(query_id, ())) for query_id in given},
+        given,
+        open_store(tuning.corpus),
+        tuning.answer_match,
+    )
+
+
+def check_judged(name: str, judged: Qrels, paths: Sequence[str], runs: Sequence[Run], by_answers: bool) -> None:
+    """Refuse judgements of other queries than the runs', and count those that both runs lack."""
+    union = {query_id: None for run in runs for query_id in run}
+    found = Join(union, " and ".join(paths), judged)
+    found.check(
+        f"{name}: judges none of the queries of {found.name}; say the dev queries' runs by {param('tune_runs')}, one "
+        "for each run",
+        f"{found.missing:,} of the {found.asked:,} queries that {name} judges are in neither run; they count 0 at each "
+        "weight",
+    )
+    if not by_answers:
+        note_nothing_relevant(judged, name)
+        for path, run in zip(paths, runs, strict=True):
+            note_nothing_judged(path, run, judged, name)
 
 
 USUAL_MEASURE = "nDCG@10"

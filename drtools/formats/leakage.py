@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
-from drtools.formats.corpora import document_text
+from drtools.formats.corpora import document_text, read_queries
+from drtools.formats.corpus_store import open_store
 from drtools.formats.plain_text import plain_text
+from drtools.formats.text_sources import check_judged, judged_queries
+from drtools.formats.trec import read_qrels
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import Store
@@ -114,3 +117,28 @@ def texts_of(documents: Iterable[str], store: Store | None) -> Iterator[tuple[st
 def relevant_in(qrels: Qrels, least: int = 1) -> dict[str, None]:
     """Return the documents that are relevant to some query."""
     return {document: None for grades in qrels.values() for document, grade in grades.items() if grade >= least}
+
+
+def compare_with_training(
+    judged: Qrels,
+    min_rel: int,
+    queries: str,
+    corpus: str | None,
+    train_queries: str | None,
+    train_qrels: str | None,
+) -> None:
+    """Note judged queries, and with training judgements relevant documents, that were trained on.
+
+    `queries` has the texts of the judged queries, and without `train_queries` those of the training queries too.
+    """
+    texts = read_queries(queries)
+    check_judged(judged, "the judgements", texts, queries, "; they are not compared with training queries")
+    trained = Trained(judged_queries(train_queries or queries, train_qrels).items())
+    positives = None
+    if train_qrels:
+        store = open_store(corpus) if corpus else None
+        relevant = relevant_in(read_qrels(train_qrels), min_rel)
+        trained.positives = lambda: texts_of(relevant, store)
+        positives = lambda: dict(texts_of(relevant_in(judged, min_rel), store))  # noqa: E731
+    tested = {query_id: text for query_id, text in texts.items() if query_id in judged}
+    note_leakage("test", tested, positives, trained)

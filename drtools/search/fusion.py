@@ -9,12 +9,19 @@ a fusion of either kind is a row of weights times that matrix.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
+
+from drtools import reporting
+from drtools.errors import InputError, param
+from drtools.formats.identical import without_identical
+from drtools.formats.joins import Join, note_little_in_common
+from drtools.formats.trec import Run, read_run
+from drtools.search.specs import FusionSpec
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from drtools.formats.trec import Run
 
 
 class Parts(NamedTuple):
@@ -96,3 +103,46 @@ def parts_of_runs(runs: Sequence[Run], one_query: Callable[[Sequence[dict[str, f
 def fuse(parts: dict[str, Parts], weights: Sequence[float], depth: int) -> Run:
     """Fuse query by query, ranked and cut at `depth`."""
     return {query_id: weigh(each, weights, depth) for query_id, each in parts.items()}
+
+
+def parts_of(runs: Sequence[Run], spec: FusionSpec) -> dict[str, Parts]:
+    """Return what each run gives to the documents of each query."""
+
+    def one_query(lists: Sequence[dict[str, float]]) -> Parts:
+        if spec.method == "rrf":
+            return reciprocal_ranks(lists, spec.k)
+        return scores_of(lists, spec.normalization, spec.missing)
+
+    return parts_of_runs(runs, one_query)
+
+
+def fuse_runs(paths: Sequence[str], weights: Sequence[float], spec: FusionSpec) -> Run:
+    """Read runs and fuse them, with a weight for each."""
+    runs = [read_scores(path, spec) for path in paths]
+    note_lacking(paths, runs)
+    return fuse(parts_of(runs, spec), weights, spec.depth)
+
+
+def read_scores(path: str, spec: FusionSpec) -> Run:
+    """Read a run, without the documents of the queries' own ids if these are ignored; infinite scores have no sum."""
+    run = read_run(path)
+    if spec.ignore_identical_ids:
+        run, count = without_identical(run)
+        reporting.say(f"{path}: {count:,} queries list a document of their own id; left out")
+    for query_id, hits in run.items() if spec.method == "linear" else ():
+        if not isfinite(sum(hits.values())):
+            raise InputError(
+                f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by {param('method')} "
+                "rrf, or write the run again"
+            )
+    return run
+
+
+def note_lacking(names: Sequence[str], runs: Sequence[Run]) -> None:
+    """Count the queries that some runs have and others lack, and note runs that list few documents in common."""
+    union = {query_id: None for run in runs for query_id in run}
+    for name, run in zip(names, runs, strict=True):
+        found = Join(run, name, union)
+        found.note(f"{name} lacks {found.missing:,} of the {found.asked:,} queries; they are fused without it")
+    for (name, run), (other, its) in combinations(zip(names, runs, strict=True), 2):
+        note_little_in_common(name, run, other, its)

@@ -1,8 +1,11 @@
-"""What is searched how: joined vectors, pieces."""
+"""What is indexed, searched and fused how: BM25, FAISS, joined vectors, pieces, runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
+
+from drtools.search.lucene import Rm3
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,70 @@ class MultiVectorSpec:
     tune: str | None = None
     tune_queries: str | None = None
     tune_measure: str | None = None
+
+
+@dataclass(frozen=True)
+class FusionSpec:
+    """How lists are fused: by reciprocal rank with the constant `k`, or by a weighted sum of scores (`linear`).
+
+    `missing` is the score of a document that a list lacks.
+    """
+
+    method: Literal["rrf", "linear"] = "rrf"
+    k: float = 60.0
+    normalization: Literal["none", "min-max", "z-score"] = "none"
+    missing: Literal["lowest", "zero"] = "lowest"
+    depth: int = 1000
+    ignore_identical_ids: bool = False
+
+
+@dataclass(frozen=True)
+class LuceneSpec:
+    """A corpus that is indexed for BM25; `document_vectors` are the term vectors that RM3 needs."""
+
+    corpus: str
+    language: str = "en"
+    document_vectors: bool = False
+    title_separator: str = " "
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class FaissSpec:
+    """A vectors folder that FAISS indexes, by a factory string or by changing the index `update`.
+
+    With `check` recall is measured against exact search, by vectors of queries (`check_queries`) or by a sample of the
+    documents.
+    """
+
+    vectors: str
+    factory: str | None = None
+    update: str | None = None
+    train_sample: int | None = None
+    ef_construction: int | None = None
+    check: bool = False
+    check_queries: str | None = None
+    check_depth: int = 100
+    seed: int = 42
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """What is searched: a Lucene or FAISS index, vectors, or the documents of the run `rerank` by vectors or texts.
+
+    `corpus` has the texts of a run's documents. `k1`, `b` and `rm3` are of a Lucene index, `nprobe` and `ef_search` of
+    a FAISS index.
+    """
+
+    index: str | None = None
+    vectors: str | None = None
+    rerank: str | None = None
+    corpus: str | None = None
+    query_vectors: str | None = None
+    title_separator: str = " "
+    k1: float = 0.9
+    b: float = 0.4
+    rm3: Rm3 | None = None
+    nprobe: int | None = None
+    ef_search: int | None = None

@@ -18,6 +18,7 @@ note says when Judged@10 of the runs differs by more than 0.1.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,66 +28,67 @@ from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
 from drtools.cli.report import print_json, print_per_query, print_table
 from drtools.errors import GateRefused, InputError
-from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
+from drtools.evaluation.specs import MeasuringSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from drtools.evaluation.answers import Matching
-    from drtools.formats.trec import Qrels, Run
+    from drtools.evaluation.measures import Measure
+    from drtools.evaluation.runs import Values
+    from drtools.formats.trec import Qrels
 
 ANSWERS, LEAKAGE = "Answers", "Trained on"
-JUDGED_DIFFERENCE = 0.1  # [ours] between two runs' Judged@10, before a note
 
 
-def main(
+@dataclass(frozen=True)
+class EvalFlags:
+    """What is measured by what, and compared with what."""
+
     runs: Annotated[
         list[str],
         Argument(help="runs to measure; without --baseline the others are compared with the first"),
         Role.INPUT,
-    ],
-    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), Role.INPUT] = None,
+    ]
+    qrels: Annotated[str | None, Option(help="judgements: BEIR TSV or TREC"), Role.INPUT] = None
     answers: Annotated[
         str | None,
         Option(help='answers in place of judgements: JSONL {"_id", "answers"}, or DPR\'s TSV', rich_help_panel=ANSWERS),
         Role.INPUT,
-    ] = None,
+    ] = None
     corpus: Annotated[
         str | None,
         Option(help="--answers: the texts to find them in; --train-qrels: the texts of relevant documents"),
         Role.INPUT,
-    ] = None,
+    ] = None
     answer_match: Annotated[
         Literal["string", "regex"],
         Option(
             help="string: words in their order, whatever their case; regex: regular expressions",
             rich_help_panel=ANSWERS,
         ),
-    ] = "string",
+    ] = "string"
     measures: Annotated[
         str | None,
         Option(
             help="measures with commas between; default nDCG@10, RR@10, R@100, with --answers Success@20, Success@100"
         ),
-    ] = None,
-    min_rel: MinRel = 1,
-    only: Only = None,
-    ignore_identical_ids: IgnoreIdenticalIds = False,
+    ] = None
+    min_rel: MinRel = 1
+    only: Only = None
+    ignore_identical_ids: IgnoreIdenticalIds = False
     rank_order: Annotated[
         bool, Option("--rank-order", help="rank by the runs' rank column (MS MARCO), not by score (trec_eval)")
-    ] = False,
-    per_query: Annotated[bool, Option("--per-query", help="one line each: run, measure, query, value")] = False,
-    json: Annotated[bool, Option("--json", help="everything as one JSON object")] = False,
+    ] = False
+    per_query: Annotated[bool, Option("--per-query", help="one line each: run, measure, query, value")] = False
+    json: Annotated[bool, Option("--json", help="everything as one JSON object")] = False
     gate: Annotated[
         str | None,
         Option(help='exit 3 unless the last run holds against the first, or each --baseline: "RR@10>=-0.005"'),
-    ] = None,
+    ] = None
     baseline: Annotated[
         list[str] | None,
         Option(help="a run to compare the others with, one of those given; several times for several"),
         Role.INPUT,
-    ] = None,
-    alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05,
+    ] = None
+    alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05
     train_qrels: Annotated[
         str | None,
         Option(
@@ -95,84 +97,92 @@ def main(
             rich_help_panel=LEAKAGE,
         ),
         Role.INPUT,
-    ] = None,
+    ] = None
     train_queries: Annotated[
         str | None,
         Option(help="queries that it was trained on; with --train-qrels by default --queries", rich_help_panel=LEAKAGE),
         Role.INPUT,
-    ] = None,
+    ] = None
     queries: Annotated[
         str | None,
         Option(help="the test queries' texts; default: those that a run was made for", rich_help_panel=LEAKAGE),
         Role.INPUT,
-    ] = None,
-) -> None:
+    ] = None
+
+    @property
+    def spec(self) -> MeasuringSpec:
+        """How the runs are read, and what judges them."""
+        return MeasuringSpec(
+            self.qrels,
+            self.answers,
+            self.corpus,
+            self.answer_match,
+            self.min_rel,
+            self.only,
+            self.rank_order,
+            self.ignore_identical_ids,
+        )
+
+
+def main(flags: EvalFlags) -> None:
     """Compose: read, evaluate, compare, print, gate."""
     from drtools.cli.show.trained_on import note_trained_on
-    from drtools.evaluation.measures import evaluate, judged_share, parse_measure
+    from drtools.evaluation.runs import judgements, measured
     from drtools.evaluation.significance import comparisons
-    from drtools.formats.trec import read_qrels
 
-    if (qrels is None) == (answers is None) or (answers and not corpus):
-        raise InputError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
-    check_needless(answers, corpus, answer_match, train_qrels, train_queries, queries)
-    gate_name, gate_least = parse_gate(gate) if gate else (None, 0.0)
-    if gate and len(runs) < 2:
+    check(flags)
+    gate_name, gate_least = parse_gate(flags.gate) if flags.gate else (None, 0.0)
+    runs, spec = flags.runs, flags.spec
+    if flags.gate and len(runs) < 2:
         raise InputError("--gate compares the last run with the first; two runs are needed")
-    baselines = places_of(baseline, runs, gate) if baseline else [0]
-    words = [
-        word.strip()
-        for word in (measures or ("Success@20,Success@100" if answers else "nDCG@10,RR@10,R@100")).split(",")
-        if word.strip()
-    ]
+    baselines = places_of(flags.baseline, runs, flags.gate) if flags.baseline else [0]
+    measures = measures_of(flags, gate_name)
+    judged = judgements(runs, spec, measures)
+    if flags.train_qrels or flags.train_queries:
+        report_leakage(judged, flags)
+    else:
+        note_trained_on(runs, judged)
+    results = measured(runs, judged, spec, measures)
+    compared = comparisons(results, baselines)
+    if flags.json:
+        print_json(runs, results, compared, bool(flags.baseline), len(judged), flags.per_query)
+    elif flags.per_query:
+        print_per_query(runs, results)
+    else:
+        print_table(runs, results, compared, baselines, len(judged), flags.alpha)
+    if gate_name:
+        for place in baselines:
+            name = runs[place] if flags.baseline else "the first"
+            check_gate(gate_name, gate_least, results[place], results[-1], name)
+
+
+def check(flags: EvalFlags) -> None:
+    """Raise InputError without judgements, and for what serves nothing that was asked for."""
+    if (flags.qrels is None) == (flags.answers is None) or (flags.answers and not flags.corpus):
+        raise InputError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
+    if flags.answer_match != "string" and not flags.answers:
+        raise InputError("--answer-match: for --answers, which was not said; say it, or leave --answer-match out")
+    if flags.corpus and not (flags.answers or flags.train_qrels):
+        raise InputError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
+    if flags.queries and not (flags.train_qrels or flags.train_queries):
+        raise InputError("--queries: compared with --train-qrels or --train-queries; pass one, or leave --queries out")
+
+
+def measures_of(flags: EvalFlags, of_gate: str | None) -> list[Measure]:
+    """Return the measures that are named, the usual ones if none are, and the gate's."""
+    from drtools.evaluation.measures import parse_measure
+
+    usual = "Success@20,Success@100" if flags.answers else "nDCG@10,RR@10,R@100"
+    words = [word.strip() for word in (flags.measures or usual).split(",") if word.strip()]
     words = list(dict.fromkeys(words))
     if not words:
         raise InputError(
-            f"--measures {measures!r}: names no measure; expected some with commas between, for instance nDCG@10,R@100"
+            f"--measures {flags.measures!r}: names no measure; expected some with commas between, for instance "
+            "nDCG@10,R@100"
         )
-    if gate_name and gate_name.lower() not in [word.lower() for word in words]:
-        words.append(gate_name)
-    parsed = [parse_measure(word) for word in words]
-    if qrels is not None:
-        judged = read_qrels(qrels)
-    else:
-        assert answers is not None and corpus is not None, "qrels, or answers and a corpus are said"
-        judged = judged_by_answers(
-            answers,
-            corpus,
-            answer_match,
-            (read(name, rank_order, ignore_identical_ids, quiet=True) for name in runs),
-            parsed,
-            min_rel,
-        )
-    if only:
-        judged = only_those(judged, only, qrels or answers or "")
-    if qrels:
-        note_nothing_relevant(judged, qrels, min_rel)
-    if train_qrels or train_queries:
-        report_leakage(judged, min_rel, runs, train_qrels, train_queries, queries, corpus)
-    else:
-        note_trained_on(runs, judged)
-    shares: dict[str, float] = {}
-    results = []
-    for name in runs:
-        run = read(name, rank_order, ignore_identical_ids)
-        check_run(name, run, judged, qrels, bool(only))
-        results.append(evaluate(judged, run, parsed, min_rel))
-        shares[name] = judged_share(judged, run)
-    if qrels:
-        note_judged(shares)
-    compared = comparisons(results, baselines)
-    if json:
-        print_json(runs, results, compared, bool(baseline), len(judged), per_query)
-    elif per_query:
-        print_per_query(runs, results)
-    else:
-        print_table(runs, results, compared, baselines, len(judged), alpha)
-    if gate_name:
-        for place in baselines:
-            name = runs[place] if baseline else "the first"
-            check_gate(gate_name, gate_least, words, results[place], results[-1], name)
+    if of_gate and of_gate.lower() not in [word.lower() for word in words]:
+        words.append(of_gate)
+    return [parse_measure(word) for word in words]
 
 
 def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[int]:
@@ -188,90 +198,20 @@ def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[i
     return places
 
 
-def judged_by_answers(
-    answers: str, corpus: str, matching: Matching, runs: Iterable[Run], parsed: list, min_rel: int
-) -> dict[str, dict[str, int]]:
-    """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
-    from drtools.evaluation.answers import check_measures, judge
-    from drtools.formats.answers import read_answers
-    from drtools.formats.corpus_store import open_store
+def report_leakage(judged: Qrels, flags: EvalFlags) -> None:
+    """Report test queries and relevant documents that were trained on."""
+    from drtools.cli.show import lineage
+    from drtools.formats.leakage import compare_with_training
 
-    check_measures(parsed, min_rel)
-    deepest = max(measure.k for measure in parsed)
-    given = read_answers(answers)
-    listed: dict[str, dict[str, None]] = {query_id: {} for query_id in given}
-    for run in runs:
-        for query_id, documents in listed.items():
-            documents.update(dict.fromkeys(list(run.get(query_id, ()))[:deepest]))
-    return judge(listed, given, open_store(corpus), matching)
-
-
-def check_needless(answers, corpus, answer_match, train_qrels, train_queries, queries) -> None:
-    """Raise InputError for what serves nothing that was asked for."""
-    if answer_match != "string" and not answers:
-        raise InputError("--answer-match: for --answers, which was not said; say it, or leave --answer-match out")
-    if corpus and not (answers or train_qrels):
-        raise InputError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
-    if queries and not (train_qrels or train_queries):
-        raise InputError("--queries: compared with --train-qrels or --train-queries; pass one, or leave --queries out")
-
-
-def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
-    """Return the judgements of the queries that `only` names."""
-    from drtools.formats.trec import read_qrels
-
-    found = Join(judged, whose, read_qrels(only))
-    found.check(
-        f"{only}: names none of the queries that {whose} judges",
-        f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {whose}; left out",
-    )
-    kept = read_qrels(only)
-    return {query_id: grades for query_id, grades in judged.items() if query_id in kept}
-
-
-def read(name: str, rank_order: bool, ignore_identical_ids: bool, quiet: bool = False) -> Run:
-    """Read a run, without the documents of the queries' own ids if these are to be left out; how many is said."""
-    from drtools.formats.identical import without_identical
-    from drtools.formats.trec import read_run
-
-    run = read_run(name, rank_order)
-    if not ignore_identical_ids:
-        return run
-    run, count = without_identical(run)
-    if not quiet:
-        reporting.say(f"{name}: {count:,} queries list a document of their own id; left out")
-    return run
-
-
-def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bool) -> None:
-    """Refuse a run of none of the judged queries, and count what does not fit the judgements.
-
-    With `is_part` the judgements are of a part of the queries on purpose.
-    """
-    found = Join(run, name, judged)
-    others = [query_id for query_id in run if query_id not in judged] if not is_part else []
-    found.check(
-        f"{name}: holds none of the {len(judged):,} judged queries; do the run and the qrels belong together?",
-        f"{name} lacks {found.missing:,} of the {len(judged):,} judged queries; they count 0"
-        + (f", and {len(others):,} of its {len(run):,} queries are not judged; left out" if others else ""),
-    )
-    if others and not found.missing:
-        reporting.say(
-            f"{name}: {len(others):,} of its {len(run):,} queries are not judged (for instance {others[0]!r}); left out"
+    queries = flags.queries or behind(flags.runs, lineage.QUERIES_FLAGS)
+    if queries is None:
+        raise InputError(
+            "the test queries' texts are not known, as no run says what queries it was made for; pass --queries QUERIES"
         )
-    if qrels:
-        note_nothing_judged(name, run, judged, qrels)
-
-
-def note_judged(shares: dict[str, float]) -> None:
-    """Note runs of whose first hits very different shares are judged: what nobody judged counts as not relevant."""
-    least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
-    if round(shares[most] - shares[least], 4) > JUDGED_DIFFERENCE:
-        reporting.notice(
-            1,
-            f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; what is not judged counts "
-            "as not relevant, so the first may be better than it looks",
-        )
+    corpus = flags.corpus
+    if flags.train_qrels and not corpus:
+        corpus = behind(flags.runs, lineage.CORPUS_FLAGS)
+    compare_with_training(judged, flags.min_rel, queries, corpus, flags.train_queries, flags.train_qrels)
 
 
 def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
@@ -280,42 +220,6 @@ def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
 
     found = (lineage.source(Path(run), wanted, lineage.SEARCHED_FLAGS) for run in runs)
     return next(filter(None, found), None)
-
-
-def report_leakage(
-    judged: Qrels,
-    min_rel: int,
-    runs: list[str],
-    train_qrels: str | None,
-    train_queries: str | None,
-    queries: str | None,
-    corpus: str | None,
-) -> None:
-    """Report test queries and relevant documents that were trained on."""
-    from drtools.cli.show import lineage
-    from drtools.formats.corpora import read_queries
-    from drtools.formats.corpus_store import open_store
-    from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
-    from drtools.formats.text_sources import check_judged, judged_queries
-    from drtools.formats.trec import read_qrels
-
-    queries = queries or behind(runs, lineage.QUERIES_FLAGS)
-    if queries is None:
-        raise InputError(
-            "the test queries' texts are not known, as no run says what queries it was made for; pass --queries QUERIES"
-        )
-    texts = read_queries(queries)
-    check_judged(judged, "the judgements", texts, queries, "; they are not compared with training queries")
-    trained = Trained(judged_queries(train_queries or queries, train_qrels).items())
-    positives = None
-    if train_qrels:
-        corpus = corpus or behind(runs, lineage.CORPUS_FLAGS)
-        store = open_store(corpus) if corpus else None
-        relevant = relevant_in(read_qrels(train_qrels), min_rel)
-        trained.positives = lambda: texts_of(relevant, store)
-        positives = lambda: dict(texts_of(relevant_in(judged, min_rel), store))  # noqa: E731
-    tested = {query_id: text for query_id, text in texts.items() if query_id in judged}
-    note_leakage("test", tested, positives, trained)
 
 
 def parse_gate(text: str) -> tuple[str, float]:
@@ -329,11 +233,11 @@ def parse_gate(text: str) -> tuple[str, float]:
         raise InputError(f"--gate {text}: {found[2]} is no number") from None
 
 
-def check_gate(name: str, least: float, words: list[str], first: dict, last: dict, baseline: str) -> None:
+def check_gate(name: str, least: float, first: Values, last: Values, baseline: str) -> None:
     """Raise GateRefused if the last run is worse than a baseline by more than the gate allows."""
     from drtools.evaluation.measures import mean
 
-    key = next(word for word in words if word.lower() == name.lower())
+    key = next(word for word in first if word.lower() == name.lower())
     before, after = mean(first[key]), mean(last[key])
     if after - before < least:
         raise GateRefused(
