@@ -68,7 +68,7 @@ def main() -> None:
     from drtools.cli.flags.compute import ComputeFlags
     from drtools.methods.contrastive import contrastive_loss
     from drtools.methods.fgd.graph import SpanStudent
-    from drtools.methods.fgd.training import FgdLoss
+    from drtools.methods.fgd.loss import FgdLoss
     from drtools.models.compute import settle
     from drtools.models.cpu.attention import use_sliced_attention
     from drtools.models.cpu.dropout import use_own_dropout

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from drtools.methods.fgd.batches import Level, PieceBatch
-from drtools.methods.fgd.training import FgdLoss
+from drtools.methods.fgd.loss import FgdLoss
 
 QUERIES, NEGATIVES, PASSAGES, SENTENCES, SIZE = 3, 4, 3, 5, 6
 COUNT = QUERIES * (1 + NEGATIVES)

@@ -1,110 +1,123 @@
-"""FGD's loss of a batch.
-
-The document by contrast, its passages and sentences by the teacher's scores, against pieces chosen as they score now.
-"""
+"""FGD's distillation: scored examples into batches of documents with pieces, and an encoder that learns from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from drtools.losses import contrastive, fine_grained, highest, kl_of_lists, scores
-from drtools.methods.fgd.batches import Level, PieceBatch
+from drtools import reporting
+from drtools.methods.dev import measure_on
+from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
+from drtools.methods.fgd.graph import SpanStudent
+from drtools.methods.fgd.loss import FgdLoss
+from drtools.methods.fgd.settings import EPOCHS, NEGATIVE_PIECES, WARMUP_STEPS, FgdSettings
+from drtools.models.pieces import cut_of, layout_of
+from drtools.training.encoder_task import EncoderTraining, read_sources
+from drtools.training.examples import Scores
+from drtools.training.task import Card, no_card
 
 if TYPE_CHECKING:
-    from drtools.training.gradients import Metrics
-    from drtools.training.pairs import PairBatch
+    from collections.abc import Sequence
 
-Direction = Literal["teacher-student", "student-teacher"]
+    from drtools.evaluation.specs import DevSpec
+    from drtools.models.spans import SpanKind
+    from drtools.models.specs import ComputeSpec, EncoderSpec, PieceSizes
+    from drtools.outputs.work import Work
+    from drtools.training.pairs import PairBatches
+    from drtools.training.sampling import Source
+    from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
 
 
-class FgdLoss:
-    """weight * contrast + the divergence of each level.
+def train(
+    work: Work,
+    settings: FgdSettings,
+    *,
+    examples: ExamplesSpec,
+    start: EncoderSpec,
+    pieces: PieceSizes,
+    student: StudentSpec,
+    training: TrainingSpec,
+    dev: DevSpec,
+    compute: ComputeSpec,
+    card: Card = no_card,
+) -> None:
+    """Distill the scores of documents and of their pieces into an encoder, and write its folder."""
+    task = EncoderTraining(work, start, student, training, compute)
+    task.write_card = card
+    sources = read_sources(examples, Scores.ANY if settings.accept_scores else Scores.TEACHER)
+    unscored = unscored_documents(sources) if "document" in settings.chosen_levels else 0
+    reporting.notice(
+        unscored, f"{unscored:,} documents of the examples have no score; the documents' KL leaves them out"
+    )
+    passages, learner = 0, None
+    batches: PairBatches | FineGrainedBatches
+    if settings.has_pieces:
+        batches, passages, learner = with_pieces(
+            task, sources, examples.examples, pieces, settings.spans or "attention", settings.hard_negatives
+        )
+    else:
+        batches = task.pair_batches(sources, negatives=settings.hard_negatives)
+    loss = FgdLoss(
+        settings.chosen_levels,
+        task.model.dimension,
+        passages,
+        task.scale,
+        weight=settings.contrastive_weight,
+        negative_pieces=settings.negative_pieces or NEGATIVE_PIECES,
+        direction=settings.kl,
+    )
+    task.fit(
+        batches,
+        loss,
+        batches.epoch_queries,
+        measure_on(task, dev, sources, examples.queries[0]),
+        default_epochs=EPOCHS,
+        paper_warmup=WARMUP_STEPS,
+        learner=learner,
+    )
+    task.finish(queries=sum(len(source.examples) for source in sources), scored_by=sources[0].examples.scored_by)
 
-    Called by the loop with queries [B, D] and rows of documents [C, K * D].
 
-    A row holds the document, its P passages and its sentences.
+def with_pieces(
+    task: EncoderTraining,
+    sources: list[Source],
+    paths: list[str],
+    sizes: PieceSizes,
+    spans: SpanKind,
+    hard_negatives: int,
+) -> tuple[FineGrainedBatches, int, SpanStudent]:
+    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained.
+
+    With its spans, which its settings remember.
     """
+    document = task.model.of("document")
+    layout = layout_of(document, sizes)
+    document.settings.pieces = {"spans": spans, **vars(layout.sizes)}
+    learner = SpanStudent(task.model, layout.passages, layout.sentences, spans, task.training.seed)
+    scores = [
+        read_piece_scores(path, source.examples, source.store, cut_of(document, layout, source.title_separator))
+        for path, source in zip(paths, sources, strict=True)
+    ]
+    batches = FineGrainedBatches(
+        sources,
+        scores,
+        task.model,
+        layout,
+        batch_queries=task.training.batch_queries,
+        negatives=hard_negatives,
+        seed=task.training.seed,
+        shares=task.world.shares,
+        rank=task.world.rank,
+    )
+    return batches, layout.passages, learner
 
-    def __init__(
-        self,
-        levels: Sequence[str],
-        dimension: int,
-        passages: int,
-        scale: float,
-        *,
-        weight: float,
-        negative_pieces: int,
-        direction: Direction,
-    ) -> None:
-        self.levels, self.dimension, self.passages, self.scale = levels, dimension, passages, scale
-        self.weight, self.negative_pieces, self.reverse = weight, negative_pieces, direction == "student-teacher"
 
-    def __call__(self, queries: Tensor, rows: Tensor, batch: PieceBatch | PairBatch) -> tuple[Tensor, Metrics]:
-        """Return the loss of the whole batch, and its parts."""
-        vectors = rows.unflatten(1, (-1, self.dimension))
-        table = scores(queries, vectors[:, 0], self.scale)
-        relevant, owner = (torch.from_numpy(part).to(table.device) for part in (batch.relevant, batch.owner))
-        mine = owner == torch.arange(len(table), device=table.device).unsqueeze(1)
-        parts = {"contrastive": contrastive(table.diagonal(), table, ~relevant)}
-        if "document" in self.levels:
-            parts["document KL"] = self._of_documents(table, mine, batch)
-        if "passage" in self.levels or "sentence" in self.levels:
-            assert isinstance(batch, PieceBatch), "levels of pieces need batches of them"
-            parts |= self._of_pieces(queries, vectors[:, 1:], mine, batch)
-        loss = sum((part for name, part in parts.items() if name != "contrastive"), self.weight * parts["contrastive"])
-        return loss, {name: float(part.detach()) for name, part in parts.items()}
-
-    def _of_documents(self, table: Tensor, mine: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
-        teacher = torch.from_numpy(batch.scores).to(table.device).expand_as(table)
-        listed = mine & ~teacher.isnan()
-        return kl_of_lists(teacher.nan_to_num(), table, listed, self.reverse).mean()
-
-    def _of_pieces(self, queries: Tensor, vectors: Tensor, mine: Tensor, batch: PieceBatch) -> dict[str, Tensor]:
-        """Top down.
-
-        The passages that the student scores highest, then those of their sentences that it scores highest.
-        """
-        parents = torch.from_numpy(batch.parents).to(queries.device)
-        negative = mine.clone()
-        negative[:, : len(queries)] = False  # the first B documents are the queries' positives
-        allowed = negative.unsqueeze(2)
-        found = {}
-        if "passage" in self.levels:
-            found["passage KL"], chosen = self._of_level(queries, vectors[:, : self.passages], batch.passages, allowed)
-            allowed = chosen.gather(2, parents.expand(len(queries), -1, -1))
-        if "sentence" in self.levels:
-            # what was counted as a passage is not counted again
-            without = torch.from_numpy(batch.once).to(queries.device) if "passage" in self.levels else None
-            found["sentence KL"], _ = self._of_level(
-                queries, vectors[:, self.passages :], batch.sentences, allowed, without
-            )
-        return found
-
-    def _of_level(
-        self, queries: Tensor, vectors: Tensor, level: Level, allowed: Tensor, without: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return a level's divergence, and which pieces were chosen as negatives, bool [B, C, n].
-
-        `allowed` bool [B, C, 1 or n].
-        """
-        count, width = len(queries), vectors.shape[1]
-        there, teacher = (torch.from_numpy(part).to(queries.device) for part in level)
-        student = scores(queries, vectors.flatten(0, 1), self.scale)  # [B, C * n]
-        places, kept = highest(student.detach(), (allowed & there).flatten(1), self.negative_pieces)
-        own = torch.arange(count, device=queries.device).unsqueeze(1) * width + torch.arange(
-            width, device=queries.device
-        )
-        pieces = there[:count] if without is None else there[:count] & ~without[:count].unsqueeze(1)
-        loss = fine_grained(
-            (teacher[:count], teacher.flatten()[places]),
-            (student.gather(1, own), student.gather(1, places)),
-            pieces,
-            kept,
-            self.reverse,
-        )
-        chosen = torch.zeros_like(student, dtype=torch.bool).scatter(1, places, kept)
-        return loss, chosen.unflatten(1, (-1, width))
+def unscored_documents(sources: Sequence[Source]) -> int:
+    """Count the documents of the examples without a score."""
+    return sum(
+        int(np.isnan(lists.flat).sum())
+        for source in sources
+        for lists in (source.examples.positive_scores, source.examples.negative_scores)
+        if lists is not None
+    )

@@ -1,0 +1,110 @@
+"""FGD's loss of a batch.
+
+The document by contrast, its passages and sentences by the teacher's scores, against pieces chosen as they score now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from drtools.losses import contrastive, fine_grained, highest, kl_of_lists, scores
+from drtools.methods.fgd.batches import Level, PieceBatch
+
+if TYPE_CHECKING:
+    from drtools.training.gradients import Metrics
+    from drtools.training.pairs import PairBatch
+
+Direction = Literal["teacher-student", "student-teacher"]
+
+
+class FgdLoss:
+    """weight * contrast + the divergence of each level.
+
+    Called by the loop with queries [B, D] and rows of documents [C, K * D].
+
+    A row holds the document, its P passages and its sentences.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[str],
+        dimension: int,
+        passages: int,
+        scale: float,
+        *,
+        weight: float,
+        negative_pieces: int,
+        direction: Direction,
+    ) -> None:
+        self.levels, self.dimension, self.passages, self.scale = levels, dimension, passages, scale
+        self.weight, self.negative_pieces, self.reverse = weight, negative_pieces, direction == "student-teacher"
+
+    def __call__(self, queries: Tensor, rows: Tensor, batch: PieceBatch | PairBatch) -> tuple[Tensor, Metrics]:
+        """Return the loss of the whole batch, and its parts."""
+        vectors = rows.unflatten(1, (-1, self.dimension))
+        table = scores(queries, vectors[:, 0], self.scale)
+        relevant, owner = (torch.from_numpy(part).to(table.device) for part in (batch.relevant, batch.owner))
+        mine = owner == torch.arange(len(table), device=table.device).unsqueeze(1)
+        parts = {"contrastive": contrastive(table.diagonal(), table, ~relevant)}
+        if "document" in self.levels:
+            parts["document KL"] = self._of_documents(table, mine, batch)
+        if "passage" in self.levels or "sentence" in self.levels:
+            assert isinstance(batch, PieceBatch), "levels of pieces need batches of them"
+            parts |= self._of_pieces(queries, vectors[:, 1:], mine, batch)
+        loss = sum((part for name, part in parts.items() if name != "contrastive"), self.weight * parts["contrastive"])
+        return loss, {name: float(part.detach()) for name, part in parts.items()}
+
+    def _of_documents(self, table: Tensor, mine: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
+        teacher = torch.from_numpy(batch.scores).to(table.device).expand_as(table)
+        listed = mine & ~teacher.isnan()
+        return kl_of_lists(teacher.nan_to_num(), table, listed, self.reverse).mean()
+
+    def _of_pieces(self, queries: Tensor, vectors: Tensor, mine: Tensor, batch: PieceBatch) -> dict[str, Tensor]:
+        """Top down.
+
+        The passages that the student scores highest, then those of their sentences that it scores highest.
+        """
+        parents = torch.from_numpy(batch.parents).to(queries.device)
+        negative = mine.clone()
+        negative[:, : len(queries)] = False  # the first B documents are the queries' positives
+        allowed = negative.unsqueeze(2)
+        found = {}
+        if "passage" in self.levels:
+            found["passage KL"], chosen = self._of_level(queries, vectors[:, : self.passages], batch.passages, allowed)
+            allowed = chosen.gather(2, parents.expand(len(queries), -1, -1))
+        if "sentence" in self.levels:
+            # what was counted as a passage is not counted again
+            without = torch.from_numpy(batch.once).to(queries.device) if "passage" in self.levels else None
+            found["sentence KL"], _ = self._of_level(
+                queries, vectors[:, self.passages :], batch.sentences, allowed, without
+            )
+        return found
+
+    def _of_level(
+        self, queries: Tensor, vectors: Tensor, level: Level, allowed: Tensor, without: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return a level's divergence, and which pieces were chosen as negatives, bool [B, C, n].
+
+        `allowed` bool [B, C, 1 or n].
+        """
+        count, width = len(queries), vectors.shape[1]
+        there, teacher = (torch.from_numpy(part).to(queries.device) for part in level)
+        student = scores(queries, vectors.flatten(0, 1), self.scale)  # [B, C * n]
+        places, kept = highest(student.detach(), (allowed & there).flatten(1), self.negative_pieces)
+        own = torch.arange(count, device=queries.device).unsqueeze(1) * width + torch.arange(
+            width, device=queries.device
+        )
+        pieces = there[:count] if without is None else there[:count] & ~without[:count].unsqueeze(1)
+        loss = fine_grained(
+            (teacher[:count], teacher.flatten()[places]),
+            (student.gather(1, own), student.gather(1, places)),
+            pieces,
+            kept,
+            self.reverse,
+        )
+        chosen = torch.zeros_like(student, dtype=torch.bool).scatter(1, places, kept)
+        return loss, chosen.unflatten(1, (-1, width))
