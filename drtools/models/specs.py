@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from drtools.errors import InputError, param
@@ -38,6 +38,11 @@ class EncoderSpec:
                 f"{param('document_model')} alone: it names the encoder of documents beside {param('model')}, that of "
                 "queries; pass both"
             )
+
+    @property
+    def given(self) -> list[str]:
+        """The names of what is set."""
+        return [each.name for each in fields(EncoderSpec) if getattr(self, each.name) not in (None, False)]
 
     @property
     def names(self) -> str:

@@ -13,6 +13,7 @@ codes can take rows at the end alone, else they say so.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,249 +24,132 @@ from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.outputs import work as output
+from drtools.outputs.request import add_change
+from drtools.search.specs import FaissSpec, LuceneSpec
 
 LUCENE, FAISS = "Lucene", "FAISS"
+# what 0.1.0 computed otherwise for the same arguments
+PCA_CHANGE = "PCA rotates the vectors and does not subtract their mean"
 
 
-def main(
-    folder: FolderOutput,
+@dataclass(frozen=True)
+class IndexFlags:
+    """What is indexed, and how."""
+
     lucene: Annotated[
         str | None,
         Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE),
         Role.INPUT,
-    ] = None,
-    vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), Role.INPUT] = None,
-    language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en",
+    ] = None
+    vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), Role.INPUT] = None
+    language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en"
     document_vectors: Annotated[
         bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)
-    ] = False,
-    title_separator: TitleSeparator = " ",
-    factory: Annotated[
-        str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)
-    ] = None,
+    ] = False
+    title_separator: TitleSeparator = " "
+    factory: Annotated[str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)] = (
+        None
+    )
     update: Annotated[
         str | None,
         Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS),
         Role.UPDATED,
-    ] = None,
+    ] = None
     train_sample: Annotated[
         int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)
-    ] = None,
+    ] = None
     ef_construction: Annotated[
         int | None, Option(min=1, help="HNSW: candidates while building", rich_help_panel=FAISS)
-    ] = None,
-    check: Annotated[
-        bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)
-    ] = False,
+    ] = None
+    check: Annotated[bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)] = False
     check_queries: Annotated[
         str | None,
         Option(
             help="vectors folder of queries to check with; default: a sample of the documents", rich_help_panel=FAISS
         ),
         Role.INPUT,
-    ] = None,
-    check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100,
-    seed: Seed = 42,
-    threads: Threads = 0,
-    dry_run: DryRun = False,
-) -> None:
+    ] = None
+    check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100
+    seed: Seed = 42
+    threads: Threads = 0
+
+    def check_together(self) -> None:
+        """Raise InputError for flags that do not go together."""
+        if (self.lucene is None) == (self.vectors is None):
+            raise InputError("say either --lucene CORPUS or --vectors VECTORS")
+        if self.update and (self.lucene or self.train_sample or self.ef_construction):
+            raise InputError(
+                "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and "
+                "--ef-construction out, or leave --update out"
+            )
+        of_faiss = names_of(
+            {
+                "factory": self.factory,
+                "train_sample": self.train_sample,
+                "ef_construction": self.ef_construction,
+                "check": self.check,
+                "check_queries": self.check_queries,
+            }
+        )
+        of_lucene = names_of(
+            {"document_vectors": self.document_vectors, "language": self.language if self.language != "en" else None}
+        )
+        if needless := of_faiss if self.lucene else of_lucene:
+            raise InputError(
+                f"{' and '.join(needless)}: for "
+                f"{'--vectors, which FAISS indexes' if self.lucene else '--lucene, which indexes words'}; leave it out"
+            )
+
+
+def main(folder: FolderOutput, flags: IndexFlags, dry_run: DryRun = False) -> None:
     """Compose: one of two builders into one folder."""
-    if (lucene is None) == (vectors is None):
-        raise InputError("say either --lucene CORPUS or --vectors VECTORS")
-    if update and (lucene or train_sample or ef_construction):
-        raise InputError(
-            "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and --ef-construction "
-            "out, or leave --update out"
-        )
-    of_faiss = names_of(
-        {
-            "factory": factory,
-            "train_sample": train_sample,
-            "ef_construction": ef_construction,
-            "check": check,
-            "check_queries": check_queries,
-        }
-    )
-    of_lucene = names_of({"document_vectors": document_vectors, "language": language if language != "en" else None})
-    if needless := of_faiss if lucene else of_lucene:
-        raise InputError(
-            f"{' and '.join(needless)}: for "
-            f"{'--vectors, which FAISS indexes' if lucene else '--lucene, which indexes words'}; leave it out"
-        )
-    if lucene:
-        build_lucene(folder, lucene, language, document_vectors, title_separator, threads, dry_run)
+    flags.check_together()
+    if flags.lucene:
+        of_lucene(folder, flags, dry_run)
     else:
-        build_faiss(
-            folder,
-            vectors,
-            factory,
-            update,
-            {"train_sample": train_sample, "seed": seed, "ef_construction": ef_construction},
-            (check or bool(check_queries), check_queries, check_depth),
-            seed,
-            threads,
-            dry_run,
-        )
+        of_faiss(folder, flags, dry_run)
 
 
-def build_lucene(folder, corpus, language, document_vectors, title_separator, threads, dry_run) -> None:
+def of_lucene(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
     """Index a corpus for BM25."""
     from drtools.formats.corpus_store import open_store
-    from drtools.formats.lines import shown
-    from drtools.formats.text_sources import DocumentTexts
+    from drtools.search.index_folder import build_lucene, say_lucene_plan
 
-    store = open_store(corpus)
+    assert flags.lucene is not None, "checked above"
+    spec = LuceneSpec(flags.lucene, flags.language, flags.document_vectors, flags.title_separator, flags.threads)
+    store = open_store(spec.corpus)
     if dry_run:
-        # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
-        size = store.characters * (1.0 if document_vectors else 0.5)
-        return reporting.say(
-            f"{len(store):,} documents; about {units.bytes_as_words(size)} of index and "
-            f"{units.seconds_as_words(3 + len(store) / 3000)}"
-        )
+        return say_lucene_plan(store, spec)
     with output.folder(folder) as work:
-        from drtools.models.device import all_threads
-        from drtools.search.lucene import build_index
-
-        texts = DocumentTexts(store, title_separator)
-        with reporting.progress("indexing", len(store), "documents") as progress:
-            counts = build_index(
-                work.path / "lucene", pairs(texts, progress), language, document_vectors, threads or all_threads()
-            )
-        reporting.notice(
-            counts.empty, f"{counts.empty:,} of {len(store):,} documents were empty and are not in the index"
-        )
-        work.finish(
-            kind="lucene",
-            count=counts.documents,
-            empty=counts.empty,
-            language=language,
-            document_vectors=document_vectors,
-            corpus=shown(corpus),
-            title_separator=title_separator,
-        )
-    reporting.say(f"{folder.output}: {counts.documents:,} documents")
+        facts = build_lucene(work, store, spec)
+        work.finish(kind="lucene", **facts)
+    reporting.say(f"{folder.output}: {facts['count']:,} documents")
 
 
-def pairs(texts, progress):
-    """Yield (id, text) of every document."""
-    for start in range(0, len(texts), 1000):
-        ids, chunk = texts.slice(start, start + 1000)
-        yield from zip(ids, chunk, strict=True)
-        progress.advance(len(ids))
-
-
-def build_faiss(folder, vectors, factory, update, how, check, seed, threads, dry_run) -> None:
+def of_faiss(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
     """Index vectors with FAISS."""
-    import shutil
+    from drtools.search.index_folder import build_faiss, plan_faiss
 
-    from drtools.formats.vectors import IDS, open_document_vectors
-    from drtools.models.device import all_threads
-    from drtools.outputs.request import add_change
-    from drtools.search import faiss_index, faiss_update
-    from drtools.search.faiss_trial import refuse_unusable
-
-    opened = open_document_vectors(vectors)
-    if check[1]:
-        check_queries(check[1], opened)
-    count, dimension = opened.array.shape
-    threads = threads or all_threads()
-    old = faiss_update.check_old(update, opened, factory) if update else {}
-    factory = old.get("factory") or ("Flat" if factory is None else factory)
-    change = faiss_update.changes(update, opened) if update else None
-    if change is not None:
-        reporting.say(
-            f"{update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
-            f"{count:,} vectors are new"
-        )
-        faiss_update.note_nothing_kept(update, opened, change)
-    else:
-        refuse_unusable(opened.array, factory, **how)
-        size, seconds = faiss_index.estimate(factory, count, dimension, threads)
-        reporting.say(
-            f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions: about "
-            f"{units.bytes_as_words(size)}, roughly {units.seconds_as_words(seconds)}"
-        )
+    assert flags.vectors is not None, "checked above"
+    spec = FaissSpec(
+        flags.vectors,
+        flags.factory,
+        flags.update,
+        flags.train_sample,
+        flags.ef_construction,
+        flags.check or bool(flags.check_queries),
+        flags.check_queries,
+        flags.check_depth,
+        flags.seed,
+        flags.threads,
+    )
+    plan = plan_faiss(spec)
     if dry_run:
         return
-    if "PCA" in factory and not update:
-        add_change(folder.request, "PCA rotates the vectors and does not subtract their mean")
+    if "PCA" in plan.factory and not flags.update:
+        add_change(folder.request, PCA_CHANGE)
     with output.folder(folder) as work:
-        with reporting.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
-            told = {"threads": threads, "on_progress": lambda done: progress.advance(done - progress.done)}
-            if change is not None:
-                note = faiss_update.update(update, opened.array, change, work.path / "index.faiss", **told)
-            else:
-                note = faiss_index.build(opened.array, factory, work.path / "index.faiss", **how, **told)
-        if note:
-            reporting.say(f"note: {note}")
-        faiss_update.write_digests(opened, work.path)
-        shutil.copyfile(opened.path / IDS, work.path / IDS)
-        recall = measured_recall(work.path, opened, check[1], check[2], seed) if check[0] else None
-        kept = (
-            "side",
-            "dimension",
-            "normalized",
-            "model",
-            "corpus",
-            "title_separator",
-            "max_tokens",
-            "query_fingerprint",
-            "document_fingerprint",
-        )
-        more = {name: opened.manifest[name] for name in ("joined", "rem", "document_model") if name in opened.manifest}
-        work.finish(
-            kind="faiss",
-            count=count,
-            factory=factory,
-            recall=recall,
-            vectors=vectors,
-            new_since_training=0 if change is None else change.new_since_training,
-            **{name: opened.manifest[name] for name in kept},
-            **more,
-        )
-    bytes_written = (Path(folder.output) / "index.faiss").stat().st_size
-    reporting.say(f"{folder.output}: {units.counted(count, 'vector')}, {units.bytes_as_words(bytes_written)}")
-
-
-def check_queries(queries, opened) -> None:
-    """Refuse query vectors that these documents' are not to be searched with, before hours of building."""
-    from drtools.formats.vectors import open_vectors
-    from drtools.search.query_vectors import refuse_another_encoder
-
-    theirs = open_vectors(queries).manifest
-    if theirs["side"] != "query":
-        raise InputError(
-            f"--check-queries {queries}: vectors of documents, expected vectors of queries (encode --queries)"
-        )
-    if not opened.manifest.get("joined"):
-        refuse_another_encoder(
-            opened.manifest,
-            opened.path,
-            theirs,
-            theirs["dimension"],
-            f"--check-queries {queries}",
-            "encode the queries with the encoder that made them",
-            "encode the queries with the encoder that made them",
-        )
-
-
-def measured_recall(path, opened, queries, depth, seed) -> dict:
-    """Measure recall against exact search, by query vectors or by a sample of the documents."""
-    import numpy as np
-
-    from drtools.formats.vectors import open_vectors
-    from drtools.search import faiss_index
-
-    if queries:
-        array = open_vectors(queries).array
-    else:
-        array = opened.array[
-            np.sort(np.random.default_rng(seed).choice(len(opened.array), min(1000, len(opened.array)), replace=False))
-        ]
-    depth = min(depth, len(opened.array))
-    value = faiss_index.recall(faiss_index.load(path / "index.faiss"), opened.array, np.array(array, np.float32), depth)
-    reporting.say(
-        f"recall of the exact top {depth}: {value:.4f} ({len(array):,} "
-        f"{'queries' if queries else 'documents as queries'})"
-    )
-    return {"depth": depth, "queries": len(array), "value": value}
+        facts = build_faiss(work, spec, plan)
+        work.finish(kind="faiss", **facts)
+    size = (Path(folder.output) / "index.faiss").stat().st_size
+    reporting.say(f"{folder.output}: {units.counted(facts['count'], 'vector')}, {units.bytes_as_words(size)}")

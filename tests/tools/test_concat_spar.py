@@ -649,18 +649,17 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
 @pytest.mark.parametrize("source", ["vectors", "texts"])
 def test_a_stopped_search_counts_each_cut_query_once(made, drtools, encoder_folder, monkeypatch, interrupt_at, source):
     from drtools.formats import trec
-    from drtools.search import reranking, sources
-    from drtools.tools import search
+    from drtools.search import reranking, runs, sources
 
     assert (
-        reranking.QUERIES_A_BLOCK <= search.QUERIES_A_SAVE
-        and search.QUERIES_A_SAVE % reranking.QUERIES_A_BLOCK == 0
-        and search.QUERIES_A_SAVE % sources.QUERIES_A_BLOCK == 0
+        reranking.QUERIES_A_BLOCK <= runs.QUERIES_A_SAVE
+        and runs.QUERIES_A_SAVE % reranking.QUERIES_A_BLOCK == 0
+        and runs.QUERIES_A_SAVE % sources.QUERIES_A_BLOCK == 0
     )
     for module, name, size in (
         (sources, "QUERIES_A_BLOCK", 8),
         (reranking, "QUERIES_A_BLOCK", 4),
-        (search, "QUERIES_A_SAVE", 8),
+        (runs, "QUERIES_A_SAVE", 8),
     ):
         monkeypatch.setattr(module, name, size)
     (made.folder / "a.run").write_text("".join(f"q{n} Q0 d{n} 1 1.0 a\n" for n in range(20)))

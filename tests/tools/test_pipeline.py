@@ -434,7 +434,8 @@ def test_a_lucene_index_is_searched_by_no_encoder(made, drtools):
 
 
 def test_a_run_ranked_anew_may_lack_the_last_queries(made, drtools, monkeypatch):
-    from drtools.tools import search
+    from drtools.search.opening import open_source
+    from drtools.search.specs import SourceSpec
 
     (made.folder / "part.run").write_text("q0 Q0 d0 1 1 x\n")
     outcome = drtools(
@@ -466,20 +467,8 @@ def test_a_run_ranked_anew_may_lack_the_last_queries(made, drtools, monkeypatch)
         made.folder / "none.run",
     )
     assert outcome.status == 2 and "holds none of these queries" in outcome.err
-    source = search.open_source(
-        None,
-        None,
-        str(made.folder / "part.run"),
-        str(made.corpus),
-        *encoder_of(made),
-        None,
-        search.JoiningFlags(),
-        " ",
-        bm25=(0.9, 0.4),
-        rm3=None,
-        nprobe=None,
-        ef_search=None,
-    )
+    spec = SourceSpec(rerank=str(made.folder / "part.run"), corpus=str(made.corpus))
+    source = open_source(spec, *encoder_of(made))
     assert [found.hits for found in source.search([("q7", "fox"), ("q8", "owl")], 10, {})] == [{}, {}], (
         "as after a stop behind the last query that has a list"
     )

@@ -1,0 +1,175 @@
+"""Index folders: Lucene's of a corpus, FAISS's of a vectors folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from drtools import reporting, units
+from drtools.errors import InputError, param
+from drtools.formats.lines import shown
+from drtools.formats.text_sources import DocumentTexts
+from drtools.formats.vectors import IDS, Vectors, open_document_vectors, open_vectors
+from drtools.search import faiss_index, faiss_update
+from drtools.search.faiss_trial import refuse_unusable
+from drtools.search.query_vectors import refuse_another_encoder
+from drtools.search.specs import FaissSpec, LuceneSpec
+
+if TYPE_CHECKING:
+    from drtools.formats.corpus_store import Store
+    from drtools.outputs.work import Work
+
+OF_VECTORS = (  # what an index's manifest has of its vectors'
+    "side",
+    "dimension",
+    "normalized",
+    "model",
+    "corpus",
+    "title_separator",
+    "max_tokens",
+    "query_fingerprint",
+    "document_fingerprint",
+)
+OF_SOME_VECTORS = ("joined", "rem", "document_model")
+
+
+def say_lucene_plan(store: Store, spec: LuceneSpec) -> None:
+    """Say what indexing a corpus would be."""
+    # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
+    size = store.characters * (1.0 if spec.document_vectors else 0.5)
+    reporting.say(
+        f"{len(store):,} documents; about {units.bytes_as_words(size)} of index and "
+        f"{units.seconds_as_words(3 + len(store) / 3000)}"
+    )
+
+
+def build_lucene(work: Work, store: Store, spec: LuceneSpec) -> dict[str, Any]:
+    """Index a corpus for BM25 into the folder of `work`; return what its manifest says of it."""
+    from drtools.models.device import all_threads
+    from drtools.search.lucene import build_index
+
+    texts = DocumentTexts(store, spec.title_separator)
+    with reporting.progress("indexing", len(store), "documents") as progress:
+        counts = build_index(
+            work.path / "lucene",
+            _pairs(texts, progress),
+            spec.language,
+            spec.document_vectors,
+            spec.threads or all_threads(),
+        )
+    reporting.notice(counts.empty, f"{counts.empty:,} of {len(store):,} documents were empty and are not in the index")
+    return {
+        "count": counts.documents,
+        "empty": counts.empty,
+        "language": spec.language,
+        "document_vectors": spec.document_vectors,
+        "corpus": shown(spec.corpus),
+        "title_separator": spec.title_separator,
+    }
+
+
+def _pairs(texts: DocumentTexts, progress: reporting.Progress) -> Iterator[tuple[str, str]]:
+    """Yield (id, text) of every document."""
+    for start in range(0, len(texts), 1000):
+        ids, chunk = texts.slice(start, start + 1000)
+        yield from zip(ids, chunk, strict=True)
+        progress.advance(len(ids))
+
+
+class FaissPlan(NamedTuple):
+    """The vectors, the factory string that indexes them, and how an earlier index is changed, if it is."""
+
+    vectors: Vectors
+    factory: str
+    threads: int
+    change: faiss_update.Change | None
+
+
+def plan_faiss(spec: FaissSpec) -> FaissPlan:
+    """Say what indexing vectors will be; InputError for what cannot be indexed so."""
+    from drtools.models.device import all_threads
+
+    opened = open_document_vectors(spec.vectors)
+    if spec.check_queries:
+        check_queries(spec.check_queries, opened)
+    count, dimension = opened.array.shape
+    threads = spec.threads or all_threads()
+    old = faiss_update.check_old(spec.update, opened, spec.factory) if spec.update else {}
+    factory = old.get("factory") or ("Flat" if spec.factory is None else spec.factory)
+    if spec.update:
+        change = faiss_update.changes(spec.update, opened)
+        reporting.say(
+            f"{spec.update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
+            f"{count:,} vectors are new"
+        )
+        faiss_update.note_nothing_kept(spec.update, opened, change)
+        return FaissPlan(opened, factory, threads, change)
+    refuse_unusable(opened.array, factory, spec.train_sample, spec.seed, spec.ef_construction)
+    size, seconds = faiss_index.estimate(factory, count, dimension, threads)
+    reporting.say(
+        f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions: about "
+        f"{units.bytes_as_words(size)}, roughly {units.seconds_as_words(seconds)}"
+    )
+    return FaissPlan(opened, factory, threads, None)
+
+
+def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
+    """Index vectors into the folder of `work`; return what its manifest says of the index."""
+    opened, change = plan.vectors, plan.change
+    count, path = len(opened.array), work.path / "index.faiss"
+    with reporting.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
+
+        def on_progress(done: int) -> None:
+            progress.advance(done - progress.done)
+
+        if change is not None:
+            assert spec.update is not None, "the index that is changed"
+            note = faiss_update.update(spec.update, opened.array, change, path, plan.threads, on_progress)
+        else:
+            how = (spec.train_sample, spec.seed, spec.ef_construction)
+            note = faiss_index.build(opened.array, plan.factory, path, *how, plan.threads, on_progress)
+    if note:
+        reporting.say(f"note: {note}")
+    faiss_update.write_digests(opened, work.path)
+    shutil.copyfile(opened.path / IDS, work.path / IDS)
+    return {
+        "count": count,
+        "factory": plan.factory,
+        "recall": measured_recall(path, opened, spec) if spec.check else None,
+        "vectors": spec.vectors,
+        "new_since_training": 0 if change is None else change.new_since_training,
+        **{name: opened.manifest[name] for name in OF_VECTORS},
+        **{name: opened.manifest[name] for name in OF_SOME_VECTORS if name in opened.manifest},
+    }
+
+
+def check_queries(queries: str, documents: Vectors) -> None:
+    """Refuse query vectors that these documents' are not to be searched with, before hours of building."""
+    theirs = open_vectors(queries).manifest
+    named = f"{param('check_queries')} {queries}"
+    if theirs["side"] != "query":
+        raise InputError(f"{named}: vectors of documents, expected vectors of queries (encode {param('queries')})")
+    if not documents.manifest.get("joined"):
+        advice = "encode the queries with the encoder that made them"
+        refuse_another_encoder(documents.manifest, documents.path, theirs, theirs["dimension"], named, advice, advice)
+
+
+def measured_recall(path: Path, documents: Vectors, spec: FaissSpec) -> dict[str, Any]:
+    """Measure an index's recall against exact search, by query vectors or by a sample of the documents."""
+    import numpy as np
+
+    count = len(documents.array)
+    if spec.check_queries:
+        array = open_vectors(spec.check_queries).array
+    else:
+        rows = np.random.default_rng(spec.seed).choice(count, min(1000, count), replace=False)
+        array = documents.array[np.sort(rows)]
+    depth = min(spec.check_depth, count)
+    value = faiss_index.recall(faiss_index.load(path), documents.array, np.array(array, np.float32), depth)
+    reporting.say(
+        f"recall of the exact top {depth}: {value:.4f} ({len(array):,} "
+        f"{'queries' if spec.check_queries else 'documents as queries'})"
+    )
+    return {"depth": depth, "queries": len(array), "value": value}

@@ -1,0 +1,80 @@
+"""What is searched, opened as a source of hits."""
+
+from __future__ import annotations
+
+from drtools.errors import InputError, param
+from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.search.multi_vector import MultiVectorSource
+from drtools.search.reranking import CorpusReranker, VectorsReranker
+from drtools.search.sources import DenseSource, IgnoringIdentical, LuceneSource, index_kind, open_dense
+from drtools.search.specs import JoiningSpec, SourceSpec
+
+Reranker = VectorsReranker | CorpusReranker
+Opened = LuceneSource | DenseSource | Reranker
+
+
+def open_source(
+    spec: SourceSpec,
+    encoder: EncoderSpec = EncoderSpec(),
+    compute: ComputeSpec = ComputeSpec(),
+    joining: JoiningSpec = JoiningSpec(),
+) -> Opened:
+    """Open what is searched; InputError for what does not name one source, or does not go with it."""
+    from drtools.models.device import all_threads
+
+    is_lucene = _checked(spec, encoder, joining)
+    if spec.rerank and not spec.vectors:
+        assert spec.corpus is not None, "else nothing is named"
+        return CorpusReranker(spec.rerank, spec.corpus, encoder, compute, spec.title_separator)
+    if is_lucene:
+        assert spec.index is not None, "a Lucene index"
+        if spec.nprobe or spec.ef_search:
+            raise InputError(f"{param('nprobe')} and {param('ef_search')} are for FAISS; this is a Lucene index")
+        return LuceneSource(spec.index, spec.k1, spec.b, rm3=spec.rm3, threads=compute.threads or all_threads())
+    if spec.rm3:
+        raise InputError(f"{param('rm3')} expands queries of a Lucene index; this is none")
+    dense = open_dense(
+        spec.vectors, spec.index, encoder, compute, spec.query_vectors, joining, spec.nprobe, spec.ef_search
+    )
+    return VectorsReranker(spec.rerank, dense) if spec.rerank else dense
+
+
+def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bool:
+    """Return whether a Lucene index is searched."""
+    index, vectors, rerank = spec.index, spec.vectors, spec.rerank
+    if bool(index) + bool(vectors) + bool(rerank and spec.corpus and not vectors) != 1:
+        raise InputError(
+            f"say what to search: {param('index')} INDEX, {param('vectors')} VECTORS, or {param('rerank')} RUN with "
+            f"{param('vectors')} or {param('corpus')}"
+        )
+    if rerank and index:
+        raise InputError(
+            f"{param('rerank')} takes the documents' vectors ({param('vectors')}) or their texts ({param('corpus')}), "
+            "not an index"
+        )
+    is_lucene = bool(index and index_kind(index) == "lucene")
+    if is_lucene and encoder.given:
+        raise InputError(
+            f"{' and '.join(map(param, encoder.given))}: {index} is a Lucene index, which no encoder searches; name a "
+            "FAISS index or vectors, or leave it out"
+        )
+    by_texts = is_lucene or bool(rerank and not vectors)
+    if spec.query_vectors and by_texts:
+        raise InputError(
+            f"{param('query_vectors')}: for vectors or a FAISS index; words are searched for and texts ranked anew by "
+            f"{param('queries')}"
+        )
+    if joining.given and by_texts:
+        raise InputError(
+            f"{' and '.join(map(param, joining.given))}: for vectors or an index that concat-spar joined; this is "
+            "neither"
+        )
+    return is_lucene
+
+
+def ignoring(source: Opened | MultiVectorSource) -> IgnoringIdentical | MultiVectorSource | Reranker:
+    """Return the source without the documents of the queries' own ids."""
+    if isinstance(source, LuceneSource | DenseSource):
+        return IgnoringIdentical(source)
+    source.ignore_identical = True
+    return source

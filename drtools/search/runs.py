@@ -1,0 +1,67 @@
+"""A search written as a run, query by query."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from drtools import reporting
+from drtools.formats import trec
+from drtools.formats.text_sources import check_judged, judged_queries
+from drtools.formats.vectors import open_vectors
+from drtools.search.sources import QUERIES_A_BLOCK, Found
+
+if TYPE_CHECKING:
+    from drtools.outputs.work import Work
+
+QUERIES_A_SAVE = (
+    QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
+)
+
+
+class Searched(Protocol):
+    """Where the hits of a run come from."""
+
+    noted: Counter[str]
+
+    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
+        """Yield what is found for each (query id, text)."""
+
+
+def query_texts(queries: str | None, query_vectors: str | None, only: str | None) -> list[tuple[str, str]]:
+    """Return (query id, text) of every query to search for; queries known by their vectors alone have no text."""
+    if queries:
+        return list(judged_queries(queries, only).items())
+    assert query_vectors is not None, "words, queries or their vectors are said"
+    ids = open_vectors(query_vectors).ids
+    judged = trec.read_qrels(only) if only else None
+    if only and judged is not None:
+        check_judged(judged, only, ids, query_vectors)
+    return [(query_id, "") for query_id in ids if judged is None or query_id in judged]
+
+
+def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, tag: str, work: Work) -> Counter[str]:
+    """Write the run query by query; what is written counts as done every so many queries."""
+    assert work.stream is not None, "a run is a file"
+    done = work.state.get("done", 0)
+    counts = Counter(work.state.get("counts", {}))
+    with reporting.progress("searching", len(texts), "queries", done) as progress:
+        for number, found in enumerate(source.search(texts[done:], depth, {}), start=done + 1):
+            trec.write_run(work.stream, [(found.query_id, found.hits)], tag)
+            counts.update(hits=len(found.hits), short=len(found.hits) < depth, none=not found.hits)
+            progress.advance(1)
+            if number % QUERIES_A_SAVE == 0:
+                work.save(done=number, counts=counts + source.noted)
+    return counts + source.noted
+
+
+def note_counts(counts: Counter[str], queries: int, depth: int) -> None:
+    """Note queries that were cut or empty, and those with few hits or none."""
+    for name, say in (
+        ("truncated", "queries were cut"),
+        ("empty", "queries were empty"),
+        ("short", f"queries have fewer than {depth:,} hits"),
+        ("none", "queries have no hits"),
+    ):
+        reporting.notice(counts[name], f"{counts[name]:,} of {queries:,} {say}")
