@@ -12,8 +12,6 @@ of word order.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from typing import Annotated
 
 from typer import Option
@@ -22,9 +20,8 @@ from drtools import reporting
 from drtools.cli.flags.common import Role, Seed
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
+from drtools.methods.spar.settings import SamplingSpec
 from drtools.outputs import work as output
-
-DOCUMENTS_A_SAVE = 20_000
 
 
 def main(
@@ -42,6 +39,8 @@ def main(
     seed: Seed = 42,
 ) -> None:
     """Compose: sentences of each document, or given queries; words shuffled; lines."""
+    from drtools.methods.spar.sentences import check_language, write_sentences, write_shuffled
+
     if (corpus is None) == (queries is None):
         raise InputError(
             "say either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle"
@@ -51,87 +50,16 @@ def main(
             "--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key"
         )
     if corpus:
-        from drtools.methods.spar.sentences import check_language
-
         check_language(language)
     with output.file(file) as work:
         if queries:
-            counts = write_shuffled(queries, seed, work)
+            counts = write_shuffled(work, queries, seed)
         else:
             assert corpus is not None, "one of the two is said"
-            counts = write_sentences(corpus, article_key, language, count, shuffle, seed, work)
+            counts = write_sentences(work, SamplingSpec(corpus, article_key, language, count, shuffle, seed))
         reporting.say(
             f"{counts['queries']:,} queries"
             + (f" of {counts['documents']:,} documents, which have {counts['sentences']:,} sentences" if corpus else "")
         )
         reporting.notice(counts["none"], f"{counts['none']:,} documents have no sentence")
         work.finish(kind="queries", counts=dict(counts))
-
-
-def write_shuffled(queries: str, seed: int, work) -> Counter:
-    """Write given queries with their words in random order."""
-    from drtools.formats.corpora import read_queries
-    from drtools.formats.json_lines import json_line
-    from drtools.methods.spar.sentences import shuffle_words
-    from drtools.randomness import generator
-
-    texts = read_queries(queries)
-    work.stream.writelines(
-        json_line({"_id": query_id, "text": shuffle_words(text, generator(seed, "shuffle", query_id))})
-        for query_id, text in texts.items()
-    )
-    return Counter(queries=len(texts))
-
-
-def write_sentences(
-    corpus: str, article_key: str | None, language: str, count: int | None, shuffle: bool, seed: int, work
-) -> Counter:
-    """Write the sampled sentences document by document; what is written counts as done every so many documents."""
-    from drtools.formats.json_lines import json_line
-    from drtools.methods.spar.sentences import sample, shuffle_words
-    from drtools.randomness import generator
-
-    counts = Counter(work.state.get("counts", {}))
-    total = work.state.get("total")
-    if count and total is None:
-        total = count_sentences(corpus, article_key, language, seed)
-        reporting.notice(total < count, f"the corpus gives {total:,} queries, fewer than the {count:,} of --count")
-    documents = sample(corpus, article_key, language, seed, skip=counts["documents"])
-    with reporting.progress("sampling", None, "documents", counts["documents"]) as progress:
-        for sampled in thinned(documents, count, total, seed, counts):
-            for number, text in sampled.sentences:
-                query_id = f"{sampled.document}-{number}"
-                text = shuffle_words(text, generator(seed, "shuffle", query_id)) if shuffle else text
-                work.stream.write(json_line({"_id": query_id, "text": text, "document": sampled.document}))
-            counts.update(documents=1, sentences=sampled.split, queries=len(sampled.sentences), none=not sampled.split)
-            progress.advance(1)
-            if counts["documents"] % DOCUMENTS_A_SAVE == 0:
-                work.save(counts=dict(counts), total=total)
-    return counts
-
-
-def count_sentences(corpus: str, article_key: str | None, language: str, seed: int) -> int:
-    """Return how many queries the corpus gives before --count."""
-    from drtools.methods.spar.sentences import sample
-
-    with reporting.progress("counting", None, "documents") as progress:
-        total = 0
-        for sampled in sample(corpus, article_key, language, seed):
-            total += len(sampled.sentences)
-            progress.advance(1)
-    return total
-
-
-def thinned(documents: Iterator, count: int | None, total: int | None, seed: int, counts: Counter) -> Iterator:
-    """Yield the documents' sentences, with a count exactly so many of all.
-
-    `counts` is what has been written before each.
-    """
-    from drtools.methods.spar.sentences import thin
-
-    for sampled in documents:
-        if count and total is not None:
-            offered = len(sampled.sentences)
-            sampled = thin(sampled, seed, count - counts["queries"], total - counts["offered"])
-            counts["offered"] += offered
-        yield sampled

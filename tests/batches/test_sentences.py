@@ -126,13 +126,13 @@ def test_the_tool_writes_queries_that_name_their_documents(drtools, tmp_path):
 
 
 def test_a_stopped_sampling_continues_to_the_same_bytes(drtools, tmp_path, monkeypatch):
-    from drtools.tools import sample_queries
+    from drtools.methods.spar import sentences
 
     corpus = write_jsonl(tmp_path / "corpus.jsonl", article("Fox", 30, 12))
     words = ["sample-queries", "--corpus", corpus, "--article-key", "title", "--count", 25]
     assert drtools(*words, "-o", tmp_path / "whole.jsonl").status == 0
-    monkeypatch.setattr(sample_queries, "DOCUMENTS_A_SAVE", 7)
-    real = sample_queries.thinned
+    monkeypatch.setattr(sentences, "DOCUMENTS_A_SAVE", 7)
+    real = sentences.thinned
 
     def stopped(*arguments):
         for number, each in enumerate(real(*arguments)):
@@ -140,9 +140,9 @@ def test_a_stopped_sampling_continues_to_the_same_bytes(drtools, tmp_path, monke
                 raise KeyboardInterrupt
             yield each
 
-    monkeypatch.setattr(sample_queries, "thinned", stopped)
+    monkeypatch.setattr(sentences, "thinned", stopped)
     assert drtools(*words, "-o", tmp_path / "parts.jsonl").status == 130
-    monkeypatch.setattr(sample_queries, "thinned", real)
+    monkeypatch.setattr(sentences, "thinned", real)
     done = drtools(*words, "-o", tmp_path / "parts.jsonl")
     assert done.status == 0 and "continuing" in done.err
     assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

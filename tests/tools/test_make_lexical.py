@@ -294,13 +294,13 @@ def test_queries_and_limits_of_the_fit(drtools, tmp_path, toy):
 
 
 def test_queries_are_analyzed_part_by_part_into_the_same_rows(drtools, tmp_path, toy, monkeypatch):
+    from drtools.methods.spar import lexical
     from drtools.models.analyzer import Analyzer
-    from drtools.tools import make_lexical
 
     words = ["make-lexical", "--corpus", toy.corpus, "--queries", toy.queries, "--dimension", 24, "-o"]
     assert drtools(*words, tmp_path / "whole").status == 0
     sizes, real = [], Analyzer.__call__
-    monkeypatch.setattr(make_lexical, "QUERIES_A_PART", 7)
+    monkeypatch.setattr(lexical, "QUERIES_A_PART", 7)
     monkeypatch.setattr(Analyzer, "__call__", lambda self, texts: sizes.append(len(texts)) or real(self, texts))
     assert drtools(*words, tmp_path / "parts").status == 0
     assert sizes == [60, 7, 7, 6]

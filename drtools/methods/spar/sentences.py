@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.formats.corpora import read_articles
+from drtools.formats.corpora import read_articles, read_queries
+from drtools.formats.json_lines import json_line
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from drtools.methods.spar.settings import SamplingSpec
+    from drtools.outputs.work import Work
+
 # those that sentencex has rules for; it splits any other as one of them, or as English, and says nothing
 LANGUAGES = "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk zh".split()
+DOCUMENTS_A_SAVE = 20_000
 DECAY = 1.2  # [code] what a passage's place in its article is multiplied by
 # scripts without spaces between words, in which each character stands for one
 CHARACTERS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -99,3 +106,64 @@ def shuffle_words(text: str, random: np.random.Generator) -> str:
     """
     words = WORD.findall(text)
     return (" " if len(text.split()) > 1 else "").join(words[at] for at in random.permutation(len(words)))
+
+
+def write_shuffled(work: Work, queries: str, seed: int) -> Counter[str]:
+    """Write given queries with their words in random order."""
+    assert work.stream is not None, "queries are a file"
+    texts = read_queries(queries)
+    work.stream.writelines(
+        json_line({"_id": query_id, "text": shuffle_words(text, generator(seed, "shuffle", query_id))})
+        for query_id, text in texts.items()
+    )
+    return Counter(queries=len(texts))
+
+
+def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
+    """Write the sampled sentences document by document; what is written counts as done every so many documents."""
+    assert work.stream is not None, "queries are a file"
+    counts: Counter[str] = Counter(work.state.get("counts", {}))
+    total = work.state.get("total")
+    if spec.count and total is None:
+        total = count_sentences(spec)
+        reporting.notice(
+            total < spec.count,
+            f"the corpus gives {total:,} queries, fewer than the {spec.count:,} of {param('count')}",
+        )
+    documents = sample(spec.corpus, spec.article_key, spec.language, spec.seed, skip=counts["documents"])
+    with reporting.progress("sampling", None, "documents", counts["documents"]) as progress:
+        for sampled in thinned(documents, spec.count, total, spec.seed, counts):
+            for number, text in sampled.sentences:
+                query_id = f"{sampled.document}-{number}"
+                text = shuffle_words(text, generator(spec.seed, "shuffle", query_id)) if spec.shuffle else text
+                work.stream.write(json_line({"_id": query_id, "text": text, "document": sampled.document}))
+            counts.update(documents=1, sentences=sampled.split, queries=len(sampled.sentences), none=not sampled.split)
+            progress.advance(1)
+            if counts["documents"] % DOCUMENTS_A_SAVE == 0:
+                work.save(counts=dict(counts), total=total)
+    return counts
+
+
+def count_sentences(spec: SamplingSpec) -> int:
+    """Return how many queries the corpus gives before any are left out to keep a given number."""
+    with reporting.progress("counting", None, "documents") as progress:
+        total = 0
+        for sampled in sample(spec.corpus, spec.article_key, spec.language, spec.seed):
+            total += len(sampled.sentences)
+            progress.advance(1)
+    return total
+
+
+def thinned(
+    documents: Iterator[Sampled], count: int | None, total: int | None, seed: int, counts: Counter[str]
+) -> Iterator[Sampled]:
+    """Yield the documents' sentences, with a count exactly so many of all.
+
+    `counts` is what has been written before each.
+    """
+    for sampled in documents:
+        if count and total is not None:
+            offered = len(sampled.sentences)
+            sampled = thin(sampled, seed, count - counts["queries"], total - counts["offered"])
+            counts["offered"] += offered
+        yield sampled

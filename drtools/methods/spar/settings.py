@@ -81,3 +81,38 @@ class MuTuning:
     queries: str | None = None
     query_vectors: tuple[str, str] | None = None
     measure: str = "RR@10"
+
+
+@dataclass(frozen=True)
+class LexicalPlan:
+    """A lexical encoder without attention: rows that are fitted to a corpus (`static`), or random (`projection`).
+
+    `queries` are like those to come, those that `only` judges; without them a rule by document frequency stands in.
+    """
+
+    encoder: Literal["static", "projection"] = "static"
+    dimension: int = 768
+    language: str = "en"
+    k1: float = 0.9
+    b: float = 0.4
+    queries: str | None = None
+    only: str | None = None
+    fit_documents: int = 50_000
+    fit_terms: int = 200_000
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class SamplingSpec:
+    """Which sentences of a corpus become queries: all, or the paper's share of each passage of an article.
+
+    `article_key` names a passage's article: `title`, or a field of the JSONL. With `count` exactly so many are kept,
+    drawn uniformly.
+    """
+
+    corpus: str
+    article_key: str | None = None
+    language: str = "en"
+    count: int | None = None
+    shuffle: bool = False
+    seed: int = 42
