@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools.cli.main import tool_names
 from drtools.cli.commands import command
+from drtools.cli.main import tool_names
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
