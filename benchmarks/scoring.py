@@ -25,12 +25,12 @@ from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example
 from drtools.formats.trec import read_qrels
+from drtools.methods.teacher_scores import score_examples
 from drtools.models.compute import BATCH_TOKENS, Compute
 from drtools.models.cross_encoder import new_cross_encoder, save_cross_encoder
 from drtools.outputs import work as output
 from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
-from drtools.teachers.windows import Texts
-from drtools.tools.teacher_score import score_examples
+from drtools.teachers.windows import Lacking, Texts
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -56,7 +56,7 @@ def ours(teacher, examples: Path, texts: Texts) -> tuple[float, np.ndarray]:
         file.request = {"tool": "teacher-score", "arguments": {}}
         started = time.perf_counter()
         with output.file(file) as work:
-            score_examples(teacher, str(examples), texts, WINDOW_PAIRS, work)
+            score_examples(teacher, str(examples), texts, None, Lacking(texts, {}), WINDOW_PAIRS, work)
             seconds = time.perf_counter() - started
             work.finish()
         from drtools.formats.examples import read_examples

@@ -168,7 +168,7 @@ def test_help_loads_no_heavy_library(name):
 
 # What is longer than the house allows. These lists only shrink: what has become short enough must leave them.
 LONG_FILES: set[str] = {"tools/distill_adam.py"}
-LONG_FUNCTIONS: dict[str, set[str]] = {"tools/distill_adam.py": {"main"}, "tools/teacher_score.py": {"main"}}
+LONG_FUNCTIONS: dict[str, set[str]] = {"tools/distill_adam.py": {"main"}}
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:

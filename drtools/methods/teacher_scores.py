@@ -1,0 +1,227 @@
+"""A teacher's scores of all that methods learn from: documents, dark items (ADAM), pieces (FGD); and of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from drtools import reporting
+from drtools.errors import InputError, param
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from drtools.formats.examples import Example
+    from drtools.methods.fgd.piece_scores import Cutter
+    from drtools.models.specs import ComputeSpec, PieceSizes
+    from drtools.outputs.work import Work
+    from drtools.teachers.scoring import Teacher
+    from drtools.teachers.windows import Asked, Contributor, Lacking, Texts, Window
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """The teacher, what it scores, and how much of each text it reads.
+
+    `examples`, or `given` for the same, or a `run`; `pieces` names the encoder that is to learn from their pieces.
+    """
+
+    teacher: list[str]
+    corpus: str
+    queries: str
+    given: str | None = None
+    examples: str | None = None
+    run: str | None = None
+    depth: int = 100
+    max_query_tokens: int | None = None
+    max_document_tokens: int | None = None
+    trust_remote_code: bool = False
+    batch_tokens: int | None = None
+    window: int | None = None
+    title_separator: str = " "
+    tag: str = "drtools"
+    pieces: str | None = None
+    pieces_max_document_tokens: int | None = None
+    pieces_document_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse anything but examples or a run, and pieces of a run."""
+        if sum(source is not None for source in (self.given, self.examples, self.run)) != 1:
+            raise InputError(f"say either {param('examples')} EXAMPLES or {param('run')} RUN")
+        if self.pieces and self.run:
+            raise InputError(f"{param('pieces')} scores the pieces of {param('examples')}; a run has none")
+
+    def check_pieces(self, sizes: PieceSizes) -> None:
+        """Refuse what is said of pieces that are not scored."""
+        said = {
+            "pieces_max_document_tokens": self.pieces_max_document_tokens,
+            "pieces_document_prompt": self.pieces_document_prompt,
+            **vars(sizes),
+        }
+        names = [param(name) for name, value in said.items() if value is not None]
+        if names and not self.pieces:
+            raise InputError(
+                f"{' and '.join(names)}: for pieces, which are scored by {param('pieces')} MODEL; say it too, or leave "
+                "these out"
+            )
+
+
+def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: ComputeSpec) -> None:
+    """Score examples or a run window by window, through the cache, and write the same in its order."""
+    from drtools.formats.corpora import read_queries
+    from drtools.formats.corpus_store import open_store
+    from drtools.formats.lines import shown
+    from drtools.models.compute import settle
+    from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
+    from drtools.teachers.windows import Lacking, Texts
+
+    cutter = open_cutter(settings, sizes)
+    texts = Texts(
+        read_queries(settings.queries), open_store(settings.corpus), settings.title_separator, shown(settings.queries)
+    )
+    lacking = Lacking(texts, work.state.get("first", {}))
+    computing = settle(compute, settings.batch_tokens, several=True)
+    window = settings.window or WINDOW_PAIRS * len(computing.devices)
+    teacher = load_teacher(
+        settings.teacher,
+        computing,
+        max_query_tokens=settings.max_query_tokens,
+        max_document_tokens=settings.max_document_tokens,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    examples = settings.examples or settings.given
+    if examples:
+        counts = score_examples(teacher, examples, texts, cutter, lacking, window, work)
+    else:
+        assert settings.run is not None, "one of the two is there"
+        counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work)
+    counts.update(teacher.counts)
+    report(counts, lacking)
+    work.finish(
+        kind="examples" if examples else "run",
+        scored_by=teacher.name,
+        max_query_tokens=teacher.max_query_tokens,
+        max_document_tokens=teacher.max_document_tokens,
+        precision=computing.precision,
+        counts=dict(counts),
+    )
+
+
+def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
+    """Return what cuts documents into pieces, if their pieces are scored."""
+    from drtools.methods.fgd.piece_scores import load_cutter
+
+    if not settings.pieces:
+        return None
+    return load_cutter(
+        settings.pieces,
+        settings.pieces_max_document_tokens,
+        sizes,
+        settings.pieces_document_prompt,
+        settings.trust_remote_code,
+    )
+
+
+def score_examples(
+    teacher: Teacher, path: str, texts: Texts, cutter: Cutter | None, lacking: Lacking, window: int, work: Work
+) -> Counter[str]:
+    """Write every example with its scores, in order."""
+    from drtools.formats.examples import read_examples
+    from drtools.methods.adam.dark import dark_asked
+    from drtools.methods.fgd.piece_scores import drop_pieces
+    from drtools.teachers.windows import check_texts, documents_in, example_windows, with_scores
+
+    check_texts(((each.query_id, documents_in(each)) for each in read_examples(path)), texts, path)
+
+    def write(example_and_asked: tuple[Example, list[Asked]], scores: Iterator[float], counts: Counter[str]) -> None:
+        example, asked = example_and_asked
+        with_text = sum(item.text is not None for item in asked)
+        known = example.query_id in texts.queries
+        if len(asked) > with_text or not known:
+            lacking.look_up(example.query_id, documents_in(example))
+        dropped = cutter is None and drop_pieces(example, teacher.name)
+        counts.update(
+            {
+                "examples": 1,
+                "lacking queries": not known,
+                "lacking documents": (len(asked) - with_text) * known,
+                "dropped": dropped,
+                "cut reinforced": sum(item.text is not None and item.cut for item in asked),
+            }
+        )
+        assert work.stream is not None, "a file is written"
+        work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
+
+    contributors: list[Contributor] = [partial(dark_asked, teacher=teacher)]
+    if cutter:
+        contributors.append(cutter.asked)
+    examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
+    return write_windows(teacher, example_windows(examples, texts, contributors, window), write, lacking, work)
+
+
+def rank_run(
+    teacher: Teacher, path: str, depth: int, texts: Texts, lacking: Lacking, window: int, tag: str, work: Work
+) -> Counter[str]:
+    """Write the run in the teacher's order, query by query."""
+    from drtools.formats.trec import rank, read_run, write_run
+    from drtools.teachers.windows import check_texts, run_windows
+
+    def write(ranked: tuple[str, list[str], int], scores: Iterator[float], counts: Counter[str]) -> None:
+        query_id, documents, without = ranked
+        counts.update({"queries": 1, "lacking queries": query_id not in texts.queries, "lacking documents": without})
+        if without or query_id not in texts.queries:
+            lacking.look_up(query_id, list(run[query_id])[:depth])
+        assert work.stream is not None, "a file is written"
+        write_run(
+            work.stream, [(query_id, rank(dict(zip(documents, islice(scores, len(documents)), strict=True))))], tag
+        )
+
+    run = read_run(path)
+    check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
+    hits = dict(islice(run.items(), work.state.get("counts", {}).get("queries", 0), None))
+    return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work)
+
+
+def write_windows(
+    teacher: Teacher,
+    windows: Iterator[Window],
+    write: Callable[[Any, Iterator[float], Counter[str]], None],
+    lacking: Lacking,
+    work: Work,
+) -> Counter[str]:
+    """Score window by window; one that is written counts as done."""
+    counts = Counter[str](work.state.get("counts", {}))
+    with reporting.progress("scoring", None, "pairs") as progress:
+        for things, scores in teacher.stream(windows, progress.advance):
+            values = iter(scores.tolist())
+            for thing in things:
+                write(thing, values, counts)
+            counts["pairs"] += len(scores)
+            work.save(counts=dict(counts), first=lacking.first)
+    return counts
+
+
+def report(counts: Counter[str], lacking: Lacking) -> None:
+    """Say what was scored, and count what was odd."""
+    from drtools.teachers.scoring import note_cuts
+
+    reporting.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
+    for name, words in (
+        ("lacking queries", "queries have no text; what belongs to them has no score"),
+        ("lacking documents", "documents are not in the corpus; they have no score"),
+        (
+            "dropped",
+            f"examples had pieces that another teacher scored; left out, {param('pieces')} MODEL scores them anew",
+        ),
+        (
+            "cut reinforced",
+            "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and "
+            "lost the end of a half or of both",
+        ),
+    ):
+        pair = f" {lacking.joins[name].pair()}" if name in lacking.joins else ""
+        reporting.notice(counts[name], f"{counts[name]:,} {words}{pair}")
+    note_cuts(counts)
