@@ -11,8 +11,8 @@ from drtools.cli.flags.training import TrainingFlags
 from drtools.errors import InputError
 from drtools.losses import adam, confidence, kl_of_lists, most_confident
 from drtools.methods.adam.batches import AdamBatch
+from drtools.methods.adam.loss import adam_loss
 from drtools.methods.adam.pacing import share_of_step
-from drtools.tools.distill_adam import adam_loss
 
 B, D, DOCUMENTS, REINFORCED = 5, 6, 17, 9
 

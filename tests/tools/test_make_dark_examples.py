@@ -145,11 +145,10 @@ def test_text_for_a_person(mined, drtools):
 
 def test_a_stopped_work_is_continued_to_the_same_bytes(mined, drtools, monkeypatch, interrupt_at):
     from drtools.methods.adam import darken
-    from drtools.tools import make_dark_examples
 
     words = ["make-dark-examples", mined.examples, "--negatives", "3"]
     drtools(*words, "-o", mined.folder / "whole")
-    monkeypatch.setattr(make_dark_examples, "EXAMPLES_A_SAVE", 5)
+    monkeypatch.setattr(darken, "EXAMPLES_A_SAVE", 5)
     calls = interrupt_at(darken, "with_dark_items", 13)
     assert drtools(*words, "-o", mined.folder / "stopped").status == 130
     calls += [1] * 100

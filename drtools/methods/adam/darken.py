@@ -1,14 +1,78 @@
-"""From an example to the same with dark items (Tao et al., ADAM, 3.1).
+"""Examples with dark items (Tao et al., ADAM, 3.1): reinforced negatives and noisy positives, for a teacher to score.
 
 What is drawn depends on the seed and the query alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from __future__ import annotations
 
-from drtools.formats.dark_items import Dark, Noisy, Reinforced
-from drtools.formats.examples import Example
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from drtools import reporting
+from drtools.formats.corpora import document_text
+from drtools.formats.corpus_store import Store, open_store
+from drtools.formats.dark_items import Dark, Noisy, Reinforced, documents_of, parse_ratios
+from drtools.formats.examples import Example, read_examples
+from drtools.formats.joins import Join
+from drtools.formats.lines import shown
 from drtools.randomness import generator
+
+if TYPE_CHECKING:
+    from drtools.methods.adam.settings import DarkSettings
+    from drtools.outputs.work import Work
+
+EXAMPLES_A_SAVE = 1024
+Writer = Callable[[Example, "Counter[str]"], None]  # adds texts to an example with dark items
+
+
+def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> None:
+    """Write examples with dark items, and count what is odd about them."""
+    found = in_corpus(settings.corpus, examples) if settings.corpus else None
+    counts = darken(examples, settings, writer(found, settings.title_separator), work)
+    reporting.say(
+        f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items"
+    )
+    if counts["several"]:
+        reporting.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
+    reporting.notice(
+        counts["short"],
+        f"{counts['short']:,} queries have "
+        f"{f'fewer than {settings.negatives}' if settings.negatives else 'no'} negatives",
+    )
+    reporting.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
+    reporting.notice(
+        counts["unwritten"],
+        f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null "
+        f"{found.pair() if found else ''}",
+    )
+    work.finish(kind="examples", counts=dict(counts))
+
+
+def darken(path: str, settings: DarkSettings, write: Writer, work: Work) -> Counter[str]:
+    """Write each example with its dark items, in order; what is written counts as done every so many examples."""
+    done, counts = work.state.get("done", 0), Counter[str](work.state.get("counts", {}))
+    negatives, ratios, reinforced = settings.negatives, parse_ratios(settings.ratios), not settings.without_reinforced
+    assert work.stream is not None, "a file is written"
+    with reporting.progress("making dark examples", None, "examples", done) as progress:
+        for number, example in enumerate(islice(read_examples(path), done, None), start=done + 1):
+            made = with_dark_items(example, negatives, ratios, reinforced, settings.seed)
+            counts.update(
+                examples=1,
+                negatives=len(made.negatives),
+                dark=len(made.dark or ()),
+                short=len(made.negatives) < max(1, negatives),
+                bare=not example.positives,
+                several=len(example.positives) > 1,
+            )
+            write(made, counts)
+            work.stream.write(made.line())
+            progress.advance(1)
+            if number % EXAMPLES_A_SAVE == 0:
+                work.save(done=number, counts=dict(counts))
+    return counts
 
 
 def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], reinforced: bool, seed: int) -> Example:
@@ -39,3 +103,41 @@ def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], r
         dark_scores=None,
         others={key: value for key, value in example.others.items() if key != "dark_texts"},
     )
+
+
+def in_corpus(corpus: str, path: str) -> Join:
+    """Return what looks documents up in a corpus; InputError if it has none of those of the examples."""
+    store = open_store(corpus)
+    Join(store, corpus).require_one(
+        (document for example in read_examples(path) for document in (*example.positives, *example.negatives)),
+        f"{shown(path)}: none of its documents is in {corpus}; do the two belong together?",
+    )
+    return Join(store, corpus)
+
+
+def writer(corpus: Join | None, title_separator: str) -> Writer:
+    """Return a function that adds the texts of an example's dark items, if there is a corpus to take them from."""
+    if corpus is None:
+        return lambda example, counts: None
+    from drtools.methods.adam.dark import Special, dark_text  # with torch, which examples without texts do without
+
+    store = corpus.known
+    assert isinstance(store, Store), "what in_corpus opens"
+
+    def write(example: Example, counts: Counter[str]) -> None:
+        items = example.dark or []
+        found = {document: store.get(document) for item in items for document in documents_of(item)}
+        texts = {
+            document: document_text(whole.title, whole.text, title_separator)
+            for document, whole in found.items()
+            if whole
+        }
+        corpus.count(len(found), [document for document in found if document not in texts])
+        known = [all(document in texts for document in documents_of(item)) for item in items]
+        counts["unwritten"] += len(known) - sum(known)
+        example.others["dark_texts"] = [
+            dark_text(item, example.query_id, texts.__getitem__, Special()) if whole else None
+            for item, whole in zip(items, known, strict=True)
+        ]
+
+    return write

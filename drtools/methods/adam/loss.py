@@ -1,0 +1,56 @@
+"""ADAM's loss of a batch: what the teacher says of each list, and a little of the positive among its negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from drtools.losses import adam, confidence, contrastive_of_lists, kl_of_lists, most_confident, scores
+from drtools.methods.adam.batches import ask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from drtools.methods.adam.batches import Scorer
+    from drtools.training.gradients import Loss, Metrics
+
+
+def adam_loss(
+    scale: float,
+    *,
+    weight: float,
+    with_positive: bool,
+    reverse: bool,
+    reduction: Literal["mean", "sum"],
+    gather: Callable[[Tensor, Sequence[int]], Tensor],
+    teacher_at: Callable[[int], Scorer] | None = None,
+) -> Loss:
+    """Return ADAM's loss of a batch; `gather` brings the processes' scores together.
+
+    The teacher of a step, `teacher_at`, is asked here and not in the thread that prepares batches: two that set torch's
+    threads at once would not repeat each other.
+    """
+
+    def loss(query_vectors: Tensor, document_vectors: Tensor, *rest: Any) -> tuple[Tensor, Metrics]:
+        reinforced_vectors, batch = rest[:-1], rest[-1]
+        device = query_vectors.device
+        columns, own, dark = (
+            torch.from_numpy(part).to(device) for part in (batch.columns, batch.is_own, batch.is_dark)
+        )
+        scored = ask(teacher_at(batch.step), batch) if teacher_at else batch.teacher
+        told = gather(torch.from_numpy(scored).to(device), batch.counts["query"])
+        student = scores(query_vectors, torch.cat([document_vectors, *reinforced_vectors]), scale).gather(1, columns)
+        listed = own | dark
+        listed[:, 0] = with_positive
+        kept = most_confident(confidence(told, own), batch.share)
+        divergence = kl_of_lists(told, student, listed, reverse)
+        supervised = contrastive_of_lists(student, own)
+        return adam(supervised, divergence, kept, weight, reduction), {
+            "divergence": float(divergence.detach()[kept].mean()),
+            "cross_entropy": float(supervised.detach().mean()),
+            "kept_share": float(kept.float().mean()),
+        }
+
+    return loss

@@ -1,0 +1,105 @@
+"""Settings of ADAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from drtools.errors import InputError, param
+from drtools.formats.dark_items import KINDS, parse_ratios
+
+WARMUP_STEPS = 100  # Tao et al.
+NEGATIVES = 10  # Tao et al.
+RATIOS = "0.15,0.25,0.35,0.45,0.55"  # Tao et al.
+EPOCHS = 3  # [ours]
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Who scores, what of an example is distilled, of which queries, and how the losses are weighed."""
+
+    teacher: list[str] | None = None
+    teacher_dropout: float | None = None
+    accept_scores: bool = False
+    baseline: Literal["hard-kd", "rand-kd"] | None = None
+    without: list[str] | None = None
+    negatives: int = NEGATIVES
+    with_positive: bool = True
+    pacing: Literal["epochs", "steps", "none"] | None = None
+    supervised_weight: float = 0.01
+    kl: Literal["forward", "reverse"] = "forward"
+    reduction: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant together."""
+        unknown = set(self.without or ()) - {*KINDS}
+        if unknown:
+            raise InputError(f"{param('without')} {min(unknown)}: expected reinforced or noisy; say it once for each")
+        baseline = f"{param('baseline')} {self.baseline}"
+        if self.baseline and self.without:
+            raise InputError(
+                f"{baseline} with {param('without')} {self.without[0]}: a baseline has no dark examples; leave one of "
+                "the two out"
+            )
+        if self.baseline and not self.with_positive:
+            raise InputError(
+                f"{baseline} with {param('without_positive')}: a baseline distils the positive and negatives; leave "
+                "one of the two out"
+            )
+        if self.baseline == "rand-kd" and not self.negatives:
+            raise InputError(
+                f"{param('negatives')} 0 with {baseline}: expected how many random documents to draw at each visit, "
+                f"for instance {NEGATIVES}"
+            )
+        if self.baseline == "rand-kd" and not self.teacher:
+            raise InputError(
+                f"{baseline} draws documents that the examples have no scores of; say {param('teacher')}, or mine the "
+                f"examples by {param('random')}, score them and say {param('baseline')} hard-kd"
+            )
+        if self.teacher_dropout and not self.teacher:
+            raise InputError(
+                f"{param('teacher_dropout')} {self.teacher_dropout:g}: the examples' scores stand as they are; say "
+                f"{param('teacher')} to score while training, or leave it out"
+            )
+        if self.teacher and self.accept_scores:
+            raise InputError(
+                f"{param('teacher')} with {param('accept_scores')}: the teacher's scores or the examples'; leave one "
+                "of the two out"
+            )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of dark examples that are distilled."""
+        return () if self.baseline else tuple(kind for kind in KINDS if kind not in (self.without or ()))
+
+    @property
+    def pace(self) -> Literal["epochs", "steps", "none"]:
+        """By what the share of the queries falls."""
+        return self.pacing or ("none" if self.baseline else "epochs")
+
+
+@dataclass(frozen=True)
+class DarkSettings:
+    """Which dark items examples get, and whether their texts are written out from a corpus."""
+
+    negatives: int = 0
+    ratios: str = RATIOS
+    without_reinforced: bool = False
+    seed: int = 42
+    text: bool = False
+    corpus: str | None = None
+    title_separator: str = " "
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make nothing, and texts without a corpus."""
+        if not parse_ratios(self.ratios) and self.without_reinforced:
+            raise InputError(
+                f"{param('ratios')} '' with {param('without_reinforced')}: nothing would be made; leave one of the two "
+                "out"
+            )
+        if self.text != bool(self.corpus):
+            raise InputError(
+                f"{param('text')} needs the texts: say {param('corpus')} CORPUS"
+                if self.text
+                else f"{param('corpus')} is for {param('text')}, which was not said; leave it out"
+            )
