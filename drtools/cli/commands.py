@@ -64,11 +64,12 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
     from drtools.cli.request import checked_request, pinned_values
 
     flat, groups = flat_parameters(function)
+    is_training = any(getattr(kind, "several_processes", False) for kind in groups.values())
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
         console.configure(name, values["quiet"], values["log_json"], values["strict"], flags_of(flat))
-        if world_size() > 1 and "save_every_minutes" not in values:
+        if world_size() > 1 and not is_training:
             raise InputError(
                 f"{name} is one process's work, and {world_size()} were started; trainings alone take "
                 "several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"

@@ -1,7 +1,7 @@
 """Flags of every training tool, and the plan of steps and learning rates that they make."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from typer import Option
 
@@ -16,6 +16,8 @@ PANEL, BESIDE = "Training", "Beside another encoder"
 @dataclass(frozen=True)
 class TrainingFlags(TrainingSpec):
     """How long, in what steps and how fast to train. The first of steps, epochs and minutes to be reached ends it."""
+
+    several_processes: ClassVar = True  # a tool with these flags may run under torchrun
 
     steps: Annotated[int | None, Option(min=1, help="optimizer steps", rich_help_panel=PANEL)] = None
     epochs: Annotated[float | None, Option(help="passes over the queries", rich_help_panel=PANEL)] = None
