@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Sequence
 from string import ascii_lowercase
-from typing import Any
 
 from drtools.cli import terminal
 from drtools.evaluation.measures import mean
 from drtools.evaluation.significance import Comparisons
 
+Measured = dict[str, dict[str, float]]  # a run's values by measure and query
+
 
 def print_table(
     runs: list[str],
-    results: list[dict[str, Any]],
+    results: list[Measured],
     compared: list[Comparisons],
     baselines: Sequence[int],
     queries: int,
@@ -48,7 +49,7 @@ def print_table(
     print(terminal.wrapped(words, width))
 
 
-def print_per_query(runs: list[str], results: list[dict[str, Any]]) -> None:
+def print_per_query(runs: list[str], results: list[Measured]) -> None:
     """Print one line for each run, measure and query, and the mean as query `all`."""
     for run, result in zip(runs, results, strict=True):
         for measure, by_query in result.items():
@@ -58,7 +59,7 @@ def print_per_query(runs: list[str], results: list[dict[str, Any]]) -> None:
 
 def print_json(
     runs: list[str],
-    results: list[dict[str, Any]],
+    results: list[Measured],
     compared: list[Comparisons],
     named: bool,
     queries: int,

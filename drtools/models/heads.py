@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from drtools.errors import InputError
 from drtools.models.cpu.rows import LEAST_ROWS
+from drtools.models.module_keys import HeadLayer
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 
@@ -119,7 +120,7 @@ def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path, size
     layers: list[nn.Module] = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]
     modules = []
     for number, description in enumerate(settings.head, start=2):
-        own = description
+        own: HeadLayer = description
         if description["kind"] == "truncate":
             kept = min(size, description["out"])
             if kept == size or description is settings.head[-1]:
@@ -142,7 +143,7 @@ def _slice(size: int, kept: int) -> nn.Linear:
     return layer
 
 
-def _save_layer(folder: Path, description: dict[str, Any], layers: list[nn.Module]) -> None:
+def _save_layer(folder: Path, description: HeadLayer, layers: list[nn.Module]) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(exist_ok=True)
@@ -155,7 +156,7 @@ def _save_layer(folder: Path, description: dict[str, Any], layers: list[nn.Modul
         folder / "model.safetensors",
     )
     if description["kind"] == "layer-norm":
-        config = {"dimension": description["dimension"]}
+        config: dict[str, object] = {"dimension": description["dimension"]}
     else:
         where = "torch.nn.modules.linear" if description["activation"] == "Identity" else "torch.nn.modules.activation"
         config = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
-from drtools.models.module_keys import DAMAGED, MULTI_VECTOR, MULTI_VECTOR_KEYS, check_keys
+from drtools.models.module_keys import DAMAGED, MULTI_VECTOR, MULTI_VECTOR_KEYS, HeadLayer, check_keys
 from drtools.outputs.disk import read_json
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -40,7 +40,7 @@ class ModuleSettings:
     """What the files say; `notes` are sentences about what is odd in them."""
 
     pooling: tuple[str, ...] = ()
-    head: list[dict[str, Any]] = field(default_factory=list)
+    head: list[HeadLayer] = field(default_factory=list)
     include_prompt: bool = True
     query_prompt: str = ""
     document_prompt: str = ""
@@ -220,7 +220,7 @@ def _poolings(config: dict[str, Any], path: Path, notes: list[str]) -> tuple[str
     return tuple(words[word] for word in asked)
 
 
-def _head_layer(kind: str, config: dict[str, Any], path: str) -> dict[str, Any]:
+def _head_layer(kind: str, config: dict[str, Any], path: str) -> HeadLayer:
     if kind == "Normalize":
         return {"kind": "normalize"}
     if kind == "LayerNorm":

@@ -9,11 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from drtools.errors import InputError, param
 
 USED = "used"
+
+# A layer behind the pooling. A dense one has all keys but `dimension`, a LayerNorm `dimension` and `path`, a truncation
+# `out`. Their names and order are in the fingerprints of encoders.
+HeadLayer = TypedDict(
+    "HeadLayer",
+    {
+        "kind": Literal["dense", "layer-norm", "normalize", "truncate"],
+        "in": int,
+        "out": int,
+        "bias": bool,
+        "activation": str,
+        "dimension": int,
+        "path": str,
+    },
+    total=False,
+)
 
 
 class Only(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 from drtools.errors import InputError, param
 from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
-from drtools.models.module_keys import check_keys
+from drtools.models.module_keys import HeadLayer, check_keys
 from drtools.models.tokenizers import deviations, tokenizer_config
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import digest, file_fingerprint
@@ -50,12 +50,11 @@ OFFSET_POSITIONS = (
 class EncoderSettings:
     """How a body's token states become vectors, and how texts become tokens.
 
-    `pooling` concatenates several in this order; `head` lists layers as
-    {"kind": dense|layer-norm|normalize|truncate, ...}.
+    `pooling` concatenates several in this order; `head` lists the layers behind it.
     """
 
     pooling: tuple[str, ...]
-    head: list[dict[str, Any]] = field(default_factory=list)
+    head: list[HeadLayer] = field(default_factory=list)
     include_prompt: bool = True
     query_prompt: str = ""
     document_prompt: str = ""
