@@ -101,7 +101,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     metadata: Message = email.message_from_bytes(files[info + "METADATA"])
     assert metadata["Version"] == VERSION and metadata["License-Expression"] == PROJECT["license"]
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
-    assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert metadata.get_payload(decode=True).decode() == (ROOT / "README.md").read_text(encoding="utf-8")
     assert built.wheel.name == f"drtools-{VERSION}-py3-none-any.whl"
 
 

@@ -259,22 +259,25 @@ def test_a_stop_is_heard_within_a_refresh_and_nothing_before_it_is_lost(
 ):
     import signal
 
-    from drtools.methods import star as refresh
+    from drtools.encoding import loop
+    from drtools.methods import star
 
     words = command(toy, encoder_folder, tmp_path / "out", "--steps", "8", "--refresh-every-steps", "4")
-    plain, chunks = refresh.encode_tokens, []
+    plain, chunks = loop.encode_tokens, []
 
     def stopped(*inputs):
+        if len(inputs[1].lengths) > 10:  # another caller's
+            return plain(*inputs)
         chunks.append(inputs)
         if len(chunks) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         plain(*inputs)
 
-    monkeypatch.setattr(refresh, "CHUNK", 10)
-    monkeypatch.setattr(refresh, "encode_tokens", stopped)
+    monkeypatch.setattr(star, "CHUNK", 10)
+    monkeypatch.setattr(loop, "encode_tokens", stopped)
     assert drtools(*words).status == 143 and len(chunks) == 2
     assert json.loads((tmp_path / "out.partial/state.json").read_text())["step"] == 4
-    monkeypatch.setattr(refresh, "encode_tokens", plain)
+    monkeypatch.setattr(loop, "encode_tokens", plain)
     again = drtools(*words)
     assert again.status == 0 and "continuing" in again.err
     assert (
