@@ -33,7 +33,7 @@ def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
         raise InputError(
             f"{encoder.folder}: its pieces learnt through a graph (distill-fgd {param('spans')} rgat), which is not "
             "kept with the encoder, so that their vectors cannot be made; encode its documents without "
-            f"{param('pieces')}, or say {param('spans')} mean for what went into the graph"
+            f"{param('pieces')}, or use {param('spans')} mean for what went into the graph"
         )
     return kind
 

@@ -146,7 +146,7 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
     for (number, document), (_, record) in zip(read_corpus(path), read_json_lines(path), strict=True):
         if key not in record:
             raise InputError(
-                f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); say "
+                f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); use "
                 f"another {param('article_key')}"
             )
         yield document, "" if record[key] is None else str(record[key])

@@ -85,7 +85,7 @@ def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
         if bad is not None:
             raise InputError(
                 f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond "
-                f"{into.dtype}; say a wider {param('dtype')}, or scale the vectors"
+                f"{into.dtype}; use a wider {param('dtype')}, or scale the vectors"
             )
         into[start : start + ROWS_A_BLOCK] = narrowed
         lengths = np.linalg.norm(narrowed.astype(np.float32), axis=1)

@@ -46,7 +46,7 @@ def check_negatives(loss: str | None, hard_negatives: int) -> None:
     if loss == "margin-mse" and not hard_negatives:
         raise InputError(
             f"{param('loss')} margin-mse with {param('hard_negatives')} 0: margins are between a positive and its "
-            "negatives; say 1 or more"
+            "negatives; use 1 or more"
         )
 
 
@@ -161,5 +161,5 @@ def check_scored(sources: list[Source]) -> None:
         ):
             raise InputError(
                 f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on "
-                f"them, or say {param('loss')} contrast"
+                f"them, or use {param('loss')} contrast"
             )

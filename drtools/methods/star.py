@@ -272,7 +272,7 @@ class HardNegativeRefresh:
         if without == len(mined):
             raise InputError(
                 f"{param('refresh_ranks')} {flags.ranks}: no query has a negative among these ranks of "
-                f"{len(vectors):,} documents; say others"
+                f"{len(vectors):,} documents; use others"
             )
         reporting.notice(
             without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"

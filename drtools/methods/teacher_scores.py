@@ -50,7 +50,7 @@ class ScoringSettings:
     def __post_init__(self) -> None:
         """Refuse anything but examples or a run, and pieces of a run."""
         if sum(source is not None for source in (self.given, self.examples, self.run)) != 1:
-            raise InputError(f"say either {param('examples')} EXAMPLES or {param('run')} RUN")
+            raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
         if self.pieces and self.run:
             raise InputError(f"{param('pieces')} scores the pieces of {param('examples')}; a run has none")
 
@@ -64,8 +64,8 @@ class ScoringSettings:
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.pieces:
             raise InputError(
-                f"{' and '.join(names)}: for pieces, which are scored by {param('pieces')} MODEL; say it too, or leave "
-                "these out"
+                f"{' and '.join(names)}: for pieces, which are scored by {param('pieces')} MODEL; pass it too, or "
+                "leave these out"
             )
 
 

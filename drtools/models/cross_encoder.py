@@ -101,7 +101,7 @@ class CrossEncoder(nn.Module):
             if value >= room:
                 raise InputError(
                     f"{param(name)} {value}: {self.folder} reads pairs of {room} tokens besides the "
-                    "special ones; say less"
+                    "special ones; use less"
                 )
             setattr(self, name, value)
 

@@ -18,7 +18,7 @@ def choose_device(name: str) -> str:
         if own is not None and own >= torch.cuda.device_count():
             raise InputError(
                 f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; "
-                f"lower --nproc-per-node, or say {param('device')} cpu"
+                f"lower --nproc-per-node, or use {param('device')} cpu"
             )
         return "cuda" if own is None else f"cuda:{own}"
     if name == "auto":
@@ -36,7 +36,7 @@ def choose_device(name: str) -> str:
     number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
     if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):
         raise InputError(
-            f"{param('device')} {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; say "
+            f"{param('device')} {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; use "
             "one of them"
         )
     return name

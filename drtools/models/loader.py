@@ -41,7 +41,7 @@ def load_for_encoding(
     folder = resolve(name)
     if is_lexical(folder) and not flags.document_model:
         if computing.copies.devices:
-            raise InputError(f"{name}: a lexical encoder computes on one device; say {param('device')} cpu, or one GPU")
+            raise InputError(f"{name}: a lexical encoder computes on one device; use {param('device')} cpu, or one GPU")
         return _load_lexical(folder, flags, computing, side)
     encoder = load_named(flags, side)
     apply_flags(encoder, flags)
@@ -89,7 +89,7 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
     if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
         made = encoder.terms.title_separator
         raise InputError(
-            f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; say "
+            f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; use "
             f"{param('title_separator')} {made!r}, or make the encoder again"
         )
 
@@ -123,7 +123,7 @@ def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderSpec) -> 
                 continue
             flag = f"{param(name)} {value}"
             if name.startswith("max") and longest and value > longest:
-                raise InputError(f"{flag}: this body has {longest} positions; say {longest} or less")
+                raise InputError(f"{flag}: this body has {longest} positions; use {longest} or less")
             if name.startswith("max") and value <= special:
                 raise InputError(
                     f"{flag}: the special tokens of a text alone are {special}; expected {special + 1} or more"

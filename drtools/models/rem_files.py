@@ -136,6 +136,6 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     encoder.rem_fingerprint = _fingerprint(folder)
     if encoder.settings.folded_rem == encoder.rem_fingerprint:
         raise InputError(
-            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; say {param('model')} "
+            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; use {param('model')} "
             f"{encoder.folder} alone"
         )

@@ -192,7 +192,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         _set_pooling(settings, pooling)
     if not settings.pooling:
         raise InputError(
-            f"{folder}: a bare body, whose files do not say how token states become one vector; say "
+            f"{folder}: a bare body, whose files do not say how token states become one vector; use "
             f"{param('pooling')} cls, mean, max or last"
         )
     if settings.similarity not in (None, "dot") and not settings.normalized:
@@ -251,7 +251,7 @@ def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
         )
     settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
     if len(settings.pooling) < len(words):
-        raise InputError(f"{param('pooling')} {pooling}: a kind stands twice; say each once")
+        raise InputError(f"{param('pooling')} {pooling}: a kind stands twice; name each once")
     if last == "normalize" and not settings.normalized:
         settings.head.append({"kind": "normalize"})
 

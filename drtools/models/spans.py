@@ -84,16 +84,16 @@ def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaMode
     if kind == "attention" and settings.pooling != ("cls",):
         raise InputError(
             f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by "
-            f"attention stand on; say {param('pooling')} cls, or {param('spans')} mean"
+            f"attention stand on; use {param('pooling')} cls, or {param('spans')} mean"
         )
     if len(settings.pooling) > 1:
         raise InputError(
-            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; say "
+            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; use "
             f"{param('pooling')} cls"
         )
     if settings.document_prompt and not settings.include_prompt:
         raise InputError(
-            f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; say "
+            f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; use "
             f"{param('document_prompt')} ''"
         )
     return encoder.body

@@ -56,18 +56,18 @@ class EncoderSpec:
         """
         if self.model and (self.body or self.rem):
             raise InputError(
-                f"{param('model')} beside {param('body')} or {param('rem')}: an encoder is either of the two; say "
+                f"{param('model')} beside {param('body')} or {param('rem')}: an encoder is either of the two; use "
                 f"{param('model')} ENCODER, or {param('body')} BODY {param('rem')} REM"
             )
         if bool(self.body) != bool(self.rem):
             raise InputError(
-                f"{param('body' if self.body else 'rem')} alone: a body and a REM belong together; say "
+                f"{param('body' if self.body else 'rem')} alone: a body and a REM belong together; use "
                 f"{param('body')} BODY {param('rem')} REM, or {param('model')} for an encoder by itself"
             )
         start = self.model or self.body
         if not start:
             raise InputError(
-                f"no encoder was named; say {param('model')} FOLDER or a hub name, or {param('body')} BODY "
+                f"no encoder was named; use {param('model')} FOLDER or a hub name, or {param('body')} BODY "
                 f"{param('rem')} REM"
             )
         return start

@@ -44,7 +44,7 @@ def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bo
     index, vectors, rerank = spec.index, spec.vectors, spec.rerank
     if bool(index) + bool(vectors) + bool(rerank and spec.corpus and not vectors) != 1:
         raise InputError(
-            f"say what to search: {param('index')} INDEX, {param('vectors')} VECTORS, or {param('rerank')} RUN with "
+            f"name what to search: {param('index')} INDEX, {param('vectors')} VECTORS, or {param('rerank')} RUN with "
             f"{param('vectors')} or {param('corpus')}"
         )
     if rerank and index:

@@ -65,7 +65,7 @@ def open_queries(
         return JoinedQueries(record, what, encoder_flags, compute, joining)
     if joining.given:
         reason = (
-            f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or say {param('queries')}"
+            f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or use {param('queries')}"
             if "joined" in record
             else "not joined of two encoders' vectors; leave it out"
         )
@@ -115,7 +115,7 @@ class JoinedQueries:
         if query_id not in self.by_query:
             found = Join(self.by_query, "the file", [query_id])
             raise InputError(
-                f"{param('mu_by_query')}: no mu of query {query_id!r} was found; give each query a line, or say one "
+                f"{param('mu_by_query')}: no mu of query {query_id!r} was found; give each query a line, or use one "
                 f"{param('mu')} {found.pair()}"
             )
         return self.by_query[query_id]

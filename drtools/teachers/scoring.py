@@ -197,7 +197,7 @@ def load_teacher(
     where a student cuts them, at so many tokens without special ones.
     """
     if not names:
-        raise InputError(f"no teacher was named; say {param('teacher')} FOLDER or a hub name")
+        raise InputError(f"no teacher was named; use {param('teacher')} FOLDER or a hub name")
     if len(set(names)) < len(names):
         raise InputError(f"{param('teacher')} {' '.join(names)}: a teacher stands twice; name each once")
     if computing.device == "cpu":

@@ -286,14 +286,14 @@ def check_vectors(flags: AnalyzeFlags) -> None:
 def check_students(flags: AnalyzeFlags) -> None:
     """Raise InputError for what does not say whom to compare with which teacher."""
     if flags.scale is not None and not (flags.student or flags.agreement):
-        raise InputError("--scale is for --student and --agreement; say one of them too, or leave it out")
+        raise InputError("--scale is for --student and --agreement; pass one of them too, or leave it out")
     if flags.max_document_tokens and not flags.student:
         raise InputError("--max-document-tokens cuts what --student encodes; name it too, or leave this out")
     if flags.agreement and not flags.runs:
         raise InputError("--agreement compares runs with a teacher; name the runs")
     if (flags.student or flags.agreement) and len(flags.examples or []) != 1:
         raise InputError(
-            f"{'--student' if flags.student else '--agreement'} compares with the teacher of one file; say "
+            f"{'--student' if flags.student else '--agreement'} compares with the teacher of one file; use "
             "--examples SCORED once"
         )
     if bool(flags.student) != bool(flags.corpus or flags.queries) or (

@@ -119,7 +119,7 @@ def check_tuning(flags: JoinFlags) -> None:
     if (flags.mu is None) == (flags.dev_qrels is None and flags.dev_answers is None) or (
         flags.dev_qrels and flags.dev_answers
     ):
-        raise InputError("say one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
+        raise InputError("pass one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
     if flags.mu is not None:
         check_weight(flags.mu)
         of_tuning = {
@@ -146,7 +146,7 @@ def check(flags: JoinFlags, of_encoder: bool) -> None:
     if flags.answer_match and not flags.dev_answers:
         raise InputError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
     if flags.dev_answers and not flags.corpus:
-        raise InputError("--dev-answers are looked for in texts: say --corpus CORPUS")
+        raise InputError("--dev-answers are looked for in texts: use --corpus CORPUS")
     if not flags.dev_queries and of_encoder:
         raise InputError(
             "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"

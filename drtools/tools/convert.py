@@ -182,7 +182,7 @@ def main(file: FileOutput, flags: ConvertFlags) -> None:
     """Compose: one of the three, by the flag that was given."""
     mode = checked_mode(flags.by_flag())
     if mode != "--to" and file.output == "-":
-        raise InputError(f"{mode} writes a folder, which standard output cannot be; say -o FOLDER")
+        raise InputError(f"{mode} writes a folder, which standard output cannot be; use -o FOLDER")
     if mode == "--vectors":
         adopt_vectors(file, flags)
     elif mode == "--from":

@@ -72,7 +72,7 @@ class EncodeFlags:
     def check(self, sizes: PieceFlags) -> None:
         """Raise InputError for flags that do not go together."""
         if (self.documents is None) == (self.queries is None):
-            raise InputError("say either --documents CORPUS or --queries QUERIES")
+            raise InputError("pass either --documents CORPUS or --queries QUERIES")
         if self.only and self.queries is None:
             raise InputError("--only keeps queries of --queries; documents are all encoded")
         if self.pieces and self.documents is None:
@@ -80,7 +80,7 @@ class EncodeFlags:
         of_pieces = names_of({"spans": self.spans}) + sizes.said
         if of_pieces and not self.pieces:
             raise InputError(
-                f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; say it too, or leave these out"
+                f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; pass it too, or leave these out"
             )
 
     def spec(self, sizes: PieceFlags) -> VectorsSpec:

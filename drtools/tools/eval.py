@@ -159,9 +159,9 @@ def main(flags: EvalFlags) -> None:
 def check(flags: EvalFlags) -> None:
     """Raise InputError without judgements, and for what serves nothing that was asked for."""
     if (flags.qrels is None) == (flags.answers is None) or (flags.answers and not flags.corpus):
-        raise InputError("say either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
+        raise InputError("pass either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
     if flags.answer_match != "string" and not flags.answers:
-        raise InputError("--answer-match: for --answers, which was not said; say it, or leave --answer-match out")
+        raise InputError("--answer-match: for --answers, which was not said; pass it, or leave --answer-match out")
     if flags.corpus and not (flags.answers or flags.train_qrels):
         raise InputError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
     if flags.queries and not (flags.train_qrels or flags.train_queries):

@@ -127,11 +127,11 @@ def check(runs: list[str], flags: FuseFlags) -> None:
     tuned = flags.tune or flags.tune_answers
     if (flags.tune and flags.tune_answers) or bool(flags.tune_answers) != bool(flags.corpus):
         raise InputError(
-            "say either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them"
+            "pass either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them"
         )
     if tuned and len(runs) != 2:
         raise InputError(
-            f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; say --weights"
+            f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; use --weights"
         )
     if tuned and flags.weights:
         raise InputError("--tune chooses the weight, --weights says it; expected one of them")
@@ -144,14 +144,14 @@ def check(runs: list[str], flags: FuseFlags) -> None:
         raise InputError("--answer-match: for --tune-answers; pass them too, or leave --answer-match out")
     for name, value in {"--tune-runs": flags.tune_runs, "--tune-measure": flags.tune_measure}.items():
         if value and not tuned:
-            raise InputError(f"{name}: nothing is tuned; say --tune QRELS or --tune-answers ANSWERS too")
+            raise InputError(f"{name}: nothing is tuned; use --tune QRELS or --tune-answers ANSWERS too")
     for name, said, of in (
         ("--k", flags.k, "rrf"),
         ("--normalization", flags.normalization, "linear"),
         ("--missing", flags.missing, "linear"),
     ):
         if said is not None and flags.method != of:
-            raise InputError(f"{name} is for --method {of}; say it too, or leave {name} out")
+            raise InputError(f"{name} is for --method {of}; pass it too, or leave {name} out")
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:

@@ -76,7 +76,7 @@ class IndexFlags:
     def check_together(self) -> None:
         """Raise InputError for flags that do not go together."""
         if (self.lucene is None) == (self.vectors is None):
-            raise InputError("say either --lucene CORPUS or --vectors VECTORS")
+            raise InputError("pass either --lucene CORPUS or --vectors VECTORS")
         if self.update and (self.lucene or self.train_sample or self.ef_construction):
             raise InputError(
                 "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and "

@@ -63,7 +63,7 @@ class LexicalFlags:
     def check(self) -> None:
         """Raise InputError for flags that do not go together."""
         if self.only and not self.queries:
-            raise InputError("--only keeps queries that it judges; say which by --queries QUERIES")
+            raise InputError("--only keeps queries that it judges; name them by --queries QUERIES")
         if self.encoder == "projection" and self.queries:
             raise InputError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
         if self.encoder == "projection" and (self.fit_documents, self.fit_terms) != (FIT_DOCUMENTS, FIT_TERMS):

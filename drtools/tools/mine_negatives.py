@@ -130,13 +130,13 @@ def check_source(flags: MineFlags) -> None:
     sources = {"--index": flags.index, "--vectors": flags.vectors, "--run": flags.run, "--random": flags.random}
     named = [name for name, value in sources.items() if value]
     if len(named) != 1:
-        raise InputError(f"{' and '.join(named) or 'no source'} named; say one of {', '.join(sources)}")
+        raise InputError(f"{' and '.join(named) or 'no source'} named; pass one of {', '.join(sources)}")
 
 
 def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
     """Raise InputError for flags that do not go together."""
     if (flags.qrels is None) == (flags.by_rank is None):
-        raise InputError("say either --qrels QRELS or --by-rank P:N1-N2")
+        raise InputError("pass either --qrels QRELS or --by-rank P:N1-N2")
     if flags.random and (flags.corpus is None or flags.by_rank):
         raise InputError("--random draws from --corpus CORPUS, for the queries of --qrels")
     if flags.random and mining.by_score:

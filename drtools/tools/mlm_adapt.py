@@ -175,7 +175,7 @@ class MaskingFlags:
         if not enhanced and any(name in given for name in OF_DECODER):
             raise InputError(
                 "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there "
-                "is no decoder; say --objective ed-mlm, or leave them out"
+                "is no decoder; use --objective ed-mlm, or leave them out"
             )
         given["snapshot_steps"] = tuple(parse_times("--snapshot-steps", self.snapshot_steps, whole=True))
         given["snapshot_minutes"] = tuple(parse_times("--snapshot-minutes", self.snapshot_minutes))

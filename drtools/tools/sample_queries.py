@@ -43,11 +43,11 @@ def main(
 
     if (corpus is None) == (queries is None):
         raise InputError(
-            "say either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle"
+            "pass either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle"
         )
     if queries and not (shuffle and count is None and article_key is None):
         raise InputError(
-            "--queries takes given queries to be shuffled: say --shuffle, without --count and --article-key"
+            "--queries takes given queries to be shuffled: use --shuffle, without --count and --article-key"
         )
     if corpus:
         check_language(language)

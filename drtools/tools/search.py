@@ -90,7 +90,7 @@ class SearchFlags:
     def check(self, output: str) -> None:
         """Raise InputError for flags that do not go together."""
         if (self.words is None) == (self.queries is None and self.query_vectors is None):
-            raise InputError("say either words to search for, or --queries QUERIES")
+            raise InputError("pass either words to search for, or --queries QUERIES")
         if self.words is not None and (self.only or self.rerank or output != "-"):
             needless = (
                 "--only keeps queries"
@@ -108,7 +108,7 @@ class SearchFlags:
             raise InputError("--k1 and --b are BM25's, for a Lucene index; leave them out")
         if self.expansion != RM3 and not self.rm3:
             raise InputError(
-                "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; say --rm3 too, or leave them out"
+                "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; use --rm3 too, or leave them out"
             )
 
     def source(self, title_separator: str) -> SourceSpec:

@@ -194,7 +194,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
         if not round(source.weight * len(source.examples)):
             raise InputError(
                 f"{param('weight')} {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch "
-                "would visit none; say more"
+                "would visit none; use more"
             )
         one, other = sources[0].examples.scored_by, source.examples.scored_by
         if one != other:

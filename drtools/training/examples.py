@@ -195,7 +195,7 @@ def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> 
     teacher = next(iter(teachers), None)
     if teacher is None and scores is Scores.TEACHER:
         raise InputError(
-            f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or say "
+            f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or use "
             f"{param('accept_scores')} to learn from what scored it"
         )
     return teacher

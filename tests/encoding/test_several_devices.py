@@ -214,7 +214,7 @@ def test_the_other_tools_take_one(toy, encoder_folder, drtools, twice, tmp_path)
     )
     assert (
         done.status == 2
-        and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; say one "
+        and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; name one "
         "here"
         in done.err
     ), done.err

@@ -149,7 +149,7 @@ def test_what_cannot_be_meant_is_said(asked, drtools):
         "measure nDCG@10 with --answers"
         in drtools(*words, "--corpus", asked / "corpus.jsonl", "--measures", "nDCG@10").err
     )
-    assert "say either --qrels" in drtools("eval", asked / "a.run").err
+    assert "pass either --qrels" in drtools("eval", asked / "a.run").err
 
 
 def test_a_fusion_is_tuned_on_answers_as_on_judgements(asked, drtools):
@@ -164,7 +164,7 @@ def test_a_fusion_is_tuned_on_answers_as_on_judgements(asked, drtools):
         assert done.status == 0, done.err
     tried = [json.loads((asked / f"{out}.manifest.json").read_text())["tried"] for out in ("answers", "qrels")]
     assert tried[0] == tried[1] and len({value for _, value in tried[0]}) > 1
-    assert "say either --tune" in drtools(*runs, "--tune-answers", asked / "answers.jsonl").err
+    assert "pass either --tune" in drtools(*runs, "--tune-answers", asked / "answers.jsonl").err
 
 
 def test_a_fusion_is_tuned_on_patterns_as_eval_matches_them(asked, drtools):

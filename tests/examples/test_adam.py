@@ -183,7 +183,7 @@ def test_the_tables_measure_as_the_paper_and_nist_do(published):
 
 
 def test_what_cannot_be_meant_is_said(beir, tmp_path):
-    assert "say MSMARCO=" in make(folder=tmp_path).stderr
+    assert "use MSMARCO=" in make(folder=tmp_path).stderr
     assert "ARMS: best, expected some of rand-kd" in make(f"DATA={beir}", "ARMS=best", folder=tmp_path).stderr
 
 

@@ -120,7 +120,7 @@ def test_what_was_made_again_elsewhere_is_noticed(beir, other):
 
 
 def test_what_cannot_be_meant_is_said(beir):
-    assert "say DATA=folder" in make(folder=beir).stderr
+    assert "use DATA=folder" in make(folder=beir).stderr
     for distil in ("fgd adam fgd-too", ""):
         assert "expected adam, fgd or both" in make(f"DATA={beir}", f"DISTILL={distil}", folder=beir).stderr
 

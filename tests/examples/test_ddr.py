@@ -212,8 +212,8 @@ def test_lottes_documents_are_long_and_adapted_to_for_longer(beir, targets, tmp_
 
 def test_what_cannot_be_meant_is_said(beir, targets):
     for words, wanted in (
-        ([targets], "say DATA_SOURCE="),
-        ([f"DATA_SOURCE={beir}"], "say DATA_TARGETS="),
+        ([targets], "use DATA_SOURCE="),
+        ([f"DATA_SOURCE={beir}"], "use DATA_TARGETS="),
         ([f"DATA_SOURCE={beir}", "DATA_TARGETS=a/x b/x"], "two folders of one name"),
         ([f"DATA_SOURCE={beir}", targets, "PAPER=french"], "expected english or chinese"),
         ([f"DATA_SOURCE={beir}", targets, "SYSTEMS=dd"], "expected some of dr"),

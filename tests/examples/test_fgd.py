@@ -192,7 +192,7 @@ def test_what_was_made_elsewhere_is_taken(beir, tmp_path):
 
 
 def test_what_cannot_be_meant_is_said(tmp_path):
-    assert "say MSMARCO=" in make(folder=tmp_path).stderr
+    assert "use MSMARCO=" in make(folder=tmp_path).stderr
 
 
 @pytest.mark.slow

@@ -230,7 +230,7 @@ def test_two_runs_never_meet(setting):
 
 @pytest.mark.slow
 def test_what_cannot_be_meant_is_said(setting, tmp_path):
-    assert "say DATA=" in setting.run("DATA=")[1]
+    assert "use DATA=" in setting.run("DATA=")[1]
     assert "corpus.jsonl: no such file" in setting.run(f"DATA={tmp_path / 'nowhere'}")[1]
 
 

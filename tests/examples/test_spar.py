@@ -159,7 +159,7 @@ def test_static_rows_are_fitted_to_sentences_that_are_made_before(published, whe
 
 
 def test_what_cannot_be_meant_is_said(tmp_path):
-    assert "say NQ=folder or MSMARCO=folder" in make(folder=tmp_path).stderr
+    assert "use NQ=folder or MSMARCO=folder" in make(folder=tmp_path).stderr
 
 
 @pytest.mark.slow

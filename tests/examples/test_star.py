@@ -103,7 +103,7 @@ def test_a_model_can_stand_in_for_the_warmup(beir):
 
 
 def test_what_cannot_be_meant_is_said(tmp_path):
-    assert "say MSMARCO=" in make(folder=tmp_path).stderr
+    assert "use MSMARCO=" in make(folder=tmp_path).stderr
     assert "expected passages or documents" in make("MSMARCO=.", "COLLECTION=pictures", folder=tmp_path).stderr
 
 

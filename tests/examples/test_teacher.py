@@ -34,7 +34,7 @@ def test_the_chain_on_a_collection_of_ones_own(beir, encoder_folder, drtools, mo
 
 def test_without_a_collection_it_says_what_it_needs(tmp_path):
     done = makefiles.make("teacher", folder=tmp_path)
-    assert done.returncode and "say DATA=" in done.stderr
+    assert done.returncode and "use DATA=" in done.stderr
 
 
 def test_without_dev_judgements_nothing_is_measured_while_training(beir):

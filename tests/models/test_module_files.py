@@ -279,7 +279,7 @@ def test_a_body_in_a_subfolder_is_refused_with_the_next_move(plain):
 def test_a_cross_encoder_with_modules_is_a_body_that_asks_for_its_pooling(rankers, tmp_path):
     peer = CrossEncoder(rankers["bert"], prompts={"web": "hill: "}, default_prompt_name="web", device="cpu")
     peer.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
-    with pytest.raises(InputError, match="say pooling cls"):
+    with pytest.raises(InputError, match="use pooling cls"):
         load_encoder(str(tmp_path / "saved"))
     settings = load_encoder(str(tmp_path / "saved"), "cls").settings
     assert settings.query_prompt == settings.document_prompt == "", "a ranker's prompt is no encoder's"

@@ -241,7 +241,7 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
         ("--tune-measure: for pieces", ["--vectors", folder, "--tune-measure", "RR@10"]),
         ("nDCG@ten", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--tune-measure", "nDCG@ten"]),
         ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]),
-        ("say --pooling cls, or --spans mean", None),
+        ("use --pooling cls, or --spans mean", None),
         ("queries have none", []),
     ):
         outcome = (

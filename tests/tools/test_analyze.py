@@ -385,7 +385,7 @@ BAD = {
     ),
     "a student without examples": (
         lambda t: [t.run, "--qrels", t.qrels, "--student", "m"],
-        "say --examples SCORED once",
+        "use --examples SCORED once",
     ),
     "agreement without runs": (lambda t: ["--examples", t.examples, "--agreement"], "name the runs"),
     "agreement with a retriever": (

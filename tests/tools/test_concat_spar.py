@@ -483,12 +483,12 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     folder, spar = made.folder, made.spar
     documents, other = folder / "base-documents", folder / "16-documents"
     refusals = {
-        "say one of --mu X": [documents, other],
+        "pass one of --mu X": [documents, other],
         "mu is tuned with --dev-queries": [documents, other, "--dev-qrels", made.qrels],
         "join two folders of one side": [documents, folder / "16-queries", "--mu", 1],
         "have no sum": [documents, other, "--mu", 1, "--how", "sum"],
         "joined with the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
-        "say --corpus": [documents, other, "--dev-answers", made.qrels, "--dev-queries", made.queries],
+        "use --corpus": [documents, other, "--dev-answers", made.qrels, "--dev-queries", made.queries],
     }
     for words, arguments in refusals.items():
         done = spar(*arguments, "-o", folder / "bad")

@@ -133,7 +133,7 @@ def test_bare_body_asks_for_pooling(drtools, foreign, bert):
         "-o",
         foreign.folder / "out",
     ]
-    assert "say --pooling" in said(drtools(*words))
+    assert "use --pooling" in said(drtools(*words))
     assert drtools(*words, "--pooling", "cls").status == 0
 
 

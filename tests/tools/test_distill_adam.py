@@ -557,7 +557,7 @@ BAD = {
     "items without scores": (
         lambda t: [],
         unscored,
-        "3 of 180 items to distil have no score; run teacher-score on the file, or say --teacher",
+        "3 of 180 items to distil have no score; run teacher-score on the file, or use --teacher",
     ),
     "nothing scored": (lambda t: ["--accept-scores"], lambda t: t.dark, "180 of 180 items"),
     "scores of a retriever": (lambda t: [], by_retriever, "scores are no teacher's"),
@@ -569,7 +569,7 @@ BAD = {
     "no items of a kind": (
         lambda t: [],
         lambda t: of_kind(t, "noisy"),
-        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or say --without "
+        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or use --without "
         "reinforced",
     ),
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
@@ -578,11 +578,11 @@ BAD = {
         None,
         "a baseline has no dark examples",
     ),
-    "random without a teacher": (lambda t: ["--baseline", "rand-kd"], None, "say --teacher, or mine"),
+    "random without a teacher": (lambda t: ["--baseline", "rand-kd"], None, "use --teacher, or mine"),
     "dropout without a teacher": (
         lambda t: ["--teacher-dropout", "0.1"],
         None,
-        "say --teacher to score while training",
+        "use --teacher to score while training",
     ),
     "a baseline without its positive": (
         lambda t: ["--baseline", "hard-kd", "--without-positive"],
@@ -596,7 +596,7 @@ BAD = {
     ),
     "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
     "minutes alone": (lambda t: ["--minutes", "1"], None, "--minutes 1 alone does not say"),
-    "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "say 32 or less, or --without reinforced"),
+    "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "use 32 or less, or --without reinforced"),
 }
 
 

@@ -170,7 +170,7 @@ def test_killed_it_ends_in_the_same_weights(toy, start, drtools, tmp_path, progr
 def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tmp_path):
     for model, more, words in (
         (start, ["--levels", "paragraph"], "expected some of document, passage, sentence"),
-        (encoder_folder, [], "say --pooling cls"),
+        (encoder_folder, [], "use --pooling cls"),
         (start, ["--passage-tokens", "4"], "a sentence lies in a passage"),
         (start, ["--examples", toy.examples], "teacher-score"),
         (start, ["--sentence-tokens", "7"], "but this encoder cuts it into"),
@@ -306,7 +306,7 @@ def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
         and "learnt them: spans attention (trained: mean), sentence-tokens 7 (trained: 8)" in outcome.err
     ), outcome.err
     outcome = drtools(*encode, "--model", tmp_path / "rgat", "-o", tmp_path / "x")
-    assert outcome.status == 2 and "through a graph" in outcome.err and "say --spans mean" in outcome.err, outcome.err
+    assert outcome.status == 2 and "through a graph" in outcome.err and "use --spans mean" in outcome.err, outcome.err
 
 
 def test_a_dry_run_of_pieces_counts_them(toy, start, drtools, tmp_path):

@@ -160,7 +160,7 @@ def test_a_stopped_work_is_continued_to_the_same_bytes(mined, drtools, monkeypat
 BAD = {
     "nothing to make": (["--ratios", "", "--without-reinforced"], None, "nothing would be made"),
     "a ratio": (["--ratios", "0.1,2"], None, "--ratios 0.1,2: expected shares"),
-    "text without a corpus": (["--text"], None, "say --corpus CORPUS"),
+    "text without a corpus": (["--text"], None, "use --corpus CORPUS"),
     "a corpus without text": (["--corpus", "CORPUS"], None, "--corpus is for --text"),
     "a line that is no example": ([], '{"query_id": "q1", "positives": "d1", "negatives": []}', ":1: positives is str"),
     "a bad dark item": (

@@ -335,7 +335,7 @@ def test_documents_are_given_as_they_were_counted(drtools, tmp_path, toy):
     )
     encode = ["encode", "--model", tmp_path / "m", "-o", tmp_path / "v"]
     done = drtools(*encode, "--documents", toy.corpus)
-    assert done.status == 2 and "say --title-separator ' | '" in done.err
+    assert done.status == 2 and "use --title-separator ' | '" in done.err
     assert drtools(*encode, "--documents", toy.corpus, "--title-separator", " | ").status == 0
     assert drtools("encode", "--model", tmp_path / "m", "--queries", toy.queries, "-o", tmp_path / "q").status == 0
     (tmp_path / "a.run").write_text("q1 Q0 d1 1 1.0 a\n")

@@ -359,7 +359,7 @@ def test_a_search_refuses_what_it_would_not_use(made, drtools):
     for words, said in (
         (["fox", "--only", made.qrels], "--only keeps queries of --queries"),
         (["fox", "--k1", "1.2"], "--k1 and --b are BM25's"),
-        (["fox", "--rm3-terms", "20"], "say --rm3 too"),
+        (["fox", "--rm3-terms", "20"], "use --rm3 too"),
     ):
         outcome = drtools("search", *words, "--vectors", made.folder / "documents", "--model", made.model)
         assert outcome.status == 2 and said in outcome.err, outcome.err

@@ -240,7 +240,7 @@ def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):
 def test_bad_usage_has_one_line(toy, rankers, bert, drtools):
     for words, said in (
         (["--teacher", bert, "--examples", toy.examples], "expected a cross-encoder"),
-        (["--teacher", rankers["bert"]], "say either --examples EXAMPLES or --run RUN"),
+        (["--teacher", rankers["bert"]], "pass either --examples EXAMPLES or --run RUN"),
         (
             ["--teacher", rankers["bert"], "--examples", toy.examples, "--max-query-tokens", "70"],
             "--max-query-tokens 70",

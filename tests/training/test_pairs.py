@@ -156,7 +156,7 @@ def tokens_of(made, source, row):
 @pytest.mark.parametrize(
     ("teachers", "allowed", "words"),
     [
-        ([None], Scores.TEACHER, "run teacher-score on it, or say accept_scores"),
+        ([None], Scores.TEACHER, "run teacher-score on it, or use accept_scores"),
         (["one@1", "two@2"], Scores.ANY, "scores of several teachers do not mix"),
         (["one@1", None], Scores.ANY, "scores of several teachers do not mix"),
     ],

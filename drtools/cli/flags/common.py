@@ -33,7 +33,7 @@ IgnoreIdenticalIds = Annotated[
 Seed = Annotated[int, Option(help="seed of every random choice")]
 Threads = Annotated[int, Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS"), Role.UNRECORDED]
 TitleSeparator = Annotated[str, Option(help="between a document's title and its text")]
-DryRun = Annotated[bool, Option("--dry-run", help="say counts, memory and time, and do nothing"), Role.UNRECORDED]
+DryRun = Annotated[bool, Option("--dry-run", help="print counts, memory and time, and do nothing"), Role.UNRECORDED]
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ConsoleFlags:
     """What every tool says and how strict it is."""
 
     quiet: Annotated[
-        bool, Option("--quiet", help="say nothing but errors", rich_help_panel="Messages"), Role.UNRECORDED
+        bool, Option("--quiet", help="print nothing but errors", rich_help_panel="Messages"), Role.UNRECORDED
     ] = False
     log_json: Annotated[
         bool, Option("--log-json", help="messages as JSON lines", rich_help_panel="Messages"), Role.UNRECORDED

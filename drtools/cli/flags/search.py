@@ -84,7 +84,7 @@ class MultiVectorFlags(MultiVectorSpec):
         )
         if said and not self.multi_vector:
             raise InputError(
-                f"{' and '.join(said)}: for pieces, which --multi-vector scores; say it too, or leave these out"
+                f"{' and '.join(said)}: for pieces, which --multi-vector scores; pass it too, or leave these out"
             )
         if self.multi_vector and (not vectors or rerank):
             raise InputError("--multi-vector scores pieces beside --vectors, without --rerank")
@@ -100,10 +100,10 @@ class MultiVectorFlags(MultiVectorSpec):
             from drtools.evaluation.measures import parse_measure
 
             if not self.tune:
-                raise InputError("--tune-measure: nothing is tuned; say --tune QRELS too")
+                raise InputError("--tune-measure: nothing is tuned; use --tune QRELS too")
             parse_measure(self.tune_measure)
         if self.tune and not (queries or self.tune_queries):
-            raise InputError("--tune needs the texts of the queries that it judges; say --queries or --tune-queries")
+            raise InputError("--tune needs the texts of the queries that it judges; use --queries or --tune-queries")
 
 
 def check_weight(mu: float) -> None:

@@ -44,7 +44,7 @@ def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> Tex
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
         reporting.say(
-            "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; say "
+            "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; use "
             "--corpus, --queries"
         )
     return Texts(open_store(corpus) if corpus else None, read_queries(queries) if queries else {})

@@ -143,7 +143,7 @@ def _devices() -> Iterator[Finding]:
         if device.startswith("cuda")
         else "no CUDA device" + (", but Apple's" if device == "mps" else f" is seen by torch {torch.__version__}")
     )
-    yield Finding("ok", "device", f"{device}: {', '.join(gpus) or why}; say --device for another")
+    yield Finding("ok", "device", f"{device}: {', '.join(gpus) or why}; use --device for another")
     precision = native_precision(device)
     native = "multiplies bfloat16 natively" if precision == "bf16" else "does not multiply bfloat16 natively"
     yield Finding("ok", "precision", f"{precision}, as this device {native}; --precision says otherwise")

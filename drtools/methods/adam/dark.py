@@ -87,7 +87,7 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise InputError(
             f"{param('max_document_tokens')} {encoder.settings.max_document_tokens}: reinforced texts take twice as "
-            f"many, and {name} has {longest} positions; say {longest // 2} or less{otherwise}"
+            f"many, and {name} has {longest} positions; use {longest // 2} or less{otherwise}"
         )
     return special_of(
         encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt

@@ -34,7 +34,7 @@ class AdamSettings:
         """Refuse what cannot be meant together."""
         unknown = set(self.without or ()) - {*KINDS}
         if unknown:
-            raise InputError(f"{param('without')} {min(unknown)}: expected reinforced or noisy; say it once for each")
+            raise InputError(f"{param('without')} {min(unknown)}: expected reinforced or noisy; pass it once for each")
         baseline = f"{param('baseline')} {self.baseline}"
         if self.baseline and self.without:
             raise InputError(
@@ -53,12 +53,12 @@ class AdamSettings:
             )
         if self.baseline == "rand-kd" and not self.teacher:
             raise InputError(
-                f"{baseline} draws documents that the examples have no scores of; say {param('teacher')}, or mine the "
-                f"examples by {param('random')}, score them and say {param('baseline')} hard-kd"
+                f"{baseline} draws documents that the examples have no scores of; use {param('teacher')}, or mine the "
+                f"examples by {param('random')}, score them and use {param('baseline')} hard-kd"
             )
         if self.teacher_dropout and not self.teacher:
             raise InputError(
-                f"{param('teacher_dropout')} {self.teacher_dropout:g}: the examples' scores stand as they are; say "
+                f"{param('teacher_dropout')} {self.teacher_dropout:g}: the examples' scores stand as they are; use "
                 f"{param('teacher')} to score while training, or leave it out"
             )
         if self.teacher and self.accept_scores:
@@ -99,7 +99,7 @@ class DarkSettings:
             )
         if self.text != bool(self.corpus):
             raise InputError(
-                f"{param('text')} needs the texts: say {param('corpus')} CORPUS"
+                f"{param('text')} needs the texts: use {param('corpus')} CORPUS"
                 if self.text
                 else f"{param('corpus')} is for {param('text')}, which was not said; leave it out"
             )

@@ -113,7 +113,7 @@ def check_examples(sources: Sequence[Source], form: Form, paths: Sequence[str], 
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
             raise InputError(
-                f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or say "
+                f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or use "
                 f"{param('baseline')} hard-kd"
             )
         supply = count_supply(source.examples, form)
@@ -121,7 +121,7 @@ def check_examples(sources: Sequence[Source], form: Form, paths: Sequence[str], 
             if not supply.of_kind[kind]:
                 raise InputError(
                     f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, "
-                    f"or say {param('without')} {kind}"
+                    f"or use {param('without')} {kind}"
                 )
         if form.kinds:
             reporting.notice(
@@ -137,7 +137,7 @@ def check_examples(sources: Sequence[Source], form: Form, paths: Sequence[str], 
         if scored and supply.unscored:
             raise InputError(
                 f"{path}: {supply.unscored:,} of {supply.items:,} items to distil have no score; run teacher-score on "
-                f"the file, or say {param('teacher')} to score while training"
+                f"the file, or use {param('teacher')} to score while training"
             )
 
 

@@ -47,7 +47,7 @@ class LiveIndex:
     ) -> None:
         source = index or vectors
         if not source:
-            raise InputError(f"say {param('vectors')} VECTORS (exact search), {param('index')} INDEX, or both")
+            raise InputError(f"use {param('vectors')} VECTORS (exact search), {param('index')} INDEX, or both")
         self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
         self.array: np.ndarray | JoinedArray | None = None
         self.index: faiss.Index | None = None

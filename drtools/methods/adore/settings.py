@@ -50,17 +50,17 @@ class AdoreSettings:
         Metric.parse(self.metric)
         if self.loss_vectors == "exact" and not self.vectors:
             raise InputError(
-                f"{param('loss_vectors')} exact: the exact vectors are needed; say {param('vectors')} VECTORS beside "
+                f"{param('loss_vectors')} exact: the exact vectors are needed; use {param('vectors')} VECTORS beside "
                 f"{param('index')}, or {param('loss_vectors')} decoded"
             )
         if self.loss_vectors == "decoded" and not self.index:
             raise InputError(
-                f"{param('loss_vectors')} decoded: an index is needed; say {param('index')} INDEX, or "
+                f"{param('loss_vectors')} decoded: an index is needed; use {param('index')} INDEX, or "
                 f"{param('loss_vectors')} exact"
             )
         if (self.nprobe or self.ef_search) and not self.index:
             raise InputError(
-                f"{param('nprobe')} and {param('ef_search')} are for a FAISS index; say {param('index')} INDEX, or "
+                f"{param('nprobe')} and {param('ef_search')} are for a FAISS index; use {param('index')} INDEX, or "
                 "leave them out: vectors are searched exactly"
             )
         if self.refresh_every_steps and self.negatives != "static":

@@ -97,7 +97,7 @@ class MaskedTraining(Task):
         name = encoder_flags.start()
         if encoder_flags.rem:
             raise InputError(
-                f"{param('body')} with {param('rem')}: a body is adapted without its REM; say {param('model')} BODY"
+                f"{param('body')} with {param('rem')}: a body is adapted without its REM; use {param('model')} BODY"
             )
         if encoder_flags.document_model:
             raise InputError(f"{param('document_model')}: one body is adapted at a time; leave it out")

@@ -95,7 +95,7 @@ class Masker:
         longest = positions_of(encoder.body)
         if longest and crop_tokens > longest:
             raise InputError(
-                f"{param('crop_tokens')} {crop_tokens}: this body has {longest} positions; say {longest} or less"
+                f"{param('crop_tokens')} {crop_tokens}: this body has {longest} positions; use {longest} or less"
             )
         self.before, self.after = self._special_tokens()
         self.special = sorted(
@@ -104,7 +104,7 @@ class Masker:
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
             raise InputError(
-                f"{param('crop_tokens')} {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; say "
+                f"{param('crop_tokens')} {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; use "
                 "more"
             )
 

@@ -73,7 +73,7 @@ class RemTraining(EncoderTraining):
         """Meet the other processes, load the body and put the REM on it."""
         if encoder_flags.rem:
             raise InputError(
-                f"{param('body')} with {param('rem')}: a REM is trained anew on a body; say {param('model')} BODY"
+                f"{param('body')} with {param('rem')}: a REM is trained anew on a body; use {param('model')} BODY"
             )
         self.rem = rem
         super().__init__(work, encoder_flags, student, training, compute)

@@ -60,7 +60,7 @@ class EnhancedModel(MaskedModel):
         if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
             raise InputError(
                 f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or "
-                f"RoBERTa, which the decoder is made of; say {param('objective')} mlm"
+                f"RoBERTa, which the decoder is made of; use {param('objective')} mlm"
             )
         layers = self.body.encoder.layer
         self.decoder_head = copy.deepcopy(head) if decoder.head == "own" else None

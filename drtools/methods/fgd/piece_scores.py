@@ -70,7 +70,7 @@ def load_cutter(
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
         raise InputError(
             f"{param('pieces_max_document_tokens')} {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has "
-            f"{longest} positions; say {longest} or less"
+            f"{longest} positions; use {longest} or less"
         )
     encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
     if prompt is not None:

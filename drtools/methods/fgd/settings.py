@@ -40,7 +40,7 @@ class EdMlmSettings(MaskingSettings):
         if self.decoder_mask_share < self.mask_share:
             raise InputError(
                 f"{param('decoder_mask_share')} {self.decoder_mask_share:g}: the encoder's {param('mask_share')} is "
-                f"{self.mask_share:g}, and the decoder must see less of the text; say {self.mask_share:g} or more"
+                f"{self.mask_share:g}, and the decoder must see less of the text; use {self.mask_share:g} or more"
             )
 
     @property

@@ -45,10 +45,10 @@ class RankerDevSpec(QueryDevSpec):
         if self.dev_examples and (self.dev_run or self.dev_qrels):
             raise InputError(
                 f"{param('dev_examples')} with {param('dev_run')} or {param('dev_qrels')}: examples say themselves "
-                f"what is relevant; say {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}"
+                f"what is relevant; use {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}"
             )
         if bool(self.dev_run) != bool(self.dev_qrels):
             raise InputError(
                 f"{param('dev_run')} and {param('dev_qrels')} belong together: the run says what is ranked, the qrels "
-                f"what is relevant; say both, or {param('dev_examples')}"
+                f"what is relevant; pass both, or {param('dev_examples')}"
             )

@@ -138,7 +138,7 @@ def write_vectors(
             if bad is not None:
                 raise InputError(
                     f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond "
-                    f"{dtype}, or none; say {param('dtype')} float32, or encode again"
+                    f"{dtype}, or none; use {param('dtype')} float32, or encode again"
                 )
             array.flush()
             del array

@@ -40,7 +40,7 @@ def check_language(language: str) -> None:
     """Refuse a language whose sentences nobody knows to split."""
     if language not in LANGUAGES:
         raise InputError(
-            f"{param('language')} {language}: no rules for its sentences; say the nearest of those that have: "
+            f"{param('language')} {language}: no rules for its sentences; use the nearest of those that have: "
             f"{', '.join(LANGUAGES)}"
         )
 

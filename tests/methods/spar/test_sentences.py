@@ -159,8 +159,8 @@ def test_given_queries_are_shuffled_by_their_ids(drtools, toy):
 
 
 def test_what_cannot_be_meant_is_said(drtools, toy):
-    assert "say either --corpus" in drtools("sample-queries").err
-    assert "say --shuffle" in drtools("sample-queries", "--queries", toy.queries).err
+    assert "pass either --corpus" in drtools("sample-queries").err
+    assert "use --shuffle" in drtools("sample-queries", "--queries", toy.queries).err
     done = drtools("sample-queries", "--corpus", toy.corpus, "--article-key", "pages")
     assert done.status == 2 and "corpus.jsonl:1: no 'pages' among the keys (found '_id', 'title', 'text')" in done.err
     done = drtools("sample-queries", "--corpus", toy.corpus, "--count", 10**6, "--strict", "-o", toy.folder / "x.jsonl")
