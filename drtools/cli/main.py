@@ -9,7 +9,6 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from drtools import reporting, signals
 from drtools.cli import console
@@ -17,9 +16,6 @@ from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.exits import exit_status
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.errors import AlreadyDone, InputError, Terminated
-
-if TYPE_CHECKING:
-    pass
 
 TOOLS = Path(__file__).parents[1] / "tools"
 

@@ -41,9 +41,22 @@ class Only(NamedTuple):
 
 NO_INPUT = "a layer that reads or writes something else than the text's one vector"
 NO_KWARGS = "arguments that change how the body or its tokenizer is made"
-CHAT = "a chat template that texts are written into"
 DAMAGED = "the file was damaged, fetch the model again"
 MULTI_VECTOR = "a model with a vector for each token (multi-vector, late interaction)"
+
+# keys of sentence_bert_config.json that mean the same for an encoder and for a cross-encoder
+OF_BOTH: dict[str, str | Only] = {
+    "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
+    "query_expansion": Only((None,), MULTI_VECTOR),
+    "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
+    "unpad_inputs": "a matter of speed",
+    "model_args": USED,
+    "model_kwargs": USED,
+    "tokenizer_args": USED,
+    "processor_kwargs": USED,
+    "config_args": USED,
+    "config_kwargs": USED,
+}
 
 KEYS: dict[str, dict[str, str | Only]] = {
     "modules.json": {
@@ -79,16 +92,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "modality_config": USED,
         "transformer_task": Only((None, "feature-extraction"), "another output than token states"),
         "module_output_name": Only((None, "token_embeddings"), "another output than token states"),
-        "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
-        "query_expansion": Only((None,), MULTI_VECTOR),
-        "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
-        "unpad_inputs": "a matter of speed",
-        "model_args": USED,
-        "model_kwargs": USED,
-        "tokenizer_args": USED,
-        "processor_kwargs": USED,
-        "config_args": USED,
-        "config_kwargs": USED,
+        **OF_BOTH,
     },
     "CrossEncoder's sentence_bert_config.json": {
         "max_seq_length": USED,
@@ -98,16 +102,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "modality_config": USED,
         "transformer_task": Only((None, "sequence-classification"), "another output than a classifier's logits"),
         "module_output_name": Only((None, "scores"), "another output than a classifier's logits"),
-        "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
-        "query_expansion": Only((None,), MULTI_VECTOR),
-        "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
-        "unpad_inputs": "a matter of speed",
-        "model_args": USED,
-        "model_kwargs": USED,
-        "tokenizer_args": USED,
-        "processor_kwargs": USED,
-        "config_args": USED,
-        "config_kwargs": USED,
+        **OF_BOTH,
     },
     "model_kwargs": {
         "dtype": f"weights are loaded in float32, and computed with in {param('precision')}",

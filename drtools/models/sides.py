@@ -63,15 +63,14 @@ def load_sides(
     pooling: str | None = None,
     trust_remote_code: bool = False,
     dropout: float | None = None,
-    rem: str | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
     """Load the encoder of both sides, or of one `side`, out of the folders of the sides.
 
     With two folders and no `side` it is a pair. The encoder of one side of a pair has the fingerprint of the other.
     """
     more = (pooling, trust_remote_code, dropout)
-    if folders["query"] == folders["document"] or rem:
-        return load_encoder(str(folders[side or "query"]), *more, rem)
+    if folders["query"] == folders["document"]:
+        return load_encoder(str(folders["query"]), *more)
     if side is None:
         query, document = (load_encoder(str(folders[each]), *more).of(each) for each in SIDES)
         together = folders["query"].parent == folders["document"].parent

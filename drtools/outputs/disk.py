@@ -6,14 +6,11 @@ import os
 from collections.abc import Mapping
 from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import orjson
 
 from drtools.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_json(path: Path) -> dict[str, Any]:

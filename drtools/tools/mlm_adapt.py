@@ -27,7 +27,7 @@ from drtools.cli.flags.common import Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import PANEL, TrainingFlags
+from drtools.cli.flags.training import PANEL, Dropout, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.errors import InputError
 from drtools.methods.ddr.settings import MaskingSettings
@@ -144,10 +144,7 @@ class MaskingFlags:
         ),
     ] = 300
     head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3
-    dropout: Annotated[
-        float | None,
-        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
-    ] = None
+    dropout: Dropout = None
     dev_documents: Annotated[
         int | None,
         Option(

@@ -21,7 +21,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, TrainingFlags
+from drtools.cli.flags.training import Dropout, ExampleFlags, Scale, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.ddr.settings import RemTrainingSettings
 from drtools.outputs import work as output
@@ -43,16 +43,8 @@ class RemFlags(RemTrainingSettings):
     adapter_scale: Annotated[
         float, Option(help="what the adapter's output is multiplied by", rich_help_panel=PANEL)
     ] = 4.0
-    dropout: Annotated[
-        float | None,
-        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
-    ] = None
-    scale: Annotated[
-        float | None,
-        Option(
-            help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder"
-        ),
-    ] = None
+    dropout: Dropout = None
+    scale: Scale = None
     loss: Annotated[
         Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or a teacher's margins")
     ] = "contrast"

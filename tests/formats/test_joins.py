@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 
 from drtools import reporting
-from drtools.cli import console
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.ids import Ids
 from drtools.formats.joins import Join, heads_of, note_nothing_judged, note_nothing_relevant, spellings
-
-
-@pytest.fixture(autouse=True)
-def no_notices():
-    console.configure("test")
 
 
 @pytest.mark.parametrize(

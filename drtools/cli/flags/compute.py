@@ -1,15 +1,12 @@
 """Flags of where and how to compute."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Option
 
 from drtools.cli.flags.common import Role
 from drtools.models.specs import ComputeSpec
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
 """Flags of outputs."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
 from drtools.cli.flags.common import Role
 from drtools.outputs.specs import OutputSpec
 
-if TYPE_CHECKING:
-    pass
+Overwrite = Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED]
+Renew = Annotated[
+    bool,
+    Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
+    Role.UNRECORDED,
+]
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,8 @@ class FolderOutput(OutputSpec):
     """An output folder."""
 
     output: Annotated[str, Option("-o", "--output", help="folder to write"), Role.UNRECORDED]
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED
-    ] = False
-    renew: Annotated[
-        bool,
-        Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
-        Role.UNRECORDED,
-    ] = False
+    overwrite: Overwrite = False
+    renew: Renew = False
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,5 @@ class FileOutput(OutputSpec):
     """An output file, or standard output."""
 
     output: Annotated[str, Option("-o", "--output", help="file to write; `-`: standard output"), Role.UNRECORDED] = "-"
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED
-    ] = False
-    renew: Annotated[
-        bool,
-        Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
-        Role.UNRECORDED,
-    ] = False
+    overwrite: Overwrite = False
+    renew: Renew = False

@@ -72,6 +72,16 @@ class TrainingFlags(TrainingSpec):
     ] = None
 
 
+Dropout = Annotated[
+    float | None,
+    Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
+]
+Scale = Annotated[
+    float | None,
+    Option(help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder"),
+]
+
+
 @dataclass(frozen=True)
 class StudentFlags(StudentSpec):
     """How the encoder that `--model` names is trained."""
@@ -95,16 +105,8 @@ class StudentFlags(StudentSpec):
             rich_help_panel="Encoder",
         ),
     ] = "rem"
-    dropout: Annotated[
-        float | None,
-        Option(min=0, max=0.9, help="share of activations dropped; default: the body's own", rich_help_panel="Encoder"),
-    ] = None
-    scale: Annotated[
-        float | None,
-        Option(
-            help="factor on scores in the loss; default: 20 for normalized encoders, else 1", rich_help_panel="Encoder"
-        ),
-    ] = None
+    dropout: Dropout = None
+    scale: Scale = None
 
 
 Head = Annotated[

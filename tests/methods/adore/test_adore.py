@@ -203,6 +203,29 @@ def test_the_log_is_told_overlap_and_rr():
     assert value.item() == pytest.approx(sum(pairs) / 3, abs=1e-6)
 
 
+def adore_command(toy, model, out, *more):
+    return [
+        "train-adore",
+        "--model",
+        model,
+        "--queries",
+        toy.queries,
+        "--qrels",
+        toy.qrels,
+        "--learning-rate",
+        "1e-3",
+        "--batch-queries",
+        "8",
+        "--dev-qrels",
+        toy.qrels,
+        "--evaluate-every-steps",
+        "10",
+        "-o",
+        out,
+        *more,
+    ]
+
+
 @pytest.fixture
 def served(toy, encoder_folder, drtools, tmp_path):
     """Vectors and an IVF index of the toy corpus, and a function that trains against them."""
@@ -226,27 +249,8 @@ def served(toy, encoder_folder, drtools, tmp_path):
     )
 
     def train(out, *more):
-        return drtools(
-            "train-adore",
-            "--model",
-            encoder_folder,
-            "--queries",
-            toy.queries,
-            "--qrels",
-            toy.qrels,
-            "--learning-rate",
-            "1e-3",
-            "--batch-queries",
-            "8",
-            "--dev-qrels",
-            toy.qrels,
-            "--evaluate-every-steps",
-            "10",
-            *([] if "--steps" in more else ["--steps", "30"]),
-            "-o",
-            out,
-            *more,
-        )
+        steps = [] if "--steps" in more else ["--steps", "30"]
+        return drtools(*adore_command(toy, encoder_folder, out, *steps, *more))
 
     return train
 
@@ -389,26 +393,7 @@ def test_several_processes_equal_one(served, toy, encoder_folder, several, tmp_p
         assert served(tmp_path / f"one-{name}", *words).status == 0
         several(
             2,
-            [
-                "train-adore",
-                "--model",
-                encoder_folder,
-                "--queries",
-                toy.queries,
-                "--qrels",
-                toy.qrels,
-                "--learning-rate",
-                "1e-3",
-                "--batch-queries",
-                "8",
-                "--dev-qrels",
-                toy.qrels,
-                "--evaluate-every-steps",
-                "10",
-                "-o",
-                tmp_path / f"two-{name}",
-                *words,
-            ],
+            adore_command(toy, encoder_folder, tmp_path / f"two-{name}", *words),
         )
         one, two = (load_file(tmp_path / f"{count}-{name}/model.safetensors") for count in ("one", "two"))
         for key, value in one.items():
