@@ -67,7 +67,7 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
         if value in STANDARD_INPUT or not os.path.exists(value):  # a model's name on the hub
             continue
         place = Path(value).resolve()
-        if place == target or (target.exists() and os.path.samefile(place, target)):
+        if place == target or (target.exists() and os.path.samefile(value, target)):
             raise InputError(f"-o {output}: is the input {value}, which would be replaced; choose another -o")
         if {target, target.with_name(f"{target.name}.partial")} & {*place.parents}:
             raise InputError(

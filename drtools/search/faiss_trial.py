@@ -105,7 +105,7 @@ def answer() -> None:
     try:
         attempt(sample, **task)
     except InputError as error:
-        refused = str(error)
+        refused = error.message
     sys.stdout.buffer.write(b"\n" + ANSWER + json.dumps(refused).encode() + b"\n")
     sys.stdout.flush()
     os._exit(0)  # what FAISS does when its objects are destroyed is no part of the trial

@@ -238,7 +238,7 @@ def test_the_tool_refuses_before_any_work(toy, encoder_folder, drtools):
     assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", vectors).status == 0
     for factory, words in (
         ("RR0,Flat", "FAISS ended its process (SIG"),
-        ("IDMap,Flat", "use add_with_ids"),
+        ("IDMap,Flat", "documents are found by their row; leave it out"),
         ("PCAW8,Flat", "PCAW stretches each direction"),
         ("IVF64,Flat", "found 60 vectors to train on, expected at least 64"),
         ("", "could not parse index string"),
