@@ -41,13 +41,13 @@ def ours(
     from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
     from drtools.methods.ddr.settings import MaskingSettings
     from drtools.models.masked import IGNORED
-    from drtools.outputs import work as output
+    from drtools.outputs.work import open_folder
 
     console.configure("benchmark", quiet=True)
     target = FolderOutput(output=folder)
     target.request = {"tool": "benchmark", "arguments": {}}
     times, crops = [], []
-    with output.folder(target) as work:
+    with open_folder(target) as work:
         training = TrainingFlags(steps=steps, batch_queries=documents, schedule="constant", warmup_steps=0)
         task = MaskedTraining(
             work,

@@ -23,7 +23,7 @@ from drtools.formats.text_sources import DocumentTexts
 from drtools.models.compute import BATCH_TOKENS, Compute, place
 from drtools.models.encoder_files import load_encoder
 from drtools.models.hub import resolve
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 from drtools.training.operations import matmul_rate
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -68,7 +68,7 @@ def ours(encoder, texts, computing) -> float:
         flags = FolderOutput(output=f"{folder}/vectors")
         flags.request = {"tool": "encode", "arguments": {}}
         started = time.perf_counter()
-        with output.folder(flags) as work:
+        with open_folder(flags) as work:
             FolderEncoding(encoder, texts, computing, "float16", 16384, work).run()
             seconds = time.perf_counter() - started
             work.finish()

@@ -30,7 +30,7 @@ from drtools.training.distributed import World
 from drtools.training.examples import usable_examples
 from drtools.training.gradients import Gradients
 from drtools.training.pairs import PairBatches
-from drtools.training.sampling import Source
+from drtools.training.sampling import ExampleSource
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DOCUMENTS, QUERIES, ALLOWED = 1000, 64, 2e-4
@@ -45,7 +45,7 @@ def vectors_on(device: str, texts: list[str]) -> np.ndarray:
     return encode_texts(encoder, texts, "document", computing)[0]
 
 
-def step_on(device: str, source: Source, caching: bool) -> tuple[float, torch.Tensor]:
+def step_on(device: str, source: ExampleSource, caching: bool) -> tuple[float, torch.Tensor]:
     """Return the loss and the whole gradient of one batch."""
     model = load_encoder(MODEL, dropout=0.0).to(device).train()
     gradients = Gradients(model, Compute(device, "fp32", 4096), World(), caching, False)
@@ -105,7 +105,7 @@ def main() -> None:
     print(f"{'the same rows in the top 100':<36} {(rows == other_rows).mean():.4f}")
     examples = Path(tempfile.mkdtemp()) / "examples.jsonl"
     write_examples(data, examples)
-    source = Source(usable_examples(str(examples), str(data / "queries.jsonl.gz"), store), store)
+    source = ExampleSource(usable_examples(str(examples), str(data / "queries.jsonl.gz"), store), store)
     loss, gradient = step_on("cpu", source, False)
     for caching in (False, True):
         other_loss, other = step_on("cuda", source, caching)

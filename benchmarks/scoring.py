@@ -28,14 +28,14 @@ from drtools.formats.trec import read_qrels
 from drtools.methods.teacher_scores import score_examples
 from drtools.models.compute import BATCH_TOKENS, Compute
 from drtools.models.cross_encoder import new_cross_encoder, save_cross_encoder
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file
 from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
-from drtools.teachers.windows import Lacking, Texts
+from drtools.teachers.windows import Lacking, ScoredTexts
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def write_examples(data: Path, texts: Texts, count: int, path: Path) -> list[tuple[str, str]]:
+def write_examples(data: Path, texts: ScoredTexts, count: int, path: Path) -> list[tuple[str, str]]:
     """Write examples of a hundred random documents for each query; return the texts of their pairs."""
     generator, pairs = random.Random(1), []
     queries = [query_id for query_id in read_qrels(str(data / "qrels/test.tsv")) if query_id in texts.queries]
@@ -47,7 +47,7 @@ def write_examples(data: Path, texts: Texts, count: int, path: Path) -> list[tup
     return pairs
 
 
-def ours(teacher, examples: Path, texts: Texts) -> tuple[float, np.ndarray]:
+def ours(teacher, examples: Path, texts: ScoredTexts) -> tuple[float, np.ndarray]:
     """Score by the tool; return seconds and logits."""
     for scorer in teacher.scorers:
         scorer.cache.connection.execute("delete from scores")
@@ -55,7 +55,7 @@ def ours(teacher, examples: Path, texts: Texts) -> tuple[float, np.ndarray]:
         file = FileOutput(output=f"{folder}/scored.jsonl")
         file.request = {"tool": "teacher-score", "arguments": {}}
         started = time.perf_counter()
-        with output.file(file) as work:
+        with open_file(file) as work:
             score_examples(teacher, str(examples), texts, None, Lacking(texts, {}), WINDOW_PAIRS, work)
             seconds = time.perf_counter() - started
             work.finish()
@@ -81,7 +81,7 @@ def main() -> None:
         model = arguments.model or f"{folder}/ranker"
         if not arguments.model:
             save_cross_encoder(new_cross_encoder("sentence-transformers/all-MiniLM-L6-v2", seed=1), Path(model))
-        texts = Texts(
+        texts = ScoredTexts(
             read_queries(str(arguments.data / "queries.jsonl.gz")),
             open_store(str(arguments.data / "corpus.jsonl.gz")),
             " ",
@@ -98,7 +98,7 @@ def main() -> None:
         compare(sides, pairs, examples, texts, arguments.rounds)
 
 
-def compare(sides, pairs: list[tuple[str, str]], examples: Path, texts: Texts, rounds: int) -> None:
+def compare(sides, pairs: list[tuple[str, str]], examples: Path, texts: ScoredTexts, rounds: int) -> None:
     """Score by turns and print."""
     seconds = {f"{who} {precision}": [] for precision in sides for who in ("ours", "theirs")}
     for number in range(rounds):

@@ -24,7 +24,7 @@ from drtools.formats.ids import Ids
 from drtools.formats.vectors import open_vectors
 from drtools.models.device import set_threads
 from drtools.search import faiss_index
-from drtools.search.fusion import scores_of, weigh
+from drtools.search.fusion import normalized_scores, weigh
 from drtools.search.query_vectors import open_queries
 from drtools.search.sources import LuceneSource
 
@@ -86,7 +86,9 @@ def main() -> None:
                 encoding = 1000 * (time.perf_counter() - started) / len(queries)
 
                 def dense(query: int, index=index, ids=ids, vectors=vectors) -> dict[str, float]:
-                    scores, rows = faiss_index.search(index, np.ascontiguousarray(vectors[query : query + 1]), DEPTH)
+                    scores, rows = faiss_index.search_index(
+                        index, np.ascontiguousarray(vectors[query : query + 1]), DEPTH
+                    )
                     return {
                         ids[row]: float(score)
                         for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
@@ -101,7 +103,7 @@ def main() -> None:
                 if name == "base":
                     both = milliseconds(
                         lambda query: weigh(
-                            scores_of([dense(query), by_words(query)], "none", "lowest"), [1.0, 0.1], DEPTH
+                            normalized_scores([dense(query), by_words(query)], "none", "lowest"), [1.0, 0.1], DEPTH
                         ),
                         len(queries),
                         arguments.rounds,

@@ -47,7 +47,7 @@ def ours(
     from drtools.cli.flags.outputs import FolderOutput
     from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
     from drtools.methods.contrastive import contrastive_loss
-    from drtools.outputs import work as output
+    from drtools.outputs.work import open_folder
     from drtools.training.encoder_task import EncoderTraining, read_sources
     from drtools.training.operations import operations
 
@@ -56,7 +56,7 @@ def ours(
     target.request = {"tool": "benchmark", "arguments": {}}
     encoder_flags = EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
-    with output.folder(target) as work:
+    with open_folder(target) as work:
         task = EncoderTraining(
             work,
             encoder_flags,

@@ -39,7 +39,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 def main(
@@ -52,7 +52,7 @@ def main(
     margin: Annotated[float, Option(help="of a positive over any other document")] = 1.0,
 ) -> None:
     """Compose: examples into batches, the loss, the one loop, a model folder."""
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.hinge import hinge_loss
         from drtools.training.encoder_task import EncoderTraining, read_sources
 

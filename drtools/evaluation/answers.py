@@ -12,7 +12,7 @@ from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.trec import Qrels
 
 Matching = Literal["string", "regex"]
@@ -83,7 +83,7 @@ MATCHERS = {"string": string_matcher, "regex": regex_matcher}
 
 
 def judge(
-    lists: Mapping[str, Iterable[str]], answers: dict[str, list[str]], store: Store, matching: Matching = "string"
+    lists: Mapping[str, Iterable[str]], answers: dict[str, list[str]], store: CorpusStore, matching: Matching = "string"
 ) -> Qrels:
     """Return judgements of every query with answers.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
-from drtools.models.device import kind_of
+from drtools.models.device import device_kind
 from drtools.search import exact
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def count_above(
     ]
     if not chunks:
         return []
-    block_rows = exact.BLOCK_BYTES[kind_of(device)] // (4 * (len(chunks[0].queries) + vectors.shape[1]))
+    block_rows = exact.BLOCK_BYTES[device_kind(device)] // (4 * (len(chunks[0].queries) + vectors.shape[1]))
     block_rows = -(-min(block_rows, len(vectors)) // exact.SIDE) * exact.SIDE
     products = torch.empty(len(chunks[0].queries), block_rows, device=device)
     for start, count, block in exact.blocks(vectors, block_rows, device):

@@ -11,7 +11,7 @@ from drtools.formats.text_sources import check_judged_documents
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.leakage import Trained
     from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
@@ -25,7 +25,7 @@ DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at the least; for measures without a
 def dev_measure(
     flags: DevSpec,
     queries_path: str,
-    store: Store,
+    store: CorpusStore,
     encoder: Encoder | EncoderPair[Encoder],
     computing: Compute,
     seed: int,
@@ -45,7 +45,7 @@ def dev_measure(
     from drtools.formats.text_sources import text_in
     from drtools.models.tokens import Accompanied
 
-    measures, qrels, texts = judged(flags, queries_path)
+    measures, qrels, texts = dev_queries(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     pool = _pool(store, qrels, flags.dev_documents, seed)
     if trained:
@@ -66,7 +66,7 @@ def depth_for(measures: list[Measure]) -> int:
     return max(DEPTH, *(measure.k or UNCUT_DEPTH for measure in measures))
 
 
-def judged(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], Qrels, dict[str, str]]:
+def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], Qrels, dict[str, str]]:
     """Return the measures, the dev qrels by query, and the texts of their queries."""
     from drtools.evaluation.measures import parse_measure
     from drtools.formats.text_sources import judged_queries
@@ -96,7 +96,7 @@ def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
     return {name: mean(by_query) for name, by_query in evaluate(qrels, run, measures).items()}
 
 
-def _pool(store: Store, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
+def _pool(store: CorpusStore, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
     import numpy as np
 
     judged = check_judged_documents(qrels, store, "the corpus")

@@ -108,8 +108,8 @@ def mean(by_query: Mapping[str, float]) -> float:
 
 def _value(measure: Measure, query: str, found: dict[str, dict[str, float]], qrels: Qrels, run: Run) -> float:
     if measure.theirs == "judged":
-        assert measure.k is not None  # `judged` is not known without a cutoff
-        return judged(run.get(query, {}), qrels[query], measure.k)
+        assert measure.k is not None  # `judged_share` is not known without a cutoff
+        return judged_hits(run.get(query, {}), qrels[query], measure.k)
     values = found.get(query)
     if values is None:
         return 0.0
@@ -119,7 +119,7 @@ def _value(measure: Measure, query: str, found: dict[str, dict[str, float]], qre
     return values[measure.theirs if measure.k is None else f"{measure.theirs}_{measure.k}"]
 
 
-def judged(hits: dict[str, float], judgements: dict[str, int], k: int) -> float:
+def judged_hits(hits: dict[str, float], judgements: dict[str, int], k: int) -> float:
     """Return the share of the first k hits that have a judgement, whatever its grade.
 
     0 without hits (as ir_measures).
@@ -130,5 +130,5 @@ def judged(hits: dict[str, float], judgements: dict[str, int], k: int) -> float:
 
 def judged_share(qrels: Qrels, run: Run, k: int = 10) -> float:
     """Average Judged@k over the judged queries that a run has hits for."""
-    values = [judged(run[query], judgements, k) for query, judgements in qrels.items() if run.get(query)]
+    values = [judged_hits(run[query], judgements, k) for query, judgements in qrels.items() if run.get(query)]
     return sum(values) / len(values) if values else 0.0

@@ -17,7 +17,7 @@ from drtools.formats.text_sources import check_judged_documents, judged_queries
 from drtools.formats.trec import read_qrels
 from drtools.search.fusion import Parts, fuse, parts_of, read_scores
 from drtools.search.multi_vector import MultiVectorSource
-from drtools.search.sources import Source
+from drtools.search.sources import HitSource
 from drtools.search.specs import FusionSpec, MultiVectorSpec
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ GAMMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0,
 
 
 def settle_gamma(
-    pieces: MultiVectorSpec, source: Source | MultiVectorSource, queries: str | None, depth: int
+    pieces: MultiVectorSpec, source: HitSource | MultiVectorSource, queries: str | None, depth: int
 ) -> dict[str, Any]:
     """Let a multi-vector source choose its gamma if that was asked for; return what the manifest says of it."""
     if not pieces.multi_vector:

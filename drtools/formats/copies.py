@@ -21,18 +21,18 @@ from drtools.formats.vectors import IDS
 if TYPE_CHECKING:
     import numpy as np
 
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
 
 ROWS_A_READ = 65536
 
 
-def copies_in_corpus(store: Store, rows: Iterable[int]) -> dict[int, list[int]]:
+def copies_in_corpus(store: CorpusStore, rows: Iterable[int]) -> dict[int, list[int]]:
     """Return for those of the rows whose text stands elsewhere in the corpus the other rows that have it."""
     wanted = {row: _digest(store.at(row)) for row in sorted(set(rows))}
     return _copies(wanted, map(_digest, store.rows()), len(store)) if wanted else {}
 
 
-def copies_by_id(store: Store, documents: Sequence[str]) -> dict[str, list[str]]:
+def copies_by_id(store: CorpusStore, documents: Sequence[str]) -> dict[str, list[str]]:
     """Return the same by ids; those that the corpus lacks have no copies."""
     row_of = {
         row: document for document, row in zip(documents, store.rows_of(documents), strict=True) if row is not None

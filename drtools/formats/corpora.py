@@ -19,7 +19,7 @@ DOCUMENT_TEXT_KEYS = ("text", "contents")
 QUERY_ID_KEYS = ("_id", "id", "query_id", "qid")
 QUERY_TEXT_KEYS = ("text", "query", "contents")
 # the names of columns in the header of a TSV, and what the columns of one without a header are
-DOCUMENT_COLUMNS = tsv.Layout(
+DOCUMENT_COLUMNS = tsv.ColumnLayout(
     {
         "id": (*tsv.DOCUMENT_IDS, *tsv.QUERY_IDS, *tsv.ANY_IDS),
         "text": (*tsv.DOCUMENT_TEXTS, *tsv.QUERY_TEXTS),
@@ -30,7 +30,7 @@ DOCUMENT_COLUMNS = tsv.Layout(
     "`id text` (MS MARCO passages), `id text title` (DPR) or `id url title body` (MS MARCO documents), with tabs "
     "between",
 )
-QUERY_COLUMNS = tsv.Layout(
+QUERY_COLUMNS = tsv.ColumnLayout(
     {"id": (*tsv.QUERY_IDS, *tsv.ANY_IDS), "text": (*tsv.QUERY_TEXTS, "title", "topic")},
     {2: ("id", "text")},
     "`qid<TAB>text`",

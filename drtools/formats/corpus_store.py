@@ -22,7 +22,7 @@ IDS_A_READ = 500  # SQLite's least limit of parameters is 999
 VERSION = 4  # of the tables and of what is read into them; another version is another file
 
 
-class Store:
+class CorpusStore:
     """A corpus on disk: rows are numbered from 0 in the file's order. Memory does not grow with the corpus."""
 
     def __init__(self, path: Path, corpus: str) -> None:
@@ -94,7 +94,7 @@ class Store:
         ]
 
 
-def open_store(corpus: str) -> Store:
+def open_store(corpus: str) -> CorpusStore:
     """Open the store of a corpus file, building it if this content was never seen."""
     source = Path(local(corpus))
     if source.is_dir():
@@ -111,7 +111,7 @@ def open_store(corpus: str) -> Store:
             if not path.exists():
                 _build(source, corpus, path, fingerprint)
         path.with_suffix(".lock").unlink(missing_ok=True)
-    return Store(path, corpus)
+    return CorpusStore(path, corpus)
 
 
 def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:

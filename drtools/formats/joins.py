@@ -24,7 +24,7 @@ FEW, LEAST_HITS = 0.05, 100  # [ours] of as many hits or more, what two retrieve
 COLUMNS = "are the columns of the judgements query, 0, document, grade?"
 
 
-class Known(Protocol):
+class KnownIds(Protocol):
     """Ids that can be looked up and listed: the keys of a dict, a set, a corpus, the rows of vectors."""
 
     def __contains__(self, item: object, /) -> bool:
@@ -40,7 +40,7 @@ class Join:
     `asked` counts the ids that were looked up, `missing` those that the other file lacks.
     """
 
-    def __init__(self, known: Known, name: str, ids: Iterable[str] = ()) -> None:
+    def __init__(self, known: KnownIds, name: str, ids: Iterable[str] = ()) -> None:
         self.known, self.name = known, name
         self.asked = self.missing = 0
         self.first: list[str] = []
@@ -108,7 +108,7 @@ class Join:
         return f"(for instance {missing!r}" + (f"; {self.name} has {shown!r})" if shown is not None else ")")
 
 
-def missing_from(ids: Sequence[str], known: Known) -> list[str]:
+def missing_from(ids: Sequence[str], known: KnownIds) -> list[str]:
     """Return those of the ids that are not known, in their order; a corpus and an index look many up at once."""
     at_once = getattr(known, "missing", None)
     return at_once(ids) if at_once else [item for item in ids if item not in known]

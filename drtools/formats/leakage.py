@@ -17,7 +17,7 @@ from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.trec import read_qrels
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.trec import Qrels
 
 LONGEST = 60  # characters of a text that is shown
@@ -105,7 +105,7 @@ def counts_of(found: Overlap) -> dict[str, int]:
     return {"tested": found.tested, "equal_to_the_letter": found.exact, "equal_in_plain_form": found.plain}
 
 
-def texts_of(documents: Iterable[str], store: Store | None) -> Iterator[tuple[str, str]]:
+def texts_of(documents: Iterable[str], store: CorpusStore | None) -> Iterator[tuple[str, str]]:
     """Yield (id, text) of those of the documents that the corpus has; without a corpus the id stands for the text."""
     for document_id in documents:
         if store is None:

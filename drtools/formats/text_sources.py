@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from drtools.formats.corpora import document_text, read_queries
-from drtools.formats.corpus_store import Store, open_store
-from drtools.formats.joins import Join, Known, columns_in_question
+from drtools.formats.corpus_store import CorpusStore, open_store
+from drtools.formats.joins import Join, KnownIds, columns_in_question
 from drtools.formats.lines import shown
 from drtools.formats.trec import Qrels
 
@@ -14,7 +14,7 @@ class DocumentTexts:
 
     side = "document"
 
-    def __init__(self, store: Store, separator: str) -> None:
+    def __init__(self, store: CorpusStore, separator: str) -> None:
         self.store, self.separator = store, separator
         self.path = shown(store.corpus)
 
@@ -46,7 +46,7 @@ class QueryTexts:
         return self.ids[start:stop], self.texts[start:stop]
 
 
-def text_in(store: Store, document_id: str, separator: str) -> str:
+def text_in(store: CorpusStore, document_id: str, separator: str) -> str:
     """Return the text of a document that a corpus is known to have."""
     document = store.get(document_id)
     assert document is not None, "what the corpus lacks was left out before"
@@ -65,7 +65,7 @@ def judged_queries(queries: str, only: str | None) -> dict[str, str]:
     return {query_id: text for query_id, text in texts.items() if query_id in judged}
 
 
-def check_judged(judged: Iterable[str], only: str, queries: Known, name: str, consequence: str = "") -> None:
+def check_judged(judged: Iterable[str], only: str, queries: KnownIds, name: str, consequence: str = "") -> None:
     """Refuse judgements (or answers) `only` of none of the queries called `name`, and count what these lack."""
     found = Join(queries, shown(name), judged)
     found.check(
@@ -74,7 +74,7 @@ def check_judged(judged: Iterable[str], only: str, queries: Known, name: str, co
     )
 
 
-def check_judged_documents(qrels: Qrels, known: Known, name: str) -> list[str]:
+def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str]:
     """Return the judged documents that are known; the others are counted, judgements of none of these refused."""
     judged = sorted({document_id for grades in qrels.values() for document_id in grades})
     found = Join(known, name)

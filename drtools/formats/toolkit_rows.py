@@ -13,11 +13,11 @@ from typing import BinaryIO, Literal, NamedTuple
 import orjson
 
 from drtools.errors import InputError
-from drtools.formats.corpus_store import Store
+from drtools.formats.corpus_store import CorpusStore
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.json_lines import json_line
 from drtools.formats.lines import shown
-from drtools.formats.toolkits import Candidate, Layout, Row
+from drtools.formats.toolkits import Candidate, RecordLayout, Row
 
 
 def content_id(*texts: str) -> str:
@@ -25,7 +25,7 @@ def content_id(*texts: str) -> str:
     return hashlib.blake2b("\0".join(texts).encode(), digest_size=10).hexdigest()
 
 
-class Known(NamedTuple):
+class KnownText(NamedTuple):
     """A document or query that was read: its id, the hashes of title and text and of the text alone, and its line."""
 
     id: str
@@ -58,8 +58,8 @@ class Joined:
         self.path, self.document_stream, self.query_stream = path, documents, queries
         self.easy = easy
         self.easy_of: dict[str, list[str]] = {}  # query -> easy negatives to fill it with
-        self.documents: dict[str, Known] = {}
-        self.queries: dict[str, Known] = {}
+        self.documents: dict[str, KnownText] = {}
+        self.queries: dict[str, KnownText] = {}
         self.by_query: dict[str, Example] = {}
         self.counts: Counter[str] = Counter()
         self.titles: dict[str, str] = {}  # of documents that were written without
@@ -70,7 +70,7 @@ class Joined:
         """Join the row of line `number`; InputError for an id that an earlier line gave to another text."""
         content = content_id(row.query)
         query_id = row.query_id or content
-        if self.queries.setdefault(query_id, Known(query_id, content, content, number)).content != content:
+        if self.queries.setdefault(query_id, KnownText(query_id, content, content, number)).content != content:
             raise self._another_text("query", self.queries[query_id], number)
         if query_id not in self.by_query:
             self.query_stream.write(json_line({"_id": query_id, "text": row.query}))
@@ -102,7 +102,7 @@ class Joined:
         document_id = item.id or content
         known = self.documents.get(document_id)
         if known is None:
-            self.documents[document_id] = Known(document_id, content, text, number)
+            self.documents[document_id] = KnownText(document_id, content, text, number)
             self.document_stream.write(json_line({"_id": document_id, "title": item.title, "text": item.text}))
         elif known.content != content:
             if known.text != text or not (known.is_untitled or not item.title):
@@ -113,7 +113,7 @@ class Joined:
                 self.documents[document_id] = known._replace(content=content)
         return document_id
 
-    def _another_text(self, what: str, known: Known, number: int) -> InputError:
+    def _another_text(self, what: str, known: KnownText, number: int) -> InputError:
         return InputError(
             f"{shown(self.path)}:{number}: {what} {known.id!r} has another text in line {known.line}; one id, one "
             "text: mend the ids"
@@ -189,7 +189,7 @@ def _scores(scored: dict[str, float | None]) -> list[float | None] | None:
     return None if all(score is None for score in scored.values()) else list(scored.values())
 
 
-def layout_of(path: str, title_separator: str) -> tuple[Layout, int]:
+def layout_of(path: str, title_separator: str) -> tuple[RecordLayout, int]:
     """Return what every record of a file of examples can have, and how many examples have scores."""
     negatives, complete, scored = False, True, 0
     for example in read_examples(path):
@@ -201,10 +201,12 @@ def layout_of(path: str, title_separator: str) -> tuple[Layout, int]:
         negatives = negatives or bool(example.negatives)
         complete = complete and None not in together
         scored += any(score is not None for score in together)
-    return Layout(negatives, complete, title_separator), scored
+    return RecordLayout(negatives, complete, title_separator), scored
 
 
-def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, counts: Counter[str]) -> Iterator[Row]:
+def rows_of(
+    examples: Iterable[Example], texts: dict[str, str], store: CorpusStore, counts: Counter[str]
+) -> Iterator[Row]:
     """Yield the examples with their texts; `counts` says what could not be: a text that lacks, no positive left."""
     for example in examples:
         positives = _candidates(example.positives, example.positive_scores, store, counts)
@@ -224,7 +226,7 @@ def rows_of(examples: Iterable[Example], texts: dict[str, str], store: Store, co
 
 
 def _candidates(
-    ids: list[str], scores: list[float | None] | None, store: Store, counts: Counter[str]
+    ids: list[str], scores: list[float | None] | None, store: CorpusStore, counts: Counter[str]
 ) -> list[Candidate]:
     candidates = []
     for document_id, score in zip(ids, scores or [None] * len(ids), strict=True):

@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
-from drtools.formats.toolkits import Candidate, Layout, Row, tuples_of
+from drtools.formats.toolkits import Candidate, RecordLayout, Row, tuples_of
 
 MOST_NEGATIVES = 10  # [ours] in a row, where none were asked for
 MOST_ROWS = 1_000_000  # [ours] in a file, where no other limit was given
 BYTES_A_FIELD = 18  # of JSON around a text: its name, quotes, colon, comma
 
 
-class Plan(NamedTuple):
+class TuplePlan(NamedTuple):
     """What is to be written: `layout` with the negatives of a row, the examples and rows, and about how many bytes.
 
     `short` examples have too few negatives for a row and repeat them; `cut` have more rows than a query may have.
     """
 
-    layout: Layout
+    layout: RecordLayout
     examples: int
     rows: int
     size: int
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
         return f"{rows} of a positive and {negatives}, about {size_as_words}"
 
 
-def plan(rows: Iterable[Row], layout: Layout, negatives: int | None = None) -> Plan:
+def plan(rows: Iterable[Row], layout: RecordLayout, negatives: int | None = None) -> TuplePlan:
     """Choose how many negatives a row has, and count the rows that examples make.
 
     By default a row has as many negatives as every example with any has, 10 at most, so that none is repeated.
@@ -52,7 +52,7 @@ def plan(rows: Iterable[Row], layout: Layout, negatives: int | None = None) -> P
     written = [tuples_of(*both, layout) for both in counts]
     uncut = [tuples_of(*both, layout._replace(most_rows=None)) for both in counts]
     texts = layout.size if layout.negatives else 0
-    return Plan(
+    return TuplePlan(
         layout,
         sum(count > 0 for count in written),
         sum(written),

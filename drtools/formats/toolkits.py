@@ -47,7 +47,7 @@ class Row:
     easy: list[Candidate] = field(default_factory=list)
 
 
-class Layout(NamedTuple):
+class RecordLayout(NamedTuple):
     """What every record of a file to be written has.
 
     `size` negatives stand in a row of sentence-transformers, and a query has at most `most_rows` of them there.
@@ -79,7 +79,7 @@ def from_tevatron(record: Record, path: str | Path, number: int) -> Row:
     )
 
 
-def to_tevatron(row: Row, layout: Layout) -> list[Record]:
+def to_tevatron(row: Row, layout: RecordLayout) -> list[Record]:
     """Write a row; scores as Tevatron's distillation reads them, in the passages."""
     return [
         row.others
@@ -109,7 +109,7 @@ def from_dpr(record: Record, path: str | Path, number: int) -> Row:
     )
 
 
-def to_dpr(row: Row, layout: Layout) -> list[Record]:
+def to_dpr(row: Row, layout: RecordLayout) -> list[Record]:
     """Write a row; every negative is a hard one. `query_id` is a key that DPR does not read."""
     return [
         {"question": row.query, "answers": []}
@@ -135,7 +135,7 @@ def from_flagembedding(record: Record, path: str | Path, number: int) -> Row:
     )
 
 
-def to_flagembedding(row: Row, layout: Layout) -> list[Record]:
+def to_flagembedding(row: Row, layout: RecordLayout) -> list[Record]:
     """Write a row, titles joined into the texts. `query_id` is a key that FlagEmbedding does not read."""
     record = row.others | {"query": row.query, "query_id": row.query_id}
     for key, candidates in (("pos", row.positives), ("neg", row.negatives)):
@@ -184,7 +184,7 @@ def from_sentence_transformers(record: Record, path: str | Path, number: int) ->
     return Row(None, query, [first], rest)
 
 
-def to_sentence_transformers(row: Row, layout: Layout) -> list[Record]:
+def to_sentence_transformers(row: Row, layout: RecordLayout) -> list[Record]:
     """Write a row as n-tuples of a positive and `layout.size` negatives (pairs if no row of the file has negatives).
 
     The positives take turns, and so do the negatives: each stands in a tuple at least, unless there are more tuples
@@ -210,7 +210,7 @@ def to_sentence_transformers(row: Row, layout: Layout) -> list[Record]:
     return records
 
 
-def tuples_of(positives: int, negatives: int, layout: Layout) -> int:
+def tuples_of(positives: int, negatives: int, layout: RecordLayout) -> int:
     """Return how many rows of sentence-transformers a query has, which has so many positives and negatives."""
     count = positives
     if layout.negatives:
@@ -225,7 +225,7 @@ class Format(NamedTuple):
     """
 
     read: Callable[[Record, str | Path, int], Row]
-    write: Callable[[Row, Layout], list[Record]]
+    write: Callable[[Row, RecordLayout], list[Record]]
     is_array: bool = False
     some_scores: bool = False
     other_keys: bool = True

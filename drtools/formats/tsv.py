@@ -63,7 +63,7 @@ def header_words(cells: list[str]) -> list[str]:
     return ["".join(sign if sign.isalnum() else "_" for sign in cell) for cell in bare]
 
 
-class Layout(NamedTuple):
+class ColumnLayout(NamedTuple):
     """What the columns of a file may hold: their `names` in a header, and by their number the `forms` without one.
 
     A header that names an `id` and a `text` is one.
@@ -81,7 +81,7 @@ class Table:
     first line whose columns are not known. Columns that are not read are noted.
     """
 
-    def __init__(self, path: str | Path, lines: Iterator[tuple[int, bytes]], layout: Layout) -> None:
+    def __init__(self, path: str | Path, lines: Iterator[tuple[int, bytes]], layout: ColumnLayout) -> None:
         self.path = path
         self.lines: Iterator[tuple[int, str]] = ((number, decode(line, path, number)) for number, line in lines)
         first = next((number, text) for number, text in self.lines if text and not text.isspace())
@@ -105,7 +105,7 @@ class Table:
                 quotes.look(number, cells)
             yield number, cells
 
-    def _settle(self, number: int, text: str, layout: Layout) -> None:
+    def _settle(self, number: int, text: str, layout: ColumnLayout) -> None:
         cells = text.split("\t")
         places = header_places(cells, layout.names)
         self.first, self.width = number, len(cells)
@@ -213,7 +213,7 @@ class Table:
         return cells
 
 
-def _is_header(cells: list[str], places: dict[str, int], layout: Layout) -> bool:
+def _is_header(cells: list[str], places: dict[str, int], layout: ColumnLayout) -> bool:
     """Return whether a line that lacks the name of the id or of the text is a header nevertheless, and no data.
 
     It is if it begins with the name of an id, and without a digit in it, which most ids have, if it has the name of a

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
     from drtools.training.gradients import Loss, Metrics
     from drtools.training.pairs import PairBatch
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
     from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
     from drtools.training.task import Card
 
@@ -125,7 +125,7 @@ def margin_mse_loss(scale: float) -> Loss:
 LOSSES = {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}
 
 
-def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool) -> list[Source]:
+def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool) -> list[ExampleSource]:
     """Open the examples with what a loss of LOSSES needs of them: margin-mse a teacher's scores.
 
     With `accept_scores` they may be whoever's.
@@ -140,7 +140,7 @@ def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool
     return sources
 
 
-def check_scored(sources: list[Source]) -> None:
+def check_scored(sources: list[ExampleSource]) -> None:
     """Count the documents without a score, whose pairs Margin-MSE leaves out.
 
     InputError if no pair of a source is left.

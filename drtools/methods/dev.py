@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from drtools.evaluation.specs import DevSpec
     from drtools.methods.spar.joint import JointModel
     from drtools.training.encoder_task import EncoderTraining
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
 
 def measure_on(
     task: EncoderTraining,
     dev: DevSpec,
-    sources: Sequence[Source],
+    sources: Sequence[ExampleSource],
     queries: str,
     joint: JointModel | None = None,
     beside: Callable[[str, list[str]], np.ndarray] | None = None,

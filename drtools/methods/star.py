@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, EncoderSpec
     from drtools.outputs.work import Work
     from drtools.training.distributed import World
-    from drtools.training.examples import Lists
+    from drtools.training.examples import RaggedArray
     from drtools.training.gradients import Loss, Metrics
     from drtools.training.pairs import PairBatch
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
     from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
     from drtools.training.task import Card
 
@@ -176,7 +176,7 @@ class HardNegativeRefresh:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ExampleSource],
         model: Encoder | EncoderPair[Encoder],
         computing: Compute,
         world: World,
@@ -187,16 +187,16 @@ class HardNegativeRefresh:
         self.computing = computing.in_training
         self.depth = parse_ranks(flags.ranks)[1]
 
-    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
+    def make(self, path: Path, step: int, check_stop: Callable[[], None]) -> None:
         """Write each source's negatives: rows of its corpus, and where each example's begin.
 
-        Called in every process; `heed` raises at a stop.
+        Called in every process; `check_stop` raises at a stop.
         """
         import numpy as np
 
         found: dict[str, np.ndarray] = {}
         for number, source in enumerate(self.sources):
-            vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"), heed)
+            vectors = self._document_vectors(source, path.with_name(f"{path.name}-{number}.npy"), check_stop)
             if self.world.is_first:
                 negatives = self._negatives(source, vectors, step)
                 found |= {f"flat-{number}": negatives.flat, f"starts-{number}": negatives.starts}
@@ -208,13 +208,13 @@ class HardNegativeRefresh:
         """Train with these negatives from here on."""
         import numpy as np
 
-        from drtools.training.examples import Lists
+        from drtools.training.examples import RaggedArray
 
         with np.load(path, allow_pickle=False) as found:
             for number, source in enumerate(self.sources):
-                source.examples.negatives = Lists(found[f"flat-{number}"], found[f"starts-{number}"])
+                source.examples.negatives = RaggedArray(found[f"flat-{number}"], found[f"starts-{number}"])
 
-    def _document_vectors(self, source: Source, path: Path, heed: Callable[[], None]) -> np.ndarray:
+    def _document_vectors(self, source: ExampleSource, path: Path, check_stop: Callable[[], None]) -> np.ndarray:
         """Encode the corpus, each process its share of the rows, into one file; return it [N, D]."""
         import numpy as np
 
@@ -229,7 +229,7 @@ class HardNegativeRefresh:
         own = self.world.shares(len(texts))[self.world.rank]
         with reporting.progress("refreshing negatives", own.stop - own.start, "documents") as progress:
             for start in range(own.start, own.stop, CHUNK):
-                heed()
+                check_stop()
                 stop = min(start + CHUNK, own.stop)
                 tokens = encoder.tokenize(texts.slice(start, stop)[1], "document")
                 encode_tokens(
@@ -239,17 +239,17 @@ class HardNegativeRefresh:
         self.world.wait()
         return array
 
-    def _negatives(self, source: Source, vectors: np.ndarray, step: int) -> Lists:
+    def _negatives(self, source: ExampleSource, vectors: np.ndarray, step: int) -> RaggedArray:
         from drtools.encoding.loop import encode_texts
         from drtools.search.exact import search
-        from drtools.training.examples import Lists
+        from drtools.training.examples import RaggedArray
 
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
         flags = replace(self.flags, seed=self.flags.seed + step)  # drawn anew each time
         removed: Counter[str] = Counter()
-        mined = Lists.of(
+        mined = RaggedArray.of(
             cast(
                 "list[int]",  # rows stand in for ids
                 list(

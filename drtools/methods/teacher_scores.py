@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, PieceSizes
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
-    from drtools.teachers.windows import Asked, Contributor, Lacking, Texts, Window
+    from drtools.teachers.windows import Asked, Contributor, Lacking, ScoredTexts, Window
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     from drtools.formats.lines import shown
     from drtools.models.compute import settle
     from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
-    from drtools.teachers.windows import Lacking, Texts
+    from drtools.teachers.windows import Lacking, ScoredTexts
 
     cutter = open_cutter(settings, sizes)
-    texts = Texts(
+    texts = ScoredTexts(
         read_queries(settings.queries), open_store(settings.corpus), settings.title_separator, shown(settings.queries)
     )
     lacking = Lacking(texts, work.state.get("first", {}))
@@ -126,7 +126,7 @@ def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
 
 
 def score_examples(
-    teacher: Teacher, path: str, texts: Texts, cutter: Cutter | None, lacking: Lacking, window: int, work: Work
+    teacher: Teacher, path: str, texts: ScoredTexts, cutter: Cutter | None, lacking: Lacking, window: int, work: Work
 ) -> Counter[str]:
     """Write every example with its scores, in order."""
     from drtools.formats.examples import read_examples
@@ -163,7 +163,7 @@ def score_examples(
 
 
 def rank_run(
-    teacher: Teacher, path: str, depth: int, texts: Texts, lacking: Lacking, window: int, tag: str, work: Work
+    teacher: Teacher, path: str, depth: int, texts: ScoredTexts, lacking: Lacking, window: int, tag: str, work: Work
 ) -> Counter[str]:
     """Write the run in the teacher's order, query by query."""
     from drtools.formats.trec import rank, read_run, write_run

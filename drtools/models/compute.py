@@ -11,7 +11,7 @@ from drtools.errors import InputError, param
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.rows import make_rows_independent
 from drtools.models.cross_encoder import CrossEncoder
-from drtools.models.device import choose_devices, kind_of, native_precision, set_threads
+from drtools.models.device import choose_devices, device_kind, native_precision, set_threads
 from drtools.models.encoder import Encoder
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.replicas import Copies
@@ -50,7 +50,7 @@ class Compute(NamedTuple):
     @property
     def kind(self) -> str:
         """The device without its number: cpu, cuda or mps."""
-        return kind_of(self.device)
+        return device_kind(self.device)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = 
             f"note: {param('precision')} bf16: this device ({slow}) does not multiply bfloat16 natively, and may take "
             f"hundreds of times as long; {param('precision')} auto chooses fp32 here"
         )
-    return Compute(device, precision, batch_tokens or BATCH_TOKENS[kind_of(device)], copies=Copies(others))
+    return Compute(device, precision, batch_tokens or BATCH_TOKENS[device_kind(device)], copies=Copies(others))
 
 
 def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Compute) -> None:

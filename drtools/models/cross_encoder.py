@@ -17,7 +17,7 @@ from drtools.errors import InputError, param
 from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
 from drtools.models.hub import resolve
 from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
-from drtools.models.module_files import CONFIG, RankerSettings, optional_json, read_ranker
+from drtools.models.module_files import CONFIG, CrossEncoderSettings, optional_json, read_ranker
 from drtools.models.module_keys import check_keys
 from drtools.models.pair_template import template_of
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
@@ -214,7 +214,7 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
 
 
 def _made_of(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: RankerSettings
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: CrossEncoderSettings
 ) -> CrossEncoder:
     """Make a cross-encoder with what its files say of lengths and prompts, and report what is odd in them."""
     ours = optional_json(folder / OURS)

@@ -23,7 +23,7 @@ def choose_device(name: str) -> str:
         return "cuda" if own is None else f"cuda:{own}"
     if name == "auto":
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = kind_of(name)
+    kind = device_kind(name)
     if kind not in ("cpu", "cuda", "mps"):
         raise InputError(
             f"{param('device')} {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score "
@@ -65,7 +65,7 @@ def choose_devices(name: str) -> list[str]:
     return [choose_device(part) for part in names]
 
 
-def kind_of(device: str) -> str:
+def device_kind(device: str) -> str:
     """Return a device without its number: cpu, cuda or mps."""
     return device.split(":")[0]
 

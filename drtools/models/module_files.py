@@ -53,7 +53,7 @@ class ModuleSettings:
 
 
 @dataclass
-class RankerSettings:
+class CrossEncoderSettings:
     """What the files say of a cross-encoder: the text before each query, the tokens of a pair, the case."""
 
     prompt: str = ""
@@ -101,9 +101,9 @@ def read_modules(folder: Path) -> ModuleSettings:
     return found
 
 
-def read_ranker(folder: Path) -> RankerSettings:
+def read_ranker(folder: Path) -> CrossEncoderSettings:
     """Read what sentence-transformers' CrossEncoder wrote about itself, if it did."""
-    found = RankerSettings()
+    found = CrossEncoderSettings()
     activation = optional_json(folder / "config.json")
     said = (activation.get("sentence_transformers") or {}).get("activation_fn")
     said = said or activation.get("sbert_ce_default_activation_function")

@@ -33,7 +33,7 @@ def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
     return np.stack([starts, np.append(starts[1:], count)], axis=1) if count else np.empty((0, 2), np.int64)
 
 
-class Layout(NamedTuple):
+class PieceLayout(NamedTuple):
     """Places in a row for a document and its pieces.
 
     K = 1 + `passages` + `sentences`, as many as the longest document can have.
@@ -67,7 +67,7 @@ def _tokens_of(sizes: PieceSizes) -> tuple[int, int, int]:
     return passage, sentence, least
 
 
-def layout_of(encoder: Encoder, sizes: PieceSizes) -> Layout:
+def layout_of(encoder: Encoder, sizes: PieceSizes) -> PieceLayout:
     """Return the places that the encoder's documents need at its length.
 
     Sizes that were not said are those it was trained with.
@@ -90,11 +90,11 @@ def layout_of(encoder: Encoder, sizes: PieceSizes) -> Layout:
             "expected a fast tokenizer (tokenizer.json)"
         )
     most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
-    sizes_of = Layout(0, 0, sizes).spans(most)
-    return Layout(len(sizes_of[0]), len(sizes_of[1]), sizes)
+    sizes_of = PieceLayout(0, 0, sizes).spans(most)
+    return PieceLayout(len(sizes_of[0]), len(sizes_of[1]), sizes)
 
 
-def cut_of(encoder: Encoder, layout: Layout, title_separator: str) -> dict[str, object]:
+def cut_of(encoder: Encoder, layout: PieceLayout, title_separator: str) -> dict[str, object]:
     """Return all but a document that decides where it is cut, for whoever stores pieces.
 
     The tokenizer by its fingerprint.
@@ -120,7 +120,7 @@ class PieceTokens(Enriched[Tokens]):
 
     spans: np.ndarray
     characters: np.ndarray
-    layout: Layout
+    layout: PieceLayout
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `Spans` takes of some rows: token ids, mask, spans."""
@@ -145,7 +145,7 @@ class PieceTokens(Enriched[Tokens]):
         ]
 
 
-def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: Layout) -> PieceTokens:
+def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: PieceLayout) -> PieceTokens:
     """Tokenize documents as `tokenize` does, and cut each one's own tokens: neither special ones nor the prompt's."""
     settings = encoder.settings
     prompt = settings.document_prompt

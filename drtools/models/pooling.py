@@ -23,7 +23,7 @@ def summed(states: Tensor, weights: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [
     return (states * weights.unsqueeze(-1)).sum(dim=1)
 
 
-def mean(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
+def mean_pooling(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B, D]
     """Average over the tokens that count."""
     weights = mask.to(states.dtype)
     return summed(states, weights) / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
@@ -49,7 +49,7 @@ def maximum(states: Tensor, mask: Tensor) -> Tensor:  # [B, T, D], [B, T] -> [B,
 POOLING = {
     "cls": cls,
     "max": maximum,
-    "mean": mean,
+    "mean": mean_pooling,
     "mean-sqrt": mean_sqrt,
     "weighted-mean": weighted_mean,
     "last": last,

@@ -234,7 +234,7 @@ def _open_partial(work: Work) -> None:
 
 
 @contextmanager
-def folder(output: OutputSpec) -> Iterator[Work]:
+def open_folder(output: OutputSpec) -> Iterator[Work]:
     """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
     if rank():
         yield _follow(output)
@@ -245,7 +245,7 @@ def folder(output: OutputSpec) -> Iterator[Work]:
 
 
 @contextmanager
-def file(output: OutputSpec) -> Iterator[FileWork]:
+def open_file(output: OutputSpec) -> Iterator[FileWork]:
     """Open an output file: the tool writes to `work.stream` and calls `work.finish`.
 
     `-` is standard output, as it comes.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import param
-from drtools.formats.joins import Join, Known, heads_of, spellings
+from drtools.formats.joins import Join, KnownIds, heads_of, spellings
 from drtools.formats.lines import shown
 from drtools.units import counted
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.search.other_sources import RunSource
 
 OWN, COPIES, SPELLINGS = "the query's own document", "copies of a positive", "unknown positives in another spelling"
@@ -52,7 +52,7 @@ class Avoided:
         return {document: why for document, why in found.items() if document not in positives}
 
 
-def leave_out_unknown(positives: dict[str, list[str]], known: Known, name: str, qrels: str) -> set[str]:
+def leave_out_unknown(positives: dict[str, list[str]], known: KnownIds, name: str, qrels: str) -> set[str]:
     """Return the positives that a source called `name` lacks; queries without any other are taken out of `positives`.
 
     What they are really called in the source is not known: they would become negatives. InputError if the source has no
@@ -105,7 +105,7 @@ def leave_out_unlisted(source: RunSource, positives: dict[str, list[str]], qrels
     return unknown
 
 
-def unknown_to(store: Store, source: RunSource) -> set[str]:
+def unknown_to(store: CorpusStore, source: RunSource) -> set[str]:
     """Return the documents of a run that the corpus lacks, and count them; InputError if it lacks all."""
     join = Join(store, shown(store.corpus))
     foreign = set(join.look_up(source.documents))

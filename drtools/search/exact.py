@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drtools.errors import InputError
-from drtools.models.device import kind_of
+from drtools.models.device import device_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def search(
     best = [Best.empty(len(chunk), k, device) for chunk in chunks]
     chunks = [filled_up(chunk.to(device)) for chunk in chunks]
     if block_rows is None:
-        block_rows = BLOCK_BYTES[kind_of(device)] // (4 * (len(chunks[0]) + vectors.shape[1]))
+        block_rows = BLOCK_BYTES[device_kind(device)] // (4 * (len(chunks[0]) + vectors.shape[1]))
     block_rows = -(-min(block_rows, len(vectors)) // SIDE) * SIDE
     products = torch.empty(len(chunks[0]), block_rows, device=device)
     for start, count, block in blocks(vectors, block_rows, device):

@@ -156,7 +156,7 @@ def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
     return index
 
 
-def search(
+def search_index(
     index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find rows of high inner product with queries [Q, D] float32.
@@ -217,7 +217,7 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
         ) from None
 
 
-def scores_of(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+def scores_of_rows(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search by the index counts them."""
     import faiss
     import numpy as np
@@ -248,7 +248,7 @@ def recall(
     """
     import numpy as np
 
-    _, rows = search(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
+    _, rows = search_index(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
     best, _ = exact.search(vectors, queries, depth)
     found = exact.rerank(vectors, queries, [row[row >= 0] for row in rows])
     enough = best[:, -1] - 1e-6 * np.abs(best[:, -1])  # two float32 sums of one product

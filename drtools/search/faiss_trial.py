@@ -154,9 +154,9 @@ def attempt(
         index = trained(sample, factory, points, seed, ef_construction)
         index.add(sample)
         queries = sample[-QUERIES:]
-        found = faiss_index.search(index, queries, HITS, **effort(index))[1]
+        found = faiss_index.search_index(index, queries, HITS, **effort(index))[1]
         again = faiss.deserialize_index(faiss.serialize_index(index))
-        faiss_index.search(again, queries, HITS, **effort(again))
+        faiss_index.search_index(again, queries, HITS, **effort(again))
         faiss_index.describe(again)
     refuse_chance(sample, queries, found, factory)
 

@@ -42,7 +42,7 @@ def reciprocal_ranks(lists: Sequence[dict[str, float]], k: float = 60.0) -> Part
     )
 
 
-def scores_of(lists: Sequence[dict[str, float]], normalization: str, missing: str) -> Parts:
+def normalized_scores(lists: Sequence[dict[str, float]], normalization: str, missing: str) -> Parts:
     """Give normalized scores; to a document that a list lacks its lowest one (`missing` lowest) or 0 (`zero`).
 
     An empty list gives 0.
@@ -111,7 +111,7 @@ def parts_of(runs: Sequence[Run], spec: FusionSpec) -> dict[str, Parts]:
     def one_query(lists: Sequence[dict[str, float]]) -> Parts:
         if spec.method == "rrf":
             return reciprocal_ranks(lists, spec.k)
-        return scores_of(lists, spec.normalization, spec.missing)
+        return normalized_scores(lists, spec.normalization, spec.missing)
 
     return parts_of_runs(runs, one_query)
 

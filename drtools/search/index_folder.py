@@ -18,7 +18,7 @@ from drtools.search.query_vectors import refuse_another_encoder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
 OF_VECTORS = (  # what an index's manifest has of its vectors'
@@ -35,7 +35,7 @@ OF_VECTORS = (  # what an index's manifest has of its vectors'
 OF_SOME_VECTORS = ("joined", "rem", "document_model")
 
 
-def say_lucene_plan(store: Store, spec: LuceneSpec) -> None:
+def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:
     """Say what indexing a corpus would be."""
     # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
     size = store.characters * (1.0 if spec.document_vectors else 0.5)
@@ -45,7 +45,7 @@ def say_lucene_plan(store: Store, spec: LuceneSpec) -> None:
     )
 
 
-def build_lucene(work: Work, store: Store, spec: LuceneSpec) -> dict[str, Any]:
+def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, Any]:
     """Index a corpus for BM25 into the folder of `work`; return what its manifest says of it."""
     from drtools.models.device import all_threads
     from drtools.search.lucene import build_index

@@ -21,13 +21,13 @@ from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search import avoided as avoiding
 from drtools.search.avoided import Avoided
 from drtools.search.mining import MiningRules, choose_negatives, label_by_rank, parse_ranks
-from drtools.search.other_sources import Drawn, RandomSource, RunSource
+from drtools.search.other_sources import RandomHits, RandomSource, RunSource
 from drtools.search.sources import QUERIES_A_BLOCK, DenseSource, Found, LuceneSource, index_kind, open_dense
 from drtools.search.specs import SourceSpec
 from drtools.units import counted
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries by blocks; within one they would count twice
@@ -138,7 +138,7 @@ def what_to_avoid(
 
 
 def copies_of_positives(
-    positives: dict[str, list[str]], store: Store | None, source: str, input_behind: InputBehind = nothing_behind
+    positives: dict[str, list[str]], store: CorpusStore | None, source: str, input_behind: InputBehind = nothing_behind
 ) -> dict[str, list[str]]:
     """Return the other documents with each positive's text.
 
@@ -203,7 +203,7 @@ def mine(
 
 
 def _example(
-    found: Found | Drawn,
+    found: Found | RandomHits,
     positives: list[str],
     rules: MiningRules,
     avoided: Avoided,

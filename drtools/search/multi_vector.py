@@ -23,7 +23,7 @@ USUAL_RESCORED = 1000  # [ours]
 PAIRS_A_BLOCK = 2**24  # of queries and documents searched at once, of some 40 bytes each
 
 
-class Scored(NamedTuple):
+class PieceScoredHits(NamedTuple):
     """One query's documents by their own vectors: ids, scores [C], and the sum of the best piece of each level [C]."""
 
     query_id: str
@@ -49,7 +49,7 @@ class MultiVectorSource:
         self.record, self.noted = dense.record, dense.noted
         self.ignore_identical = False  # whether the document of a query's own id is left out
 
-    def scored(self, queries: Sequence[tuple[str, str]], depth: int) -> Iterator[Scored]:
+    def scored(self, queries: Sequence[tuple[str, str]], depth: int) -> Iterator[PieceScoredHits]:
         """Yield each query's top `rescored` documents (`depth` at the least; 0: all).
 
         One without pieces counts as its own passage and sentence.
@@ -73,7 +73,7 @@ class MultiVectorSource:
                     self.noted["identical"] += query_id in documents
                     documents = [documents[place] for place in kept.tolist()]
                 passage, sentence, there = self.pieces.best(rows[at][kept], vectors[at])
-                yield Scored(
+                yield PieceScoredHits(
                     query_id,
                     documents,
                     scores[at][kept],

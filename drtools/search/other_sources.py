@@ -11,11 +11,11 @@ from drtools.formats.lines import shown
 from drtools.search.sources import Found
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
-    from drtools.formats.joins import Known
+    from drtools.formats.corpus_store import CorpusStore
+    from drtools.formats.joins import KnownIds
 
 
-class Drawn(NamedTuple):
+class RandomHits(NamedTuple):
     """What `Found` is, of random documents, of which nothing has a score."""
 
     query_id: str
@@ -34,7 +34,7 @@ class RunSource:
         self.noted: Counter[str] = Counter()
 
     @cached_property
-    def documents(self) -> Known:
+    def documents(self) -> KnownIds:
         """Every document that it lists, for any query."""
         return {document: None for hits in self.run.values() for document in hits}  # in an order: one may be shown
 
@@ -52,14 +52,16 @@ class RunSource:
 class RandomSource:
     """Random documents as hits without scores: drawn anew for each query, by (seed, query id)."""
 
-    def __init__(self, store: Store, seed: int, count: int, taken: Callable[[str], Sized]) -> None:
+    def __init__(self, store: CorpusStore, seed: int, count: int, taken: Callable[[str], Sized]) -> None:
         self.store, self.seed, self.count, self.taken = store, seed, count, taken
         self.record: dict[str, object] = {}
         self.noted: Counter[str] = Counter()
-        self.documents: Known = store
+        self.documents: KnownIds = store
         self.whose = shown(store.corpus)
 
-    def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Drawn]:
+    def search(
+        self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]
+    ) -> Iterator[RandomHits]:
         """Draw so many that `count` are left without those that `taken` says of a query, if the corpus has them."""
         from drtools.randomness import generator
 
@@ -67,4 +69,4 @@ class RandomSource:
             wanted = min(len(self.store), self.count + len(self.taken(query_id)))
             rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)
             documents = self.store.ids_at(rows.tolist())
-            yield Drawn(query_id, dict.fromkeys(documents), dict.fromkeys(asked.get(query_id, ())))
+            yield RandomHits(query_id, dict.fromkeys(documents), dict.fromkeys(asked.get(query_id, ())))

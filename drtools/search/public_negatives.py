@@ -9,9 +9,9 @@ from drtools import reporting
 from drtools.errors import InputError
 from drtools.formats.hard_negatives import read_hard_negatives, read_scores
 from drtools.formats.lines import shown
-from drtools.outputs import work as output
 from drtools.outputs.fingerprints import file_fingerprint
 from drtools.outputs.specs import OutputSpec
+from drtools.outputs.work import open_folder
 
 
 def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) -> None:
@@ -19,7 +19,7 @@ def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) 
 
     Texts are those of the collection.
     """
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         known = read_scores(scores) if scores else None
         teacher = f"{Path(scores).name.split('.')[0]}@{file_fingerprint(Path(scores))}" if scores else None
         counts: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from drtools import reporting
 from drtools.formats.identical import without_own
-from drtools.formats.joins import Join, Known
+from drtools.formats.joins import Join, KnownIds
 from drtools.formats.lines import shown
 from drtools.formats.trec import Run, rank, read_run
 from drtools.models.specs import ComputeSpec, EncoderSpec
@@ -16,7 +16,7 @@ from drtools.search.sources import DenseSource, Found
 QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
 
 
-def check_run(name: str, run: Run, query_ids: Sequence[str], documents: Known, whose: str) -> None:
+def check_run(name: str, run: Run, query_ids: Sequence[str], documents: KnownIds, whose: str) -> None:
     """Refuse a run of other queries or of other documents than those that are known, and count the queries it lacks."""
     found = Join(run, name, query_ids)
     found.check(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drtools.errors import InputError, param
 from drtools.formats.identical import without_own
-from drtools.formats.joins import Known
+from drtools.formats.joins import KnownIds
 from drtools.formats.trec import rank
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
@@ -41,7 +41,7 @@ class Found(NamedTuple):
     asked: dict[str, float | None]
 
 
-class Source(Protocol):
+class HitSource(Protocol):
     """Where hits come from. `record` is its manifest; `noted` counts queries that were cut (truncated) or empty.
 
     `whose` is what it is called in messages.
@@ -52,7 +52,7 @@ class Source(Protocol):
     whose: str
 
     @property
-    def documents(self) -> Known:
+    def documents(self) -> KnownIds:
         """The ids of what it can return."""
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -69,7 +69,7 @@ class LuceneSource:
         self.noted: Counter = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
-        self.documents: Known = self.index
+        self.documents: KnownIds = self.index
         self.whose = folder
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -116,7 +116,7 @@ class DenseSource:
         ef_search: int | None = None,
     ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
-        self.documents: Known = ids
+        self.documents: KnownIds = ids
         self.whose = str(queries.what)
         self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
 
@@ -146,7 +146,7 @@ class DenseSource:
         if self.index is not None:
             from drtools.search import faiss_index
 
-            return faiss_index.search(self.index, vectors, depth, nprobe=self.nprobe, ef_search=self.ef_search)
+            return faiss_index.search_index(self.index, vectors, depth, nprobe=self.nprobe, ef_search=self.ef_search)
         from drtools.search import exact
 
         assert self.array is not None, "without an index there are vectors"
@@ -163,7 +163,7 @@ class DenseSource:
         if self.index is not None:
             from drtools.search import faiss_index
 
-            found = faiss_index.scores_of(self.index, vectors, rows)
+            found = faiss_index.scores_of_rows(self.index, vectors, rows)
         else:
             from drtools.search import exact
 

@@ -12,7 +12,7 @@ from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.examples import Example
 
 Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
@@ -33,11 +33,11 @@ class Asked(NamedTuple):
     cut: bool = False
 
 
-class Texts(NamedTuple):
+class ScoredTexts(NamedTuple):
     """The texts of queries and, by a title rule, of documents."""
 
     queries: dict[str, str]
-    store: Store
+    store: CorpusStore
     title_separator: str
     queries_name: str = "the queries"
 
@@ -48,7 +48,7 @@ class Texts(NamedTuple):
 
 
 # lists what else of an example is to be scored; a text's place in its list is kept
-Contributor = Callable[["Example", Texts], list[Asked]]
+Contributor = Callable[["Example", ScoredTexts], list[Asked]]
 
 
 def documents_in(example: Example) -> list[str]:
@@ -63,7 +63,7 @@ class Lacking:
     `first` is kept with unfinished work: a process that continues has not seen them.
     """
 
-    def __init__(self, texts: Texts, first: dict[str, list[str]]) -> None:
+    def __init__(self, texts: ScoredTexts, first: dict[str, list[str]]) -> None:
         self.joins = {
             "lacking queries": Join(texts.queries, texts.queries_name),
             "lacking documents": Join(texts.store, shown(texts.store.corpus)),
@@ -83,7 +83,7 @@ class Lacking:
         return len(self.joins["lacking documents"].look_up(documents)) < len(documents)
 
 
-def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: Texts, path: str) -> None:
+def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: ScoredTexts, path: str) -> None:
     """Refuse examples, or a run, of which no query and document both have a text: there is nothing to score.
 
     `named` yields (query id, documents); it is read until one has both.
@@ -99,7 +99,7 @@ def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: Texts, path: 
         )
 
 
-def asked_of(example: Example, texts: Texts, contributors: Sequence[Contributor] = ()) -> list[Asked]:
+def asked_of(example: Example, texts: ScoredTexts, contributors: Sequence[Contributor] = ()) -> list[Asked]:
     """List all of an example that is to be scored, list by list, each in its order.
 
     Its positives, its negatives, and what `contributors` add.
@@ -126,7 +126,7 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
 
 
 def example_windows(
-    examples: Iterable[Example], texts: Texts, contributors: Sequence[Contributor], pairs_a_window: int
+    examples: Iterable[Example], texts: ScoredTexts, contributors: Sequence[Contributor], pairs_a_window: int
 ) -> Iterator[Window]:
     """Yield whole examples, so many that their pairs fill a window.
 
@@ -145,7 +145,9 @@ def example_windows(
     return _filled(each(), pairs_a_window)
 
 
-def run_windows(run: dict[str, dict[str, float]], depth: int, texts: Texts, pairs_a_window: int) -> Iterator[Window]:
+def run_windows(
+    run: dict[str, dict[str, float]], depth: int, texts: ScoredTexts, pairs_a_window: int
+) -> Iterator[Window]:
     """Yield whole queries of a run, so many that their pairs fill a window.
 
     Pairs, limits, and (query id, documents with a text, documents without).

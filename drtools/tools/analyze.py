@@ -39,9 +39,9 @@ from drtools.cli.flags.common import MinRel, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
-from drtools.outputs import work as output
 from drtools.outputs.request import add_change
 from drtools.outputs.specs import Request
+from drtools.outputs.work import open_folder
 
 if TYPE_CHECKING:
     from drtools.evaluation.analyses.base import Analysis
@@ -153,7 +153,7 @@ def main(folder: FolderOutput, flags: AnalyzeFlags, compute: ComputeFlags = Comp
     check(flags)
     check_students(flags)
     add_changes(folder.request, bool(flags.qrels and flags.runs), flags.margins)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         made = list(analyses_of(flags, compute, work.path))
         content = {"depth": flags.depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")

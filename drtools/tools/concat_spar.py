@@ -24,8 +24,8 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
-from drtools.outputs import work as output
 from drtools.outputs.request import add_change
+from drtools.outputs.work import open_folder
 
 TIES = "equals in the tuning of mu are told apart by acc@k * k over six k, not all up to 100"
 TUNING = "Tuning mu"
@@ -104,7 +104,7 @@ def main(
         asked.name,
     )
     plan = JoiningPlan(flags.how, flags.mu, flags.dtype, copied=not flags.no_copy)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         facts = join_folders(work, flags.first, flags.second, plan, tuning, encoder_flags, compute)
         work.finish(kind="vectors", **facts)
     reporting.say(

@@ -25,7 +25,7 @@ from drtools import reporting, units
 from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file, open_folder
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 Easy = Literal["drop", "append", "fill"]
@@ -229,7 +229,7 @@ def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
         flags.corpus,
         flags.dtype,
     )
-    with output.folder(file) as work:
+    with open_folder(file) as work:
         facts = adopt(work, spec)
         work.finish(kind="vectors", **facts)
     reporting.say(f"{file.output}: {units.counted(facts['count'], 'vector')} of {facts['dimension']} dimensions")
@@ -250,7 +250,7 @@ def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
 
     if name in CHANGES_OF_FROM:
         add_change(file.request, CHANGES_OF_FROM[name])
-    with output.folder(file) as work:
+    with open_folder(file) as work:
         joined = read_training_file(source, name, work.path, flags.easy_negatives)
         documents = len(joined.documents) - len(joined.twins)
         work.finish(
@@ -278,7 +278,7 @@ def write_foreign(file: FileOutput, flags: ConvertFlags) -> None:
         return
     if name in CHANGES_OF_TO:
         add_change(file.request, CHANGES_OF_TO[name])
-    with output.file(file) as work:
+    with open_file(file) as work:
         writer = Writer(name, *sources)
         if name == TUPLES:
             writer.plan_tuples(options)

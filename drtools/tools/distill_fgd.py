@@ -27,7 +27,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.fgd.settings import FgdSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def main(
 ) -> None:
     """Distill into the output folder."""
     settings.check_pieces(pieces)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.fgd.training import train
 
         train(

@@ -21,13 +21,13 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags.common import DryRun, Only, Role, TitleSeparator, names_of
+from drtools.cli.flags.common import DryRun, Only, Role, TitleSeparator, given_flags
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.specs import PiecesSpec, VectorsSpec
 from drtools.errors import InputError
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class EncodeFlags:
             raise InputError("--only keeps queries of --queries; documents are all encoded")
         if self.pieces and self.documents is None:
             raise InputError("--pieces cuts --documents; queries have none")
-        of_pieces = names_of({"spans": self.spans}) + sizes.said
+        of_pieces = given_flags({"spans": self.spans}) + sizes.said
         if of_pieces and not self.pieces:
             raise InputError(
                 f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; pass it too, or leave these out"
@@ -106,7 +106,7 @@ def main(
     texts = texts_of(flags.documents, flags.queries, flags.only, flags.title_separator)
     if dry_run:
         return say_plan(texts, encoder_flags, compute, flags.spec(sizes))
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         facts = encode_folder(work, texts, encoder_flags, compute, flags.spec(sizes))
         work.finish(kind="vectors", **facts)
     old = facts["counts"]["taken"]

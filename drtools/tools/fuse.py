@@ -19,7 +19,7 @@ from drtools.cli.flags.common import IgnoreIdenticalIds, Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
 from drtools.evaluation.specs import FusionTuning
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file
 from drtools.search.specs import FusionSpec
 
 USUAL_K = 60.0
@@ -104,7 +104,7 @@ def main(
     if measure and flags.tune_answers:
         check_measures([measure])
     weights = parse_weights(flags.weights, len(runs))
-    with output.file(file) as work:
+    with open_file(file) as work:
         tried: list[tuple[float, float]] = []
         if tuning:
             best, tried = tune_fusion(runs, spec, tuning)

@@ -20,11 +20,11 @@ from typing import Annotated
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator, names_of
+from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator, given_flags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
-from drtools.outputs import work as output
 from drtools.outputs.request import add_change
+from drtools.outputs.work import open_folder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
 LUCENE, FAISS = "Lucene", "FAISS"
@@ -82,7 +82,7 @@ class IndexFlags:
                 "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and "
                 "--ef-construction out, or leave --update out"
             )
-        of_faiss = names_of(
+        of_faiss = given_flags(
             {
                 "factory": self.factory,
                 "train_sample": self.train_sample,
@@ -91,7 +91,7 @@ class IndexFlags:
                 "check_queries": self.check_queries,
             }
         )
-        of_lucene = names_of(
+        of_lucene = given_flags(
             {"document_vectors": self.document_vectors, "language": self.language if self.language != "en" else None}
         )
         if needless := of_faiss if self.lucene else of_lucene:
@@ -120,7 +120,7 @@ def of_lucene(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
     store = open_store(spec.corpus)
     if dry_run:
         return say_lucene_plan(store, spec)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         facts = build_lucene(work, store, spec)
         work.finish(kind="lucene", **facts)
     reporting.say(f"{folder.output}: {facts['count']:,} documents")
@@ -148,7 +148,7 @@ def of_faiss(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
         return
     if "PCA" in plan.factory and not flags.update:
         add_change(folder.request, PCA_CHANGE)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         facts = build_faiss(work, spec, plan)
         work.finish(kind="faiss", **facts)
     size = (Path(folder.output) / "index.faiss").stat().st_size

@@ -19,7 +19,7 @@ from typer import Argument, Option
 from drtools.cli.flags.common import Role, Seed, TitleSeparator
 from drtools.cli.flags.outputs import FileOutput
 from drtools.methods.adam.settings import RATIOS, DarkSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def main(
     settings: DarkFlags = DarkFlags(),
 ) -> None:
     """Write examples with dark items to the output."""
-    with output.file(file) as work:
+    with open_file(file) as work:
         from drtools.methods.adam.darken import make_dark_examples
 
         make_dark_examples(work, examples, settings)

@@ -23,7 +23,7 @@ from drtools.cli.flags.common import Documents, DryRun, Only, Role, Seed, Thread
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.methods.spar.settings import LexicalPlan
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 BM25, FIT = "BM25", "Fit (static)"
 FIT_DOCUMENTS, FIT_TERMS = LexicalPlan.fit_documents, LexicalPlan.fit_terms
@@ -98,7 +98,7 @@ def main(folder: FolderOutput, flags: LexicalFlags, dry_run: DryRun = False) -> 
     texts = DocumentTexts(open_store(flags.corpus), flags.title_separator)
     if dry_run:
         return say_plan(len(texts), flags.plan)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.spar.lexical import make_lexical
         from drtools.models.device import set_threads
 

@@ -19,7 +19,7 @@ from drtools import reporting
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
@@ -27,7 +27,7 @@ def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     name = encoder_flags.start()
     if not encoder_flags.rem:
         return merge_pair(folder, encoder_flags)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.models.encoder import Encoder
         from drtools.models.encoder_files import load_encoder, save_encoder
         from drtools.models.loader import apply_flags
@@ -50,7 +50,7 @@ def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
 
 def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     """Write two encoders that belong together as one folder, each of which knows the other."""
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.models.encoder_files import copy_pair
         from drtools.models.loader import apply_flags, load_named
         from drtools.models.pair import EncoderPair

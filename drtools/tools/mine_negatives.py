@@ -25,8 +25,8 @@ from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.mining import MiningFlags, parse_by_rank
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
-from drtools.outputs import work as output
 from drtools.outputs.request import add_change
+from drtools.outputs.work import open_file
 from drtools.search.mining import NO_DUPLICATES, SCORE_RULES
 from drtools.search.specs import SourceSpec
 from drtools.units import counted
@@ -93,7 +93,7 @@ def main(
     rules = replace(mining, ranks=f"1-{sys.maxsize}") if flags.random else mining  # random documents have no ranks
     if flags.qrels and not mining.keep_duplicates:
         add_change(file.request, NO_DUPLICATES)
-    with output.file(file) as work:
+    with open_file(file) as work:
         from drtools.search.avoided import Avoided, check_queries
         from drtools.search.mining_run import Searched, mine, open_source, positives_of, random_source, what_to_avoid
         from drtools.search.other_sources import RandomSource, RunSource

@@ -32,7 +32,7 @@ from drtools.cli.model_card import write_card
 from drtools.errors import InputError
 from drtools.methods.ddr.settings import MaskingSettings
 from drtools.methods.fgd.settings import EdMlmSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 from drtools.training.snapshots import parse_times
 
 MASKED, SNAPSHOTS = "Masking", "Snapshots"
@@ -199,7 +199,7 @@ def main(
         folder.request["arguments"] |= {
             name: getattr(settings, name) for name in ("crops", "mask_unit", "decoder_start")
         }
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.ddr.adaptation import MaskedTraining, adapt
         from drtools.methods.fgd.ed_mlm import EnhancedTraining
 

@@ -21,7 +21,7 @@ from drtools.cli.flags.common import Role, Seed
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
 from drtools.methods.spar.settings import SamplingSpec
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file
 
 
 def main(
@@ -51,7 +51,7 @@ def main(
         )
     if corpus:
         check_language(language)
-    with output.file(file) as work:
+    with open_file(file) as work:
         if queries:
             counts = write_shuffled(work, queries, seed)
         else:

@@ -26,14 +26,14 @@ from drtools.cli.flags.outputs import FileOutput
 from drtools.cli.flags.search import JoiningFlags, MultiVectorFlags
 from drtools.errors import InputError
 from drtools.evaluation.tuning import settle_gamma
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file
 from drtools.search.lucene import Rm3
 from drtools.search.sources import index_kind
 from drtools.search.specs import SourceSpec
 
 if TYPE_CHECKING:
     from drtools.search.multi_vector import MultiVectorSource
-    from drtools.search.sources import Source
+    from drtools.search.sources import HitSource
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
@@ -155,12 +155,12 @@ def main(
     if flags.words is not None:
         return show(flags.words, source, flags)
     depth = flags.depth or RUN_DEPTH
-    with output.file(file) as work:
+    with open_file(file) as work:
         texts = query_texts(flags.queries, flags.query_vectors, flags.only)
         if flags.rerank:
             assert isinstance(source, Reranker), "a run that is ranked anew"
             check_run(flags.rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
-        searched: Source | MultiVectorSource = ignoring(source) if flags.ignore_identical_ids else source
+        searched: HitSource | MultiVectorSource = ignoring(source) if flags.ignore_identical_ids else source
         gamma = settle_gamma(pieces, searched, flags.queries, depth)
         counts = write_hits(searched, texts, depth, tag, work)
         note_counts(counts, len(texts), depth)
@@ -169,7 +169,7 @@ def main(
         work.finish(kind="run", queries=len(texts), depth=depth, counts=dict(counts), **gamma)
 
 
-def show(words: str, source: Source | MultiVectorSource, flags: SearchFlags) -> None:
+def show(words: str, source: HitSource | MultiVectorSource, flags: SearchFlags) -> None:
     """Show a person the hits of a question, with their texts where the corpus is at hand."""
     from drtools.cli.show.hits import show_hits
     from drtools.cli.show.lineage import corpus_behind

@@ -41,7 +41,7 @@ def main(
 ) -> None:
     """Compose: what it is, what is in it, where it came from."""
     from drtools.cli.show.folders import release_lines, size_of
-    from drtools.cli.show.kinds import kind_of
+    from drtools.cli.show.kinds import artefact_kind
     from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
 
     width = terminal_width(sys.stdout)
@@ -50,7 +50,7 @@ def main(
         print(wrapped(line, width, later=" " * (len(line) - len(line.lstrip()) + 4)))
 
     path = described(Path(local(what)))
-    kind = kind_of(path)
+    kind = artefact_kind(path)
     record = manifest_of(path) or {}
     say(
         f"{shown(path)}: {kind}, {units.bytes_as_words(size_of(path))}"

@@ -24,7 +24,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
 from drtools.methods.teacher_scores import ScoringSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_file
 
 TEACHER = "Teacher"
 PIECES = "Pieces"
@@ -108,7 +108,7 @@ def main(
 ) -> None:
     """Write examples with scores, or a run in the teacher's order, to the output."""
     settings.check_pieces(sizes)
-    with output.file(file) as work:
+    with open_file(file) as work:
         from drtools.methods.teacher_scores import score
 
         score(work, settings, sizes=sizes, compute=compute)

@@ -23,7 +23,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.contrastive import ContrastiveSettings, train
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def main(
     beside_flags: BesideFlags = BesideFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         train(
             work,
             settings,

@@ -25,7 +25,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, Head, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.spar.settings import TWIN_TOKENS, TwinSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def main(
     compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Train a twin into the output folder."""
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.spar.twin import train
 
         train(

@@ -20,7 +20,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags
 from drtools.cli.model_card import write_ranker_card
 from drtools.methods.ranker.settings import RankerSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def main(
     settings: LossFlags = LossFlags(),
 ) -> None:
     """Train a cross-encoder into the output folder."""
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.ranker.training import train
 
         train(

@@ -24,7 +24,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import Dropout, ExampleFlags, Scale, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.ddr.settings import RemTrainingSettings
-from drtools.outputs import work as output
+from drtools.outputs.work import open_folder
 
 PANEL = "Relevance module"
 
@@ -66,7 +66,7 @@ def main(
     settings: RemFlags = RemFlags(),
 ) -> None:
     """Train a REM into the output folder."""
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         from drtools.methods.ddr.rem import train
 
         train(

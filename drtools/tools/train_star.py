@@ -21,8 +21,8 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.star import StarSettings, train
-from drtools.outputs import work as output
 from drtools.outputs.request import add_change
+from drtools.outputs.work import open_folder
 from drtools.search.mining import NO_DUPLICATES
 
 REFRESH = "Refreshed negatives"
@@ -86,7 +86,7 @@ def main(
     """Train an encoder into the output folder."""
     if settings.avoids_duplicates:
         add_change(folder.request, NO_DUPLICATES)
-    with output.folder(folder) as work:
+    with open_folder(folder) as work:
         train(
             work,
             settings,

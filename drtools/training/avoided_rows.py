@@ -9,13 +9,13 @@ import numpy as np
 
 from drtools import reporting
 from drtools.formats.copies import copies_in_corpus
-from drtools.training.examples import Lists
+from drtools.training.examples import RaggedArray
 
 if TYPE_CHECKING:
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
 
-def avoid_copies(sources: Sequence[Source]) -> None:
+def avoid_copies(sources: Sequence[ExampleSource]) -> None:
     """Let no query's own document (the one with its id) and no copy of its positives be mined or drawn as a negative.
 
     Their rows join those that the examples avoid already; how many there are is said.
@@ -28,7 +28,7 @@ def avoid_copies(sources: Sequence[Source]) -> None:
         own += sum(row is not None and row not in examples.positives[at] for at, row in enumerate(same))
         copies += len({other for others in known.values() for other in others})
         if known or any(row is not None for row in same):
-            examples.avoided = Lists.of(_avoided(source, same, known))
+            examples.avoided = RaggedArray.of(_avoided(source, same, known))
     if own or copies:
         reporting.say(
             f"{own:,} queries have a document of their own id in the corpus, and {copies:,} documents are copies of a "
@@ -36,7 +36,7 @@ def avoid_copies(sources: Sequence[Source]) -> None:
         )
 
 
-def _avoided(source: Source, same: list[int | None], copies: dict[int, list[int]]) -> Iterator[list[int]]:
+def _avoided(source: ExampleSource, same: list[int | None], copies: dict[int, list[int]]) -> Iterator[list[int]]:
     examples = source.examples
     for at, (own, positives) in enumerate(zip(same, examples.positives, strict=True)):
         rows = set() if examples.avoided is None else set(examples.avoided[at].tolist())

@@ -76,7 +76,7 @@ class World:
         distributed.all_reduce(told)
         return bool(told[0] > 0), float(told[1])
 
-    def tell(self, value: Told) -> Told:
+    def broadcast(self, value: Told) -> Told:
         """Return the first process's value to all."""
         if self.size == 1:
             return value
@@ -95,7 +95,7 @@ class World:
             distributed.destroy_process_group()
 
 
-def join(work: Work, device: str) -> World:
+def join_processes(work: Work, device: str) -> World:
     """Meet the other processes of this torchrun, if there are any.
 
     They learn what an earlier run left to continue from.
@@ -107,5 +107,5 @@ def join(work: Work, device: str) -> World:
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     world = World(rank(), size)
-    work.state = world.tell(work.state)
+    work.state = world.broadcast(work.state)
     return world

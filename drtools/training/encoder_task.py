@@ -22,10 +22,10 @@ from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.avoided_rows import avoid_copies
 from drtools.training.examples import Scores, usable_examples
 from drtools.training.pairs import PairBatches
-from drtools.training.sampling import Source
+from drtools.training.sampling import ExampleSource
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
 from drtools.training.student import add_projection, drop_head
-from drtools.training.task import Task
+from drtools.training.task import TrainingTask
 
 Item = TypeVar("Item")
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for other bodies
 
 
-class EncoderTraining(Task):
+class EncoderTraining(TrainingTask):
     """The training of an encoder. A tool makes it, asks it for batches, and fits with a loss.
 
     With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder
@@ -96,7 +96,7 @@ class EncoderTraining(Task):
 
     def pair_batches(
         self,
-        sources: list[Source],
+        sources: list[ExampleSource],
         *,
         negatives: int,
         random_negatives: bool = False,
@@ -164,7 +164,7 @@ def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
     }
 
 
-def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[Source]:
+def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[ExampleSource]:
     """Open every file of examples with the corpus and queries that belong to it.
 
     `scores` says which scores a loss may learn from. With `avoiding`, which is for negatives that are mined or drawn
@@ -188,7 +188,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
         flags.examples, corpora, queries, separators, weights, strict=True
     ):
         sources.append(
-            Source(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight)
+            ExampleSource(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight)
         )
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):

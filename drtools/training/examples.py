@@ -26,7 +26,7 @@ from drtools.formats.joins import IDS_MET, Join, heads_of, spellings
 from drtools.formats.lines import shown
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.examples import Example
 
 EXAMPLES_A_READ = 256
@@ -41,14 +41,14 @@ class Scores(Enum):
 
 
 @dataclass
-class Lists:
+class RaggedArray:
     """Lists of rows of a corpus (int32), or of their scores (float32): list i is flat[starts[i]:starts[i + 1]]."""
 
     flat: np.ndarray
     starts: np.ndarray
 
     @classmethod
-    def of(cls, lists: Iterable[Sequence[float]], kind: str = "i") -> Lists:
+    def of(cls, lists: Iterable[Sequence[float]], kind: str = "i") -> RaggedArray:
         """Pack lists of a kind of array: `i` rows, `f` scores."""
         flat: array[float] = array(kind)
         starts = array("q", [0])
@@ -101,14 +101,14 @@ class DarkRow(NamedTuple):
 class DarkRows:
     """The dark items of N examples, field by field."""
 
-    fields: list[Lists]
+    fields: list[RaggedArray]
 
     @classmethod
     def of(cls, examples: Sequence[Sequence[DarkRow]]) -> DarkRows:
         """Pack the items of each example."""
         return cls(
             [
-                Lists.of(([item[place] for item in items] for items in examples), kind)
+                RaggedArray.of(([item[place] for item in items] for items in examples), kind)
                 for place, kind in enumerate("iidqf")
             ]
         )
@@ -118,7 +118,7 @@ class DarkRows:
 
 
 @dataclass
-class Usable:
+class TrainingExamples:
     """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives.
 
     Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one
@@ -128,19 +128,19 @@ class Usable:
 
     query_ids: list[str]
     queries: list[str]
-    positives: Lists
-    negatives: Lists
-    positive_scores: Lists | None = None
-    negative_scores: Lists | None = None
+    positives: RaggedArray
+    negatives: RaggedArray
+    positive_scores: RaggedArray | None = None
+    negative_scores: RaggedArray | None = None
     scored_by: str | None = None
     dark: DarkRows | None = None
-    avoided: Lists | None = None
+    avoided: RaggedArray | None = None
 
     def __len__(self) -> int:
         return len(self.query_ids)
 
 
-def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scores.UNREAD) -> Usable:
+def usable_examples(path: str, queries: str, store: CorpusStore, scores: Scores = Scores.UNREAD) -> TrainingExamples:
     """Return the examples whose query has a text and a positive in the corpus, without the ids that the corpus lacks.
 
     A lacking positive stays out of training and, being no document, needs no mask. With `scores` of a teacher, examples
@@ -166,20 +166,20 @@ def usable_examples(path: str, queries: str, store: Store, scores: Scores = Scor
         reporting.notice(counts[name], f"{counts[name]:,} {words}")
     found.note(f"{found.missing:,} documents of the examples are not in the corpus; left out")
     query_ids = [row.query_id for row in usable]
-    kept = Usable(
+    kept = TrainingExamples(
         query_ids,
         [texts[query_id] for query_id in query_ids],
-        Lists.of(row.positives for row in usable),
-        Lists.of(row.negatives for row in usable),
+        RaggedArray.of(row.positives for row in usable),
+        RaggedArray.of(row.negatives for row in usable),
     )
     if any(row.dark for row in usable):
         kept.dark = DarkRows.of([row.dark for row in usable])
     if any(row.doubtful for row in usable):
-        kept.avoided = Lists.of(row.doubtful for row in usable)
+        kept.avoided = RaggedArray.of(row.doubtful for row in usable)
     if scores is not Scores.UNREAD:
         kept.scored_by = _one_teacher(path, teachers, scores)
-        kept.positive_scores = Lists.of((row.positive_scores for row in usable), "f")
-        kept.negative_scores = Lists.of((row.negative_scores for row in usable), "f")
+        kept.positive_scores = RaggedArray.of((row.positive_scores for row in usable), "f")
+        kept.negative_scores = RaggedArray.of((row.negative_scores for row in usable), "f")
     return kept
 
 
@@ -212,7 +212,7 @@ class _Row(NamedTuple):
 
 
 def _usable(
-    path: str, asked: Join, found: Join, store: Store, counts: Counter[str], teachers: dict[str | None, str]
+    path: str, asked: Join, found: Join, store: CorpusStore, counts: Counter[str], teachers: dict[str | None, str]
 ) -> Iterator[_Row]:
     examples = read_examples(path)
     while some := list(islice(examples, EXAMPLES_A_READ)):
@@ -247,7 +247,7 @@ def _usable(
                 yield _Row(example.query_id, positives, negatives, positive_scores, negative_scores, dark, doubtful)
 
 
-def _doubtful(lacking: list[str], store: Store, positives: array[int]) -> list[int]:
+def _doubtful(lacking: list[str], store: CorpusStore, positives: array[int]) -> list[int]:
     """Return the rows that may be positives which the corpus lacks, by their ids in another spelling."""
     if not lacking:
         return []

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from drtools.models.protocol import Learner
     from drtools.outputs.work import Work
     from drtools.training.distributed import World
-    from drtools.training.plan import Plan
+    from drtools.training.plan import Schedule
 
 LOG, BEST = "training.jsonl", "best.safetensors"
 LOG_EVERY_STEPS = 10
@@ -43,20 +43,20 @@ class Refresh(Protocol):
     every_steps: int
     at_start: bool
 
-    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
+    def make(self, path: Path, step: int, check_stop: Callable[[], None]) -> None:
         """Write it; called in every process."""
 
     def load(self, path: Path) -> None:
         """Train with it from here on."""
 
 
-class Run:
+class TrainingRun:
     """One training run: what must survive a stop, and the steps between."""
 
     def __init__(
         self,
         model: Learner,
-        plan: Plan,
+        plan: Schedule,
         flags: TrainingSpec,
         work: Work,
         computing: Compute,
@@ -87,7 +87,7 @@ class Run:
             else None
         )
         self.meter = Meter(model, computing, world)
-        self.meter.read_at_all.update(work.state.get("read_at_all", {}))
+        self.meter.total_counts.update(work.state.get("read_at_all", {}))
         self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
 
     def seconds(self) -> float:
@@ -123,7 +123,7 @@ class Run:
             start_loss=self.start_loss,
             refreshed=self.refreshed,
             log_bytes=self.log.position(),
-            read_at_all=dict(self.meter.read_at_all),
+            read_at_all=dict(self.meter.total_counts),
         )
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
             if old.name not in (name, self.refreshed):
@@ -174,7 +174,7 @@ class Run:
         """Measure on dev, keep the best weights; return whether patience has run out."""
         begun = time.monotonic()
         self.model.eval()
-        values = self.world.tell(measure() if self.world.is_first else None)
+        values = self.world.broadcast(measure() if self.world.is_first else None)
         assert values is not None, "the first process has measured"
         self.model.train()
         name, value = next(iter(values.items()))
@@ -205,13 +205,13 @@ class Run:
         """
         self.save()  # to encode a corpus takes long, and whoever is stopped in it goes on from here
 
-        def heed() -> None:
+        def check_stop() -> None:
             if asked and self.world.size == 1:
                 raise signals.error_of(asked[0])
 
         self.refreshed = f"refreshed-{self.step}"
         self.model.eval()
-        refresh.make(self.work.working / self.refreshed, self.step, heed)
+        refresh.make(self.work.working / self.refreshed, self.step, check_stop)
         self.model.train()
         self.world.wait()
         refresh.load(self.work.working / self.refreshed)
@@ -252,7 +252,7 @@ class _Ahead:
 
 
 def fit(
-    run: Run,
+    run: TrainingRun,
     batches: Callable[[int], Batch],
     loss_of: Loss,
     measure: Callable[[], dict[str, float]] | None = None,

@@ -29,7 +29,7 @@ class Meter:
         self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
         self.latest: dict[str, float] = {}
         self.counted = "queries"
-        self.read_at_all: Counter[str] = Counter()  # texts since the start, by what was odd about them
+        self.total_counts: Counter[str] = Counter()  # texts since the start, by what was odd about them
         self._forget()
 
     def _forget(self) -> None:
@@ -53,7 +53,7 @@ class Meter:
         self.slots += slots
         for side, tokens in batch.tokens.items():
             self.tokens += int(tokens.lengths.sum())
-            self.read_at_all.update(texts=len(tokens.lengths), truncated=tokens.truncated, empty=tokens.empty)
+            self.total_counts.update(texts=len(tokens.lengths), truncated=tokens.truncated, empty=tokens.empty)
             self.operations += operations(self.model.of(side).body, tokens.lengths, tokens.backward)
 
     def read(self) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from drtools.models.tokens import Accompanied, Tokenized
 from drtools.randomness import generator
-from drtools.training.sampling import Drawn, Source, Visit, Visits, draw
+from drtools.training.sampling import DrawnExample, EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
@@ -42,8 +42,8 @@ class Drawing(NamedTuple):
     """
 
     visits: list[Visit]
-    drawn: list[Drawn]
-    documents: list[tuple[Source, int]]
+    drawn: list[DrawnExample]
+    documents: list[tuple[ExampleSource, int]]
     owner: np.ndarray
 
 
@@ -56,7 +56,7 @@ class PairDraws:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ExampleSource],
         model: Encoder | EncoderPair[Encoder],
         *,
         batch_queries: int,
@@ -67,7 +67,7 @@ class PairDraws:
         rank: int = 0,
         beside: Callable[[str, list[str]], np.ndarray] | None = None,
     ) -> None:
-        self.visits, self.model = Visits(sources, batch_queries, seed), model
+        self.visits, self.model = EpochSampler(sources, batch_queries, seed), model
         self.negatives, self.random_negatives = negatives, random_negatives
         self.shares, self.rank, self.beside = shares, rank, beside
         self.epoch_queries = self.visits.epoch_queries
@@ -114,7 +114,7 @@ class PairDraws:
             else tokens
         )
 
-    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> Tokenized:
+    def document_tokens(self, documents: Sequence[tuple[ExampleSource, int]]) -> Tokenized:
         """Look up and tokenize documents."""
         tokens = self.model.of("document").tokenize([source.text(row) for source, row in documents], "document")
         return (
@@ -132,7 +132,7 @@ class PairBatches(PairDraws):
         return self.pairs(step)
 
 
-def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[np.ndarray]]:
+def same_queries(sources: Sequence[ExampleSource]) -> dict[tuple[int, str, str], list[np.ndarray]]:
     """Return the positives of each query that several sources over one corpus have, by (corpus, query id, text)."""
     found: dict[tuple[int, str, str], list[np.ndarray]] = {}
     stores = [id(source.store) for source in sources]
@@ -144,7 +144,9 @@ def same_queries(sources: Sequence[Source]) -> dict[tuple[int, str, str], list[n
 
 
 def relevant_among(
-    visits: Sequence[Visit], documents: Sequence[tuple[Source, int]], same: dict[tuple[int, str, str], list[np.ndarray]]
+    visits: Sequence[Visit],
+    documents: Sequence[tuple[ExampleSource, int]],
+    same: dict[tuple[int, str, str], list[np.ndarray]],
 ) -> np.ndarray:  # -> bool [B, C]
     """Return which of the documents are positives of which visit's query.
 

@@ -13,7 +13,7 @@ UNKNOWN_STEPS = 10**9
 
 
 @dataclass
-class Plan:
+class Schedule:
     """Steps to take and the learning rate at each.
 
     Linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
@@ -58,7 +58,7 @@ class Plan:
         return step >= self.steps + self.opening_steps or bool(self.minutes and seconds >= 60 * self.minutes)
 
 
-def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup: int) -> Plan:
+def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup: int) -> Schedule:
     """Settle the steps.
 
     What is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said.
@@ -92,7 +92,7 @@ def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup:
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
         warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
     evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
-    return Plan(
+    return Schedule(
         steps,
         flags.minutes,
         warmup,

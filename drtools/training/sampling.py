@@ -16,16 +16,16 @@ from drtools.formats.corpora import document_text
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
-    from drtools.training.examples import Lists, Usable
+    from drtools.formats.corpus_store import CorpusStore
+    from drtools.training.examples import RaggedArray, TrainingExamples
 
 
 @dataclass
-class Source:
+class ExampleSource:
     """Examples with the corpus that they speak of; `weight` is how often an epoch visits each query."""
 
-    examples: Usable
-    store: Store
+    examples: TrainingExamples
+    store: CorpusStore
     title_separator: str = " "
     weight: float = 1.0
 
@@ -44,7 +44,7 @@ class Source:
 class Visit(NamedTuple):
     """A query's turn in a batch: the example's place in its source, and what its draws depend on."""
 
-    source: Source
+    source: ExampleSource
     at: int
     seed: tuple[object, ...]
 
@@ -54,7 +54,7 @@ class Visit(NamedTuple):
         return self.source.examples.queries[self.at]
 
 
-class Drawn(NamedTuple):
+class DrawnExample(NamedTuple):
     """What a visit trains on.
 
     Rows of one positive and of some negatives [m], with their scores, nan where there are none.
@@ -66,10 +66,10 @@ class Drawn(NamedTuple):
     negative_scores: np.ndarray
 
 
-class Visits:
+class EpochSampler:
     """The endless sequence of visits: epochs in random order, one after another without a rest."""
 
-    def __init__(self, sources: Sequence[Source], batch_queries: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[ExampleSource], batch_queries: int, seed: int) -> None:
         self.sources, self.batch_queries, self.seed = sources, batch_queries, seed
         self.epoch_queries = sum(len(copies) for copies in self._copies(0))
         self._order = lru_cache(maxsize=2)(self._order_of)
@@ -104,7 +104,7 @@ class Visits:
         return visits
 
 
-def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> Drawn:
+def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> DrawnExample:
     """Draw a positive and `negatives` of the example's own, without replacement, or of all documents of the corpus.
 
     Of all documents the example's `avoided` are not drawn, if the corpus has others.
@@ -117,7 +117,7 @@ def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: b
         if examples.avoided is not None and 0 < len(examples.avoided[visit.at]) < len(visit.source.store):
             while (again := np.isin(drawn, examples.avoided[visit.at])).any():
                 drawn[again] = random.integers(len(visit.source.store), size=int(again.sum()))
-        return Drawn(
+        return DrawnExample(
             int(relevant[place]),
             drawn,
             _score(examples.positive_scores, visit.at, place),
@@ -132,8 +132,8 @@ def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: b
         if examples.negative_scores is None
         else examples.negative_scores[visit.at][places]
     )
-    return Drawn(int(relevant[place]), mined[places], _score(examples.positive_scores, visit.at, place), scores)
+    return DrawnExample(int(relevant[place]), mined[places], _score(examples.positive_scores, visit.at, place), scores)
 
 
-def _score(scores: Lists | None, at: int, place: int) -> float:
+def _score(scores: RaggedArray | None, at: int, place: int) -> float:
     return float("nan") if scores is None else float(scores[at][place])

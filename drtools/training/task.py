@@ -18,8 +18,8 @@ from drtools.models.compute import settle
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.specs import ComputeSpec
-from drtools.training.distributed import join
-from drtools.training.loop import Run, fit
+from drtools.training.distributed import join_processes
+from drtools.training.loop import TrainingRun, fit
 from drtools.training.plan import plan
 from drtools.training.specs import TrainingSpec
 from drtools.training.trained_on import positives_of, queries_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
     from drtools.training.gradients import Batch, Loss
     from drtools.training.loop import Refresh
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
 Card = Callable[[Path, dict[str, Any]], None]  # writes the README of a model into a folder, from its record
 
@@ -42,7 +42,7 @@ def no_card(folder: Path, record: dict[str, Any]) -> None:
     """Write no README. The command line has a card that shows its commands."""
 
 
-class Task:
+class TrainingTask:
     """One training, from the flags to the finished folder.
 
     Adopt a model, fit it with batches and a loss, finish with what writes it.
@@ -55,10 +55,10 @@ class Task:
         """Meet the other processes."""
         self.work, self.training = work, training
         self.computing = settle(compute, training.batch_tokens)
-        self.world = join(work, self.computing.device)
+        self.world = join_processes(work, self.computing.device)
         self.write_card: Card = no_card
 
-    def trained_on(self, sources: Sequence[Source], positives: bool = True) -> Trained | None:
+    def trained_on(self, sources: Sequence[ExampleSource], positives: bool = True) -> Trained | None:
         """Return the queries of examples, and their positives if asked, to compare dev queries with.
 
         The first process alone compares them.
@@ -122,7 +122,7 @@ class Task:
             )
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening
-        self.run = Run(
+        self.run = TrainingRun(
             learner or self.model,
             steps,
             self.training,
@@ -152,7 +152,7 @@ class Task:
 
     def close(self, write: Callable[[], None]) -> None:
         """Let the first process write the folder and its manifest, part from the others, and say how it went."""
-        read = self.run.meter.read_at_all
+        read = self.run.meter.total_counts
         for name, words in (("truncated", "longer than their limit and were cut"), ("empty", "empty")):
             reporting.notice(
                 read[name], f"{read[name]:,} of the {read['texts']:,} texts trained on since the start were {words}"

@@ -10,15 +10,15 @@ import numpy as np
 from drtools.formats.corpora import document_text
 
 if TYPE_CHECKING:
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
 
-def queries_of(sources: Sequence[Source]) -> list[tuple[str, str]]:
+def queries_of(sources: Sequence[ExampleSource]) -> list[tuple[str, str]]:
     """Return (id, text) of every query."""
     return [pair for source in sources for pair in zip(source.examples.query_ids, source.examples.queries, strict=True)]
 
 
-def positives_of(sources: Sequence[Source]) -> Iterator[tuple[str, str]]:
+def positives_of(sources: Sequence[ExampleSource]) -> Iterator[tuple[str, str]]:
     """Yield (id, text) of every positive, each once a source."""
     for source in sources:
         for row in np.unique(source.examples.positives.flat).tolist():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drtools.evaluation.analyses.margins import (
-    Pairs,
+    MarginPairs,
     analyse_margins,
     fixed_pairs,
     margins_of_query,
@@ -20,8 +20,8 @@ from drtools.formats.examples import Example
 
 def test_margins_by_a_loop_over_pairs():
     hits = {"a": 9.0, "b": 7.5, "c": 4.0, "d": 1.0}
-    assert margins_of_query(hits, Pairs(["b", "c"], ["a", "d"])) == [7.5 - 9, 7.5 - 1, 4 - 9, 4 - 1]
-    pairs = {"q": Pairs(["a"], ["c"]), "r": Pairs(["x"], [])}
+    assert margins_of_query(hits, MarginPairs(["b", "c"], ["a", "d"])) == [7.5 - 9, 7.5 - 1, 4 - 9, 4 - 1]
+    pairs = {"q": MarginPairs(["a"], ["c"]), "r": MarginPairs(["x"], [])}
     assert score_range({"q": hits, "r": {"x": 3.0, "y": -5.0}}, pairs) == 9.0 - 3.0, "of the pairs' documents alone"
 
 
@@ -31,16 +31,16 @@ def test_pairs_are_the_same_for_every_run():
         "other": {"q": {"n2": 5.0, "n3": 4.0, "p": 3.0, "n1": 2.0}},
     }
     qrels = {"q": {"p": 2, "p2": 1, "n1": 0}, "r": {"p": 1}}
-    assert pairs_of_runs(runs, qrels, 1, 4) == {"q": Pairs(["p"], ["n1", "n2"]), "r": Pairs([], [])}
-    assert pairs_of_runs(runs, qrels, 1, 3)["q"] == Pairs(["p"], ["n2"])
-    assert pairs_of_runs({"one": runs["one"]}, qrels, 2, 4)["q"] == Pairs(["p"], ["n1", "n2", "p2"])
+    assert pairs_of_runs(runs, qrels, 1, 4) == {"q": MarginPairs(["p"], ["n1", "n2"]), "r": MarginPairs([], [])}
+    assert pairs_of_runs(runs, qrels, 1, 3)["q"] == MarginPairs(["p"], ["n2"])
+    assert pairs_of_runs({"one": runs["one"]}, qrels, 2, 4)["q"] == MarginPairs(["p"], ["n1", "n2", "p2"])
     listed = pairs_of_examples([Example("q", ["p", "p2"], ["n1", "n2", "n3"])])
-    assert fixed_pairs(listed, runs) == {"q": Pairs(["p"], ["n1", "n2"])}, "scored by both"
+    assert fixed_pairs(listed, runs) == {"q": MarginPairs(["p"], ["n1", "n2"])}, "scored by both"
 
 
 def test_the_histogram_and_the_means_equal_loops(tmp_path):
     draw = np.random.default_rng(3)
-    queries = {f"q{n}": Pairs(["p"], [f"n{m}" for m in range(1 + n)]) for n in range(12)}
+    queries = {f"q{n}": MarginPairs(["p"], [f"n{m}" for m in range(1 + n)]) for n in range(12)}
     scores = {
         label: {
             query: dict(zip(["p", *pair.negatives], draw.normal(size=1 + len(pair.negatives)), strict=True))

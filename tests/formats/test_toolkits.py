@@ -10,7 +10,7 @@ from drtools.errors import InputError
 from drtools.formats.json_array import read_records
 from drtools.formats.toolkit_rows import Joined, content_id
 from drtools.formats.toolkit_tuples import plan
-from drtools.formats.toolkits import FORMATS, Candidate, Layout, Row
+from drtools.formats.toolkits import FORMATS, Candidate, RecordLayout, Row
 
 # as the README of each toolkit shows a record; keys and values written by hand
 TEVATRON = """{"query_id": "q1", "query": "who hunts", "positive_passages": [\
@@ -246,11 +246,11 @@ WRITTEN = {  # by hand
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_written(name):
-    assert FORMATS[name].write(ROW, Layout(negatives=True, scores=True)) == WRITTEN[name]
+    assert FORMATS[name].write(ROW, RecordLayout(negatives=True, scores=True)) == WRITTEN[name]
 
 
 def test_separator_pairs_and_scores_left_out():
-    layout = Layout(negatives=False, scores=False, title_separator=" | ")
+    layout = RecordLayout(negatives=False, scores=False, title_separator=" | ")
     assert FORMATS["sentence-transformers"].write(ROW, layout) == [
         {"anchor": "who hunts", "positive": "Fox | hunts hares"},
         {"anchor": "who hunts", "positive": "lynx"},
@@ -271,16 +271,16 @@ def test_tuples_by_hand():
     columns = ("positive", "negative_1", "negative_2")
     texts = [["p0", "n0", "n1"], ["p1", "n2", "n3"], ["p0", "n4", "n0"]]
     scores = [[0, 0, 1], [1, 2, 3], [0, 4, 0]]
-    whole = write(row, Layout(negatives=True, scores=True, size=2))
+    whole = write(row, RecordLayout(negatives=True, scores=True, size=2))
     assert whole == [
         {"anchor": "a"} | dict(zip(columns, text, strict=True)) | {"scores": score}
         for text, score in zip(texts, scores, strict=True)
     ]
-    assert write(row, Layout(negatives=True, scores=True, size=2, most_rows=2)) == whole[:2]
-    assert write(row, Layout(negatives=False, scores=False, most_rows=1)) == [{"anchor": "a", "positive": "p0"}]
-    short = write(numbered(1, 2), Layout(negatives=True, scores=False, size=5))
+    assert write(row, RecordLayout(negatives=True, scores=True, size=2, most_rows=2)) == whole[:2]
+    assert write(row, RecordLayout(negatives=False, scores=False, most_rows=1)) == [{"anchor": "a", "positive": "p0"}]
+    short = write(numbered(1, 2), RecordLayout(negatives=True, scores=False, size=5))
     assert [list(record.values()) for record in short] == [["a", "p0", "n0", "n1", "n0", "n1", "n0"]]
-    assert write(numbered(2, 0), Layout(negatives=True, scores=False, size=2)) == []
+    assert write(numbered(2, 0), RecordLayout(negatives=True, scores=False, size=2)) == []
 
 
 def test_tuples_hold_every_positive_and_every_negative_and_no_product():
@@ -288,7 +288,7 @@ def test_tuples_hold_every_positive_and_every_negative_and_no_product():
         for negatives in (1, 3, 10, 25):
             for size in range(1, min(negatives, 10) + 1):
                 records = FORMATS["sentence-transformers"].write(
-                    numbered(positives, negatives), Layout(negatives=True, scores=False, size=size)
+                    numbered(positives, negatives), RecordLayout(negatives=True, scores=False, size=size)
                 )
                 assert len(records) == max(positives, -(-negatives // size))
                 assert {tuple(record)[2:] for record in records} == {
@@ -304,21 +304,21 @@ def test_tuples_hold_every_positive_and_every_negative_and_no_product():
 def test_the_plan_is_what_is_written(asked, most_rows, size):
     rows = [numbered(1, 12), numbered(9, 3), numbered(2, 0), numbered(4, 40)]
     rows[0].positives[0] = Candidate("x", "A title", "é" * 500, 1.0)
-    planned = plan(rows, Layout(negatives=True, scores=False, most_rows=most_rows), asked)
+    planned = plan(rows, RecordLayout(negatives=True, scores=False, most_rows=most_rows), asked)
     written = [record for row in rows for record in FORMATS["sentence-transformers"].write(row, planned.layout)]
     assert planned.layout.size == size and planned.rows == len(written) > 0 and planned.examples == 3
     size_of_file = sum(len(json.dumps(record, ensure_ascii=False).encode()) + 1 for record in written)
     assert planned.size == pytest.approx(size_of_file, rel=0.15)
     assert planned.short == (asked == 4) and planned.cut == (3 if most_rows else 0)
-    many = plan([numbered(1, 30), numbered(1, 20)], Layout(negatives=True, scores=False))
+    many = plan([numbered(1, 30), numbered(1, 20)], RecordLayout(negatives=True, scores=False))
     assert many.layout.size == 10 and many.rows == 5
-    pairs = plan([numbered(3, 0), numbered(1, 0)], Layout(negatives=False, scores=False))
+    pairs = plan([numbered(3, 0), numbered(1, 0)], RecordLayout(negatives=False, scores=False))
     assert pairs.rows == 4 and "4 rows of a positive, about" in pairs.words("1 kB")
 
 
 def test_dpr_file_suits_dprs_own_way_of_reading():
     """Take the sample apart in the same steps as DPR's training data set does."""
-    sample = json.loads(json.dumps(FORMATS["dpr"].write(ROW, Layout(True, True))))[0]
+    sample = json.loads(json.dumps(FORMATS["dpr"].write(ROW, RecordLayout(True, True))))[0]
     groups = [
         [(context["text"], context["title"]) for context in sample[key]]
         for key in ("positive_ctxs", "negative_ctxs", "hard_negative_ctxs")

@@ -12,7 +12,7 @@ from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
 from drtools.models.encoder_files import load_encoder
 from drtools.models.pieces import cut, layout_of, tokenize_pieces
 from drtools.training.examples import Scores, usable_examples
-from drtools.training.sampling import Source
+from drtools.training.sampling import ExampleSource
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def scored(toy, bert, tmp_path):
 
 def batches(toy, model, path, **settings):
     encoder, store = load_encoder(model), open_store(toy.corpus)
-    source = Source(usable_examples(path, toy.queries, store, Scores.TEACHER), store)
+    source = ExampleSource(usable_examples(path, toy.queries, store, Scores.TEACHER), store)
     pieces = read_piece_scores(path, source.examples, store)
     return FineGrainedBatches(
         [source],

@@ -13,7 +13,7 @@ from drtools.cli.flags.outputs import FileOutput, FolderOutput
 from drtools.errors import AlreadyDone, InputError, WorldError
 from drtools.formats.trec import read_run
 from drtools.outputs import manifest
-from drtools.outputs import work as output
+from drtools.outputs.work import Work, open_file, open_folder
 
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):
@@ -28,19 +28,19 @@ def quiet():
 
 
 def make_folder(path, text="a", **keywords):
-    with output.folder(flags_for(FolderOutput, path, **keywords)) as work:
+    with open_folder(flags_for(FolderOutput, path, **keywords)) as work:
         (work.path / "data.txt").write_text(text)
         work.finish(count=1)
 
 
 def make_file(path, data=b"a\n", **keywords):
-    with output.file(flags_for(FileOutput, path, **keywords)) as work:
+    with open_file(flags_for(FileOutput, path, **keywords)) as work:
         work.stream.write(data)
         work.finish(count=1)
 
 
 def test_a_folder_appears_whole_with_its_manifest(tmp_path):
-    with output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+    with open_folder(flags_for(FolderOutput, tmp_path / "out")) as work:
         (work.path / "data.txt").write_text("a")
         assert not (tmp_path / "out").exists()
         work.finish(count=1)
@@ -84,17 +84,17 @@ def test_an_input_counts_by_content_not_by_name(tmp_path):
 
 
 def test_saved_work_is_continued_and_the_rest_forgotten(tmp_path):
-    with pytest.raises(KeyboardInterrupt), output.file(flags_for(FileOutput, tmp_path / "x")) as work:
+    with pytest.raises(KeyboardInterrupt), open_file(flags_for(FileOutput, tmp_path / "x")) as work:
         work.stream.write(b"one\n")
         work.save(lines=1)
         work.stream.write(b"half of tw")
         raise KeyboardInterrupt
     with (
         pytest.raises(InputError, match="begun by another request"),
-        output.file(flags_for(FileOutput, tmp_path / "x", other=1)),
+        open_file(flags_for(FileOutput, tmp_path / "x", other=1)),
     ):
         pass
-    with output.file(flags_for(FileOutput, tmp_path / "x")) as work:
+    with open_file(flags_for(FileOutput, tmp_path / "x")) as work:
         assert work.state["lines"] == 1
         work.stream.write(b"two\n")
         work.finish()
@@ -106,16 +106,16 @@ def test_the_seconds_are_those_of_all_processes(tmp_path, monkeypatch):
     clock = iter([100.0, 130.0, 500.0, 507.0, 900.0, 901.0])  # begun, saved; begun, saved; begun, finished
     monkeypatch.setattr("drtools.outputs.work.time.time", lambda: next(clock))
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "x")) as work:
+        with pytest.raises(KeyboardInterrupt), open_folder(flags_for(FolderOutput, tmp_path / "x")) as work:
             work.save(lines=1)
             raise KeyboardInterrupt
-    with output.folder(flags_for(FolderOutput, tmp_path / "x")) as work:
+    with open_folder(flags_for(FolderOutput, tmp_path / "x")) as work:
         work.finish()
     assert manifest.read(tmp_path / "x")["seconds"] == 38
 
 
 def test_work_without_progress_leaves_nothing(tmp_path):
-    with pytest.raises(InputError), output.folder(flags_for(FolderOutput, tmp_path / "out")) as work:
+    with pytest.raises(InputError), open_folder(flags_for(FolderOutput, tmp_path / "out")) as work:
         (work.path / "data.txt").write_text("a")
         raise InputError("bad line")
     assert os.listdir(tmp_path) == []
@@ -136,7 +136,7 @@ def test_renew_continues_its_own_partial_and_drops_another(tmp_path):
     for depth, found in ((1, {}), (1, {"done": 1}), (2, {})):
         with (
             pytest.raises(KeyboardInterrupt),
-            output.folder(flags_for(FolderOutput, tmp_path / "out", renew=True, depth=depth)) as work,
+            open_folder(flags_for(FolderOutput, tmp_path / "out", renew=True, depth=depth)) as work,
         ):
             assert work.state == found
             assert (work.path / "half").exists() == bool(found)
@@ -147,7 +147,7 @@ def test_renew_continues_its_own_partial_and_drops_another(tmp_path):
 
 def test_a_failed_overwrite_keeps_what_was_there(tmp_path):
     make_folder(tmp_path / "out", "old")
-    with pytest.raises(InputError), output.folder(flags_for(FolderOutput, tmp_path / "out", overwrite=True, x=2)):
+    with pytest.raises(InputError), open_folder(flags_for(FolderOutput, tmp_path / "out", overwrite=True, x=2)):
         raise InputError("bad line")
     assert (tmp_path / "out" / "data.txt").read_text() == "old"
 
@@ -173,7 +173,7 @@ def test_strict_turns_what_was_odd_into_a_refusal(tmp_path):
     console.configure("test", quiet=True, strict=True)
     with (
         pytest.raises(InputError, match="3 texts were empty"),
-        output.folder(flags_for(FolderOutput, tmp_path / "out")) as work,
+        open_folder(flags_for(FolderOutput, tmp_path / "out")) as work,
     ):
         reporting.notice(3, "3 texts were empty")
         work.finish()
@@ -192,7 +192,7 @@ def test_a_fingerprint_is_remembered_and_follows_changes(tmp_path, cache):
 
 
 def test_request_json_is_written_before_any_work(tmp_path):
-    with pytest.raises(KeyboardInterrupt), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work:
+    with pytest.raises(KeyboardInterrupt), open_folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work:
         assert json.loads((work.path / "request.json").read_text())["arguments"] == {"a": 1}
         raise KeyboardInterrupt
 
@@ -201,14 +201,14 @@ def test_a_process_that_died_before_the_last_rename_is_finished_by_the_next(tmp_
     with (
         monkeypatch.context() as patch,
         pytest.raises(KeyboardInterrupt),
-        output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work,
+        open_folder(flags_for(FolderOutput, tmp_path / "out", a=1)) as work,
     ):
         (work.path / "data.txt").write_text("a")
         (work.working / "checkpoint").write_text("b")
         work.save(step=1)
-        patch.setattr(output.Work, "give_name", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Work, "give_name", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         work.finish(count=1)
-    with pytest.raises(AlreadyDone), output.folder(flags_for(FolderOutput, tmp_path / "out", a=1)):
+    with pytest.raises(AlreadyDone), open_folder(flags_for(FolderOutput, tmp_path / "out", a=1)):
         pass
     assert sorted(os.listdir(tmp_path / "out")) == ["data.txt", "manifest.json"]
     assert manifest.read(tmp_path / "out")["count"] == 1
@@ -318,7 +318,7 @@ def test_what_a_process_left_that_died_at_once_is_begun_again(tmp_path, left):
         for part in left:
             (tmp_path / f"{name}.partial" / part).write_text("{")
     make_folder(tmp_path / "done")
-    with pytest.raises(InputError, match="wrong"), output.folder(flags_for(FolderOutput, tmp_path / "failed")):
+    with pytest.raises(InputError, match="wrong"), open_folder(flags_for(FolderOutput, tmp_path / "failed")):
         raise InputError("wrong")
     assert os.listdir(tmp_path) == ["done"] and sorted(os.listdir(tmp_path / "done")) == ["data.txt", "manifest.json"]
 
@@ -356,7 +356,7 @@ def test_what_was_published_is_not_written_to(toy, encoder_folder, drtools, tmp_
 
 @pytest.mark.parametrize("left", [("request.json", "lock", "working"), ("request.json", "lock"), ("lock",), ()])
 def test_what_a_process_left_that_died_after_the_last_rename_is_cleared(tmp_path, left):
-    with output.file(flags_for(FileOutput, tmp_path / "out.run")) as work:
+    with open_file(flags_for(FileOutput, tmp_path / "out.run")) as work:
         work.stream.write(b"q1 Q0 d1 1 1.0 x\n")
         work.save(rows=1)
         kept = {name: (work.path / name).read_bytes() for name in left if name != "working"}
@@ -365,6 +365,6 @@ def test_what_a_process_left_that_died_after_the_last_rename_is_cleared(tmp_path
     partial.mkdir()
     for name in left:
         (partial / name).mkdir() if name == "working" else (partial / name).write_bytes(kept[name])
-    with pytest.raises(AlreadyDone), output.file(flags_for(FileOutput, tmp_path / "out.run")):
+    with pytest.raises(AlreadyDone), open_file(flags_for(FileOutput, tmp_path / "out.run")):
         pass
     assert not partial.exists() and (tmp_path / "out.run").exists()

@@ -64,7 +64,7 @@ def built(vectors, tmp_path_factory):
 
 
 def test_flat_equals_brute_force(built, vectors, queries):
-    scores, rows = faiss_index.search(faiss_index.load(built("Flat")), queries, 20)
+    scores, rows = faiss_index.search_index(faiss_index.load(built("Flat")), queries, 20)
     products = queries @ vectors.astype(np.float32).T
     np.testing.assert_allclose(scores, -np.sort(-products)[:, :20], rtol=1e-5)
     np.testing.assert_allclose(np.take_along_axis(products, rows, 1), scores, rtol=1e-5)
@@ -73,7 +73,7 @@ def test_flat_equals_brute_force(built, vectors, queries):
 @pytest.mark.parametrize("factory", ALL_KINDS)
 def test_every_kind_is_found_again_and_scores_inner_products(factory, built, vectors, queries):
     index = faiss_index.load(built(factory))
-    scores, rows = faiss_index.search(index, queries, 10)
+    scores, rows = faiss_index.search_index(index, queries, 10)
     assert (rows >= 0).all() and (np.diff(scores) <= 0).all()
     products = np.take_along_axis(queries @ vectors.astype(np.float32).T, rows, 1)
     assert (
@@ -136,7 +136,7 @@ def test_few_training_vectors_are_one_note_and_no_warning(vectors, tmp_path, cap
 
 
 def test_rows_that_are_not_found_are_minus_one_at_the_end(built, queries):
-    scores, rows = faiss_index.search(faiss_index.load(built("IVF16,Flat")), queries, 1500, nprobe=1)
+    scores, rows = faiss_index.search_index(faiss_index.load(built("IVF16,Flat")), queries, 1500, nprobe=1)
     found = (rows >= 0).sum(1)
     assert (found < 1500).all()
     for query in range(len(queries)):
@@ -147,7 +147,7 @@ def test_rows_that_are_not_found_are_minus_one_at_the_end(built, queries):
 def test_equal_scores_come_by_row(tmp_path):
     vectors = np.tile(np.eye(4, dtype=np.float32), (50, 1))
     faiss_index.build(vectors, "Flat", tmp_path / "index")
-    scores, rows = faiss_index.search(faiss_index.load(tmp_path / "index"), np.eye(4, dtype=np.float32), 200)
+    scores, rows = faiss_index.search_index(faiss_index.load(tmp_path / "index"), np.eye(4, dtype=np.float32), 200)
     expected = exact.search(vectors, np.eye(4, dtype=np.float32), 200)
     np.testing.assert_array_equal(scores, expected[0])
     np.testing.assert_array_equal(rows, expected[1])
@@ -161,7 +161,7 @@ def test_more_effort_finds_more(built, vectors, queries):
     few, many = (faiss_index.recall(graph, vectors, queries, 50, ef_search=ef_search) for ef_search in (50, 1500))
     assert few <= many and many > 0.99
     # the setting of one search is not that of the next
-    faiss_index.search(index, queries, 50, nprobe=1)
+    faiss_index.search_index(index, queries, 50, nprobe=1)
     assert faiss_index.recall(index, vectors, queries, 50) == 1
 
 
@@ -169,14 +169,14 @@ def test_recall_takes_any_of_rows_that_tie(queries):
     vectors = np.repeat(points(10, dtype=np.float32), 30, axis=0)
     last_first = faiss.IndexIDMap(faiss.IndexFlatIP(DIMENSION))
     last_first.add_with_ids(vectors[::-1].copy(), np.arange(300)[::-1].copy())
-    _, rows = faiss_index.search(last_first, queries, 5)
+    _, rows = faiss_index.search_index(last_first, queries, 5)
     assert not np.isin(rows, exact.search(vectors, queries, 5)[1]).any()
     assert faiss_index.recall(last_first, vectors, queries, 5) == 1
 
 
 def test_recall_by_hand(built, vectors, queries):
     index = faiss_index.load(built("PQ8"))
-    _, rows = faiss_index.search(index, queries, 10)
+    _, rows = faiss_index.search_index(index, queries, 10)
     best = np.argsort(-(queries.astype(np.float64) @ vectors.astype(np.float64).T), axis=1)[:, :10]
     by_hand = np.mean(
         [len(set(mine) & set(theirs)) / 10 for mine, theirs in zip(rows.tolist(), best.tolist(), strict=True)]
@@ -190,7 +190,7 @@ def test_recall_by_hand(built, vectors, queries):
 )
 def test_reconstructed_vectors_have_the_scores_of_the_search(factory, built, queries):
     index = faiss_index.load(built(factory))
-    scores, rows = faiss_index.search(index, queries[:5], 10)
+    scores, rows = faiss_index.search_index(index, queries[:5], 10)
     tolerance = 0.02 if "fs" in factory else 1e-4  # fast scan rounds its table of products to 8 bits
     for query, its_scores, its_rows in zip(queries, scores, rows, strict=False):
         np.testing.assert_allclose(faiss_index.reconstruct(index, its_rows) @ query, its_scores, atol=tolerance)
@@ -200,7 +200,8 @@ def test_reconstructed_vectors_have_the_scores_of_the_search(factory, built, que
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "SQ8"])
 def test_a_memory_map_finds_the_same(factory, built, queries):
     loaded, mapped = (
-        faiss_index.search(faiss_index.load(built(factory), memory_map=mapped), queries, 10) for mapped in (False, True)
+        faiss_index.search_index(faiss_index.load(built(factory), memory_map=mapped), queries, 10)
+        for mapped in (False, True)
     )
     np.testing.assert_array_equal(loaded[1], mapped[1])
 
@@ -241,13 +242,13 @@ def test_vectors_that_are_not_finite_are_named(vectors, tmp_path):
 def test_settings_that_an_index_lacks_are_refused(built, vectors, queries, tmp_path):
     flat = faiss_index.load(built("Flat"))
     with pytest.raises(InputError, match="nprobe: the index is FlatIP, 1,500 vectors of 32 dimensions, 128 bytes each"):
-        faiss_index.search(flat, queries, 5, nprobe=4)
+        faiss_index.search_index(flat, queries, 5, nprobe=4)
     with pytest.raises(InputError, match="ef_search"):
-        faiss_index.search(faiss_index.load(built("IVF16,Flat")), queries, 5, ef_search=4)
+        faiss_index.search_index(faiss_index.load(built("IVF16,Flat")), queries, 5, ef_search=4)
     with pytest.raises(InputError, match="ef_construction"):
         faiss_index.build(vectors, "Flat", tmp_path / "index", ef_construction=80)
     with pytest.raises(InputError, match="the queries have 31 dimensions and the index 32"):
-        faiss_index.search(flat, queries[:, :31], 5)
+        faiss_index.search_index(flat, queries[:, :31], 5)
 
 
 def test_refining_repairs_coarse_codes(vectors, queries, tmp_path):
@@ -260,9 +261,9 @@ def test_refining_repairs_coarse_codes(vectors, queries, tmp_path):
 
 def test_settings_reach_through_a_transform(built, vectors, queries):
     index = faiss_index.load(built("OPQ4,IVF8,PQ4"))
-    faiss_index.search(index, queries, 5, nprobe=7)
+    faiss_index.search_index(index, queries, 5, nprobe=7)
     assert faiss.extract_index_ivf(index).nprobe == 7
-    faiss_index.search(index, queries, 5)
+    faiss_index.search_index(index, queries, 5)
     assert faiss.extract_index_ivf(index).nprobe == 8
 
 
@@ -317,8 +318,8 @@ def test_a_document_asked_for_by_name_has_the_score_of_a_hit(vectors, tmp_path, 
     queries = some[:5] * 1.7 + 0.1
     faiss_index.build(some, factory, tmp_path / "index", threads=1)
     index = faiss_index.load(tmp_path / "index")
-    scores, rows = faiss_index.search(index, queries, 8)
-    for expected, found in zip(scores, faiss_index.scores_of(index, queries, list(rows)), strict=True):
+    scores, rows = faiss_index.search_index(index, queries, 8)
+    for expected, found in zip(scores, faiss_index.scores_of_rows(index, queries, list(rows)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -67,7 +67,7 @@ def centred_by_faiss(vectors, factory):
 )
 def test_a_rotation_of_all_dimensions_keeps_inner_products(factory, vectors, queries, tmp_path):
     index = built(vectors, factory, tmp_path)
-    scores, rows = faiss_index.search(index, queries, 10, **({"nprobe": 8} if "IVF" in factory else {}))
+    scores, rows = faiss_index.search_index(index, queries, 10, **({"nprobe": 8} if "IVF" in factory else {}))
     products = queries.astype(np.float64) @ vectors.T.astype(np.float64)
     assert share(rows, top(products)) == 1
     np.testing.assert_allclose(scores, np.take_along_axis(products, rows, 1), rtol=1e-5)
@@ -89,7 +89,7 @@ def test_a_normalization_behind_a_reduction_is_reported_for_it_compares_cosines(
     assert "behind a reduction to 8 dimensions compares by the cosine of what is left" in text and "--check" in text
     left = vectors @ np.linalg.svd(vectors.astype(np.float64))[2][:8].T
     scaled = left / np.linalg.norm(left, axis=1, keepdims=True)
-    rows = faiss_index.search(index, vectors, 10)[1]
+    rows = faiss_index.search_index(index, vectors, 10)[1]
     assert share(rows, top(scaled @ scaled.T)) == 1 > share(rows, top(left @ left.T))
 
 
@@ -111,7 +111,7 @@ def test_a_normalization_elsewhere_changes_no_order(factory, told, tmp_path):
 @pytest.mark.parametrize("name", ["PCA", "PCAR"])
 def test_fewer_dimensions_are_those_of_the_singular_vectors(name, kept, vectors, queries, tmp_path):
     index = built(vectors, f"{name}{kept},Flat", tmp_path)
-    scores, rows = faiss_index.search(index, queries, 10)
+    scores, rows = faiss_index.search_index(index, queries, 10)
     axes = np.linalg.svd(vectors.astype(np.float64))[2][:kept]
     products = (queries @ axes.T) @ (vectors @ axes.T).T
     np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :10], rtol=1e-4, atol=1e-3)
@@ -159,7 +159,7 @@ def test_what_follows_a_pca_is_trained_on_what_the_pca_makes(vectors, tmp_path):
 def test_fewer_vectors_than_dimensions_are_enough(queries, tmp_path):
     few = points(10)
     index = built(few, "PCA16,Flat", tmp_path)
-    scores, rows = faiss_index.search(index, queries, 10)
+    scores, rows = faiss_index.search_index(index, queries, 10)
     products = queries @ few.T
     np.testing.assert_allclose(scores, np.take_along_axis(products, rows, 1), rtol=1e-4)
     assert (rows == top(products)).all()
@@ -198,7 +198,7 @@ def test_an_index_of_0_1_0_is_read_and_searched_as_before_and_says_so(factory, v
     told = reporting.notices()
     assert len(told) == 1 and "subtracts the vectors' mean" in told[0] and "build the index again" in told[0]
     settings = {"nprobe": 8} if "IVF" in factory else {}
-    expected, found = (faiss_index.search(index, queries, 10, **settings) for index in (old, loaded))
+    expected, found = (faiss_index.search_index(index, queries, 10, **settings) for index in (old, loaded))
     np.testing.assert_array_equal(expected[0], found[0])
     np.testing.assert_array_equal(expected[1], found[1])
     console.configure("index")
@@ -214,7 +214,9 @@ def test_an_index_of_0_1_0_is_updated_with_the_transform_that_it_has(vectors, qu
     faiss_update.update(str(tmp_path), more, change, tmp_path / "new.faiss", 1, lambda done: None)
     anew = centred_by_faiss(vectors, "PCA16,Flat")
     anew.add(more[1500:])
-    expected, found = (faiss_index.search(i, queries, 10) for i in (anew, faiss_index.load(tmp_path / "new.faiss")))
+    expected, found = (
+        faiss_index.search_index(i, queries, 10) for i in (anew, faiss_index.load(tmp_path / "new.faiss"))
+    )
     np.testing.assert_allclose(expected[0], found[0], rtol=1e-5)
     np.testing.assert_array_equal(expected[1], found[1])
 

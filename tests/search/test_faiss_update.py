@@ -66,7 +66,7 @@ def assert_as_filled_anew(folder, factory, array):
     anew.add(array.astype(np.float32))
     queries = points(60, seed=9).astype(np.float32)
     (scores, rows), (others, other_rows) = (
-        faiss_index.search(index, queries, 30, nprobe=16 if "IVF" in factory else None)
+        faiss_index.search_index(index, queries, 30, nprobe=16 if "IVF" in factory else None)
         for index in (anew, faiss_index.load(folder / "new.faiss"))
     )
     # PCA's product over fewer rows at once differs in its last bits
@@ -93,7 +93,9 @@ def test_what_cannot_give_rows_up_says_so_and_takes_more_at_its_end(factory, old
     updated(tmp_path / "old", old, more, factory, array)
     if factory != "HNSW16":
         return assert_as_filled_anew(tmp_path / "old", factory, array)
-    _, rows = faiss_index.search(faiss_index.load(tmp_path / "old" / "new.faiss"), array[-30:].astype(np.float32), 3)
+    _, rows = faiss_index.search_index(
+        faiss_index.load(tmp_path / "old" / "new.faiss"), array[-30:].astype(np.float32), 3
+    )
     assert np.mean([row in found for row, found in zip(range(900, 930), rows, strict=True)]) > 0.9
 
 

@@ -8,7 +8,7 @@ from drtools import reporting
 from drtools.cli import console
 from drtools.formats.joins import note_little_in_common
 from drtools.formats.trec import rank
-from drtools.search.fusion import fuse, normalize, parts_of_runs, reciprocal_ranks, scores_of, weigh
+from drtools.search.fusion import fuse, normalize, normalized_scores, parts_of_runs, reciprocal_ranks, weigh
 
 FIRST, SECOND = {"a": 3.0, "b": 2.0, "c": 1.0}, {"c": 10.0, "d": 6.0}
 
@@ -21,7 +21,7 @@ def test_reciprocal_rank_by_hand():
 
 def test_linear_by_hand():
     def linear(lists, weights, normalization, missing):
-        return weigh(scores_of(lists, normalization, missing), weights, 9)
+        return weigh(normalized_scores(lists, normalization, missing), weights, 9)
 
     assert linear([FIRST, SECOND], [1, 0.1], "none", "lowest") == pytest.approx(
         {"a": 3.6, "b": 2.6, "c": 2.0, "d": 1.6}
@@ -65,7 +65,10 @@ def test_any_lists_give_what_a_naive_loop_gives_in_its_order(seed):
         ):  # not sum(), which Python 3.12 and later round otherwise
             everything[name] += weight * scores.get(name, min(scores.values(), default=0.0))
             by_rank[name] += weight * (1 / (60 + list(scores).index(name) + 1)) if name in scores else 0.0
-    for parts, expected in ((scores_of(lists, "none", "lowest"), everything), (reciprocal_ranks(lists), by_rank)):
+    for parts, expected in (
+        (normalized_scores(lists, "none", "lowest"), everything),
+        (reciprocal_ranks(lists), by_rank),
+    ):
         for depth in (5, 99):
             assert list(weigh(parts, weights, depth).items()) == list(rank(expected).items())[:depth]
 

@@ -10,7 +10,7 @@ from conftest import make_bert
 
 from drtools.formats.trec import read_qrels, read_run
 from drtools.formats.vectors import IDS, open_vectors
-from drtools.methods.spar.mu import EXTENSIONS, GRID, Candidates, depth_weighted_accuracy, tune
+from drtools.methods.spar.mu import EXTENSIONS, GRID, JointCandidates, depth_weighted_accuracy, tune
 
 
 def encoder_of(folder: Path, seed: int, hidden: int) -> str:
@@ -336,9 +336,9 @@ class Names(dict):
         return f"d{row}"
 
 
-def of_scores(*pairs: tuple[list[float], list[float]]) -> list[Candidates]:
+def of_scores(*pairs: tuple[list[float], list[float]]) -> list[JointCandidates]:
     return [
-        Candidates(f"q{n}", np.arange(len(first)), np.array(first), np.array(second))
+        JointCandidates(f"q{n}", np.arange(len(first)), np.array(first), np.array(second))
         for n, (first, second) in enumerate(pairs)
     ]
 

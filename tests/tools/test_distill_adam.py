@@ -83,13 +83,13 @@ def batches_of(toy, encoder_folder, form, **settings):
     from drtools.formats.corpus_store import open_store
     from drtools.models.encoder_files import load_encoder
     from drtools.training.examples import Scores, usable_examples
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
     store, model = open_store(toy.corpus), load_encoder(encoder_folder)
     model.settings.max_document_tokens = TOKENS
     for name, value in settings.pop("set", {}).items():
         setattr(model.settings, name, value)
-    source = Source(usable_examples(toy.scored, toy.queries, store, Scores.TEACHER), store)
+    source = ExampleSource(usable_examples(toy.scored, toy.queries, store, Scores.TEACHER), store)
     return model, AdamBatches(
         [source], model, form, name="toy", **{"batch_queries": 8, "seed": 1, "share_of": lambda step: 1.0, **settings}
     )
@@ -295,7 +295,7 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
     from drtools.models.compute import Compute
     from drtools.models.pair_tokens import tokenize_pairs
     from drtools.teachers.scoring import load_teacher
-    from drtools.teachers.windows import Texts, asked_of
+    from drtools.teachers.windows import ScoredTexts, asked_of
 
     longer = [document | {"text": " ".join([document["text"]] * 2)} for document in scored.documents]
     write_jsonl(Path(scored.corpus), longer)
@@ -313,7 +313,7 @@ def test_teacher_and_student_read_the_same_text(scored, encoder_folder, rankers,
     batches.teacher = partial(special_of_teacher, teacher, form.kinds)
     batch, visits = batches(0), batches.visits(0)
     examples = {example.query_id: example for example in read_examples(scored.dark)}
-    texts = Texts(queries, open_store(scored.corpus), " ")
+    texts = ScoredTexts(queries, open_store(scored.corpus), " ")
     documents = len(batch.tokens["document"].lengths)
     cut = 0
     for row, visit in enumerate(visits):

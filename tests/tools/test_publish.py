@@ -15,8 +15,8 @@ import pytest
 
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.outputs import manifest
-from drtools.outputs import work as output
 from drtools.outputs.releases import current_version, pinned, publish, versions_of
+from drtools.outputs.work import open_folder
 
 PUBLISH = [sys.executable, "-m", "drtools", "publish"]
 FILES = 6
@@ -27,7 +27,7 @@ def finished(folder: Path, content: str, kind: str = "vectors") -> Path:
     """Make a finished output whose files all hold the same words."""
     asked = FolderOutput(str(folder), overwrite=True)
     asked.request.update({"tool": "encode", "arguments": {"content": content}})
-    with output.folder(asked) as work:
+    with open_folder(asked) as work:
         for number in range(FILES):
             place = work.path / f"part{number % 2}" / f"{number}.txt"
             place.parent.mkdir(exist_ok=True)

@@ -247,11 +247,11 @@ def test_gradients_are_those_of_plain_autograd(toy, body, tmp_path):
     from drtools.training.distributed import World
     from drtools.training.examples import usable_examples
     from drtools.training.gradients import Gradients
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
     store = open_store(toy.corpus)
     batches = RankedBatches(
-        [Source(usable_examples(toy.examples, toy.queries, store), store)],
+        [ExampleSource(usable_examples(toy.examples, toy.queries, store), store)],
         new_cross_encoder(body, 1),
         batch_queries=6,
         negatives=3,

@@ -125,10 +125,10 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     from drtools.models.encoder_files import load_encoder
     from drtools.training.distributed import World
     from drtools.training.examples import usable_examples
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
     store = open_store(toy.corpus)
-    source = Source(usable_examples(toy.examples, toy.queries, store), store)
+    source = ExampleSource(usable_examples(toy.examples, toy.queries, store), store)
     model, computing = load_encoder(encoder_folder), Compute("cpu", "fp32", 256)
     refresh = HardNegativeRefresh([source], model, computing, World(), 5, MiningFlags(ranks="2-9", negatives=4))
     refresh.make(tmp_path / "refreshed-5", 5, lambda: None)

@@ -11,7 +11,7 @@ from drtools.formats.corpus_store import open_store
 from drtools.randomness import generator
 from drtools.training.avoided_rows import avoid_copies
 from drtools.training.examples import usable_examples
-from drtools.training.sampling import Source, Visits, draw
+from drtools.training.sampling import EpochSampler, ExampleSource, draw
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def twins(toy):
 
 def source_of(toy):
     store = open_store(toy.corpus)
-    return Source(usable_examples(toy.examples, toy.queries, store), store)
+    return ExampleSource(usable_examples(toy.examples, toy.queries, store), store)
 
 
 def avoided_ids(source):
@@ -61,7 +61,7 @@ def test_random_draws_leave_out_what_is_avoided_and_are_else_as_they_were(twins)
     avoid_copies([after])
     met = 0
     for step in range(40):
-        for one, other in zip(Visits([before], 20, 7)(step), Visits([after], 20, 7)(step), strict=True):
+        for one, other in zip(EpochSampler([before], 20, 7)(step), EpochSampler([after], 20, 7)(step), strict=True):
             plain = draw(one, 30, generator(*one.seed), among_all=True).negatives
             drawn = draw(other, 30, generator(*other.seed), among_all=True).negatives
             avoided = after.examples.avoided[other.at]
@@ -77,9 +77,9 @@ def test_a_corpus_of_nothing_else_is_drawn_from_all_the_same(tmp_path):
     queries = write_jsonl(tmp_path / "q.jsonl", [{"_id": "q0", "text": "a"}])
     examples = write_jsonl(tmp_path / "e.jsonl", [{"query_id": "q0", "positives": ["d0"], "negatives": []}])
     store = open_store(corpus)
-    source = Source(usable_examples(examples, queries, store), store)
+    source = ExampleSource(usable_examples(examples, queries, store), store)
     avoid_copies([source])
-    (visit,) = Visits([source], 1, 3)(0)
+    (visit,) = EpochSampler([source], 1, 3)(0)
     assert set(draw(visit, 50, generator(1), among_all=True).negatives.tolist()) == {0}, "the positive, which is masked"
 
 

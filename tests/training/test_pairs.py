@@ -11,15 +11,15 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
 from drtools.models.encoder_files import load_encoder
 from drtools.training.distributed import World
-from drtools.training.examples import Lists, Scores, Usable, usable_examples
+from drtools.training.examples import RaggedArray, Scores, TrainingExamples, usable_examples
 from drtools.training.pairs import PairBatches
-from drtools.training.sampling import Source
+from drtools.training.sampling import ExampleSource
 
 
 @pytest.fixture
 def source(toy):
     store = open_store(toy.corpus)
-    return Source(usable_examples(toy.examples, toy.queries, store), store)
+    return ExampleSource(usable_examples(toy.examples, toy.queries, store), store)
 
 
 def batches(source, encoder_folder, **settings):
@@ -40,7 +40,7 @@ def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
     )
     positives[3].append(5)  # a second positive, which is another query's first
     negatives[3] = [9]
-    source.examples.positives, source.examples.negatives = Lists.of(positives), Lists.of(negatives)
+    source.examples.positives, source.examples.negatives = RaggedArray.of(positives), RaggedArray.of(negatives)
     made = batches(source, encoder_folder)
     for step in range(7):
         batch, visits = made(step), made.visits(step)
@@ -77,8 +77,10 @@ def test_an_epoch_visits_each_query_once_and_draws_anew_in_the_next(source, enco
 
 def test_weights_say_how_often_an_epoch_visits_a_query(source, encoder_folder):
     some = source.examples
-    other = Source(
-        Usable(some.query_ids[:10], some.queries[:10], some.positives, some.negatives), source.store, weight=2.5
+    other = ExampleSource(
+        TrainingExamples(some.query_ids[:10], some.queries[:10], some.positives, some.negatives),
+        source.store,
+        weight=2.5,
     )
     made = batches([source, other], encoder_folder, batch_queries=9)
     assert made.epoch_queries == 20 + 25
@@ -91,7 +93,7 @@ def test_weights_say_how_often_an_epoch_visits_a_query(source, encoder_folder):
 
 
 def test_each_source_has_its_own_title_rule(source, encoder_folder):
-    other = Source(source.examples, source.store, title_separator=" fox ")
+    other = ExampleSource(source.examples, source.store, title_separator=" fox ")
     assert other.text(1).replace(" fox ", " ", 1) == source.text(1) != other.text(1)
 
 
@@ -134,7 +136,9 @@ def score_of(query_id, document):
 
 def test_scores_follow_their_documents(toy, encoder_folder, tmp_path):
     store = open_store(toy.corpus)
-    source = Source(usable_examples(scored(toy, tmp_path, ["teacher@1"]), toy.queries, store, Scores.TEACHER), store)
+    source = ExampleSource(
+        usable_examples(scored(toy, tmp_path, ["teacher@1"]), toy.queries, store, Scores.TEACHER), store
+    )
     made = batches(source, encoder_folder)
     documents = texts_of(made(3), "document")
     visits = made.visits(3)
@@ -176,7 +180,7 @@ def test_what_is_relevant_to_a_query_in_another_file_is_no_negative_of_it(toy, e
 
     store = open_store(toy.corpus)
     one, other = (
-        Source(usable_examples(write_jsonl(toy.folder / f"{name}.jsonl", examples), toy.queries, store), store)
+        ExampleSource(usable_examples(write_jsonl(toy.folder / f"{name}.jsonl", examples), toy.queries, store), store)
         for name, examples in (
             (
                 "one",

@@ -53,6 +53,6 @@ class ConsoleFlags:
     ] = False
 
 
-def names_of(values: dict[str, object]) -> list[str]:
+def given_flags(values: dict[str, object]) -> list[str]:
     """Return the flags of parameters that were said, those whose value is neither None nor False."""
     return [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None and value is not False]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools.cli.flags.common import Role, names_of
+from drtools.cli.flags.common import Role, given_flags
 from drtools.models.specs import EncoderSpec, PieceSizes
 
 
@@ -52,7 +52,7 @@ class EncoderFlags(EncoderSpec):
     @property
     def said(self) -> list[str]:
         """The flags that were said."""
-        return names_of(asdict(self))
+        return given_flags(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ class PieceFlags(PieceSizes):
     @property
     def said(self) -> list[str]:
         """The flags that were said."""
-        return names_of(asdict(self))
+        return given_flags(asdict(self))

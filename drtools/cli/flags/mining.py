@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools.cli.flags.common import names_of
+from drtools.cli.flags.common import given_flags
 from drtools.errors import InputError
 from drtools.search.mining import MiningRules, parse_ranks
 
@@ -41,14 +41,14 @@ class MiningFlags(MiningRules):
     @property
     def by_score(self) -> list[str]:
         """The filters by score that were said, as flags."""
-        return names_of(
+        return given_flags(
             {name: getattr(self, name) for name in ("absolute_margin", "relative_margin", "max_score", "min_score")}
         )
 
     @property
     def said(self) -> list[str]:
         """What is not as it usually is, but for the seed, as flags."""
-        return names_of(
+        return given_flags(
             {
                 each.name: getattr(self, each.name) if getattr(self, each.name) != each.default else None
                 for each in fields(self)

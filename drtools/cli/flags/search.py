@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
-from drtools.cli.flags.common import Role, names_of
+from drtools.cli.flags.common import Role, given_flags
 from drtools.errors import InputError
 from drtools.search.specs import JoiningSpec, MultiVectorSpec
 
@@ -37,7 +37,7 @@ class JoiningFlags(JoiningSpec):
     @property
     def said(self) -> list[str]:
         """The flags that were said."""
-        return names_of(asdict(self))
+        return given_flags(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MultiVectorFlags(MultiVectorSpec):
 
     def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
         """Raise InputError for flags that mean nothing together, or for no measure."""
-        said = names_of(
+        said = given_flags(
             {
                 "rescore": self.rescore,
                 "gamma": self.gamma,

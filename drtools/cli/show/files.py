@@ -10,7 +10,7 @@ from drtools.cli.show.hits import snippet
 from drtools.cli.show.lineage import CORPUS_FLAGS, QUERIES_FLAGS, source
 from drtools.errors import InputError
 from drtools.formats.corpora import read_corpus, read_queries
-from drtools.formats.corpus_store import Store, open_store
+from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.dark_items import Dark, Noisy
 from drtools.formats.examples import Example, parse_example
 from drtools.formats.json_lines import read_json_lines
@@ -21,10 +21,10 @@ LONGEST = 160  # characters of a text
 Item = TypeVar("Item")
 
 
-class Texts(NamedTuple):
+class TextsBehind(NamedTuple):
     """The texts behind ids: of a corpus and of queries, where they are at hand."""
 
-    store: Store | None
+    store: CorpusStore | None
     queries: dict[str, str]
 
     def query(self, query_id: str) -> str:
@@ -39,7 +39,7 @@ class Texts(NamedTuple):
         return "  ".join(filter(None, [document_id, document.title, snippet(document.text, words, LONGEST)]))
 
 
-def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> Texts:
+def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> TextsBehind:
     """Open what is named, else what the artefact was made from; if neither is at hand, that is said."""
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
@@ -47,10 +47,10 @@ def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> Tex
             "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; use "
             "--corpus, --queries"
         )
-    return Texts(open_store(corpus) if corpus else None, read_queries(queries) if queries else {})
+    return TextsBehind(open_store(corpus) if corpus else None, read_queries(queries) if queries else {})
 
 
-def example_lines(path: Path, texts: Texts, query: str | None, count: int, depth: int) -> Iterator[str]:
+def example_lines(path: Path, texts: TextsBehind, query: str | None, count: int, depth: int) -> Iterator[str]:
     """Yield the first examples, or that of a query.
 
     Texts and scores of positives, negatives and dark items, `depth` of each.
@@ -71,7 +71,7 @@ def _chosen(
     return iter(found[:1])
 
 
-def _example(example: Example, texts: Texts, depth: int) -> Iterator[str]:
+def _example(example: Example, texts: TextsBehind, depth: int) -> Iterator[str]:
     words = texts.queries.get(example.query_id, "")
     yield f"{texts.query(example.query_id)}" + (f"  [scored by {example.scored_by}]" if example.scored_by else "")
     groups = (
@@ -102,7 +102,7 @@ def _number(score: float | None) -> str:
     return f"{score:9.4f}" if score is not None else " " * 9
 
 
-def run_lines(path: Path, texts: Texts, query: str | None, count: int, depth: int) -> Iterator[str]:
+def run_lines(path: Path, texts: TextsBehind, query: str | None, count: int, depth: int) -> Iterator[str]:
     """Yield the best hits of the first queries of a run, or of one."""
     run = read_run(path)
     hits = sum(map(len, run.values()))
@@ -113,7 +113,7 @@ def run_lines(path: Path, texts: Texts, query: str | None, count: int, depth: in
             yield f"  {place:>3} {_number(score)}  {texts.document(document_id, texts.queries.get(query_id, ''))}"
 
 
-def judgement_lines(path: Path, texts: Texts, query: str | None, count: int, depth: int) -> Iterator[str]:
+def judgement_lines(path: Path, texts: TextsBehind, query: str | None, count: int, depth: int) -> Iterator[str]:
     """Yield the judged documents of the first queries, or of one."""
     qrels = read_qrels(path)
     yield f"{len(qrels):,} queries, {sum(map(len, qrels.values())):,} judgements"

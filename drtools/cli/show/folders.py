@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools import units
-from drtools.cli.show.files import Texts
+from drtools.cli.show.files import TextsBehind
 from drtools.errors import InputError
 from drtools.formats.ids import Ids
 from drtools.formats.vectors import maker_of, open_vectors
@@ -37,7 +37,7 @@ def size_of(path: Path) -> int:
     )
 
 
-def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
+def vector_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     """Yield the form of vectors, the lengths of a sample, and the first rows."""
     import numpy as np
 
@@ -66,7 +66,7 @@ def vector_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
         yield f"  [{' '.join(f'{value:+.3f}' for value in vector[:4])} …]  {name}"
 
 
-def index_lines(path: Path, texts: Texts, count: int) -> Iterator[str]:
+def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     """Yield what an index is, and its first documents."""
     record = manifest.read(path)
     if record["kind"] == "lucene":

@@ -17,7 +17,7 @@ MODELS = ("encoder", "rem", "ranker")
 TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
 
 
-def kind_of(path: Path) -> str:
+def artefact_kind(path: Path) -> str:
     """Return what an artefact is, or raise InputError for what is none of ours.
 
     It is `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`,

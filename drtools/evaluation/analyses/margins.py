@@ -23,19 +23,19 @@ BINS = 40  # from -1 to 1
 Scores = Mapping[str, Mapping[str, float]]  # of documents, by query
 
 
-class Pairs(NamedTuple):
+class MarginPairs(NamedTuple):
     """The (positive, negative) pairs of a query: each positive with each negative."""
 
     positives: list[str]
     negatives: list[str]
 
 
-def pairs_of_examples(examples: Iterable[Example]) -> dict[str, Pairs]:
+def pairs_of_examples(examples: Iterable[Example]) -> dict[str, MarginPairs]:
     """Return each example's positives with its negatives."""
-    return {example.query_id: Pairs(example.positives, example.negatives) for example in examples}
+    return {example.query_id: MarginPairs(example.positives, example.negatives) for example in examples}
 
 
-def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: int) -> dict[str, Pairs]:
+def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: int) -> dict[str, MarginPairs]:
     """Return, for each judged query, relevant and other documents of those that every run has in its top `depth`."""
     found = {}
     for query, grades in qrels.items():
@@ -43,14 +43,14 @@ def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: in
         shared = set(tops[0]).intersection(*tops[1:])
         relevant = {document for document, grade in grades.items() if grade >= min_rel}
         listed = [document for document in tops[0] if document in shared]
-        found[query] = Pairs(
+        found[query] = MarginPairs(
             [document for document in listed if document in relevant],
             [document for document in listed if document not in relevant],
         )
     return found
 
 
-def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[str, Pairs]:
+def fixed_pairs(pairs: dict[str, MarginPairs], scores: Mapping[str, Scores]) -> dict[str, MarginPairs]:
     """Return the pairs whose documents have a score from every label, so that all are compared over the same pairs."""
     documents = sum(len(pair) for each in pairs.values() for pair in each)
     for label, by_query in scores.items():
@@ -62,7 +62,7 @@ def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[s
             f"{_example(joins)}",
         )
     return {
-        query: Pairs(
+        query: MarginPairs(
             *(
                 [
                     document
@@ -76,7 +76,7 @@ def fixed_pairs(pairs: dict[str, Pairs], scores: Mapping[str, Scores]) -> dict[s
     }
 
 
-def _joins(label: str, scores: Scores, pairs: Mapping[str, Pairs]) -> list[Join]:
+def _joins(label: str, scores: Scores, pairs: Mapping[str, MarginPairs]) -> list[Join]:
     return [Join(scores.get(query, {}), label, chain(*each)) for query, each in pairs.items()]
 
 
@@ -84,18 +84,18 @@ def _example(joins: Iterable[Join]) -> str:
     return next((join.pair() for join in joins if join.missing), "")
 
 
-def margins_of_query(scores: Mapping[str, float], pairs: Pairs) -> list[float]:
+def margins_of_query(scores: Mapping[str, float], pairs: MarginPairs) -> list[float]:
     """Return s(q, p) - s(q, n) of each pair of a query."""
     return [scores[positive] - scores[negative] for positive in pairs.positives for negative in pairs.negatives]
 
 
-def score_range(scores: Scores, pairs: Mapping[str, Pairs]) -> float:
+def score_range(scores: Scores, pairs: Mapping[str, MarginPairs]) -> float:
     """Return the distance between the highest and the lowest score of the pairs' documents, of all queries."""
     found = [scores[query][document] for query, each in pairs.items() for pair in each for document in pair]
     return max(found) - min(found) if found else 0.0
 
 
-def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, Pairs], where: str, folder: Path) -> Analysis:
+def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs], where: str, folder: Path) -> Analysis:
     """Compare the margins of runs and vectors over the same pairs, as shares of each one's range of scores.
 
     A histogram of the pairs, margins.png. `where` says in messages where the pairs come from.
@@ -162,7 +162,7 @@ def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str
     }
 
 
-def _shares(label: str, scores: Scores, pairs: dict[str, Pairs], where: str) -> dict[str, list[float]]:
+def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: str) -> dict[str, list[float]]:
     """Return the margins of each query's pairs as shares of the range of scores."""
     whole = score_range(scores, pairs)
     if not isfinite(whole):

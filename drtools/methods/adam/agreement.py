@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.teachers.windows import Texts
+    from drtools.teachers.windows import ScoredTexts
 
 EXAMPLES_A_WINDOW = 512
 PLAIN, DARK = "positive, negatives", "positive, negatives, dark"
 Lists = dict[str, list[tuple[list[float], list[float], float]]]
 
 
-class Scored(NamedTuple):
+class ScoredItem(NamedTuple):
     """A document, or a dark item, with its teacher's score."""
 
     item: str | Dark
     score: float
 
 
-def scored_items(example: Example) -> list[Scored]:
+def scored_items(example: Example) -> list[ScoredItem]:
     """Return all of an example that its teacher scored: positives, negatives, dark items."""
     parts = (
         (example.positives, example.positive_scores),
@@ -42,7 +42,7 @@ def scored_items(example: Example) -> list[Scored]:
         (example.dark or [], example.dark_scores),
     )
     return [
-        Scored(item, score)
+        ScoredItem(item, score)
         for items, scores in parts
         for item, score in zip(items, scores or (), strict=False)
         if score is not None
@@ -75,10 +75,10 @@ def beside_teacher(
         from drtools.formats.corpus_store import open_store
         from drtools.models.compute import settle
         from drtools.models.loader import load_for_encoding
-        from drtools.teachers.windows import Texts
+        from drtools.teachers.windows import ScoredTexts
 
         assert corpus is not None and queries is not None, "students read texts"
-        texts, computing = Texts(read_queries(queries), open_store(corpus), title_separator), settle(compute)
+        texts, computing = ScoredTexts(read_queries(queries), open_store(corpus), title_separator), settle(compute)
         for label, name in students.items():
             encoder = load_for_encoding(EncoderSpec(model=name, max_document_tokens=max_document_tokens), computing)
             found[label] = lists_by_encoder(
@@ -124,7 +124,7 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
     return lists
 
 
-def with_a_query(examples: Sequence[Example], texts: Texts) -> list[Example]:
+def with_a_query(examples: Sequence[Example], texts: ScoredTexts) -> list[Example]:
     """Return the examples whose query has a text; the others are counted."""
     asked = Join(texts.queries, "the queries' file")
     known = [example for example in examples if not asked.look_up([example.query_id])]
@@ -137,7 +137,7 @@ def with_a_query(examples: Sequence[Example], texts: Texts) -> list[Example]:
 
 def lists_by_encoder(
     examples: Sequence[Example],
-    texts: Texts,
+    texts: ScoredTexts,
     encoder: Encoder | EncoderPair,
     name: str,
     computing: Compute,
@@ -199,7 +199,7 @@ class _Window(NamedTuple):
     Texts by item, those that are cut as documents are and those of twice that length.
     """
 
-    listed: list[list[Scored]]
+    listed: list[list[ScoredItem]]
     short: dict[object, str]
     double: dict[object, str]
 
@@ -209,7 +209,7 @@ def _key(query_id: str, item: str | Dark) -> object:
     return item if isinstance(item, str) else (query_id, item)
 
 
-def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special: Special) -> _Window:
+def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, special: Special) -> _Window:
     from drtools.methods.adam.dark import dark_text_for
 
     found: dict[str, str | None] = {}
@@ -234,8 +234,8 @@ def _texts_of(window: Sequence[Example], texts: Texts, encoder: Encoder, special
 
 
 def _scores_of(
-    window: Sequence[Example], texts: Texts, encoder: Encoder | EncoderPair, special: Special, computing: Compute
-) -> Iterator[tuple[list[Scored], list[float]]]:
+    window: Sequence[Example], texts: ScoredTexts, encoder: Encoder | EncoderPair, special: Special, computing: Compute
+) -> Iterator[tuple[list[ScoredItem], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
     import numpy as np
 

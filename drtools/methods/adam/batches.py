@@ -17,12 +17,12 @@ from drtools.formats.dark_items import KINDS, documents_of
 from drtools.methods.adam.dark import Special, asked_text, dark_text, is_cut, reinforced_tokens, special_of_encoder
 from drtools.models.tokens import Tokens
 from drtools.randomness import generator
-from drtools.training.sampling import Source, Visit, Visits, draw
+from drtools.training.sampling import EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.training.examples import DarkRow, Lists, Usable
+    from drtools.training.examples import DarkRow, RaggedArray, TrainingExamples
 
 EXAMPLES_A_COUNT = 20_000  # examples that are counted together
 
@@ -63,7 +63,7 @@ class Listed(NamedTuple):
         return [self.positive, *self.negatives, *self.dark]
 
 
-class Pairs(NamedTuple):
+class AskedPairs(NamedTuple):
     """What a teacher is asked.
 
     (query text, document text) [N], and how many tokens each document may have without special ones, None: as always.
@@ -92,7 +92,7 @@ class AdamBatch(NamedTuple):
     teacher: np.ndarray
     share: float
     step: int
-    asked: list[Pairs] | None = None
+    asked: list[AskedPairs] | None = None
 
 
 def list_visit(visit: Visit, form: Form) -> Listed:
@@ -136,7 +136,7 @@ class AdamBatches:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ExampleSource],
         model: Encoder | EncoderPair[Encoder],
         form: Form,
         *,
@@ -148,7 +148,7 @@ class AdamBatches:
         shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
         rank: int = 0,
     ) -> None:
-        self.visits, self.model, self.form = Visits(sources, batch_queries, seed), model, form
+        self.visits, self.model, self.form = EpochSampler(sources, batch_queries, seed), model, form
         self.share_of, self.teacher, self.shares, self.rank = share_of, teacher, shares, rank
         self.epoch_queries = self.visits.epoch_queries
         self.special = special_of_encoder(model.of("document"), form.kinds, name, f", or {param('without')} reinforced")
@@ -199,7 +199,7 @@ class AdamBatches:
             item, texts.__getitem__, self.special
         )
 
-    def _asked(self, visit: Visit, listed: Listed) -> Pairs:
+    def _asked(self, visit: Visit, listed: Listed) -> AskedPairs:
         source = visit.source
         plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
         assert self.teacher is not None, "pairs are asked of a teacher alone"
@@ -208,7 +208,7 @@ class AdamBatches:
             asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special)
             for item in listed.dark
         ]
-        return Pairs([(visit.query, text) for text, _ in plain + dark], [limit for _, limit in plain + dark])
+        return AskedPairs([(visit.query, text) for text, _ in plain + dark], [limit for _, limit in plain + dark])
 
 
 def _lists(
@@ -267,7 +267,7 @@ class Supply:
         self.unscored += int(np.isnan(scores).sum())
 
 
-def count_supply(examples: Usable, form: Form) -> Supply:
+def count_supply(examples: TrainingExamples, form: Form) -> Supply:
     """Count what examples offer a form of training."""
     supply = Supply()
     for start in range(0, len(examples), EXAMPLES_A_COUNT):
@@ -275,7 +275,7 @@ def count_supply(examples: Usable, form: Form) -> Supply:
     return supply
 
 
-def _count_block(examples: Usable, form: Form, start: int, end: int, supply: Supply) -> None:
+def _count_block(examples: TrainingExamples, form: Form, start: int, end: int, supply: Supply) -> None:
     """Add the counts of the examples from `start` to before `end`."""
     negatives, pool_of = _part(examples.negatives, start, end)
     supply.count_scores(
@@ -305,13 +305,13 @@ def _count_block(examples: Usable, form: Form, start: int, end: int, supply: Sup
         supply.count_scores(_positives_to_score(examples, at, first))
 
 
-def _part(lists: Lists, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+def _part(lists: RaggedArray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of lists from `start` to before `end`, and which list each is of, from 0."""
     starts = lists.starts[start : end + 1]
     return lists.flat[starts[0] : starts[-1]], np.repeat(np.arange(end - start), np.diff(starts))
 
 
-def _positives_to_score(examples: Usable, at: int, dark_positive: int) -> np.ndarray:
+def _positives_to_score(examples: TrainingExamples, at: int, dark_positive: int) -> np.ndarray:
     """Return the scores of the positives that an example may be trained on: that of its dark items, or else all."""
     if examples.positive_scores is None:
         return np.array([np.nan], np.float32)

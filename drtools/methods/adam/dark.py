@@ -16,7 +16,7 @@ from drtools.models.bodies import positions_of
 from drtools.models.tokens import separator_of
 from drtools.randomness import generator
 from drtools.teachers.scoring import Teacher
-from drtools.teachers.windows import Asked, Texts
+from drtools.teachers.windows import Asked, ScoredTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -120,7 +120,7 @@ def special_of_teacher(teacher: Teacher, kinds: Collection[str], query: str, roo
     return special if room is None else special._replace(room=min(room, left - 1))
 
 
-def dark_asked(example: Example, texts: Texts, teacher: Teacher) -> list[Asked]:
+def dark_asked(example: Example, texts: ScoredTexts, teacher: Teacher) -> list[Asked]:
     """List the dark items of an example for a teacher to score."""
     items = example.dark or ()
     found = {document: texts.document(document) for item in items for document in documents_of(item)}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.formats.corpora import document_text
-from drtools.formats.corpus_store import Store, open_store
+from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.dark_items import Dark, Noisy, Reinforced, documents_of, parse_ratios
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.joins import Join
@@ -122,7 +122,7 @@ def writer(corpus: Join | None, title_separator: str) -> Writer:
     from drtools.methods.adam.dark import Special, dark_text  # with torch, which examples without texts do without
 
     store = corpus.known
-    assert isinstance(store, Store), "what in_corpus opens"
+    assert isinstance(store, CorpusStore), "what in_corpus opens"
 
     def write(example: Example, counts: Counter[str]) -> None:
         items = example.dark or []

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, EncoderSpec
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
     from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
 
 
@@ -108,7 +108,7 @@ def train(
     )
 
 
-def check_examples(sources: Sequence[Source], form: Form, paths: Sequence[str], scored: bool) -> None:
+def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence[str], scored: bool) -> None:
     """Raise InputError if the examples lack the dark items that are asked for, or scores; count what some lack."""
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import _values, depth_for, judged
+from drtools.evaluation.dev import _values, depth_for, dev_queries
 from drtools.evaluation.specs import QueryDevSpec
 from drtools.formats.text_sources import check_judged_documents
 
@@ -39,7 +39,7 @@ def dev_measure_on_index(
     from drtools.encoding.loop import encode_tokens
     from drtools.formats.leakage import note_leakage, relevant_in, texts_of
 
-    measures, qrels, texts = judged(flags, queries_path)
+    measures, qrels, texts = dev_queries(flags, queries_path)
     check_judged_documents(qrels, ids, "the index")
     if trained:
         note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), None)), trained)

@@ -133,9 +133,9 @@ class LiveIndex:
         return np.take_along_axis(both[0], order, 1), np.take_along_axis(both[1], order, 1)
 
     def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Search as `search` does, called by one process for itself."""
+        """Search as `search_index` does, called by one process for itself."""
         if self.index is not None:
-            return faiss_index.search(self.index, queries, depth, **self.parameters)
+            return faiss_index.search_index(self.index, queries, depth, **self.parameters)
         vectors = self.searched if self.world.size == 1 else self.array
         assert vectors is not None, "without an index there are vectors"
         return exact.search(vectors, queries, depth, self.device)

@@ -36,7 +36,7 @@ class Judged(NamedTuple):
     grades: np.ndarray
 
 
-class Candidates(NamedTuple):
+class RankedCandidates(NamedTuple):
     """A query's list: rows [R], ranks [R] from 1, gains [R] (the grade of what is relevant, else 0)."""
 
     rows: np.ndarray
@@ -46,7 +46,7 @@ class Candidates(NamedTuple):
 
 def candidates_of(
     retrieved: np.ndarray, judged: Judged, depth: int, append_missing: bool, avoided: Sequence[int] = ()
-) -> Candidates:
+) -> RankedCandidates:
     """Complete a retrieved list.
 
     If none of the relevant documents is in it all are appended, or with `append_missing` each that is not. What is to
@@ -58,14 +58,14 @@ def candidates_of(
     rows = np.concatenate([retrieved, missing])
     ranks = np.concatenate([np.arange(1, len(retrieved) + 1), np.arange(depth + 1, depth + 1 + len(missing))])
     grades = dict(zip(judged.rows.tolist(), judged.grades.tolist(), strict=True))
-    return Candidates(rows, ranks, np.array([grades.get(row, 0) for row in rows.tolist()], np.float32))
+    return RankedCandidates(rows, ranks, np.array([grades.get(row, 0) for row in rows.tolist()], np.float32))
 
 
 def _without(rows: np.ndarray, avoided: Sequence[int]) -> np.ndarray:
     return rows[~np.isin(rows, avoided)] if avoided else rows
 
 
-def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> Candidates:
+def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> RankedCandidates:
     """List random rows and all relevant ones, each at its rank in the whole corpus.
 
     `ranking` holds the best rows of the corpus; what is further down has rank `beyond`.
@@ -74,7 +74,7 @@ def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, be
     place = {row: rank for rank, row in enumerate(ranking.tolist(), start=1)}
     ranks = np.array([place.get(row, beyond) for row in rows.tolist()])
     gains = np.concatenate([judged.grades, np.zeros(len(rows) - len(judged.rows), np.float32)])
-    return Candidates(rows, ranks, gains)
+    return RankedCandidates(rows, ranks, gains)
 
 
 class AdoreLoss:
@@ -141,7 +141,7 @@ class AdoreLoss:
 
     def _lists(
         self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
-    ) -> list[Candidates]:
+    ) -> list[RankedCandidates]:
         """Complete each query's rows with its relevant ones; random rows stand where `ranking` has them."""
         judged = [self.judged[query_id] for query_id in batch.query_ids]
         avoided = [self.avoided.get(query_id, []) for query_id in batch.query_ids]
@@ -180,7 +180,7 @@ class AdoreLoss:
             overlap.append(len(np.intersect1d(live, rows)) / self.depth)
         return {f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))}
 
-    def _scores(self, queries: Tensor, lists: list[Candidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
+    def _scores(self, queries: Tensor, lists: list[RankedCandidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
         """Score each list; a row that stands in many is read, and multiplied with all queries, once."""
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
         documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
@@ -194,7 +194,7 @@ class AdoreLoss:
             )
         ]
 
-    def _of_query(self, scores: Tensor, candidates: Candidates, query_id: str) -> Tensor:
+    def _of_query(self, scores: Tensor, candidates: RankedCandidates, query_id: str) -> Tensor:
         gains = torch.from_numpy(candidates.gains).to(scores.device)
         relevant = gains > 0
         if not relevant.any() or relevant.all():
@@ -225,7 +225,7 @@ class StaticLists:
         self.loss, self.texts, self.encoder, self.every_steps = loss, texts, encoder, every_steps
         self.computing = computing.in_training
 
-    def make(self, path: Path, step: int, heed: Callable[[], None]) -> None:
+    def make(self, path: Path, step: int, check_stop: Callable[[], None]) -> None:
         """Write rows int64 [Q, depth] in the order of the queries; every process searches, the first one writes."""
         vectors, _ = encode_texts(self.encoder, list(self.texts.values()), "query", self.computing)
         rows = self.loss.live.search(vectors, self.loss.depth)[1]

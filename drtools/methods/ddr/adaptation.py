@@ -19,7 +19,7 @@ from drtools.errors import InputError, param
 from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
 from drtools.losses import masked_language
-from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, count_windows, hold_out, texts_of
+from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corpus_texts, count_windows, hold_out
 from drtools.methods.ddr.settings import MASKING_WARMUP_STEPS, MaskingSettings
 from drtools.models.bodies import positions_of
 from drtools.models.encoder_files import load_encoder, save_encoder
@@ -35,7 +35,7 @@ from drtools.randomness import generator
 from drtools.training.encoder_task import vectors_record
 from drtools.training.snapshots import FACTS, Snapshots
 from drtools.training.specs import TrainingSpec
-from drtools.training.task import Card, Task, no_card
+from drtools.training.task import Card, TrainingTask, no_card
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -76,7 +76,7 @@ def adapt(
     task.finish(snapshots=snapshots.facts if snapshots else [])
 
 
-class MaskedTraining(Task):
+class MaskedTraining(TrainingTask):
     """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
 
     model: MaskedModel
@@ -179,7 +179,7 @@ class MaskedTraining(Task):
             return None
         rows = self.held_out.tolist()
         tokens = self.masker(
-            texts_of(self.store, rows, self.title_separator),
+            corpus_texts(self.store, rows, self.title_separator),
             [generator(self.training.seed, "dev", row) for row in rows],
         )
         if not (tokens.labels >= 0).any():

@@ -23,7 +23,7 @@ from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.models.encoder import Encoder
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
@@ -199,10 +199,10 @@ class Masker:
         none = np.zeros(len(crops), bool)
         return MaskedTokens(Tokens(flat, starts, none, none, 0, padding_of(self.tokenizer)), labels, body_learns)
 
-    def token_shares(self, store: Store, title_separator: str) -> np.ndarray:  # -> [V]
+    def token_shares(self, store: CorpusStore, title_separator: str) -> np.ndarray:  # -> [V]
         """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
         rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()
-        lists = self._token_lists(texts_of(store, rows, title_separator))
+        lists = self._token_lists(corpus_texts(store, rows, title_separator))
         counts = (
             np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
         )
@@ -244,7 +244,7 @@ class MaskedBatches:
 
     def __init__(
         self,
-        store: Store,
+        store: CorpusStore,
         masker: Masker,
         *,
         batch_documents: int,
@@ -300,7 +300,7 @@ class MaskedBatches:
         visits = [self.visit(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
         seeds: list[tuple] = [visit if self.by_window else visit[:2] for visit in visits]
         tokens = self.masker(
-            texts_of(self.store, [row for _, row, _ in visits], self.title_separator),
+            corpus_texts(self.store, [row for _, row, _ in visits], self.title_separator),
             [generator(self.seed, "mask", *seed) for seed in seeds],
             step >= self.head_steps,
             [window for _, _, window in visits] if self.by_window else None,
@@ -308,24 +308,24 @@ class MaskedBatches:
         return MaskedBatch({"text": tokens}, {"text": [part.stop - part.start for part in parts]})
 
 
-def count_windows(store: Store, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
+def count_windows(store: CorpusStore, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
     """Return how many windows each document has; all of the corpus is tokenized for that, once."""
     counts = np.empty(len(store), np.int32)
     with reporting.progress("counting windows", len(store), "documents") as progress:
         for first in range(0, len(store), BLOCK):
             rows = range(first, min(first + BLOCK, len(store)))
-            counts[first : rows.stop] = masker.windows(texts_of(store, rows, title_separator))
+            counts[first : rows.stop] = masker.windows(corpus_texts(store, rows, title_separator))
             progress.advance(len(rows))
     return counts
 
 
-def texts_of(store: Store, rows: Sequence[int], title_separator: str) -> list[str]:
+def corpus_texts(store: CorpusStore, rows: Sequence[int], title_separator: str) -> list[str]:
     """Return the texts of documents by row."""
     documents = (store.at(row) for row in rows)
     return [document_text(document.title, document.text, title_separator) for document in documents]
 
 
-def hold_out(store: Store, count: int | None, seed: int) -> np.ndarray:
+def hold_out(store: CorpusStore, count: int | None, seed: int) -> np.ndarray:
     """Return the rows of `count` documents (None.
 
     1% of them, 1,000 at most [ours]) that are measured on and never trained on.

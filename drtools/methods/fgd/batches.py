@@ -15,14 +15,14 @@ import numpy as np
 from drtools.errors import InputError, param
 from drtools.formats.examples import read_examples
 from drtools.formats.lines import shown
-from drtools.models.pieces import Layout, PieceTokens, check_of, tokenize_pieces
+from drtools.models.pieces import PieceLayout, PieceTokens, check_of, tokenize_pieces
 from drtools.models.tokens import Tokenized
-from drtools.training.examples import Lists, Usable
+from drtools.training.examples import RaggedArray, TrainingExamples
 from drtools.training.pairs import PairDraws
-from drtools.training.sampling import Source
+from drtools.training.sampling import ExampleSource
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.examples import Example
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
@@ -62,8 +62,8 @@ class PieceScores:
     """
 
     path: str
-    documents: Lists
-    scores: Lists
+    documents: RaggedArray
+    scores: RaggedArray
 
     def of(self, at: int, row: int) -> tuple[int, int, int, np.ndarray]:
         """Return (passages, sentences, check, scores) of a document of an example."""
@@ -75,7 +75,7 @@ class PieceScores:
 
 
 def read_piece_scores(
-    path: str, examples: Usable, store: Store, expected: dict[str, object] | None = None
+    path: str, examples: TrainingExamples, store: CorpusStore, expected: dict[str, object] | None = None
 ) -> PieceScores:
     """Read the keys `pieces` and `piece_scores` of the examples that are trained on.
 
@@ -111,7 +111,7 @@ def read_piece_scores(
                 )
             )
             scores.append(array("f", [score for _, pieces in kept for _, score in pieces]))
-    return PieceScores(path, Lists.of(documents), Lists.of(scores, "f"))
+    return PieceScores(path, RaggedArray.of(documents), RaggedArray.of(scores, "f"))
 
 
 def _check_cut(example: Example, path: str, expected: dict[str, object] | None) -> None:
@@ -182,10 +182,10 @@ class FineGrainedBatches(PairDraws):
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ExampleSource],
         pieces: Sequence[PieceScores],
         model: Encoder | EncoderPair[Encoder],
-        layout: Layout,
+        layout: PieceLayout,
         *,
         batch_queries: int,
         negatives: int,
@@ -199,7 +199,7 @@ class FineGrainedBatches(PairDraws):
         self.layout = layout
         self.pieces = {id(source): scores for source, scores in zip(sources, pieces, strict=True)}
 
-    def document_tokens(self, documents: Sequence[tuple[Source, int]]) -> PieceTokens:
+    def document_tokens(self, documents: Sequence[tuple[ExampleSource, int]]) -> PieceTokens:
         """Look up and tokenize documents, with their pieces."""
         return tokenize_pieces(self.model.of("document"), [source.text(row) for source, row in documents], self.layout)
 
@@ -229,7 +229,7 @@ class FineGrainedBatches(PairDraws):
         )
 
     def _check(
-        self, tokens: PieceTokens, share: slice, documents: list[tuple[Source, int]], found: list[tuple]
+        self, tokens: PieceTokens, share: slice, documents: list[tuple[ExampleSource, int]], found: list[tuple]
     ) -> None:
         """Refuse scores of pieces that are not those of this encoder."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):

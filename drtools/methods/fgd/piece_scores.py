@@ -14,7 +14,7 @@ from drtools.models.specs import PieceSizes
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
     from drtools.models.encoder import Encoder
-    from drtools.teachers.windows import Asked, Texts
+    from drtools.teachers.windows import Asked, ScoredTexts
 
 PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
@@ -38,7 +38,7 @@ class Cutter:
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)
         self.cut: dict[str, object] = {}
 
-    def asked(self, example: Example, texts: Texts) -> list[Asked]:
+    def asked(self, example: Example, texts: ScoredTexts) -> list[Asked]:
         """List the pieces of an example's positives, then of its negatives.
 
         Notes in the example where they stand in their documents, and how they were cut.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, EncoderSpec, PieceSizes
     from drtools.outputs.work import Work
     from drtools.training.pairs import PairBatches
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
     from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
 
 
@@ -81,7 +81,7 @@ def train(
 
 def with_pieces(
     task: EncoderTraining,
-    sources: list[Source],
+    sources: list[ExampleSource],
     paths: list[str],
     sizes: PieceSizes,
     spans: SpanKind,
@@ -113,7 +113,7 @@ def with_pieces(
     return batches, layout.passages, learner
 
 
-def unscored_documents(sources: Sequence[Source]) -> int:
+def unscored_documents(sources: Sequence[ExampleSource]) -> int:
     """Count the documents of the examples without a score."""
     return sum(
         int(np.isnan(lists.flat).sum())

@@ -12,7 +12,7 @@ import numpy as np
 
 from drtools.models.pair_tokens import PairTokens, tokenize_pairs
 from drtools.randomness import generator
-from drtools.training.sampling import Source, Visits, draw
+from drtools.training.sampling import EpochSampler, ExampleSource, draw
 
 if TYPE_CHECKING:
     from drtools.models.cross_encoder import CrossEncoder
@@ -34,7 +34,7 @@ class RankedBatches:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ExampleSource],
         encoder: CrossEncoder,
         *,
         batch_queries: int,
@@ -43,14 +43,14 @@ class RankedBatches:
         shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
         rank: int = 0,
     ) -> None:
-        self.visits, self.encoder, self.negatives = Visits(sources, batch_queries, seed), encoder, negatives
+        self.visits, self.encoder, self.negatives = EpochSampler(sources, batch_queries, seed), encoder, negatives
         self.shares, self.rank = shares, rank
         self.epoch_queries = self.visits.epoch_queries
 
     def __call__(self, step: int) -> RankedBatch:
         """Draw the batch of a step, look up and tokenize this process's share of its pairs."""
         lists = np.full((self.visits.batch_queries, 1 + self.negatives), -1, np.int64)
-        pairs: list[tuple[str, Source, int]] = []
+        pairs: list[tuple[str, ExampleSource, int]] = []
         for row, visit in enumerate(self.visits(step)):
             drawn = draw(visit, self.negatives, generator(*visit.seed))
             documents = [drawn.positive, *drawn.negatives.tolist()]

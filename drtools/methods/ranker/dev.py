@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.evaluation.dev import judged
+from drtools.evaluation.dev import dev_queries
 from drtools.formats.joins import Join, note_nothing_judged
 from drtools.formats.lines import shown
 from drtools.methods.ranker.settings import RankerDevSpec
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.cross_encoder import CrossEncoder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def dev_ranking(
     flags: RankerDevSpec,
     queries_path: str,
-    store: Store,
+    store: CorpusStore,
     encoder: CrossEncoder,
     computing: Compute,
     title_separator: str,
@@ -45,7 +45,7 @@ def dev_ranking(
     if flags.dev_run:
         from drtools.formats.trec import read_run
 
-        measures, qrels, texts = judged(flags, queries_path)
+        measures, qrels, texts = dev_queries(flags, queries_path)
         run = read_run(flags.dev_run)
         asked = Join(run, shown(flags.dev_run), texts)
         asked.check(

@@ -16,7 +16,7 @@ from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_enc
 from drtools.models.specs import ComputeSpec
 from drtools.training.encoder_task import read_sources
 from drtools.training.specs import ExamplesSpec, TrainingSpec
-from drtools.training.task import Card, Task, no_card
+from drtools.training.task import Card, TrainingTask, no_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drtools.models.cross_encoder import CrossEncoder
     from drtools.outputs.work import Work
     from drtools.training.gradients import Loss, Metrics
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
 LOSSES = {"listwise": losses.contrastive, "pointwise": losses.pointwise, "ranknet": losses.ranknet}
 
@@ -66,7 +66,7 @@ def train(
     task.finish(queries=sum(len(source.examples) for source in sources))
 
 
-class RankerTraining(Task):
+class RankerTraining(TrainingTask):
     """The training of a cross-encoder from a body, an encoder or another cross-encoder."""
 
     model: CrossEncoder
@@ -83,7 +83,7 @@ class RankerTraining(Task):
         self.start_counts = not model.head_is_new
         self.adopt(model, [model.model])  # the head's dropout too is drawn by thread
 
-    def ranked_batches(self, sources: list[Source], negatives: int) -> RankedBatches:
+    def ranked_batches(self, sources: list[ExampleSource], negatives: int) -> RankedBatches:
         """Return batches of examples with so many negatives a query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
             raise InputError(

@@ -10,19 +10,19 @@ from drtools.formats.joins import Join
 from drtools.methods.spar.settings import ExampleDevSpec
 
 if TYPE_CHECKING:
-    from drtools.formats.corpus_store import Store
+    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.training.examples import Usable
-    from drtools.training.sampling import Source
+    from drtools.training.examples import TrainingExamples
+    from drtools.training.sampling import ExampleSource
 
 
 def dev_measure_on_examples(
     flags: ExampleDevSpec,
     queries_path: str,
-    source: Source,
+    source: ExampleSource,
     encoder: Encoder | EncoderPair[Encoder],
     computing: Compute,
     seed: int,
@@ -73,7 +73,7 @@ def dev_measure_on_examples(
     )
 
 
-def _with_the_first(path: str, examples: Usable, store: Store) -> list[int]:
+def _with_the_first(path: str, examples: TrainingExamples, store: CorpusStore) -> list[int]:
     """Return the places of the examples whose first positive in the file is in the corpus.
 
     Else the teacher's rank 2 would pass for its rank 1.

@@ -27,7 +27,7 @@ DEPTH = 100
 TIE_DEPTHS = (1, 5, 10, 20, 50, 100)  # [code] the k of the accuracies that decide between equals
 
 
-class Candidates(NamedTuple):
+class JointCandidates(NamedTuple):
     """Of one query the rows that either encoder finds, and their scores by each encoder's query vector."""
 
     query_id: str
@@ -42,7 +42,7 @@ def candidates(
     queries: tuple[np.ndarray, np.ndarray],
     depth: int = DEPTH,
     device: str = "cpu",
-) -> list[Candidates]:
+) -> list[JointCandidates]:
     """Return for each query the union of both encoders' exact top `depth`, with both exact scores of each row of it.
 
     queries [Q, D1], [Q, D2] float32. Joined with a mu, a row's score is first + mu * second.
@@ -62,7 +62,7 @@ def candidates(
     rows = [np.setdiff1d(np.union1d(*pair), [-1]) for pair in zip(*tops, strict=True)]
     alone = join(joined.how, queries[0], 0 * queries[1]), join(joined.how, 0 * queries[0], queries[1])
     scores = [exact.rerank(joined, vectors, rows) for vectors in alone]
-    return [Candidates(*parts) for parts in zip(query_ids, rows, *scores, strict=True)]
+    return [JointCandidates(*parts) for parts in zip(query_ids, rows, *scores, strict=True)]
 
 
 def depth_weighted_accuracy(ranks: Sequence[float], depths: Sequence[int] = TIE_DEPTHS) -> float:
@@ -70,7 +70,9 @@ def depth_weighted_accuracy(ranks: Sequence[float], depths: Sequence[int] = TIE_
     return sum(k * sum(rank <= k for rank in ranks) for k in depths) / len(ranks) / len(depths)
 
 
-def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> tuple[float, list[dict[str, float]]]:
+def tune(
+    found: Sequence[JointCandidates], ids: Ids, qrels: Qrels, measure: str
+) -> tuple[float, list[dict[str, float]]]:
     """Return the mu whose s1 + mu * s2 ranks the candidates best, and every {"mu", "value", "tie"} that was tried.
 
     Ties go to the greater depth-weighted accuracy, then to the mu nearest 1. While the best stands at an end of the
@@ -90,7 +92,7 @@ def tune(found: Sequence[Candidates], ids: Ids, qrels: Qrels, measure: str) -> t
 
 
 def _values(
-    found: Sequence[Candidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
+    found: Sequence[JointCandidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
 ) -> dict[str, float]:
     from drtools.evaluation.measures import evaluate, mean, parse_measure
 

@@ -76,13 +76,13 @@ def test_gradients_of_mu_and_of_the_encoder_are_those_of_the_whole_loss(other, e
     from drtools.training.examples import usable_examples
     from drtools.training.gradients import Gradients
     from drtools.training.pairs import PairBatches
-    from drtools.training.sampling import Source
+    from drtools.training.sampling import ExampleSource
 
     store = open_store(other.corpus)
     beside = Beside(str(other.folder / "other-documents"), str(other.folder / "other-queries"))
     model = JointModel(load_encoder(encoder_folder, dropout=0.0), beside.dimension, 0.7)
     batch = PairBatches(
-        [Source(usable_examples(other.examples, other.queries, store), store)],
+        [ExampleSource(usable_examples(other.examples, other.queries, store), store)],
         model,
         batch_queries=6,
         negatives=1,
@@ -245,20 +245,20 @@ def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder
 
 @pytest.mark.bits
 def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, drtools, monkeypatch):
-    from drtools.training.loop import Run
+    from drtools.training.loop import TrainingRun
 
     words = ["--steps", 6, "--save-every-minutes", 0]
     assert drtools(*command(other, encoder_folder, other.folder / "whole", *words)).status == 0
-    real = Run.take_step
+    real = TrainingRun.take_step
 
     def stopped(run, *arguments):
         if run.step == 4:
             raise KeyboardInterrupt
         real(run, *arguments)
 
-    monkeypatch.setattr(Run, "take_step", stopped)
+    monkeypatch.setattr(TrainingRun, "take_step", stopped)
     assert drtools(*command(other, encoder_folder, other.folder / "parts", *words)).status == 130
-    monkeypatch.setattr(Run, "take_step", real)
+    monkeypatch.setattr(TrainingRun, "take_step", real)
     assert drtools(*command(other, encoder_folder, other.folder / "parts", *words)).status == 0
     whole, parts = (
         json.loads((other.folder / name / "manifest.json").read_text())["mu"] for name in ("whole", "parts")
@@ -300,14 +300,14 @@ def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(o
     from types import SimpleNamespace
 
     from drtools.training.distributed import World
-    from drtools.training.loop import Run
+    from drtools.training.loop import TrainingRun
 
     model = JointModel(load_encoder(encoder_folder, dropout=0.0), 16, 0.5)
     parameters = list(model.parameters())
     before = [parameter.detach().clone() for parameter in parameters]
     work = SimpleNamespace(state={}, path=other.folder, working=other.folder)
     flags = SimpleNamespace(optimizer="adamw", weight_decay=0.01, gradient_caching=False, clip=1.0, tensorboard=False)
-    run = Run(model, None, flags, work, Compute("cpu", "fp32", 64), World())
+    run = TrainingRun(model, None, flags, work, Compute("cpu", "fp32", 64), World())
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)
     model.logarithm.value.grad.fill_(300.0)
