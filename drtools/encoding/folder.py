@@ -74,7 +74,7 @@ class FolderEncoding:
     ) -> None:
         self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
         self.chunk, self.work, self.pieces, self.old = chunk, work, pieces, old
-        self.counts = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0})
+        self.counts: dict[str, int] = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0})
         self.done, self.encoded_tokens = work.state.get("done", 0), 0
         if not self.done:
             create_array(work.path, len(texts), encoder.dimension, dtype)

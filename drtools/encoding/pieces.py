@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,7 +62,7 @@ class PieceEncoding:
         """Return the kind of spans and the sizes."""
         return {"spans": self.kind, **vars(self.layout.sizes)}
 
-    def write_to(self, folder: Path, count: int, state: dict) -> None:
+    def write_to(self, folder: Path, count: int, state: dict[str, Any]) -> None:
         """Open the file in a vectors folder of `count` documents; `state` is what a later process continues from."""
         self.writer = PieceWriter(
             folder, count, self.encoder.dimension, self.dtype, state.get("done", 0), state.get("pieces", 0)

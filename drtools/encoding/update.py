@@ -7,7 +7,7 @@ the same torch made both; whether it does is tried on some of the texts that are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class OldVectors:
     `now` says of the new folder what its manifest will.
     """
 
-    def __init__(self, folder: str, now: dict) -> None:
+    def __init__(self, folder: str, now: dict[str, Any]) -> None:
         opened = open_vectors(folder)
         if (opened.path / PARTS).exists():
             raise InputError(
@@ -57,7 +57,7 @@ class OldVectors:
         self.rows = RowsByDigest(self.texts["digest"])
         self.to_try = TRIED
 
-    def _refuse_others(self, now: dict) -> None:
+    def _refuse_others(self, now: dict[str, Any]) -> None:
         then, side = self.manifest, now["side"]
         cut_then, cut_now = then.get("pieces") or {}, now["pieces"] or {}
         if bool(cut_then) != bool(cut_now):
@@ -87,7 +87,7 @@ class OldVectors:
     def choose(self, rows: np.ndarray) -> np.ndarray:
         """Return which of `rows` [N], where found, are to be tried: places in it, spread evenly, until enough were."""
         found = np.flatnonzero(rows >= 0)
-        chosen = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
+        chosen: np.ndarray = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
         self.to_try -= len(chosen)
         return chosen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
@@ -10,14 +10,21 @@ from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.text_sources import check_judged_documents
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from drtools.evaluation.measures import Measure
     from drtools.formats.corpus_store import CorpusStore
+    from drtools.formats.ids import Ids
     from drtools.formats.leakage import Trained
     from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.models.tokens import Tokenized
+    from drtools.models.tokens import Tokenized, VectorsBeside
+
+    IdsAndTokens = tuple[list[str], Tokenized]
+
+DevMeasure = Callable[[], dict[str, float]]  # {measure: value} of the model as it stands
 
 DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at the least; for measures without a cutoff
 
@@ -30,9 +37,9 @@ def dev_measure(
     computing: Compute,
     seed: int,
     title_separator: str,
-    beside: Callable | None = None,
+    beside: VectorsBeside | None = None,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
 
     `beside(side, ids)` gives vectors that go with texts, if the encoder takes any. What dev has in common with what is
@@ -61,7 +68,7 @@ def dev_measure(
     )
 
 
-def depth_for(measures: list[Measure]) -> int:
+def depth_for(measures: Sequence[Measure]) -> int:
     """Return how many documents a query's list needs for these measures."""
     return max(DEPTH, *(measure.k or UNCUT_DEPTH for measure in measures))
 
@@ -83,7 +90,14 @@ def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], 
     )
 
 
-def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
+def _values(
+    query_ids: Sequence[str],
+    scores: np.ndarray,
+    rows: np.ndarray,
+    ids: Sequence[str] | Ids,
+    qrels: Qrels,
+    measures: Sequence[Measure],
+) -> dict[str, float]:
     from drtools.evaluation.measures import evaluate, mean
     from drtools.formats.trec import rank
 
@@ -96,7 +110,7 @@ def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
     return {name: mean(by_query) for name, by_query in evaluate(qrels, run, measures).items()}
 
 
-def _pool(store: CorpusStore, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
+def _pool(store: CorpusStore, qrels: Qrels, size: int, seed: int) -> list[str]:
     import numpy as np
 
     judged = check_judged_documents(qrels, store, "the corpus")
@@ -106,7 +120,15 @@ def _pool(store: CorpusStore, qrels: dict[str, dict[str, int]], size: int, seed:
     return list(dict.fromkeys([*judged, *store.ids_at(drawn.tolist())]))[: max(size, len(judged))]
 
 
-def _measure(encoder, computing, queries, documents, qrels, measures, depth) -> dict[str, float]:
+def _measure(
+    encoder: Encoder | EncoderPair[Encoder],
+    computing: Compute,
+    queries: IdsAndTokens,
+    documents: IdsAndTokens,
+    qrels: Qrels,
+    measures: Sequence[Measure],
+    depth: int,
+) -> dict[str, float]:
     import numpy as np
 
     from drtools.encoding.loop import encode_tokens

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import InputError, param
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, PieceSizes
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
-    from drtools.teachers.windows import Asked, Contributor, Lacking, ScoredTexts, Window
+    from drtools.teachers.windows import Asked, Contributor, Lacking, Scored, ScoredTexts, Window
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def rank_run(
 
 def write_windows(
     teacher: Teacher,
-    windows: Iterator[Window],
-    write: Callable[[Any, Iterator[float], Counter[str]], None],
+    windows: Iterator[Window[Scored]],
+    write: Callable[[Scored, Iterator[float], Counter[str]], None],
     lacking: Lacking,
     work: Work,
 ) -> Counter[str]:

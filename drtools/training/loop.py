@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -74,8 +74,8 @@ class TrainingRun:
         self.start_counts = start_counts  # whether the weights of the start may be the best
         self.step = 0
         self.seconds_before = 0.0
-        self.best: dict | None = None  # {"step", "value"} of the best dev evaluation
-        self.evaluations: list[dict] = []
+        self.best: dict[str, Any] | None = None  # {"step", "value"} of the best dev evaluation
+        self.evaluations: list[dict[str, Any]] = []
         self.start_loss: float | None = None
         self.steps_without_gradient = 0
         self.refreshed: str | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drtools.methods.adam.dark import Special
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
     from drtools.models.pair import EncoderPair
     from drtools.teachers.windows import ScoredTexts
 
@@ -138,7 +139,7 @@ def with_a_query(examples: Sequence[Example], texts: ScoredTexts) -> list[Exampl
 def lists_by_encoder(
     examples: Sequence[Example],
     texts: ScoredTexts,
-    encoder: Encoder | EncoderPair,
+    encoder: Encoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder],
     name: str,
     computing: Compute,
     scale: float | None,
@@ -170,7 +171,7 @@ def lists_by_encoder(
     with reporting.progress(f"encoding by {name}", len(known), "examples") as progress:
         for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
             for example, (found, scores) in zip(
-                window, _scores_of(window, texts, encoder, special, computing), strict=True
+                window, _scores_of(window, texts, encoder.of("query"), document, special, computing), strict=True
             ):
                 seen += len(found)
                 if len(found) < len(scored_items(example)):
@@ -234,7 +235,12 @@ def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, s
 
 
 def _scores_of(
-    window: Sequence[Example], texts: ScoredTexts, encoder: Encoder | EncoderPair, special: Special, computing: Compute
+    window: Sequence[Example],
+    texts: ScoredTexts,
+    query_encoder: Encoder | LexicalEncoder,
+    document_encoder: Encoder,
+    special: Special,
+    computing: Compute,
 ) -> Iterator[tuple[list[ScoredItem], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
     import numpy as np
@@ -242,18 +248,18 @@ def _scores_of(
     from drtools.encoding.loop import encode_texts, encode_tokens
     from drtools.methods.adam.dark import reinforced_tokens
 
-    document = encoder.of("document")
-    made = _texts_of(window, texts, document, special)
+    made = _texts_of(window, texts, document_encoder, special)
     vectors: dict[object, np.ndarray] = {}
     for kept, longest in (
-        (made.short, document.settings.max_document_tokens),
-        (made.double, reinforced_tokens(document)),
+        (made.short, document_encoder.settings.max_document_tokens),
+        (made.double, reinforced_tokens(document_encoder)),
     ):
-        into = np.empty((len(kept), encoder.dimension), np.float32)
-        encode_tokens(document, document.tokenize_prepared(list(kept.values()), "document", longest), computing, into)
+        into = np.empty((len(kept), document_encoder.dimension), np.float32)
+        tokens = document_encoder.tokenize_prepared(list(kept.values()), "document", longest)
+        encode_tokens(document_encoder, tokens, computing, into)
         vectors |= dict(zip(kept, into, strict=True))
     queries, _ = encode_texts(
-        encoder.of("query"), [texts.queries[example.query_id] for example in window], "query", computing
+        query_encoder, [texts.queries[example.query_id] for example in window], "query", computing
     )
     for example, items, query in zip(window, made.listed, queries, strict=True):
         yield items, [float(query @ vectors[_key(example.query_id, one.item)]) for one in items]

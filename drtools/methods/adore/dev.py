@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import _values, depth_for, dev_queries
+from drtools.evaluation.dev import DevMeasure, _values, depth_for, dev_queries
 from drtools.evaluation.specs import QueryDevSpec
 from drtools.formats.text_sources import check_judged_documents
 
@@ -26,7 +26,7 @@ def dev_measure_on_index(
     encoder: Encoder,
     computing: Compute,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
 
     `search(vectors, depth)` gives scores and rows, `ids` the rows' names. What dev has in common with what is `trained`

@@ -7,7 +7,7 @@ All is drawn by (seed, epoch, document), and by the window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
+from drtools.training.distributed import Shares, all_here
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
@@ -206,7 +207,8 @@ class Masker:
         counts = (
             np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
         )
-        return counts / counts.sum()
+        shares: np.ndarray = counts / counts.sum()
+        return shares
 
 
 def _by_word(words: list[int], share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
@@ -252,7 +254,7 @@ class MaskedBatches:
         held_out: np.ndarray,
         head_steps: int = 0,
         title_separator: str = " ",
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
         windows: np.ndarray | None = None,
     ) -> None:
@@ -298,7 +300,7 @@ class MaskedBatches:
         parts = self.shares(self.batch_documents)
         first = step * self.batch_documents
         visits = [self.visit(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
-        seeds: list[tuple] = [visit if self.by_window else visit[:2] for visit in visits]
+        seeds: list[tuple[int, ...]] = [visit if self.by_window else visit[:2] for visit in visits]
         tokens = self.masker(
             corpus_texts(self.store, [row for _, row, _ in visits], self.title_separator),
             [generator(self.seed, "mask", *seed) for seed in seeds],

@@ -6,7 +6,7 @@ What PairDraws draws, documents cut into pieces, and what the teacher says of ea
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from drtools.formats.examples import read_examples
 from drtools.formats.lines import shown
 from drtools.models.pieces import PieceLayout, PieceTokens, check_of, tokenize_pieces
 from drtools.models.tokens import Tokenized
+from drtools.training.distributed import Shares, all_here
 from drtools.training.examples import RaggedArray, TrainingExamples
 from drtools.training.pairs import PairDraws
 from drtools.training.sampling import ExampleSource
@@ -82,8 +83,8 @@ def read_piece_scores(
     InputError if their `pieces_cut` is not the one `expected`.
     """
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
-    documents: list[array] = []
-    scores: list[array] = []
+    documents: list[array[int]] = []
+    scores: list[array[float]] = []
     for example in read_examples(path):
         if example.query_id in wanted:
             at = wanted[example.query_id]
@@ -190,7 +191,7 @@ class FineGrainedBatches(PairDraws):
         batch_queries: int,
         negatives: int,
         seed: int,
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
     ) -> None:
         super().__init__(
@@ -229,7 +230,11 @@ class FineGrainedBatches(PairDraws):
         )
 
     def _check(
-        self, tokens: PieceTokens, share: slice, documents: list[tuple[ExampleSource, int]], found: list[tuple]
+        self,
+        tokens: PieceTokens,
+        share: slice,
+        documents: list[tuple[ExampleSource, int]],
+        found: list[tuple[int, int, int, np.ndarray]],
     ) -> None:
         """Refuse scores of pieces that are not those of this encoder."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):

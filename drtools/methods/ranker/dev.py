@@ -5,19 +5,21 @@ A run, or examples' own documents, ranked anew by the ranker as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.evaluation.dev import dev_queries
+from drtools.evaluation.dev import DevMeasure, dev_queries
 from drtools.formats.joins import Join, note_nothing_judged
 from drtools.formats.lines import shown
 from drtools.methods.ranker.settings import RankerDevSpec
 
 if TYPE_CHECKING:
+    from drtools.evaluation.measures import Measure
     from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.leakage import Trained
+    from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.cross_encoder import CrossEncoder
 
@@ -30,7 +32,7 @@ def dev_ranking(
     computing: Compute,
     title_separator: str,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures the ranker as it stands, or None if nothing to rank was named.
 
     What dev has in common with what is `trained` on is reported.
@@ -86,8 +88,15 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
 
 
 def _measure(
-    candidates, texts, qrels, measures, store, encoder, computing, title_separator
-) -> Callable[[], dict[str, float]]:
+    candidates: Mapping[str, Sequence[str]],
+    texts: Mapping[str, str],
+    qrels: Qrels,
+    measures: Sequence[Measure],
+    store: CorpusStore,
+    encoder: CrossEncoder,
+    computing: Compute,
+    title_separator: str,
+) -> DevMeasure:
     import numpy as np
 
     from drtools.encoding.loop import encode_tokens

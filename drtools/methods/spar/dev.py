@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import _measure
+from drtools.evaluation.dev import DevMeasure, _measure
 from drtools.formats.joins import Join
 from drtools.methods.spar.settings import ExampleDevSpec
 
@@ -27,7 +26,7 @@ def dev_measure_on_examples(
     computing: Compute,
     seed: int,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures how well the encoder finds a teacher's first hits, or None without dev examples.
 
     Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a
