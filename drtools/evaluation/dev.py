@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from drtools.encoding.loop import encode_tokens
+from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
+from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.joins import note_nothing_relevant
-from drtools.formats.text_sources import check_judged_documents
+from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
+from drtools.formats.text_sources import check_judged_documents, judged_queries, text_in
+from drtools.formats.trec import Qrels, rank, read_qrels
+from drtools.models.settings import SIDES
+from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
+from drtools.search.exact import search
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from drtools.evaluation.measures import Measure
-    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.ids import Ids
-    from drtools.formats.leakage import Trained
-    from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.models.tokens import Tokenized, VectorsBeside
 
     IdsAndTokens = tuple[list[str], Tokenized]
 
@@ -47,10 +50,6 @@ def dev_measure(
     """
     if flags.dev_qrels is None:
         return None
-    from drtools.formats.corpus_store import open_store
-    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
-    from drtools.formats.text_sources import text_in
-    from drtools.models.tokens import Accompanied
 
     measures, qrels, texts = dev_queries(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
@@ -75,10 +74,6 @@ def depth_for(measures: Sequence[Measure]) -> int:
 
 def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], Qrels, dict[str, str]]:
     """Return the measures, the dev qrels by query, and the texts of their queries."""
-    from drtools.evaluation.measures import parse_measure
-    from drtools.formats.text_sources import judged_queries
-    from drtools.formats.trec import read_qrels
-
     assert flags.dev_qrels is not None, "asked for where they were named"
     qrels = read_qrels(flags.dev_qrels)
     note_nothing_relevant(qrels, flags.dev_qrels)
@@ -98,9 +93,6 @@ def _values(
     qrels: Qrels,
     measures: Sequence[Measure],
 ) -> dict[str, float]:
-    from drtools.evaluation.measures import evaluate, mean
-    from drtools.formats.trec import rank
-
     run = {
         query_id: rank(
             {ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at], strict=True) if row >= 0}
@@ -111,8 +103,6 @@ def _values(
 
 
 def _pool(store: CorpusStore, qrels: Qrels, size: int, seed: int) -> list[str]:
-    import numpy as np
-
     judged = check_judged_documents(qrels, store, "the corpus")
     if not size or size >= len(store):
         return [document.id for document in store.rows()]
@@ -129,12 +119,6 @@ def _measure(
     measures: Sequence[Measure],
     depth: int,
 ) -> dict[str, float]:
-    import numpy as np
-
-    from drtools.encoding.loop import encode_tokens
-    from drtools.models.settings import SIDES
-    from drtools.search.exact import search
-
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [
         np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.text_sources import DocumentTexts
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
 
 if TYPE_CHECKING:
@@ -219,7 +220,6 @@ class HardNegativeRefresh:
         import numpy as np
 
         from drtools.encoding.loop import encode_tokens
-        from drtools.formats.text_sources import DocumentTexts
 
         encoder, texts = self.model.of("document"), DocumentTexts(source.store, source.title_separator)
         if self.world.is_first:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from drtools.errors import InputError, param
+from drtools.models.analyzer import Analyzer
 from drtools.models.bodies import positions_of
 from drtools.models.compute import KEPT_SHAPES, Compute, place
 from drtools.models.encoder import Encoder
@@ -19,6 +20,7 @@ from drtools.models.rem import fold_rem
 from drtools.models.settings import SIDES, check_side, fingerprints, is_lexical, read_settings
 from drtools.models.sides import load_sides, side_folders
 from drtools.models.specs import EncoderSpec
+from drtools.models.terms import TermKeys
 
 
 @overload
@@ -98,9 +100,6 @@ def _load_lexical(
     folder: Path, flags: EncoderSpec, computing: Compute, side: str | None
 ) -> LexicalEncoder | EncoderPair[LexicalEncoder]:
     """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
-    from drtools.models.analyzer import Analyzer
-    from drtools.models.terms import TermKeys
-
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
             raise InputError(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from drtools import reporting
@@ -144,8 +146,6 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
 
 def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
     """Load the head that `save_head` wrote."""
-    from safetensors import SafetensorError
-
     try:
         activation = read_json(folder / "config.json")["activation"]
         tensors = {name: tensor.float() for name, tensor in read_tensors(folder / "model.safetensors").items()}
@@ -211,8 +211,6 @@ def new_head(encoder: Encoder, seed: int) -> MaskedHead:
 
 def save_head(head: MaskedHead, folder: Path) -> None:
     """Write the head into an adapted encoder's folder, for the adaptation that goes on from there."""
-    from safetensors.torch import save_file
-
     (folder / MASKED_HEAD).mkdir(exist_ok=True)
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()},

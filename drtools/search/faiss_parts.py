@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from drtools.errors import InputError, param
 from drtools.search.faiss_transforms import parts, refuse_other_products, transforms
 
 if TYPE_CHECKING:
     import faiss
-    import numpy as np
 
 # FAISS warns under 39 points a centroid, and takes at most 65,536 points for a product quantizer.
 WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39, 64, 65_536
@@ -212,8 +213,6 @@ def seconds_to_insert(dimension: int, neighbours: int, ef_construction: int, cou
 
 def seconds_to_rotate(dimension: int) -> float:
     """Time the singular values of a matrix: what OPQ computes a round besides its clusterings."""
-    import numpy as np
-
     matrix = _random_points(dimension, dimension)
     started = time.perf_counter()
     np.linalg.svd(matrix)
@@ -221,8 +220,6 @@ def seconds_to_rotate(dimension: int) -> float:
 
 
 def _random_points(count: int, dimension: int) -> np.ndarray:
-    import numpy as np
-
     points = np.random.default_rng(0).standard_normal((count, dimension), dtype=np.float32)
     directions: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
     return directions

@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import orjson
+
 from drtools.errors import InputError, WorldError, param
 from drtools.java import JavaObject, java_class, java_errors
 from drtools.models.analyzer import language_analyzer
@@ -283,8 +285,6 @@ def _hits_to_json() -> JavaObject:
 
 def _read_hits(text: str) -> dict[str, float]:
     """Return {document id: score} out of what the object of `_hits_to_json` wrote."""
-    import orjson
-
     hits = [hit for (hit,) in orjson.loads(text)[0]]
     scores = array(
         "f", [score for score, _ in hits]

@@ -27,6 +27,7 @@ from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.specs import PiecesSpec, VectorsSpec
 from drtools.errors import InputError
+from drtools.formats.text_sources import texts_of
 from drtools.outputs.work import open_folder
 
 
@@ -101,7 +102,6 @@ def main(
     flags.check(sizes)
     from drtools.encoding.folder import encode_folder
     from drtools.encoding.plan import say_plan
-    from drtools.formats.text_sources import texts_of
 
     texts = texts_of(flags.documents, flags.queries, flags.only, flags.title_separator)
     if dry_run:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from drtools import reporting
+from drtools.encoding.loop import encode_texts, encode_tokens
 from drtools.errors import InputError, param
+from drtools.formats.corpora import read_queries
+from drtools.formats.corpus_store import open_store
 from drtools.formats.dark_items import documents_of
+from drtools.formats.examples import Example, read_examples
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.methods.adam.dark import Special, dark_text_for, reinforced_tokens, special_of_encoder
+from drtools.models.compute import Compute, settle
+from drtools.models.lexical import LexicalEncoder
+from drtools.models.loader import load_for_encoding
 from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
+from drtools.teachers.windows import ScoredTexts, documents_in
 
 if TYPE_CHECKING:
     from drtools.formats.dark_items import Dark
-    from drtools.formats.examples import Example
     from drtools.formats.trec import Run
-    from drtools.methods.adam.dark import Special
-    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
-    from drtools.models.lexical import LexicalEncoder
     from drtools.models.pair import EncoderPair
-    from drtools.teachers.windows import ScoredTexts
 
 EXAMPLES_A_WINDOW = 512
 PLAIN, DARK = "positive, negatives", "positive, negatives, dark"
@@ -65,19 +74,11 @@ def beside_teacher(
 
     InputError if no teacher did.
     """
-    from drtools.formats.examples import read_examples
-
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
         raise InputError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
-        from drtools.formats.corpora import read_queries
-        from drtools.formats.corpus_store import open_store
-        from drtools.models.compute import settle
-        from drtools.models.loader import load_for_encoding
-        from drtools.teachers.windows import ScoredTexts
-
         assert corpus is not None and queries is not None, "students read texts"
         texts, computing = ScoredTexts(read_queries(queries), open_store(corpus), title_separator), settle(compute)
         for label, name in students.items():
@@ -90,11 +91,6 @@ def beside_teacher(
 
 def trained_scale(name: str) -> float | None:
     """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
-    from pathlib import Path
-
-    from drtools.outputs import manifest
-    from drtools.outputs.disk import read_json
-
     known = Path(name) / manifest.NAME
     return read_json(known).get("scale") if known.exists() else None
 
@@ -151,10 +147,6 @@ def lists_by_encoder(
     `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left
     out, and counted.
     """
-    from drtools.methods.adam.dark import special_of_encoder
-    from drtools.models.lexical import LexicalEncoder
-    from drtools.teachers.windows import documents_in
-
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
         raise InputError(
@@ -211,8 +203,6 @@ def _key(query_id: str, item: str | Dark) -> object:
 
 
 def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, special: Special) -> _Window:
-    from drtools.methods.adam.dark import dark_text_for
-
     found: dict[str, str | None] = {}
     made = _Window([], {}, {})
     for example in window:
@@ -243,11 +233,6 @@ def _scores_of(
     computing: Compute,
 ) -> Iterator[tuple[list[ScoredItem], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
-    import numpy as np
-
-    from drtools.encoding.loop import encode_texts, encode_tokens
-    from drtools.methods.adam.dark import reinforced_tokens
-
     made = _texts_of(window, texts, document_encoder, special)
     vectors: dict[object, np.ndarray] = {}
     for kept, longest in (

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from drtools.encoding.loop import encode_tokens
 from drtools.evaluation.dev import DevMeasure, _values, depth_for, dev_queries
 from drtools.evaluation.specs import QueryDevSpec
+from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.text_sources import check_judged_documents
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from drtools.formats.ids import Ids
-    from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
 
@@ -34,10 +35,6 @@ def dev_measure_on_index(
     """
     if flags.dev_qrels is None:
         return None
-    import numpy as np
-
-    from drtools.encoding.loop import encode_tokens
-    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
 
     measures, qrels, texts = dev_queries(flags, queries_path)
     check_judged_documents(qrels, ids, "the index")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from drtools.errors import InputError, param
 from drtools.models.bodies import positions_of
+from drtools.models.encoder_files import load_encoder
+from drtools.models.pieces import cut_of, layout_of, tokenize_pieces
 from drtools.models.specs import PieceSizes
+from drtools.teachers.windows import Asked, ScoredTexts
 
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
     from drtools.models.encoder import Encoder
-    from drtools.teachers.windows import Asked, ScoredTexts
 
 PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
@@ -33,8 +35,6 @@ class Cutter:
     """Cuts documents as one encoder reads them."""
 
     def __init__(self, encoder: Encoder, sizes: PieceSizes) -> None:
-        from drtools.models.pieces import layout_of
-
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)
         self.cut: dict[str, object] = {}
 
@@ -43,9 +43,6 @@ class Cutter:
 
         Notes in the example where they stand in their documents, and how they were cut.
         """
-        from drtools.models.pieces import cut_of, tokenize_pieces
-        from drtools.teachers.windows import Asked
-
         self.cut = self.cut or cut_of(self.encoder, self.layout, texts.title_separator)
         found = {document: texts.document(document) for document in (*example.positives, *example.negatives)}
         known = {document: text for document, text in found.items() if text is not None}
@@ -63,8 +60,6 @@ def load_cutter(
     model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
     """Load the encoder that documents are cut for; a `prompt` replaces its documents' own."""
-    from drtools.models.encoder_files import load_encoder
-
     encoder = load_encoder(model, "cls", trust_remote_code).of("document")
     longest = positions_of(encoder.body)
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
