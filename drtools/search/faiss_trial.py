@@ -162,7 +162,7 @@ def attempt(
     refuse_chance(sample, queries, found, factory)
 
 
-def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_construction: int | None) -> Any:
+def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_construction: int | None) -> faiss.Index:
     """Return a small index, trained in a hurry.
 
     On the sample, or on as many points made of it as FAISS says that it needs, if that is no more than `points`.
