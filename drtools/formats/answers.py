@@ -8,7 +8,7 @@ from drtools.formats.json_lines import checked_id, parse_object
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import unquoted
 
-EXPECTED = """expected {"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
+EXPECTED = """{"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
 
 
 def read_answers(path: str | Path) -> dict[str, list[str]]:
@@ -31,14 +31,16 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             or not given
             or not all(isinstance(answer, str) and answer.strip() for answer in given)
         ):
-            raise InputError(f"{shown(path)}:{number}: no list of answers was found; {EXPECTED}")
+            raise InputError("no list of answers was found", expected=EXPECTED, where=f"{shown(path)}:{number}")
         if query_id in answers:
             raise InputError(
-                f"{shown(path)}:{number}: the query id {query_id!r} stands twice; give each question one line"
+                f"the query id {query_id!r} stands twice",
+                where=f"{shown(path)}:{number}",
+                remedy="give each question one line",
             )
         answers[query_id] = given
     if not answers:
-        raise InputError(f"{shown(path)}: no answers; {EXPECTED}")
+        raise InputError("no answers", expected=EXPECTED, where=shown(path))
     return answers
 
 

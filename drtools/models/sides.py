@@ -36,7 +36,9 @@ def side_folders(model: str, document_model: str | None = None) -> dict[str, Pat
         for side, folder in folders.items():
             if is_lexical(folder):
                 raise InputError(
-                    f"{named[side]}: a lexical encoder, which encodes both sides; leave {param('document_model')} out"
+                    "a lexical encoder, which encodes both sides",
+                    where=named[side],
+                    remedy=f"leave {param('document_model')} out",
                 )
     return folders
 
@@ -51,8 +53,11 @@ def pair_fingerprints(folders: dict[str, Path], pooling: str | None = None) -> d
         dimensions[side] = vector_dimension(folder, settings)
     if dimensions["query"] != dimensions["document"]:
         raise InputError(
-            f"{folders['query']}: its vectors have {dimensions['query']} dimensions, those of {folders['document']} "
-            f"{dimensions['document']}; two encoders that belong together have the same number"
+            (
+                f"its vectors have {dimensions['query']} dimensions, those of {folders['document']} "
+                f"{dimensions['document']}; two encoders that belong together have the same number"
+            ),
+            where=folders["query"],
         )
     return found
 

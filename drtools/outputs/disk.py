@@ -18,9 +18,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); the file was damaged, make it again") from None
+        raise InputError(f"not JSON ({error}); the file was damaged, make it again", where=path) from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object was expected, found {type(value).__name__}")
+        raise InputError(f"a JSON object was expected, found {type(value).__name__}", where=path)
     return value
 
 

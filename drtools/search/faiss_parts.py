@@ -21,7 +21,7 @@ WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39
 # dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
 BLAS_THRESHOLD = 20
 PROBE_POINTS = 2048
-EXPECTED = "expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
+EXPECTED = "an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
 
 
 class Clustering(NamedTuple):
@@ -57,9 +57,13 @@ def refusals(factory: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(f"{param('factory')} {factory}: FAISS refuses it: {reason(error)}; {EXPECTED}") from None
+        raise InputError(
+            f"FAISS refuses it: {reason(error)}", expected=EXPECTED, where=f"{param('factory')} {factory}"
+        ) from None
     except MemoryError:
-        raise InputError(f"{param('factory')} {factory}: it needs more memory than there is; {EXPECTED}") from None
+        raise InputError(
+            "it needs more memory than there is", expected=EXPECTED, where=f"{param('factory')} {factory}"
+        ) from None
 
 
 @contextmanager
@@ -83,8 +87,9 @@ def create(factory: str, dimension: int) -> faiss.Index:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise InputError(
-            f"{param('factory')} {factory}: FAISS makes an index of distances of it, whatever is asked for; expected "
-            "one of inner products, for instance HNSW32,Flat or IVF1024,PQ48"
+            "FAISS makes an index of distances of it, whatever is asked for",
+            where=f"{param('factory')} {factory}",
+            expected="one of inner products, for instance HNSW32,Flat or IVF1024,PQ48",
         )
     refuse_other_products(index, factory)
     return index
@@ -141,8 +146,10 @@ def refuse_few_points(factory: str, wanted: int, points: int) -> None:
     """Refuse to train on fewer points than there are centroids."""
     if points < wanted:
         raise InputError(
-            f"{param('factory')} {factory}: found {points:,} vectors to train on, expected at least {wanted:,}, one "
-            "for each centroid; choose fewer centroids, or an index without training such as HNSW32 or Flat"
+            f"found {points:,} vectors to train on",
+            where=f"{param('factory')} {factory}",
+            expected=f"at least {wanted:,}, one for each centroid",
+            remedy="choose fewer centroids, or an index without training such as HNSW32 or Flat",
         )
 
 

@@ -10,8 +10,8 @@ from drtools.errors import InputError
 from drtools.formats.hard_negatives import read_hard_negatives, read_scores
 from drtools.formats.lines import shown
 from drtools.outputs.fingerprints import file_fingerprint
+from drtools.outputs.opening import open_folder
 from drtools.outputs.specs import OutputSpec
-from drtools.outputs.work import open_folder
 
 
 def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) -> None:
@@ -33,7 +33,7 @@ def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) 
                 )
                 stream.write(example.line())
         if not counts["queries"]:
-            raise InputError(f"{shown(source)}: no records; expected lines of qid, pos and neg")
+            raise InputError("no records", where=shown(source), expected="lines of qid, pos and neg")
         reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
         reporting.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
         work.finish(kind="training", format="msmarco-hard-negatives", queries=counts["queries"], counts=dict(counts))

@@ -208,8 +208,10 @@ def open_dense(
     record = manifest.read(folder)
     if record.get("side") == "query":
         raise InputError(
-            f"{folder}: an index of queries' vectors, expected one of documents'; index what encode "
-            f"{param('documents')} made"
+            "an index of queries' vectors",
+            where=folder,
+            expected="one of documents'",
+            remedy=f"index what encode {param('documents')} made",
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     loaded = faiss_index.load(folder / "index.faiss")
@@ -220,10 +222,10 @@ def index_kind(folder: str) -> str:
     """Return `lucene` or `faiss`; InputError for a folder that is no finished index."""
     if Path(folder).is_file():
         raise InputError(
-            f"{folder}: a file was found where an index folder was expected; build one with `drtools index`"
+            "a file was found where an index folder was expected", where=folder, remedy="build one with `drtools index`"
         )
     kind = manifest.read(folder).get("kind")
     if kind not in ("lucene", "faiss"):
         advice = f"search it with {param('vectors')}" if kind == "vectors" else "build one with `drtools index`"
-        raise InputError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
+        raise InputError(f"found {kind or 'something else'}", where=folder, expected="an index", remedy=advice)
     return kind

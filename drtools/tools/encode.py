@@ -27,7 +27,7 @@ from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.specs import PiecesSpec, VectorsSpec
 from drtools.errors import InputError
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class EncodeFlags:
         of_pieces = given_flags({"spans": self.spans}) + sizes.said
         if of_pieces and not self.pieces:
             raise InputError(
-                f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; pass it too, or leave these out"
+                "for pieces, which --pieces encodes",
+                where=" and ".join(of_pieces),
+                remedy="pass it too, or leave these out",
             )
 
     def spec(self, sizes: PieceFlags) -> VectorsSpec:

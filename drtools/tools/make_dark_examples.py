@@ -19,7 +19,7 @@ from typer import Argument, Option
 from drtools.cli.flags.common import Role, Seed, TitleSeparator
 from drtools.cli.flags.outputs import FileOutput
 from drtools.methods.adam.settings import RATIOS, DarkSettings
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 
 
 @dataclass(frozen=True)

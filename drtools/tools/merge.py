@@ -19,7 +19,7 @@ from drtools import reporting
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
@@ -59,8 +59,9 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
         folders = side_folders(encoder_flags.start(), encoder_flags.document_model)
         if folders["query"] == folders["document"]:
             raise InputError(
-                "--model alone: there is nothing to merge; pass --body BODY --rem REM, or --model QUERY-ENCODER "
-                "--document-model DOCUMENT-ENCODER"
+                "there is nothing to merge",
+                where="--model alone",
+                remedy="pass --body BODY --rem REM, or --model QUERY-ENCODER --document-model DOCUMENT-ENCODER",
             )
         encoder = load_named(encoder_flags)
         assert isinstance(encoder, EncoderPair), "two folders make a pair"

@@ -55,8 +55,9 @@ class LiveIndex:
         self.record = manifest.read(self.path)
         if "joined" in self.record:
             raise InputError(
-                f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own "
-                "encoder, then join these"
+                "joined of two encoders' vectors",
+                where=self.path,
+                remedy="tune a query encoder against the vectors of its own encoder, then join these",
             )
         if vectors:
             opened = open_document_vectors(vectors)
@@ -64,8 +65,9 @@ class LiveIndex:
         if index:
             if self.record.get("kind") != "faiss":
                 raise InputError(
-                    f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools "
-                    f"index {param('vectors')})"
+                    f"found {self.record.get('kind') or 'something else'}",
+                    where=index,
+                    expected=f"a FAISS index (drtools index {param('vectors')})",
                 )
             self.index = faiss_index.load(self.path / "index.faiss")
             ids = Ids(self.path / "ids.txt")
@@ -73,7 +75,9 @@ class LiveIndex:
                 ids.bytes[:] != self.ids.bytes[:]
                 or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]
             ):
-                raise InputError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
+                raise InputError(
+                    f"not an index of {vectors}", where=index, remedy="build it from them, or leave one of the two out"
+                )
             self.ids = ids
 
         self.searched: np.ndarray | torch.Tensor | None = None

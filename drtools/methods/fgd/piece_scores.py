@@ -69,8 +69,9 @@ def load_cutter(
     longest = positions_of(encoder.body)
     if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
         raise InputError(
-            f"{param('pieces_max_document_tokens')} {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has "
-            f"{longest} positions; use {longest} or less"
+            f"{model} has {longest} positions",
+            where=f"{param('pieces_max_document_tokens')} {max_document_tokens or USUAL_DOCUMENT_TOKENS}",
+            remedy=f"use {longest} or less",
         )
     encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
     if prompt is not None:
