@@ -182,8 +182,8 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: Style, activat
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
         raise InputError(
             (
-                f"its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
-                f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
+                f"its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings "
+                f"of {len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
             ),
             where=encoder.folder,
         )

@@ -89,8 +89,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise InputError(
             (
-                f"the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM "
-                "again"
+                f"the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the "
+                "REM again"
             ),
             where=folder / WEIGHTS,
         ) from None

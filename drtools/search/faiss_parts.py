@@ -22,7 +22,7 @@ WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39
 # dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
 BLAS_THRESHOLD = 20
 PROBE_POINTS = 2048
-EXPECTED = "expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
+EXPECTED = "an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
 
 
 class Clustering(NamedTuple):
@@ -59,11 +59,11 @@ def refusals(factory: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise InputError(
-            f"FAISS refuses it: {reason(error)}; {EXPECTED}", where=f"{param('factory')} {factory}"
+            f"FAISS refuses it: {reason(error)}", expected=EXPECTED, where=f"{param('factory')} {factory}"
         ) from None
     except MemoryError:
         raise InputError(
-            f"it needs more memory than there is; {EXPECTED}", where=f"{param('factory')} {factory}"
+            "it needs more memory than there is", expected=EXPECTED, where=f"{param('factory')} {factory}"
         ) from None
 
 

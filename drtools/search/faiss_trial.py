@@ -78,9 +78,9 @@ def refuse_unusable(
             command, input=stream.getvalue(), capture_output=True, timeout=SECONDS, env=os.environ | ONE_THREAD
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"{tried} did not finish in {SECONDS} s; {EXPECTED}") from None
+        raise InputError(f"{tried} did not finish in {SECONDS} s", expected=EXPECTED) from None
     if done.returncode < 0:
-        raise InputError(f"{tried} ended its process ({signal.Signals(-done.returncode).name}); {EXPECTED}")
+        raise InputError(f"{tried} ended its process ({signal.Signals(-done.returncode).name})", expected=EXPECTED)
     if done.returncode:
         raise RuntimeError(f"the trial of a factory string failed: {done.stderr.decode(errors='replace')[-2000:]}")
     said = next(line for line in reversed(done.stdout.splitlines()) if line.startswith(ANSWER))
@@ -271,6 +271,7 @@ def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, fa
     possible = (best - mean).sum()
     if possible > 1e-6 * np.abs(products).sum() and (hits - mean).sum() < LEAST_GAIN * possible:
         raise InputError(
-            f"it was tried on {len(sample):,} of the vectors, and finds them no better than by chance; {EXPECTED}",
+            f"it was tried on {len(sample):,} of the vectors, and finds them no better than by chance",
+            expected=EXPECTED,
             where=f"{param('factory')} {factory}",
         )

@@ -41,9 +41,9 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.evaluation.analyses.labels import label_of, labels_of
 from drtools.formats.trec import read_qrels, read_run
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 from drtools.outputs.specs import Request
-from drtools.outputs.work import open_folder
 
 if TYPE_CHECKING:
     from drtools.evaluation.analyses.base import Analysis

@@ -28,8 +28,8 @@ from drtools.errors import InputError
 from drtools.evaluation.answers import check_measures
 from drtools.evaluation.measures import parse_measure
 from drtools.methods.spar.settings import JoiningPlan, MuTuning
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 
 TIES = "equals in the tuning of mu are told apart by acc@k * k over six k, not all up to 100"
 TUNING = "Tuning mu"

@@ -26,8 +26,8 @@ from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
 from drtools.formats.toolkit_files import TUPLES, TupleOptions, Writer, read_training_file
+from drtools.outputs.opening import open_file, open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_file, open_folder
 from drtools.search.public_negatives import write_public_negatives
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]

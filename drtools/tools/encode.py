@@ -28,7 +28,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.specs import PiecesSpec, VectorsSpec
 from drtools.errors import InputError
 from drtools.formats.text_sources import texts_of
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from drtools.evaluation.measures import parse_measure
 from drtools.evaluation.specs import FusionTuning
 from drtools.evaluation.tuning import tune_fusion
 from drtools.formats.trec import write_run
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 from drtools.search.fusion import fuse_runs
 from drtools.search.specs import FusionSpec
 

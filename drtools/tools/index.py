@@ -24,8 +24,8 @@ from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
 LUCENE, FAISS = "Lucene", "FAISS"

@@ -20,7 +20,7 @@ from drtools.cli.flags.common import Role, Seed, TitleSeparator
 from drtools.cli.flags.outputs import FileOutput
 from drtools.methods.adam.darken import make_dark_examples
 from drtools.methods.adam.settings import RATIOS, DarkSettings
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.text_sources import DocumentTexts
 from drtools.methods.spar.settings import LexicalPlan
 from drtools.models.device import set_threads
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 BM25, FIT = "BM25", "Fit (static)"
 FIT_DOCUMENTS, FIT_TERMS = LexicalPlan.fit_documents, LexicalPlan.fit_terms

@@ -26,8 +26,8 @@ from drtools.cli.flags.mining import MiningFlags, parse_by_rank
 from drtools.cli.flags.outputs import FileOutput
 from drtools.cli.show import lineage
 from drtools.errors import InputError
+from drtools.outputs.opening import open_file
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_file
 from drtools.search.avoided import REASONS, Avoided, check_queries
 from drtools.search.mining import NO_DUPLICATES, SCORE_RULES
 from drtools.search.other_sources import RandomSource, RunSource

@@ -22,7 +22,7 @@ from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
 from drtools.methods.spar.sentences import check_language, write_sentences, write_shuffled
 from drtools.methods.spar.settings import SamplingSpec
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 
 
 def main(

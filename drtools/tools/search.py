@@ -28,7 +28,7 @@ from drtools.cli.show.hits import show_hits
 from drtools.cli.show.lineage import corpus_behind
 from drtools.errors import InputError
 from drtools.evaluation.tuning import settle_gamma
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 from drtools.search.lucene import Rm3
 from drtools.search.runs import note_counts, query_texts, write_hits
 from drtools.search.sources import DenseSource, HitSource, index_kind

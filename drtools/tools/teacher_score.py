@@ -24,7 +24,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
 from drtools.methods.teacher_scores import ScoringSettings, score
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 
 TEACHER = "Teacher"
 PIECES = "Pieces"
