@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +34,27 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
         raise InputError(
             "an archive of arrays (.npz) was found", where=name or path, expected="one array", remedy=advice
         )
+    return array
+
+
+def create_npy(path: Path, dtype: np.dtype | type | str, shape: tuple[int, ...]) -> np.memmap:
+    """Create an .npy file of zeros and return it as a memory map.
+
+    Its bytes are allocated, so that a full disk is an OSError here: in a map of a sparse file it kills the process.
+    """
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return array
+    with open(path, "r+b") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # the file system cannot allocate
+                del array
+                raise OSError(error.errno, error.strerror, str(path)) from None
     return array
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from drtools.errors import InputError, param
-from drtools.formats.npy import open_npy
+from drtools.formats.npy import create_npy, open_npy
 
 TEXTS, DIGESTS = "texts.npy", "digests.npy"
 DIGEST_BYTES = 16
@@ -41,7 +41,7 @@ def _as_rows(contents: Iterable[bytes]) -> np.ndarray:
 
 def create_texts(folder: Path, count: int) -> None:
     """Create texts.npy for `count` rows, to be filled through a memory map."""
-    np.lib.format.open_memmap(folder / TEXTS, mode="w+", dtype=np.dtype(TEXT), shape=(count,))
+    create_npy(folder / TEXTS, np.dtype(TEXT), (count,))
 
 
 def open_texts(folder: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.joined_vectors import JoinedArray, order_of
-from drtools.formats.npy import open_npy
+from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
 
@@ -34,9 +34,7 @@ class Vectors(NamedTuple):
 
 def create_array(folder: Path, count: int, dimension: int, dtype: str) -> np.memmap:
     """Create the array file [count, dimension] of float16 or float32, to be filled through the memory map."""
-    import numpy as np
-
-    return np.lib.format.open_memmap(folder / ARRAY, mode="w+", dtype=dtype, shape=(count, dimension))
+    return create_npy(folder / ARRAY, dtype, (count, dimension))
 
 
 def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.npy import create_npy
 from drtools.formats.text_sources import DocumentTexts
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
 
@@ -229,7 +230,7 @@ class HardNegativeRefresh:
 
         encoder, texts = self.model.of("document"), DocumentTexts(source.store, source.title_separator)
         if self.world.is_first:
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(texts), encoder.dimension)).flush()
+            create_npy(path, np.float16, (len(texts), encoder.dimension)).flush()
         self.world.wait()
         array: np.memmap[tuple[int, ...], np.dtype[np.float16]] = np.load(path, mmap_mode="r+")
         own = self.world.shares(len(texts))[self.world.rank]

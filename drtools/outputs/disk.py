@@ -1,5 +1,7 @@
 """Files on the disk: JSON written whole, gzip without a date, bytes that are surely there."""
 
+import ctypes
+import fcntl
 import gzip
 import json
 import os
@@ -13,14 +15,14 @@ import orjson
 from drtools.errors import InputError
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "the file was damaged, make it again") -> dict[str, Any]:
     """Return a small JSON file's object; InputError if it is not JSON."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"not JSON ({error}); the file was damaged, make it again", where=path) from None
+        raise InputError(f"not JSON ({error})", where=path, remedy=remedy) from None
     if not isinstance(value, dict):
-        raise InputError(f"a JSON object was expected, found {type(value).__name__}", where=path)
+        raise InputError(f"found {type(value).__name__}", where=path, expected="a JSON object", remedy=remedy)
     return value
 
 
@@ -64,3 +66,36 @@ def open_for_writing(path: str | Path) -> BufferedIOBase:
     if is_gzip_name(path):
         return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
     return cast(BufferedWriter, open(path, "wb", buffering=1 << 20))  # its stub says less
+
+
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file for this process alone, without waiting; return whether that succeeded."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+RENAME_EXCHANGE, AT_FDCWD = 2, -100  # of Linux's renameat2
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two files or folders in one step; return False where the system cannot do this."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return bool(rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0)
+
+
+def open_to_others(folder: Path) -> None:
+    """Give files and folders the modes that the umask asks for; some libraries create files that only we may read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (folder, *folder.rglob("*")) if folder.is_dir() else (folder,):
+        if not path.is_symlink():
+            wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+            mode = path.stat().st_mode & 0o7777
+            if mode | wanted != mode:
+                path.chmod(mode | wanted)

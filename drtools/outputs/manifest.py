@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
+from drtools.outputs.contents import check_content, check_sizes, is_unchanged
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 
@@ -26,7 +27,18 @@ def fingerprint(path: str | Path) -> str:
     written = where.stat().st_ctime_ns
     if record.get("kind") == "release" or all(file.stat().st_ctime_ns < written for file in files):
         return str(record["fingerprint"])
+    if "files" in record:
+        return str(record["fingerprint"]) if is_unchanged(path, record) else content_fingerprint(path, files)
     return content_fingerprint(path, files)
+
+
+def check_whole(path: Path, record: dict[str, Any], remedy: str) -> None:
+    """Raise InputError if an output is not what its manifest says: sizes at once, content where it may have changed."""
+    check_sizes(path, record, remedy)
+    if path.is_dir():
+        check_content(path, record, path / NAME, record.get("files") or {}, remedy)
+    elif "fingerprint" in record and file_fingerprint(path) != record["fingerprint"]:
+        raise InputError("its content was changed after it was made", where=path, remedy=remedy)
 
 
 def beside(path: Path) -> Path:
@@ -44,7 +56,9 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"no {where.name} was found, so this is not a finished output of drtools", where=path, remedy=_advice(path)
         )
-    return read_json(where)
+    record = read_json(where)
+    check_sizes(path, record, "make it again")
+    return record
 
 
 def _advice(path: Path) -> str:

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
+from drtools.outputs.contents import files_of, is_unchanged
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
 from drtools.outputs.places import without_places
 
-VERSIONS, UNFINISHED, LOCK = ".versions", ".partial", "lock"
+VERSIONS, UNFINISHED, LOCK, SWITCH = ".versions", ".partial", "lock", "link.new"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
-OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
+OF_THE_MAKING = ("created", "seconds", "training_seconds", "notices", "files")  # in a manifest: what differs when the same is made again
 MODEL = "drtools.json"  # of models
 PARTS = "parts.json"  # of vectors that name the folders which they are joined of
 
@@ -81,7 +82,8 @@ def publish(folders: list[Path], link: Path, keep: int) -> Published:
         )
     with _alone(link):
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
-            shutil.rmtree(rest)  # of a process that died
+            if NAME.fullmatch(rest.name.removesuffix(UNFINISHED)):
+                shutil.rmtree(rest)  # of a process that died
         version = _own_version(folders, link) or _version_of(folders, link)
         before = current_version(link)
         was_current = before == version
@@ -211,8 +213,12 @@ def _take(folder: Path, record: dict[str, Any], target: Path) -> None:
 
 def _check_unchanged(folder: Path, where: Path, record: dict[str, Any]) -> None:
     """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
-    content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
-    if content_fingerprint(where, content) != record["fingerprint"]:
+    content = [path for path in files_of(where) if path != where / manifest.NAME]
+    if (
+        not is_unchanged(where, record)
+        if "files" in record
+        else (content_fingerprint(where, content) != record["fingerprint"])
+    ):
         raise InputError(
             (
                 "its files are not those that its manifest tells of: changed since it was made, or being replaced just "
@@ -237,7 +243,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def _switch(link: Path, version: Path) -> None:
     """Let the link name a version, in one step: readers find the old one or the new one."""
-    fresh = link.with_name(link.name + ".new")
+    fresh = link.with_name(link.name + VERSIONS) / SWITCH  # in our own folder, whose other files are not touched
     fresh.unlink(missing_ok=True)
     os.symlink(version.relative_to(link.parent), fresh)
     os.replace(fresh, link)

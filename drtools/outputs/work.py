@@ -12,20 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from drtools import __version__, reporting
-from drtools.outputs import manifest
-from drtools.outputs.disk import (
-    flush_to_disk,
-    is_gzip_name,
-    open_for_writing,
-    write_json,
-)
-from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
+from drtools.outputs import contents, manifest
+from drtools.outputs.contents import STATE, WORKING
+from drtools.outputs.disk import flush_to_disk, is_gzip_name, open_for_writing, open_to_others, write_json
+from drtools.outputs.fingerprints import digest, file_fingerprint
+from drtools.outputs.naming import DATA, PACKED, Place
 from drtools.outputs.places import PUBLISHED, without_places
 from drtools.outputs.specs import Request
-
-STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
-BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves
-OF_A_FILE = {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
 
 
 class Work:
@@ -37,7 +30,8 @@ class Work:
     def __init__(self, target: Path, request: Request, overwrite: bool = False, renew: bool = False) -> None:
         self.target = target.resolve() if target.is_symlink() else target  # what a link names is replaced, not the link
         self.request, self.overwrite, self.renew = request, overwrite, renew
-        self.path = self.target.with_name(self.target.name + ".partial")
+        self.place = Place(self.target)
+        self.path = self.place.partial
         self.working = self.path / WORKING
         self.state: dict[str, Any] = {}
         self.stream: BinaryIO | None = None
@@ -56,10 +50,15 @@ class Work:
             os.fsync(self.stream.fileno())
             state["offset"] = self.stream.tell()
         self.state = state
-        write_json(self.path / STATE, {**state, "worked_seconds": self.seconds()})
+        own = {"worked_seconds": self.seconds(), "files": contents.sizes_of(self.path)}
+        write_json(self.path / STATE, {**state, **own})
 
-    def finish(self, **fields: object) -> None:
-        """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest."""
+    def finish(self, identity: object = None, **fields: object) -> None:
+        """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest.
+
+        The output's fingerprint is that of its content, or of an `identity`, a JSON value, where the same content is
+        other bytes each time that it is written.
+        """
         reporting.check_strict()
         record: dict[str, Any] = {
             "tool": self.request["tool"],
@@ -73,38 +72,21 @@ class Work:
         if record.get("kind") in PUBLISHED:
             record = without_places(record)
         if self.stream is None:
-            self._finish_folder(record)
+            self._finish_folder(record, identity)
         else:
             self.stream.close()
             self._finish_file(record)
         self.done = True
 
-    def _finish_folder(self, record: dict[str, Any]) -> None:
-        content = [path for path in self.path.rglob("*") if path.is_file() and not self._only_for_continuing(path)]
+    def _finish_folder(self, record: dict[str, Any], identity: object) -> None:
+        content = contents.files_of(self.path)
+        open_to_others(self.path)
         for path in content:
             flush_to_disk(path)
-        write_json(self.path / manifest.NAME, {**record, "fingerprint": content_fingerprint(self.path, content)})
-        self.give_name()
-
-    def _only_for_continuing(self, path: Path) -> bool:
-        return path.relative_to(self.path).parts[0] in (STATE, REQUEST, LOCK, WORKING)
-
-    def give_name(self) -> None:
-        """Rename a folder whose manifest is written; a process that died just before this is finished by the next."""
-        self._drop_what_serves_continuing()
-        replaced = self.target.with_name(f"{self.target.name}.replaced")
-        shutil.rmtree(replaced, ignore_errors=True)  # a process died here, or a reader held a file open
-        if replaced.exists() or replaced.is_symlink():
-            replaced = self.target.with_name(f"{self.target.name}.replaced-{os.getpid()}")
-        if self.target.exists():
-            os.rename(self.target, replaced)
-        os.rename(self.path, self.target)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-    def _drop_what_serves_continuing(self) -> None:
-        shutil.rmtree(self.working, ignore_errors=True)
-        for name in (STATE, REQUEST, LOCK):
-            (self.path / name).unlink(missing_ok=True)
+        files = contents.record_of(self.path, content)
+        what = contents.identity_of(files) if identity is None else digest(identity)
+        write_json(self.path / manifest.NAME, {**record, "files": files, "fingerprint": what})
+        self.place.name_folder()
 
     def _finish_file(self, record: dict[str, Any]) -> None:
         data = self.path / DATA
@@ -114,23 +96,12 @@ class Work:
                 shutil.copyfileobj(plain, stream, 1 << 20)
             data = packed
         flush_to_disk(data)
-        write_json(self.path / manifest.NAME, {**record, "fingerprint": file_fingerprint(data)})
-        self.give_file_its_name()
-
-    def give_file_its_name(self) -> None:
-        """Rename a file and the manifest that is written beside it.
-
-        A process that died within this is finished by the next.
-        """
-        beside = manifest.beside(self.target)
-        data = self.path / (PACKED if is_gzip_name(self.target) else DATA)
-        if data.exists():
-            beside.unlink(missing_ok=True)
-            os.replace(data, self.target)
-        os.replace(self.path / manifest.NAME, beside)
-        (self.path / DATA).unlink(missing_ok=True)
-        self._drop_what_serves_continuing()
-        self.path.rmdir()
+        files = {self.target.name: {"bytes": data.stat().st_size, "fingerprint": file_fingerprint(data)}}
+        write_json(
+            self.path / manifest.NAME,
+            {**record, "files": files, "fingerprint": files[self.target.name]["fingerprint"]},
+        )
+        self.place.name_file()
 
 
 class FileWork(Work):

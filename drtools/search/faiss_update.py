@@ -19,6 +19,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.joins import Join
+from drtools.formats.npy import create_npy
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
 from drtools.formats.vectors import IDS, maker_of
 from drtools.outputs import manifest
@@ -60,7 +61,7 @@ class Change(NamedTuple):
 
 def write_digests(vectors: Vectors, folder: Path) -> None:
     """Write digests.npy, what each row of an index is made of, beside it."""
-    digests = np.lib.format.open_memmap(folder / DIGESTS, mode="w+", dtype=np.uint8, shape=(len(vectors.array), 16))
+    digests = create_npy(folder / DIGESTS, np.uint8, (len(vectors.array), 16))
     for start in range(0, len(digests), ADD_ROWS):
         digests[start : start + ADD_ROWS] = _digests(vectors, start)
     digests.flush()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from drtools import reporting, units
 from drtools.errors import InputError, param
@@ -51,11 +53,11 @@ def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:
 
 def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, Any]:
     """Index a corpus for BM25 into the folder of `work`; return what its manifest says of it."""
-    texts = DocumentTexts(store, spec.title_separator)
+    texts, hasher = DocumentTexts(store, spec.title_separator), hashlib.blake2b(digest_size=16)
     with reporting.progress("indexing", len(store), "documents") as progress:
         counts = build_index(
             work.path / "lucene",
-            _pairs(texts, progress),
+            _pairs(texts, progress, hasher),
             spec.language,
             spec.document_vectors,
             spec.threads or all_threads(),
@@ -68,13 +70,16 @@ def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, 
         "document_vectors": spec.document_vectors,
         "corpus": shown(spec.corpus),
         "title_separator": spec.title_separator,
+        # Lucene gives segments ids of chance, so that equal indexes are other bytes
+        "identity": ["lucene", hasher.hexdigest(), spec.language, spec.document_vectors],
     }
 
 
-def _pairs(texts: DocumentTexts, progress: reporting.Progress) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of every document."""
+def _pairs(texts: DocumentTexts, progress: reporting.Progress, hasher: hashlib.blake2b) -> Iterator[tuple[str, str]]:
+    """Yield (id, text) of every document, and add them to a hash."""
     for start in range(0, len(texts), 1000):
         ids, chunk = texts.slice(start, start + 1000)
+        hasher.update(orjson.dumps([ids, chunk]))
         yield from zip(ids, chunk, strict=True)
         progress.advance(len(ids))
 

@@ -13,8 +13,8 @@ from drtools.cli.flags.outputs import FileOutput, FolderOutput
 from drtools.errors import AlreadyDone, InputError, WorldError
 from drtools.formats.trec import read_run
 from drtools.outputs import manifest
+from drtools.outputs.naming import Place
 from drtools.outputs.opening import open_file, open_folder
-from drtools.outputs.work import Work
 
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):
@@ -207,7 +207,7 @@ def test_a_process_that_died_before_the_last_rename_is_finished_by_the_next(tmp_
         (work.path / "data.txt").write_text("a")
         (work.working / "checkpoint").write_text("b")
         work.save(step=1)
-        patch.setattr(Work, "give_name", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Place, "name_folder", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         work.finish(count=1)
     with pytest.raises(AlreadyDone), open_folder(flags_for(FolderOutput, tmp_path / "out", a=1)):
         pass
@@ -247,7 +247,7 @@ def test_another_programs_manifest_is_no_leave_to_replace_a_folder(toy, encoder_
     ), outcome.err
 
 
-def test_a_leftover_and_a_link_do_not_stand_in_the_way_of_a_name(toy, encoder_folder, drtools, tmp_path):
+def test_a_folder_of_others_and_a_link_do_not_stand_in_the_way_of_a_name(toy, encoder_folder, drtools, tmp_path):
     (tmp_path / "big").mkdir()
     (tmp_path / "small").mkdir()
     (tmp_path / "small/v").symlink_to(tmp_path / "big/v")
@@ -256,12 +256,12 @@ def test_a_leftover_and_a_link_do_not_stand_in_the_way_of_a_name(toy, encoder_fo
     for seed in range(2):
         left = tmp_path / "big/v.replaced"
         left.mkdir(exist_ok=True)
-        (left / "x").write_text("left by a process that died")
+        (left / "x").write_text("mine")
         outcome = drtools(*words, "--max-document-tokens", 20 + seed, "--renew")
         assert outcome.status == 0, outcome.err
         assert (
             (tmp_path / "small/v").is_symlink()
-            and not left.exists()
+            and (left / "x").read_text() == "mine"
             and json.loads((tmp_path / "big/v/manifest.json").read_text())["request"]["arguments"][
                 "max_document_tokens"
             ]
@@ -337,6 +337,10 @@ def test_a_file_takes_no_folders_work_and_nothing_of_others_for_its_own(tmp_path
     assert outcome.status == 2 and (tmp_path / "foreign.partial/vectors.npy").read_text() == "hours of work", (
         outcome.err
     )
+    outcome = drtools("fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "folder", "--overwrite")
+    assert outcome.status == 2 and "a finished output has the name that unfinished work needs" in outcome.err
+    assert (tmp_path / "folder.partial/vectors.npy").read_text() == "hours of work"
+    os.rename(tmp_path / "folder.partial", tmp_path / "elsewhere")
     assert drtools("fuse", tmp_path / "a.run", tmp_path / "b.run", "-o", tmp_path / "folder").status == 0
     assert (
         read_run(tmp_path / "folder") and json.loads((tmp_path / "folder.manifest.json").read_text())["tool"] == "fuse"
@@ -360,7 +364,7 @@ def test_what_a_process_left_that_died_after_the_last_rename_is_cleared(tmp_path
     with open_file(flags_for(FileOutput, tmp_path / "out.run")) as work:
         work.stream.write(b"q1 Q0 d1 1 1.0 x\n")
         work.save(rows=1)
-        kept = {name: (work.path / name).read_bytes() for name in left if name != "working"}
+        kept = {"lock": b"", "request.json": (work.path / "request.json").read_bytes()}
         work.finish(kind="run")
     partial = tmp_path / "out.run.partial"
     partial.mkdir()

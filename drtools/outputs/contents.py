@@ -1,0 +1,103 @@
+"""What an output consists of: its files with their sizes and fingerprints, recorded once, compared when read."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from drtools.errors import InputError, param
+from drtools.outputs.fingerprints import digest, file_fingerprint
+
+STATE, REQUEST, LOCK, WORKING = "state.json", "request.json", "lock", "working"  # of unfinished work alone
+NEW = ".new"  # of small files, while they are written
+CARD = "README.md"  # people edit it
+OF_THE_MAKING = {CARD, "training.jsonl", "snapshot.json"}  # tell of seconds and dates, in every folder of an output
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder's content, in order, without what serves continuing alone."""
+    own = {STATE, REQUEST, LOCK, WORKING} | {f"{name}{NEW}" for name in (STATE, REQUEST)}
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in own)
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return {name: bytes} of a folder's content."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files_of(folder)}
+
+
+def record_of(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Return what a manifest keeps of files: {name: {"bytes", "fingerprint"}}."""
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "fingerprint": file_fingerprint(path)}
+        for path in files
+    }
+
+
+def identity_of(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the fingerprint of a content: of its files' names and bytes, but for those that tell of its making."""
+    counted = sorted(name for name in files if Path(name).name not in OF_THE_MAKING)
+    return digest([[name, files[name]["fingerprint"]] for name in counted])
+
+
+def keep_named(folder: Path, named: Mapping[str, int]) -> None:
+    """Remove from unfinished work what its state does not name, and refuse what is shorter than the state says."""
+    for path in files_of(folder):
+        if str(path.relative_to(folder)) not in named:
+            path.unlink()
+    for name, size in named.items():
+        found = (folder / name).stat().st_size if (folder / name).exists() else 0
+        if found < size:
+            raise InputError(
+                f"{found:,} bytes were found, expected {size:,}: the disk lost what had been written",
+                where=folder / name,
+                remedy=f"use {param('overwrite')} to start afresh",
+            )
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and path.relative_to(folder).parts[0] != WORKING and not any(path.iterdir()):
+            path.rmdir()
+
+
+def check_sizes(where: Path, record: Mapping[str, Any], remedy: str) -> None:
+    """Raise InputError if a file of an output has not the size that its manifest says.
+
+    `where` is a folder, or a file whose manifest lies beside it. Older versions recorded no sizes.
+    """
+    for name, known in _known(record).items():
+        path = where / name if where.is_dir() else where
+        found = path.stat().st_size if path.is_file() else None
+        if found != known["bytes"] and Path(name).name != CARD:
+            said = "it is missing" if found is None else f"{found:,} bytes were found"
+            raise InputError(
+                f"{said}, expected {known['bytes']:,}: it was changed or cut short after it was made",
+                where=path,
+                remedy=remedy,
+            )
+
+
+def check_content(where: Path, record: Mapping[str, Any], written: Path, names: Iterable[str], remedy: str) -> None:
+    """Raise InputError if one of these files of a folder has another content than its manifest says.
+
+    A file that did not change after the manifest was written is not read.
+    """
+    since = written.stat().st_ctime_ns
+    for name in names:
+        known, path = _known(record).get(name), where / name
+        if (
+            Path(name).name != CARD
+            and known
+            and path.stat().st_ctime_ns >= since
+            and file_fingerprint(path) != known["fingerprint"]
+        ):
+            raise InputError("its content was changed after it was made", where=path, remedy=remedy)
+
+
+def is_unchanged(where: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether a folder's files, the card aside, are those that its manifest names, read anew."""
+    return all(
+        (where / name).is_file() and file_fingerprint(where / name) == known["fingerprint"]
+        for name, known in _known(record).items()
+        if Path(name).name != CARD
+    )
+
+
+def _known(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return record.get("files") or {}

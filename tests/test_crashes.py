@@ -1,0 +1,177 @@
+"""A process is killed between every two file operations of each kind of output: nothing is half, lost or left over.
+
+The process counts its own operations on files below one folder (opening for writing, renaming, removing, making folders,
+flushing) and kills itself before the one that was asked for.
+"""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FIXTURE = Path(__file__).parent / "fixtures/0.1.0"
+COUNTED = """
+import os, signal, sys
+at, below, report, words = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
+import drtools.cli.main, drtools.outputs.naming as naming
+count = 0
+def operation(name, path):
+    global count
+    path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""
+    if path.startswith(below):
+        count += 1
+        if at < 0:
+            with open(report, "a") as log:
+                log.write(f"{name} {path[len(below):]}\\n")
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+def hook(event, arguments):
+    if event == "open" and arguments[0] != report and isinstance(arguments[2], int) and arguments[2] & WRITES:
+        operation("open", arguments[0])
+    elif event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"):
+        operation(event, arguments[0])
+    elif event in ("os.symlink", "os.link"):
+        operation(event, arguments[1])
+fsync, pwrite, exchange = os.fsync, os.pwrite, naming.exchange
+def counted(name, function):
+    def call(descriptor, *more):
+        operation(name, os.readlink(f"/proc/self/fd/{descriptor}"))
+        return function(descriptor, *more)
+    return call
+os.fsync, os.pwrite = counted("fsync", fsync), counted("pwrite", pwrite)
+def exchanged(first, second):
+    operation("exchange", first)
+    return exchange(first, second)
+naming.exchange = exchanged
+sys.addaudithook(hook)
+drtools.cli.main.main(words)
+"""
+F = ["--precision", "fp32", "--threads", "1"]
+TRAINED = ["--model", "encoder", "--corpus", "corpus.jsonl", "--queries", "queries.jsonl", "--examples", "mined.jsonl"]
+TRAINED += ["--steps", "4", "--batch-queries", "8", "--evaluate-every-steps", "2", "--save-every-minutes", "0", *F]
+SCORED = ["--teacher", "ranker", "--corpus", "corpus.jsonl", "--queries", "queries.jsonl"]
+KINDS = {  # name of the output: a command, and what makes it another request
+    "fused.run": (["fuse", "vectors.run", "bm25.run"], ["--k", "7"]),
+    "fused.run.gz": (["fuse", "vectors.run", "bm25.run"], ["--k", "7"]),
+    "merged": (["merge", "--body", "dam", "--rem", "rem"], ["--query-prompt", "x"]),
+    "ivf": (["index", "--vectors", "vectors", "--factory", "IVF4,Flat", "--threads", "1"], ["--seed", "7"]),
+    "encoded": (["encode", "--model", "model", "--documents", "corpus.jsonl", "--chunk", "16", *F], ["--max-document-tokens", "20"]),
+    "lucene": (["index", "--lucene", "corpus.jsonl", "--threads", "1"], ["--language", "de"]),
+    "scores.jsonl": (["teacher-score", *SCORED, "--examples", "mined.jsonl", "--window", "40", *F], ["--title-separator", "  "]),
+    "trained": (["train-contrastive", *TRAINED, "--dev-qrels", "qrels.tsv"], ["--seed", "7"]),
+    "adapted": (
+        ["mlm-adapt", "--model", "encoder", "--corpus", "corpus.jsonl", "--steps", "4", "--head-steps", "2",
+         "--batch-documents", "8", "--snapshot-steps", "2,3", "--save-every-minutes", "0", *F],
+        ["--seed", "7"],
+    ),
+}  # fmt: skip
+
+
+def content(path: Path) -> dict[str, str] | None:
+    """Return the hashes of an output's files, without what tells of the time of its making; None if it is not there."""
+    if path.is_file():
+        return {"": hashlib.sha256(path.read_bytes()).hexdigest()}
+    if not path.is_dir():
+        return None
+    timed = {"README.md", "training.jsonl", "snapshot.json"}
+    if (path / "lucene").exists():  # segments have ids of chance
+        return {"fingerprint": json.loads((path / "manifest.json").read_text())["fingerprint"]}
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        if file.name not in {*timed, "manifest.json"}
+        else ""
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+
+
+def fingerprint_of(path: Path) -> str:
+    beside = path / "manifest.json" if path.is_dir() else path.with_name(f"{path.name}.manifest.json")
+    return json.loads(beside.read_text())["fingerprint"]
+
+
+class Crashing:
+    """A command whose process dies at a chosen file operation."""
+
+    def __init__(self, world: Path, program: str, environment: dict[str, str], name: str) -> None:
+        self.world, self.program, self.environment = world, program, environment
+        self.out, (self.words, self.more) = world / "outputs" / name, KINDS[name]
+
+    def run(self, at: int = 0, *flags: str) -> subprocess.CompletedProcess[str]:
+        report = self.world / "operations"
+        command = ["-c", COUNTED, str(at), f"{self.out}", str(report), *self.words, "-o", str(self.out), *flags]
+        return subprocess.run(
+            [self.program, *command], env=self.environment, cwd=self.world, capture_output=True, text=True, timeout=120
+        )
+
+    def operations(self, *flags: str) -> list[str]:
+        (self.world / "operations").unlink(missing_ok=True)
+        done = self.run(-1, *flags)
+        assert done.returncode == 0, done.stderr
+        return (self.world / "operations").read_text().splitlines()
+
+    def clean(self) -> None:
+        shutil.rmtree(self.out.parent, ignore_errors=True)
+        self.out.parent.mkdir()
+
+    def left(self) -> list[str]:
+        kept = {self.out.name, f"{self.out.name}.manifest.json"}
+        return [path.name for path in self.out.parent.iterdir() if path.name not in kept]
+
+
+@pytest.fixture
+def crashing(tmp_path, program, environment):
+    """Return a function that makes a `Crashing` of a kind of output, in a copy of finished folders."""
+    shutil.copytree(FIXTURE, tmp_path / "world")
+    (tmp_path / "world/outputs").mkdir()
+    return lambda name: Crashing(tmp_path / "world", program, environment, name)
+
+
+def crash(killed: Crashing, points: int | None, replacing: bool) -> None:
+    """Kill a command at some of its operations, or at all; the same command again ends as if nothing had been."""
+    done = killed.run()
+    assert done.returncode == 0, done.stderr
+    whole, fingerprint, flags = content(killed.out), fingerprint_of(killed.out), ["--renew"] if replacing else []
+    killed.clean()
+    old = None
+    if replacing:
+        assert killed.run(0, *killed.more).returncode == 0
+        old = content(killed.out)
+        saved = killed.world / "saved"
+        shutil.rmtree(saved, ignore_errors=True)
+        shutil.copytree(killed.out.parent, saved)
+    operations = killed.operations(*flags)
+    chosen = range(1, len(operations) + 1)
+    if points and points < len(chosen):
+        chosen = sorted(random.Random(5).sample(chosen, points))
+    for at in chosen:
+        killed.clean()
+        if replacing:
+            shutil.copytree(saved, killed.out.parent, dirs_exist_ok=True)
+        died = killed.run(at, *flags)
+        where = f"killed before operation {at}, {operations[at - 1]}: {died.stderr}"
+        assert died.returncode == -9, where
+        assert content(killed.out) in (old, whole), where
+        again = killed.run(0, *flags)
+        assert again.returncode == 0, f"{where}\n{again.stderr}"
+        assert content(killed.out) == whole and fingerprint_of(killed.out) == fingerprint, where
+        assert killed.left() == [], where
+        assert not list(killed.out.rglob("*.new")) and not list(killed.out.rglob(".tmp*")), where
+
+
+@pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("name", ["fused.run.gz", "encoded"])
+def test_a_kill_at_some_operations(crashing, name, replacing):
+    crash(crashing(name), 4, replacing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kill_at_every_operation(crashing, name, replacing):
+    crash(crashing(name), None if name.startswith("fused") else 25, replacing)
