@@ -83,7 +83,7 @@ def _in_threads(work: Callable[[int], None], count: int, threads: int, done: Cal
     with ThreadPoolExecutor(threads) as pool:
         under_way = {pool.submit(work, number): number for number in range(count)}
 
-        def finish(future: Future) -> None:
+        def finish(future: Future[None]) -> None:
             future.result()
             done(under_way[future])
             del under_way[future]

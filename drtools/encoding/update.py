@@ -7,7 +7,7 @@ the same torch made both; whether it does is tried on some of the texts that are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.row_digests import TEXT, RowsByDigest, digests_of_texts, open_texts
-from drtools.formats.vectors import PARTS, maker_of, open_vectors
+from drtools.formats.vectors import PARTS, EncodedManifest, maker_of, open_vectors
 
 if TYPE_CHECKING:
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
@@ -35,10 +35,10 @@ SETTINGS = {
 class OldVectors:
     """A finished vectors folder whose rows are taken over by their texts.
 
-    `now` says of the new folder what its manifest will.
+    `now` is the manifest of the new folder.
     """
 
-    def __init__(self, folder: str, now: dict) -> None:
+    def __init__(self, folder: str, now: EncodedManifest) -> None:
         opened = open_vectors(folder)
         if (opened.path / PARTS).exists():
             raise InputError(
@@ -47,17 +47,17 @@ class OldVectors:
             )
         self.path, self.array, self.manifest = opened.path, opened.array, opened.manifest
         self.texts = open_texts(opened.path)
-        self._refuse_others(now)
+        self._refuse_others(now.record())
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
             raise InputError(
                 f"{folder}: texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it "
                 f"again without {param('update')}"
             )
-        self.pieces = open_pieces(self.path, len(self.array)) if now["pieces"] else None
+        self.pieces = open_pieces(self.path, len(self.array)) if now.pieces else None
         self.rows = RowsByDigest(self.texts["digest"])
         self.to_try = TRIED
 
-    def _refuse_others(self, now: dict) -> None:
+    def _refuse_others(self, now: dict[str, Any]) -> None:
         then, side = self.manifest, now["side"]
         cut_then, cut_now = then.get("pieces") or {}, now["pieces"] or {}
         if bool(cut_then) != bool(cut_now):
@@ -87,7 +87,7 @@ class OldVectors:
     def choose(self, rows: np.ndarray) -> np.ndarray:
         """Return which of `rows` [N], where found, are to be tried: places in it, spread evenly, until enough were."""
         found = np.flatnonzero(rows >= 0)
-        chosen = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
+        chosen: np.ndarray = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
         self.to_try -= len(chosen)
         return chosen
 

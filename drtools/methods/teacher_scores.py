@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.outputs.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
     from drtools.teachers.windows import Asked, Contributor, Lacking, ScoredTexts, Window
+
+
+@dataclass(kw_only=True)
+class ScoringState(State):
+    """What a stopped scoring continues from: what was counted, and the first ids that had no text."""
+
+    counts: dict[str, int]
+    first: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, work: Work) -> ScoringState:
+        """Return what was saved of some work, or what it begins with."""
+        return cls.of(work) or cls(counts={})
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     texts = ScoredTexts(
         read_queries(settings.queries), open_store(settings.corpus), settings.title_separator, shown(settings.queries)
     )
-    lacking = Lacking(texts, work.state.get("first", {}))
+    lacking = Lacking(texts, ScoringState.begun(work).first)
     computing = settle(compute, settings.batch_tokens, several=True)
     window = settings.window or WINDOW_PAIRS * len(computing.devices)
     teacher = load_teacher(
@@ -158,7 +172,7 @@ def score_examples(
     contributors: list[Contributor] = [partial(dark_asked, teacher=teacher)]
     if cutter:
         contributors.append(cutter.asked)
-    examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
+    examples = islice(read_examples(path), ScoringState.begun(work).counts.get("examples", 0), None)
     return write_windows(teacher, example_windows(examples, texts, contributors, window), write, lacking, work)
 
 
@@ -181,7 +195,7 @@ def rank_run(
 
     run = read_run(path)
     check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
-    hits = dict(islice(run.items(), work.state.get("counts", {}).get("queries", 0), None))
+    hits = dict(islice(run.items(), ScoringState.begun(work).counts.get("queries", 0), None))
     return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work)
 
 
@@ -193,14 +207,14 @@ def write_windows(
     work: Work,
 ) -> Counter[str]:
     """Score window by window; one that is written counts as done."""
-    counts = Counter[str](work.state.get("counts", {}))
+    counts = Counter(ScoringState.begun(work).counts)
     with reporting.progress("scoring", None, "pairs") as progress:
         for things, scores in teacher.stream(windows, progress.advance):
             values = iter(scores.tolist())
             for thing in things:
                 write(thing, values, counts)
             counts["pairs"] += len(scores)
-            work.save(counts=dict(counts), first=lacking.first)
+            ScoringState(counts=dict(counts), first=lacking.first).save(work)
     return counts
 
 

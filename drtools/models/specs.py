@@ -7,13 +7,15 @@ from typing import Any, ClassVar, Literal
 
 from drtools.errors import InputError, param
 
+Precision = Literal["bf16", "fp32"]
+
 
 @dataclass(frozen=True)
 class ComputeSpec:
     """Where and how exactly to compute."""
 
     device: str = "auto"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
     threads: int = 0
 
 

@@ -13,14 +13,14 @@ import orjson
 from drtools.errors import InputError
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a small JSON file's object; InputError if it is not JSON."""
+def read_json(path: Path, remedy: str = "the file was damaged, make it again") -> dict[str, Any]:
+    """Return a small JSON file's object; InputError, which names the `remedy`, if it is not one."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); the file was damaged, make it again") from None
+        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object was expected, found {type(value).__name__}")
+        raise InputError(f"{path}: a JSON object was expected, found {type(value).__name__}; {remedy}")
     return value
 
 

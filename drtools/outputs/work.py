@@ -18,21 +18,15 @@ from typing import Any, BinaryIO
 from drtools import __version__, reporting
 from drtools.errors import AlreadyDone, InputError, WorldError, param
 from drtools.outputs import manifest
-from drtools.outputs.disk import (
-    flush_to_disk,
-    is_gzip_name,
-    is_standard_output,
-    open_for_writing,
-    read_json,
-    write_json,
-)
+from drtools.outputs.disk import flush_to_disk, is_gzip_name, is_standard_output, open_for_writing, write_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.places import PUBLISHED, without_places
 from drtools.outputs.request import begun_request, differences, request_in, same
 from drtools.outputs.specs import OutputSpec, Request
+from drtools.outputs.state_file import STATE, read_state
 from drtools.ranks import rank
 
-STATE, REQUEST, LOCK, DATA, PACKED, WORKING = "state.json", "request.json", "lock", "data", "data.gz", "working"
+REQUEST, LOCK, DATA, PACKED, WORKING = "request.json", "lock", "data", "data.gz", "working"
 BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves
 OF_A_FILE = {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
 
@@ -49,6 +43,7 @@ class Work:
         self.path = self.target.with_name(self.target.name + ".partial")
         self.working = self.path / WORKING
         self.state: dict[str, Any] = {}
+        self.offset = 0  # bytes of a file that an earlier process has written
         self.stream: BinaryIO | None = None
         self.started = time.time()
         self.seconds_before = 0.0  # of earlier processes, up to what they last saved
@@ -216,8 +211,7 @@ def _open_partial(work: Work) -> None:
                 f"{param('overwrite')} to start afresh"
             )
         if is_same and (work.path / STATE).exists():
-            work.state = read_json(work.path / STATE)
-            work.seconds_before = work.state.pop("worked_seconds", 0.0)
+            work.state, work.seconds_before, work.offset = read_state(work.path)
             reporting.say(f"{work.target}: continuing the work of an earlier process")
     if not work.state:
         others = [path for path in work.path.iterdir() if path.name != LOCK]
@@ -259,7 +253,7 @@ def open_file(output: OutputSpec) -> Iterator[FileWork]:
     _finish_naming(work)
     with _under_way(work):
         work.stream = open(work.path / DATA, "r+b" if work.state else "wb")  # noqa: SIM115 closed below
-        work.stream.seek(work.state.get("offset", 0))
+        work.stream.seek(work.offset)
         work.stream.truncate()
         try:
             yield work

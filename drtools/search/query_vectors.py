@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drtools.errors import InputError, param
 from drtools.formats.joined_vectors import join
@@ -52,7 +52,7 @@ def read_weights(path: str) -> dict[str, float]:
 
 
 def open_queries(
-    record: dict,
+    record: dict[str, Any],
     what: Path,
     encoder_flags: EncoderSpec,
     compute: ComputeSpec,
@@ -81,10 +81,10 @@ class JoinedQueries:
     """
 
     def __init__(
-        self, record: dict, what: Path, encoder_flags: EncoderSpec, compute: ComputeSpec, joining: JoiningSpec
+        self, record: dict[str, Any], what: Path, encoder_flags: EncoderSpec, compute: ComputeSpec, joining: JoiningSpec
     ) -> None:
         self.record, self.what = record, what
-        self.noted: Counter = Counter()
+        self.noted: Counter[str] = Counter()
         self.how, self.mu = record["joined"]["how"], record["joined"]["mu"] if joining.mu is None else joining.mu
         self.by_query = read_weights(joining.mu_by_query) if joining.mu_by_query else None
         self.parts = [
@@ -127,7 +127,13 @@ def flags_of_parts(encoder_flags: EncoderSpec, second_model: str | None = None) 
 
 
 def refuse_another_encoder(
-    record: dict, what: Path, prints: dict, dimension: int, name: str, for_dimension: str, for_encoder: str
+    record: dict[str, Any],
+    what: Path,
+    prints: Mapping[str, str],
+    dimension: int,
+    name: str,
+    for_dimension: str,
+    for_encoder: str,
 ) -> None:
     """Refuse queries of an encoder that does not belong to the vectors that `record` is the manifest of.
 
@@ -150,14 +156,14 @@ class QueryEncoder:
 
     def __init__(
         self,
-        record: dict,
+        record: dict[str, Any],
         what: Path,
         encoder_flags: EncoderSpec,
         compute: ComputeSpec,
         query_vectors: str | None = None,
     ) -> None:
         self.record, self.what, self.encoder_flags, self.compute = record, what, encoder_flags, compute
-        self.noted: Counter = Counter()
+        self.noted: Counter[str] = Counter()
         self.vectors: Vectors | None = None
         if query_vectors:
             from drtools.formats.vectors import open_vectors
@@ -170,7 +176,7 @@ class QueryEncoder:
                 )
             self._check(theirs, theirs["dimension"], query_vectors)
 
-    def _check(self, prints: dict, dimension: int, name: str) -> None:
+    def _check(self, prints: Mapping[str, str], dimension: int, name: str) -> None:
         refuse_another_encoder(
             self.record,
             self.what,

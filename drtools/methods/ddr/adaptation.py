@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -156,7 +156,8 @@ class MaskedTraining(TrainingTask):
             np.save(written, count_windows(self.store, self.masker, self.title_separator))
             written.replace(path)
         self.world.wait()
-        return np.load(path)
+        counts: np.ndarray = np.load(path)
+        return counts
 
     def batches(self) -> MaskedBatches:
         """Return batches of the documents that are not held out."""
@@ -211,7 +212,7 @@ class MaskedTraining(TrainingTask):
         self.write(folder)
         return {"adapted_on": self._adapted_on(self.run.step)}
 
-    def _adapted_on(self, kept_step: int) -> list[dict]:
+    def _adapted_on(self, kept_step: int) -> list[dict[str, Any]]:
         """Return the adaptations that made these weights, this one last.
 
         Its corpus, and how many steps the body and a new head took.
