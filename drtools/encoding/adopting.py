@@ -10,8 +10,9 @@ from drtools.errors import InputError
 from drtools.formats.lines import shown
 from drtools.formats.npy_vectors import copy_ids, copy_rows, open_foreign
 from drtools.formats.vectors import EncodedManifest, create_array
-from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
-from drtools.models.sides import pair_fingerprints, side_folders
+from drtools.models.settings import fingerprints, vector_dimension
+from drtools.models.sides import pair_fingerprints, read_encoder
+from drtools.models.specs import EncoderSpec
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -79,16 +80,16 @@ def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str,
 
     InputError if its vectors have another dimension.
     """
-    folders = side_folders(spec.model, spec.document_model)
+    encoder = EncoderSpec(spec.model, spec.document_model, pooling=spec.pooling)
+    files = read_encoder(encoder, spec.side)
+    folders, settings = files.folders, files.settings[spec.side]
     maker = spec.document_model if spec.side == "document" and spec.document_model else spec.model
-    settings = read_settings(folders[spec.side], spec.pooling)
-    check_side(settings, spec.side, maker)
     own = vector_dimension(folders[spec.side], settings)
     if dimension != own:
         raise InputError(
             f"{shown(spec.vectors)}: {dimension} dimensions, but {maker} makes vectors of {own}; name the encoder that "
             "made them"
         )
-    same = folders["query"] == folders["document"]
-    known = fingerprints(folders[spec.side], settings) if same else pair_fingerprints(folders, spec.pooling)
-    return maker, settings.normalized, known
+    if files.is_pair:
+        return maker, settings.normalized, pair_fingerprints(folders, spec.pooling)
+    return maker, settings.normalized, fingerprints(folders[spec.side], settings)

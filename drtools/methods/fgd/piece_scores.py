@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drtools.errors import InputError, param
-from drtools.models.bodies import positions_of
-from drtools.models.specs import PieceSizes
+from drtools.models.specs import EncoderSpec, PieceSizes
 
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
-    from drtools.models.encoder import Encoder
+    from drtools.models.protocol import Reader
     from drtools.teachers.windows import Asked, ScoredTexts
 
 PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
@@ -32,7 +31,7 @@ def drop_pieces(example: Example, scored_by: str) -> bool:
 class Cutter:
     """Cuts documents as one encoder reads them."""
 
-    def __init__(self, encoder: Encoder, sizes: PieceSizes) -> None:
+    def __init__(self, encoder: Reader, sizes: PieceSizes) -> None:
         from drtools.models.pieces import layout_of
 
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)
@@ -62,17 +61,19 @@ class Cutter:
 def load_cutter(
     model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
-    """Load the encoder that documents are cut for; a `prompt` replaces its documents' own."""
-    from drtools.models.encoder_files import load_encoder
+    """Load what the encoder that documents are cut for reads them with; a `prompt` replaces its documents' own."""
+    from drtools.models.encoder_files import load_reader
+    from drtools.models.sides import read_encoder
 
-    encoder = load_encoder(model, "cls", trust_remote_code).of("document")
-    longest = positions_of(encoder.body)
-    if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
+    files = read_encoder(EncoderSpec(model, pooling="cls", trust_remote_code=trust_remote_code), "document")
+    reader = load_reader(files.folders["document"], files.settings["document"], trust_remote_code)
+    length = max_document_tokens or USUAL_DOCUMENT_TOKENS
+    if reader.positions and length > reader.positions:
         raise InputError(
-            f"{param('pieces_max_document_tokens')} {max_document_tokens or USUAL_DOCUMENT_TOKENS}: {model} has "
-            f"{longest} positions; use {longest} or less"
+            f"{param('pieces_max_document_tokens')} {length}: {model} has {reader.positions} positions; use "
+            f"{reader.positions} or less"
         )
-    encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
+    reader.settings.max_document_tokens = length
     if prompt is not None:
-        encoder.settings.document_prompt = prompt
-    return Cutter(encoder, sizes)
+        reader.settings.document_prompt = prompt
+    return Cutter(reader, sizes)
