@@ -73,4 +73,5 @@ def smoothed(values: list[float]) -> list[float] | None:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
     first, end = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    return ((sums[end] - sums[first]) / (end - first)).tolist()
+    means: list[float] = ((sums[end] - sums[first]) / (end - first)).tolist()
+    return means

@@ -53,7 +53,8 @@ def best_rows(scores: np.ndarray, depth: int) -> list[int]:
     """Return the rows of the highest scores [N], best first, ties by lower row."""
     import numpy as np
 
-    return np.argsort(-scores, kind="stable")[:depth].tolist()
+    rows: list[int] = np.argsort(-scores, kind="stable")[:depth].tolist()
+    return rows
 
 
 def rank_of(scores: np.ndarray, row: int) -> int:

@@ -225,7 +225,7 @@ class HardNegativeRefresh:
         if self.world.is_first:
             np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(texts), encoder.dimension)).flush()
         self.world.wait()
-        array = np.load(path, mmap_mode="r+")
+        array: np.memmap = np.load(path, mmap_mode="r+")
         own = self.world.shares(len(texts))[self.world.rank]
         with reporting.progress("refreshing negatives", own.stop - own.start, "documents") as progress:
             for start in range(own.start, own.stop, CHUNK):

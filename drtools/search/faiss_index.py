@@ -52,7 +52,7 @@ BYTES_A_SECOND = 5e8
 def build(
     vectors: np.ndarray | JoinedArray,
     factory: str,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     train_sample: int | None = None,
     seed: int = 42,
     ef_construction: int | None = None,
@@ -126,7 +126,7 @@ def estimate(factory: str, count: int, dimension: int, threads: int | None = Non
     return size, seconds
 
 
-def write(index: faiss.Index, path: str | os.PathLike) -> None:
+def write(index: faiss.Index, path: str | os.PathLike[str]) -> None:
     """Write an index to a file."""
     import faiss
 
@@ -135,7 +135,7 @@ def write(index: faiss.Index, path: str | os.PathLike) -> None:
         faiss.write_index(index, writer)
 
 
-def load(path: str | os.PathLike, memory_map: bool = False) -> faiss.Index:
+def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
     """Read an index; with `memory_map` its vectors stay in the file until a search touches them."""
     import faiss
 

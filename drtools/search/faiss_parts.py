@@ -183,7 +183,7 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
 
 def neighbours_of(index: faiss.IndexHNSW) -> int:
     """Return how many neighbours a node of a graph has above the ground."""
-    return index.hnsw.nb_neighbors(1)  # type: ignore[attr-defined]  # FAISS's stubs lack it
+    return int(index.hnsw.nb_neighbors(1))  # type: ignore[attr-defined]  # FAISS's stubs lack it
 
 
 def seconds_to_assign(dimension: int, centroids: int) -> float:
@@ -207,7 +207,8 @@ def seconds_to_insert(dimension: int, neighbours: int, ef_construction: int, cou
     started = time.perf_counter()
     index.add(points)
     # 2,048 to 18,000 questions' vectors took .086 to .285 ms each, random ones .136 to .699
-    return (time.perf_counter() - started) * (count / PROBE_POINTS) ** 1.4
+    seconds: float = (time.perf_counter() - started) * (count / PROBE_POINTS) ** 1.4
+    return seconds
 
 
 def seconds_to_rotate(dimension: int) -> float:
@@ -224,4 +225,5 @@ def _random_points(count: int, dimension: int) -> np.ndarray:
     import numpy as np
 
     points = np.random.default_rng(0).standard_normal((count, dimension), dtype=np.float32)
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+    normalized: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return normalized

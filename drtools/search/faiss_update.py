@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drtools import reporting
 from drtools.errors import InputError, param
@@ -74,7 +74,7 @@ def _digests(vectors: Vectors, start: int) -> np.ndarray:
     return digests_of_rows([vectors.ids[row] for row in range(start, stop)], vectors.array[start:stop])
 
 
-def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
+def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, Any]:
     """Return the manifest of the index to be updated.
 
     InputError if it is none of FAISS's, of another encoder or of another factory string.

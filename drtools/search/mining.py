@@ -52,7 +52,7 @@ def choose_negatives(
     positives: set[str],
     lowest_positive: float | None,
     flags: MiningRules,
-    removed: Counter,
+    removed: Counter[str],
     avoided: Mapping[str, str] | None = None,
 ) -> dict[str, float | None]:
     """Return {document: score} of a query's negatives, in ranked order; `removed` counts what each rule took out.

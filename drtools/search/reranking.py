@@ -79,7 +79,7 @@ class CorpusReranker:
         self.encoder = load_for_encoding(encoder_flags, self.computing)
         check_title_separator(self.encoder.of("document"), title_separator)
         self.record = {"corpus": corpus}
-        self.noted: Counter = Counter()
+        self.noted: Counter[str] = Counter()
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Encode every document of these queries' lists and every query, then score pair by pair."""

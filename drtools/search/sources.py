@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from drtools.errors import InputError, param
 from drtools.formats.identical import without_own
@@ -47,8 +47,8 @@ class HitSource(Protocol):
     `whose` is what it is called in messages.
     """
 
-    record: dict
-    noted: Counter
+    record: dict[str, Any]
+    noted: Counter[str]
     whose: str
 
     @property
@@ -66,7 +66,7 @@ class LuceneSource:
         from drtools.search.lucene import LuceneIndex
 
         self.record = manifest.read(folder)
-        self.noted: Counter = Counter()
+        self.noted: Counter[str] = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
         self.documents: KnownIds = self.index
@@ -226,4 +226,4 @@ def index_kind(folder: str) -> str:
     if kind not in ("lucene", "faiss"):
         advice = f"search it with {param('vectors')}" if kind == "vectors" else "build one with `drtools index`"
         raise InputError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
-    return kind
+    return str(kind)

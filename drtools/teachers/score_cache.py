@@ -52,7 +52,7 @@ class ScoreCache:
             )
 
     def __len__(self) -> int:
-        return self.connection.execute("select count(*) from scores").fetchone()[0]
+        return int(self.connection.execute("select count(*) from scores").fetchone()[0])
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         """Return the scores that are there."""

@@ -49,7 +49,7 @@ class CachedScorer:
         fingerprint = encoder.fingerprint()
         self.name = f"{name}@{fingerprint}"
         self.cache = ScoreCache(f"{fingerprint}-{computing.precision}")
-        self.counts: Counter = Counter()
+        self.counts: Counter[str] = Counter()
 
     def prepare(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None, under_way: Iterable[bytes]) -> Window:
         """Look up what is known and tokenize what is neither known nor `under_way`."""
@@ -111,7 +111,7 @@ class Teacher:
         ]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
 
     @property
-    def counts(self) -> Counter:
+    def counts(self) -> Counter[str]:
         """What was computed so far, by all of them."""
         return sum((scorer.counts for scorer in self.scorers), Counter())
 
@@ -171,7 +171,7 @@ class Teacher:
         return found[0] if len(found) == 1 else np.array(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def note_cuts(counts: Counter) -> None:
+def note_cuts(counts: Counter[str]) -> None:
     """Count as odd what was cut or empty among the pairs that were computed."""
     for name, words in (
         ("truncated", "had a document that was cut"),

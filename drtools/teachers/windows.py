@@ -133,14 +133,14 @@ def example_windows(
     Pairs, limits, and (example, what was asked of it).
     """
 
-    def each() -> Iterator[tuple[list, list, Any]]:
+    def each() -> Iterator[tuple[list[tuple[str, str]], list[int | None], Any]]:
         for example in examples:
             query = texts.queries.get(example.query_id)
             asked = asked_of(example, texts, contributors)
             if query is None:
                 asked = [item._replace(text=None) for item in asked]
-            scored = [item for item in asked if item.text is not None]
-            yield [(query, item.text) for item in scored], [item.limit for item in scored], (example, asked)
+            pairs = [(query, item.text) for item in asked if query is not None and item.text is not None]
+            yield pairs, [item.limit for item in asked if item.text is not None], (example, asked)
 
     return _filled(each(), pairs_a_window)
 
@@ -153,13 +153,13 @@ def run_windows(
     Pairs, limits, and (query id, documents with a text, documents without).
     """
 
-    def each() -> Iterator[tuple[list, list, Any]]:
+    def each() -> Iterator[tuple[list[tuple[str, str]], list[int | None], Any]]:
         for query_id, hits in run.items():
             query = texts.queries.get(query_id)
             found = {document: texts.document(document) for document in list(hits)[:depth]} if query is not None else {}
             known = {document: text for document, text in found.items() if text is not None}
             yield (
-                [(query, text) for text in known.values()],
+                [(query, text) for text in known.values() if query is not None],
                 [None] * len(known),
                 (query_id, list(known), len(found) - len(known)),
             )
@@ -167,7 +167,9 @@ def run_windows(
     return _filled(each(), pairs_a_window)
 
 
-def _filled(parts: Iterable[tuple[list, list, Any]], pairs_a_window: int) -> Iterator[Window]:
+def _filled(
+    parts: Iterable[tuple[list[tuple[str, str]], list[int | None], Any]], pairs_a_window: int
+) -> Iterator[Window]:
     pairs, limits, things = [], [], []
     for more_pairs, more_limits, thing in parts:
         pairs += more_pairs

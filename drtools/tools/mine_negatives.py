@@ -156,7 +156,7 @@ def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
         )
 
 
-def report(counts: Counter, mining: MiningFlags, by_rank: str | None, random: bool) -> None:
+def report(counts: Counter[str], mining: MiningFlags, by_rank: str | None, random: bool) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
     from drtools.search.avoided import REASONS
 

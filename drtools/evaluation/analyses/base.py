@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from drtools import reporting
 from drtools.errors import InputError
 from drtools.evaluation import curves as logs
 from drtools.evaluation import overlap, pictures, score_histograms, soft_labels
 from drtools.evaluation.measures import mean
-from drtools.formats.examples import read_examples
+from drtools.formats.examples import Example, read_examples
 from drtools.formats.joins import Join
 from drtools.formats.trec import Run
 
@@ -25,7 +25,7 @@ class Analysis(NamedTuple):
     name: str
     title: str
     table: list[list[str]]
-    numbers: dict
+    numbers: dict[str, Any]
 
 
 def short(name: str) -> str:
@@ -262,7 +262,7 @@ def _agreed(pairs: list[tuple[float, float]]) -> Agreed:
     }
 
 
-def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder: Path) -> Analysis:
+def _still_hard(files: dict[str, list[Example]], runs: dict[str, Run], depth: int, folder: Path) -> Analysis:
     values: dict[str, dict[str, float]] = {}
     for file, examples in files.items():
         asked = {example.query_id: example for example in examples if example.negatives}

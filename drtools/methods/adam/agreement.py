@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drtools.methods.adam.dark import Special
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
     from drtools.models.pair import EncoderPair
     from drtools.teachers.windows import ScoredTexts
 
@@ -138,7 +139,7 @@ def with_a_query(examples: Sequence[Example], texts: ScoredTexts) -> list[Exampl
 def lists_by_encoder(
     examples: Sequence[Example],
     texts: ScoredTexts,
-    encoder: Encoder | EncoderPair,
+    encoder: Encoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder],
     name: str,
     computing: Compute,
     scale: float | None,
@@ -234,15 +235,21 @@ def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, s
 
 
 def _scores_of(
-    window: Sequence[Example], texts: ScoredTexts, encoder: Encoder | EncoderPair, special: Special, computing: Compute
+    window: Sequence[Example],
+    texts: ScoredTexts,
+    encoder: Encoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder],
+    special: Special,
+    computing: Compute,
 ) -> Iterator[tuple[list[ScoredItem], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
     import numpy as np
 
     from drtools.encoding.loop import encode_texts, encode_tokens
     from drtools.methods.adam.dark import reinforced_tokens
+    from drtools.models.lexical import LexicalEncoder
 
     document = encoder.of("document")
+    assert not isinstance(document, LexicalEncoder), "lists_by_encoder refuses it"
     made = _texts_of(window, texts, document, special)
     vectors: dict[object, np.ndarray] = {}
     for kept, longest in (

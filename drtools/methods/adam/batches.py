@@ -183,7 +183,9 @@ class AdamBatches:
             [self._asked(*one) for one in mine] if self.teacher else None,
         )
 
-    def _place(self, texts: dict[str, list], visit: Visit, item: int | DarkRow) -> tuple[str, int]:
+    def _place(
+        self, texts: dict[str, list[tuple[Visit, int | DarkRow]]], visit: Visit, item: int | DarkRow
+    ) -> tuple[str, int]:
         side = "reinforced" if not isinstance(item, int) and item.kind == "reinforced" else "document"
         texts[side].append((visit, item))
         return side, len(texts[side]) - 1

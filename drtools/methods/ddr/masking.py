@@ -206,7 +206,8 @@ class Masker:
         counts = (
             np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
         )
-        return counts / counts.sum()
+        shares: np.ndarray = counts / counts.sum()
+        return shares
 
 
 def _by_word(words: list[int], share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
@@ -298,7 +299,7 @@ class MaskedBatches:
         parts = self.shares(self.batch_documents)
         first = step * self.batch_documents
         visits = [self.visit(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
-        seeds: list[tuple] = [visit if self.by_window else visit[:2] for visit in visits]
+        seeds: list[tuple[int, ...]] = [visit if self.by_window else visit[:2] for visit in visits]
         tokens = self.masker(
             corpus_texts(self.store, [row for _, row, _ in visits], self.title_separator),
             [generator(self.seed, "mask", *seed) for seed in seeds],

@@ -82,8 +82,8 @@ def read_piece_scores(
     InputError if their `pieces_cut` is not the one `expected`.
     """
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
-    documents: list[array] = []
-    scores: list[array] = []
+    documents: list[array[int]] = []
+    scores: list[array[float]] = []
     for example in read_examples(path):
         if example.query_id in wanted:
             at = wanted[example.query_id]
@@ -229,7 +229,11 @@ class FineGrainedBatches(PairDraws):
         )
 
     def _check(
-        self, tokens: PieceTokens, share: slice, documents: list[tuple[ExampleSource, int]], found: list[tuple]
+        self,
+        tokens: PieceTokens,
+        share: slice,
+        documents: list[tuple[ExampleSource, int]],
+        found: list[tuple[int, int, int, np.ndarray]],
     ) -> None:
         """Refuse scores of pieces that are not those of this encoder."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):

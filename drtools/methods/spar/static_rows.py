@@ -100,4 +100,5 @@ def _whitening(vectors: torch.Tensor) -> torch.Tensor:  # [N, K] -> float32 [K, 
     squares, directions = torch.linalg.eigh(wide.T @ wide)
     lengths = squares.clamp(min=0).sqrt()
     full = lengths > LEAST_LENGTH * lengths[-1]
-    return (directions[:, full] / lengths[full]).float()
+    found: torch.Tensor = directions[:, full] / lengths[full]
+    return found.float()
