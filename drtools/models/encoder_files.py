@@ -43,11 +43,11 @@ def load_encoder(
     dropout: float | None = None,
     rem: str | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name.
+    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name alone.
 
-    `dropout` replaces its body's own.
-
-    With the folder of a `rem` the encoder carries that relevance module, not yet folded in.
+    It is as its files have it, whichever side it was made for; what tools are told of encoders goes through
+    `loader.load_named`. `dropout` replaces its body's own. With the folder of a `rem` the encoder carries that
+    relevance module, not yet folded in.
     """
     folder = resolve(name)
     if is_pair(folder):

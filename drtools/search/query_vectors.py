@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -197,14 +196,9 @@ class QueryEncoder:
         from drtools.formats.vectors import named_fingerprints
         from drtools.models.loader import known_fingerprints, load_for_encoding
 
-        flags = self.encoder_flags
-        if not (flags.model or flags.body or flags.rem):
-            rem = self.record.get("rem")
-            flags = dataclasses.replace(
-                flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
-            )
-        encoder = load_for_encoding(flags, self.computing, "query")
-        self._check(named_fingerprints(known_fingerprints(encoder, flags)), encoder.dimension, flags.names)
+        spec = self.encoder_flags.or_of(self.record)
+        encoder = load_for_encoding(spec, self.computing, "query")
+        self._check(named_fingerprints(known_fingerprints(encoder, spec)), encoder.dimension, spec.names)
         return encoder
 
     @cached_property

@@ -127,3 +127,12 @@ def test_files_are_read_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_spec_without_an_encoder_takes_that_of_a_manifest():
+    made = {"model": "m", "rem": None}
+    assert EncoderSpec(query_prompt="p").or_of(made) == EncoderSpec("m", query_prompt="p")
+    assert EncoderSpec().or_of({"model": "b", "rem": "r"}) == EncoderSpec(body="b", rem="r")
+    assert EncoderSpec().or_of({"model": "m"}) == EncoderSpec("m")
+    for spec in (EncoderSpec("own"), EncoderSpec(body="own", rem="r")):
+        assert spec.or_of(made) is spec

@@ -94,9 +94,11 @@ def trained_scale(name: str) -> float | None:
 
     from drtools.outputs import manifest
     from drtools.outputs.disk import read_json
+    from drtools.outputs.typed_json import checked
 
     known = Path(name) / manifest.NAME
-    return read_json(known).get("scale") if known.exists() else None
+    scale = read_json(known).get("scale") if known.exists() else None
+    return None if scale is None else checked(scale, float, known, f"pass {param('scale')}, or make the encoder again")
 
 
 def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
