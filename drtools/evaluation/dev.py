@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
@@ -10,8 +10,11 @@ from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.text_sources import check_judged_documents
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from drtools.evaluation.measures import Measure
     from drtools.formats.corpus_store import CorpusStore
+    from drtools.formats.ids import Ids
     from drtools.formats.leakage import Trained
     from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
@@ -30,7 +33,7 @@ def dev_measure(
     computing: Compute,
     seed: int,
     title_separator: str,
-    beside: Callable | None = None,
+    beside: Callable[[str, list[str]], np.ndarray] | None = None,
     trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
@@ -56,7 +59,7 @@ def dev_measure(
     )
     query_tokens: Tokenized = Accompanied(of_queries, beside("query", list(texts))) if beside else of_queries
     document_tokens: Tokenized = Accompanied(of_documents, beside("document", pool)) if beside else of_documents
-    return lambda: _measure(
+    return lambda: measure_lists(
         encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures)
     )
 
@@ -83,7 +86,15 @@ def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], 
     )
 
 
-def _values(query_ids, scores, rows, ids, qrels, measures) -> dict[str, float]:
+def values_of(
+    query_ids: Sequence[str],
+    scores: np.ndarray,
+    rows: np.ndarray,
+    ids: Sequence[str] | Ids,
+    qrels: Qrels,
+    measures: list[Measure],
+) -> dict[str, float]:
+    """Return the measures of lists: scores and rows [Q, K], a row -1 where a list ends."""
     from drtools.evaluation.measures import evaluate, mean
     from drtools.formats.trec import rank
 
@@ -106,7 +117,16 @@ def _pool(store: CorpusStore, qrels: dict[str, dict[str, int]], size: int, seed:
     return list(dict.fromkeys([*judged, *store.ids_at(drawn.tolist())]))[: max(size, len(judged))]
 
 
-def _measure(encoder, computing, queries, documents, qrels, measures, depth) -> dict[str, float]:
+def measure_lists(
+    encoder: Encoder | EncoderPair[Encoder],
+    computing: Compute,
+    queries: tuple[Sequence[str], Tokenized],
+    documents: tuple[Sequence[str], Tokenized],
+    qrels: Qrels,
+    measures: list[Measure],
+    depth: int,
+) -> dict[str, float]:
+    """Encode queries and documents, each with their ids, as the encoder stands, and measure the lists."""
     import numpy as np
 
     from drtools.encoding.loop import encode_tokens
@@ -120,4 +140,4 @@ def _measure(encoder, computing, queries, documents, qrels, measures, depth) -> 
     for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
         encode_tokens(encoder.of(side), tokens, computing.in_training, into)
     scores, rows = search(vectors[1], vectors[0], depth, device=computing.device)
-    return _values(query_ids, scores, rows, pool, qrels, measures)
+    return values_of(query_ids, scores, rows, pool, qrels, measures)

@@ -23,6 +23,7 @@ from drtools.outputs import manifest
 from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.search.faiss_parts import clusterings
 from drtools.search.faiss_transforms import transforms
+from drtools.search.index_manifest import read_index
 
 if TYPE_CHECKING:
     import faiss
@@ -85,6 +86,7 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
             f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without "
             f"{param('update')}"
         )
+    record = read_index(folder)
     if (
         record["dimension"] != vectors.manifest["dimension"]
         or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
@@ -105,7 +107,7 @@ def changes(folder: str, vectors: Vectors) -> Change:
     """Compare vectors with what an index was made of, by their digests."""
     import numpy as np
 
-    record = manifest.read(folder)
+    record = read_index(folder)
     count = record["count"]
     known = RowsByDigest(open_digests(Path(folder), count))
     rows = np.concatenate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import _values, depth_for, dev_queries
+from drtools.evaluation.dev import depth_for, dev_queries, values_of
 from drtools.evaluation.specs import QueryDevSpec
 from drtools.formats.text_sources import check_judged_documents
 
@@ -49,6 +49,6 @@ def dev_measure_on_index(
         vectors = np.empty((len(texts), encoder.dimension), np.float32)
         encode_tokens(encoder, tokens, computing.in_training, vectors)
         scores, rows = search(vectors, depth_for(measures))
-        return _values(list(texts), scores, rows, ids, qrels, measures)
+        return values_of(list(texts), scores, rows, ids, qrels, measures)
 
     return measure

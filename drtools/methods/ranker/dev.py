@@ -16,8 +16,10 @@ from drtools.formats.lines import shown
 from drtools.methods.ranker.settings import RankerDevSpec
 
 if TYPE_CHECKING:
+    from drtools.evaluation.measures import Measure
     from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.leakage import Trained
+    from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.cross_encoder import CrossEncoder
 
@@ -86,7 +88,14 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
 
 
 def _measure(
-    candidates, texts, qrels, measures, store, encoder, computing, title_separator
+    candidates: dict[str, list[str]],
+    texts: dict[str, str],
+    qrels: Qrels,
+    measures: list[Measure],
+    store: CorpusStore,
+    encoder: CrossEncoder,
+    computing: Compute,
+    title_separator: str,
 ) -> Callable[[], dict[str, float]]:
     import numpy as np
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import _measure
+from drtools.evaluation.dev import measure_lists
 from drtools.formats.joins import Join
 from drtools.methods.spar.settings import ExampleDevSpec
 
@@ -62,7 +62,7 @@ def dev_measure_on_examples(
     qrels = {query_id: {names[label]: 1} for query_id, label in zip(query_ids, labels, strict=True)}
     queries = encoder.of("query").tokenize(texts, "query")
     documents = encoder.of("document").tokenize([source.text(row) for row in rows], "document")
-    return lambda: _measure(
+    return lambda: measure_lists(
         encoder,
         computing,
         (query_ids, queries),
