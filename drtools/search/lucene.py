@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from drtools.errors import InputError, WorldError, param
 from drtools.java import java_class, java_errors
@@ -21,6 +21,7 @@ BATCH_CHARACTERS = 1_000_000
 WRITE_BUFFER_MEGABYTES = 256.0  # Anserini's 2,048 are more than the heap of a small machine
 IDS_A_LOOK = 1000
 NO_LIMIT = 2**31 - 1
+Java = Any  # an object or a class of Java, whose methods pyjnius finds at run time
 
 
 class IndexCounts(NamedTuple):
@@ -112,7 +113,7 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
 
 def document_count(folder: Path) -> int:
     """Return the number of documents in a Lucene index; InputError where the folder is none."""
-    return _open_reader(folder).numDocs()
+    return int(_open_reader(folder).numDocs())
 
 
 def analyze(text: str, language: str = "en") -> list[str]:
@@ -120,7 +121,7 @@ def analyze(text: str, language: str = "en") -> list[str]:
     return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(language_analyzer(language), text))
 
 
-def _open_reader(folder: Path):
+def _open_reader(folder: Path) -> Java:
     remedy = f"build one with drtools index {param('lucene')} CORPUS"
     if not any(folder.glob("segments_*")):
         raise InputError(f"{folder}: is not a Lucene index; {remedy}")
@@ -200,7 +201,7 @@ class LuceneIndex:
                 known |= self._hits(self._with_ids(some), len(some))
         return [document for document in documents if document not in known]
 
-    def _with_ids(self, documents: Sequence[str]):
+    def _with_ids(self, documents: Sequence[str]) -> Java:
         names = java_class("java.util.ArrayList")()
         for document in documents:
             names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
@@ -214,14 +215,14 @@ class LuceneIndex:
         finally:
             jnius.detach()  # else Java keeps the thread after its end
 
-    def _query(self, text: str):
+    def _query(self, text: str) -> Java:
         query = self._words.buildQuery("contents", self._analyzer, text)
         return self._expand(text, query) if self._expand else query
 
-    def _hits(self, query, depth: int) -> dict[str, float]:
+    def _hits(self, query: Java, depth: int) -> dict[str, float]:
         return _read_hits(self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False)))
 
-    def _expansion(self, rm3: Rm3, language: str) -> Callable:
+    def _expansion(self, rm3: Rm3, language: str) -> Callable[[str, Java], Java]:
         """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""
         only_plain = language == "en"  # terms of a-z and 0-9, of which other scripts have none
         settings = (rm3.terms, rm3.documents, rm3.original_weight, False, only_plain)
@@ -232,7 +233,7 @@ class LuceneIndex:
         contexts = java_class("io.anserini.rerank.RerankerContext")
         words = java_class("io.anserini.analysis.AnalyzerUtils")
 
-        def expand(text: str, query):
+        def expand(text: str, query: Java) -> Java:
             first = scored.fromTopDocs(self._searcher.search(query, rm3.documents, self._order, True), self._searcher)
             context = contexts(
                 self._searcher, None, query, None, text, words.analyze(self._analyzer, text), None, arguments
@@ -243,7 +244,7 @@ class LuceneIndex:
         return expand
 
 
-def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
+def _check_fields(folder: Path, reader: Java, rm3: Rm3 | None) -> None:
     fields = java_class("org.apache.lucene.index.FieldInfos").getMergedFieldInfos(reader)
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
@@ -257,7 +258,7 @@ def _check_fields(folder: Path, reader, rm3: Rm3 | None) -> None:
         )
 
 
-def _hits_to_json():
+def _hits_to_json() -> Java:
     """Return a Java object that writes all hits of a query as one string.
 
     A call into Java for each hit would take longer than the search. What it writes is
