@@ -36,8 +36,14 @@ class DrtoolsError(Exception):
 class InputError(DrtoolsError):
     """Wrong usage, or malformed or inconsistent input: exit status 2.
 
-    The message is one line: file:line, what was found, what was expected, the next move.
+    The message is one line made of these parts, each of which a caller can read: `where` it is (file:line, a folder, a
+    parameter), what was `found` there, what was `expected`, and the `remedy`, which is the next move.
     """
+
+    def __init__(self, found: str = "", *, where: object = "", expected: str = "", remedy: str = "") -> None:
+        self.where, self.found, self.expected, self.remedy = str(where), found, expected, remedy
+        what = ", ".join([found] * bool(found) + [f"expected {expected}"] * bool(expected))
+        super().__init__((f"{self.where}: " if self.where else "") + "; ".join(part for part in (what, remedy) if part))
 
 
 class WorldError(DrtoolsError):

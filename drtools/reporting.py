@@ -166,7 +166,7 @@ def check_strict() -> None:
     """Raise InputError if the run is strict and something was odd."""
     if _reporter.strict and _notices:
         strict = param("strict")
-        raise InputError(f"{strict}: {joined([*_notices, f'without {strict} this is only counted'])}")
+        raise InputError(joined([*_notices, f"without {strict} this is only counted"]), where=strict)
 
 
 def leave_terminal_to_data() -> None:

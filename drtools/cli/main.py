@@ -50,8 +50,8 @@ def _check_given_once(name: str, arguments: list[str]) -> None:
         takes_one = not is_flag and not parameter.multiple
         if takes_one and order.count(parameter) > 1:
             raise InputError(
-                f"{parameter.opts[-1]} was given {order.count(parameter)} times, and takes one value; leave all but "
-                "one out"
+                f"{parameter.opts[-1]} was given {order.count(parameter)} times, and takes one value",
+                remedy="leave all but one out",
             )
 
 

@@ -22,7 +22,7 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
     if role in (Role.INPUT, Role.UPDATED) and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
-            raise InputError(f"{value}: no such file or folder (--{name.replace('_', '-')})")
+            raise InputError(f"no such file or folder (--{name.replace('_', '-')})", where=value)
         return {"path": recorded_name(value), "fingerprint": manifest.fingerprint(path)}
     if role is Role.MODEL and isinstance(value, str):
         return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
@@ -38,12 +38,16 @@ def _check_target(output: str) -> None:
     """Raise InputError for a place that no output can take."""
     target = Path(output)
     if not output:
-        raise InputError("-o '': found an empty name; name the output itself, as in -o out")
+        raise InputError("found an empty name", where="-o ''", remedy="name the output itself, as in -o out")
     if target.name in ("", ".."):
-        raise InputError(f"-o {output}: names a folder that is there already; name the output itself, as in -o out")
+        raise InputError(
+            "names a folder that is there already", where=f"-o {output}", remedy="name the output itself, as in -o out"
+        )
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise InputError(
-            f"{target}: a device or a pipe was found where an output is to be written; use -o - and redirect it"
+            "a device or a pipe was found where an output is to be written",
+            where=target,
+            remedy="use -o - and redirect it",
         )
 
 
@@ -59,7 +63,9 @@ def _inputs_of(parameters: list[Parameter], values: dict[str, object], roles: tu
 def _check_inputs(output: str, inputs: list[str]) -> None:
     """Raise InputError for inputs that the output would replace, and for standard input as two of them."""
     if sum(value in STANDARD_INPUT for value in inputs) > 1:
-        raise InputError("standard input was named as several inputs, and holds one; write the others to files")
+        raise InputError(
+            "standard input was named as several inputs, and holds one", remedy="write the others to files"
+        )
     if is_standard_output(output):
         return
     target = Path(output).resolve()
@@ -68,10 +74,14 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
             continue
         place = Path(value).resolve()
         if place == target or (target.exists() and os.path.samefile(value, target)):
-            raise InputError(f"-o {output}: is the input {value}, which would be replaced; choose another -o")
+            raise InputError(
+                f"is the input {value}, which would be replaced", where=f"-o {output}", remedy="choose another -o"
+            )
         if {target, target.with_name(f"{target.name}.partial")} & {*place.parents}:
             raise InputError(
-                f"-o {output}: holds the input {value}, which would be replaced with it; choose another -o"
+                f"holds the input {value}, which would be replaced with it",
+                where=f"-o {output}",
+                remedy="choose another -o",
             )
 
 
@@ -86,7 +96,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
         _check_target(output)
     _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.MODEL))))
     if current_version(Path(output)):
-        raise InputError(f"{values['output']}: a published link; write to another -o, then publish that")
+        raise InputError("a published link", where=values["output"], remedy="write to another -o, then publish that")
     seen: dict[Path, Path] = {}
 
     def pin(value: object) -> object:

@@ -45,8 +45,9 @@ def adopt(work: Work, spec: AdoptionSpec) -> EncodedManifest:
     row_ids = copy_ids(spec.ids, work.path)
     if len(row_ids) != count:
         raise InputError(
-            f"{shown(spec.ids)}: {len(row_ids):,} ids for the {count:,} rows of {vectors}; expected one line a "
-            "row, in their order"
+            f"{len(row_ids):,} ids for the {count:,} rows of {vectors}",
+            where=shown(spec.ids),
+            expected="one line a row, in their order",
         )
     kept = spec.dtype or ("float16" if array.dtype.itemsize == 2 else "float32")
     into = create_array(work.path, count, dimension, kept)
@@ -87,8 +88,9 @@ def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str,
     own = vector_dimension(folders[spec.side], settings)
     if dimension != own:
         raise InputError(
-            f"{shown(spec.vectors)}: {dimension} dimensions, but {maker} makes vectors of {own}; name the encoder that "
-            "made them"
+            f"{dimension} dimensions, but {maker} makes vectors of {own}",
+            where=shown(spec.vectors),
+            remedy="name the encoder that made them",
         )
     if files.is_pair:
         return maker, settings.normalized, pair_fingerprints(folders, spec.pooling)

@@ -123,8 +123,8 @@ def _encode_batch(
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise InputError(
-            f"{encoder.folder}: what it computes are not finite numbers; the weights are damaged, or try "
-            f"{param('precision')} fp32"
+            f"what it computes are not finite numbers; the weights are damaged, or try {param('precision')} fp32",
+            where=encoder.folder,
         )
     into[rows] = vectors[: len(rows)]
 

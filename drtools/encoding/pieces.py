@@ -31,9 +31,15 @@ def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
     kind: SpanKind = said or encoder.settings.pieces.get("spans", "attention")
     if kind == "rgat":
         raise InputError(
-            f"{encoder.folder}: its pieces learnt through a graph (distill-fgd {param('spans')} rgat), which is not "
-            "kept with the encoder, so that their vectors cannot be made; encode its documents without "
-            f"{param('pieces')}, or use {param('spans')} mean for what went into the graph"
+            (
+                f"its pieces learnt through a graph (distill-fgd {param('spans')} rgat), which is not kept with the "
+                "encoder, so that their vectors cannot be made"
+            ),
+            where=encoder.folder,
+            remedy=(
+                f"encode its documents without {param('pieces')}, or use {param('spans')} mean for what went "
+                "into the graph"
+            ),
         )
     return kind
 
@@ -44,8 +50,9 @@ class PieceEncoding:
     def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceSizes, kind: SpanKind | None, dtype: str) -> None:
         if isinstance(encoder, LexicalEncoder):
             raise InputError(
-                f"{param('pieces')}: {encoder.folder} is a lexical encoder, whose vectors are sums over a text's "
-                "terms, without spans; leave the flag out"
+                f"{encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without spans",
+                where=param("pieces"),
+                remedy="leave the flag out",
             )
         self.kind = settled_kind(encoder, kind)
         self.encoder, self.layout, self.dtype = encoder, layout_of(encoder, sizes), dtype

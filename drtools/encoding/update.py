@@ -42,16 +42,20 @@ class OldVectors:
         opened = open_vectors(folder)
         if (opened.path / PARTS).exists():
             raise InputError(
-                f"{folder}: vectors joined of two folders; update each of the two, then join them again with "
-                "concat-spar"
+                "vectors joined of two folders",
+                where=folder,
+                remedy="update each of the two, then join them again with concat-spar",
             )
         self.path, self.array, self.manifest = opened.path, opened.array, opened.manifest
         self.texts = open_texts(opened.path)
         self._refuse_others(now.record())
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
             raise InputError(
-                f"{folder}: texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it "
-                f"again without {param('update')}"
+                (
+                    f"texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it again "
+                    f"without {param('update')}"
+                ),
+                where=folder,
             )
         self.pieces = open_pieces(self.path, len(self.array)) if now.pieces else None
         self.rows = RowsByDigest(self.texts["digest"])
@@ -62,21 +66,26 @@ class OldVectors:
         cut_then, cut_now = then.get("pieces") or {}, now["pieces"] or {}
         if bool(cut_then) != bool(cut_now):
             raise InputError(
-                f"{self.path}: made {'with' if cut_then else 'without'} {param('pieces')}; "
-                f"{'pass it too' if cut_then else 'leave it out'}, or encode everything without {param('update')}"
+                (
+                    f"made {('with' if cut_then else 'without')} {param('pieces')}; "
+                    f"{('pass it too' if cut_then else 'leave it out')}, or encode everything without {param('update')}"
+                ),
+                where=self.path,
             )
         found = [(flag.format(side=side), then[name], now[name]) for name, flag in SETTINGS.items()]
         found += [(param(name), cut_then[name], value) for name, value in cut_now.items()]
         for flag, value_then, value_now in found:
             if value_then != value_now:
                 raise InputError(
-                    f"{self.path}: made with another {flag} ({value_then!r} then, {value_now!r} now); use what it was "
-                    f"made with, or encode everything without {param('update')}"
+                    f"made with another {flag} ({value_then!r} then, {value_now!r} now)",
+                    where=self.path,
+                    remedy=f"use what it was made with, or encode everything without {param('update')}",
                 )
         if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
             raise InputError(
-                f"{self.path}: made by another encoder ({maker_of(then)}) than {maker_of(now)}; use the one that made "
-                f"it, or encode everything without {param('update')}"
+                f"made by another encoder ({maker_of(then)}) than {maker_of(now)}",
+                where=self.path,
+                remedy=f"use the one that made it, or encode everything without {param('update')}",
             )
 
     def find(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +113,11 @@ class OldVectors:
             before = self.pieces.take(rows)
             if not np.array_equal(before.starts, pieces.starts):
                 raise InputError(
-                    f"{self.path}: its documents were cut into other pieces than the same texts are now; the folder "
-                    f"was damaged, encode everything without {param('update')}"
+                    (
+                        "its documents were cut into other pieces than the same texts are now; the folder was damaged, "
+                        f"encode everything without {param('update')}"
+                    ),
+                    where=self.path,
                 )
             rows = np.concatenate([rows, np.repeat(rows, np.diff(before.starts[::2]))])
             then, again = np.concatenate([then, before.array]), np.concatenate([again, pieces.array])
@@ -114,8 +126,12 @@ class OldVectors:
         relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(then.astype(np.float32), axis=1), 1e-9)
         if relative.max() > LARGEST_DIFFERENCE:
             raise InputError(
-                f"{self.path}: row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they "
-                f"differ by {relative.max():.2f} of its length); encode everything without {param('update')}"
+                (
+                    f"row {int(rows[relative.argmax()])} is not what the encoder makes of its text now (they differ by "
+                    f"{relative.max():.2f} of its length)"
+                ),
+                where=self.path,
+                remedy=f"encode everything without {param('update')}",
             )
         found = (
             f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were "

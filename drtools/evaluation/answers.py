@@ -54,8 +54,8 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
         ]
     except regex.error as error:
         raise InputError(
-            f"answers {answers}: not a regular expression ({error}); mend it, or leave {param('answer_match')} at "
-            "string"
+            f"answers {answers}: not a regular expression ({error})",
+            remedy=f"mend it, or leave {param('answer_match')} at string",
         ) from None
     return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
 
@@ -65,8 +65,8 @@ def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
     for measure in measures:
         if measure.k is None or measure.kind not in ANSWERED:
             raise InputError(
-                f"measure {measure.name} with {param('answers')}: relevant documents that no run lists are not known; "
-                "expected Success@k, RR@k or P@k"
+                f"measure {measure.name} with {param('answers')}: relevant documents that no run lists are not known",
+                expected="Success@k, RR@k or P@k",
             )
         if (measure.min_rel or 1) > 1:
             raise InputError(
@@ -74,8 +74,9 @@ def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
             )
     if min_rel > 1:
         raise InputError(
-            f"{param('min_rel')} {min_rel} with {param('answers')}: a document that holds one has the grade 1; leave "
-            f"{param('min_rel')} out"
+            "a document that holds one has the grade 1",
+            where=f"{param('min_rel')} {min_rel} with {param('answers')}",
+            remedy=f"leave {param('min_rel')} out",
         )
 
 

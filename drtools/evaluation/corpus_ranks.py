@@ -37,8 +37,8 @@ def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str
     folders = list(documents) * (len(queries) if len(documents) == 1 else 1)
     if len(folders) != len(queries):
         raise InputError(
-            f"{len(documents)} {param('vectors')} beside {len(queries)} {param('query_vectors')}; expected one for "
-            "all, or one for each, in the same order"
+            f"{len(documents)} {param('vectors')} beside {len(queries)} {param('query_vectors')}",
+            expected="one for all, or one for each, in the same order",
         )
     opened: dict[str, Vectors] = {}
     found = {}
@@ -55,8 +55,11 @@ def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str
         lacking = {query for query in asked if one.queries.ids.row_of(query) is None}
         if len(lacking) == len(asked):
             raise InputError(
-                f"{label}: holds a vector of none of the {len(asked):,} queries asked for, for instance "
-                f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
+                (
+                    f"holds a vector of none of the {len(asked):,} queries asked for, for instance "
+                    f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
+                ),
+                where=label,
             )
         reporting.notice(
             len(lacking),
@@ -76,8 +79,11 @@ def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) ->
         judged, kept = (sum(map(len, each.values())) for each in (relevant, known))
         if not kept:
             raise InputError(
-                f"{vectors.path}: holds none of the {judged:,} relevant documents, for instance "
-                f"{min(map(min, relevant.values()))!r}; do the vectors and the judgements belong together?"
+                (
+                    f"holds none of the {judged:,} relevant documents, for instance "
+                    f"{min(map(min, relevant.values()))!r}; do the vectors and the judgements belong together?"
+                ),
+                where=vectors.path,
             )
         reporting.notice(
             judged - kept, f"{vectors.path} lacks {judged - kept:,} of {judged:,} relevant documents; they are left out"

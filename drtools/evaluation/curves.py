@@ -29,8 +29,8 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
         step = record.pop("step", None)
         if not isinstance(step, int) or isinstance(step, bool):
             raise InputError(
-                f"{shown(path)}:{number}: step is {step!r}, expected a whole number; is this a training log "
-                "(training.jsonl)?"
+                f"step is {step!r}, expected a whole number; is this a training log (training.jsonl)?",
+                where=f"{shown(path)}:{number}",
             )
         for name, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -39,8 +39,11 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
                 curve.values.append(float(value))
     if not curves:
         raise InputError(
-            f"{shown(path)}: no number over steps was found; is this a training log (training.jsonl), and did the "
-            "training take a step?"
+            (
+                "no number over steps was found; is this a training log (training.jsonl), and did the training take a "
+                "step?"
+            ),
+            where=shown(path),
         )
     return curves
 
@@ -55,7 +58,9 @@ def chosen(logs: dict[str, dict[str, Curve]], names: list[str] | None) -> dict[s
     known = list(dict.fromkeys(name for curves in logs.values() for name in curves))
     for name in names or ():
         if name not in known:
-            raise InputError(f"{param('curve')} {name}: no log has such a number; there are {', '.join(known)}")
+            raise InputError(
+                f"no log has such a number; there are {', '.join(known)}", where=f"{param('curve')} {name}"
+            )
     wanted = names or [name for name in known if name not in NOT_DRAWN]
     return {name: {label: curves[name] for label, curves in logs.items() if name in curves} for name in wanted}
 

@@ -56,7 +56,7 @@ def parse_measure(text: str) -> Measure:
             "documents of grade 2 or more"
         )
     if match[2] and match[1] in GRADED:
-        raise InputError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}; leave it out")
+        raise InputError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}", remedy="leave it out")
     return Measure(text, theirs, int(match[3]) if match[3] else None, int(match[2]) if match[2] else None)
 
 
@@ -72,7 +72,8 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
 
     if min_rel < 1:
         raise InputError(
-            f"the lowest relevant grade is {min_rel}, expected 1 or more: grade 0 says that a document is not relevant"
+            f"the lowest relevant grade is {min_rel}",
+            expected="1 or more: grade 0 says that a document is not relevant",
         )
     # trec_eval gains nothing from a grade below 0, and crashes on a query that has no other
     grades = {

@@ -31,14 +31,16 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             or not given
             or not all(isinstance(answer, str) and answer.strip() for answer in given)
         ):
-            raise InputError(f"{shown(path)}:{number}: no list of answers was found; {EXPECTED}")
+            raise InputError(f"no list of answers was found; {EXPECTED}", where=f"{shown(path)}:{number}")
         if query_id in answers:
             raise InputError(
-                f"{shown(path)}:{number}: the query id {query_id!r} stands twice; give each question one line"
+                f"the query id {query_id!r} stands twice",
+                where=f"{shown(path)}:{number}",
+                remedy="give each question one line",
             )
         answers[query_id] = given
     if not answers:
-        raise InputError(f"{shown(path)}: no answers; {EXPECTED}")
+        raise InputError(f"no answers; {EXPECTED}", where=shown(path))
     return answers
 
 

@@ -55,15 +55,18 @@ def _key(record: dict[str, Any], keys: tuple[str, ...], path: str | Path, number
     for key in keys:
         if key in record:
             return key
-    raise InputError(f"{shown(path)}:{number}: no {' or '.join(map(repr, keys))} among the keys ({_found(record)})")
+    raise InputError(
+        f"no {' or '.join(map(repr, keys))} among the keys ({_found(record)})", where=f"{shown(path)}:{number}"
+    )
 
 
 def _value(record: dict[str, Any], key: str, path: str | Path, number: int) -> object:
     """Return what a record holds under the key that the first record has it under."""
     if key not in record:
         raise InputError(
-            f"{shown(path)}:{number}: no {key!r} among the keys ({_found(record)}), which the first line has; name the "
-            "keys alike in each line"
+            f"no {key!r} among the keys ({_found(record)}), which the first line has",
+            where=f"{shown(path)}:{number}",
+            remedy="name the keys alike in each line",
         )
     return record[key]
 
@@ -74,7 +77,7 @@ def _found(record: dict[str, Any]) -> str:
 
 def _text(value: object, key: str, path: str | Path, number: int) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a string")
+        raise InputError(f"{key} is {type(value).__name__}", where=f"{shown(path)}:{number}", expected="a string")
     return value
 
 
@@ -146,8 +149,9 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
     for (number, document), (_, record) in zip(read_corpus(path), read_json_lines(path), strict=True):
         if key not in record:
             raise InputError(
-                f"{shown(path)}:{number}: no {key!r} among the keys (found {', '.join(map(repr, record))}); use "
-                f"another {param('article_key')}"
+                f"no {key!r} among the keys (found {', '.join(map(repr, record))})",
+                where=f"{shown(path)}:{number}",
+                remedy=f"use another {param('article_key')}",
             )
         yield document, "" if record[key] is None else str(record[key])
 
@@ -160,12 +164,12 @@ def read_queries(path: str | Path) -> dict[str, str]:
     for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
         if query_id in queries:
             raise InputError(
-                f"{shown(path)}:{number}: the query id {query_id!r} stands on line {numbers[query_id]} too; ids must "
-                "be unique"
+                f"the query id {query_id!r} stands on line {numbers[query_id]} too; ids must be unique",
+                where=f"{shown(path)}:{number}",
             )
         queries[query_id], numbers[query_id] = text, number
     if not queries:
-        raise InputError(f"{shown(path)}: no queries; expected JSONL with _id and text, or `qid<TAB>text`")
+        raise InputError("no queries", where=shown(path), expected="JSONL with _id and text, or `qid<TAB>text`")
     return queries
 
 

@@ -98,7 +98,7 @@ def open_store(corpus: str) -> CorpusStore:
     """Open the store of a corpus file, building it if this content was never seen."""
     source = Path(local(corpus))
     if source.is_dir():
-        raise InputError(f"{shown(corpus)}: a folder was found where a corpus file was expected")
+        raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
     folder = cache_directory() / "stores"
     folder.mkdir(exist_ok=True)
     fingerprint = file_fingerprint(source)
@@ -142,7 +142,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         connection.executemany("insert into documents values (?, ?, ?, ?)", _counted(source, facts, progress))
         connection.execute("commit")
     if not facts["documents"]:
-        raise InputError(f"{shown(corpus)}: no documents; expected JSONL with _id, title and text")
+        raise InputError("no documents", where=shown(corpus), expected="JSONL with _id, title and text")
     try:
         connection.execute("create unique index documents_by_id on documents (id)")
     except sqlite3.IntegrityError:
@@ -150,8 +150,8 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
         raise InputError(
-            f"{shown(corpus)}:{lines[1]}: the document id {document_id!r} stands on line {lines[0]} too; ids must be "
-            "unique"
+            f"the document id {document_id!r} stands on line {lines[0]} too; ids must be unique",
+            where=f"{shown(corpus)}:{lines[1]}",
         ) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())
 

@@ -45,30 +45,34 @@ def parse_dark(value: object, path: str | Path, number: int) -> list[Dark] | Non
         return None
     if not isinstance(value, list):
         raise InputError(
-            f"{shown(path)}:{number}: dark is {type(value).__name__}, expected a list of items; make-dark-examples "
-            "writes it"
+            f"dark is {type(value).__name__}, expected a list of items; make-dark-examples writes it",
+            where=f"{shown(path)}:{number}",
         )
     items = [_parse_item(item, place, path, number) for place, item in enumerate(value, start=1)]
     if len(set(items)) < len(items):
-        raise InputError(f"{shown(path)}:{number}: dark names an item twice; make-dark-examples writes each once")
+        raise InputError(
+            "dark names an item twice; make-dark-examples writes each once", where=f"{shown(path)}:{number}"
+        )
     return items
 
 
 def _parse_item(item: object, place: int, path: str | Path, number: int) -> Dark:
     where = f"{shown(path)}:{number}: dark item {place}"
     if not isinstance(item, dict) or item.get("kind") not in KINDS:
-        raise InputError(f"{where} is {_told(item)}, expected an object of kind {' or '.join(KINDS)}")
+        raise InputError(f"{where} is {_told(item)}", expected=f"an object of kind {' or '.join(KINDS)}")
     fields = FIELDS[item["kind"]]
     if set(item) != fields:
-        raise InputError(f"{where}: {item['kind']} has {', '.join(sorted(item))}, expected {', '.join(sorted(fields))}")
+        raise InputError(
+            f"{item['kind']} has {', '.join(sorted(item))}", where=where, expected=", ".join(sorted(fields))
+        )
     positive = checked_id(item["positive"], path, number)
     if item["kind"] == "reinforced":
         return Reinforced(positive, checked_id(item["negative"], path, number))
     ratio, seed = item["ratio"], item["seed"]
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-        raise InputError(f"{where}: its ratio is {ratio!r}, expected a share of words above 0, up to 1")
+        raise InputError(f"its ratio is {ratio!r}", where=where, expected="a share of words above 0, up to 1")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"{where}: its seed is {seed!r}, expected a whole number from 0")
+        raise InputError(f"its seed is {seed!r}", where=where, expected="a whole number from 0")
     return Noisy(positive, float(ratio), seed)
 
 
@@ -95,8 +99,8 @@ def parse_ratios(words: str) -> list[float]:
         ratios = [float(word) for word in words.split(",")] if words.strip() else []
     except ValueError:
         raise InputError(
-            f"{param('ratios')} {words}: expected numbers with commas between, for instance 0.15,0.25"
+            where=f"{param('ratios')} {words}", expected="numbers with commas between, for instance 0.15,0.25"
         ) from None
     if any(math.isnan(ratio) or not 0 < ratio < 1 for ratio in ratios) or len(set(ratios)) < len(ratios):
-        raise InputError(f"{param('ratios')} {words}: expected shares above 0 and below 1, each once")
+        raise InputError(where=f"{param('ratios')} {words}", expected="shares above 0 and below 1, each once")
     return ratios

@@ -57,10 +57,12 @@ KEYS = ("query_id", "positives", "negatives", "positive_scores", "negative_score
 def _ids(record: dict[str, Any], key: str, path: str | Path, number: int) -> list[str]:
     value = record.get(key)
     if not isinstance(value, list):
-        raise InputError(f"{shown(path)}:{number}: {key} is {type(value).__name__}, expected a list of document ids")
+        raise InputError(
+            f"{key} is {type(value).__name__}", where=f"{shown(path)}:{number}", expected="a list of document ids"
+        )
     ids = [checked_id(item, path, number) for item in value]
     if len(set(ids)) < len(ids):
-        raise InputError(f"{shown(path)}:{number}: {key} names a document twice")
+        raise InputError(f"{key} names a document twice", where=f"{shown(path)}:{number}")
     return ids
 
 
@@ -70,9 +72,11 @@ def _scores(record: dict[str, Any], key: str, count: int, path: str | Path, numb
         return None
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
-        raise InputError(f"{shown(path)}:{number}: {key} is {found}, expected {count} numbers, one for each id")
+        raise InputError(
+            f"{key} is {found}", where=f"{shown(path)}:{number}", expected=f"{count} numbers, one for each id"
+        )
     if not all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value):
-        raise InputError(f"{shown(path)}:{number}: {key} holds something that is no number")
+        raise InputError(f"{key} holds something that is no number", where=f"{shown(path)}:{number}")
     return value
 
 
@@ -82,11 +86,15 @@ def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Exam
     positives, negatives = _ids(record, "positives", path, number), _ids(record, "negatives", path, number)
     both = set(positives) & set(negatives)
     if both:
-        raise InputError(f"{shown(path)}:{number}: {min(both)!r} is a positive and a negative of query {query_id!r}")
+        raise InputError(
+            f"{min(both)!r} is a positive and a negative of query {query_id!r}", where=f"{shown(path)}:{number}"
+        )
     scored_by = record.get("scored_by")
     if not isinstance(scored_by, str | None):
         raise InputError(
-            f"{shown(path)}:{number}: scored_by is {type(scored_by).__name__}, expected a teacher's name@fingerprint"
+            f"scored_by is {type(scored_by).__name__}",
+            where=f"{shown(path)}:{number}",
+            expected="a teacher's name@fingerprint",
         )
     dark = parse_dark(record.get("dark"), path, number)
     return Example(
@@ -109,10 +117,10 @@ def read_examples(path: str | Path) -> Iterator[Example]:
         example = parse_example(record, path, number)
         if example.query_id in lines:
             raise InputError(
-                f"{shown(path)}:{number}: query {example.query_id!r} stands on line {lines[example.query_id]} too; one "
-                "example a query"
+                f"query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query",
+                where=f"{shown(path)}:{number}",
             )
         lines[example.query_id] = number
         yield example
     if not lines:
-        raise InputError(f"{shown(path)}: no examples; mine-negatives writes them")
+        raise InputError("no examples; mine-negatives writes them", where=shown(path))

@@ -50,14 +50,14 @@ def read_scores(path: str | Path) -> Scores:
         with open_bytes(local(str(path))) as stream:
             scores: object = _Values(stream).load()
     except (OSError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, IndexError, KeyError) as error:
-        raise InputError(f"{shown(path)}: could not be read as a pickle ({error}); is the file whole?") from None
+        raise InputError(f"could not be read as a pickle ({error}); is the file whole?", where=shown(path)) from None
     except (pickle.UnpicklingError, AttributeError, ImportError, TypeError) as error:
         raise InputError(
-            f"{shown(path)}: not a pickle of scores ({error}); expected {{query id: {{document id: score}}}}"
+            f"not a pickle of scores ({error})", where=shown(path), expected="{query id: {document id: score}}"
         ) from None
     if not isinstance(scores, dict) or not isinstance(next(iter(scores.values()), None), dict):
         raise InputError(
-            f"{shown(path)}: expected a pickled {{query id: {{document id: score}}}}, found {_kind(scores)}"
+            where=shown(path), expected=f"a pickled {{query id: {{document id: score}}}}, found {_kind(scores)}"
         )
     return scores
 
@@ -77,9 +77,9 @@ def read_hard_negatives(
         where = f"{shown(path)}:{number}"
         systems = record.get("neg")
         if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(systems, dict):
-            raise InputError(f'{where}: expected {{"qid", "pos": [pid], "neg": {{system: [pid]}}}}')
+            raise InputError(where=where, expected='{"qid", "pos": [pid], "neg": {system: [pid]}}')
         if not all(isinstance(found, list) for found in systems.values()):
-            raise InputError(f"{where}: neg holds what is no list of document ids")
+            raise InputError("neg holds what is no list of document ids", where=where)
         query_id = checked_id(record["qid"], path, number)
         positives = [checked_id(document, path, number) for document in record["pos"]]
         ranked = (document for rank in zip_longest(*systems.values()) for document in rank if document is not None)

@@ -48,8 +48,8 @@ class JoinedArray:
 
         if how == "sum" and first.shape[1] != second.shape[1]:
             raise InputError(
-                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum; join them by "
-                f"{param('how')} concat"
+                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum",
+                remedy=f"join them by {param('how')} concat",
             )
         self.how, self.first, self.second, self.order = how, first, second, order
         self.shape: tuple[int, int] = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
@@ -81,7 +81,11 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
         found = Join(others, names[1])
         found.count(len(rows), lacking)
         raise InputError(
-            f"{names[1]}: has no vector of {lacking[0]!r}, which {names[0]} has ({len(lacking):,} of its {len(rows):,} "
-            f"texts are missing) {found.pair()}; encode the same texts with both"
+            (
+                f"has no vector of {lacking[0]!r}, which {names[0]} has ({len(lacking):,} of its {len(rows):,} texts "
+                f"are missing) {found.pair()}"
+            ),
+            where=names[1],
+            remedy="encode the same texts with both",
         )
     return np.array(rows, np.int64)

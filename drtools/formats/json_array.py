@@ -37,21 +37,27 @@ def _array_items(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             _, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise InputError(f"{shown(path)}:{error.lineno}: not JSON ({error.msg}); is the array whole?") from None
+            raise InputError(
+                f"not JSON ({error.msg}); is the array whole?", where=f"{shown(path)}:{error.lineno}"
+            ) from None
         except RecursionError:
-            raise InputError(f"{shown(path)}:{line}: nested too deeply; expected an array of objects") from None
+            raise InputError(
+                "nested too deeply", where=f"{shown(path)}:{line}", expected="an array of objects"
+            ) from None
         yield line, parse_object(text[at:end].encode(), path, line)
         at = _after_space(text, end)
         if text.startswith(",", at):
             at += 1
         elif not text.startswith("]", at):
             raise InputError(
-                f"{shown(path)}:{_line_of(text, at)}: neither a comma nor `]` follows an item; is the array whole?"
+                "neither a comma nor `]` follows an item; is the array whole?",
+                where=f"{shown(path)}:{_line_of(text, at)}",
             )
     if text[at + 1 :].strip():
         raise InputError(
-            f"{shown(path)}:{_line_of(text, at)}: something follows the JSON array; expected one array, or one object "
-            "a line"
+            "something follows the JSON array",
+            where=f"{shown(path)}:{_line_of(text, at)}",
+            expected="one array, or one object a line",
         )
 
 
@@ -71,7 +77,9 @@ def _whole_text(path: str | Path) -> str:
             data = stream.read().removeprefix(BOM_UTF8)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(
-                f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write the file again"
+                f"the gzip stream is cut short or damaged ({error})",
+                where=shown(path),
+                remedy="fetch or write the file again",
             ) from None
     try:
         return data.decode()

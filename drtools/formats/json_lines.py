@@ -24,9 +24,9 @@ def parse_object(line: bytes, path: str | Path, number: int) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         decode(line, path, number)
         advice = "; ".join(filter(None, ["expected one object a line", json_advice(line)]))
-        raise InputError(f"{shown(path)}:{number}: not JSON ({error}); {advice}") from None
+        raise InputError(f"not JSON ({error})", where=f"{shown(path)}:{number}", remedy=advice) from None
     if not isinstance(record, dict):
-        raise InputError(f"{shown(path)}:{number}: found a JSON {type(record).__name__}, expected an object")
+        raise InputError(f"found a JSON {type(record).__name__}", where=f"{shown(path)}:{number}", expected="an object")
     return record
 
 
@@ -35,11 +35,12 @@ def checked_id(value: object, path: str | Path, number: int) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
-        raise InputError(f"{shown(path)}:{number}: the id is {value!r}, expected a string that is not empty")
+        raise InputError(f"the id is {value!r}", where=f"{shown(path)}:{number}", expected="a string that is not empty")
     if len(value.split()) != 1 or value.strip() != value:
         raise InputError(
-            f"{shown(path)}:{number}: the id {value!r} holds white space, which TREC runs cannot; replace it, for "
-            "instance by `_`"
+            f"the id {value!r} holds white space, which TREC runs cannot",
+            where=f"{shown(path)}:{number}",
+            remedy="replace it, for instance by `_`",
         )
     return value
 

@@ -68,8 +68,9 @@ def reads_once(path: str | Path) -> bool:
     if stat.S_ISFIFO(mode) or os.path.realpath(path) == os.devnull:
         return True
     raise InputError(
-        f"{path}: a {'socket' if stat.S_ISSOCK(mode) else 'device'} was found where a file was expected; name a file, "
-        "or pipe the data into `-`"
+        f"a {('socket' if stat.S_ISSOCK(mode) else 'device')} was found where a file was expected",
+        where=path,
+        remedy="name a file, or pipe the data into `-`",
     )
 
 
@@ -84,8 +85,9 @@ def _refuse_several_processes(path: str) -> None:
     processes = world_size()
     if processes > 1:
         raise InputError(
-            f"{shown(path)}: can be read only once, and {processes} processes were started that all read it; write it "
-            "to a file and name that"
+            f"can be read only once, and {processes} processes were started that all read it",
+            where=shown(path),
+            remedy="write it to a file and name that",
         )
 
 
@@ -130,7 +132,9 @@ def _spooled(path: str, stream: BinaryIO) -> str:
             shutil.copyfileobj(gzip.GzipFile(fileobj=whole) if head == GZIP else whole, spool, 1 << 20)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(
-                f"{shown(path)}: the gzip stream is cut short or damaged ({error}); fetch or write it again"
+                f"the gzip stream is cut short or damaged ({error})",
+                where=shown(path),
+                remedy="fetch or write it again",
             ) from None
     _names[spool.name] = path
     return spool.name
@@ -145,7 +149,7 @@ def shown(path: str | Path) -> str:
 def open_bytes(path: str | Path) -> BufferedIOBase:
     """Open for reading bytes, through gzip if the name ends in `.gz`."""
     if Path(path).is_dir():
-        raise InputError(f"{shown(path)}: a folder was found where a file was expected")
+        raise InputError("a folder was found where a file was expected", where=shown(path))
     return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
 
 
@@ -174,12 +178,14 @@ def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_L
                 with open(path, "rb") as packed:
                     refuse_other_formats(packed.readline(), shown(path), written)
                 raise InputError(
-                    f"{shown(path)}:1: the name ends in .gz, and what was found is not gzip; take .gz off the name, or "
-                    "pack the file with gzip"
+                    "the name ends in .gz, and what was found is not gzip",
+                    where=f"{shown(path)}:1",
+                    remedy="take .gz off the name, or pack the file with gzip",
                 ) from None
             raise InputError(
-                f"{shown(path)}:{number + 1}: the gzip stream is cut short or damaged ({error}); fetch or write the "
-                "file again"
+                f"the gzip stream is cut short or damaged ({error})",
+                where=f"{shown(path)}:{number + 1}",
+                remedy="fetch or write the file again",
             ) from None
 
 
@@ -189,6 +195,9 @@ def decode(line: bytes, path: str | Path, number: int) -> str:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{shown(path)}:{number}: byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x}); convert "
-            "the file from its encoding, for instance with `iconv -f latin1 -t utf-8` if it is Latin-1"
+            f"byte {error.start + 1} is not UTF-8 (found 0x{line[error.start]:02x})",
+            where=f"{shown(path)}:{number}",
+            remedy=(
+                "convert the file from its encoding, for instance with `iconv -f latin1 -t utf-8` if it is Latin-1"
+            ),
         ) from None

@@ -26,10 +26,12 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         # numpy takes whatever it does not know for a pickle, and tells to load it unsafely
         raise InputError(
-            f"{name or path}: not a whole .npy file of numbers ({_found(path, error)}); {advice}"
+            f"not a whole .npy file of numbers ({_found(path, error)})", where=name or path, remedy=advice
         ) from None
     if not isinstance(array, np.memmap):
-        raise InputError(f"{name or path}: an archive of arrays (.npz) was found, expected one array; {advice}")
+        raise InputError(
+            "an archive of arrays (.npz) was found", where=name or path, expected="one array", remedy=advice
+        )
     return array
 
 

@@ -24,12 +24,14 @@ LENGTH_TOLERANCE = 1e-2  # how far from 1 a normalized vector's length may be; f
 def open_foreign(path: str) -> np.ndarray:
     """Open an .npy file as a memory map [N, D] of float16, float32 or float64; InputError for anything else."""
     if Path(local(path)).is_dir():
-        raise InputError(f"{path}: a folder was found where an .npy file was expected")
+        raise InputError("a folder was found where an .npy file was expected", where=path)
     array = open_npy(local(path), "write one array of numbers with numpy.save", name=shown(path))
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
         raise InputError(
-            f"{shown(path)}: found {array.dtype} {list(array.shape)}, expected float16, float32 or float64 [rows, "
-            "dimensions]; write it so"
+            f"found {array.dtype} {list(array.shape)}",
+            where=shown(path),
+            expected="float16, float32 or float64 [rows, dimensions]",
+            remedy="write it so",
         )
     return array
 
@@ -45,7 +47,9 @@ def copy_ids(path: str, folder: Path) -> Ids:
     with open(folder / IDS, "wb") as stream:
         for number, line in read_lines(path):
             if number != len(hashes) + 1:
-                raise InputError(f"{shown(path)}:{len(hashes) + 1}: the line is empty, expected an id on each line")
+                raise InputError(
+                    "the line is empty", where=f"{shown(path)}:{len(hashes) + 1}", expected="an id on each line"
+                )
             row_id = checked_id(decode(line, path, number), path, number)
             hashes.append(
                 int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True)
@@ -58,7 +62,8 @@ def copy_ids(path: str, folder: Path) -> Ids:
         first, second = int(order[place]), int(order[place + 1])
         if ids[first] == ids[second]:
             raise InputError(
-                f"{shown(path)}:{second + 1}: the id {ids[second]!r} stands on line {first + 1} too; ids must be unique"
+                f"the id {ids[second]!r} stands on line {first + 1} too; ids must be unique",
+                where=f"{shown(path)}:{second + 1}",
             )
     return ids
 
@@ -76,16 +81,18 @@ def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
         bad = find_not_finite(block)
         if bad is not None:
             raise InputError(
-                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity; "
-                "encode that text again, or leave it out"
+                f"row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds NaN or infinity",
+                where=shown(path),
+                remedy="encode that text again, or leave it out",
             )
         with np.errstate(over="ignore"):
             narrowed = block.astype(into.dtype)
         bad = find_not_finite(narrowed)
         if bad is not None:
             raise InputError(
-                f"{shown(path)}: row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond "
-                f"{into.dtype}; use a wider {param('dtype')}, or scale the vectors"
+                f"row {start + bad} (counted from 0, id {ids[start + bad]!r}) holds a number beyond {into.dtype}",
+                where=shown(path),
+                remedy=f"use a wider {param('dtype')}, or scale the vectors",
             )
         into[start : start + ROWS_A_BLOCK] = narrowed
         lengths = np.linalg.norm(narrowed.astype(np.float32), axis=1)

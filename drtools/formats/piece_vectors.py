@@ -90,12 +90,14 @@ def joined(parts: Sequence[PieceVectors]) -> PieceVectors:
 def open_pieces(folder: Path, count: int) -> PieceVectors:
     """Open the pieces of a vectors folder of `count` documents."""
     if not (folder / PIECES).exists():
-        raise InputError(f"{folder}: holds no vectors of pieces; make it with `drtools encode {param('pieces')}`")
+        raise InputError(
+            "holds no vectors of pieces", where=folder, remedy=f"make it with `drtools encode {param('pieces')}`"
+        )
     array, starts = open_array(folder / PIECES), open_npy(folder / STARTS, "the folder was damaged, make it again")
     if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
         raise InputError(
-            f"{folder}: {len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make "
-            "it again"
+            f"{len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again",
+            where=folder,
         )
     return PieceVectors(array, starts)
 

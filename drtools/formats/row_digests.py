@@ -61,7 +61,7 @@ def open_digests(folder: Path, count: int) -> np.memmap:
     array = _open(folder / DIGESTS, "r")
     if array.shape != (count, DIGEST_BYTES):
         raise InputError(
-            f"{folder / DIGESTS}: {len(array):,} digests for {count:,} rows; the folder was damaged, make it again"
+            f"{len(array):,} digests for {count:,} rows; the folder was damaged, make it again", where=folder / DIGESTS
         )
     return array
 
@@ -69,8 +69,9 @@ def open_digests(folder: Path, count: int) -> np.memmap:
 def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
     if not path.exists():
         raise InputError(
-            f"{path.parent}: has no {path.name}, which says what each row was made of (an older version wrote none); "
-            f"make the folder once without {param('update')}, then update that one"
+            f"has no {path.name}, which says what each row was made of (an older version wrote none)",
+            where=path.parent,
+            remedy=f"make the folder once without {param('update')}, then update that one",
         )
     return open_npy(path, "the folder was damaged, make it again", mode)
 

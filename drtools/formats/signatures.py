@@ -63,4 +63,6 @@ def refuse_other_formats(line: bytes, name: str, written: str = JSON_LINES) -> N
             else:
                 is_table = command.startswith("python")
                 advice = f"convert it, for instance with `{command.format(written if is_table else file)}`"
-            raise InputError(f"{name}:1: found {what}, expected lines of UTF-8 text, plain or gzip; {advice}")
+            raise InputError(
+                f"found {what}", where=f"{name}:1", expected="lines of UTF-8 text, plain or gzip", remedy=advice
+            )

@@ -34,7 +34,7 @@ def read_training_file(source: str, name: str, folder: Path, easy_negatives: Eas
             joined.add(number, FORMATS[name].read(record, source, number))
             progress.advance()
     if not joined.by_query:
-        raise InputError(f"{shown(source)}: no records; expected training data of {name}")
+        raise InputError("no records", where=shown(source), expected=f"training data of {name}")
     with open(folder / "examples.jsonl", "wb") as stream:
         stream.writelines(example.line() for example in joined.examples())
     if joined.is_retitled:

@@ -115,8 +115,8 @@ class Joined:
 
     def _another_text(self, what: str, known: KnownText, number: int) -> InputError:
         return InputError(
-            f"{shown(self.path)}:{number}: {what} {known.id!r} has another text in line {known.line}; one id, one "
-            "text: mend the ids"
+            f"{what} {known.id!r} has another text in line {known.line}; one id, one text: mend the ids",
+            where=f"{shown(self.path)}:{number}",
         )
 
     def examples(self) -> Iterator[Example]:

@@ -67,8 +67,12 @@ def check_rows(rows: int, most: int | None, words: str) -> None:
     limit = MOST_ROWS if most is None else most
     if rows > limit:
         raise InputError(
-            f"{words}; expected at most {limit:,} rows; pass {param('rows_per_query')} to take fewer of each query, "
-            f"more {param('negatives')} for fewer and longer rows, or a larger {param('max_rows')}"
+            words,
+            expected=f"at most {limit:,} rows",
+            remedy=(
+                f"pass {param('rows_per_query')} to take fewer of each query, more {param('negatives')} for "
+                f"fewer and longer rows, or a larger {param('max_rows')}"
+            ),
         )
 
 

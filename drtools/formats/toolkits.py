@@ -67,8 +67,9 @@ def from_tevatron(record: Record, path: str | Path, number: int) -> Row:
     """
     if "positive_document_ids" in record:
         raise InputError(
-            f"{shown(path)}:{number}: ids without texts (positive_document_ids) were found; expected positive_passages "
-            "with their texts"
+            "ids without texts (positive_document_ids) were found",
+            where=f"{shown(path)}:{number}",
+            expected="positive_passages with their texts",
         )
     return Row(
         _id(record, ("query_id",), path, number),
@@ -160,8 +161,11 @@ def from_sentence_transformers(record: Record, path: str | Path, number: int) ->
     if len(columns) != 2 or len(labelled) > 1:
         found = ", ".join(map(repr, record)) or "none"
         raise InputError(
-            f"{shown(path)}:{number}: expected the keys anchor, positive, negative or negative_1 …, and one of "
-            f"{', '.join(LABELS)} at most; found {found}"
+            (
+                f"expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at most; "
+                f"found {found}"
+            ),
+            where=f"{shown(path)}:{number}",
         )
     anchor, other = columns if columns[0] != "positive" else columns[::-1]
     query = _text(record, anchor, path, number)
@@ -170,8 +174,9 @@ def from_sentence_transformers(record: Record, path: str | Path, number: int) ->
         labels = record[label] if isinstance(record[label], list) else [record[label]]
         if label.startswith("score") or len(labels) != len(texts) or any(value not in (0, 1) for value in labels):
             raise InputError(
-                f"{shown(path)}:{number}: {label} does not say which text is a positive; expected `label` or `labels` "
-                "of 0 and 1, one for each text"
+                f"{label} does not say which text is a positive",
+                where=f"{shown(path)}:{number}",
+                expected="`label` or `labels` of 0 and 1, one for each text",
             )
         candidates = [Candidate(None, "", _text({other: text}, other, path, number)) for text in texts]
         positives, others = (
@@ -258,7 +263,8 @@ def _text(record: Record, key: str, path: str | Path, number: int) -> str:
             else f"no such key among {', '.join(map(repr, record)) or 'none'}"
         )
         raise InputError(
-            f"{shown(path)}:{number}: {key}: found {found}, expected a text; is this the format that was named?"
+            f"{key}: found {found}, expected a text; is this the format that was named?",
+            where=f"{shown(path)}:{number}",
         )
     return str(record[key])
 
@@ -270,7 +276,8 @@ def _list(record: Record, key: str, of: str, path: str | Path, number: int) -> l
     if not isinstance(value, list):
         found = "nothing" if value is None else type(value).__name__
         raise InputError(
-            f"{shown(path)}:{number}: {key}: found {found}, expected a list of {of}; is this the format that was named?"
+            f"{key}: found {found}, expected a list of {of}; is this the format that was named?",
+            where=f"{shown(path)}:{number}",
         )
     return value
 
@@ -280,7 +287,9 @@ def _passages(record: Record, key: str, id_keys: tuple[str, ...], path: str | Pa
     for item in _list(record, key, "objects with title and text", path, number):
         if not isinstance(item, dict):
             raise InputError(
-                f"{shown(path)}:{number}: {key} holds a {type(item).__name__}, expected objects with title and text"
+                f"{key} holds a {type(item).__name__}",
+                where=f"{shown(path)}:{number}",
+                expected="objects with title and text",
             )
         title = "" if item.get("title") is None else _text(item, "title", path, number)
         candidates.append(
@@ -309,7 +318,9 @@ def _scores(record: Record, key: str, count: int, path: str | Path, number: int)
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} numbers" if isinstance(value, list) else type(value).__name__
         raise InputError(
-            f"{shown(path)}:{number}: {key}: found {found}, expected a list of {count} numbers, one for each text"
+            f"{key}: found {found}",
+            where=f"{shown(path)}:{number}",
+            expected=f"a list of {count} numbers, one for each text",
         )
     return [_score(item, path, number) for item in value]
 
@@ -322,7 +333,7 @@ def _score(value: object, path: str | Path, number: int) -> float | None:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise InputError(f"{shown(path)}:{number}: the score is {value!r}, expected a number")
+        raise InputError(f"the score is {value!r}", where=f"{shown(path)}:{number}", expected="a number")
     return score
 
 
@@ -330,7 +341,7 @@ def _others(record: Record, known: tuple[str, ...], path: str | Path, number: in
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
         raise InputError(
-            f"{shown(path)}:{number}: the key {taken[0]!r} means something else in our examples; is this the format "
-            "that was named?"
+            f"the key {taken[0]!r} means something else in our examples; is this the format that was named?",
+            where=f"{shown(path)}:{number}",
         )
     return {key: value for key, value in record.items() if key not in known}

@@ -57,11 +57,14 @@ def read_qrels(path: str | Path) -> Qrels:
         if known != grade:
             before = next(line for line, *pair, _ in _judgements(path) if pair == [query, document])
             raise InputError(
-                f"{shown(path)}:{number}: document {document} has grade {grade} for query {query}, "
-                f"but grade {known} in line {before}; keep one of the two"
+                f"document {document} has grade {grade} for query {query}, but grade {known} in line {before}",
+                where=f"{shown(path)}:{number}",
+                remedy="keep one of the two",
             )
     if not qrels:
-        raise InputError(f"{shown(path)}:1: found no judgement, expected lines `query-id<TAB>corpus-id<TAB>score`")
+        raise InputError(
+            "found no judgement", where=f"{shown(path)}:1", expected="lines `query-id<TAB>corpus-id<TAB>score`"
+        )
     return qrels
 
 
@@ -96,7 +99,8 @@ def write_run(stream: BinaryIO, run_items: Iterable[tuple[str, dict[str, float]]
         if len(" ".join(names).split()) != len(names):
             name = next(name for name in names if len(name.split()) != 1)
             raise InputError(
-                f"query {query!r}: {name!r} is empty or has white space, which a TREC run cannot hold; rename it"
+                f"query {query!r}: {name!r} is empty or has white space, which a TREC run cannot hold",
+                remedy="rename it",
             )
         lines = (
             f"{query} Q0 {document} {position} {float(score)!r} {tag}\n"
@@ -112,7 +116,8 @@ def write_qrels(stream: BinaryIO, qrels: Qrels) -> None:
         for document, grade in grades.items():
             if not (TAB_SEPARATED.fullmatch(query) and TAB_SEPARATED.fullmatch(document)):
                 raise InputError(
-                    f"query {query!r}, document {document!r}: an id is empty, has a tab or outer white space; rename it"
+                    f"query {query!r}, document {document!r}: an id is empty, has a tab or outer white space",
+                    remedy="rename it",
                 )
             stream.write(f"{query}\t{document}\t{grade}\n".encode())
 
@@ -140,8 +145,8 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
                 else counted(len(columns), "column", "columns")
             )
             raise InputError(
-                f"{shown(path)}:{number}: found {found}, expected {width} full ones as in the first line; is this a "
-                "file of judgements?"
+                f"found {found}, expected {width} full ones as in the first line; is this a file of judgements?",
+                where=f"{shown(path)}:{number}",
             )
         if written not in grades:
             grades[written] = _grade(written, path, number)
@@ -150,8 +155,13 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
         yield number, query, document, grades[written]
     if width == 3 and not is_named and number > 1 and documents in ({"0"}, {"Q0"}):
         raise InputError(
-            f"{shown(path)}:1: found three columns with {documents.pop()} for the document in every line, as TREC's "
-            "second column has it; expected four columns, the document in the third; write the file again"
+            (
+                f"found three columns with {documents.pop()} for the document in every line, as TREC's second column "
+                "has it"
+            ),
+            where=f"{shown(path)}:1",
+            expected="four columns, the document in the third",
+            remedy="write the file again",
         )
 
 
@@ -159,13 +169,15 @@ def _check_first_judgement(text: str, width: int, path: str, number: int) -> Non
     if width not in (3, 4):
         forms = "3 (query-id, corpus-id, score) or 4 (query, 0, document, grade)"
         raise InputError(
-            f"{shown(path)}:{number}: found {counted(width, 'column', 'columns')}, expected {forms}; is this a file of "
-            "judgements?"
+            f"found {counted(width, 'column', 'columns')}, expected {forms}; is this a file of judgements?",
+            where=f"{shown(path)}:{number}",
         )
     if not any(sign.isdigit() for sign in text):
         raise InputError(
-            f"{shown(path)}:{number}: found {text[:60]!r}, expected a judgement or the header query-id, corpus-id, "
-            "score; write that header, or take the line out"
+            f"found {text[:60]!r}",
+            where=f"{shown(path)}:{number}",
+            expected="a judgement or the header query-id, corpus-id, score",
+            remedy="write that header, or take the line out",
         )
 
 
@@ -184,13 +196,16 @@ def _grade(text: str, path: str, number: int) -> int:
     found = GRADE.fullmatch(text)
     if not found:
         raise InputError(
-            f"{shown(path)}:{number}: found {text[:60]!r}, expected a grade, a whole number; mend the line"
+            f"found {text[:60]!r}",
+            where=f"{shown(path)}:{number}",
+            expected="a grade, a whole number",
+            remedy="mend the line",
         )
     grade = int(found[1])
     if grade > HIGHEST_GRADE:
         raise InputError(
-            f"{shown(path)}:{number}: found grade {text}, expected {HIGHEST_GRADE:,} at the most; is the last column "
-            "the grade?"
+            f"found grade {text}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?",
+            where=f"{shown(path)}:{number}",
         )
     return grade
 
@@ -210,7 +225,12 @@ def _split_tabs(text: str) -> list[str]:
 
 def _whole(text: str, what: str, path: str, number: int) -> int:
     if not WHOLE.fullmatch(text):
-        raise InputError(f"{shown(path)}:{number}: found {text[:60]!r}, expected {what}, a whole number; mend the line")
+        raise InputError(
+            f"found {text[:60]!r}",
+            where=f"{shown(path)}:{number}",
+            expected=f"{what}, a whole number",
+            remedy="mend the line",
+        )
     return int(text)
 
 
@@ -220,8 +240,11 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
         columns = COLUMN.findall(decode(line, path, number))
         if len(columns) != 6:
             raise InputError(
-                f"{shown(path)}:{number}: found {counted(len(columns), 'column', 'columns')}, expected 6 (query Q0 "
-                "document rank score tag); is this a run, and is it whole?"
+                (
+                    f"found {counted(len(columns), 'column', 'columns')}, expected 6 (query Q0 document rank score "
+                    "tag); is this a run, and is it whole?"
+                ),
+                where=f"{shown(path)}:{number}",
             )
         query, _, document, position, text, _ = columns
         try:
@@ -230,7 +253,10 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
             score = float("nan")
         if math.isnan(score):
             raise InputError(
-                f"{shown(path)}:{number}: found {text!r}, expected a score, a number; mend or write the run again"
+                f"found {text!r}",
+                where=f"{shown(path)}:{number}",
+                expected="a score, a number",
+                remedy="mend or write the run again",
             )
         yield number, query, document, position, score
 
@@ -244,8 +270,11 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
         if document in scores:
             before = next(line for line, *pair, _, _ in _hits(path) if pair == [query, document])
             raise InputError(
-                f"{shown(path)}:{number}: document {document} is in query {query} already, in line {before}; "
-                f"a run has a document once in a query"
+                (
+                    f"document {document} is in query {query} already, in line {before}; a run has a document once in a "
+                    "query"
+                ),
+                where=f"{shown(path)}:{number}",
             )
         scores[document] = score
         if rank_order:
@@ -253,8 +282,9 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             holder = places.setdefault(query, {}).setdefault(place, document)
             if holder != document:
                 raise InputError(
-                    f"{shown(path)}:{number}: rank {place} of query {query} is taken by document {holder} already; "
-                    f"go by the scores instead, or write the ranks again"
+                    f"rank {place} of query {query} is taken by document {holder} already",
+                    where=f"{shown(path)}:{number}",
+                    remedy="go by the scores instead, or write the ranks again",
                 )
     if rank_order:
         return {

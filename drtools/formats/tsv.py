@@ -113,12 +113,13 @@ class Table:
         if not self.has_header and _is_header(cells, places, layout):
             lacking = "text" if "id" in places else "id"
             raise InputError(
-                f"{shown(self.path)}:{number}: found a header ({', '.join(cells)}) without a name that is known for "
-                f"the {lacking}; call that column `{lacking}`, or if the line is data, put a header before it"
+                f"found a header ({', '.join(cells)}) without a name that is known for the {lacking}",
+                where=f"{shown(self.path)}:{number}",
+                remedy=f"call that column `{lacking}`, or if the line is data, put a header before it",
             )
         if not self.has_header and len(cells) not in layout.forms:
             raise InputError(
-                f"{shown(self.path)}:{number}: {counted(len(cells), 'column', 'columns')}; expected {layout.expected}"
+                counted(len(cells), "column", "columns"), where=f"{shown(self.path)}:{number}", expected=layout.expected
             )
         if self.has_header:
             self._check_used(number, cells, places)
@@ -130,8 +131,9 @@ class Table:
         for place in places.values():
             if words.count(words[place]) > 1:
                 raise InputError(
-                    f"{shown(self.path)}:{number}: found two columns called {cells[place].strip()!r}, of which one is "
-                    "read; join them, or call the other by another name"
+                    f"found two columns called {cells[place].strip()!r}, of which one is read",
+                    where=f"{shown(self.path)}:{number}",
+                    remedy="join them, or call the other by another name",
                 )
         unused = [cell.strip() for place, cell in enumerate(cells) if place not in places.values() and cell.strip()]
         reporting.notice(
@@ -142,8 +144,9 @@ class Table:
 
     def _other_columns(self, number: int, cells: list[str]) -> InputError:
         return InputError(
-            f"{shown(self.path)}:{number}: {counted(len(cells), 'column', 'columns')}, but line {self.first} has "
-            f"{self.width}; expected the same columns in each line, and no tab or line break within a text"
+            f"{counted(len(cells), 'column', 'columns')}, but line {self.first} has {self.width}",
+            where=f"{shown(self.path)}:{number}",
+            expected="the same columns in each line, and no tab or line break within a text",
         )
 
     def _quoted_rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -184,8 +187,9 @@ class Table:
             return False
         if following and not quotes.are_text and CLOSING.search(following[1]):
             raise InputError(
-                f"{shown(self.path)}:{number}: a quote begins a column, and line {following[0]} may be a row of its "
-                "own or the end of that column; double the quotes that are part of the text, or write JSON lines"
+                f"a quote begins a column, and line {following[0]} may be a row of its own or the end of that column",
+                where=f"{shown(self.path)}:{number}",
+                remedy="double the quotes that are part of the text, or write JSON lines",
             )
         return True
 
@@ -204,11 +208,16 @@ class Table:
         try:
             cells = next(csv.reader(lines(), delimiter="\t"))
         except csv.Error as error:
-            raise InputError(f"{shown(self.path)}:{number}: not CSV with tabs ({error}); write JSON lines") from None
+            raise InputError(
+                f"not CSV with tabs ({error})", where=f"{shown(self.path)}:{number}", remedy="write JSON lines"
+            ) from None
         if ended:
             raise InputError(
-                f"{shown(self.path)}:{number}: a quote begins a column, and no later line ends it; end it, or double "
-                "it and put quotes around the column if it is part of the text"
+                (
+                    "a quote begins a column, and no later line ends it; end it, or double it and put quotes around "
+                    "the column if it is part of the text"
+                ),
+                where=f"{shown(self.path)}:{number}",
             )
         return cells
 
@@ -247,9 +256,10 @@ class _Quotes:
             closes = not is_open(cell) and cell.count('"') % 2 and CLOSING.search(cell)
             if self.opened and closes and number - self.opened < LONGEST_RECORD:
                 raise InputError(
-                    f"{shown(self.path)}:{number}: ends a quote that line {self.opened} opens, so that a text seems to "
-                    "go over both lines; expected a row on each line; take line breaks out of the texts, or write JSON "
-                    "lines"
+                    f"ends a quote that line {self.opened} opens, so that a text seems to go over both lines",
+                    where=f"{shown(self.path)}:{number}",
+                    expected="a row on each line",
+                    remedy="take line breaks out of the texts, or write JSON lines",
                 )
             if self.opened or not is_open(cell) or cell is not cells[-1]:
                 self.are_text = True

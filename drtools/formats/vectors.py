@@ -131,7 +131,7 @@ def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     array = open_npy(path, "write it again with numpy.save", mode)
     if array.ndim != 2 or array.dtype not in (np.float16, np.float32):
         raise InputError(
-            f"{path}: found {array.dtype} {list(array.shape)}, expected float16 or float32 [rows, dimensions]"
+            f"found {array.dtype} {list(array.shape)}", where=path, expected="float16 or float32 [rows, dimensions]"
         )
     return array
 
@@ -141,14 +141,16 @@ def open_vectors(folder: str | Path) -> Vectors:
     folder = Path(folder)
     joined = (folder / PARTS).exists()
     if folder.exists() and not joined and not (folder / ARRAY).exists():
-        raise InputError(f"{folder}: no {ARRAY} was found, expected a vectors folder as `drtools encode` writes it")
+        raise InputError(
+            f"no {ARRAY} was found", where=folder, expected="a vectors folder as `drtools encode` writes it"
+        )
     record = manifest.read(folder)
     kind = JoinedManifest if "joined" in record else VectorsManifest
     checked_fields(record, kind, manifest.beside(folder), REMEDY)
     array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
     if len(ids) != len(array):
         raise InputError(
-            f"{folder}: {len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again"
+            f"{len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again", where=folder
         )
     return Vectors(folder, array, ids, record)
 
@@ -174,7 +176,9 @@ def _open_parts(folder: Path) -> JoinedArray:
     for part, known in zip(parts, named["parts"], strict=True):
         if manifest.fingerprint(part.path) != known["fingerprint"]:
             raise InputError(
-                f"{part.path}: has changed since {folder} was joined of it; join them again with concat-spar"
+                f"has changed since {folder} was joined of it",
+                where=part.path,
+                remedy="join them again with concat-spar",
             )
     first, second = parts
     return JoinedArray(
@@ -208,7 +212,7 @@ def open_document_vectors(folder: str | Path) -> Vectors:
     """Open a folder that must hold vectors of documents."""
     opened = open_vectors(folder)
     if opened.manifest["side"] != "document":
-        raise InputError(f"{folder}: vectors of queries, expected vectors of documents")
+        raise InputError("vectors of queries", where=folder, expected="vectors of documents")
     return opened
 
 
@@ -216,11 +220,16 @@ def open_query_vectors(folder: str | Path, documents: Vectors) -> Vectors:
     """Open a folder that must hold vectors of queries, of the encoder that the documents' vectors are searched with."""
     opened = open_vectors(folder)
     if opened.manifest["side"] != "query":
-        raise InputError(f"{folder}: vectors of documents, expected vectors of queries (encode {param('queries')})")
+        raise InputError(
+            "vectors of documents", where=folder, expected=f"vectors of queries (encode {param('queries')})"
+        )
     if not belong_together(opened.manifest, documents.manifest):
         raise InputError(
-            f"{folder}: of another encoder than the documents' vectors {documents.path}; query vectors must go with "
-            "the same documents"
+            (
+                f"of another encoder than the documents' vectors {documents.path}; query vectors must go with the same "
+                "documents"
+            ),
+            where=folder,
         )
     return opened
 

@@ -45,8 +45,9 @@ def check_negatives(loss: str | None, hard_negatives: int) -> None:
     """Refuse Margin-MSE without negatives."""
     if loss == "margin-mse" and not hard_negatives:
         raise InputError(
-            f"{param('loss')} margin-mse with {param('hard_negatives')} 0: margins are between a positive and its "
-            "negatives; use 1 or more"
+            "margins are between a positive and its negatives",
+            where=f"{param('loss')} margin-mse with {param('hard_negatives')} 0",
+            remedy="use 1 or more",
         )
 
 
@@ -160,6 +161,6 @@ def check_scored(sources: list[ExampleSource]) -> None:
             if len(negative)
         ):
             raise InputError(
-                f"the examples of {name}: no positive and negative of a query both have a score; run teacher-score on "
-                f"them, or use {param('loss')} contrast"
+                f"the examples of {name}: no positive and negative of a query both have a score",
+                remedy=f"run teacher-score on them, or use {param('loss')} contrast",
             )

@@ -57,28 +57,34 @@ class StarSettings:
         """Refuse what cannot be meant together."""
         parse_ranks(self.refresh_ranks, param("refresh_ranks"))
         if self.alpha is not None and not 0 < self.alpha < float("inf"):
-            raise InputError(f"{param('alpha')} {self.alpha:g}: expected a weight above 0")
+            raise InputError(where=f"{param('alpha')} {self.alpha:g}", expected="a weight above 0")
         if self.refresh_every_steps and not self.hard_negatives:
             raise InputError(
-                f"{param('refresh_every_steps')} with {param('hard_negatives')} 0: none of what is mined would be "
-                "trained on; leave one of the two out"
+                "none of what is mined would be trained on",
+                where=f"{param('refresh_every_steps')} with {param('hard_negatives')} 0",
+                remedy="leave one of the two out",
             )
         named = f"{param('negatives')} {self.negatives}"
         if self.alpha is not None and self.negatives != "static":
             raise InputError(
-                f"{param('alpha')} {self.alpha:g} with {named}: only static negatives have the two parts that it weighs"
+                "only static negatives have the two parts that it weighs",
+                where=f"{param('alpha')} {self.alpha:g} with {named}",
             )
         if self.refresh_every_steps and self.negatives in ("in-batch", "random"):
             raise InputError(
-                f"{param('refresh_every_steps')} with {named}: there are no mined negatives to refresh; leave one of "
-                "the two out"
+                "there are no mined negatives to refresh",
+                where=f"{param('refresh_every_steps')} with {named}",
+                remedy="leave one of the two out",
             )
         if not self.hard_negatives and self.negatives in ("own", "random"):
-            raise InputError(f"{param('hard_negatives')} 0 with {named}: nothing would be left to learn from")
+            raise InputError("nothing would be left to learn from", where=f"{param('hard_negatives')} 0 with {named}")
         if self.keep_duplicates and not self.draws:
             raise InputError(
-                f"{param('keep_duplicates')}: for {param('refresh_every_steps')} and {param('negatives')} random; the "
-                "examples' negatives are taken as they are, leave it out"
+                (
+                    f"for {param('refresh_every_steps')} and {param('negatives')} random; the examples' negatives are "
+                    "taken as they are, leave it out"
+                ),
+                where=param("keep_duplicates"),
             )
 
     @property
@@ -271,8 +277,9 @@ class HardNegativeRefresh:
         without = int((mined.lengths == 0).sum())
         if without == len(mined):
             raise InputError(
-                f"{param('refresh_ranks')} {flags.ranks}: no query has a negative among these ranks of "
-                f"{len(vectors):,} documents; use others"
+                f"no query has a negative among these ranks of {len(vectors):,} documents",
+                where=f"{param('refresh_ranks')} {flags.ranks}",
+                remedy="use others",
             )
         reporting.notice(
             without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"

@@ -78,8 +78,9 @@ class ScoringSettings:
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.pieces:
             raise InputError(
-                f"{' and '.join(names)}: for pieces, which are scored by {param('pieces')} MODEL; pass it too, or "
-                "leave these out"
+                f"for pieces, which are scored by {param('pieces')} MODEL",
+                where=" and ".join(names),
+                remedy="pass it too, or leave these out",
             )
 
 

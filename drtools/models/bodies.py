@@ -36,27 +36,40 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
     """
     if config.model_type == "funnel":
         raise InputError(
-            f"{folder}: a Funnel body, which shortens texts, so that its states are not those of tokens, and which "
-            "keeps the length of the last batch between calls; such models are not supported"
+            (
+                "a Funnel body, which shortens texts, so that its states are not those of tokens, and which keeps the "
+                "length of the last batch between calls; such models are not supported"
+            ),
+            where=folder,
         )
     if config.model_type == "big_bird" and config.attention_type != "original_full":
         raise InputError(
-            f"{folder}: a BigBird body with {config.attention_type} attention, which changes to full attention for "
-            'good as soon as it meets a short batch; set "attention_type": "original_full" in its config.json, which '
-            "gives the same vectors for short texts, and others for long ones"
+            (
+                f"a BigBird body with {config.attention_type} attention, which changes to full attention for good as "
+                "soon as it meets a short batch"
+            ),
+            where=folder,
+            remedy=(
+                'set "attention_type": "original_full" in its config.json, which gives the same vectors for '
+                "short texts, and others for long ones"
+            ),
         )
     if config.model_type == "nystromformer" and config.num_landmarks != config.segment_means_seq_len:
         raise InputError(
-            f"{folder}: a Nystromformer body with num_landmarks {config.num_landmarks} and segment_means_seq_len "
-            f"{config.segment_means_seq_len}, which reads texts of {config.segment_means_seq_len} tokens alone; only "
-            "those where both are the same are supported"
+            (
+                f"a Nystromformer body with num_landmarks {config.num_landmarks} and segment_means_seq_len "
+                f"{config.segment_means_seq_len}, which reads texts of {config.segment_means_seq_len} tokens alone; "
+                "only those where both are the same are supported"
+            ),
+            where=folder,
         )
     if config.model_type != DPR:
         return config, {}
     if config.projection_dim:
         raise InputError(
-            f"{folder}: a DPR encoder with a projection to {config.projection_dim} dimensions; expected one without, "
-            "or a sentence-transformers model with the projection as its module Dense"
+            f"a DPR encoder with a projection to {config.projection_dim} dimensions",
+            where=folder,
+            expected="one without, or a sentence-transformers model with the projection as its module Dense",
         )
     from transformers import BertConfig
 
@@ -80,8 +93,9 @@ def body_class(config: PreTrainedConfig, folder: Path) -> type[_BaseAutoModelCla
             return AutoModelForTextEncoding
     if config.is_encoder_decoder:
         raise InputError(
-            f"{folder}: an encoder-decoder of type {config.model_type}, whose encoder cannot be loaded alone; expected "
-            "an encoder, a decoder, or a T5"
+            f"an encoder-decoder of type {config.model_type}, whose encoder cannot be loaded alone",
+            where=folder,
+            expected="an encoder, a decoder, or a T5",
         )
     return AutoModel
 

@@ -72,8 +72,9 @@ def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = 
     device, *others = choose_devices(flags.device)
     if others and not several:
         raise InputError(
-            f"{param('device')} {flags.device}: encode and teacher-score compute on several GPUs, and trainings by "
-            "torchrun; name one here"
+            "encode and teacher-score compute on several GPUs, and trainings by torchrun",
+            where=f"{param('device')} {flags.device}",
+            remedy="name one here",
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision: Precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"

@@ -92,16 +92,18 @@ class CrossEncoder(nn.Module):
         taken = len(self.tokenizer(self.prompt, add_special_tokens=False)["input_ids"]) if self.prompt else 0
         if max_query_tokens is not None and max_query_tokens <= taken:
             raise InputError(
-                f"{param('max_query_tokens')} {max_query_tokens}: {self.folder} begins each query with a prompt of "
-                f"{taken} tokens; expected {taken + 1} or more"
+                f"{self.folder} begins each query with a prompt of {taken} tokens",
+                where=f"{param('max_query_tokens')} {max_query_tokens}",
+                expected=f"{taken + 1} or more",
             )
         for name, value in (("max_query_tokens", max_query_tokens), ("max_document_tokens", max_document_tokens)):
             if value is None:
                 continue
             if value >= room:
                 raise InputError(
-                    f"{param(name)} {value}: {self.folder} reads pairs of {room} tokens besides the "
-                    "special ones; use less"
+                    f"{self.folder} reads pairs of {room} tokens besides the special ones",
+                    where=f"{param(name)} {value}",
+                    remedy="use less",
                 )
             setattr(self, name, value)
 
@@ -198,8 +200,9 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     assert outputs is not None, "a classifier has outputs"
     if outputs > 2:
         raise InputError(
-            f"{name}: a classifier of {outputs} outputs; expected a cross-encoder with one, or with "
-            "two of which the second is for relevant"
+            f"a classifier of {outputs} outputs",
+            where=name,
+            expected="a cross-encoder with one, or with two of which the second is for relevant",
         )
     if seed is not None and outputs == 2:
         _make_one_of_two(model, name)
@@ -238,8 +241,9 @@ def _make_one_of_two(model: PreTrainedModel, name: str) -> None:
     ]
     if len(last) != 1:
         raise InputError(
-            f"{name}: a classifier of two outputs without one linear layer that gives them; expected a cross-encoder "
-            "with one output, or a body"
+            "a classifier of two outputs without one linear layer that gives them",
+            where=name,
+            expected="a cross-encoder with one output, or a body",
         )
     for key, parameter in list(last[0].named_parameters()):
         setattr(last[0], key, nn.Parameter(parameter.detach()[1:] - parameter.detach()[:1]))
@@ -254,15 +258,18 @@ def _check(folder: Path, name: str, finished: bool) -> bool:
     """
     if not (folder / "config.json").exists():
         raise InputError(
-            f"{name}: no config.json was found, expected a Hugging Face model or a cross-encoder of "
-            "sentence-transformers"
+            "no config.json was found",
+            where=name,
+            expected="a Hugging Face model or a cross-encoder of sentence-transformers",
         )
     architectures = read_json(folder / "config.json").get("architectures") or []
     has_head = any(word.endswith(CLASSIFIER) for word in architectures)
     if finished and not has_head:
         raise InputError(
-            f"{name}: found {', '.join(architectures) or 'a body'}, expected a cross-encoder (a sequence classifier); "
-            "make one with `drtools train-ranker`"
+            f"found {', '.join(architectures) or 'a body'}",
+            where=name,
+            expected="a cross-encoder (a sequence classifier)",
+            remedy="make one with `drtools train-ranker`",
         )
     return has_head
 

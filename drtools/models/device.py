@@ -17,8 +17,8 @@ def choose_device(name: str) -> str:
         own = local_rank()
         if own is not None and own >= torch.cuda.device_count():
             raise InputError(
-                f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs; "
-                f"lower --nproc-per-node, or use {param('device')} cpu"
+                f"torchrun started process {own + 1} of this machine, which has {torch.cuda.device_count()} GPUs",
+                remedy=f"lower --nproc-per-node, or use {param('device')} cpu",
             )
         return "cuda" if own is None else f"cuda:{own}"
     if name == "auto":
@@ -26,8 +26,8 @@ def choose_device(name: str) -> str:
     kind = device_kind(name)
     if kind not in ("cpu", "cuda", "mps"):
         raise InputError(
-            f"{param('device')} {name}: expected auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score "
-            "cuda:all or cuda:0,cuda:1"
+            where=f"{param('device')} {name}",
+            expected="auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or cuda:0,cuda:1",
         )
     if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise WorldError(
@@ -36,8 +36,9 @@ def choose_device(name: str) -> str:
     number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
     if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):
         raise InputError(
-            f"{param('device')} {name}: this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}; use "
-            "one of them"
+            f"this machine's GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}",
+            where=f"{param('device')} {name}",
+            remedy="use one of them",
         )
     return name
 
@@ -59,8 +60,8 @@ def choose_devices(name: str) -> list[str]:
     names = [part.strip() for part in name.split(",")]
     if len(names) > 1 and (len(set(names)) < len(names) or not all(part.startswith("cuda:") for part in names)):
         raise InputError(
-            f"{param('device')} {name}: several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is "
-            "all of them"
+            "several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is all of them",
+            where=f"{param('device')} {name}",
         )
     return [choose_device(part) for part in names]
 

@@ -53,8 +53,9 @@ def load_encoder(
     if is_pair(folder):
         if rem:
             raise InputError(
-                f"{folder}: a pair of encoders, on which no REM can be put; name one of its subfolders, query or "
-                "document"
+                "a pair of encoders, on which no REM can be put",
+                where=folder,
+                remedy="name one of its subfolders, query or document",
             )
         halves = (side_folder(folder, side) for side in SIDES)
         query, document = (
@@ -103,8 +104,12 @@ def _fit(settings: EncoderSettings, tokenizer: PreTrainedTokenizerBase, body: Pr
     least = min(settings.max_tokens(side) for side in SIDES)
     if least <= special:
         raise InputError(
-            f"{folder}: its files cut texts at {units.counted(least, 'token')}, and the special tokens of a text "
-            f"alone are {special}; expected {special + 1} or more, as max_seq_length in sentence_bert_config.json"
+            (
+                f"its files cut texts at {units.counted(least, 'token')}, and the special tokens of a text alone are "
+                f"{special}"
+            ),
+            where=folder,
+            expected=f"{special + 1} or more, as max_seq_length in sentence_bert_config.json",
         )
     for note in settings.notes:
         reporting.notice(1, note)

@@ -73,8 +73,11 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
         else:
             if description["activation"] not in ACTIVATIONS:
                 raise InputError(
-                    f"{folder}: a head with the activation {description['activation']!r} is not supported; supported "
-                    f"are {', '.join(ACTIVATIONS)}"
+                    (
+                        f"a head with the activation {description['activation']!r} is not supported; supported are "
+                        f"{', '.join(ACTIVATIONS)}"
+                    ),
+                    where=folder,
                 )
             layer = nn.Linear(description["in"], description["out"], bias=description["bias"])
             inner = [layer, ACTIVATIONS[description["activation"]]()]
@@ -93,8 +96,11 @@ def _load_layer(layer: nn.Linear | nn.LayerNorm, folder: Path) -> None:
     there = {name: value.shape for name, value in state.items()}
     if there != own:
         raise InputError(
-            f"{folder}: its weights are {_shapes(there)}, expected {_shapes(own)}; its config.json and its weights do "
-            "not belong together"
+            (
+                f"its weights are {_shapes(there)}, expected {_shapes(own)}; its config.json and its weights do not "
+                "belong together"
+            ),
+            where=folder,
         )
     layer.load_state_dict({name.split(".", 1)[1]: value.float() for name, value in state.items()})
 
@@ -106,7 +112,8 @@ def _shapes(shapes: dict[str, torch.Size]) -> str:
 def _layer_state(folder: Path) -> dict[str, Tensor]:
     if not (folder / "model.safetensors").exists():
         raise InputError(
-            f"{folder}: no model.safetensors was found; pickled weights are not read, convert them to safetensors first"
+            "no model.safetensors was found; pickled weights are not read, convert them to safetensors first",
+            where=folder,
         )
     return read_tensors(folder / "model.safetensors")
 

@@ -42,7 +42,7 @@ def resolve(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists():
-        raise InputError(f"{name}: a file was found where a model folder or a hub name was expected")
+        raise InputError("a file was found where a model folder or a hub name was expected", where=name)
     cached = _cached(name)
     if cached and is_whole(name, cached):
         return cached
@@ -58,7 +58,7 @@ def _cached(name: str) -> Path | None:
         return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
     except HFValidationError:
         raise InputError(
-            f"{name}: no such folder, and no name that a hub could hold; expected a model folder or owner/name"
+            "no such folder, and no name that a hub could hold", where=name, expected="a model folder or owner/name"
         ) from None
     except IncompleteSnapshotError as error:
         return Path(error.snapshot_path)
@@ -124,14 +124,16 @@ def _fetched(name: str, cached: Path | None) -> Path:
         model_info(name)  # what the cache holds came back, for the hub refused; asked for this alone, it says why
     except GatedRepoError:  # a kind of RepositoryNotFoundError
         raise InputError(
-            f"{name}: a gated model on the hub; accept its terms on its page there, and log in with `hf auth login` "
-            f"or set HF_TOKEN{in_cache}"
+            "a gated model on the hub",
+            where=name,
+            remedy=f"accept its terms on its page there, and log in with `hf auth login` or set HF_TOKEN{in_cache}",
         ) from None
     except RepositoryNotFoundError as error:
         token = ", or replace HF_TOKEN if it has expired" if _status(error) == 401 else ""
         raise InputError(
-            f"{name}: neither a folder here nor a model on the hub that you may read; check the spelling, or log in "
-            f"with `hf auth login` if it is private{token}{in_cache}"
+            "neither a folder here nor a model on the hub that you may read",
+            where=name,
+            remedy=f"check the spelling, or log in with `hf auth login` if it is private{token}{in_cache}",
         ) from None
     except Exception as error:
         if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
@@ -139,8 +141,11 @@ def _fetched(name: str, cached: Path | None) -> Path:
         status = _status(error)
         if status in (401, 403):
             raise InputError(
-                f"{name}: the hub refuses access to this model (HTTP {status}); log in with `hf auth login`, or "
-                f"replace HF_TOKEN by a token that is valid and may read it{in_cache}"
+                (
+                    f"the hub refuses access to this model (HTTP {status}); log in with `hf auth login`, or replace "
+                    f"HF_TOKEN by a token that is valid and may read it{in_cache}"
+                ),
+                where=name,
             ) from None
         raise _away(name, cached, status) from None
     raise _away(name, cached, None)

@@ -173,14 +173,17 @@ def load_lexical(
         statistics = read_tensors(folder / FILE, lambda name: not name.endswith("_rows") or name.startswith(side))
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{folder / FILE}: could not be read ({error}); make the encoder again with drtools make-lexical"
+            f"could not be read ({error})",
+            where=folder / FILE,
+            remedy="make the encoder again with drtools make-lexical",
         ) from None
     expected = {"keys", "frequencies"} | ({"row_keys", f"{side}_rows"} if settings.encoder == "static" else set())
     check_names(statistics, expected.__contains__, folder, f"a lexical encoder of kind {settings.encoder}")
     if statistics.keys() != expected:
         raise InputError(
-            f"{folder / FILE}: {', '.join(sorted(expected - statistics.keys()))} is missing; make the encoder again "
-            "with drtools make-lexical"
+            f"{', '.join(sorted(expected - statistics.keys()))} is missing",
+            where=folder / FILE,
+            remedy="make the encoder again with drtools make-lexical",
         )
     return LexicalEncoder(side, settings, statistics, analyzer(settings.language), known, folder).eval()
 
@@ -192,8 +195,10 @@ def read_lexical_settings(folder: Path) -> LexicalSettings:
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
     if kept.keys() - {"kind"} != names:
         raise InputError(
-            f"{folder / OURS}: found {', '.join(sorted(kept))}, expected kind, {', '.join(sorted(names))}; make the "
-            "encoder again"
+            f"found {', '.join(sorted(kept))}",
+            where=folder / OURS,
+            expected=f"kind, {', '.join(sorted(names))}",
+            remedy="make the encoder again",
         )
     return LexicalSettings(**{name: kept[name] for name in names})
 

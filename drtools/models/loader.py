@@ -40,7 +40,9 @@ def load_for_encoding(
     if is_lexical(folders["query"]) and not spec.document_model:
         if computing.copies.devices:
             raise InputError(
-                f"{spec.start()}: a lexical encoder computes on one device; use {param('device')} cpu, or one GPU"
+                "a lexical encoder computes on one device",
+                where=spec.start(),
+                remedy=f"use {param('device')} cpu, or one GPU",
             )
         return _load_lexical(folders["query"], spec, computing, side)
     encoder = load_named(spec, side, rem="fold", folders=folders)
@@ -118,8 +120,9 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
     if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
         made = encoder.terms.title_separator
         raise InputError(
-            f"{encoder.folder}: made of texts with {made!r} between title and text, not {title_separator!r}; use "
-            f"{param('title_separator')} {made!r}, or make the encoder again"
+            f"made of texts with {made!r} between title and text, not {title_separator!r}",
+            where=encoder.folder,
+            remedy=f"use {param('title_separator')} {made!r}, or make the encoder again",
         )
 
 
@@ -133,7 +136,9 @@ def _load_lexical(
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
             raise InputError(
-                f"{param(name)}: {flags.start()} is a lexical encoder, which has no such setting; leave the flag out"
+                f"{flags.start()} is a lexical encoder, which has no such setting",
+                where=param(name),
+                remedy="leave the flag out",
             )
     known = TermKeys()
     if side:
@@ -155,9 +160,9 @@ def set_lengths_and_prompts(encoder: Encoder | EncoderPair[Encoder], spec: Encod
                 continue
             flag = f"{param(name)} {value}"
             if name.startswith("max") and longest and value > longest:
-                raise InputError(f"{flag}: this body has {longest} positions; use {longest} or less")
+                raise InputError(f"this body has {longest} positions", where=flag, remedy=f"use {longest} or less")
             if name.startswith("max") and value <= special:
                 raise InputError(
-                    f"{flag}: the special tokens of a text alone are {special}; expected {special + 1} or more"
+                    f"the special tokens of a text alone are {special}", where=flag, expected=f"{special + 1} or more"
                 )
             setattr(half.settings, name, value)

@@ -49,8 +49,11 @@ def load_weights(
     refuse_adapter(folder)
     if not any(folder.glob("*.safetensors")):
         raise InputError(
-            f"{folder}: no .safetensors weights were found; pickled weights are not read, convert the model to "
-            "safetensors first"
+            (
+                "no .safetensors weights were found; pickled weights are not read, convert the model to safetensors "
+                "first"
+            ),
+            where=folder,
         )
     check_files(folder)
     try:
@@ -110,7 +113,7 @@ def _read_config(
 
 
 def _not_loaded(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder}: the model could not be loaded ({' '.join(str(error).split())[:300]})")
+    return InputError(f"the model could not be loaded ({' '.join(str(error).split())[:300]})", where=folder)
 
 
 def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -121,14 +124,17 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # without its files each family fails in its own way
         raise InputError(
-            f"{folder}: its tokenizer could not be loaded ({' '.join(str(error).split())[:200]}); put the "
-            "tokenizer.json that belongs to the weights beside them"
+            f"its tokenizer could not be loaded ({' '.join(str(error).split())[:200]})",
+            where=folder,
+            remedy="put the tokenizer.json that belongs to the weights beside them",
         ) from error
     check_tokenizer(tokenizer, model, folder)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise InputError(
-                f"{folder}: its tokenizer has neither a padding nor an end token; add one to tokenizer_config.json"
+                "its tokenizer has neither a padding nor an end token",
+                where=folder,
+                remedy="add one to tokenizer_config.json",
             )
         tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
     return tokenizer
@@ -141,9 +147,13 @@ def _refuse_other_shapes(
     if mismatched:
         name, found, expected = min(mismatched, key=lambda each: str(each[0]))
         raise InputError(
-            f"{folder}: the weights hold {units.counted(len(mismatched), 'tensor')} of another shape than its "
-            f"config.json asks of a {model.config.model_type} model (first: {name}, found {list(found)}, expected "
-            f"{list(expected)}); use the config.json that belongs to the weights"
+            (
+                f"the weights hold {units.counted(len(mismatched), 'tensor')} of another shape than its config.json "
+                f"asks of a {model.config.model_type} model (first: {name}, found {list(found)}"
+            ),
+            where=folder,
+            expected=f"{list(expected)})",
+            remedy="use the config.json that belongs to the weights",
         )
 
 
@@ -151,8 +161,11 @@ def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> 
     """Refuse weights that lack tensors which may not begin at random."""
     if missing:
         raise InputError(
-            f"{folder}: the weights lack {units.counted(len(missing), 'tensor')} of a {model.config.model_type} body "
-            f"(first: {missing[0]}); it is not this body's checkpoint"
+            (
+                f"the weights lack {units.counted(len(missing), 'tensor')} of a {model.config.model_type} body (first: "
+                f"{missing[0]}); it is not this body's checkpoint"
+            ),
+            where=folder,
         )
 
 
@@ -201,6 +214,8 @@ def _set_dropout(config: PreTrainedConfig, dropout: float, folder: Path) -> dict
         if "dropout" in name and isinstance(value, float | int) and not isinstance(value, bool)
     }
     if not own:
-        raise InputError(f"{param('dropout')}: {folder} has no dropout in its configuration; leave the flag out")
+        raise InputError(
+            f"{folder} has no dropout in its configuration", where=param("dropout"), remedy="leave the flag out"
+        )
     _set_all(config, dict.fromkeys(own, dropout))
     return own

@@ -47,8 +47,9 @@ def add_lora(
             inject_adapter_in_model(config, encoder.body)
         except ValueError as error:
             raise InputError(
-                f"{encoder.folder}: LoRA does not fit its body ({' '.join(str(error).split())[:200]}); train all its "
-                "weights"
+                f"LoRA does not fit its body ({' '.join(str(error).split())[:200]})",
+                where=encoder.folder,
+                remedy="train all its weights",
             ) from None
     encoder.body.train(training)
 

@@ -153,9 +153,12 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
         return _made_of(encoder, tensors, ("dense", "norm", ("bias",), "decoder", None), activation)
     except (OSError, SafetensorError, KeyError, RuntimeError, StopIteration) as error:
         raise InputError(
-            f"{folder}: the masked-language head could not be loaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}); "
-            "the files were damaged, adapt again, or remove the folder for a new head"
+            (
+                f"the masked-language head could not be loaded ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); the files were damaged, adapt again, or remove the folder for "
+                "a new head"
+            ),
+            where=folder,
         ) from None
 
 
@@ -178,9 +181,11 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: Style, activat
     weight = tensors[f"{dense_name}.weight"]
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
         raise InputError(
-            f"{encoder.folder}: its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, "
-            "its embeddings of "
-            f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
+            (
+                f"its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
+                f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
+            ),
+            where=encoder.folder,
         )
     dense = nn.Linear(weight.shape[1], weight.shape[0], bias=f"{dense_name}.bias" in tensors)
     norm = nn.LayerNorm(weight.shape[0], eps=_epsilon(encoder), bias=f"{norm_name}.bias" in tensors)

@@ -86,8 +86,9 @@ def read_modules(folder: Path) -> ModuleSettings:
         _add_module(found, folder, module, at)
     if found.head and not found.pooling and any(layer["kind"] != "normalize" for layer in found.head):
         raise InputError(
-            f"{folder}: its modules.json names layers for each token and no pooling: {MULTI_VECTOR}; use the program "
-            "that it was made for, or an encoder with one vector for each text"
+            f"its modules.json names layers for each token and no pooling: {MULTI_VECTOR}",
+            where=folder,
+            remedy="use the program that it was made for, or an encoder with one vector for each text",
         )
     check_keys(config, CONFIG, folder / CONFIG, found.notes)
     _check_requirements(config, folder / CONFIG)
@@ -112,8 +113,9 @@ def read_ranker(folder: Path) -> CrossEncoderSettings:
         kinds = [module["type"] for module in _modules(folder, found.notes)]
         if len(kinds) != 1 or kinds[0].rsplit(".", 1)[-1] != "Transformer":
             raise InputError(
-                f"{folder}: its modules.json names {', '.join(kinds)}; expected the one module Transformer, a sequence "
-                "classifier"
+                f"its modules.json names {', '.join(kinds)}",
+                where=folder,
+                expected="the one module Transformer, a sequence classifier",
             )
         check_keys(config, f"CrossEncoder's {CONFIG}", folder / CONFIG, found.notes)
         _check_requirements(config, folder / CONFIG)
@@ -138,8 +140,10 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
             else f"{', '.join(sorted(MULTI_VECTOR_KEYS & config.keys()))}, keys of {MULTI_VECTOR}"
         )
         raise InputError(
-            f"{folder / CONFIG}: found {what}, expected a SentenceTransformer; use the program that it was made for, "
-            "or an encoder with one vector for each text"
+            f"found {what}",
+            where=folder / CONFIG,
+            expected="a SentenceTransformer",
+            remedy="use the program that it was made for, or an encoder with one vector for each text",
         )
 
 
@@ -148,13 +152,13 @@ def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     try:
         modules = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); the file was damaged, fetch the model again") from None
+        raise InputError(f"not JSON ({error}); the file was damaged, fetch the model again", where=path) from None
     if not isinstance(modules, list) or not all(
         isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
     ):
         raise InputError(
-            f"{path}: expected a list of modules, each with a type and a path; the file was damaged, fetch the model "
-            "again"
+            "expected a list of modules, each with a type and a path; the file was damaged, fetch the model again",
+            where=path,
         )
     for module in modules:
         check_keys(module, "modules.json", path, notes)
@@ -167,29 +171,37 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
     supported = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
     if package != "sentence_transformers" or kind not in supported:
         raise InputError(
-            f"{folder}: its modules.json names {module['type']}, which is not supported; supported are "
-            f"sentence-transformers' own {', '.join(supported)}"
+            (
+                f"its modules.json names {module['type']}, which is not supported; supported are sentence-transformers' "
+                f"own {', '.join(supported)}"
+            ),
+            where=folder,
         )
     path = folder / module["path"]
     if kind == "Transformer":
         if module["path"] or at:
             raise InputError(
-                f"{folder}: its body lies in the subfolder {module['path']!r}, or is not the first module; only models "
-                "whose body lies in the folder itself are supported: load it with SentenceTransformer and save it again"
+                (
+                    f"its body lies in the subfolder {module['path']!r}, or is not the first module; only models whose "
+                    "body lies in the folder itself are supported: load it with SentenceTransformer and save it again"
+                ),
+                where=folder,
             )
         return
     config = optional_json(path / "config.json")
     if kind in WITH_FILES and not (path / "config.json").exists():
         raise InputError(
-            f"{path}: no config.json was found, expected one beside the module {kind} that modules.json names; fetch "
-            "the model again"
+            "no config.json was found",
+            where=path,
+            expected=f"one beside the module {kind} that modules.json names",
+            remedy="fetch the model again",
         )
     check_keys(config, kind, path / "config.json", found.notes)
     if kind == "Pooling":
         if found.pooling or found.head:
             raise InputError(
-                f"{path}: a pooling behind another module, expected it right behind the body; such models are not "
-                "supported"
+                "a pooling behind another module, expected it right behind the body; such models are not supported",
+                where=path,
             )
         found.pooling = _poolings(config, path / "config.json", found.notes)
         found.include_prompt = config.get("include_prompt") is not False
@@ -197,7 +209,9 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
         needed = {"Dense": ("in_features", "out_features"), "LayerNorm": ("dimension",)}.get(kind, ())
         lacking = [key for key in needed if config.get(key) is None]
         if lacking:
-            raise InputError(f"{path / 'config.json'}: no {lacking[0]} was found, which a {kind} has; {DAMAGED}")
+            raise InputError(
+                f"no {lacking[0]} was found, which a {kind} has", where=path / "config.json", remedy=DAMAGED
+            )
         found.head.append(_head_layer(kind, config, module["path"]))
 
 
@@ -213,10 +227,12 @@ def _poolings(config: dict[str, Any], path: Path, notes: list[str]) -> tuple[str
     else:
         asked = [theirs] if isinstance(theirs, str) else theirs
     if not isinstance(asked, list) or not asked:
-        raise InputError(f"{path}: found no pooling that is on, expected one of {', '.join(words)}; {DAMAGED}")
+        raise InputError(
+            "found no pooling that is on", where=path, expected=f"one of {', '.join(words)}", remedy=DAMAGED
+        )
     unknown = [word for word in asked if word not in words]
     if unknown:
-        raise InputError(f"{path}: pooling {unknown[0]!r} is not known; known are {', '.join(words)}")
+        raise InputError(f"pooling {unknown[0]!r} is not known; known are {', '.join(words)}", where=path)
     return tuple(words[word] for word in asked)
 
 
@@ -251,15 +267,20 @@ def _check_requirements(config: dict[str, Any], path: Path) -> None:
         except (PackageNotFoundError, InvalidSpecifier, TypeError):  # of its own classes, which are not used here
             continue
         if not met:
-            raise InputError(f"{path}: the model asks for {name} {wanted}, found {installed}; install that version")
+            raise InputError(
+                f"the model asks for {name} {wanted}, found {installed}", where=path, remedy="install that version"
+            )
 
 
 def _prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
     prompts = config.get("prompts") or {}
     if name not in prompts:
         raise InputError(
-            f"{folder / CONFIG}: default_prompt_name is {name!r}, and prompts has {', '.join(prompts) or 'none'}; the "
-            "file was damaged, fetch the model again"
+            (
+                f"default_prompt_name is {name!r}, and prompts has {', '.join(prompts) or 'none'}; the file was "
+                "damaged, fetch the model again"
+            ),
+            where=folder / CONFIG,
         )
     return prompts[name] or ""
 
@@ -333,11 +354,15 @@ def _check_output(config: dict[str, Any], output: str, folder: Path) -> None:
     for modality, what in (config.get("modality_config") or {}).items():
         if modality == "message":
             raise InputError(
-                f"{folder}: its modality_config names 'message': texts are written into a chat template, which is not "
-                "supported; remove that entry if texts are to be read as they are"
+                ("its modality_config names 'message': texts are written into a chat template, which is not supported"),
+                where=folder,
+                remedy="remove that entry if texts are to be read as they are",
             )
         if modality == "text" and what != {"method": "forward", "method_output_name": output}:
             raise InputError(
-                f"{folder}: its modality_config reads {what} of texts, expected the method forward and its {output}; "
-                "such models are not supported"
+                (
+                    f"its modality_config reads {what} of texts, expected the method forward and its {output}; such "
+                    "models are not supported"
+                ),
+                where=folder,
             )

@@ -245,10 +245,14 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
     for key, value in config.items():
         what = known.get(key)
         if what is None and unknown is None:
-            raise InputError(f"{path}: {table} has {key!r} ({value!r}): {NO_KWARGS}; not supported, export it without")
+            raise InputError(
+                f"{table} has {key!r} ({value!r}): {NO_KWARGS}; not supported, export it without", where=path
+            )
         if what is None and unknown is not None:
             unknown.append(f"{path}: the key {key!r} is not known, and is not used")
         if isinstance(what, Only) and value not in what.values:
-            raise InputError(f"{path}: {key} is {value!r}, which means {what.meaning}; such models are not supported")
+            raise InputError(
+                f"{key} is {value!r}, which means {what.meaning}; such models are not supported", where=path
+            )
         if what == USED and value is not None and key in KINDS and not KINDS[key].fits(value):
-            raise InputError(f"{path}: {key} is {value!r}, expected {KINDS[key].words}; {DAMAGED}")
+            raise InputError(f"{key} is {value!r}", where=path, expected=KINDS[key].words, remedy=DAMAGED)

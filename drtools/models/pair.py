@@ -26,8 +26,9 @@ class EncoderPair(nn.Module, Generic[Half]):
         super().__init__()
         if query.dimension != document.dimension:
             raise InputError(
-                f"{folder}: queries of {query.dimension} and documents of {document.dimension} dimensions do not meet; "
-                "pair encoders of one dimension"
+                f"queries of {query.dimension} and documents of {document.dimension} dimensions do not meet",
+                where=folder,
+                remedy="pair encoders of one dimension",
             )
         self.query, self.document, self.folder = query, document, folder
 

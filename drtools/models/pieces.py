@@ -76,18 +76,21 @@ def layout_of(encoder: Reader, sizes: PieceSizes) -> PieceLayout:
     passage, sentence, least = _tokens_of(sizes)
     if sentence > passage:
         raise InputError(
-            f"{param('sentence_tokens')} {sentence} beside {param('passage_tokens')} {passage}: a sentence lies in a "
-            "passage; expected no more"
+            "a sentence lies in a passage",
+            where=f"{param('sentence_tokens')} {sentence} beside {param('passage_tokens')} {passage}",
+            expected="no more",
         )
     if least > sentence:
         raise InputError(
-            f"{param('least_piece_tokens')} {least} beside {param('sentence_tokens')} {sentence}: no whole sentence "
-            "has so many tokens; expected no more"
+            "no whole sentence has so many tokens",
+            where=f"{param('least_piece_tokens')} {least} beside {param('sentence_tokens')} {sentence}",
+            expected="no more",
         )
     if not encoder.tokenizer.is_fast:
         raise InputError(
-            f"{encoder.folder}: its tokenizer does not say where a token stands in the text, which pieces need; "
-            "expected a fast tokenizer (tokenizer.json)"
+            "its tokenizer does not say where a token stands in the text, which pieces need",
+            where=encoder.folder,
+            expected="a fast tokenizer (tokenizer.json)",
         )
     most = max(0, encoder.settings.max_document_tokens - encoder.tokenizer.num_special_tokens_to_add())
     sizes_of = PieceLayout(0, 0, sizes).spans(most)

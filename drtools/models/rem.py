@@ -141,9 +141,11 @@ def _family(encoder: Encoder) -> Family:
             if isinstance(module, nn.Linear) and ".0." in f".{name}."
         ]
         raise InputError(
-            f"{encoder.folder}: a REM does not know where to go in a body of type {kind}, whose first layer has "
-            f"{', '.join(names) or 'no linear layers'}; "
-            f"known are {', '.join(FAMILIES)}"
+            (
+                f"a REM does not know where to go in a body of type {kind}, whose first layer has "
+                f"{', '.join(names) or 'no linear layers'}; known are {', '.join(FAMILIES)}"
+            ),
+            where=encoder.folder,
         )
     return FAMILIES[kind]
 
@@ -241,9 +243,14 @@ def check_folds(encoder: Encoder) -> None:
     """Refuse an encoder whose REM cannot become part of a plain body, before work is spent on it."""
     if encoder.rem and encoder.rem.adapter_size and not _widens(encoder):
         raise InputError(
-            f"{encoder.folder}: a parallel adapter cannot become part of a plain {encoder.body.config.model_type} "
-            "body, whose feed-forward block is gated or no gelu; "
-            f"use {param('body')} and {param('rem')} as they are, or train the REM with {param('adapter_size')} 0"
+            (
+                f"a parallel adapter cannot become part of a plain {encoder.body.config.model_type} body, whose "
+                "feed-forward block is gated or no gelu"
+            ),
+            where=encoder.folder,
+            remedy=(
+                f"use {param('body')} and {param('rem')} as they are, or train the REM with {param('adapter_size')} 0"
+            ),
         )
 
 

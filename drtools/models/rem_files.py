@@ -90,8 +90,11 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         return read_tensors(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{folder / WEIGHTS}: the REM could not be read ({' '.join(str(error).split())[:200]}); the file was "
-            "damaged, train the REM again"
+            (
+                f"the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM "
+                "again"
+            ),
+            where=folder / WEIGHTS,
         ) from None
 
 
@@ -103,20 +106,26 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     record = read_json(folder / OURS) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
         raise InputError(
-            f"{folder}: found {record.get('kind', 'no ' + OURS)}, expected a REM; make one with `drtools train-rem`"
+            f"found {record.get('kind', 'no ' + OURS)}",
+            where=folder,
+            expected="a REM",
+            remedy="make one with `drtools train-rem`",
         )
     sizes: list[Any] = [record.get(field.name) for field in dataclasses.fields(RemSettings)]
     theirs, ours = record.get("body"), _fits(encoder)
     if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
         raise InputError(
-            f"{folder / OURS}: the REM's sizes or its body are not there; the file was damaged, train the REM again"
+            "the REM's sizes or its body are not there; the file was damaged, train the REM again", where=folder / OURS
         )
     for name, words in FITTING.items():
         if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
             raise InputError(
-                f"{folder}: this REM was trained on {words.format(theirs[name])}, {encoder.folder} has "
-                f"{words.format(ours[name])}; "
-                "put it on a body adapted from the one that it was trained on"
+                (
+                    f"this REM was trained on {words.format(theirs[name])}, {encoder.folder} has "
+                    f"{words.format(ours[name])}"
+                ),
+                where=folder,
+                remedy="put it on a body adapted from the one that it was trained on",
             )
     for name in PROMPTS:
         setattr(encoder.settings, name, record.get(name, getattr(encoder.settings, name)))
@@ -128,7 +137,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
         name: parameter.shape for name, parameter in parameters.items()
     }:
         raise InputError(
-            f"{folder}: its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again"
+            f"its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again", where=folder
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -136,6 +145,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     encoder.rem_fingerprint = _fingerprint(folder)
     if encoder.settings.folded_rem == encoder.rem_fingerprint:
         raise InputError(
-            f"{encoder.folder}: holds {folder} in its weights already, and would have it twice; use {param('model')} "
-            f"{encoder.folder} alone"
+            f"holds {folder} in its weights already, and would have it twice",
+            where=encoder.folder,
+            remedy=f"use {param('model')} {encoder.folder} alone",
         )

@@ -116,8 +116,9 @@ def side_folder(folder: Path, side: str) -> Path:
         return folder
     if not (folder / side).is_dir():
         raise InputError(
-            f"{folder}: its {OURS} says that it is a pair of encoders, but it has no subfolder {side}; expected the "
-            "encoder of queries in query/ and that of documents in document/"
+            f"its {OURS} says that it is a pair of encoders, but it has no subfolder {side}",
+            where=folder,
+            expected="the encoder of queries in query/ and that of documents in document/",
         )
     return folder / side
 
@@ -149,8 +150,11 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
         raise InputError(
-            f"{folder / 'config.json'}: none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is "
-            "not known; such models are not supported"
+            (
+                f"none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models "
+                "are not supported"
+            ),
+            where=folder / "config.json",
         )
     return head_dimension(settings, sizes[0])
 
@@ -167,8 +171,11 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
     """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
     if is_lexical(folder):
         raise InputError(
-            f"{folder}: a lexical encoder, which has no body to train; it encodes and searches, or is made anew with "
-            "drtools make-lexical"
+            (
+                "a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools "
+                "make-lexical"
+            ),
+            where=folder,
         )
     refuse_adapter(folder)
     settings = _of_files(folder)
@@ -192,8 +199,9 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         _set_pooling(settings, pooling)
     if not settings.pooling:
         raise InputError(
-            f"{folder}: a bare body, whose files do not say how token states become one vector; use "
-            f"{param('pooling')} cls, mean, max or last"
+            "a bare body, whose files do not say how token states become one vector",
+            where=folder,
+            remedy=f"use {param('pooling')} cls, mean, max or last",
         )
     if settings.similarity not in (None, "dot") and not settings.normalized:
         remedy = (
@@ -212,8 +220,11 @@ def refuse_adapter(folder: Path) -> None:
     if (folder / "adapter_config.json").exists():
         base = optional_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
         raise InputError(
-            f"{folder}: an adapter (adapter_config.json) for {base}, which is not merged into the weights; merge it "
-            "with peft (merge_and_unload), save the merged model with its tokenizer, and name that folder"
+            f"an adapter (adapter_config.json) for {base}, which is not merged into the weights",
+            where=folder,
+            remedy=(
+                "merge it with peft (merge_and_unload), save the merged model with its tokenizer, and name that folder"
+            ),
         )
 
 
@@ -228,7 +239,9 @@ def _of_files(folder: Path) -> EncoderSettings:
         settings.lower_case, settings.notes, said = files.lower_case, files.notes, files.longest
         sides = {"query": files.query_length, "document": files.document_length}
     if not (folder / "config.json").exists():
-        raise InputError(f"{folder}: no config.json was found, expected a Hugging Face or sentence-transformers model")
+        raise InputError(
+            "no config.json was found", where=folder, expected="a Hugging Face or sentence-transformers model"
+        )
     longest = _longest(folder, said)
     if not settings.pooling:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
@@ -246,12 +259,15 @@ def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
     words += [] if last == "normalize" else [last]
     if not words or any(word not in POOLINGS for word in words):
         raise InputError(
-            f"{param('pooling')} {pooling}: expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the "
-            "end gives vectors of length 1"
+            (
+                f"expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length "
+                "1"
+            ),
+            where=f"{param('pooling')} {pooling}",
         )
     settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
     if len(settings.pooling) < len(words):
-        raise InputError(f"{param('pooling')} {pooling}: a kind stands twice; name each once")
+        raise InputError("a kind stands twice", where=f"{param('pooling')} {pooling}", remedy="name each once")
     if last == "normalize" and not settings.normalized:
         settings.head.append({"kind": "normalize"})
 
@@ -288,8 +304,11 @@ def check_side(settings: EncoderSettings, side: str, name: str) -> None:
         plural = {"query": "queries", "document": "documents"}
         other = SIDES[1 - SIDES.index(side)]
         raise InputError(
-            f"{name}: an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, "
-            "or the pair of both"
+            (
+                f"an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, or "
+                "the pair of both"
+            ),
+            where=name,
         )
 
 

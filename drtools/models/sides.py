@@ -51,8 +51,9 @@ def read_encoder(spec: EncoderSpec, side: str | None = None, folders: dict[str, 
     folders = folders or side_folders(name, spec.document_model)
     if spec.rem and folders["query"] != folders["document"]:
         raise InputError(
-            f"{folders['query'].parent}: a pair of encoders, on which no REM can be put; name one of its subfolders, "
-            "query or document"
+            "a pair of encoders, on which no REM can be put",
+            where=folders["query"].parent,
+            remedy="name one of its subfolders, query or document",
         )
     known: dict[Path, EncoderSettings] = {}
     settings = {}
@@ -72,7 +73,9 @@ def side_folders(model: str, document_model: str | None = None) -> dict[str, Pat
         for side, folder in folders.items():
             if is_lexical(folder):
                 raise InputError(
-                    f"{named[side]}: a lexical encoder, which encodes both sides; leave {param('document_model')} out"
+                    "a lexical encoder, which encodes both sides",
+                    where=named[side],
+                    remedy=f"leave {param('document_model')} out",
                 )
     return folders
 
@@ -87,7 +90,10 @@ def pair_fingerprints(folders: dict[str, Path], pooling: str | None = None) -> d
         dimensions[side] = vector_dimension(folder, settings)
     if dimensions["query"] != dimensions["document"]:
         raise InputError(
-            f"{folders['query']}: its vectors have {dimensions['query']} dimensions, those of {folders['document']} "
-            f"{dimensions['document']}; two encoders that belong together have the same number"
+            (
+                f"its vectors have {dimensions['query']} dimensions, those of {folders['document']} "
+                f"{dimensions['document']}; two encoders that belong together have the same number"
+            ),
+            where=folders["query"],
         )
     return found

@@ -78,23 +78,30 @@ def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaMode
     settings = encoder.settings
     if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
         raise InputError(
-            f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or RoBERTa, "
-            "whose spans are known; start from such a model"
+            f"found a {encoder.body.config.model_type} body",
+            where=encoder.folder,
+            expected="the layers of BERT or RoBERTa, whose spans are known",
+            remedy="start from such a model",
         )
     if kind == "attention" and settings.pooling != ("cls",):
         raise InputError(
-            f"{encoder.folder}: its vectors are pooled by {'+'.join(settings.pooling)}, expected cls, which spans by "
-            f"attention stand on; use {param('pooling')} cls, or {param('spans')} mean"
+            f"its vectors are pooled by {'+'.join(settings.pooling)}",
+            where=encoder.folder,
+            expected="cls, which spans by attention stand on",
+            remedy=f"use {param('pooling')} cls, or {param('spans')} mean",
         )
     if len(settings.pooling) > 1:
         raise InputError(
-            f"{encoder.folder}: its vectors join {' and '.join(settings.pooling)}, expected one pooling; use "
-            f"{param('pooling')} cls"
+            f"its vectors join {' and '.join(settings.pooling)}",
+            where=encoder.folder,
+            expected="one pooling",
+            remedy=f"use {param('pooling')} cls",
         )
     if settings.document_prompt and not settings.include_prompt:
         raise InputError(
-            f"{encoder.folder}: its document prompt is read but not pooled, which spans do not know; use "
-            f"{param('document_prompt')} ''"
+            "its document prompt is read but not pooled, which spans do not know",
+            where=encoder.folder,
+            remedy=f"use {param('document_prompt')} ''",
         )
     return encoder.body
 

@@ -38,8 +38,9 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if self.document_model and not self.model:
             raise InputError(
-                f"{param('document_model')} alone: it names the encoder of documents beside {param('model')}, that of "
-                "queries; pass both"
+                f"it names the encoder of documents beside {param('model')}, that of queries",
+                where=f"{param('document_model')} alone",
+                remedy="pass both",
             )
 
     @property
@@ -67,19 +68,21 @@ class EncoderSpec:
         """
         if self.model and (self.body or self.rem):
             raise InputError(
-                f"{param('model')} beside {param('body')} or {param('rem')}: an encoder is either of the two; use "
-                f"{param('model')} ENCODER, or {param('body')} BODY {param('rem')} REM"
+                "an encoder is either of the two",
+                where=f"{param('model')} beside {param('body')} or {param('rem')}",
+                remedy=f"use {param('model')} ENCODER, or {param('body')} BODY {param('rem')} REM",
             )
         if bool(self.body) != bool(self.rem):
             raise InputError(
-                f"{param('body' if self.body else 'rem')} alone: a body and a REM belong together; use "
-                f"{param('body')} BODY {param('rem')} REM, or {param('model')} for an encoder by itself"
+                "a body and a REM belong together",
+                where=f"{param('body' if self.body else 'rem')} alone",
+                remedy=f"use {param('body')} BODY {param('rem')} REM, or {param('model')} for an encoder by itself",
             )
         start = self.model or self.body
         if not start:
             raise InputError(
-                f"no encoder was named; use {param('model')} FOLDER or a hub name, or {param('body')} BODY "
-                f"{param('rem')} REM"
+                "no encoder was named",
+                remedy=f"use {param('model')} FOLDER or a hub name, or {param('body')} BODY {param('rem')} REM",
             )
         return start
 

@@ -197,8 +197,11 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
     special = {*tokenizer.all_special_tokens}
     if len(tokenizer) < MANY and sum(token not in special for token in tokenizer.get_vocab()) < 2:
         raise InputError(
-            f"{folder}: its tokenizer knows {len(tokenizer)} tokens, {len(special)} of them special ones, so that "
-            f"texts cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
+            (
+                f"its tokenizer knows {len(tokenizer)} tokens, {len(special)} of them special ones, so that texts "
+                f"cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
+            ),
+            where=folder,
         )
     try:
         rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
@@ -210,13 +213,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
     new = _special_deviations(folder, tokenizer_config(folder)).get("special_tokens")
     if (folder / FILE).exists() and isinstance(new, list) and token in new:
         raise InputError(
-            f"{folder / CONFIG}: it names the special token {token!r}, which {FILE} lacks, so that it gets the id "
-            f"{last}, but the embeddings have {rows} rows, for ids up to {rows - 1}; remove it there, or add rows "
-            "(resize_token_embeddings)"
+            (
+                f"it names the special token {token!r}, which {FILE} lacks, so that it gets the id {last}, but the "
+                f"embeddings have {rows} rows, for ids up to {rows - 1}"
+            ),
+            where=folder / CONFIG,
+            remedy="remove it there, or add rows (resize_token_embeddings)",
         )
     raise InputError(
-        f"{folder}: its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids "
-        f"up to {rows - 1}; use the tokenizer that belongs to the weights, or add rows (resize_token_embeddings)"
+        (
+            f"its tokenizer gives ids up to {last} ({token!r}), but its embeddings have {rows} rows, for ids up to "
+            f"{rows - 1}"
+        ),
+        where=folder,
+        remedy="use the tokenizer that belongs to the weights, or add rows (resize_token_embeddings)",
     )
 
 

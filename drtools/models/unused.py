@@ -128,8 +128,12 @@ def refuse_unused(names: list[str], folder: Path, what: str, known: Known = ()) 
         ("a part that would be left out", "save the weights without that part, or with a class that uses it"),
     )
     raise InputError(
-        f"{folder}: the weights hold {units.counted(len(names), 'tensor')} that {what} has no place for "
-        f"({listed(names)}): {meaning}; {move}"
+        (
+            f"the weights hold {units.counted(len(names), 'tensor')} that {what} has no place for ({listed(names)}): "
+            f"{meaning}"
+        ),
+        where=folder,
+        remedy=move,
     )
 
 
@@ -150,9 +154,12 @@ def check_files(folder: Path) -> None:
     )
     if others:
         raise InputError(
-            f"{folder}: found {listed(others)} beside the weights of the model, expected model.safetensors or the "
-            f"shards that {index.name} names; such weights would be left out: move them elsewhere if the vectors do "
-            "not need them, else save a layer behind the pooling as a module of sentence-transformers"
+            (
+                f"found {listed(others)} beside the weights of the model, expected model.safetensors or the shards that "
+                f"{index.name} names; such weights would be left out: move them elsewhere if the vectors do not need "
+                "them, else save a layer behind the pooling as a module of sentence-transformers"
+            ),
+            where=folder,
         )
 
 

@@ -18,9 +18,9 @@ def read_json(path: Path, remedy: str = "the file was damaged, make it again") -
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
+        raise InputError(f"not JSON ({error})", where=path, remedy=remedy) from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object was expected, found {type(value).__name__}; {remedy}")
+        raise InputError(f"a JSON object was expected, found {type(value).__name__}", where=path, remedy=remedy)
     return value
 
 

@@ -38,11 +38,11 @@ def read(path: str | Path) -> dict[str, Any]:
     """Return the manifest of an artefact; InputError if it has none, which means that it was never finished."""
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError("no such file or folder", where=path)
     where = beside(path)
     if not where.exists():
         raise InputError(
-            f"{path}: no {where.name} was found, so this is not a finished output of drtools; {_advice(path)}"
+            f"no {where.name} was found, so this is not a finished output of drtools", where=path, remedy=_advice(path)
         )
     return read_json(where)
 

@@ -75,8 +75,9 @@ def publish(folders: list[Path], link: Path, keep: int) -> Published:
     """
     if link.exists() and not link.is_symlink():
         raise InputError(
-            f"{link}: a {'folder' if link.is_dir() else 'file'} was found where a link is to be switched; move it "
-            "away, or name another link"
+            f"a {('folder' if link.is_dir() else 'file')} was found where a link is to be switched",
+            where=link,
+            remedy="move it away, or name another link",
         )
     with _alone(link):
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
@@ -101,7 +102,9 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     names = [folder.name for folder in folders]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise InputError(f"two of the folders are called {twice}, and a version holds each by its name; rename one")
+        raise InputError(
+            f"two of the folders are called {twice}, and a version holds each by its name", remedy="rename one"
+        )
     identity = [
         [
             folder.name if len(folders) > 1 else "",
@@ -122,23 +125,28 @@ def _finished(folder: Path) -> dict[str, Any]:
     """Return the manifest of a folder that can be published."""
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: {'a file was found where a folder was expected' if folder.exists() else 'no such folder'}; "
-            "publish takes finished folders"
+            ("a file was found where a folder was expected" if folder.exists() else "no such folder"),
+            where=folder,
+            remedy="publish takes finished folders",
         )
     if folder.name.endswith(UNFINISHED):
         raise InputError(
-            f"{folder}: work under way; publish {folder.name.removesuffix(UNFINISHED)} once it is finished"
+            "work under way", where=folder, remedy=f"publish {folder.name.removesuffix(UNFINISHED)} once it is finished"
         )
     if (folder / PARTS).exists():
         raise InputError(
-            f"{folder}: vectors that name the two folders they are joined of, which may change; join them by "
-            f"concat-spar without {param('no_copy')}, and publish that"
+            "vectors that name the two folders they are joined of, which may change",
+            where=folder,
+            remedy=f"join them by concat-spar without {param('no_copy')}, and publish that",
         )
     by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
     if by_hand and read_json(folder / MODEL).get("kind") == "pair":
         raise InputError(
-            f"{folder}: a pair of encoders without a manifest, written by hand; make a finished one of it with "
-            f"drtools merge {param('model')} {folder} -o PAIR, and publish that"
+            "a pair of encoders without a manifest, written by hand",
+            where=folder,
+            remedy=(
+                f"make a finished one of it with drtools merge {param('model')} {folder} -o PAIR, and publish that"
+            ),
         )
     return manifest.read(folder)
 
@@ -206,8 +214,12 @@ def _check_unchanged(folder: Path, where: Path, record: dict[str, Any]) -> None:
     content = [path for path in where.rglob("*") if path.is_file() and path != where / manifest.NAME]
     if content_fingerprint(where, content) != record["fingerprint"]:
         raise InputError(
-            f"{folder}: its files are not those that its manifest tells of: changed since it was made, or being "
-            "replaced just now; make it again, then publish it"
+            (
+                "its files are not those that its manifest tells of: changed since it was made, or being replaced just "
+                "now"
+            ),
+            where=folder,
+            remedy="make it again, then publish it",
         )
 
 

@@ -32,8 +32,11 @@ class State:
         path, found = work.path / STATE, work.state.get("version", 1)
         if found != cls.version:
             raise InputError(
-                f"{path}: version {found} was found, expected {cls.version}; continue with the release of drtools that "
-                f"began the work, or {START_AFRESH}"
+                (
+                    f"version {found} was found, expected {cls.version}; continue with the release of drtools that "
+                    f"began the work, or {START_AFRESH}"
+                ),
+                where=path,
             )
         return cls(**checked_fields(work.state, cls, path, START_AFRESH))
 

@@ -44,7 +44,7 @@ def fits(value: object, kind: Any) -> bool:
 def checked(value: object, kind: type[T], path: Path, remedy: str) -> T:
     """Return a JSON value that was read from `path`; InputError if it does not have a type."""
     if not fits(value, kind):
-        raise InputError(f"{path}: found {_shown(value)}, expected {_words_of(kind)}; {remedy}")
+        raise InputError(f"found {_shown(value)}", where=path, expected=_words_of(kind), remedy=remedy)
     return value  # type: ignore[return-value]  # it was checked
 
 
@@ -57,13 +57,15 @@ def checked_fields(record: Mapping[str, object], kind: type, path: Path, remedy:
     for each in dataclasses.fields(kind):
         if each.name not in record:
             if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
-                raise InputError(f"{path}: the key {each.name!r} is missing; {remedy}")
+                raise InputError(f"the key {each.name!r} is missing", where=path, remedy=remedy)
             continue
         value = record[each.name]
         if not fits(value, types[each.name]):
             raise InputError(
-                f"{path}: found {_shown(value)} at the key {each.name!r}, expected {_words_of(types[each.name])}; "
-                f"{remedy}"
+                f"found {_shown(value)} at the key {each.name!r}",
+                where=path,
+                expected=_words_of(types[each.name]),
+                remedy=remedy,
             )
         found[each.name] = value
     return found

@@ -155,7 +155,7 @@ def _check_finished(work: Work) -> None:
                 if work.target.is_dir()
                 else f"move it away, or {param('overwrite')}"
             )
-            raise InputError(f"{work.target}: exists and is not a finished output of drtools; {advice}")
+            raise InputError("exists and is not a finished output of drtools", where=work.target, remedy=advice)
         return
     if work.overwrite:
         return
@@ -163,8 +163,9 @@ def _check_finished(work: Work) -> None:
         if work.renew:
             return
         raise InputError(
-            f"{work.target}: made by another request ({differences(then, work.request)}); choose another -o, or "
-            f"{param('overwrite')}"
+            f"made by another request ({differences(then, work.request)})",
+            where=work.target,
+            remedy=f"choose another -o, or {param('overwrite')}",
         )
     if work.path.exists() and _may_be_dropped(work):  # a process died after it had given the output its name
         with suppress(WorldError):
@@ -207,8 +208,9 @@ def _open_partial(work: Work) -> None:
         is_same = same(then, work.request)
         if not is_same and not work.renew:
             raise InputError(
-                f"{work.path}: begun by another request ({differences(then, work.request)}); repeat that one, or "
-                f"{param('overwrite')} to start afresh"
+                f"begun by another request ({differences(then, work.request)})",
+                where=work.path,
+                remedy=f"repeat that one, or {param('overwrite')} to start afresh",
             )
         if is_same and (work.path / STATE).exists():
             work.state, work.seconds_before, work.offset = read_state(work.path)
@@ -220,7 +222,9 @@ def _open_partial(work: Work) -> None:
             and not written.exists()
             and not request_in(work.path / manifest.NAME)
         ):
-            raise InputError(f"{work.path}: exists and is not the work of drtools; move it away, or choose another -o")
+            raise InputError(
+                "exists and is not the work of drtools", where=work.path, remedy="move it away, or choose another -o"
+            )
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(written, work.request)
@@ -249,7 +253,9 @@ def open_file(output: OutputSpec) -> Iterator[FileWork]:
         return
     work = FileWork(Path(output.output), output.request, output.overwrite, output.renew)
     if work.target.is_dir():
-        raise InputError(f"{work.target}: a folder was found where a file is to be written; choose another -o")
+        raise InputError(
+            "a folder was found where a file is to be written", where=work.target, remedy="choose another -o"
+        )
     _finish_naming(work)
     with _under_way(work):
         work.stream = open(work.path / DATA, "r+b" if work.state else "wb")  # noqa: SIM115 closed below

@@ -221,13 +221,15 @@ def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
     assert queries.dtype == np.float32
     if queries.shape[1] != dimension:
         raise InputError(
-            f"the queries have {queries.shape[1]} dimensions and {what} {dimension}; encode both with one model"
+            f"the queries have {queries.shape[1]} dimensions and {what} {dimension}",
+            remedy="encode both with one model",
         )
     finite = np.isfinite(queries).all(1)
     if not finite.all():
         raise InputError(
-            f"query vector {finite.argmin()} (from 0): found NaN or infinity, expected finite numbers; encode the "
-            "queries again"
+            f"query vector {finite.argmin()} (from 0): found NaN or infinity",
+            expected="finite numbers",
+            remedy="encode the queries again",
         )
 
 
@@ -235,7 +237,10 @@ def refuse_empty(vectors: Sized) -> None:
     """Refuse vectors without a row."""
     if len(vectors) == 0:
         raise InputError(
-            f"{name(vectors)}: found no row, expected at least one vector; encode a corpus that has documents"
+            "found no row",
+            where=name(vectors),
+            expected="at least one vector",
+            remedy="encode a corpus that has documents",
         )
 
 
@@ -243,8 +248,9 @@ def refuse_not_finite(vectors: object, finite: np.ndarray, rows: range | np.ndar
     """Refuse the first of some rows [C] of vectors that is not finite [C]."""
     if not finite.all():
         raise InputError(
-            f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity, expected finite numbers; "
-            "encode the documents again"
+            f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity",
+            expected="finite numbers",
+            remedy="encode the documents again",
         )
 
 

@@ -142,11 +142,13 @@ def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
     try:
         index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
     except RuntimeError as error:
-        raise InputError(f"{path}: FAISS cannot read it: {reason(error)}; build the index again") from None
+        raise InputError(f"FAISS cannot read it: {reason(error)}", where=path, remedy="build the index again") from None
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise InputError(
-            f"{path}: found an index of distances, expected one of inner products (METRIC_INNER_PRODUCT); build it "
-            "with `drtools index`"
+            "found an index of distances",
+            where=path,
+            expected="one of inner products (METRIC_INNER_PRODUCT)",
+            remedy="build it with `drtools index`",
         )
     reporting.notice(
         changes_products(index),
@@ -175,13 +177,17 @@ def search_index(
     lists, graphs = _of_type(index, faiss.IndexIVF), _of_type(index, faiss.IndexHNSW)
     if nprobe and not lists:
         raise InputError(
-            f"{param('nprobe')}: the index is {describe(index)}, expected one with IVF in its factory string; leave "
-            f"{param('nprobe')} out"
+            f"the index is {describe(index)}",
+            where=param("nprobe"),
+            expected="one with IVF in its factory string",
+            remedy=f"leave {param('nprobe')} out",
         )
     if ef_search and not graphs:
         raise InputError(
-            f"{param('ef_search')}: the index is {describe(index)}, expected one with HNSW in its factory string; "
-            f"leave {param('ef_search')} out"
+            f"the index is {describe(index)}",
+            where=param("ef_search"),
+            expected="one with HNSW in its factory string",
+            remedy=f"leave {param('ef_search')} out",
         )
     for part in lists:
         part.nprobe = min(part.nlist, nprobe or max(LEAST_LISTS, int(part.nlist * SHARE_OF_LISTS)))
@@ -212,8 +218,8 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
         raise InputError(
-            f"the index is {describe(index)}, which does not give single vectors back; take the vectors themselves "
-            f"({param('vectors')}), or an index without fs"
+            f"the index is {describe(index)}, which does not give single vectors back",
+            remedy=f"take the vectors themselves ({param('vectors')}), or an index without fs",
         ) from None
 
 
@@ -295,8 +301,10 @@ def prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | 
     graphs = _of_type(index, faiss.IndexHNSW)
     if ef_construction and not graphs:
         raise InputError(
-            f"{param('ef_construction')}: {param('factory')} {factory} has no graph, expected one with HNSW; leave "
-            f"{param('ef_construction')} out"
+            f"{param('factory')} {factory} has no graph",
+            where=param("ef_construction"),
+            expected="one with HNSW",
+            remedy=f"leave {param('ef_construction')} out",
         )
     for part in graphs:
         part.hnsw.efConstruction = ef_construction or EF_CONSTRUCTION

@@ -57,9 +57,13 @@ def refusals(factory: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(f"{param('factory')} {factory}: FAISS refuses it: {reason(error)}; {EXPECTED}") from None
+        raise InputError(
+            f"FAISS refuses it: {reason(error)}; {EXPECTED}", where=f"{param('factory')} {factory}"
+        ) from None
     except MemoryError:
-        raise InputError(f"{param('factory')} {factory}: it needs more memory than there is; {EXPECTED}") from None
+        raise InputError(
+            f"it needs more memory than there is; {EXPECTED}", where=f"{param('factory')} {factory}"
+        ) from None
 
 
 @contextmanager
@@ -83,8 +87,9 @@ def create(factory: str, dimension: int) -> faiss.Index:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise InputError(
-            f"{param('factory')} {factory}: FAISS makes an index of distances of it, whatever is asked for; expected "
-            "one of inner products, for instance HNSW32,Flat or IVF1024,PQ48"
+            "FAISS makes an index of distances of it, whatever is asked for",
+            where=f"{param('factory')} {factory}",
+            expected="one of inner products, for instance HNSW32,Flat or IVF1024,PQ48",
         )
     refuse_other_products(index, factory)
     return index
@@ -141,8 +146,10 @@ def refuse_few_points(factory: str, wanted: int, points: int) -> None:
     """Refuse to train on fewer points than there are centroids."""
     if points < wanted:
         raise InputError(
-            f"{param('factory')} {factory}: found {points:,} vectors to train on, expected at least {wanted:,}, one "
-            "for each centroid; choose fewer centroids, or an index without training such as HNSW32 or Flat"
+            f"found {points:,} vectors to train on",
+            where=f"{param('factory')} {factory}",
+            expected=f"at least {wanted:,}, one for each centroid",
+            remedy="choose fewer centroids, or an index without training such as HNSW32 or Flat",
         )
 
 

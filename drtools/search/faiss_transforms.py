@@ -61,18 +61,21 @@ def refuse_other_products(index: faiss.Index, factory: str) -> None:
     for step in transforms(index):
         if isinstance(step, faiss.PCAMatrix) and step.eigen_power:
             raise InputError(
-                f"{param('factory')} {factory}: PCAW stretches each direction by another factor, which does not keep "
-                "the order of inner products; use PCA or PCAR, which rotate"
+                "PCAW stretches each direction by another factor, which does not keep the order of inner products",
+                where=f"{param('factory')} {factory}",
+                remedy="use PCA or PCAR, which rotate",
             )
         if isinstance(step, faiss.ITQTransform):
             raise InputError(
-                f"{param('factory')} {factory}: ITQ subtracts the mean and changes lengths, which does not keep the "
-                "order of inner products; use PCA, PCAR or OPQ, which rotate"
+                "ITQ subtracts the mean and changes lengths, which does not keep the order of inner products",
+                where=f"{param('factory')} {factory}",
+                remedy="use PCA, PCAR or OPQ, which rotate",
             )
         if isinstance(step, faiss.PCAMatrix) and not 0 < step.d_out <= step.d_in:
             raise InputError(
-                f"{param('factory')} {factory}: found PCA to {step.d_out} dimensions, expected 1 to {step.d_in}, "
-                "those of the vectors"
+                f"found PCA to {step.d_out} dimensions",
+                where=f"{param('factory')} {factory}",
+                expected=f"1 to {step.d_in}, those of the vectors",
             )
 
 
@@ -106,9 +109,13 @@ def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:
         others = np.flatnonzero(np.abs(lengths - 1) > LENGTH_TOLERANCE)
         if len(others):
             raise InputError(
-                f"{param('factory')} {factory}: L2norm compares by the cosine, and row {start + others[0]} of the "
-                f"vectors has length {lengths[others[0]]:.3g}, expected 1; leave L2norm out, or encode with "
-                "normalization"
+                (
+                    f"L2norm compares by the cosine, and row {start + others[0]} of the vectors has length "
+                    f"{lengths[others[0]]:.3g}"
+                ),
+                where=f"{param('factory')} {factory}",
+                expected="1",
+                remedy="leave L2norm out, or encode with normalization",
             )
 
 

@@ -270,8 +270,9 @@ def refuse_fractions(sample: np.ndarray, factory: str) -> None:
     others = sample[(sample != np.round(sample)) | (sample < least) | (sample > most)]
     if len(others):
         raise InputError(
-            f"{param('factory')} {factory}: {found[0]} keeps whole numbers from {least} to {most}, and the vectors "
-            f"hold {others[0]:.4g}; use SQ8, which is fitted to them"
+            f"{found[0]} keeps whole numbers from {least} to {most}, and the vectors hold {others[0]:.4g}",
+            where=f"{param('factory')} {factory}",
+            remedy="use SQ8, which is fitted to them",
         )
 
 
@@ -288,6 +289,6 @@ def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, fa
     possible = (best - mean).sum()
     if possible > 1e-6 * np.abs(products).sum() and (hits - mean).sum() < LEAST_GAIN * possible:
         raise InputError(
-            f"{param('factory')} {factory}: it was tried on {len(sample):,} of the vectors, and finds them no better "
-            f"than by chance; {EXPECTED}"
+            f"it was tried on {len(sample):,} of the vectors, and finds them no better than by chance; {EXPECTED}",
+            where=f"{param('factory')} {factory}",
         )

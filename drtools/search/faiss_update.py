@@ -83,8 +83,8 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
     record = manifest.read(folder)
     if record.get("kind") != "faiss":
         raise InputError(
-            f"{folder}: found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without "
-            f"{param('update')}"
+            f"found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without {param('update')}",
+            where=folder,
         )
     record = read_index(folder)
     if (
@@ -92,13 +92,18 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
         or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
     ):
         raise InputError(
-            f"{folder}: made of another encoder's vectors ({maker_of(record)}) than {vectors.path} "
-            f"({maker_of(vectors.manifest)}); build the index anew, without {param('update')}"
+            (
+                f"made of another encoder's vectors ({maker_of(record)}) than {vectors.path} "
+                f"({maker_of(vectors.manifest)})"
+            ),
+            where=folder,
+            remedy=f"build the index anew, without {param('update')}",
         )
     if factory and factory != record["factory"]:
         raise InputError(
-            f"{folder}: its {param('factory')} is {record['factory']}, not {factory}; leave {param('factory')} out, "
-            f"or build anew without {param('update')}"
+            f"its {param('factory')} is {record['factory']}, not {factory}",
+            where=folder,
+            remedy=f"leave {param('factory')} out, or build anew without {param('update')}",
         )
     return record
 
@@ -166,9 +171,12 @@ def update(
         _reorder(inner, change)
     else:
         raise InputError(
-            f"{folder}: {manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} "
-            "of its rows are gone or changed"
-            f"{'' if len(change.gone) else ' (the order is another)'}; build the index anew, without {param('update')}"
+            (
+                f"{manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} of its "
+                f"rows are gone or changed{('' if len(change.gone) else ' (the order is another)')}"
+            ),
+            where=folder,
+            remedy=f"build the index anew, without {param('update')}",
         )
     assert index.ntotal == len(array)
     write(index, path)

@@ -132,8 +132,9 @@ def read_scores(path: str, spec: FusionSpec) -> Run:
     for query_id, hits in run.items() if spec.method == "linear" else ():
         if not isfinite(sum(hits.values())):
             raise InputError(
-                f"{path}: query {query_id} has an infinite score, which cannot be weighed; fuse by {param('method')} "
-                "rrf, or write the run again"
+                f"query {query_id} has an infinite score, which cannot be weighed",
+                where=path,
+                remedy=f"fuse by {param('method')} rrf, or write the run again",
             )
     return run
 

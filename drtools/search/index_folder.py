@@ -150,7 +150,9 @@ def check_queries(queries: str, documents: Vectors) -> None:
     theirs = open_vectors(queries).manifest
     named = f"{param('check_queries')} {queries}"
     if theirs["side"] != "query":
-        raise InputError(f"{named}: vectors of documents, expected vectors of queries (encode {param('queries')})")
+        raise InputError(
+            "vectors of documents", where=named, expected=f"vectors of queries (encode {param('queries')})"
+        )
     if not documents.manifest.get("joined"):
         advice = "encode the queries with the encoder that made them"
         refuse_another_encoder(documents.manifest, documents.path, theirs, theirs["dimension"], named, advice, advice)

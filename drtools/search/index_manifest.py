@@ -40,12 +40,12 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     if folder.is_file():
         raise InputError(
-            f"{folder}: a file was found where an index folder was expected; build one with `drtools index`"
+            "a file was found where an index folder was expected", where=folder, remedy="build one with `drtools index`"
         )
     record = manifest.read(folder)
     kind = record.get("kind")
     if kind not in KINDS:
         advice = f"search it with {param('vectors')}" if kind == "vectors" else "build one with `drtools index`"
-        raise InputError(f"{folder}: found {kind or 'something else'}, expected an index; {advice}")
+        raise InputError(f"found {kind or 'something else'}", where=folder, expected="an index", remedy=advice)
     checked_fields(record, KINDS[kind], manifest.beside(folder), "build the index again")
     return record

@@ -100,8 +100,8 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
     for identifier, contents in documents:
         if len(identifier.encode()) > LONGEST_ID_BYTES:
             raise InputError(
-                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes; "
-                "shorten it"
+                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes",
+                remedy="shorten it",
             )
         batch.append((identifier, contents))
         characters += len(identifier) + len(contents)
@@ -124,7 +124,7 @@ def analyze(text: str, language: str = "en") -> list[str]:
 def _open_reader(folder: Path) -> Java:
     remedy = f"build one with drtools index {param('lucene')} CORPUS"
     if not any(folder.glob("segments_*")):
-        raise InputError(f"{folder}: is not a Lucene index; {remedy}")
+        raise InputError("is not a Lucene index", where=folder, remedy=remedy)
     with java_errors(InputError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
         return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder.absolute()))
 
@@ -249,12 +249,15 @@ def _check_fields(folder: Path, reader: Java, rm3: Rm3 | None) -> None:
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
         raise InputError(
-            f"{folder}: a Lucene index without documents or of another program; build one with drtools index "
-            f"{param('lucene')} CORPUS"
+            "a Lucene index without documents or of another program",
+            where=folder,
+            remedy=f"build one with drtools index {param('lucene')} CORPUS",
         )
     if rm3 and not contents.hasVectors():
         raise InputError(
-            f"{folder}: has no document vectors, which RM3 needs; build it again with {param('document_vectors')}"
+            "has no document vectors, which RM3 needs",
+            where=folder,
+            remedy=f"build it again with {param('document_vectors')}",
         )
 
 

@@ -42,7 +42,7 @@ def parse_ranks(text: str, flag: str = param("ranks")) -> tuple[int, int]:
     if not dash:
         first, last = "1", first
     if not (first.isdecimal() and last.isdecimal()) or not 1 <= int(first) <= int(last):
-        raise InputError(f"{flag} {text}: expected FIRST-LAST, ranks from 1, for instance 1-200")
+        raise InputError(where=f"{flag} {text}", expected="FIRST-LAST, ranks from 1, for instance 1-200")
     return int(first), int(last)
 
 

@@ -77,7 +77,9 @@ def positives_of(
     for query_id in without:
         del relevant[query_id], texts[query_id]
     if not texts:
-        raise InputError(f"{qrels}: no query has a document of grade {min_rel} or more; lower {param('min_rel')}")
+        raise InputError(
+            f"no query has a document of grade {min_rel} or more", where=qrels, remedy=f"lower {param('min_rel')}"
+        )
     return relevant, texts
 
 
@@ -93,8 +95,9 @@ def open_source(
         if spec.query_vectors or encoder.given:
             given = [*encoder.given, *(["query_vectors"] if spec.query_vectors else [])]
             raise InputError(
-                f"{spec.index}: a Lucene index, which no encoder searches; name a FAISS index or vectors, or leave "
-                f"{' and '.join(map(param, given))} out"
+                "a Lucene index, which no encoder searches",
+                where=spec.index,
+                remedy=f"name a FAISS index or vectors, or leave {' and '.join(map(param, given))} out",
             )
         return LuceneSource(spec.index, spec.k1, spec.b, threads=compute.threads or all_threads())
     return open_dense(spec.vectors, spec.index, encoder, compute, spec.query_vectors)

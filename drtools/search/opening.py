@@ -55,19 +55,20 @@ def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bo
     is_lucene = bool(index and index_kind(index) == "lucene")
     if is_lucene and encoder.given:
         raise InputError(
-            f"{' and '.join(map(param, encoder.given))}: {index} is a Lucene index, which no encoder searches; name a "
-            "FAISS index or vectors, or leave it out"
+            f"{index} is a Lucene index, which no encoder searches",
+            where=" and ".join(map(param, encoder.given)),
+            remedy="name a FAISS index or vectors, or leave it out",
         )
     by_texts = is_lucene or bool(rerank and not vectors)
     if spec.query_vectors and by_texts:
         raise InputError(
-            f"{param('query_vectors')}: for vectors or a FAISS index; words are searched for and texts ranked anew by "
-            f"{param('queries')}"
+            f"for vectors or a FAISS index; words are searched for and texts ranked anew by {param('queries')}",
+            where=param("query_vectors"),
         )
     if joining.given and by_texts:
         raise InputError(
-            f"{' and '.join(map(param, joining.given))}: for vectors or an index that concat-spar joined; this is "
-            "neither"
+            "for vectors or an index that concat-spar joined; this is neither",
+            where=" and ".join(map(param, joining.given)),
         )
     return is_lucene
 

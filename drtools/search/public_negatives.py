@@ -33,7 +33,7 @@ def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) 
                 )
                 stream.write(example.line())
         if not counts["queries"]:
-            raise InputError(f"{shown(source)}: no records; expected lines of qid, pos and neg")
+            raise InputError("no records", where=shown(source), expected="lines of qid, pos and neg")
         reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
         reporting.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
         work.finish(kind="training", format="msmarco-hard-negatives", queries=counts["queries"], counts=dict(counts))

@@ -42,10 +42,14 @@ def read_weights(path: str) -> dict[str, float]:
             mu = math.nan
         if not 0 <= mu < math.inf or len(columns) != 2:
             raise InputError(
-                f"{shown(path)}:{number}: found {text[:80]!r}, expected a query id, a tab and a number from 0 on"
+                f"found {text[:80]!r}",
+                where=f"{shown(path)}:{number}",
+                expected="a query id, a tab and a number from 0 on",
             )
         if query_id in weights:
-            raise InputError(f"{shown(path)}:{number}: query {query_id!r} stands twice; keep one of the two")
+            raise InputError(
+                f"query {query_id!r} stands twice", where=f"{shown(path)}:{number}", remedy="keep one of the two"
+            )
         weights[query_id] = mu
     return weights
 
@@ -69,7 +73,7 @@ def open_queries(
             else "not joined of two encoders' vectors; leave it out"
         )
         given = " and ".join(map(param, joining.given))
-        raise InputError(f"{what}: {given}: {reason}")
+        raise InputError(f"{given}: {reason}", where=what)
     return QueryEncoder(record, what, encoder_flags, compute, query_vectors)
 
 
@@ -114,8 +118,9 @@ class JoinedQueries:
         if query_id not in self.by_query:
             found = Join(self.by_query, "the file", [query_id])
             raise InputError(
-                f"{param('mu_by_query')}: no mu of query {query_id!r} was found; give each query a line, or use one "
-                f"{param('mu')} {found.pair()}"
+                f"no mu of query {query_id!r} was found",
+                where=param("mu_by_query"),
+                remedy=f"give each query a line, or use one {param('mu')} {found.pair()}",
             )
         return self.by_query[query_id]
 
@@ -143,11 +148,14 @@ def refuse_another_encoder(
 
     if dimension != record["dimension"]:
         raise InputError(
-            f"{what}: its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
-            f"({maker_of(record)})"
+            (
+                f"its vectors have {record['dimension']} dimensions, those of {name} {dimension}; {for_dimension} "
+                f"({maker_of(record)})"
+            ),
+            where=what,
         )
     if not belong_together(prints, record):
-        raise InputError(f"{what}: made by another encoder ({maker_of(record)}) than {name}; {for_encoder}")
+        raise InputError(f"made by another encoder ({maker_of(record)}) than {name}", where=what, remedy=for_encoder)
 
 
 class QueryEncoder:
@@ -171,7 +179,9 @@ class QueryEncoder:
             theirs = self.vectors.manifest
             if theirs["side"] != "query":
                 raise InputError(
-                    f"{query_vectors}: vectors of documents, expected vectors of queries (encode {param('queries')})"
+                    "vectors of documents",
+                    where=query_vectors,
+                    expected=f"vectors of queries (encode {param('queries')})",
                 )
             self._check(theirs, theirs["dimension"], query_vectors)
 
@@ -222,6 +232,8 @@ class QueryEncoder:
         if None in rows:
             found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
             raise InputError(
-                f"{self.vectors.path}: no vector of query {found.first[0]!r}; encode these queries again {found.pair()}"
+                f"no vector of query {found.first[0]!r}",
+                where=self.vectors.path,
+                remedy=f"encode these queries again {found.pair()}",
             )
         return np.asarray(self.vectors.array[np.array(rows, np.int64)], np.float32)

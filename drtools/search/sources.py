@@ -208,8 +208,10 @@ def open_dense(
     record = read_index(folder)
     if record.get("side") == "query":
         raise InputError(
-            f"{folder}: an index of queries' vectors, expected one of documents'; index what encode "
-            f"{param('documents')} made"
+            "an index of queries' vectors",
+            where=folder,
+            expected="one of documents'",
+            remedy=f"index what encode {param('documents')} made",
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     loaded = faiss_index.load(folder / "index.faiss")

@@ -197,9 +197,11 @@ def load_teacher(
     where a student cuts them, at so many tokens without special ones.
     """
     if not names:
-        raise InputError(f"no teacher was named; use {param('teacher')} FOLDER or a hub name")
+        raise InputError("no teacher was named", remedy=f"use {param('teacher')} FOLDER or a hub name")
     if len(set(names)) < len(names):
-        raise InputError(f"{param('teacher')} {' '.join(names)}: a teacher stands twice; name each once")
+        raise InputError(
+            "a teacher stands twice", where=f"{param('teacher')} {' '.join(names)}", remedy="name each once"
+        )
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     scorers = []

@@ -94,8 +94,11 @@ def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: ScoredTexts, 
     queries, documents = lacking.joins.values()
     if queries.asked:
         raise InputError(
-            f"{shown(path)}: no query with a text has a document in the corpus; do the files belong together? "
-            f"{(queries if queries.is_empty else documents).pair()}"
+            (
+                "no query with a text has a document in the corpus; do the files belong together? "
+                f"{(queries if queries.is_empty else documents).pair()}"
+            ),
+            where=shown(path),
         )
 
 

@@ -237,17 +237,17 @@ def check(flags: AnalyzeFlags) -> None:
             "(negatives)"
         )
     if flags.against and not flags.runs:
-        raise InputError("--against compares runs with a reference; name the runs")
+        raise InputError("--against compares runs with a reference", remedy="name the runs")
     if flags.qrels and not (flags.runs or flags.vectors or flags.query_vectors):
-        raise InputError("--qrels judges runs, or vectors; name the runs, or --vectors and --query-vectors")
+        raise InputError("--qrels judges runs, or vectors", remedy="name the runs, or --vectors and --query-vectors")
     if not 0 < flags.rbo < 1:
-        raise InputError(f"--rbo {flags.rbo:g}: p is above 0 and below 1")
+        raise InputError("p is above 0 and below 1", where=f"--rbo {flags.rbo:g}")
     if flags.rbo != RBO and not flags.against:
-        raise InputError("--rbo is of the overlap with --against; name that run too, or leave it out")
+        raise InputError("--rbo is of the overlap with --against", remedy="name that run too, or leave it out")
     if flags.min_rel != 1 and not flags.qrels:
-        raise InputError("--min-rel is a grade of --qrels; name them too, or leave it out")
+        raise InputError("--min-rel is a grade of --qrels", remedy="name them too, or leave it out")
     if flags.curve and not flags.logs:
-        raise InputError("--curve chooses among the numbers of --logs; name the logs")
+        raise InputError("--curve chooses among the numbers of --logs", remedy="name the logs")
     check_vectors(flags)
 
 
@@ -256,9 +256,11 @@ def check_margins(flags: AnalyzeFlags) -> None:
     if not flags.margins:
         return
     if flags.query or not (flags.runs or flags.vectors):
-        raise InputError("--margins compares scores; name runs, or --vectors and --query-vectors without --query")
+        raise InputError(
+            "--margins compares scores", remedy="name runs, or --vectors and --query-vectors without --query"
+        )
     if flags.examples and len(flags.examples) > 1:
-        raise InputError("--margins takes its pairs from one file; pass --examples PAIRS once")
+        raise InputError("--margins takes its pairs from one file", remedy="pass --examples PAIRS once")
     if not flags.examples and not (flags.runs and flags.qrels):
         raise InputError(
             "--margins needs pairs of a relevant and another document: pass --examples PAIRS, or name runs and their "
@@ -280,21 +282,21 @@ def check_vectors(flags: AnalyzeFlags) -> None:
             "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
         )
     if not flags.vectors or not flags.query_vectors:
-        raise InputError("--vectors DOCUMENTS and --query-vectors QUERIES belong together; pass both")
+        raise InputError("--vectors DOCUMENTS and --query-vectors QUERIES belong together", remedy="pass both")
 
 
 def check_students(flags: AnalyzeFlags) -> None:
     """Raise InputError for what does not say whom to compare with which teacher."""
     if flags.scale is not None and not (flags.student or flags.agreement):
-        raise InputError("--scale is for --student and --agreement; pass one of them too, or leave it out")
+        raise InputError("--scale is for --student and --agreement", remedy="pass one of them too, or leave it out")
     if flags.max_document_tokens and not flags.student:
-        raise InputError("--max-document-tokens cuts what --student encodes; name it too, or leave this out")
+        raise InputError("--max-document-tokens cuts what --student encodes", remedy="name it too, or leave this out")
     if flags.agreement and not flags.runs:
-        raise InputError("--agreement compares runs with a teacher; name the runs")
+        raise InputError("--agreement compares runs with a teacher", remedy="name the runs")
     if (flags.student or flags.agreement) and len(flags.examples or []) != 1:
         raise InputError(
-            f"{'--student' if flags.student else '--agreement'} compares with the teacher of one file; use "
-            "--examples SCORED once"
+            f"{('--student' if flags.student else '--agreement')} compares with the teacher of one file",
+            remedy="use --examples SCORED once",
         )
     if bool(flags.student) != bool(flags.corpus or flags.queries) or (
         flags.student and not (flags.corpus and flags.queries)

@@ -128,7 +128,9 @@ def check_tuning(flags: JoinFlags) -> None:
             "--answer-match": flags.answer_match,
         }
         if needless := [name for name, value in of_tuning.items() if value]:
-            raise InputError(f"{' and '.join(needless)}: to tune mu with, but --mu says it; leave one of the two out")
+            raise InputError(
+                "to tune mu with, but --mu says it", where=" and ".join(needless), remedy="leave one of the two out"
+            )
     wrong_number = flags.dev_query_vectors and len(flags.dev_query_vectors) != 2
     if wrong_number or (flags.mu is None and bool(flags.dev_queries) == bool(flags.dev_query_vectors)):
         raise InputError(
@@ -140,9 +142,13 @@ def check_tuning(flags: JoinFlags) -> None:
 def check(flags: JoinFlags, of_encoder: bool) -> None:
     """Raise InputError for flags that do not go together; `of_encoder` is whether anything was set about an encoder."""
     if flags.corpus and not flags.dev_answers:
-        raise InputError("--corpus: where --dev-answers are looked for, which were not said; leave it out")
+        raise InputError(
+            "where --dev-answers are looked for, which were not said", where="--corpus", remedy="leave it out"
+        )
     if flags.answer_match and not flags.dev_answers:
-        raise InputError("--answer-match: for --dev-answers; pass them too, or leave --answer-match out")
+        raise InputError(
+            "for --dev-answers", where="--answer-match", remedy="pass them too, or leave --answer-match out"
+        )
     if flags.dev_answers and not flags.corpus:
         raise InputError("--dev-answers are looked for in texts: use --corpus CORPUS")
     if not flags.dev_queries and of_encoder:
@@ -150,4 +156,4 @@ def check(flags: JoinFlags, of_encoder: bool) -> None:
             "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"
         )
     if flags.no_copy and flags.dtype:
-        raise InputError("--dtype with --no-copy: no vector is written; leave one of the two out")
+        raise InputError("no vector is written", where="--dtype with --no-copy", remedy="leave one of the two out")

@@ -182,7 +182,7 @@ def main(file: FileOutput, flags: ConvertFlags) -> None:
     """Compose: one of the three, by the flag that was given."""
     mode = checked_mode(flags.by_flag())
     if mode != "--to" and file.output == "-":
-        raise InputError(f"{mode} writes a folder, which standard output cannot be; use -o FOLDER")
+        raise InputError(f"{mode} writes a folder, which standard output cannot be", remedy="use -o FOLDER")
     if mode == "--vectors":
         adopt_vectors(file, flags)
     elif mode == "--from":
@@ -196,8 +196,8 @@ def checked_mode(given: Mapping[str, object]) -> str:
     asked = [flag for flag in MODES if given[flag] is not None]
     if len(asked) != 1:
         raise InputError(
-            f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given; expected one of --vectors X.npy, "
-            "--from FORMAT FILE, --to FORMAT"
+            f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given",
+            expected="one of --vectors X.npy, --from FORMAT FILE, --to FORMAT",
         )
     needed, possible = MODES[asked[0]]
     missing = [flag for flag in needed if given[flag] is None]
@@ -207,10 +207,12 @@ def checked_mode(given: Mapping[str, object]) -> str:
         flag for flag, value in given.items() if value is not None and flag not in (asked[0], *needed, *possible)
     ]
     if needless:
-        raise InputError(f"{' and '.join(needless)} does not go with {asked[0]}; leave it out")
+        raise InputError(f"{' and '.join(needless)} does not go with {asked[0]}", remedy="leave it out")
     for flag, formats in ONLY_FOR.items():
         if given[flag] is not None and given[asked[0]] not in formats:
-            raise InputError(f"{flag} is for {' and '.join(formats)} alone, not for {given[asked[0]]}; leave it out")
+            raise InputError(
+                f"{flag} is for {' and '.join(formats)} alone, not for {given[asked[0]]}", remedy="leave it out"
+            )
     return asked[0]
 
 
@@ -244,7 +246,7 @@ def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
 
         return write_public_negatives(file, source, flags.scores)
     if flags.scores:
-        raise InputError(f"--scores: for --from {PUBLIC}; leave it out")
+        raise InputError(f"for --from {PUBLIC}", where="--scores", remedy="leave it out")
     from drtools.formats.toolkit_files import read_training_file
     from drtools.outputs.request import add_change
 

@@ -80,7 +80,9 @@ class EncodeFlags:
         of_pieces = given_flags({"spans": self.spans}) + sizes.said
         if of_pieces and not self.pieces:
             raise InputError(
-                f"{' and '.join(of_pieces)}: for pieces, which --pieces encodes; pass it too, or leave these out"
+                "for pieces, which --pieces encodes",
+                where=" and ".join(of_pieces),
+                remedy="pass it too, or leave these out",
             )
 
     def spec(self, sizes: PieceFlags) -> VectorsSpec:

@@ -161,11 +161,19 @@ def check(flags: EvalFlags) -> None:
     if (flags.qrels is None) == (flags.answers is None) or (flags.answers and not flags.corpus):
         raise InputError("pass either --qrels QRELS, or --answers ANSWERS with the --corpus whose texts may hold them")
     if flags.answer_match != "string" and not flags.answers:
-        raise InputError("--answer-match: for --answers, which was not said; pass it, or leave --answer-match out")
+        raise InputError(
+            "for --answers, which was not said", where="--answer-match", remedy="pass it, or leave --answer-match out"
+        )
     if flags.corpus and not (flags.answers or flags.train_qrels):
-        raise InputError("--corpus: for --answers, or for --train-qrels; pass one of them, or leave --corpus out")
+        raise InputError(
+            "for --answers, or for --train-qrels", where="--corpus", remedy="pass one of them, or leave --corpus out"
+        )
     if flags.queries and not (flags.train_qrels or flags.train_queries):
-        raise InputError("--queries: compared with --train-qrels or --train-queries; pass one, or leave --queries out")
+        raise InputError(
+            "compared with --train-qrels or --train-queries",
+            where="--queries",
+            remedy="pass one, or leave --queries out",
+        )
 
 
 def measures_of(flags: EvalFlags, of_gate: str | None) -> list[Measure]:
@@ -177,8 +185,9 @@ def measures_of(flags: EvalFlags, of_gate: str | None) -> list[Measure]:
     words = list(dict.fromkeys(words))
     if not words:
         raise InputError(
-            f"--measures {flags.measures!r}: names no measure; expected some with commas between, for instance "
-            "nDCG@10,R@100"
+            "names no measure",
+            where=f"--measures {flags.measures!r}",
+            expected="some with commas between, for instance nDCG@10,R@100",
         )
     if of_gate and of_gate.lower() not in [word.lower() for word in words]:
         words.append(of_gate)
@@ -189,12 +198,18 @@ def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[i
     """Return the baselines' places among the runs; InputError for one that is none of them."""
     for name in baselines:
         if name not in runs:
-            raise InputError(f"--baseline {name}: not one of the runs to measure; name it among them too")
+            raise InputError(
+                "not one of the runs to measure", where=f"--baseline {name}", remedy="name it among them too"
+            )
     places = list(dict.fromkeys(runs.index(name) for name in baselines))
     if len(runs) < 2:
-        raise InputError(f"--baseline {baselines[0]}: it is the only run; give the runs to compare with it")
+        raise InputError(
+            "it is the only run", where=f"--baseline {baselines[0]}", remedy="give the runs to compare with it"
+        )
     if gate and len(runs) - 1 in places:
-        raise InputError(f"--gate compares the last run, {runs[-1]}, which is a --baseline; put the new run last")
+        raise InputError(
+            f"--gate compares the last run, {runs[-1]}, which is a --baseline", remedy="put the new run last"
+        )
     return places
 
 
@@ -206,7 +221,8 @@ def report_leakage(judged: Qrels, flags: EvalFlags) -> None:
     queries = flags.queries or behind(flags.runs, lineage.QUERIES_FLAGS)
     if queries is None:
         raise InputError(
-            "the test queries' texts are not known, as no run says what queries it was made for; pass --queries QUERIES"
+            "the test queries' texts are not known, as no run says what queries it was made for",
+            remedy="pass --queries QUERIES",
         )
     corpus = flags.corpus
     if flags.train_qrels and not corpus:
@@ -226,11 +242,11 @@ def parse_gate(text: str) -> tuple[str, float]:
     """Return (measure, least difference) of `RR@10>=-0.005`."""
     found = re.fullmatch(r"\s*([A-Za-z]+(?:\(rel=\d+\))?(?:@\d+)?)\s*>=\s*([-+]?[0-9.]+(?:e-?\d+)?)\s*", text)
     if not found:
-        raise InputError(f'--gate {text}: expected MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
+        raise InputError(where=f"--gate {text}", expected='MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
     try:
         return found[1], float(found[2])
     except ValueError:
-        raise InputError(f"--gate {text}: {found[2]} is no number") from None
+        raise InputError(f"{found[2]} is no number", where=f"--gate {text}") from None
 
 
 def check_gate(name: str, least: float, first: Values, last: Values, baseline: str) -> None:

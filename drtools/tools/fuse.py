@@ -131,27 +131,29 @@ def check(runs: list[str], flags: FuseFlags) -> None:
         )
     if tuned and len(runs) != 2:
         raise InputError(
-            f"--tune chooses the weight of the second of two runs, but {len(runs)} were given; use --weights"
+            f"--tune chooses the weight of the second of two runs, but {len(runs)} were given", remedy="use --weights"
         )
     if tuned and flags.weights:
-        raise InputError("--tune chooses the weight, --weights says it; expected one of them")
+        raise InputError("--tune chooses the weight, --weights says it", expected="one of them")
     if flags.tune_runs and len(flags.tune_runs) != len(runs):
         raise InputError(
-            f"--tune-runs was said {len(flags.tune_runs)} times for {len(runs)} runs; expected once for "
-            "each, in their order"
+            f"--tune-runs was said {len(flags.tune_runs)} times for {len(runs)} runs",
+            expected="once for each, in their order",
         )
     if flags.answer_match and not flags.tune_answers:
-        raise InputError("--answer-match: for --tune-answers; pass them too, or leave --answer-match out")
+        raise InputError(
+            "for --tune-answers", where="--answer-match", remedy="pass them too, or leave --answer-match out"
+        )
     for name, value in {"--tune-runs": flags.tune_runs, "--tune-measure": flags.tune_measure}.items():
         if value and not tuned:
-            raise InputError(f"{name}: nothing is tuned; use --tune QRELS or --tune-answers ANSWERS too")
+            raise InputError("nothing is tuned", where=name, remedy="use --tune QRELS or --tune-answers ANSWERS too")
     for name, said, of in (
         ("--k", flags.k, "rrf"),
         ("--normalization", flags.normalization, "linear"),
         ("--missing", flags.missing, "linear"),
     ):
         if said is not None and flags.method != of:
-            raise InputError(f"{name} is for --method {of}; pass it too, or leave {name} out")
+            raise InputError(f"{name} is for --method {of}", remedy=f"pass it too, or leave {name} out")
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:
@@ -161,9 +163,11 @@ def parse_weights(text: str | None, count: int) -> list[float]:
     try:
         factors = [float(word) for word in text.split(",")]
     except ValueError:
-        raise InputError(f"--weights {text}: expected numbers with commas between, for instance 1,0.3") from None
+        raise InputError(
+            where=f"--weights {text}", expected="numbers with commas between, for instance 1,0.3"
+        ) from None
     if not all(map(isfinite, factors)):
-        raise InputError(f"--weights {text}: expected finite numbers")
+        raise InputError(where=f"--weights {text}", expected="finite numbers")
     if len(factors) != count:
-        raise InputError(f"--weights {text}: {len(factors)} weights for {count} runs")
+        raise InputError(f"{len(factors)} weights for {count} runs", where=f"--weights {text}")
     return factors

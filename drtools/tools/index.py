@@ -79,8 +79,8 @@ class IndexFlags:
             raise InputError("pass either --lucene CORPUS or --vectors VECTORS")
         if self.update and (self.lucene or self.train_sample or self.ef_construction):
             raise InputError(
-                "--update changes a FAISS index and trains nothing; leave --lucene, --train-sample and "
-                "--ef-construction out, or leave --update out"
+                "--update changes a FAISS index and trains nothing",
+                remedy="leave --lucene, --train-sample and --ef-construction out, or leave --update out",
             )
         of_faiss = given_flags(
             {
@@ -96,8 +96,9 @@ class IndexFlags:
         )
         if needless := of_faiss if self.lucene else of_lucene:
             raise InputError(
-                f"{' and '.join(needless)}: for "
-                f"{'--vectors, which FAISS indexes' if self.lucene else '--lucene, which indexes words'}; leave it out"
+                f"for {('--vectors, which FAISS indexes' if self.lucene else '--lucene, which indexes words')}",
+                where=" and ".join(needless),
+                remedy="leave it out",
             )
 
 

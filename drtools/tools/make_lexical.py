@@ -63,13 +63,16 @@ class LexicalFlags:
     def check(self) -> None:
         """Raise InputError for flags that do not go together."""
         if self.only and not self.queries:
-            raise InputError("--only keeps queries that it judges; name them by --queries QUERIES")
+            raise InputError("--only keeps queries that it judges", remedy="name them by --queries QUERIES")
         if self.encoder == "projection" and self.queries:
-            raise InputError("--queries: a projection fits nothing to queries; leave it out, or --encoder static")
+            raise InputError(
+                "a projection fits nothing to queries", where="--queries", remedy="leave it out, or --encoder static"
+            )
         if self.encoder == "projection" and (self.fit_documents, self.fit_terms) != (FIT_DOCUMENTS, FIT_TERMS):
             raise InputError(
-                "--fit-documents and --fit-terms: a projection is fitted to nothing; leave them out, or --encoder "
-                "static"
+                "a projection is fitted to nothing",
+                where="--fit-documents and --fit-terms",
+                remedy="leave them out, or --encoder static",
             )
 
     @property

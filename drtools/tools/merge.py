@@ -52,8 +52,9 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
         folders = side_folders(encoder_flags.start(), encoder_flags.document_model)
         if folders["query"] == folders["document"]:
             raise InputError(
-                "--model alone: there is nothing to merge; pass --body BODY --rem REM, or --model QUERY-ENCODER "
-                "--document-model DOCUMENT-ENCODER"
+                "there is nothing to merge",
+                where="--model alone",
+                remedy="pass --body BODY --rem REM, or --model QUERY-ENCODER --document-model DOCUMENT-ENCODER",
             )
         encoder = load_named(encoder_flags, folders=folders)
         assert isinstance(encoder, EncoderPair), "two folders make a pair"

@@ -130,7 +130,7 @@ def check_source(flags: MineFlags) -> None:
     sources = {"--index": flags.index, "--vectors": flags.vectors, "--run": flags.run, "--random": flags.random}
     named = [name for name, value in sources.items() if value]
     if len(named) != 1:
-        raise InputError(f"{' and '.join(named) or 'no source'} named; pass one of {', '.join(sources)}")
+        raise InputError(f"{' and '.join(named) or 'no source'} named", remedy=f"pass one of {', '.join(sources)}")
 
 
 def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
@@ -140,19 +140,24 @@ def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
     if flags.random and (flags.corpus is None or flags.by_rank):
         raise InputError("--random draws from --corpus CORPUS, for the queries of --qrels")
     if flags.random and mining.by_score:
-        raise InputError(f"{' and '.join(mining.by_score)}: random documents have no score; leave it out")
+        raise InputError("random documents have no score", where=" and ".join(mining.by_score), remedy="leave it out")
     if flags.random and mining.ranks != MiningFlags.ranks:
-        raise InputError(f"--ranks {mining.ranks}: random documents have no rank; leave it out")
+        raise InputError("random documents have no rank", where=f"--ranks {mining.ranks}", remedy="leave it out")
     if flags.by_rank and mining.said:
-        raise InputError(f"{' and '.join(mining.said)}: --by-rank {flags.by_rank} says what is taken; leave it out")
+        raise InputError(
+            f"--by-rank {flags.by_rank} says what is taken", where=" and ".join(mining.said), remedy="leave it out"
+        )
     if (flags.run or flags.random) and of_encoder:
         raise InputError(
-            f"{' and '.join(of_encoder)}: {'a run' if flags.run else '--random'} needs no encoder; leave it out"
+            f"{('a run' if flags.run else '--random')} needs no encoder",
+            where=" and ".join(of_encoder),
+            remedy="leave it out",
         )
     if flags.corpus and not flags.random and (flags.by_rank or (mining.keep_duplicates and not flags.run)):
         raise InputError(
-            f"--corpus: with {'--by-rank' if flags.by_rank else '--keep-duplicates'} no text is looked for; leave it "
-            "out"
+            f"with {('--by-rank' if flags.by_rank else '--keep-duplicates')} no text is looked for",
+            where="--corpus",
+            remedy="leave it out",
         )
 
 

@@ -171,8 +171,11 @@ class MaskingFlags:
         enhanced = given.pop("objective") == "ed-mlm"
         if not enhanced and any(name in given for name in OF_DECODER):
             raise InputError(
-                "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: there "
-                "is no decoder; use --objective ed-mlm, or leave them out"
+                (
+                    "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: "
+                    "there is no decoder"
+                ),
+                remedy="use --objective ed-mlm, or leave them out",
             )
         given["snapshot_steps"] = tuple(parse_times("--snapshot-steps", self.snapshot_steps, whole=True))
         given["snapshot_minutes"] = tuple(parse_times("--snapshot-minutes", self.snapshot_minutes))

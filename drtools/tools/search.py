@@ -101,14 +101,15 @@ class SearchFlags:
             )
             raise InputError(f"{needless} of --queries; a question is one, and its hits are shown")
         if self.words is not None and self.ignore_identical_ids:
-            raise InputError("--ignore-identical-ids: a question has no id; leave it out")
+            raise InputError("a question has no id", where="--ignore-identical-ids", remedy="leave it out")
         if (self.nprobe or self.ef_search) and not self.index:
             raise InputError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
         if (self.k1, self.b) != (BM25_K1, BM25_B) and not (self.index and index_kind(self.index) == "lucene"):
-            raise InputError("--k1 and --b are BM25's, for a Lucene index; leave them out")
+            raise InputError("--k1 and --b are BM25's, for a Lucene index", remedy="leave them out")
         if self.expansion != RM3 and not self.rm3:
             raise InputError(
-                "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's; use --rm3 too, or leave them out"
+                "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's",
+                remedy="use --rm3 too, or leave them out",
             )
 
     def source(self, title_separator: str) -> SourceSpec:

@@ -35,7 +35,7 @@ def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | 
         tensors = read_tensors(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise InputError(
-            f"{path}: the checkpoint is damaged or gone ({error}); start afresh with {param('overwrite')}"
+            f"the checkpoint is damaged or gone ({error})", where=path, remedy=f"start afresh with {param('overwrite')}"
         ) from None
     found = model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")},
@@ -44,8 +44,9 @@ def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | 
     lacking = [name for name in found.missing_keys if name not in _frozen(model)]
     if lacking or found.unexpected_keys:
         raise InputError(
-            f"{path}: not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]}); start afresh "
-            f"with {param('overwrite')}"
+            f"not a checkpoint of this training (first: {[*lacking, *found.unexpected_keys][0]})",
+            where=path,
+            remedy=f"start afresh with {param('overwrite')}",
         )
     if optimizer is None:
         return

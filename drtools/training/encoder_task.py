@@ -67,8 +67,8 @@ class EncoderTraining(TrainingTask):
         start = flags.start()
         if flags.rem and self.student.lora_rank:
             raise InputError(
-                f"{param('lora_rank')} with {param('rem')}: the REM has LoRA of its own; {param('train')} rem trains "
-                "it alone"
+                f"the REM has LoRA of its own; {param('train')} rem trains it alone",
+                where=f"{param('lora_rank')} with {param('rem')}",
             )
         model = load_named(flags, self.side, dropout=self.student.dropout)
         if flags.rem:
@@ -178,7 +178,9 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
     odd = next((weight for weight in weights if not 0 < weight < float("inf")), None)
     if odd is not None:
         raise InputError(
-            f"{param('weight')} {odd:g}: expected more than 0, and a number; leave an {param('examples')} out instead"
+            where=f"{param('weight')} {odd:g}",
+            expected="more than 0, and a number",
+            remedy=f"leave an {param('examples')} out instead",
         )
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
     sources = []
@@ -191,8 +193,9 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):
             raise InputError(
-                f"{param('weight')} {source.weight:g}: of the {len(source.examples):,} examples of {path} an epoch "
-                "would visit none; use more"
+                f"of the {len(source.examples):,} examples of {path} an epoch would visit none",
+                where=f"{param('weight')} {source.weight:g}",
+                remedy="use more",
             )
         one, other = sources[0].examples.scored_by, source.examples.scored_by
         if one != other:
@@ -208,6 +211,6 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
 def _for_each(flag: str, values: list[Item], count: int) -> list[Item]:
     if len(values) not in (1, count):
         raise InputError(
-            f"{flag} stands {len(values)} times beside {count} {param('examples')}; expected once, or once for each"
+            f"{flag} stands {len(values)} times beside {count} {param('examples')}", expected="once, or once for each"
         )
     return values * count if len(values) == 1 else values

@@ -153,8 +153,11 @@ def usable_examples(path: str, queries: str, store: CorpusStore, scores: Scores 
     usable = list(_usable(path, asked, found, store, counts, teachers))
     if not usable:
         raise InputError(
-            f"{shown(path)}: no example has both a query text and a positive in the corpus; do the files belong "
-            f"together? {(asked if asked.is_empty else found).pair()}"
+            (
+                "no example has both a query text and a positive in the corpus; do the files belong together? "
+                f"{(asked if asked.is_empty else found).pair()}"
+            ),
+            where=shown(path),
         )
     asked.note(f"{asked.missing:,} examples have a query that {shown(queries)} lacks; left out")
     for name, words in (
@@ -188,15 +191,18 @@ def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> 
     if len(teachers) > 1:
         (first, query), (second, other) = list(teachers.items())[:2]
         raise InputError(
-            f"{shown(path)}: query {query!r} was scored by {first or 'a retriever'} and query {other!r} by "
-            f"{second or 'a retriever'}; "
-            "scores of several teachers do not mix, run teacher-score on the whole file"
+            (
+                f"query {query!r} was scored by {first or 'a retriever'} and query {other!r} by "
+                f"{second or 'a retriever'}; scores of several teachers do not mix, run teacher-score on the whole file"
+            ),
+            where=shown(path),
         )
     teacher = next(iter(teachers), None)
     if teacher is None and scores is Scores.TEACHER:
         raise InputError(
-            f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it, or use "
-            f"{param('accept_scores')} to learn from what scored it"
+            "its scores are no teacher's (scored_by is missing)",
+            where=shown(path),
+            remedy=f"run teacher-score on it, or use {param('accept_scores')} to learn from what scored it",
         )
     return teacher
 

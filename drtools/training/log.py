@@ -55,7 +55,8 @@ def _board(folder: str, first_step: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
         raise InputError(
-            f"{param('tensorboard')}: the package tensorboard is not installed; run pip install "
-            "'drtools[tensorboard]', or leave the flag out"
+            "the package tensorboard is not installed",
+            where=param("tensorboard"),
+            remedy="run pip install 'drtools[tensorboard]', or leave the flag out",
         ) from None
     return SummaryWriter(folder, purge_step=first_step)

@@ -154,8 +154,8 @@ class TrainingRun:
     def _check(self, loss: float, norm: float) -> None:
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise InputError(
-                f"step {self.step}: the loss is {loss}, the gradient norm {norm}; lower {param('learning_rate')}, or "
-                f"{param('precision')} fp32"
+                f"step {self.step}: the loss is {loss}, the gradient norm {norm}",
+                remedy=f"lower {param('learning_rate')}, or {param('precision')} fp32",
             )
         self.start_loss = loss if self.start_loss is None else self.start_loss
         self.steps_without_gradient = (

@@ -71,22 +71,24 @@ def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup:
     )
     if epochs is not None:
         if epochs <= 0:
-            raise InputError(f"{param('epochs')} {epochs}: expected more than 0")
+            raise InputError(where=f"{param('epochs')} {epochs}", expected="more than 0")
         limits.append(max(1, math.ceil(epochs * queries / flags.batch_queries)))
     if flags.minutes is not None and flags.minutes <= 0:
-        raise InputError(f"{param('minutes')} {flags.minutes}: expected more than 0")
+        raise InputError(where=f"{param('minutes')} {flags.minutes}", expected="more than 0")
     if flags.schedule_steps and flags.minutes:
         raise InputError(
-            f"{param('schedule_steps')} with {param('minutes')}: the rate falls to 0 by the minutes already; leave "
-            "one of the two out"
+            "the rate falls to 0 by the minutes already",
+            where=f"{param('schedule_steps')} with {param('minutes')}",
+            remedy="leave one of the two out",
         )
     if flags.schedule_steps and flags.schedule == "constant":
         raise InputError(
-            f"{param('schedule_steps')} with {param('schedule')} constant: the rate never falls; leave one of the two "
-            "out"
+            "the rate never falls",
+            where=f"{param('schedule_steps')} with {param('schedule')} constant",
+            remedy="leave one of the two out",
         )
     if flags.learning_rate <= 0:
-        raise InputError(f"{param('learning_rate')} {flags.learning_rate}: expected more than 0")
+        raise InputError(where=f"{param('learning_rate')} {flags.learning_rate}", expected="more than 0")
     steps = min(limits) if limits else UNKNOWN_STEPS
     warmup = flags.warmup_steps
     if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be

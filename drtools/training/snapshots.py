@@ -34,7 +34,8 @@ def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float
         for earlier, later in zip([0.0, *times], times, strict=False)
     ):
         raise InputError(
-            f"{flag} {words}: expected rising {'whole ' if whole else ''}numbers above 0, for instance 5,10,20"
+            where=f"{flag} {words}",
+            expected=f"rising {('whole ' if whole else '')}numbers above 0, for instance 5,10,20",
         )
     return times
 

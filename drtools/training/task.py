@@ -117,8 +117,9 @@ class TrainingTask:
         """
         if measure is None and self.training.patience:
             raise InputError(
-                f"{param('patience')} {self.training.patience}: nothing is measured that it could wait for; name dev "
-                "queries to measure on, or leave it out"
+                "nothing is measured that it could wait for",
+                where=f"{param('patience')} {self.training.patience}",
+                remedy="name dev queries to measure on, or leave it out",
             )
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening

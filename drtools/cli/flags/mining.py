@@ -59,11 +59,11 @@ class MiningFlags(MiningRules):
     def check(self) -> None:
         """Raise InputError for what cannot be meant."""
         if self.draw not in ("top", "random"):
-            raise InputError(f"--draw {self.draw}: expected top or random")
+            raise InputError(where=f"--draw {self.draw}", expected="top or random")
         for name in ("absolute_margin", "relative_margin"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise InputError(f"--{name.replace('_', '-')} {value}: expected 0 or more")
+                raise InputError(where=f"--{name.replace('_', '-')} {value}", expected="0 or more")
 
 
 def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
@@ -71,9 +71,12 @@ def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
     head, colon, ranks = text.partition(":")
     if not colon or not head.isdecimal() or int(head) < 1:
         raise InputError(
-            f"--by-rank {text}: expected P:N1-N2, for instance 10:46-50 (ranks 1 to 10 positive, 46 to 50 negative)"
+            where=f"--by-rank {text}",
+            expected="P:N1-N2, for instance 10:46-50 (ranks 1 to 10 positive, 46 to 50 negative)",
         )
     first, last = parse_ranks(ranks, "--by-rank")
     if first <= int(head):
-        raise InputError(f"--by-rank {text}: rank {first} cannot be both positive and negative; expected N1 above P")
+        raise InputError(
+            f"rank {first} cannot be both positive and negative", where=f"--by-rank {text}", expected="N1 above P"
+        )
     return int(head), (first, last)

@@ -30,7 +30,9 @@ class JoiningFlags(JoiningSpec):
 
     def __post_init__(self) -> None:
         if self.mu is not None and self.mu_by_query is not None:
-            raise InputError("--mu and --mu-by-query both say how queries are weighed; leave one of the two out")
+            raise InputError(
+                "--mu and --mu-by-query both say how queries are weighed", remedy="leave one of the two out"
+            )
         if self.mu is not None:
             check_weight(self.mu)
 
@@ -84,7 +86,9 @@ class MultiVectorFlags(MultiVectorSpec):
         )
         if said and not self.multi_vector:
             raise InputError(
-                f"{' and '.join(said)}: for pieces, which --multi-vector scores; pass it too, or leave these out"
+                "for pieces, which --multi-vector scores",
+                where=" and ".join(said),
+                remedy="pass it too, or leave these out",
             )
         if self.multi_vector and (not vectors or rerank):
             raise InputError("--multi-vector scores pieces beside --vectors, without --rerank")
@@ -93,20 +97,22 @@ class MultiVectorFlags(MultiVectorSpec):
                 "--tune chooses gamma before a run is written; for a question say the --gamma that it chose"
             )
         if self.tune_queries and not self.tune:
-            raise InputError("--tune-queries: the queries of --tune, which was not said")
+            raise InputError("the queries of --tune, which was not said", where="--tune-queries")
         if self.tune and self.gamma is not None:
-            raise InputError("--tune chooses gamma, --gamma says it; expected one of them")
+            raise InputError("--tune chooses gamma, --gamma says it", expected="one of them")
         if self.tune_measure:
             from drtools.evaluation.measures import parse_measure
 
             if not self.tune:
-                raise InputError("--tune-measure: nothing is tuned; use --tune QRELS too")
+                raise InputError("nothing is tuned", where="--tune-measure", remedy="use --tune QRELS too")
             parse_measure(self.tune_measure)
         if self.tune and not (queries or self.tune_queries):
-            raise InputError("--tune needs the texts of the queries that it judges; use --queries or --tune-queries")
+            raise InputError(
+                "--tune needs the texts of the queries that it judges", remedy="use --queries or --tune-queries"
+            )
 
 
 def check_weight(mu: float) -> None:
     """Refuse a --mu that no score can be weighed by."""
     if not 0 <= mu < math.inf:
-        raise InputError(f"--mu {mu:g}: expected a number from 0 on, as concat-spar's tuning finds one")
+        raise InputError(where=f"--mu {mu:g}", expected="a number from 0 on, as concat-spar's tuning finds one")

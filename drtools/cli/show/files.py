@@ -67,7 +67,9 @@ def _chosen(
         return itertools.islice(items, count)
     found = [item for item in items if query_of(item) == query]
     if not found:
-        raise InputError(f"{shown(path)}: query {query!r} is not among its lines; leave --query out to see the first")
+        raise InputError(
+            f"query {query!r} is not among its lines", where=shown(path), remedy="leave --query out to see the first"
+        )
     return iter(found[:1])
 
 

@@ -144,7 +144,7 @@ def _parameters(file: Path) -> int:
             header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
     except (struct.error, ValueError, MemoryError, OverflowError):
         raise InputError(
-            f"{file}: not a whole safetensors file; it was cut short or damaged, fetch or make it again"
+            "not a whole safetensors file; it was cut short or damaged, fetch or make it again", where=file
         ) from None
     total = 0
     for name, tensor in header.items():

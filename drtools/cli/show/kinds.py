@@ -24,7 +24,7 @@ def artefact_kind(path: Path) -> str:
     `ranker`, `release`, or another word of a manifest.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError("no such file or folder", where=path)
     beside = manifest.beside(path)
     named: str | None = read_json(beside).get("kind") if beside.exists() else None
     if named and named != "queries":
@@ -39,22 +39,23 @@ def _kind_of_folder(path: Path) -> str:
     if (path / "config.json").exists():
         return "encoder"
     raise InputError(
-        f"{path}: neither a manifest.json nor a model's config.json was found; show takes what a tool here made, a "
-        "model, or a file of its inputs"
+        "neither a manifest.json nor a model's config.json was found",
+        where=path,
+        remedy="show takes what a tool here made, a model, or a file of its inputs",
     )
 
 
 def _kind_of_lines(path: Path) -> str:
     number, line = next(read_lines(path), (1, b""))
     if not line:
-        raise InputError(f"{shown(path)}: found no line in it; {TAKEN}")
+        raise InputError("found no line in it", where=shown(path), remedy=TAKEN)
     if line.lstrip()[:1] in (b"{", b"["):
         decode(line, path, number)
         try:
             keys = orjson.loads(line)
         except orjson.JSONDecodeError:
             advice = json_advice(line) or TAKEN
-            raise InputError(f"{shown(path)}:{number}: not one JSON object a line; {advice}") from None
+            raise InputError("not one JSON object a line", where=f"{shown(path)}:{number}", remedy=advice) from None
         for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
             if key in keys:
                 return kind
@@ -67,4 +68,4 @@ def _kind_of_lines(path: Path) -> str:
         return "judgements"
     if "\t" in text:
         return "texts"
-    raise InputError(f"{shown(path)}:{number}: found {text[:60]!r}; {TAKEN}")
+    raise InputError(f"found {text[:60]!r}", where=f"{shown(path)}:{number}", remedy=TAKEN)

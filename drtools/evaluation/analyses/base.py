@@ -57,7 +57,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     Mean over its queries, histogram, likeness.png.
     """
     if not reference:
-        raise InputError(f"{name}: a run without a query; there is nothing to compare with")
+        raise InputError("a run without a query; there is nothing to compare with", where=name)
     values = {}
     for label, run in runs.items():
         check_queries(label, run, reference, f"their overlap with {name} is 0")
@@ -105,8 +105,8 @@ def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: i
     found = {label: kinds for label, kinds in found.items() if kinds}
     if not found and not runs:
         raise InputError(
-            f"{', '.join(paths)}: examples without scores, and no run was given; mine-negatives and teacher-score "
-            "write scores"
+            "examples without scores, and no run was given; mine-negatives and teacher-score write scores",
+            where=", ".join(paths),
         )
     made = [_scores(found, bins, folder)] if found else []
     taught = {
@@ -267,7 +267,7 @@ def _still_hard(files: dict[str, list[Example]], runs: dict[str, Run], depth: in
     for file, examples in files.items():
         asked = {example.query_id: example for example in examples if example.negatives}
         if not asked:
-            raise InputError(f"{file}: no query has a negative; there is nothing to look for in a run")
+            raise InputError("no query has a negative; there is nothing to look for in a run", where=file)
         for label, run in runs.items():
             check_queries(label, run, asked, f"they are left out of the share of {file}'s negatives")
             named = {query: [*example.positives, *example.negatives] for query, example in asked.items()}

@@ -46,7 +46,8 @@ def relevant_documents(qrels: Qrels, min_rel: int) -> Relevant:
     asked = {query: documents for query, documents in relevant.items() if documents}
     if not asked:
         raise InputError(
-            f"no judged document has grade {min_rel} or more; set {param('min_rel')} to the lowest grade that counts"
+            f"no judged document has grade {min_rel} or more",
+            remedy=f"set {param('min_rel')} to the lowest grade that counts",
         )
     reporting.notice(
         len(relevant) - len(asked),

@@ -106,8 +106,8 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
     if not pairs:
         example = _example(join for label, own in scores.items() for join in _joins(label, own, given))
         raise InputError(
-            f"{', '.join(scores)}: no query has a relevant document and another {where}; do they belong together? "
-            f"{example}"
+            f"no query has a relevant document and another {where}; do they belong together? {example}",
+            where=", ".join(scores),
         )
     reporting.notice(
         asked - len(pairs),
@@ -166,11 +166,14 @@ def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: st
     """Return the margins of each query's pairs as shares of the range of scores."""
     whole = score_range(scores, pairs)
     if not isfinite(whole):
-        raise InputError(f"{label}: has an infinite score, of which no margin is a share; write the run again")
+        raise InputError(
+            "has an infinite score, of which no margin is a share", where=label, remedy="write the run again"
+        )
     if not whole:
         raise InputError(
-            f"{label}: all scores {where} are equal, so that there is no range of scores to take margins as shares of; "
-            "expected a run whose scores differ"
+            f"all scores {where} are equal, so that there is no range of scores to take margins as shares of",
+            where=label,
+            expected="a run whose scores differ",
         )
     return {
         query: [margin / whole for margin in margins_of_query(scores[query], each)] for query, each in pairs.items()
@@ -187,8 +190,11 @@ def analyse_tuning(paths: dict[str, str], folder: Path) -> Analysis:
         record = manifest.read(path)
         if not (record.get("tried") and record.get("tuned_for")):
             raise InputError(
-                f"{path}: its manifest holds no weights that were tried; expected a run that `search "
-                f"{param('multi_vector')} {param('tune')}` or `fuse {param('tune')}` wrote"
+                "its manifest holds no weights that were tried",
+                where=path,
+                expected=(
+                    f"a run that `search {param('multi_vector')} {param('tune')}` or `fuse {param('tune')}` wrote"
+                ),
             )
         curves[label] = sorted(map(tuple, record["tried"]))
         measures.add(record["tuned_for"])

@@ -108,7 +108,7 @@ def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
     row = queries.ids.row_of(query)
     if row is None:
         raise InputError(
-            f"{path}: holds no query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}"
+            f"holds no query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}", where=path
         )
     vector: np.ndarray = np.asarray(queries.array[row : row + 1], np.float32)[0]
     return vector

@@ -69,7 +69,9 @@ def beside_teacher(
 
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
-        raise InputError(f"{shown(path)}: its scores are no teacher's (scored_by is missing); run teacher-score on it")
+        raise InputError(
+            "its scores are no teacher's (scored_by is missing)", where=shown(path), remedy="run teacher-score on it"
+        )
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
         from drtools.formats.corpora import read_queries
@@ -117,8 +119,10 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
             lists[PLAIN].append(([told for told, _ in both], [own for _, own in both], scale))
     if not lists[PLAIN]:
         raise InputError(
-            "no query has two documents that both the teacher and the run have scored; make the run by search "
-            f"{param('rerank')} of a run that holds the examples' documents {join.pair()}"
+            "no query has two documents that both the teacher and the run have scored",
+            remedy=(
+                f"make the run by search {param('rerank')} of a run that holds the examples' documents {join.pair()}"
+            ),
         )
     join.note(
         f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among their "
@@ -160,8 +164,12 @@ def lists_by_encoder(
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
         raise InputError(
-            f"{name}: a lexical encoder, which no teacher trains; expected a student with a body. To compare it with a "
-            f"teacher, search with it and pass the run with {param('agreement')}"
+            "a lexical encoder, which no teacher trains",
+            where=name,
+            expected=(
+                "a student with a body. To compare it with a teacher, search with it and pass the run with "
+                f"{param('agreement')}"
+            ),
         )
     kinds = {item.kind for example in examples for item in example.dark or ()}
     special = special_of_encoder(document, kinds, name)

@@ -65,13 +65,15 @@ def special_of(
     separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:
         raise InputError(
-            f"{name}: its tokenizer has neither a separator nor an end token, which reinforced negatives need; leave "
-            "them out"
+            "its tokenizer has neither a separator nor an end token, which reinforced negatives need",
+            where=name,
+            remedy="leave them out",
         )
     if "noisy" in kinds and mask is None:
         raise InputError(
-            f"{name}: its tokenizer has no mask token, which noisy positives need; leave them out, or take a model "
-            "that has one"
+            "its tokenizer has no mask token, which noisy positives need",
+            where=name,
+            remedy="leave them out, or take a model that has one",
         )
     taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
     room = 2 * max_document_tokens - taken
@@ -86,8 +88,9 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     longest = positions_of(encoder.body)
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise InputError(
-            f"{param('max_document_tokens')} {encoder.settings.max_document_tokens}: reinforced texts take twice as "
-            f"many, and {name} has {longest} positions; use {longest // 2} or less{otherwise}"
+            f"reinforced texts take twice as many, and {name} has {longest} positions",
+            where=f"{param('max_document_tokens')} {encoder.settings.max_document_tokens}",
+            remedy=f"use {longest // 2} or less{otherwise}",
         )
     return special_of(
         encoder.tokenizer, encoder.settings.max_document_tokens, kinds, name, encoder.settings.document_prompt

@@ -34,37 +34,48 @@ class AdamSettings:
         """Refuse what cannot be meant together."""
         unknown = set(self.without or ()) - {*KINDS}
         if unknown:
-            raise InputError(f"{param('without')} {min(unknown)}: expected reinforced or noisy; pass it once for each")
+            raise InputError(
+                where=f"{param('without')} {min(unknown)}",
+                expected="reinforced or noisy",
+                remedy="pass it once for each",
+            )
         baseline = f"{param('baseline')} {self.baseline}"
         if self.baseline and self.without:
             raise InputError(
-                f"{baseline} with {param('without')} {self.without[0]}: a baseline has no dark examples; leave one of "
-                "the two out"
+                "a baseline has no dark examples",
+                where=f"{baseline} with {param('without')} {self.without[0]}",
+                remedy="leave one of the two out",
             )
         if self.baseline and not self.with_positive:
             raise InputError(
-                f"{baseline} with {param('without_positive')}: a baseline distils the positive and negatives; leave "
-                "one of the two out"
+                "a baseline distils the positive and negatives",
+                where=f"{baseline} with {param('without_positive')}",
+                remedy="leave one of the two out",
             )
         if self.baseline == "rand-kd" and not self.negatives:
             raise InputError(
-                f"{param('negatives')} 0 with {baseline}: expected how many random documents to draw at each visit, "
-                f"for instance {NEGATIVES}"
+                where=f"{param('negatives')} 0 with {baseline}",
+                expected=f"how many random documents to draw at each visit, for instance {NEGATIVES}",
             )
         if self.baseline == "rand-kd" and not self.teacher:
             raise InputError(
-                f"{baseline} draws documents that the examples have no scores of; use {param('teacher')}, or mine the "
-                f"examples by {param('random')}, score them and use {param('baseline')} hard-kd"
+                f"{baseline} draws documents that the examples have no scores of",
+                remedy=(
+                    f"use {param('teacher')}, or mine the examples by {param('random')}, score them and use "
+                    f"{param('baseline')} hard-kd"
+                ),
             )
         if self.teacher_dropout and not self.teacher:
             raise InputError(
-                f"{param('teacher_dropout')} {self.teacher_dropout:g}: the examples' scores stand as they are; use "
-                f"{param('teacher')} to score while training, or leave it out"
+                "the examples' scores stand as they are",
+                where=f"{param('teacher_dropout')} {self.teacher_dropout:g}",
+                remedy=f"use {param('teacher')} to score while training, or leave it out",
             )
         if self.teacher and self.accept_scores:
             raise InputError(
-                f"{param('teacher')} with {param('accept_scores')}: the teacher's scores or the examples'; leave one "
-                "of the two out"
+                "the teacher's scores or the examples'",
+                where=f"{param('teacher')} with {param('accept_scores')}",
+                remedy="leave one of the two out",
             )
 
     @property
@@ -94,8 +105,9 @@ class DarkSettings:
         """Refuse settings that make nothing, and texts without a corpus."""
         if not parse_ratios(self.ratios) and self.without_reinforced:
             raise InputError(
-                f"{param('ratios')} '' with {param('without_reinforced')}: nothing would be made; leave one of the two "
-                "out"
+                "nothing would be made",
+                where=f"{param('ratios')} '' with {param('without_reinforced')}",
+                remedy="leave one of the two out",
             )
         if self.text != bool(self.corpus):
             raise InputError(

@@ -113,15 +113,17 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
             raise InputError(
-                f"{path}: no example has dark items; run make-dark-examples and teacher-score on it, or use "
-                f"{param('baseline')} hard-kd"
+                "no example has dark items",
+                where=path,
+                remedy=f"run make-dark-examples and teacher-score on it, or use {param('baseline')} hard-kd",
             )
         supply = count_supply(source.examples, form)
         for kind in form.kinds:
             if not supply.of_kind[kind]:
                 raise InputError(
-                    f"{path}: no example has a {kind} item; make them by make-dark-examples and run teacher-score, "
-                    f"or use {param('without')} {kind}"
+                    f"no example has a {kind} item",
+                    where=path,
+                    remedy=f"make them by make-dark-examples and run teacher-score, or use {param('without')} {kind}",
                 )
         if form.kinds:
             reporting.notice(
@@ -136,8 +138,9 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
             )
         if scored and supply.unscored:
             raise InputError(
-                f"{path}: {supply.unscored:,} of {supply.items:,} items to distil have no score; run teacher-score on "
-                f"the file, or use {param('teacher')} to score while training"
+                f"{supply.unscored:,} of {supply.items:,} items to distil have no score",
+                where=path,
+                remedy=f"run teacher-score on the file, or use {param('teacher')} to score while training",
             )
 
 

@@ -56,8 +56,11 @@ def judged_rows(
                 avoided[query_id] = rows_found
     if not usable:
         raise InputError(
-            f"{shown(qrels)}: no query has both a text and a relevant document in {live.path}; do the files belong "
-            f"together? {(asked if asked.is_empty else found).pair()}"
+            (
+                f"no query has both a text and a relevant document in {live.path}; do the files belong together? "
+                f"{(asked if asked.is_empty else found).pair()}"
+            ),
+            where=shown(qrels),
         )
     asked.note(f"{asked.missing:,} judged queries are not in {shown(queries)}; left out")
     reporting.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")

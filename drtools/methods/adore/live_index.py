@@ -56,8 +56,9 @@ class LiveIndex:
         self.record = manifest.read(self.path)
         if "joined" in self.record:
             raise InputError(
-                f"{self.path}: joined of two encoders' vectors; tune a query encoder against the vectors of its own "
-                "encoder, then join these"
+                "joined of two encoders' vectors",
+                where=self.path,
+                remedy="tune a query encoder against the vectors of its own encoder, then join these",
             )
         if vectors:
             opened = open_document_vectors(vectors)
@@ -65,8 +66,9 @@ class LiveIndex:
         if index:
             if self.record.get("kind") != "faiss":
                 raise InputError(
-                    f"{index}: found {self.record.get('kind') or 'something else'}, expected a FAISS index (drtools "
-                    f"index {param('vectors')})"
+                    f"found {self.record.get('kind') or 'something else'}",
+                    where=index,
+                    expected=f"a FAISS index (drtools index {param('vectors')})",
                 )
             self.record = read_index(index)
             self.index = faiss_index.load(self.path / "index.faiss")
@@ -75,7 +77,9 @@ class LiveIndex:
                 ids.bytes[:] != self.ids.bytes[:]
                 or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]
             ):
-                raise InputError(f"{index}: not an index of {vectors}; build it from them, or leave one of the two out")
+                raise InputError(
+                    f"not an index of {vectors}", where=index, remedy="build it from them, or leave one of the two out"
+                )
             self.ids = ids
 
         self.searched: np.ndarray | torch.Tensor | None = None

@@ -24,7 +24,9 @@ class Metric(NamedTuple):
         if word.lower() == "none":
             return cls("none", 0)
         if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
-            raise InputError(f"{param('metric')} {word}: expected rr@K, mrr@K, ndcg@K or none, for instance rr@200")
+            raise InputError(
+                where=f"{param('metric')} {word}", expected="rr@K, mrr@K, ndcg@K or none, for instance rr@200"
+            )
         return cls(name, int(cut))
 
 
@@ -50,21 +52,24 @@ class AdoreSettings:
         Metric.parse(self.metric)
         if self.loss_vectors == "exact" and not self.vectors:
             raise InputError(
-                f"{param('loss_vectors')} exact: the exact vectors are needed; use {param('vectors')} VECTORS beside "
-                f"{param('index')}, or {param('loss_vectors')} decoded"
+                "the exact vectors are needed",
+                where=f"{param('loss_vectors')} exact",
+                remedy=f"use {param('vectors')} VECTORS beside {param('index')}, or {param('loss_vectors')} decoded",
             )
         if self.loss_vectors == "decoded" and not self.index:
             raise InputError(
-                f"{param('loss_vectors')} decoded: an index is needed; use {param('index')} INDEX, or "
-                f"{param('loss_vectors')} exact"
+                "an index is needed",
+                where=f"{param('loss_vectors')} decoded",
+                remedy=f"use {param('index')} INDEX, or {param('loss_vectors')} exact",
             )
         if (self.nprobe or self.ef_search) and not self.index:
             raise InputError(
-                f"{param('nprobe')} and {param('ef_search')} are for a FAISS index; use {param('index')} INDEX, or "
-                "leave them out: vectors are searched exactly"
+                f"{param('nprobe')} and {param('ef_search')} are for a FAISS index",
+                remedy=f"use {param('index')} INDEX, or leave them out: vectors are searched exactly",
             )
         if self.refresh_every_steps and self.negatives != "static":
             raise InputError(
-                f"{param('refresh_every_steps')} with {param('negatives')} {self.negatives}: only static negatives are "
-                "refreshed; leave one of the two out"
+                "only static negatives are refreshed",
+                where=f"{param('refresh_every_steps')} with {param('negatives')} {self.negatives}",
+                remedy="leave one of the two out",
             )

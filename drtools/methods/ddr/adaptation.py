@@ -97,13 +97,15 @@ class MaskedTraining(TrainingTask):
         name = encoder_flags.start()
         if encoder_flags.rem:
             raise InputError(
-                f"{param('body')} with {param('rem')}: a body is adapted without its REM; use {param('model')} BODY"
+                "a body is adapted without its REM",
+                where=f"{param('body')} with {param('rem')}",
+                remedy=f"use {param('model')} BODY",
             )
         if encoder_flags.document_model:
-            raise InputError(f"{param('document_model')}: one body is adapted at a time; leave it out")
+            raise InputError("one body is adapted at a time", where=param("document_model"), remedy="leave it out")
         folders = side_folders(name)
         if folders["query"] != folders["document"]:
-            raise InputError(f"{name}: a pair of encoders; adapt one of its subfolders, query or document")
+            raise InputError("a pair of encoders", where=name, remedy="adapt one of its subfolders, query or document")
         encoder = load_named(encoder_flags, dropout=settings.dropout, folders=folders)
         assert isinstance(encoder, Encoder), "a pair is refused"
         self.encoder = encoder
@@ -139,7 +141,9 @@ class MaskedTraining(TrainingTask):
         self.masker = self.masker_of(self.settings.crop_tokens or min(usual, longest))
         self.held_out = hold_out(self.store, self.settings.dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
-            raise InputError(f"{corpus}: all {len(self.store):,} documents are empty; nothing can be learnt from them")
+            raise InputError(
+                f"all {len(self.store):,} documents are empty; nothing can be learnt from them", where=corpus
+            )
         reporting.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
         if not self.has_own_head:
             shares = self.masker.token_shares(self.store, title_separator)
@@ -184,8 +188,9 @@ class MaskedTraining(TrainingTask):
         )
         if not (tokens.labels >= 0).any():
             raise InputError(
-                f"{param('dev_documents')} {len(rows)}: no token of theirs is masked; hold out more, or 0 to measure "
-                "nothing"
+                "no token of theirs is masked",
+                where=f"{param('dev_documents')} {len(rows)}",
+                remedy="hold out more, or 0 to measure nothing",
             )
 
         def measured() -> dict[str, float]:

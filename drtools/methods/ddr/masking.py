@@ -83,19 +83,23 @@ class Masker:
         self.stride, self.whole_words = stride, whole_words
         if self.tokenizer.mask_token_id is None:
             raise InputError(
-                f"{encoder.folder}: its tokenizer has no mask token, so it cannot be adapted by masked language "
-                "modelling; name an encoder such as BERT's"
+                "its tokenizer has no mask token, so it cannot be adapted by masked language modelling",
+                where=encoder.folder,
+                remedy="name an encoder such as BERT's",
             )
         if whole_words and not self.tokenizer.is_fast:
             raise InputError(
-                f"{encoder.folder}: its tokenizer does not say which tokens make a word; pass {param('mask_unit')} "
-                "token"
+                "its tokenizer does not say which tokens make a word",
+                where=encoder.folder,
+                remedy=f"pass {param('mask_unit')} token",
             )
         self.crop_tokens = crop_tokens
         longest = positions_of(encoder.body)
         if longest and crop_tokens > longest:
             raise InputError(
-                f"{param('crop_tokens')} {crop_tokens}: this body has {longest} positions; use {longest} or less"
+                f"this body has {longest} positions",
+                where=f"{param('crop_tokens')} {crop_tokens}",
+                remedy=f"use {longest} or less",
             )
         self.before, self.after = self._special_tokens()
         self.special = sorted(
@@ -104,8 +108,9 @@ class Masker:
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
             raise InputError(
-                f"{param('crop_tokens')} {crop_tokens}: the special tokens alone are {crop_tokens - self.room}; use "
-                "more"
+                f"the special tokens alone are {crop_tokens - self.room}",
+                where=f"{param('crop_tokens')} {crop_tokens}",
+                remedy="use more",
             )
 
     def _special_tokens(self) -> tuple[np.ndarray, np.ndarray]:
@@ -334,6 +339,8 @@ def hold_out(store: CorpusStore, count: int | None, seed: int) -> np.ndarray:
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
         raise InputError(
-            f"{param('dev_documents')} {count}: the corpus has {len(store):,} documents; hold out half of them at most"
+            f"the corpus has {len(store):,} documents",
+            where=f"{param('dev_documents')} {count}",
+            remedy="hold out half of them at most",
         )
     return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

@@ -73,7 +73,9 @@ class RemTraining(EncoderTraining):
         """Meet the other processes, load the body and put the REM on it."""
         if encoder_flags.rem:
             raise InputError(
-                f"{param('body')} with {param('rem')}: a REM is trained anew on a body; use {param('model')} BODY"
+                "a REM is trained anew on a body",
+                where=f"{param('body')} with {param('rem')}",
+                remedy=f"use {param('model')} BODY",
             )
         self.rem = rem
         super().__init__(work, encoder_flags, student, training, compute)
@@ -82,7 +84,9 @@ class RemTraining(EncoderTraining):
         model = super()._starting_model()
         if not isinstance(model, Encoder):
             raise InputError(
-                f"{self.encoder_flags.names}: a pair of encoders, on which no REM can be put; name one of the two"
+                "a pair of encoders, on which no REM can be put",
+                where=self.encoder_flags.names,
+                remedy="name one of the two",
             )
         add_rem(model, self.rem, self.training.seed)
         train_parts(model, "rem")

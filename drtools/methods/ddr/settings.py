@@ -63,7 +63,9 @@ class RemTrainingSettings:
     def __post_init__(self) -> None:
         """Refuse a REM of nothing, and Margin-MSE without negatives."""
         if not self.lora_rank and not self.adapter_size:
-            raise InputError(f"{param('lora_rank')} 0 with {param('adapter_size')} 0: nothing would be left to train")
+            raise InputError(
+                "nothing would be left to train", where=f"{param('lora_rank')} 0 with {param('adapter_size')} 0"
+            )
         check_negatives(self.loss, self.hard_negatives)
 
     @property

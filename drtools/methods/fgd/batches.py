@@ -131,8 +131,9 @@ def _check_cut(example: Example, path: str, expected: dict[str, object] | None) 
             for name in other
         )
         raise InputError(
-            f"{shown(path)}: query {example.query_id!r}: its pieces were cut {told}; train with those settings, or run "
-            f"teacher-score {param('pieces')} anew with these"
+            f"query {example.query_id!r}: its pieces were cut {told}",
+            where=shown(path),
+            remedy=f"train with those settings, or run teacher-score {param('pieces')} anew with these",
         )
 
 
@@ -142,11 +143,14 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
     here = f"{shown(path)}: query {example.query_id!r}"
     if pieces is None or scores is None:
         raise InputError(
-            f"{here}: no scored pieces were found; run teacher-score {param('pieces')} MODEL on the examples, with "
-            "the MODEL that is to be trained"
+            "no scored pieces were found",
+            where=here,
+            remedy=f"run teacher-score {param('pieces')} MODEL on the examples, with the MODEL that is to be trained",
         )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
-        raise InputError(f"{here}: piece_scores does not fit pieces, expected a list of numbers, one for each piece")
+        raise InputError(
+            "piece_scores does not fit pieces", where=here, expected="a list of numbers, one for each piece"
+        )
     found: dict[str, list[tuple[tuple[int, int], float]]] = {}
     for piece, score in zip(pieces, scores, strict=True):
         if (
@@ -155,13 +159,16 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
             or not all(isinstance(piece.get(name), int) for name in ("start", "end"))
         ):
             raise InputError(
-                f'{here}: found the piece {piece!r}, expected {{"id": document, "start": characters, "end": '
-                "characters}"
+                f"found the piece {piece!r}",
+                where=here,
+                expected='{"id": document, "start": characters, "end": characters}',
             )
         if not isinstance(score, int | float):
             raise InputError(
-                f"{here}: the score of the piece {piece!r} is {score!r}, expected a number; run teacher-score "
-                f"{param('pieces')} again"
+                f"the score of the piece {piece!r} is {score!r}",
+                where=here,
+                expected="a number",
+                remedy=f"run teacher-score {param('pieces')} again",
             )
         found.setdefault(piece["id"], []).append(((piece["start"], piece["end"]), float(score)))
     return found
@@ -240,8 +247,13 @@ class FineGrainedBatches(PairDraws):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:
                 raise InputError(
-                    f"{shown(self.pieces[id(source)].path)}: document {source.store.at(row).id!r} has {len(scores)} "
-                    f"scored pieces, but this encoder cuts it into {len(pieces)} or elsewhere; run teacher-score "
-                    f"{param('pieces')} with the {param('model')}, {param('max_document_tokens')}, "
-                    f"{param('title_separator')} and sizes of this training"
+                    (
+                        f"document {source.store.at(row).id!r} has {len(scores)} scored pieces, but this encoder cuts "
+                        f"it into {len(pieces)} or elsewhere"
+                    ),
+                    where=shown(self.pieces[id(source)].path),
+                    remedy=(
+                        f"run teacher-score {param('pieces')} with the {param('model')}, "
+                        f"{param('max_document_tokens')}, {param('title_separator')} and sizes of this training"
+                    ),
                 )

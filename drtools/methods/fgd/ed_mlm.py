@@ -59,8 +59,10 @@ class EnhancedModel(MaskedModel):
         super().__init__(encoder, head)
         if not isinstance(encoder.body, BertModel | RobertaModel | XLMRobertaModel):
             raise InputError(
-                f"{encoder.folder}: found a {encoder.body.config.model_type} body, expected the layers of BERT or "
-                f"RoBERTa, which the decoder is made of; use {param('objective')} mlm"
+                f"found a {encoder.body.config.model_type} body",
+                where=encoder.folder,
+                expected="the layers of BERT or RoBERTa, which the decoder is made of",
+                remedy=f"use {param('objective')} mlm",
             )
         layers = self.body.encoder.layer
         self.decoder_head = copy.deepcopy(head) if decoder.head == "own" else None
@@ -70,8 +72,9 @@ class EnhancedModel(MaskedModel):
             return
         if decoder.layers > len(layers):
             raise InputError(
-                f"{param('decoder_layers')} {decoder.layers}: the encoder has {len(layers)} layers to copy; pass "
-                f"fewer, or {param('decoder_start')} random"
+                f"the encoder has {len(layers)} layers to copy",
+                where=f"{param('decoder_layers')} {decoder.layers}",
+                remedy=f"pass fewer, or {param('decoder_start')} random",
             )
         # copies that share the body's configuration, which says by what attention is computed
         shared = {id(self.body.config): self.body.config}

@@ -70,8 +70,9 @@ def load_cutter(
     length = max_document_tokens or USUAL_DOCUMENT_TOKENS
     if reader.positions and length > reader.positions:
         raise InputError(
-            f"{param('pieces_max_document_tokens')} {length}: {model} has {reader.positions} positions; use "
-            f"{reader.positions} or less"
+            f"{model} has {reader.positions} positions",
+            where=f"{param('pieces_max_document_tokens')} {length}",
+            remedy=f"use {reader.positions} or less",
         )
     reader.settings.max_document_tokens = length
     if prompt is not None:

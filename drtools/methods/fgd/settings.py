@@ -39,8 +39,12 @@ class EdMlmSettings(MaskingSettings):
         """Refuse a decoder that sees more of the text than the encoder."""
         if self.decoder_mask_share < self.mask_share:
             raise InputError(
-                f"{param('decoder_mask_share')} {self.decoder_mask_share:g}: the encoder's {param('mask_share')} is "
-                f"{self.mask_share:g}, and the decoder must see less of the text; use {self.mask_share:g} or more"
+                (
+                    f"the encoder's {param('mask_share')} is {self.mask_share:g}, and the decoder must see less of the "
+                    "text"
+                ),
+                where=f"{param('decoder_mask_share')} {self.decoder_mask_share:g}",
+                remedy=f"use {self.mask_share:g} or more",
             )
 
     @property
@@ -66,8 +70,11 @@ class FgdSettings:
         levels = self.chosen_levels
         if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
             raise InputError(
-                f"{param('levels')} {self.levels}: expected some of {', '.join(LEVELS)}, with commas between; what is "
-                "left without any is train-contrastive"
+                (
+                    f"expected some of {', '.join(LEVELS)}, with commas between; what is left without any is "
+                    "train-contrastive"
+                ),
+                where=f"{param('levels')} {self.levels}",
             )
 
     @property
@@ -86,6 +93,7 @@ class FgdSettings:
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.has_pieces:
             raise InputError(
-                f"{' and '.join(names)}: for pieces, of which {param('levels')} document has none; leave it out, or "
-                "add a level"
+                f"for pieces, of which {param('levels')} document has none",
+                where=" and ".join(names),
+                remedy="leave it out, or add a level",
             )

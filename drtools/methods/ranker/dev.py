@@ -60,7 +60,7 @@ def dev_ranking(
         measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
         qrels, candidates, texts = _of_examples(named, flags.dev_queries or queries_path)
     if not any(candidates.values()):
-        raise InputError(f"{shown(named)}: no document to rank for the dev queries; do the files belong together?")
+        raise InputError("no document to rank for the dev queries; do the files belong together?", where=shown(named))
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
     if trained:
         note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), store)), trained)

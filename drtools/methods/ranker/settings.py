@@ -44,11 +44,13 @@ class RankerDevSpec(QueryDevSpec):
         """Refuse what does not say together what is ranked and who judges it."""
         if self.dev_examples and (self.dev_run or self.dev_qrels):
             raise InputError(
-                f"{param('dev_examples')} with {param('dev_run')} or {param('dev_qrels')}: examples say themselves "
-                f"what is relevant; use {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}"
+                "examples say themselves what is relevant",
+                where=f"{param('dev_examples')} with {param('dev_run')} or {param('dev_qrels')}",
+                remedy=f"use {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}",
             )
         if bool(self.dev_run) != bool(self.dev_qrels):
             raise InputError(
-                f"{param('dev_run')} and {param('dev_qrels')} belong together: the run says what is ranked, the qrels "
-                f"what is relevant; pass both, or {param('dev_examples')}"
+                "the run says what is ranked, the qrels what is relevant",
+                where=f"{param('dev_run')} and {param('dev_qrels')} belong together",
+                remedy=f"pass both, or {param('dev_examples')}",
             )

@@ -87,7 +87,8 @@ class RankerTraining(TrainingTask):
         """Return batches of examples with so many negatives a query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
             raise InputError(
-                "no example has a negative: a ranker learns from a query's own; mine them with `drtools mine-negatives`"
+                "no example has a negative: a ranker learns from a query's own",
+                remedy="mine them with `drtools mine-negatives`",
             )
         return RankedBatches(
             sources,

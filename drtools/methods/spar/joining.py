@@ -67,7 +67,7 @@ def join_folders(
     side, mu = parts[0].manifest["side"], plan.mu
     if side == "query" and (mu is None or not plan.copied):
         raise InputError(
-            f"{first}: vectors of queries are joined with the {param('mu')} that was tuned on documents, and copied"
+            f"vectors of queries are joined with the {param('mu')} that was tuned on documents, and copied", where=first
         )
     tried: list[dict[str, float]] = []
     if mu is None:
@@ -84,7 +84,9 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
     sides = [part.manifest["side"] for part in parts]
     if sides[0] != sides[1]:
         raise InputError(
-            f"{second}: vectors of {sides[1]} texts, but {first} of {sides[0]} texts; join two folders of one side"
+            f"vectors of {sides[1]} texts, but {first} of {sides[0]} texts",
+            where=second,
+            remedy="join two folders of one side",
         )
     order = order_of(parts[0].ids, parts[1].ids, (first, second))
     more = len(parts[1].ids) - len(parts[0].ids)
@@ -150,8 +152,9 @@ def write_vectors(
             bad = find_not_finite(array[rows])
             if bad is not None:
                 raise InputError(
-                    f"{parts[1].path}: joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond "
-                    f"{dtype}, or none; use {param('dtype')} float32, or encode again"
+                    f"joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none",
+                    where=parts[1].path,
+                    remedy=f"use {param('dtype')} float32, or encode again",
                 )
             array.flush()
             del array

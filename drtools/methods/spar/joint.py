@@ -49,8 +49,9 @@ class Beside:
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
         if theirs["side"] != "query" or not belong_together(theirs, ours):
             raise InputError(
-                f"{queries}: not queries' vectors by the encoder that made {documents} ({maker_of(ours)}); encode "
-                f"{param('queries')} with that one"
+                f"not queries' vectors by the encoder that made {documents} ({maker_of(ours)})",
+                where=queries,
+                remedy=f"encode {param('queries')} with that one",
             )
         self.dimension = ours["dimension"]
 
@@ -61,8 +62,9 @@ class Beside:
         if None in rows:
             found = Join(vectors.ids, str(vectors.path), ids)
             raise InputError(
-                f"{vectors.path}: no vector of {side} {found.first[0]!r}; encode all that is trained and measured on "
-                f"{found.pair()}"
+                f"no vector of {side} {found.first[0]!r}",
+                where=vectors.path,
+                remedy=f"encode all that is trained and measured on {found.pair()}",
             )
         return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
 

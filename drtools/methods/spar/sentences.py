@@ -50,8 +50,9 @@ def check_language(language: str) -> None:
     """Refuse a language whose sentences nobody knows to split."""
     if language not in LANGUAGES:
         raise InputError(
-            f"{param('language')} {language}: no rules for its sentences; use the nearest of those that have: "
-            f"{', '.join(LANGUAGES)}"
+            "no rules for its sentences",
+            where=f"{param('language')} {language}",
+            remedy=f"use the nearest of those that have: {', '.join(LANGUAGES)}",
         )
 
 
