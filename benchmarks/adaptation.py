@@ -41,7 +41,7 @@ def ours(
     from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
     from drtools.methods.ddr.settings import MaskingSettings
     from drtools.models.masked import IGNORED
-    from drtools.outputs.work import open_folder
+    from drtools.outputs.opening import open_folder
 
     console.configure("benchmark", quiet=True)
     target = FolderOutput(output=folder)

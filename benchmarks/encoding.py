@@ -23,7 +23,7 @@ from drtools.formats.text_sources import DocumentTexts
 from drtools.models.compute import BATCH_TOKENS, Compute, place
 from drtools.models.encoder_files import load_encoder
 from drtools.models.hub import resolve
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 from drtools.training.operations import matmul_rate
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -28,7 +28,7 @@ from drtools.formats.trec import read_qrels
 from drtools.methods.teacher_scores import score_examples
 from drtools.models.compute import BATCH_TOKENS, Compute
 from drtools.models.cross_encoder import new_cross_encoder, save_cross_encoder
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
 from drtools.teachers.windows import Lacking, ScoredTexts
 

@@ -47,7 +47,7 @@ def ours(
     from drtools.cli.flags.outputs import FolderOutput
     from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
     from drtools.methods.contrastive import contrastive_loss
-    from drtools.outputs.work import open_folder
+    from drtools.outputs.opening import open_folder
     from drtools.training.encoder_task import EncoderTraining, read_sources
     from drtools.training.operations import operations
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from drtools.errors import WorldError
 
+JavaObject = Any  # a Java class or object: jnius makes their types while Java runs
+
 OLDEST_JAVA = 21  # what Anserini is compiled for
 
 SYSTEM_HOMES = (
@@ -120,7 +122,7 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def java_class(name: str) -> Any:
+def java_class(name: str) -> JavaObject:
     """Return a Java class by its full name; Java is started if it does not run yet."""
     start_java()
     from jnius import autoclass

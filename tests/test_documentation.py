@@ -16,6 +16,7 @@ from typer import TyperException
 from drtools.cli import model_card
 from drtools.cli.commands import command
 from drtools.cli.main import tool_names
+from drtools.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # where tool_pages.py is
@@ -206,13 +207,30 @@ def as_shown(part: ast.expr) -> str:
     return "…"
 
 
+def in_words(value: ast.expr | None) -> str:
+    """Return what stands for an argument of an error in its message."""
+    if isinstance(value, ast.JoinedStr):
+        return "".join(map(as_shown, value.values))
+    if value is None or isinstance(value, ast.Constant):
+        return str(value.value) if value else ""
+    return as_shown(ast.FormattedValue(value))
+
+
+def message_of(call: ast.Call) -> str:
+    """Return the message of an `InputError(found, where=..., expected=..., remedy=...)`."""
+    parts = {keyword.arg: in_words(keyword.value) for keyword in call.keywords}
+    return str(InputError(in_words(call.args[0] if call.args else None), **parts))
+
+
 def strings_of_the_code() -> list[str]:
-    """Return every string of the package, with `…` where a value is put in."""
+    """Return every string and every error of the package, with `…` where a value is put in."""
     found = []
     for path in sorted((ROOT / "drtools").rglob("*.py")):
         for node in ast.walk(ast.parse(read(path))):
-            if isinstance(node, ast.JoinedStr):
-                found.append("".join(map(as_shown, node.values)))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "InputError":
+                found.append(message_of(node))
+            elif isinstance(node, ast.JoinedStr):
+                found.append(in_words(node))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return found

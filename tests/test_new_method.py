@@ -39,7 +39,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 def main(

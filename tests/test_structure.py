@@ -1,9 +1,10 @@
 """The house rules that a machine can hold.
 
-Imports point down, heavy libraries stay inside functions, files stay small.
+Imports point down, --help loads no heavy library, files stay small.
 """
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -61,14 +62,19 @@ HEAVY = {
     "matplotlib",
     "pandas",
 }
-# files that compute with tensors, and import numpy and torch at their top
-TENSORS = (
-    "encoding/",
-    "losses.py",
-    "methods/",
-    "models/",
-    "teachers/scoring.py",
-    "training/",
+ARRAYS = {"numpy", "torch"}  # imported at the top by what computes with them
+WITHOUT_TORCH = (
+    "evaluation.analyses.",
+    "evaluation.comparing",
+    "evaluation.runs",
+    "evaluation.tuning",
+    "formats.",
+    "methods.spar.joining",
+    "search.faiss_",
+    "search.index_folder",
+    "search.mining_run",
+    "search.opening",
+    "search.runs",
 )
 
 
@@ -98,11 +104,11 @@ def module(path: Path) -> str:
     return ".".join(relative.parts[:-1] if relative.name == "__init__" and len(relative.parts) > 1 else relative.parts)
 
 
-def imported(path: Path) -> set[str]:
-    """Return the modules of the package that a file imports anywhere: in functions and for types too."""
+def imported(path: Path, top_only: bool = False) -> set[str]:
+    """Return the modules of the package that a file imports at its top, or anywhere: in functions and for types too."""
     every = {module(path) for path in sources()}
     found = set()
-    for name in imports(path, top_only=False):
+    for name in imports(path, top_only):
         parts = name.removeprefix("drtools.").split(".") if name.startswith("drtools.") else []
         found |= {".".join(parts[:length]) for length in range(len(parts), 0, -1)} & every
     leaves = {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
@@ -150,10 +156,35 @@ def test_tools_never_import_each_other_and_formats_never_torch():
         assert room(path) != "formats" or not any(name.split(".")[0] == "torch" for name in names), path
 
 
+def loaded_with(start: set[str]) -> set[str]:
+    """Return the modules of the package that these load at their top, themselves included."""
+    paths = {module(path): path for path in sources()}
+    found: set[str] = set()
+    while new := start - found:
+        found |= new
+        start = set().union(*(imported(paths[name], top_only=True) for name in new))
+    return found
+
+
+@functools.cache
+def needed_for_help() -> set[str]:
+    return loaded_with({module(path) for path in sources() if room(path) in ("tools", "cli", "__main__")})
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_heavy_libraries_are_imported_inside_functions(path):
-    if not str(path.relative_to(PACKAGE)).startswith(TENSORS):
-        assert not {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY
+    heavy = {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY
+    assert heavy <= (set() if module(path) in needed_for_help() else ARRAYS)
+
+
+def test_what_needs_no_torch_loads_none():
+    """Hold that runs are compared, files converted, and Lucene and FAISS used without torch's seconds and memory."""
+    paths = {module(path): path for path in sources()}
+    with_torch = {
+        name for name in paths if any(each.split(".")[0] == "torch" for each in imports(paths[name], top_only=True))
+    }
+    without = {name for name in paths if name.startswith(WITHOUT_TORCH)}
+    assert len(without) > 40 and not {name for name in without if loaded_with({name}) & with_torch}
 
 
 @pytest.mark.parametrize("name", tool_names())

@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from drtools.cli import console
+from drtools.cli.flags.common import ConsoleFlags
 from drtools.cli.messages import flags_of
+from drtools.cli.request import checked_request, pinned_values
 from drtools.cli.terminal import terminal_width
 from drtools.errors import InputError
 from drtools.outputs.specs import OutputSpec
@@ -26,8 +28,6 @@ LEAST_PANELS = 90  # columns: in fewer, the boxes of --help cut long flags
 
 def flat_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
     """Return a tool's parameters with each dataclass replaced by its fields, and the dataclasses by parameter name."""
-    from drtools.cli.flags.common import ConsoleFlags
-
     hints = typing.get_type_hints(function, include_extras=True)
     groups: dict[str, type] = {}
     flat: list[inspect.Parameter] = []
@@ -61,8 +61,6 @@ def _fields_as_parameters(kind: type, given: object) -> list[inspect.Parameter]:
 
 def command_of(name: str, function: Callable[..., Any], help_text: str) -> Callable[[], None]:
     """Return a function with the flat signature of a tool, which fills the dataclasses and calls it."""
-    from drtools.cli.request import checked_request, pinned_values
-
     flat, groups = flat_parameters(function)
     is_training = any(getattr(kind, "several_processes", False) for kind in groups.values())
 

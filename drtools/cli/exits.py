@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from drtools import reporting
 from drtools.cli import console
 from drtools.errors import AlreadyDone, GateRefused, InputError, Terminated, WorldError
+from drtools.outputs.cache import cache_path
 
 
 def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
@@ -42,8 +43,6 @@ def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
         console.error(error.message if isinstance(error, WorldError) else str(error))
         return 1
     if isinstance(error, sqlite3.DatabaseError):
-        from drtools.outputs.cache import cache_path
-
         console.error(f"a file of the cache is damaged ({error}); remove {cache_path()}, what it holds is made again")
         return 1
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from drtools import reporting, signals
+from drtools import __version__, reporting, signals
 from drtools.cli import console
 from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.exits import exit_status
@@ -99,8 +99,6 @@ def main(arguments: list[str] | None = None) -> None:
         print(_list_tools())
         return
     if arguments[0] == "--version":
-        from drtools import __version__
-
         print(f"drtools {__version__}")
         return
     console.configure("drtools")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from drtools.evaluation.analyses.errors import analyse_errors, errors_in_corpus, errors_of_run, relevant_documents
 from drtools.evaluation.analyses.margins import Scores, analyse_margins, pairs_of_examples, pairs_of_runs
-from drtools.evaluation.corpus_ranks import Sides, above_in_corpus, scores_of, with_documents, with_vectors
+from drtools.evaluation.sides import Sides, with_documents, with_vectors
+from drtools.formats.examples import read_examples
 from drtools.models.specs import ComputeSpec
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ def errors_of(
     """Count the pairwise errors of runs and, exactly over the whole corpus, of vectors."""
     relevant = with_documents(with_vectors(relevant_documents(qrels, min_rel), sides), sides)
     found = {label: errors_of_run(label, run, relevant, depth) for label, run in runs.items()}
-    device = "cpu"
-    if sides:
+    if sides:  # else torch is not needed
+        from drtools.evaluation.corpus_ranks import above_in_corpus
         from drtools.models.compute import settle
 
         device = settle(compute).device
-    for label, one in sides.items():
-        found[label] = errors_in_corpus(above_in_corpus(label, one, relevant, device), depth)
+        for label, one in sides.items():
+            found[label] = errors_in_corpus(above_in_corpus(label, one, relevant, device), depth)
     return analyse_errors(found, depth, folder)
 
 
@@ -49,12 +50,14 @@ def margins_of(
 ) -> Analysis:
     """Measure the margins of runs and vectors over fixed pairs: those of examples, or of what every run lists."""
     if examples:
-        from drtools.formats.examples import read_examples
-
         pairs, where = pairs_of_examples(read_examples(examples)), f"in {examples}"
     else:
         pairs, where = pairs_of_runs(runs, qrels, min_rel, depth), f"in the top {depth:,} of every run"
     pairs = with_vectors(pairs, sides)
     wanted = {query: [*pair.positives, *pair.negatives] for query, pair in pairs.items()}
-    scores: dict[str, Scores] = {**runs, **{label: scores_of(one, wanted) for label, one in sides.items()}}
+    scores: dict[str, Scores] = {**runs}
+    if sides:  # else torch is not needed
+        from drtools.evaluation.corpus_ranks import scores_of
+
+        scores |= {label: scores_of(one, wanted) for label, one in sides.items()}
     return analyse_margins(scores, pairs, where, folder)

@@ -7,89 +7,20 @@ however far down it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from drtools import reporting
-from drtools.errors import InputError, param
-from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
+from drtools.evaluation.sides import Sides, query_rows, rows_of
 from drtools.models.device import device_kind
-from drtools.search import exact
+from drtools.search import checks, exact
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from drtools.formats.joined_vectors import JoinedArray
 
 PAIRS_A_COUNT = 1024  # (query, document) pairs whose scores are compared together
-Kept = TypeVar("Kept")
-
-
-class Sides(NamedTuple):
-    """Vectors of documents, and vectors of queries that go with them."""
-
-    documents: Vectors
-    queries: Vectors
-
-
-def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str, Sides]:
-    """Open {label: both sides} of query vectors by label; documents are one folder for all, or one for each."""
-    folders = list(documents) * (len(queries) if len(documents) == 1 else 1)
-    if len(folders) != len(queries):
-        raise InputError(
-            f"{len(documents)} {param('vectors')} beside {len(queries)} {param('query_vectors')}",
-            expected="one for all, or one for each, in the same order",
-        )
-    opened: dict[str, Vectors] = {}
-    found = {}
-    for folder, (label, path) in zip(folders, queries.items(), strict=True):
-        if folder not in opened:
-            opened[folder] = open_document_vectors(folder)
-        found[label] = Sides(opened[folder], open_query_vectors(path, opened[folder]))
-    return found
-
-
-def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str, Kept]:
-    """Return what is asked of the queries that every label has a vector of; the others are counted."""
-    for label, one in sides.items():
-        lacking = {query for query in asked if one.queries.ids.row_of(query) is None}
-        if len(lacking) == len(asked):
-            raise InputError(
-                (
-                    f"holds a vector of none of the {len(asked):,} queries asked for, for instance "
-                    f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
-                ),
-                where=label,
-            )
-        reporting.notice(
-            len(lacking),
-            f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries asked for; they are left out",
-        )
-        asked = {query: kept for query, kept in asked.items() if query not in lacking}
-    return asked
-
-
-def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) -> dict[str, set[str]]:
-    """Return the relevant documents that every label has a vector of, and the queries that have any; count the rest."""
-    for vectors in {id(one.documents): one.documents for one in sides.values()}.values():
-        known = {
-            query: {document for document in documents if vectors.ids.row_of(document) is not None}
-            for query, documents in relevant.items()
-        }
-        judged, kept = (sum(map(len, each.values())) for each in (relevant, known))
-        if not kept:
-            raise InputError(
-                (
-                    f"holds none of the {judged:,} relevant documents, for instance "
-                    f"{min(map(min, relevant.values()))!r}; do the vectors and the judgements belong together?"
-                ),
-                where=vectors.path,
-            )
-        reporting.notice(
-            judged - kept, f"{vectors.path} lacks {judged - kept:,} of {judged:,} relevant documents; they are left out"
-        )
-        relevant = {query: documents for query, documents in known.items() if documents}
-    return relevant
 
 
 def above_in_corpus(
@@ -120,21 +51,6 @@ def scores_of(sides: Sides, wanted: Mapping[str, Sequence[str]]) -> dict[str, di
     }
 
 
-def rows_of(vectors: Vectors, documents: Collection[str]) -> np.ndarray:
-    """Return the rows of those documents that there is a vector of."""
-    import numpy as np
-
-    rows = [vectors.ids.row_of(document) for document in documents]
-    return np.array([row for row in rows if row is not None], np.int64)
-
-
-def query_rows(sides: Sides, queries: Sequence[str]) -> np.ndarray:  # -> float32 [Q, D]
-    """Return the vectors of queries that there is a vector of."""
-    import numpy as np
-
-    return np.asarray(sides.queries.array[rows_of(sides.queries, queries)], np.float32)
-
-
 def count_above(
     vectors: np.ndarray | JoinedArray,
     queries: np.ndarray,
@@ -148,11 +64,8 @@ def count_above(
     `on_progress` is told how many vectors were just compared. On the CPU it is the rank that exact search gives, less
     1; other devices than `cuda` leave it to the CPU. Raises InputError as exact search does.
     """
-    import numpy as np
-    import torch
-
-    exact.check_queries(queries, vectors.shape[1], exact.name(vectors))
-    exact.refuse_empty(vectors)
+    checks.check_queries(queries, vectors.shape[1], checks.name(vectors))
+    checks.refuse_empty(vectors)
     device = device if device.startswith("cuda") else "cpu"
     limits = exact.rerank(vectors, queries, rows)
     chunks = [
@@ -167,7 +80,7 @@ def count_above(
     for start, count, block in exact.blocks(vectors, block_rows, device):
         for chunk in chunks:
             scores = torch.mm(chunk.queries, block.T, out=products[: len(chunk.queries)])[:, :count]
-            exact.refuse_not_finite(vectors, scores[0].isfinite().cpu().numpy(), range(start, start + count))
+            checks.refuse_not_finite(vectors, scores[0].isfinite().cpu().numpy(), range(start, start + count))
             chunk.count(scores, start)
         on_progress(count)
     counts = np.concatenate([chunk.above.cpu().numpy() for chunk in chunks])
@@ -180,9 +93,6 @@ class _Chunk:
     def __init__(
         self, queries: np.ndarray, rows: Sequence[np.ndarray], limits: Sequence[np.ndarray], device: str
     ) -> None:
-        import numpy as np
-        import torch
-
         def flat(parts: Sequence[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
             return torch.from_numpy(np.concatenate(parts)).to(device, dtype)
 
@@ -197,8 +107,6 @@ class _Chunk:
 
     def count(self, scores: torch.Tensor, start: int) -> None:
         """Add what stands above among a block's scores [Q, rows of the block]."""
-        import torch
-
         end = start + scores.shape[1]
         # of equal scores those of lower rows stand above: where the whole block does, `>` of the next lower number
         below = torch.nextafter(self.limits, torch.full_like(self.limits, -torch.inf))

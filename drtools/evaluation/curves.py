@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from drtools.errors import InputError, param
 from drtools.formats.json_lines import read_json_lines
 from drtools.formats.lines import shown
@@ -70,8 +72,6 @@ def smoothed(values: list[float]) -> list[float] | None:
 
     At both ends the window has only the neighbours that there are.
     """
-    import numpy as np
-
     if len(values) < SMOOTH_FROM:
         return None
     half = max(1, round(len(values) * SMOOTH_SHARE / 2))

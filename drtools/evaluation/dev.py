@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from drtools.encoding.loop import encode_tokens
+from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
+from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.joins import note_nothing_relevant
-from drtools.formats.text_sources import check_judged_documents
+from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
+from drtools.formats.text_sources import check_judged_documents, judged_queries, text_in
+from drtools.formats.trec import Qrels, rank, read_qrels
+from drtools.models.settings import SIDES
+from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
+from drtools.search.exact import search
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from drtools.evaluation.measures import Measure
-    from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.ids import Ids
-    from drtools.formats.leakage import Trained
-    from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.models.tokens import Tokenized
+
+    IdsAndTokens = tuple[list[str], Tokenized]
+
+DevMeasure = Callable[[], dict[str, float]]  # {measure: value} of the model as it stands
 
 DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at the least; for measures without a cutoff
 
@@ -33,9 +40,9 @@ def dev_measure(
     computing: Compute,
     seed: int,
     title_separator: str,
-    beside: Callable[[str, list[str]], np.ndarray] | None = None,
+    beside: VectorsBeside | None = None,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
 
     `beside(side, ids)` gives vectors that go with texts, if the encoder takes any. What dev has in common with what is
@@ -43,10 +50,6 @@ def dev_measure(
     """
     if flags.dev_qrels is None:
         return None
-    from drtools.formats.corpus_store import open_store
-    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
-    from drtools.formats.text_sources import text_in
-    from drtools.models.tokens import Accompanied
 
     measures, qrels, texts = dev_queries(flags, queries_path)
     store = store if flags.dev_corpus is None else open_store(flags.dev_corpus)
@@ -64,17 +67,13 @@ def dev_measure(
     )
 
 
-def depth_for(measures: list[Measure]) -> int:
+def depth_for(measures: Sequence[Measure]) -> int:
     """Return how many documents a query's list needs for these measures."""
     return max(DEPTH, *(measure.k or UNCUT_DEPTH for measure in measures))
 
 
 def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], Qrels, dict[str, str]]:
     """Return the measures, the dev qrels by query, and the texts of their queries."""
-    from drtools.evaluation.measures import parse_measure
-    from drtools.formats.text_sources import judged_queries
-    from drtools.formats.trec import read_qrels
-
     assert flags.dev_qrels is not None, "asked for where they were named"
     qrels = read_qrels(flags.dev_qrels)
     note_nothing_relevant(qrels, flags.dev_qrels)
@@ -92,12 +91,9 @@ def values_of(
     rows: np.ndarray,
     ids: Sequence[str] | Ids,
     qrels: Qrels,
-    measures: list[Measure],
+    measures: Sequence[Measure],
 ) -> dict[str, float]:
     """Return the measures of lists: scores and rows [Q, K], a row -1 where a list ends."""
-    from drtools.evaluation.measures import evaluate, mean
-    from drtools.formats.trec import rank
-
     run = {
         query_id: rank(
             {ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at], strict=True) if row >= 0}
@@ -107,9 +103,7 @@ def values_of(
     return {name: mean(by_query) for name, by_query in evaluate(qrels, run, measures).items()}
 
 
-def _pool(store: CorpusStore, qrels: dict[str, dict[str, int]], size: int, seed: int) -> list[str]:
-    import numpy as np
-
+def _pool(store: CorpusStore, qrels: Qrels, size: int, seed: int) -> list[str]:
     judged = check_judged_documents(qrels, store, "the corpus")
     if not size or size >= len(store):
         return [document.id for document in store.rows()]
@@ -120,19 +114,13 @@ def _pool(store: CorpusStore, qrels: dict[str, dict[str, int]], size: int, seed:
 def measure_lists(
     encoder: Encoder | EncoderPair[Encoder],
     computing: Compute,
-    queries: tuple[Sequence[str], Tokenized],
-    documents: tuple[Sequence[str], Tokenized],
+    queries: IdsAndTokens,
+    documents: IdsAndTokens,
     qrels: Qrels,
-    measures: list[Measure],
+    measures: Sequence[Measure],
     depth: int,
 ) -> dict[str, float]:
     """Encode queries and documents, each with their ids, as the encoder stands, and measure the lists."""
-    import numpy as np
-
-    from drtools.encoding.loop import encode_tokens
-    from drtools.models.settings import SIDES
-    from drtools.search.exact import search
-
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [
         np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)

@@ -5,7 +5,7 @@ that fall by 1 with each rank: the same order, whichever way the run was ranked.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ def parse_measure(text: str) -> Measure:
     return Measure(text, theirs, int(match[3]) if match[3] else None, int(match[2]) if match[2] else None)
 
 
-def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) -> dict[str, dict[str, float]]:
+def evaluate(qrels: Qrels, run: Run, measures: Sequence[Measure], min_rel: int = 1) -> dict[str, dict[str, float]]:
     """Return {name of the measure: {query id: value}} for every judged query, in the order of the judgements.
 
     A query that the run lacks has 0. So has, but for nDCG and Judged, a query none of whose judged documents reaches

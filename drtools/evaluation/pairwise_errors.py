@@ -1,5 +1,6 @@
 """Pairwise errors (Zhan et al. 2021, Table 1 and Figure 3): documents that are not relevant above relevant ones."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
@@ -92,8 +93,6 @@ def sum_in_bins(values: Iterable[float], bins: list[tuple[int, int]]) -> list[fl
 
 
 def _by_bin(values: Iterable[float], bins: list[tuple[int, int]]) -> list[list[float]]:
-    from bisect import bisect_right
-
     firsts = [first for first, _ in bins]
     held: list[list[float]] = [[] for _ in bins]
     for value in values:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drtools.evaluation.curves import Curve, smoothed
+from drtools.outputs.cache import cache_directory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,10 +75,6 @@ def picture(
 
     Save it at the end.
     """
-    import os
-
-    from drtools.outputs.cache import cache_directory
-
     os.environ.setdefault("MPLCONFIGDIR", str(cache_directory() / "matplotlib"))
     import matplotlib
     from matplotlib.figure import Figure

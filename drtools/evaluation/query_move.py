@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+if TYPE_CHECKING:
     from drtools.formats.joined_vectors import JoinedArray
 
 BLOCK_ROWS = 65536
@@ -40,8 +40,6 @@ class Projection(NamedTuple):
 
 def all_scores(vectors: np.ndarray | JoinedArray, queries: np.ndarray) -> np.ndarray:
     """Return the inner products [Q, N] of queries [Q, D] float32 with every vector [N, D], read block by block."""
-    import numpy as np
-
     scores = np.empty((len(queries), len(vectors)), np.float32)
     for start in range(0, len(vectors), BLOCK_ROWS):
         block = np.asarray(vectors[start : start + BLOCK_ROWS], np.float32)
@@ -51,8 +49,6 @@ def all_scores(vectors: np.ndarray | JoinedArray, queries: np.ndarray) -> np.nda
 
 def best_rows(scores: np.ndarray, depth: int) -> list[int]:
     """Return the rows of the highest scores [N], best first, ties by lower row."""
-    import numpy as np
-
     rows: list[int] = np.argsort(-scores, kind="stable")[:depth].tolist()
     return rows
 
@@ -67,8 +63,6 @@ def project(documents: np.ndarray, before: np.ndarray, after: np.ndarray) -> Pro
 
     Both axes have length 1 and the origin is the documents' mean, so distances in the plane are at most the true ones.
     """
-    import numpy as np
-
     documents, before, after = (np.asarray(array, np.float64) for array in (documents, before, after))
     move = after - before
     length = np.linalg.norm(move)
@@ -95,7 +89,6 @@ def embed(documents: np.ndarray, before: np.ndarray, after: np.ndarray) -> Plane
 
     It starts from the principal components and computes exactly, so that the same vectors give the same points.
     """
-    import numpy as np
     from sklearn.manifold import TSNE
 
     points = np.concatenate([np.asarray(documents, np.float64), np.stack([before, after]).astype(np.float64)])

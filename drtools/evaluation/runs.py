@@ -18,7 +18,7 @@ JUDGED_DIFFERENCE = 0.1  # [ours] between two runs' Judged@10, before a note
 Values = dict[str, dict[str, float]]  # measure -> query -> value
 
 
-def judgements(runs: Sequence[str], spec: MeasuringSpec, measures: list[Measure]) -> Qrels:
+def judgements(runs: Sequence[str], spec: MeasuringSpec, measures: Sequence[Measure]) -> Qrels:
     """Read the judgements, or judge the runs' documents by the answers that they hold."""
     whose = spec.qrels or spec.answers
     assert whose is not None, "judgements or answers"
@@ -35,7 +35,7 @@ def judgements(runs: Sequence[str], spec: MeasuringSpec, measures: list[Measure]
     return judged
 
 
-def measured(runs: Sequence[str], judged: Qrels, spec: MeasuringSpec, measures: list[Measure]) -> list[Values]:
+def measured(runs: Sequence[str], judged: Qrels, spec: MeasuringSpec, measures: Sequence[Measure]) -> list[Values]:
     """Return each run's values, {measure: {query: value}}."""
     shares: dict[str, float] = {}
     results = []
@@ -50,7 +50,7 @@ def measured(runs: Sequence[str], judged: Qrels, spec: MeasuringSpec, measures: 
 
 
 def judged_by_answers(
-    answers: str, corpus: str, matching: Matching, runs: Iterable[Run], measures: list[Measure], min_rel: int
+    answers: str, corpus: str, matching: Matching, runs: Iterable[Run], measures: Sequence[Measure], min_rel: int
 ) -> dict[str, dict[str, int]]:
     """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
     check_measures(measures, min_rel)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from drtools.formats.examples import Example
 
 DARK = {"reinforced": "reinforced negatives", "noisy": "noisy positives"}
@@ -30,8 +32,6 @@ def scores_by_kind(examples: Iterable[Example]) -> dict[str, list[float]]:
 
 def summary(values: list[float]) -> dict[str, float]:
     """Return count, mean, standard deviation and quantiles of numbers."""
-    import numpy as np
-
     array = np.asarray(values, np.float64)
     quantiles = np.quantile(array, list(QUANTILES.values())).tolist()
     return {
@@ -44,7 +44,5 @@ def summary(values: list[float]) -> dict[str, float]:
 
 def histogram(series: dict[str, list[float]], bins: int) -> tuple[list[float], dict[str, list[int]]]:
     """Return the edges [bins + 1] of bins of equal width that hold every number, and {name: counts [bins]}."""
-    import numpy as np
-
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(values, np.float64) for values in series.values()]), bins)
     return edges.tolist(), {name: np.histogram(values, edges)[0].tolist() for name, values in series.items()}

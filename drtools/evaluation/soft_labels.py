@@ -5,6 +5,7 @@ Its softmax over the lists that ADAM distils, and how near a student's comes to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,6 @@ def lists_of(example: Example) -> dict[str, list[float]]:
 
 def softmax(scores: Sequence[float]) -> list[float]:
     """Return the shares that a teacher gives a list's items."""
-    import math
-
     highest = max(scores)
     powers = [math.exp(score - highest) for score in scores]
     return [power / sum(powers) for power in powers]
@@ -40,8 +39,6 @@ def evenness(shares: Sequence[float]) -> float:
 
     0 says no more than a label, 1 nothing.
     """
-    import math
-
     return (
         -sum(share * math.log(share) for share in shares if share) / math.log(len(shares)) if len(shares) > 1 else 0.0
     )

@@ -8,7 +8,7 @@ from drtools.formats.json_lines import checked_id, parse_object
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import unquoted
 
-EXPECTED = """expected {"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
+EXPECTED = """{"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`"""
 
 
 def read_answers(path: str | Path) -> dict[str, list[str]]:
@@ -31,7 +31,7 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             or not given
             or not all(isinstance(answer, str) and answer.strip() for answer in given)
         ):
-            raise InputError(f"no list of answers was found; {EXPECTED}", where=f"{shown(path)}:{number}")
+            raise InputError("no list of answers was found", expected=EXPECTED, where=f"{shown(path)}:{number}")
         if query_id in answers:
             raise InputError(
                 f"the query id {query_id!r} stands twice",
@@ -40,7 +40,7 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             )
         answers[query_id] = given
     if not answers:
-        raise InputError(f"no answers; {EXPECTED}", where=shown(path))
+        raise InputError("no answers", expected=EXPECTED, where=shown(path))
     return answers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from functools import cached_property
@@ -64,6 +65,4 @@ class Ids:
 
 
 def _hash(document_id: str) -> int:
-    import hashlib
-
     return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8).digest(), "little", signed=True)

@@ -114,7 +114,7 @@ class _Begun(io.RawIOBase):
         """Return that it can be read."""
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview alone
         """Give the first bytes, then what the stream gives."""
         data = self.head or self.rest.read(len(buffer))
         self.head = data[len(buffer) :]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from array import array as packed
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
@@ -13,9 +14,6 @@ from drtools.formats.json_lines import checked_id
 from drtools.formats.lines import decode, local, read_lines, shown
 from drtools.formats.npy import open_npy
 from drtools.formats.vectors import IDS, find_not_finite
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ROWS_A_BLOCK = 16384
 LENGTH_TOLERANCE = 1e-2  # how far from 1 a normalized vector's length may be; float16 rounding stays far below
@@ -41,8 +39,6 @@ def copy_ids(path: str, folder: Path) -> Ids:
 
     Takes 24 bytes an id in memory.
     """
-    import numpy as np
-
     hashes = packed("q")
     with open(folder / IDS, "wb") as stream:
         for number, line in read_lines(path):
@@ -73,8 +69,6 @@ def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
 
     Raises InputError, with the row and its id, for what is not a finite number before or after.
     """
-    import numpy as np
-
     of_length_one = 0
     for start in range(0, len(array), ROWS_A_BLOCK):
         block = np.asarray(array[start : start + ROWS_A_BLOCK])

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
 
 from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TEXTS, DIGESTS = "texts.npy", "digests.npy"
 DIGEST_BYTES = 16
@@ -29,8 +28,6 @@ def digests_of_texts(texts: Sequence[str]) -> np.ndarray:
 
 def digests_of_rows(ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
     """Return BLAKE2b of ids with their vectors [N, D] in their own numbers, uint8 [N, 16]; unique, because ids are."""
-    import numpy as np
-
     return _as_rows(
         row_id.encode() + b"\n" + vector.tobytes()
         for row_id, vector in zip(ids, np.ascontiguousarray(vectors), strict=True)
@@ -38,16 +35,12 @@ def digests_of_rows(ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
 
 
 def _as_rows(contents: Iterable[bytes]) -> np.ndarray:
-    import numpy as np
-
     joined = b"".join(hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() for content in contents)
     return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def create_texts(folder: Path, count: int) -> None:
     """Create texts.npy for `count` rows, to be filled through a memory map."""
-    import numpy as np
-
     np.lib.format.open_memmap(folder / TEXTS, mode="w+", dtype=np.dtype(TEXT), shape=(count,))
 
 
@@ -80,8 +73,6 @@ class RowsByDigest:
     """Finds rows by their digests uint8 [N, 16], which may stand in a file. Costs 16 bytes a row."""
 
     def __init__(self, digests: np.ndarray) -> None:
-        import numpy as np
-
         self.digests = digests
         keys = _keys(digests)
         self.order = np.argsort(keys, kind="stable")
@@ -89,8 +80,6 @@ class RowsByDigest:
 
     def find(self, digests: np.ndarray) -> np.ndarray:  # uint8 [M, 16] -> int64 [M]
         """Return the first row of each digest, -1 where there is none."""
-        import numpy as np
-
         keys, found = _keys(digests), np.full(len(digests), -1, np.int64)
         at, left = np.searchsorted(self.keys, keys), np.arange(len(digests))
         while len(left):  # once round but where two digests begin with the same 8 bytes
@@ -106,6 +95,4 @@ class RowsByDigest:
 
 def _keys(digests: np.ndarray) -> np.ndarray:
     """Return the first 8 bytes of each digest as a number."""
-    import numpy as np
-
     return np.ascontiguousarray(digests[:, :8]).view("<u8").ravel()

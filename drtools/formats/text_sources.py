@@ -7,7 +7,7 @@ from drtools.formats.corpora import document_text, read_queries
 from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.joins import Join, KnownIds, columns_in_question
 from drtools.formats.lines import shown
-from drtools.formats.trec import Qrels
+from drtools.formats.trec import Qrels, read_qrels
 
 
 class DocumentTexts:
@@ -59,7 +59,6 @@ def judged_queries(queries: str, only: str | None) -> dict[str, str]:
     texts = read_queries(queries)
     if only is None:
         return texts
-    from drtools.formats.trec import read_qrels
 
     judged = read_qrels(only)
     check_judged(judged, only, texts, queries)

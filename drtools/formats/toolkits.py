@@ -162,8 +162,8 @@ def from_sentence_transformers(record: Record, path: str | Path, number: int) ->
         found = ", ".join(map(repr, record)) or "none"
         raise InputError(
             (
-                f"expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at most; "
-                f"found {found}"
+                f"expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at "
+                f"most; found {found}"
             ),
             where=f"{shown(path)}:{number}",
         )

@@ -11,7 +11,6 @@ import math
 import re
 import zlib
 from array import array
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from gzip import BadGzipFile
 from operator import itemgetter
@@ -21,6 +20,7 @@ from typing import BinaryIO
 from drtools.errors import InputError
 from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
 from drtools.formats.signatures import NAMED_COLUMNS, RUN_COLUMNS
+from drtools.formats.trec_blocks import split_block
 from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places
 from drtools.units import counted
 
@@ -35,7 +35,6 @@ QRELS_NAMES = {  # in a header, compared as in a TSV of texts; `_id` and `id` sa
 }
 BLOCK_BYTES = 1 << 18  # measured: its columns stay in the processor's cache; 1 << 23 takes 1.6 times as long
 HIGHEST_GRADE = 10_000  # trec_eval counts every grade up to the highest, for each query
-LONGEST_HEAD = 1000  # a query id of a megabyte would make a table of a megabyte for each line
 WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 GRADE = re.compile(r"([-+]?[0-9]{1,18})(\.0*)?")  # pandas writes 1.0 for 1
 COLUMN = re.compile(r"[^ \t\r\v\f]+")
@@ -271,8 +270,8 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             before = next(line for line, *pair, _, _ in _hits(path) if pair == [query, document])
             raise InputError(
                 (
-                    f"document {document} is in query {query} already, in line {before}; a run has a document once in a "
-                    "query"
+                    f"document {document} is in query {query} already, in line {before}; a run has a document once in "
+                    "a query"
                 ),
                 where=f"{shown(path)}:{number}",
             )
@@ -303,7 +302,7 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
     try:
         with open_bytes(path) as stream:
             while block := stream.read(BLOCK_BYTES) + stream.readline():
-                split = _split_block(block, [2, 3, 4] if rank_order else [2, 4])
+                split = split_block(block, [2, 3, 4] if rank_order else [2, 4])
                 if split is None:
                     return None
                 spans, (documents, *ranks, written) = split
@@ -328,42 +327,3 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
     for query in unordered:
         run[query] = rank(run[query])
     return run
-
-
-def _split_block(block: bytes, wanted: list[int]) -> tuple[list[tuple[str, int, int]], list[list[str]]] | None:
-    """Split whole lines of six columns with one space or tab between them; return None if a line is anything else.
-
-    Returns the lines of each query as (query id, first line, line after the last), where the lines of a query may come
-    in several parts, and the wanted columns (numbers from 0, ascending), a list each.
-    """
-    import numpy as np
-
-    if not block.endswith(b"\n"):
-        block += b"\n"
-    codes = np.frombuffer(block, dtype=np.uint8)
-    ends = np.flatnonzero(codes <= ord(" "))  # of columns
-    widths = np.diff(ends, prepend=-1)  # each with its separator
-    separators = codes[ends]
-    if len(ends) != 6 * block.count(b"\n") or not (separators[5::6] == ord("\n")).all() or not (widths > 1).all():
-        return None
-    plain = (
-        (separators == ord(" ")) | (separators == ord("\t")) | (separators == ord("\n"))
-    )  # and no other control character
-    if not plain.all() or block.startswith(BOM_UTF8):
-        return None
-    if not block.isascii():
-        block.decode()  # raises where a column that is not wanted is not UTF-8
-
-    lines = np.append(0, ends[5:-1:6] + 1)  # where each begins
-    width = int(widths[::6].max())
-    if width > LONGEST_HEAD:
-        return None
-    heads = np.lib.stride_tricks.sliding_window_view(np.append(codes, np.zeros(width, np.uint8)), width)[lines]
-    # equal heads, each with the separator after its query id, mean equal ids
-    starts = np.append(0, np.flatnonzero((heads[1:] != heads[:-1]).any(axis=1)) + 1).tolist()
-    queries = [block[lines[i] : ends[6 * i]].decode() for i in starts]
-    is_wanted = np.tile([column in wanted for column in range(6)], len(lines))
-    columns = codes[np.repeat(is_wanted, widths)].tobytes().replace(b"\t", b" ").decode().split(" ")
-    return list(zip(queries, starts, [*starts[1:], len(lines)], strict=True)), [
-        columns[i : -1 : len(wanted)] for i in range(len(wanted))
-    ]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import dev_measure
+from drtools.evaluation.dev import DevMeasure, dev_measure
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from drtools.evaluation.specs import DevSpec
     from drtools.methods.spar.joint import JointModel
+    from drtools.models.tokens import VectorsBeside
     from drtools.training.encoder_task import EncoderTraining
     from drtools.training.sampling import ExampleSource
 
@@ -22,8 +21,8 @@ def measure_on(
     sources: Sequence[ExampleSource],
     queries: str,
     joint: JointModel | None = None,
-    beside: Callable[[str, list[str]], np.ndarray] | None = None,
-) -> Callable[[], dict[str, float]] | None:
+    beside: VectorsBeside | None = None,
+) -> DevMeasure | None:
     """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
 
     A `joint` model is measured in place of the encoder within it. Dev queries and positives that the examples of any

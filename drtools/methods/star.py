@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.text_sources import DocumentTexts
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
 
 if TYPE_CHECKING:
@@ -225,13 +226,12 @@ class HardNegativeRefresh:
         import numpy as np
 
         from drtools.encoding.loop import encode_tokens
-        from drtools.formats.text_sources import DocumentTexts
 
         encoder, texts = self.model.of("document"), DocumentTexts(source.store, source.title_separator)
         if self.world.is_first:
             np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(texts), encoder.dimension)).flush()
         self.world.wait()
-        array: np.memmap = np.load(path, mmap_mode="r+")
+        array: np.memmap[tuple[int, ...], np.dtype[np.float16]] = np.load(path, mmap_mode="r+")
         own = self.world.shares(len(texts))[self.world.rank]
         with reporting.progress("refreshing negatives", own.stop - own.start, "documents") as progress:
             for start in range(own.start, own.stop, CHUNK):

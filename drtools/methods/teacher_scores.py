@@ -6,21 +6,37 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.corpora import read_queries
+from drtools.formats.corpus_store import open_store
+from drtools.formats.examples import Example, read_examples
+from drtools.formats.lines import shown
+from drtools.formats.trec import rank, read_run, write_run
 from drtools.outputs.states import State
+from drtools.teachers.windows import (
+    Asked,
+    Contributor,
+    Lacking,
+    Scored,
+    ScoredTexts,
+    Window,
+    check_texts,
+    documents_in,
+    example_windows,
+    run_windows,
+    with_scores,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from drtools.formats.examples import Example
     from drtools.methods.fgd.piece_scores import Cutter
     from drtools.models.specs import ComputeSpec, PieceSizes
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
-    from drtools.teachers.windows import Asked, Contributor, Lacking, ScoredTexts, Window
 
 
 @dataclass(kw_only=True)
@@ -86,12 +102,8 @@ class ScoringSettings:
 
 def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: ComputeSpec) -> None:
     """Score examples or a run window by window, through the cache, and write the same in its order."""
-    from drtools.formats.corpora import read_queries
-    from drtools.formats.corpus_store import open_store
-    from drtools.formats.lines import shown
     from drtools.models.compute import settle
     from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
-    from drtools.teachers.windows import Lacking, ScoredTexts
 
     cutter = open_cutter(settings, sizes)
     texts = ScoredTexts(
@@ -144,10 +156,8 @@ def score_examples(
     teacher: Teacher, path: str, texts: ScoredTexts, cutter: Cutter | None, lacking: Lacking, window: int, work: Work
 ) -> Counter[str]:
     """Write every example with its scores, in order."""
-    from drtools.formats.examples import read_examples
     from drtools.methods.adam.dark import dark_asked
     from drtools.methods.fgd.piece_scores import drop_pieces
-    from drtools.teachers.windows import check_texts, documents_in, example_windows, with_scores
 
     check_texts(((each.query_id, documents_in(each)) for each in read_examples(path)), texts, path)
 
@@ -181,8 +191,6 @@ def rank_run(
     teacher: Teacher, path: str, depth: int, texts: ScoredTexts, lacking: Lacking, window: int, tag: str, work: Work
 ) -> Counter[str]:
     """Write the run in the teacher's order, query by query."""
-    from drtools.formats.trec import rank, read_run, write_run
-    from drtools.teachers.windows import check_texts, run_windows
 
     def write(ranked: tuple[str, list[str], int], scores: Iterator[float], counts: Counter[str]) -> None:
         query_id, documents, without = ranked
@@ -202,8 +210,8 @@ def rank_run(
 
 def write_windows(
     teacher: Teacher,
-    windows: Iterator[Window],
-    write: Callable[[Any, Iterator[float], Counter[str]], None],
+    windows: Iterator[Window[Scored]],
+    write: Callable[[Scored, Iterator[float], Counter[str]], None],
     lacking: Lacking,
     work: Work,
 ) -> Counter[str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 
 from drtools.errors import InputError
-from drtools.java import java_class
+from drtools.java import JavaObject, java_class
 
 
-def language_analyzer(language: str) -> Any:
+def language_analyzer(language: str) -> JavaObject:
     """Return the Java object that makes terms in a language; InputError for a language without one."""
     if language == "en":
         return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from drtools.errors import InputError
@@ -151,8 +152,6 @@ def _slice(size: int, kept: int) -> nn.Linear:
 
 
 def _save_layer(folder: Path, description: HeadLayer, layers: list[nn.Module]) -> None:
-    from safetensors.torch import save_file
-
     folder.mkdir(exist_ok=True)
     if description["kind"] == "normalize":
         return

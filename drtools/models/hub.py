@@ -13,6 +13,7 @@ hub is away.
 
 import importlib.util
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 
 from drtools.errors import InputError, WorldError
@@ -68,8 +69,6 @@ def _cached(name: str) -> Path | None:
 
 def is_whole(name: str, snapshot: Path) -> bool:
     """Whether a snapshot in the hub's cache is known to hold all of a model that is used here."""
-    from fnmatch import fnmatch
-
     from huggingface_hub import get_cached_repo_tree, try_to_load_from_cache
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 

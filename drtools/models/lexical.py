@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from drtools.errors import InputError
@@ -166,8 +168,6 @@ def load_lexical(
     folder: Path, side: str, analyzer: Callable[[str], TermLists], known: dict[str, int]
 ) -> LexicalEncoder:
     """Load one side of a lexical encoder; `analyzer(language)` makes what turns texts into lists of terms."""
-    from safetensors import SafetensorError
-
     settings = read_lexical_settings(folder)
     try:
         statistics = read_tensors(folder / FILE, lambda name: not name.endswith("_rows") or name.startswith(side))
@@ -205,8 +205,6 @@ def read_lexical_settings(folder: Path) -> LexicalSettings:
 
 def save_lexical(folder: Path, settings: LexicalSettings, statistics: dict[str, np.ndarray]) -> dict[str, str]:
     """Write a lexical encoder's folder; return the fingerprints of its sides."""
-    from safetensors.numpy import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(array) for name, array in statistics.items()}, folder / FILE)
     (folder / OURS).write_text(

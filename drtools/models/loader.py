@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 from drtools.errors import InputError, param
+from drtools.models.analyzer import Analyzer
 from drtools.models.bodies import positions_of
 from drtools.models.compute import KEPT_SHAPES, Compute, place
 from drtools.models.encoder import Encoder
@@ -19,6 +20,7 @@ from drtools.models.rem_files import load_rem
 from drtools.models.settings import SIDES, fingerprints, is_lexical, read_settings
 from drtools.models.sides import EncoderFiles, pair_fingerprints, read_encoder, side_folders
 from drtools.models.specs import EncoderSpec
+from drtools.models.terms import TermKeys
 
 
 @overload
@@ -130,9 +132,6 @@ def _load_lexical(
     folder: Path, flags: EncoderSpec, computing: Compute, side: str | None
 ) -> LexicalEncoder | EncoderPair[LexicalEncoder]:
     """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
-    from drtools.models.analyzer import Analyzer
-    from drtools.models.terms import TermKeys
-
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
             raise InputError(

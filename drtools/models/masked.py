@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from drtools import reporting
@@ -144,8 +146,6 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
 
 def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
     """Load the head that `save_head` wrote."""
-    from safetensors import SafetensorError
-
     try:
         activation = read_json(folder / "config.json")["activation"]
         tensors = {name: tensor.float() for name, tensor in read_tensors(folder / "model.safetensors").items()}
@@ -182,8 +182,8 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: Style, activat
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
         raise InputError(
             (
-                f"its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings of "
-                f"{len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
+                f"its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings "
+                f"of {len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
             ),
             where=encoder.folder,
         )
@@ -216,8 +216,6 @@ def new_head(encoder: Encoder, seed: int) -> MaskedHead:
 
 def save_head(head: MaskedHead, folder: Path) -> None:
     """Write the head into an adapted encoder's folder, for the adaptation that goes on from there."""
-    from safetensors.torch import save_file
-
     (folder / MASKED_HEAD).mkdir(exist_ok=True)
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()},

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
-from drtools.models.module_keys import DAMAGED, MULTI_VECTOR, MULTI_VECTOR_KEYS, HeadLayer, check_keys
+from drtools.models.module_keys import (
+    DAMAGED,
+    MULTI_VECTOR,
+    MULTI_VECTOR_KEYS,
+    HeadLayer,
+    check_keys,
+    check_output,
+    check_requirements,
+)
 from drtools.outputs.disk import read_json
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -91,11 +99,11 @@ def read_modules(folder: Path) -> ModuleSettings:
             remedy="use the program that it was made for, or an encoder with one vector for each text",
         )
     check_keys(config, CONFIG, folder / CONFIG, found.notes)
-    _check_requirements(config, folder / CONFIG)
+    check_requirements(config, folder / CONFIG)
     _read_prompts(found, config, folder)
     _read_vectors(found, config, folder)
     lengths = _read_lengths(folder, "sentence_bert_config.json", found.notes)
-    _check_output(lengths, "last_hidden_state", folder)
+    check_output(lengths, "last_hidden_state", folder)
     found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
     found.query_length, found.document_length = lengths.get("query_length"), lengths.get("document_length")
     found.lower_case = bool(lengths.get("do_lower_case"))
@@ -118,11 +126,11 @@ def read_ranker(folder: Path) -> CrossEncoderSettings:
                 expected="the one module Transformer, a sequence classifier",
             )
         check_keys(config, f"CrossEncoder's {CONFIG}", folder / CONFIG, found.notes)
-        _check_requirements(config, folder / CONFIG)
+        check_requirements(config, folder / CONFIG)
         name = config.get("default_prompt_name")
         found.prompt = _prompt_of(config, name, folder) if name else ""
         lengths = _read_lengths(folder, "CrossEncoder's sentence_bert_config.json", found.notes)
-        _check_output(lengths, "logits", folder)
+        check_output(lengths, "logits", folder)
         found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
         found.lower_case = bool(lengths.get("do_lower_case"))
         said = config.get("activation_fn") or said
@@ -172,8 +180,8 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
     if package != "sentence_transformers" or kind not in supported:
         raise InputError(
             (
-                f"its modules.json names {module['type']}, which is not supported; supported are sentence-transformers' "
-                f"own {', '.join(supported)}"
+                f"its modules.json names {module['type']}, which is not supported; supported are "
+                f"sentence-transformers' own {', '.join(supported)}"
             ),
             where=folder,
         )
@@ -253,25 +261,6 @@ def _head_layer(kind: str, config: dict[str, Any], path: str) -> HeadLayer:
     }
 
 
-def _check_requirements(config: dict[str, Any], path: Path) -> None:
-    """Refuse a model that asks for other versions of packages than are installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    for name, wanted in (config.get("requirements") or {}).items():
-        wanted = wanted.get("specifier", "") if isinstance(wanted, dict) else wanted
-        try:
-            installed = version("torch" if name == "pytorch" else name)
-            met = SpecifierSet(wanted).contains(installed, prereleases=True)
-        except (PackageNotFoundError, InvalidSpecifier, TypeError):  # of its own classes, which are not used here
-            continue
-        if not met:
-            raise InputError(
-                f"the model asks for {name} {wanted}, found {installed}", where=path, remedy="install that version"
-            )
-
-
 def _prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
     prompts = config.get("prompts") or {}
     if name not in prompts:
@@ -347,22 +336,3 @@ def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict[str, Any]:
         check_keys(kwargs, KWARGS.get(key, key), folder / name)
         known["model_max_length"] = kwargs.get("model_max_length") or known["model_max_length"]
     return {**config, **known}
-
-
-def _check_output(config: dict[str, Any], output: str, folder: Path) -> None:
-    """Refuse a body whose texts are written into a chat template, or whose output is not the usual one."""
-    for modality, what in (config.get("modality_config") or {}).items():
-        if modality == "message":
-            raise InputError(
-                ("its modality_config names 'message': texts are written into a chat template, which is not supported"),
-                where=folder,
-                remedy="remove that entry if texts are to be read as they are",
-            )
-        if modality == "text" and what != {"method": "forward", "method_output_name": output}:
-            raise InputError(
-                (
-                    f"its modality_config reads {what} of texts, expected the method forward and its {output}; such "
-                    "models are not supported"
-                ),
-                where=folder,
-            )

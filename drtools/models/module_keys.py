@@ -256,3 +256,41 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
             )
         if what == USED and value is not None and key in KINDS and not KINDS[key].fits(value):
             raise InputError(f"{key} is {value!r}", where=path, expected=KINDS[key].words, remedy=DAMAGED)
+
+
+def check_requirements(config: dict[str, Any], path: Path) -> None:
+    """Refuse a model that asks for other versions of packages than are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    for name, wanted in (config.get("requirements") or {}).items():
+        wanted = wanted.get("specifier", "") if isinstance(wanted, dict) else wanted
+        try:
+            installed = version("torch" if name == "pytorch" else name)
+            met = SpecifierSet(wanted).contains(installed, prereleases=True)
+        except (PackageNotFoundError, InvalidSpecifier, TypeError):  # of its own classes, which are not used here
+            continue
+        if not met:
+            raise InputError(
+                f"the model asks for {name} {wanted}, found {installed}", where=path, remedy="install that version"
+            )
+
+
+def check_output(config: dict[str, Any], output: str, folder: Path) -> None:
+    """Refuse a body whose texts are written into a chat template, or whose output is not the usual one."""
+    for modality, what in (config.get("modality_config") or {}).items():
+        if modality == "message":
+            raise InputError(
+                ("its modality_config names 'message': texts are written into a chat template, which is not supported"),
+                where=folder,
+                remedy="remove that entry if texts are to be read as they are",
+            )
+        if modality == "text" and what != {"method": "forward", "method_output_name": output}:
+            raise InputError(
+                (
+                    f"its modality_config reads {what} of texts, expected the method forward and its {output}; such "
+                    "models are not supported"
+                ),
+                where=folder,
+            )

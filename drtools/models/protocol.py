@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
+    from torch.nn.modules.module import _IncompatibleKeys
     from transformers import PreTrainedTokenizerBase
 
     from drtools.models.settings import EncoderSettings
@@ -41,11 +42,26 @@ class Reader(Protocol):
         """Where it was loaded from."""
 
 
+class SideModel(Protocol):
+    """What makes the rows of one side: an encoder, or the half of a pair."""
+
+    @property
+    def body(self) -> Module:
+        """The network under its pooling and head, whose operations are counted."""
+
+    @property
+    def dimension(self) -> int:
+        """The length D of a row."""
+
+    def __call__(self, *inputs: Any) -> Tensor:  # -> [texts, D]
+        """Return the rows of its inputs."""
+
+
 class Learner(Protocol):
     """Whatever the loop trains: an `nn.Module` whose `of(side)` makes the rows of a side."""
 
-    def of(self, side: str) -> Any:
-        """Return the module of a side: with a `body` and a `dimension` D, it makes rows [texts, D] of its inputs."""
+    def of(self, side: str) -> SideModel:
+        """Return the module of a side."""
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Yield all parameters."""
@@ -61,14 +77,14 @@ class Learner(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return all weights by name."""
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> _IncompatibleKeys:
         """Take weights by name."""
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> object:
         """Set whether dropout is on."""
 
-    def eval(self) -> Any:
+    def eval(self) -> object:
         """Switch dropout off."""
 
-    def to(self, device: str) -> Any:
+    def to(self, device: str) -> Self:
         """Move the weights to a device."""

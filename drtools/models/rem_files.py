@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from drtools.errors import InputError, param
@@ -61,8 +63,6 @@ def _fits(encoder: Encoder) -> dict[str, object]:
 
 def save_rem(encoder: Encoder, folder: Path) -> str:
     """Write the REM that an encoder carries, naming the body that it was trained on; return its fingerprint."""
-    from safetensors.torch import save_file
-
     save_file(
         {name: parameter.detach().cpu().contiguous() for name, parameter in rem_parameters(encoder).items()},
         folder / WEIGHTS,
@@ -84,15 +84,13 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-
     try:
         return read_tensors(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise InputError(
             (
-                f"the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the REM "
-                "again"
+                f"the REM could not be read ({' '.join(str(error).split())[:200]}); the file was damaged, train the "
+                "REM again"
             ),
             where=folder / WEIGHTS,
         ) from None

@@ -260,8 +260,8 @@ def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
     if not words or any(word not in POOLINGS for word in words):
         raise InputError(
             (
-                f"expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of length "
-                "1"
+                f"expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of "
+                "length 1"
             ),
             where=f"{param('pooling')} {pooling}",
         )

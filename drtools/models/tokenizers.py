@@ -204,7 +204,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
             where=folder,
         )
     try:
-        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]  # nn.Module knows no embeddings
     except (NotImplementedError, AttributeError):  # a body that makes embeddings by hashing, such as CANINE
         return
     token, last = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])

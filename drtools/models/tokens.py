@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from drtools.models.settings import EncoderSettings
 
 Rows = Sequence[int] | np.ndarray
+# (side, ids) -> float32 [N, D]: a vector that goes with each text
+VectorsBeside = Callable[[str, list[str]], np.ndarray]
 
 
 class Tokenized(Protocol):

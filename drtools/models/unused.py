@@ -155,9 +155,9 @@ def check_files(folder: Path) -> None:
     if others:
         raise InputError(
             (
-                f"found {listed(others)} beside the weights of the model, expected model.safetensors or the shards that "
-                f"{index.name} names; such weights would be left out: move them elsewhere if the vectors do not need "
-                "them, else save a layer behind the pooling as a module of sentence-transformers"
+                f"found {listed(others)} beside the weights of the model, expected model.safetensors or the shards "
+                f"that {index.name} names; such weights would be left out: move them elsewhere if the vectors do not "
+                "need them, else save a layer behind the pooling as a module of sentence-transformers"
             ),
             where=folder,
         )

@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import safe_open
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -31,8 +33,6 @@ def align_weights(model: nn.Module) -> None:
 
 def tensor_names(files: Iterable[Path]) -> list[str]:
     """Return the names of the tensors in safetensors files."""
-    from safetensors import safe_open
-
     names: list[str] = []
     for file in files:
         with safe_open(file, "pt") as tensors:
@@ -45,7 +45,5 @@ def read_tensors(file: Path, wanted: Callable[[str], bool] = lambda name: True) 
 
     Raises OSError or SafetensorError for a file that cannot be read.
     """
-    from safetensors import safe_open
-
     with safe_open(file, "pt") as tensors:
         return {name: aligned(tensors.get_tensor(name)) for name in tensors.keys() if wanted(name)}  # noqa: SIM118

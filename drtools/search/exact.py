@@ -11,17 +11,17 @@ searched beside it; seen with MKL at 10 to 4,096 dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from drtools.errors import InputError
+import numpy as np
+import torch
+
 from drtools.models.device import device_kind
+from drtools.search.checks import check_queries, name, refuse_empty, refuse_not_finite
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from drtools.formats.joined_vectors import JoinedArray
 
 CHUNK_QUERIES = 1024
@@ -49,9 +49,6 @@ def search(
     `on_progress` is told how many of the N rows are done. Other devices than `cuda` leave it to the CPU. Raises
     InputError where there is no vector, the dimensions differ, or a value is not finite.
     """
-    import numpy as np
-    import torch
-
     check_queries(queries, vectors.shape[1], name(vectors))
     refuse_empty(vectors)
     assert depth >= 1 and len(vectors) <= LARGEST_ROW
@@ -89,8 +86,6 @@ def rerank(
     vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any
     order (no -1). Returns Q arrays float32 [C]. Raises InputError as `search` does.
     """
-    import torch
-
     check_queries(queries, vectors.shape[1], name(vectors))
     result = []
     for query, rows in zip(queries, candidate_rows, strict=True):
@@ -118,16 +113,12 @@ class Best:
     @classmethod
     def empty(cls, queries: int, k: int, device: str) -> Best:
         """Return what `queries` queries have before any document: no rows, scores of minus infinity."""
-        import torch
-
         threshold = torch.full((queries,), -torch.inf, device=device)
         lowest = to_keys(threshold, torch.full((queries,), LARGEST_ROW, device=device))
         return cls(lowest[:, None].repeat(1, k), threshold)
 
     def offer(self, scores: torch.Tensor, first_row: int) -> None:
         """Take those of a block's scores [Q, rows of the block] that exceed the threshold."""
-        import torch
-
         k = self.keys.shape[1]
         if first_row == 0 and k <= scores.shape[1]:
             lowest_kept = scores.topk(k, sorted=False).values.amin(1)
@@ -144,8 +135,6 @@ class Best:
 
     def merged(self) -> torch.Tensor:
         """Merge what is pending and return the keys [Q, k], in no order."""
-        import torch
-
         if not self.pending:
             return self.keys
         query = torch.cat([query for query, _ in self.pending])
@@ -164,8 +153,6 @@ class Best:
 
 def to_keys(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Make int64 keys that sort as (score, lower row first) out of float32 scores and rows of one shape."""
-    import torch
-
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes 0.0 of -0.0, which equals it
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ordered.long() << 32) | (LARGEST_ROW - rows)
@@ -173,8 +160,6 @@ def to_keys(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Take float32 scores and int64 rows out of keys."""
-    import torch
-
     ordered = (keys >> 32).int()
     bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
     return bits.view(torch.float32), LARGEST_ROW - (keys & LARGEST_ROW)
@@ -187,8 +172,6 @@ def blocks(
 
     The tensor is reused.
     """
-    import torch
-
     block = torch.empty(block_rows, vectors.shape[1], device=device)
     if isinstance(vectors, torch.Tensor):
         for start in range(0, len(vectors), block_rows):
@@ -209,55 +192,4 @@ def blocks(
 
 def filled_up(matrix: torch.Tensor) -> torch.Tensor:
     """Add zero rows to a matrix up to a multiple of SIDE."""
-    import torch
-
     return torch.nn.functional.pad(matrix, (0, 0, 0, -len(matrix) % SIDE))
-
-
-def check_queries(queries: np.ndarray, dimension: int, what: str) -> None:
-    """Refuse queries [Q, D] of another dimension than `what` is searched, or with a value that is not finite."""
-    import numpy as np
-
-    assert queries.dtype == np.float32
-    if queries.shape[1] != dimension:
-        raise InputError(
-            f"the queries have {queries.shape[1]} dimensions and {what} {dimension}",
-            remedy="encode both with one model",
-        )
-    finite = np.isfinite(queries).all(1)
-    if not finite.all():
-        raise InputError(
-            f"query vector {finite.argmin()} (from 0): found NaN or infinity",
-            expected="finite numbers",
-            remedy="encode the queries again",
-        )
-
-
-def refuse_empty(vectors: Sized) -> None:
-    """Refuse vectors without a row."""
-    if len(vectors) == 0:
-        raise InputError(
-            "found no row",
-            where=name(vectors),
-            expected="at least one vector",
-            remedy="encode a corpus that has documents",
-        )
-
-
-def refuse_not_finite(vectors: object, finite: np.ndarray, rows: range | np.ndarray) -> None:
-    """Refuse the first of some rows [C] of vectors that is not finite [C]."""
-    if not finite.all():
-        raise InputError(
-            f"{name(vectors)}, row {rows[finite.argmin()]} (from 0): found NaN or infinity",
-            expected="finite numbers",
-            remedy="encode the documents again",
-        )
-
-
-def name(vectors: object) -> str:
-    """Name vectors by the file that they are mapped from."""
-    import numpy as np
-
-    return (
-        f"the vectors in {vectors.filename}" if isinstance(vectors, np.memmap) and vectors.filename else "the vectors"
-    )

@@ -12,9 +12,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from drtools import reporting, units
 from drtools.errors import InputError, param
-from drtools.search import exact
+from drtools.search import checks
 from drtools.search.faiss_parts import (
     WANTED_POINTS_A_CENTROID,
     always_blas,
@@ -33,7 +35,6 @@ from drtools.search.faiss_transforms import chain, changes_products, note_cosine
 
 if TYPE_CHECKING:
     import faiss
-    import numpy as np
 
     from drtools.formats.joined_vectors import JoinedArray
 
@@ -70,7 +71,7 @@ def build(
 
     if threads:
         faiss.omp_set_num_threads(threads)
-    exact.refuse_empty(vectors)
+    checks.refuse_empty(vectors)
     index = create(factory, vectors.shape[1])
     note_cosines(index, factory)
     prepare(index, factory, seed, ef_construction)
@@ -171,9 +172,8 @@ def search_index(
     not finite, and a setting that the index does not have.
     """
     import faiss
-    import numpy as np
 
-    exact.check_queries(queries, index.d, "the index")
+    checks.check_queries(queries, index.d, "the index")
     lists, graphs = _of_type(index, faiss.IndexIVF), _of_type(index, faiss.IndexHNSW)
     if nprobe and not lists:
         raise InputError(
@@ -205,7 +205,6 @@ def search_index(
 def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
     """Return the vectors float32 [C, D] of rows [C] as an index has kept them."""
     import faiss
-    import numpy as np
 
     if not len(rows):
         return np.empty((0, index.d), np.float32)
@@ -226,7 +225,6 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
 def scores_of_rows(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search by the index counts them."""
     import faiss
-    import numpy as np
 
     index = faiss.downcast_index(index)
     queries = np.ascontiguousarray(queries, np.float32)
@@ -252,7 +250,7 @@ def recall(
 
     Of rows that tie for the last place any will do.
     """
-    import numpy as np
+    from drtools.search import exact  # here, since nothing else of FAISS needs torch
 
     _, rows = search_index(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
     best, _ = exact.search(vectors, queries, depth)
@@ -316,16 +314,12 @@ def _of_type(index: faiss.Index, kind: type[PartT]) -> list[PartT]:
 
 def sample_rows(count: int, size: int, seed: int) -> np.ndarray:
     """Draw `size` of `count` rows, in their order."""
-    import numpy as np
-
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))
 
 
 def read_rows(vectors: np.ndarray | JoinedArray, rows: range | np.ndarray) -> np.ndarray:
     """Return rows in float32, refusing values that are not finite."""
-    import numpy as np
-
     chosen = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
     block = np.ascontiguousarray(chosen, np.float32)
-    exact.refuse_not_finite(vectors, np.all(np.isfinite(block), axis=1), rows)
+    checks.refuse_not_finite(vectors, np.all(np.isfinite(block), axis=1), rows)
     return block

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from drtools.errors import InputError, param
 from drtools.search.faiss_transforms import parts, refuse_other_products, transforms
 
 if TYPE_CHECKING:
     import faiss
-    import numpy as np
 
 # FAISS warns under 39 points a centroid, and takes at most 65,536 points for a product quantizer.
 WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39, 64, 65_536
@@ -21,7 +22,7 @@ WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39
 # dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
 BLAS_THRESHOLD = 20
 PROBE_POINTS = 2048
-EXPECTED = "expected an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
+EXPECTED = "an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
 
 
 class Clustering(NamedTuple):
@@ -58,11 +59,11 @@ def refusals(factory: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise InputError(
-            f"FAISS refuses it: {reason(error)}; {EXPECTED}", where=f"{param('factory')} {factory}"
+            f"FAISS refuses it: {reason(error)}", expected=EXPECTED, where=f"{param('factory')} {factory}"
         ) from None
     except MemoryError:
         raise InputError(
-            f"it needs more memory than there is; {EXPECTED}", where=f"{param('factory')} {factory}"
+            "it needs more memory than there is", expected=EXPECTED, where=f"{param('factory')} {factory}"
         ) from None
 
 
@@ -214,14 +215,11 @@ def seconds_to_insert(dimension: int, neighbours: int, ef_construction: int, cou
     started = time.perf_counter()
     index.add(points)
     # 2,048 to 18,000 questions' vectors took .086 to .285 ms each, random ones .136 to .699
-    seconds: float = (time.perf_counter() - started) * (count / PROBE_POINTS) ** 1.4
-    return seconds
+    return float((time.perf_counter() - started) * (count / PROBE_POINTS) ** 1.4)
 
 
 def seconds_to_rotate(dimension: int) -> float:
     """Time the singular values of a matrix: what OPQ computes a round besides its clusterings."""
-    import numpy as np
-
     matrix = _random_points(dimension, dimension)
     started = time.perf_counter()
     np.linalg.svd(matrix)
@@ -229,8 +227,6 @@ def seconds_to_rotate(dimension: int) -> float:
 
 
 def _random_points(count: int, dimension: int) -> np.ndarray:
-    import numpy as np
-
     points = np.random.default_rng(0).standard_normal((count, dimension), dtype=np.float32)
-    normalized: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
-    return normalized
+    directions: np.ndarray = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return directions

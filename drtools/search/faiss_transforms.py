@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from drtools import reporting
 from drtools.errors import InputError, param
 
 if TYPE_CHECKING:
     import faiss
-    import numpy as np
 
     from drtools.formats.joined_vectors import JoinedArray
 
@@ -100,8 +101,6 @@ def note_cosines(index: faiss.Index, factory: str) -> None:
 
 def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:
     """Refuse L2norm for vectors [N, D] whose length is not 1: it makes cosines of inner products."""
-    import numpy as np
-
     if not re.search("L2[nN]orm", factory):
         return
     for start in range(0, len(vectors), ROWS_A_BLOCK):
@@ -146,7 +145,6 @@ def train_without_mean(pca: faiss.PCAMatrix, points: np.ndarray) -> None:
     Of all projections to as many dimensions this one keeps the points best (Eckart and Young 1936).
     """
     import faiss
-    import numpy as np
 
     moments = np.zeros((pca.d_in, pca.d_in))
     for start in range(0, len(points), ROWS_A_BLOCK):

@@ -15,11 +15,24 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from drtools.errors import InputError, param
+from drtools.search import checks, faiss_index
+from drtools.search.faiss_index import read_rows, sample_rows
+from drtools.search.faiss_parts import (
+    EXPECTED,
+    always_blas,
+    clusterings,
+    create,
+    refusals,
+    refuse_few_points,
+    training_points,
+)
+from drtools.search.faiss_transforms import parts, refuse_lengths, train_transforms, transforms
 
 if TYPE_CHECKING:
     import faiss
-    import numpy as np
 
     from drtools.formats.joined_vectors import JoinedArray
 
@@ -46,14 +59,7 @@ def refuse_unusable(
 
     Takes about a second. Raises InputError with what FAISS says, or with how it ended.
     """
-    import numpy as np
-
-    from drtools.search import exact
-    from drtools.search.faiss_index import read_rows, sample_rows
-    from drtools.search.faiss_parts import EXPECTED, refuse_few_points
-    from drtools.search.faiss_transforms import refuse_lengths
-
-    exact.refuse_empty(vectors)
+    checks.refuse_empty(vectors)
     if factory == "Flat":
         return
     if least_points(factory) > SAFE_CENTROIDS:  # to make so many may take more memory than there is
@@ -72,9 +78,9 @@ def refuse_unusable(
             command, input=stream.getvalue(), capture_output=True, timeout=SECONDS, env=os.environ | ONE_THREAD
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"{tried} did not finish in {SECONDS} s; {EXPECTED}") from None
+        raise InputError(f"{tried} did not finish in {SECONDS} s", expected=EXPECTED) from None
     if done.returncode < 0:
-        raise InputError(f"{tried} ended its process ({signal.Signals(-done.returncode).name}); {EXPECTED}")
+        raise InputError(f"{tried} ended its process ({signal.Signals(-done.returncode).name})", expected=EXPECTED)
     if done.returncode:
         raise RuntimeError(f"the trial of a factory string failed: {done.stderr.decode(errors='replace')[-2000:]}")
     said = next(line for line in reversed(done.stdout.splitlines()) if line.startswith(ANSWER))
@@ -96,8 +102,6 @@ BITS_IN = re.compile(r"\b(?:PQ|RQ|LSQ|PRQ|PLSQ)\d+(?:x\d+)?x(\d+)")
 
 def answer() -> None:
     """Read a trial from standard input, do it, and write why it is refused, or null, to standard output."""
-    import numpy as np
-
     limit_resources()
     task = json.loads(sys.stdin.buffer.readline())
     sample = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
@@ -139,9 +143,6 @@ def attempt(
     """Build a small index of a sample [n, D] of `count` vectors and search it; InputError if that cannot be done."""
     import faiss
 
-    from drtools.search import faiss_index
-    from drtools.search.faiss_parts import always_blas, create, refusals, refuse_few_points, training_points
-
     faiss.omp_set_num_threads(1)
     dimension = sample.shape[1]
     with refusals(factory), always_blas():
@@ -161,15 +162,11 @@ def attempt(
     refuse_chance(sample, queries, found, factory)
 
 
-def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_construction: int | None) -> Any:
+def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_construction: int | None) -> faiss.Index:
     """Return a small index, trained in a hurry.
 
     On the sample, or on as many points made of it as FAISS says that it needs, if that is no more than `points`.
     """
-    from drtools.search import faiss_index
-    from drtools.search.faiss_parts import clusterings, create
-    from drtools.search.faiss_transforms import train_transforms
-
     wanted = 0
     while True:
         index = create(fewer_lists(factory, len(sample)), sample.shape[1])
@@ -204,9 +201,6 @@ def hasten(index: faiss.Index) -> None:
     """Let an index train in as few rounds as it can."""
     import faiss
 
-    from drtools.search.faiss_parts import clusterings
-    from drtools.search.faiss_transforms import transforms
-
     for clustering in clusterings(index):
         clustering.parameters.niter = 1
     for step in transforms(index):
@@ -224,8 +218,6 @@ def additive_quantizers(index: faiss.Index) -> list[Any]:
     """Return the residual and the local search quantizers of an index, those of products included."""
     import faiss
 
-    from drtools.search.faiss_transforms import parts
-
     found = []
     for part in parts(index):
         found += [getattr(part, name) for name in ("rq", "lsq") if hasattr(part, name)]
@@ -237,8 +229,6 @@ def additive_quantizers(index: faiss.Index) -> list[Any]:
 
 def repeated(sample: np.ndarray, count: int) -> np.ndarray:
     """Return at least `count` points: a sample [n, D], or more that lie near."""
-    import numpy as np
-
     if count <= len(sample):
         return sample
     points = np.resize(sample, (count, sample.shape[1]))
@@ -251,8 +241,6 @@ def effort(index: faiss.Index) -> dict[str, int]:
     """Return the settings of a search that leaves nothing out, as far as an index has them."""
     import faiss
 
-    from drtools.search.faiss_transforms import parts
-
     kinds = [*parts(index)]
     lists = {"nprobe": NO_LIMIT} if any(isinstance(part, faiss.IndexIVF) for part in kinds) else {}
     graph = {"ef_search": VECTORS} if any(isinstance(part, faiss.IndexHNSW) for part in kinds) else {}
@@ -261,8 +249,6 @@ def effort(index: faiss.Index) -> dict[str, int]:
 
 def refuse_fractions(sample: np.ndarray, factory: str) -> None:
     """Refuse SQ8_direct, which keeps whole numbers alone, for a sample [n, D] of other vectors."""
-    import numpy as np
-
     found = re.search("SQ8_direct(_signed)?", factory)
     if not found:
         return
@@ -278,10 +264,6 @@ def refuse_fractions(sample: np.ndarray, factory: str) -> None:
 
 def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, factory: str) -> None:
     """Refuse an index whose hits [Q, k] have no larger inner products than any rows have."""
-    import numpy as np
-
-    from drtools.search.faiss_parts import EXPECTED
-
     products = queries @ sample.T
     mean = products.mean(1)
     best = -np.sort(-products, axis=1)[:, : found.shape[1]].mean(1)
@@ -289,6 +271,7 @@ def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, fa
     possible = (best - mean).sum()
     if possible > 1e-6 * np.abs(products).sum() and (hits - mean).sum() < LEAST_GAIN * possible:
         raise InputError(
-            f"it was tried on {len(sample):,} of the vectors, and finds them no better than by chance; {EXPECTED}",
+            f"it was tried on {len(sample):,} of the vectors, and finds them no better than by chance",
+            expected=EXPECTED,
             where=f"{param('factory')} {factory}",
         )

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
@@ -27,7 +29,6 @@ from drtools.search.index_manifest import read_index
 
 if TYPE_CHECKING:
     import faiss
-    import numpy as np
 
     from drtools.formats.joined_vectors import JoinedArray
     from drtools.formats.vectors import Vectors
@@ -50,8 +51,6 @@ class Change(NamedTuple):
     @property
     def new(self) -> np.ndarray:
         """Rows of the vectors that are put in."""
-        import numpy as np
-
         return np.flatnonzero(self.rows < 0)
 
     @property
@@ -62,8 +61,6 @@ class Change(NamedTuple):
 
 def write_digests(vectors: Vectors, folder: Path) -> None:
     """Write digests.npy, what each row of an index is made of, beside it."""
-    import numpy as np
-
     digests = np.lib.format.open_memmap(folder / DIGESTS, mode="w+", dtype=np.uint8, shape=(len(vectors.array), 16))
     for start in range(0, len(digests), ADD_ROWS):
         digests[start : start + ADD_ROWS] = _digests(vectors, start)
@@ -110,8 +107,6 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
 
 def changes(folder: str, vectors: Vectors) -> Change:
     """Compare vectors with what an index was made of, by their digests."""
-    import numpy as np
-
     record = read_index(folder)
     count = record["count"]
     known = RowsByDigest(open_digests(Path(folder), count))
@@ -150,7 +145,6 @@ def update(
     rows up, where it would have to.
     """
     import faiss
-    import numpy as np
 
     faiss.omp_set_num_threads(threads)
     index = load(Path(folder) / "index.faiss")
@@ -205,7 +199,6 @@ def _add(
 def _renumber(lists: faiss.InvertedLists, change: Change) -> None:
     """Give the rows that stay in inverted lists their new numbers."""
     import faiss
-    import numpy as np
 
     numbers = np.full(int(max(change.rows.max(initial=-1), change.gone.max(initial=-1))) + 1, -1, np.int64)
     numbers[change.rows[change.rows >= 0]] = np.flatnonzero(change.rows >= 0)
@@ -222,7 +215,6 @@ def _reorder(inner: faiss.IndexFlatCodes, change: Change) -> None:
     Needs the codes' memory twice more.
     """
     import faiss
-    import numpy as np
 
     kept = np.flatnonzero(change.rows >= 0)
     order = np.empty(len(change.rows), np.int64)

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from drtools import reporting, units
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
 from drtools.formats.text_sources import DocumentTexts
 from drtools.formats.vectors import IDS, Vectors, open_document_vectors, open_vectors
+from drtools.models.device import all_threads
 from drtools.search import faiss_index, faiss_update
 from drtools.search.faiss_trial import refuse_unusable
+from drtools.search.lucene import build_index
 from drtools.search.query_vectors import refuse_another_encoder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
@@ -47,9 +51,6 @@ def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:
 
 def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, Any]:
     """Index a corpus for BM25 into the folder of `work`; return what its manifest says of it."""
-    from drtools.models.device import all_threads
-    from drtools.search.lucene import build_index
-
     texts = DocumentTexts(store, spec.title_separator)
     with reporting.progress("indexing", len(store), "documents") as progress:
         counts = build_index(
@@ -89,8 +90,6 @@ class FaissPlan(NamedTuple):
 
 def plan_faiss(spec: FaissSpec) -> FaissPlan:
     """Say what indexing vectors will be; InputError for what cannot be indexed so."""
-    from drtools.models.device import all_threads
-
     opened = open_document_vectors(spec.vectors)
     if spec.check_queries:
         check_queries(spec.check_queries, opened)
@@ -160,8 +159,6 @@ def check_queries(queries: str, documents: Vectors) -> None:
 
 def measured_recall(path: Path, documents: Vectors, spec: FaissSpec) -> dict[str, Any]:
     """Measure an index's recall against exact search, by query vectors or by a sample of the documents."""
-    import numpy as np
-
     count = len(documents.array)
     if spec.check_queries:
         array = open_vectors(spec.check_queries).array

@@ -12,8 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from drtools.errors import InputError, WorldError, param
-from drtools.java import java_class, java_errors
+from drtools.java import JavaObject, java_class, java_errors
 from drtools.models.analyzer import language_analyzer
 
 LONGEST_ID_BYTES = 32_766  # Lucene's longest term
@@ -121,7 +123,7 @@ def analyze(text: str, language: str = "en") -> list[str]:
     return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(language_analyzer(language), text))
 
 
-def _open_reader(folder: Path) -> Java:
+def _open_reader(folder: Path) -> JavaObject:
     remedy = f"build one with drtools index {param('lucene')} CORPUS"
     if not any(folder.glob("segments_*")):
         raise InputError("is not a Lucene index", where=folder, remedy=remedy)
@@ -201,7 +203,7 @@ class LuceneIndex:
                 known |= self._hits(self._with_ids(some), len(some))
         return [document for document in documents if document not in known]
 
-    def _with_ids(self, documents: Sequence[str]) -> Java:
+    def _with_ids(self, documents: Sequence[str]) -> JavaObject:
         names = java_class("java.util.ArrayList")()
         for document in documents:
             names.add(java_class("org.apache.lucene.util.BytesRef")(document.encode()))
@@ -215,14 +217,14 @@ class LuceneIndex:
         finally:
             jnius.detach()  # else Java keeps the thread after its end
 
-    def _query(self, text: str) -> Java:
+    def _query(self, text: str) -> JavaObject:
         query = self._words.buildQuery("contents", self._analyzer, text)
         return self._expand(text, query) if self._expand else query
 
-    def _hits(self, query: Java, depth: int) -> dict[str, float]:
+    def _hits(self, query: JavaObject, depth: int) -> dict[str, float]:
         return _read_hits(self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False)))
 
-    def _expansion(self, rm3: Rm3, language: str) -> Callable[[str, Java], Java]:
+    def _expansion(self, rm3: Rm3, language: str) -> Callable[[str, JavaObject], JavaObject]:
         """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""
         only_plain = language == "en"  # terms of a-z and 0-9, of which other scripts have none
         settings = (rm3.terms, rm3.documents, rm3.original_weight, False, only_plain)
@@ -233,7 +235,7 @@ class LuceneIndex:
         contexts = java_class("io.anserini.rerank.RerankerContext")
         words = java_class("io.anserini.analysis.AnalyzerUtils")
 
-        def expand(text: str, query: Java) -> Java:
+        def expand(text: str, query: JavaObject) -> JavaObject:
             first = scored.fromTopDocs(self._searcher.search(query, rm3.documents, self._order, True), self._searcher)
             context = contexts(
                 self._searcher, None, query, None, text, words.analyze(self._analyzer, text), None, arguments
@@ -244,7 +246,7 @@ class LuceneIndex:
         return expand
 
 
-def _check_fields(folder: Path, reader: Java, rm3: Rm3 | None) -> None:
+def _check_fields(folder: Path, reader: JavaObject, rm3: Rm3 | None) -> None:
     fields = java_class("org.apache.lucene.index.FieldInfos").getMergedFieldInfos(reader)
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
@@ -261,7 +263,7 @@ def _check_fields(folder: Path, reader: Java, rm3: Rm3 | None) -> None:
         )
 
 
-def _hits_to_json() -> Java:
+def _hits_to_json() -> JavaObject:
     """Return a Java object that writes all hits of a query as one string.
 
     A call into Java for each hit would take longer than the search. What it writes is
@@ -287,8 +289,6 @@ def _hits_to_json() -> Java:
 
 def _read_hits(text: str) -> dict[str, float]:
     """Return {document id: score} out of what the object of `_hits_to_json` wrote."""
-    import orjson
-
     hits = [hit for (hit,) in orjson.loads(text)[0]]
     scores = array(
         "f", [score for score, _ in hits]

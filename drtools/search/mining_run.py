@@ -18,6 +18,7 @@ from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.formats.text_sources import judged_queries
 from drtools.formats.trec import read_qrels
+from drtools.models.device import all_threads
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs.states import State
 from drtools.search import avoided as avoiding
@@ -87,8 +88,6 @@ def open_source(
     spec: SourceSpec | str, encoder: EncoderSpec = EncoderSpec(), compute: ComputeSpec = ComputeSpec()
 ) -> Searched:
     """Open an index, vectors or, by its path, a run."""
-    from drtools.models.device import all_threads
-
     if isinstance(spec, str):
         return RunSource(spec)
     if spec.index and index_kind(spec.index) == "lucene":

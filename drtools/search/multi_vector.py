@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools.formats.piece_vectors import PieceVectors
+from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.trec import rank
 from drtools.search.sources import QUERIES_A_BLOCK, DenseSource, Found
 from drtools.search.specs import MultiVectorSpec
@@ -89,10 +90,6 @@ class MultiVectorSource:
 
 def open_multi_vector(dense: DenseSource, folder: str, pieces: MultiVectorSpec) -> MultiVectorSource:
     """Open the pieces beside the vectors that `dense` searches."""
-    from pathlib import Path
-
-    from drtools.formats.piece_vectors import open_pieces
-
     gamma = USUAL_GAMMA if pieces.gamma is None else pieces.gamma
     return MultiVectorSource(
         dense,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drtools.errors import InputError, param
+from drtools.models.device import all_threads
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.multi_vector import MultiVectorSource
 from drtools.search.reranking import CorpusReranker, VectorsReranker
@@ -20,8 +21,6 @@ def open_source(
     joining: JoiningSpec = JoiningSpec(),
 ) -> Opened:
     """Open what is searched; InputError for what does not name one source, or does not go with it."""
-    from drtools.models.device import all_threads
-
     is_lucene = _checked(spec, encoder, joining)
     if spec.rerank and not spec.vectors:
         assert spec.corpus is not None, "else nothing is named"

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.formats.lines import shown
+from drtools.formats.trec import read_run
+from drtools.randomness import generator
 from drtools.search.sources import Found
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ class RunSource:
     """A run that somebody made: it knows the scores that it holds and no others."""
 
     def __init__(self, path: str) -> None:
-        from drtools.formats.trec import read_run
-
         self.run, self.whose = read_run(path), shown(path)
         self.record: dict[str, object] = {}
         self.noted: Counter[str] = Counter()
@@ -63,8 +63,6 @@ class RandomSource:
         self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]
     ) -> Iterator[RandomHits]:
         """Draw so many that `count` are left without those that `taken` says of a query, if the corpus has them."""
-        from drtools.randomness import generator
-
         for query_id, _ in queries:
             wanted = min(len(self.store), self.count + len(self.taken(query_id)))
             rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)

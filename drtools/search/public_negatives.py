@@ -10,8 +10,8 @@ from drtools.errors import InputError
 from drtools.formats.hard_negatives import read_hard_negatives, read_scores
 from drtools.formats.lines import shown
 from drtools.outputs.fingerprints import file_fingerprint
+from drtools.outputs.opening import open_folder
 from drtools.outputs.specs import OutputSpec
-from drtools.outputs.work import open_folder
 
 
 def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from drtools import reporting
+from drtools.formats.corpus_store import open_store
 from drtools.formats.identical import without_own
 from drtools.formats.joins import Join, KnownIds
 from drtools.formats.lines import shown
+from drtools.formats.text_sources import text_in
 from drtools.formats.trec import Run, rank, read_run
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.sources import DenseSource, Found
@@ -68,7 +72,6 @@ class CorpusReranker:
     def __init__(
         self, run: str, corpus: str, encoder_flags: EncoderSpec, compute: ComputeSpec, title_separator: str
     ) -> None:
-        from drtools.formats.corpus_store import open_store
         from drtools.models.compute import settle
         from drtools.models.loader import check_title_separator, load_for_encoding
 
@@ -83,10 +86,7 @@ class CorpusReranker:
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Encode every document of these queries' lists and every query, then score pair by pair."""
-        import numpy as np
-
         from drtools.encoding.loop import encode_texts
-        from drtools.formats.text_sources import text_in
 
         candidates = candidates_of(self.run, queries, depth, self.ignore_identical)
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))

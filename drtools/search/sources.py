@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from drtools.errors import InputError, param
 from drtools.formats.identical import without_own
+from drtools.formats.ids import Ids
 from drtools.formats.joins import KnownIds
 from drtools.formats.trec import rank
+from drtools.formats.vectors import open_document_vectors
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.index_manifest import read_index
-from drtools.search.query_vectors import QueryEncoder
+from drtools.search.lucene import LuceneIndex, Rm3, separate_ties
+from drtools.search.query_vectors import JoinedQueries, QueryEncoder, open_queries
 
 if TYPE_CHECKING:
     import faiss
     import numpy as np
 
-    from drtools.formats.ids import Ids
     from drtools.formats.joined_vectors import JoinedArray
-    from drtools.search.lucene import Rm3
-    from drtools.search.query_vectors import JoinedQueries
     from drtools.search.specs import JoiningSpec
 
 QUERIES_A_BLOCK = 2048
@@ -63,8 +63,6 @@ class LuceneSource:
     """BM25, or RM3 on top of it, over a Lucene index."""
 
     def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, threads: int = 2) -> None:
-        from drtools.search.lucene import LuceneIndex
-
         self.record = read_index(folder)
         self.noted: Counter[str] = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
@@ -74,8 +72,6 @@ class LuceneSource:
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Search by Lucene's threads, in the order of the queries."""
-        from drtools.search.lucene import separate_ties
-
         texts = dict(queries)
         for query_id, exact_hits in self.index.search_batches(queries, depth, self.threads):
             hits = separate_ties(exact_hits)  # so that a run, which is ranked by score, keeps Lucene's order
@@ -190,10 +186,6 @@ def open_dense(
 
     Either may be joined of two encoders' vectors.
     """
-    from drtools.formats.ids import Ids
-    from drtools.formats.vectors import open_document_vectors
-    from drtools.search.query_vectors import open_queries
-
     if vectors:
         opened = open_document_vectors(vectors)
         return DenseSource(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,13 +20,14 @@ from drtools.models.loading import as_new
 from drtools.models.pair_tokens import PairTokens, tokenize_pairs
 from drtools.models.tokens import separator_of
 from drtools.teachers.score_cache import ScoreCache, pair_key
+from drtools.teachers.windows import Pair
 
 if TYPE_CHECKING:
     from drtools.models.compute import Compute
 
 WINDOW_PAIRS = 10_000  # [ours] pairs that are sorted by length together
 
-Pair = tuple[str, str]
+Thing = TypeVar("Thing")  # what goes with a window and comes back with its scores
 
 
 class Window(NamedTuple):
@@ -113,7 +114,7 @@ class Teacher:
     @property
     def counts(self) -> Counter[str]:
         """What was computed so far, by all of them."""
-        return sum((scorer.counts for scorer in self.scorers), Counter())
+        return sum((scorer.counts for scorer in self.scorers), Counter[str]())
 
     def scores(
         self,
@@ -133,16 +134,16 @@ class Teacher:
 
     def stream(
         self,
-        windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Any]],
+        windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Thing]],
         on_batch: Callable[[int], None] = lambda count: None,
-    ) -> Iterator[tuple[Any, np.ndarray]]:
+    ) -> Iterator[tuple[Thing, np.ndarray]]:
         """Yield, for each window of (pairs, limits, anything), that thing and the scores.
 
         The next is read and tokenized meanwhile, in a thread.
         """
         source = iter(windows)
 
-        def prepare_next(before: list[Window] | None) -> tuple[Any, list[Window]] | None:
+        def prepare_next(before: list[Window] | None) -> tuple[Thing, list[Window]] | None:
             for pairs, limits, thing in source:
                 return thing, [
                     scorer.prepare(self.in_words_of(scorer, pairs), limits, before[at].new if before else ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from drtools.errors import InputError
 from drtools.formats.corpora import document_text
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.examples import Example
 
-Window = tuple[list[tuple[str, str]], list[int | None], list[Any]]
+Pair = tuple[str, str]
+Scored = TypeVar("Scored")  # what the pairs are of: an example, or a query of a run
+Part = tuple[list[Pair], list[int | None], Scored]
+Window = tuple[list[Pair], list[int | None], list[Scored]]
 
 
 class Asked(NamedTuple):
@@ -130,13 +133,13 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
 
 def example_windows(
     examples: Iterable[Example], texts: ScoredTexts, contributors: Sequence[Contributor], pairs_a_window: int
-) -> Iterator[Window]:
+) -> Iterator[Window[tuple[Example, list[Asked]]]]:
     """Yield whole examples, so many that their pairs fill a window.
 
     Pairs, limits, and (example, what was asked of it).
     """
 
-    def each() -> Iterator[tuple[list[tuple[str, str]], list[int | None], Any]]:
+    def each() -> Iterator[Part[tuple[Example, list[Asked]]]]:
         for example in examples:
             query = texts.queries.get(example.query_id)
             asked = asked_of(example, texts, contributors)
@@ -150,30 +153,27 @@ def example_windows(
 
 def run_windows(
     run: dict[str, dict[str, float]], depth: int, texts: ScoredTexts, pairs_a_window: int
-) -> Iterator[Window]:
+) -> Iterator[Window[tuple[str, list[str], int]]]:
     """Yield whole queries of a run, so many that their pairs fill a window.
 
     Pairs, limits, and (query id, documents with a text, documents without).
     """
 
-    def each() -> Iterator[tuple[list[tuple[str, str]], list[int | None], Any]]:
+    def each() -> Iterator[Part[tuple[str, list[str], int]]]:
         for query_id, hits in run.items():
             query = texts.queries.get(query_id)
             found = {document: texts.document(document) for document in list(hits)[:depth]} if query is not None else {}
             known = {document: text for document, text in found.items() if text is not None}
-            yield (
-                [(query, text) for text in known.values() if query is not None],
-                [None] * len(known),
-                (query_id, list(known), len(found) - len(known)),
-            )
+            pairs = [(query, text) for text in known.values() if query is not None]
+            yield pairs, [None] * len(pairs), (query_id, list(known), len(found) - len(known))
 
     return _filled(each(), pairs_a_window)
 
 
-def _filled(
-    parts: Iterable[tuple[list[tuple[str, str]], list[int | None], Any]], pairs_a_window: int
-) -> Iterator[Window]:
-    pairs, limits, things = [], [], []
+def _filled(parts: Iterable[Part[Scored]], pairs_a_window: int) -> Iterator[Window[Scored]]:
+    pairs: list[Pair] = []
+    limits: list[int | None] = []
+    things: list[Scored] = []
     for more_pairs, more_limits, thing in parts:
         pairs += more_pairs
         limits += more_limits

@@ -39,9 +39,11 @@ from drtools.cli.flags.common import MinRel, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
+from drtools.evaluation.analyses.labels import label_of, labels_of
+from drtools.formats.trec import read_qrels, read_run
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 from drtools.outputs.specs import Request
-from drtools.outputs.work import open_folder
 
 if TYPE_CHECKING:
     from drtools.evaluation.analyses.base import Analysis
@@ -169,12 +171,10 @@ def main(folder: FolderOutput, flags: AnalyzeFlags, compute: ComputeFlags = Comp
 def analyses_of(flags: AnalyzeFlags, compute: ComputeFlags, folder: Path) -> Iterator[Analysis]:
     """Make each analysis that was asked for, with its picture in the folder."""
     from drtools.evaluation.analyses import base
-    from drtools.evaluation.analyses.labels import label_of, labels_of
     from drtools.evaluation.analyses.margins import analyse_tuning
     from drtools.evaluation.analyses.move import analyse_move
     from drtools.evaluation.comparing import errors_of, margins_of
-    from drtools.evaluation.corpus_ranks import open_sides
-    from drtools.formats.trec import read_qrels, read_run
+    from drtools.evaluation.sides import open_sides
 
     min_rel, depth, examples = flags.min_rel, flags.depth, flags.examples or []
     judged = read_qrels(flags.qrels) if flags.qrels else {}

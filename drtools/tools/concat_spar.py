@@ -23,9 +23,13 @@ from drtools.cli.flags.common import Role
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
+from drtools.cli.flags.search import check_weight
 from drtools.errors import InputError
+from drtools.evaluation.answers import check_measures
+from drtools.evaluation.measures import parse_measure
+from drtools.methods.spar.settings import JoiningPlan, MuTuning
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 
 TIES = "equals in the tuning of mu are told apart by acc@k * k over six k, not all up to 100"
 TUNING = "Tuning mu"
@@ -81,10 +85,7 @@ def main(
     compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Compose: two folders into one, mu tuned if it was not said."""
-    from drtools.evaluation.answers import check_measures
-    from drtools.evaluation.measures import parse_measure
     from drtools.methods.spar.joining import join_folders
-    from drtools.methods.spar.settings import JoiningPlan, MuTuning
 
     check_tuning(flags)
     check(flags, encoder_flags != EncoderFlags())
@@ -112,8 +113,6 @@ def main(
 
 def check_tuning(flags: JoinFlags) -> None:
     """Raise InputError unless mu is given, or what it is tuned on."""
-    from drtools.cli.flags.search import check_weight
-
     if (flags.mu is None) == (flags.dev_qrels is None and flags.dev_answers is None) or (
         flags.dev_qrels and flags.dev_answers
     ):

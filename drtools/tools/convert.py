@@ -25,7 +25,10 @@ from drtools import reporting, units
 from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
-from drtools.outputs.work import open_file, open_folder
+from drtools.formats.toolkit_files import TUPLES, TupleOptions, Writer, read_training_file
+from drtools.outputs.opening import open_file, open_folder
+from drtools.outputs.request import add_change
+from drtools.search.public_negatives import write_public_negatives
 
 Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 Easy = Literal["drop", "append", "fill"]
@@ -242,13 +245,9 @@ def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
     source, name = flags.source, flags.from_format
     assert source is not None and name is not None, "checked_mode asks for them"
     if name == PUBLIC:
-        from drtools.search.public_negatives import write_public_negatives
-
         return write_public_negatives(file, source, flags.scores)
     if flags.scores:
         raise InputError(f"for --from {PUBLIC}", where="--scores", remedy="leave it out")
-    from drtools.formats.toolkit_files import read_training_file
-    from drtools.outputs.request import add_change
 
     if name in CHANGES_OF_FROM:
         add_change(file.request, CHANGES_OF_FROM[name])
@@ -267,9 +266,6 @@ def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
 
 def write_foreign(file: FileOutput, flags: ConvertFlags) -> None:
     """Write examples, with their texts, as a foreign training file."""
-    from drtools.formats.toolkit_files import TUPLES, TupleOptions, Writer
-    from drtools.outputs.request import add_change
-
     name, examples, corpus, queries = flags.to_format, flags.examples, flags.corpus, flags.queries
     assert name is not None and examples is not None, "checked_mode asks for them"
     assert corpus is not None and queries is not None, "checked_mode asks for them"

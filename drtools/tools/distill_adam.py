@@ -23,8 +23,8 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.adam.settings import NEGATIVES, AdamSettings
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 
 METHOD = "ADAM"
 # what 0.1.0 computed otherwise for the same arguments

@@ -27,7 +27,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.fgd.settings import FgdSettings
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.specs import PiecesSpec, VectorsSpec
 from drtools.errors import InputError
-from drtools.outputs.work import open_folder
+from drtools.formats.text_sources import texts_of
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,6 @@ def main(
     flags.check(sizes)
     from drtools.encoding.folder import encode_folder
     from drtools.encoding.plan import say_plan
-    from drtools.formats.text_sources import texts_of
 
     texts = texts_of(flags.documents, flags.queries, flags.only, flags.title_separator)
     if dry_run:

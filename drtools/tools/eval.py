@@ -27,12 +27,16 @@ from typer import Argument, Option
 from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
 from drtools.cli.report import print_json, print_per_query, print_table
+from drtools.cli.show import lineage
+from drtools.cli.show.trained_on import note_trained_on
 from drtools.errors import GateRefused, InputError
+from drtools.evaluation.measures import Measure, mean, parse_measure
+from drtools.evaluation.runs import Values, judgements, measured
+from drtools.evaluation.significance import comparisons
 from drtools.evaluation.specs import MeasuringSpec
+from drtools.formats.leakage import compare_with_training
 
 if TYPE_CHECKING:
-    from drtools.evaluation.measures import Measure
-    from drtools.evaluation.runs import Values
     from drtools.formats.trec import Qrels
 
 ANSWERS, LEAKAGE = "Answers", "Trained on"
@@ -126,10 +130,6 @@ class EvalFlags:
 
 def main(flags: EvalFlags) -> None:
     """Compose: read, evaluate, compare, print, gate."""
-    from drtools.cli.show.trained_on import note_trained_on
-    from drtools.evaluation.runs import judgements, measured
-    from drtools.evaluation.significance import comparisons
-
     check(flags)
     gate_name, gate_least = parse_gate(flags.gate) if flags.gate else (None, 0.0)
     runs, spec = flags.runs, flags.spec
@@ -178,8 +178,6 @@ def check(flags: EvalFlags) -> None:
 
 def measures_of(flags: EvalFlags, of_gate: str | None) -> list[Measure]:
     """Return the measures that are named, the usual ones if none are, and the gate's."""
-    from drtools.evaluation.measures import parse_measure
-
     usual = "Success@20,Success@100" if flags.answers else "nDCG@10,RR@10,R@100"
     words = [word.strip() for word in (flags.measures or usual).split(",") if word.strip()]
     words = list(dict.fromkeys(words))
@@ -215,9 +213,6 @@ def places_of(baselines: list[str], runs: list[str], gate: str | None) -> list[i
 
 def report_leakage(judged: Qrels, flags: EvalFlags) -> None:
     """Report test queries and relevant documents that were trained on."""
-    from drtools.cli.show import lineage
-    from drtools.formats.leakage import compare_with_training
-
     queries = flags.queries or behind(flags.runs, lineage.QUERIES_FLAGS)
     if queries is None:
         raise InputError(
@@ -232,8 +227,6 @@ def report_leakage(judged: Qrels, flags: EvalFlags) -> None:
 
 def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
     """Return what the first run that knows it was made from: its queries, or its corpus."""
-    from drtools.cli.show import lineage
-
     found = (lineage.source(Path(run), wanted, lineage.SEARCHED_FLAGS) for run in runs)
     return next(filter(None, found), None)
 
@@ -251,8 +244,6 @@ def parse_gate(text: str) -> tuple[str, float]:
 
 def check_gate(name: str, least: float, first: Values, last: Values, baseline: str) -> None:
     """Raise GateRefused if the last run is worse than a baseline by more than the gate allows."""
-    from drtools.evaluation.measures import mean
-
     key = next(word for word in first if word.lower() == name.lower())
     before, after = mean(first[key]), mean(last[key])
     if after - before < least:

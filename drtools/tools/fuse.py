@@ -18,8 +18,13 @@ from typer import Argument, Option
 from drtools.cli.flags.common import IgnoreIdenticalIds, Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
+from drtools.evaluation.answers import check_measures
+from drtools.evaluation.measures import parse_measure
 from drtools.evaluation.specs import FusionTuning
-from drtools.outputs.work import open_file
+from drtools.evaluation.tuning import tune_fusion
+from drtools.formats.trec import write_run
+from drtools.outputs.opening import open_file
+from drtools.search.fusion import fuse_runs
 from drtools.search.specs import FusionSpec
 
 USUAL_K = 60.0
@@ -92,12 +97,6 @@ def main(
     runs: Annotated[list[str], Argument(help="two runs or more"), Role.INPUT], file: FileOutput, flags: FuseFlags
 ) -> None:
     """Compose: read, tune if asked, fuse, write."""
-    from drtools.evaluation.answers import check_measures
-    from drtools.evaluation.measures import parse_measure
-    from drtools.evaluation.tuning import tune_fusion
-    from drtools.formats.trec import write_run
-    from drtools.search.fusion import fuse_runs
-
     check(runs, flags)
     spec, tuning = flags.spec, flags.tuning
     measure = parse_measure(tuning.measure) if tuning else None

@@ -23,8 +23,9 @@ from drtools import reporting, units
 from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator, given_flags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
+from drtools.formats.corpus_store import open_store
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
 LUCENE, FAISS = "Lucene", "FAISS"
@@ -113,7 +114,6 @@ def main(folder: FolderOutput, flags: IndexFlags, dry_run: DryRun = False) -> No
 
 def of_lucene(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
     """Index a corpus for BM25."""
-    from drtools.formats.corpus_store import open_store
     from drtools.search.index_folder import build_lucene, say_lucene_plan
 
     assert flags.lucene is not None, "checked above"

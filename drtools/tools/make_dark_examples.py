@@ -18,8 +18,9 @@ from typer import Argument, Option
 
 from drtools.cli.flags.common import Role, Seed, TitleSeparator
 from drtools.cli.flags.outputs import FileOutput
+from drtools.methods.adam.darken import make_dark_examples
 from drtools.methods.adam.settings import RATIOS, DarkSettings
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,4 @@ def main(
 ) -> None:
     """Write examples with dark items to the output."""
     with open_file(file) as work:
-        from drtools.methods.adam.darken import make_dark_examples
-
         make_dark_examples(work, examples, settings)

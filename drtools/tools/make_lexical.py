@@ -22,8 +22,11 @@ from drtools import reporting, units
 from drtools.cli.flags.common import Documents, DryRun, Only, Role, Seed, Threads, TitleSeparator
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
+from drtools.formats.corpus_store import open_store
+from drtools.formats.text_sources import DocumentTexts
 from drtools.methods.spar.settings import LexicalPlan
-from drtools.outputs.work import open_folder
+from drtools.models.device import set_threads
+from drtools.outputs.opening import open_folder
 
 BM25, FIT = "BM25", "Fit (static)"
 FIT_DOCUMENTS, FIT_TERMS = LexicalPlan.fit_documents, LexicalPlan.fit_terms
@@ -94,16 +97,12 @@ class LexicalFlags:
 
 def main(folder: FolderOutput, flags: LexicalFlags, dry_run: DryRun = False) -> None:
     """Compose: the corpus's terms counted, rows fitted or left to chance, a model folder."""
-    from drtools.formats.corpus_store import open_store
-    from drtools.formats.text_sources import DocumentTexts
-
     flags.check()
     texts = DocumentTexts(open_store(flags.corpus), flags.title_separator)
     if dry_run:
         return say_plan(len(texts), flags.plan)
     with open_folder(folder) as work:
         from drtools.methods.spar.lexical import make_lexical
-        from drtools.models.device import set_threads
 
         set_threads(flags.threads)
         facts = make_lexical(work.path, texts, flags.plan)

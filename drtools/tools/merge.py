@@ -19,7 +19,7 @@ from drtools import reporting
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:

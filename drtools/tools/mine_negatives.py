@@ -24,10 +24,13 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.mining import MiningFlags, parse_by_rank
 from drtools.cli.flags.outputs import FileOutput
+from drtools.cli.show import lineage
 from drtools.errors import InputError
+from drtools.outputs.opening import open_file
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_file
+from drtools.search.avoided import REASONS, Avoided, check_queries
 from drtools.search.mining import NO_DUPLICATES, SCORE_RULES
+from drtools.search.other_sources import RandomSource, RunSource
 from drtools.search.specs import SourceSpec
 from drtools.units import counted
 
@@ -94,9 +97,7 @@ def main(
     if flags.qrels and not mining.keep_duplicates:
         add_change(file.request, NO_DUPLICATES)
     with open_file(file) as work:
-        from drtools.search.avoided import Avoided, check_queries
         from drtools.search.mining_run import Searched, mine, open_source, positives_of, random_source, what_to_avoid
-        from drtools.search.other_sources import RandomSource, RunSource
 
         positives, texts = positives_of(flags.qrels, queries, flags.min_rel, flags.only)
         source: Searched | RandomSource
@@ -119,8 +120,6 @@ def main(
 
 def input_behind(artefact: str, what: Literal["corpus", "vectors"]) -> str | None:
     """Return the corpus or the vectors that an artefact was made from, as manifests tell."""
-    from drtools.cli.show import lineage
-
     wanted = lineage.CORPUS_FLAGS if what == "corpus" else ("vectors",)
     return lineage.source(Path(artefact), wanted, lineage.SEARCHED_FLAGS)
 
@@ -163,8 +162,6 @@ def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
 
 def report(counts: Counter[str], mining: MiningFlags, by_rank: str | None, random: bool) -> None:
     """Say what was mined, what each filter removed, and what to relax where queries fell short."""
-    from drtools.search.avoided import REASONS
-
     reporting.say(
         f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries"
     )

@@ -32,7 +32,7 @@ from drtools.cli.model_card import write_card
 from drtools.errors import InputError
 from drtools.methods.ddr.settings import MaskingSettings
 from drtools.methods.fgd.settings import EdMlmSettings
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 from drtools.training.snapshots import parse_times
 
 MASKED, SNAPSHOTS = "Masking", "Snapshots"

@@ -20,8 +20,9 @@ from drtools import reporting
 from drtools.cli.flags.common import Role, Seed
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
+from drtools.methods.spar.sentences import check_language, write_sentences, write_shuffled
 from drtools.methods.spar.settings import SamplingSpec
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 
 
 def main(
@@ -39,8 +40,6 @@ def main(
     seed: Seed = 42,
 ) -> None:
     """Compose: sentences of each document, or given queries; words shuffled; lines."""
-    from drtools.methods.spar.sentences import check_language, write_sentences, write_shuffled
-
     if (corpus is None) == (queries is None):
         raise InputError(
             "pass either --corpus CORPUS (its sentences become queries) or --queries QUERIES with --shuffle"

@@ -24,16 +24,18 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FileOutput
 from drtools.cli.flags.search import JoiningFlags, MultiVectorFlags
+from drtools.cli.show.hits import show_hits
+from drtools.cli.show.lineage import corpus_behind
 from drtools.errors import InputError
 from drtools.evaluation.tuning import settle_gamma
-from drtools.outputs.work import open_file
+from drtools.outputs.opening import open_file
 from drtools.search.lucene import Rm3
-from drtools.search.sources import index_kind
+from drtools.search.runs import note_counts, query_texts, write_hits
+from drtools.search.sources import DenseSource, HitSource, index_kind
 from drtools.search.specs import SourceSpec
 
 if TYPE_CHECKING:
     from drtools.search.multi_vector import MultiVectorSource
-    from drtools.search.sources import HitSource
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
 PERSON_DEPTH, RUN_DEPTH = 10, 1000
@@ -143,8 +145,6 @@ def main(
     from drtools.search.multi_vector import open_multi_vector
     from drtools.search.opening import Opened, Reranker, ignoring, open_source
     from drtools.search.reranking import check_run
-    from drtools.search.runs import note_counts, query_texts, write_hits
-    from drtools.search.sources import DenseSource
 
     flags.check(file.output)
     pieces.check(flags.vectors, flags.rerank, flags.queries, flags.words)
@@ -172,9 +172,6 @@ def main(
 
 def show(words: str, source: HitSource | MultiVectorSource, flags: SearchFlags) -> None:
     """Show a person the hits of a question, with their texts where the corpus is at hand."""
-    from drtools.cli.show.hits import show_hits
-    from drtools.cli.show.lineage import corpus_behind
-
     found = next(iter(source.search([("typed", words)], flags.depth or PERSON_DEPTH, {})))
     made_from = source.record.get("corpus")
     corpus = flags.corpus or corpus_behind(Path(flags.index or flags.vectors or ""), made_from)

@@ -22,6 +22,8 @@ from typer import Argument, Option
 
 from drtools import units
 from drtools.cli.flags.common import Role
+from drtools.cli.show.kinds import MODELS, artefact_kind
+from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
 from drtools.outputs import manifest
@@ -41,8 +43,6 @@ def main(
 ) -> None:
     """Compose: what it is, what is in it, where it came from."""
     from drtools.cli.show.folders import release_lines, size_of
-    from drtools.cli.show.kinds import artefact_kind
-    from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
 
     width = terminal_width(sys.stdout)
 
@@ -96,7 +96,6 @@ def content(
 ) -> Iterator[str]:
     """Return the lines that show what is in an artefact."""
     from drtools.cli.show import files, folders
-    from drtools.cli.show.kinds import MODELS
 
     of_queries = {"examples": files.example_lines, "run": files.run_lines, "judgements": files.judgement_lines}
     if kind in of_queries:

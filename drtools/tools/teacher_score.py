@@ -23,8 +23,8 @@ from drtools.cli.flags.common import Queries, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
-from drtools.methods.teacher_scores import ScoringSettings
-from drtools.outputs.work import open_file
+from drtools.methods.teacher_scores import ScoringSettings, score
+from drtools.outputs.opening import open_file
 
 TEACHER = "Teacher"
 PIECES = "Pieces"
@@ -109,6 +109,4 @@ def main(
     """Write examples with scores, or a run in the teacher's order, to the output."""
     settings.check_pieces(sizes)
     with open_file(file) as work:
-        from drtools.methods.teacher_scores import score
-
         score(work, settings, sizes=sizes, compute=compute)

@@ -20,8 +20,8 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.adore.settings import AdoreSettings
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 from drtools.search.mining import NO_DUPLICATES
 
 # what 0.1.0 computed otherwise for the same arguments

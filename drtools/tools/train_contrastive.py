@@ -23,7 +23,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.contrastive import ContrastiveSettings, train
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, Head, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.spar.settings import TWIN_TOKENS, TwinSettings
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)

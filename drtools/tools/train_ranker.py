@@ -20,7 +20,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags
 from drtools.cli.model_card import write_ranker_card
 from drtools.methods.ranker.settings import RankerSettings
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 
 @dataclass(frozen=True)

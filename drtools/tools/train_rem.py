@@ -24,7 +24,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import Dropout, ExampleFlags, Scale, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.ddr.settings import RemTrainingSettings
-from drtools.outputs.work import open_folder
+from drtools.outputs.opening import open_folder
 
 PANEL = "Relevance module"
 

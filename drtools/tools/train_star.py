@@ -21,8 +21,8 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
 from drtools.cli.model_card import write_card
 from drtools.methods.star import StarSettings, train
+from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
-from drtools.outputs.work import open_folder
 from drtools.search.mining import NO_DUPLICATES
 
 REFRESH = "Refreshed negatives"

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from drtools.errors import InputError, param
 from drtools.models.protocol import Learner
@@ -16,8 +18,6 @@ def _frozen(model: Learner) -> set[str]:
 
 def save_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Write the model's parameters that learn and its buffers, and the optimizer's state if it is given."""
-    from safetensors.torch import save_file
-
     frozen = _frozen(model)
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if name not in frozen}
     if optimizer is not None:
@@ -29,8 +29,6 @@ def save_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | 
 
 def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Read back what `save_tensors` wrote."""
-    from safetensors import SafetensorError
-
     try:
         tensors = read_tensors(path)
     except (SafetensorError, FileNotFoundError) as error:

@@ -7,7 +7,7 @@ the gradients of the parameters summed.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
 
 Told = TypeVar("Told")
+Shares = Callable[[int], list[slice]]  # which of so many things are whose, one slice a process
 PATIENCE = datetime.timedelta(hours=24)  # the others wait while the first process evaluates or writes
+
+
+def all_here(count: int) -> list[slice]:
+    """Return the shares of one process alone: everything is its own."""
+    return [slice(0, count)]
 
 
 class World:

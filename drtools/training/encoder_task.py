@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -30,6 +29,7 @@ from drtools.training.task import TrainingTask
 Item = TypeVar("Item")
 
 if TYPE_CHECKING:
+    from drtools.models.tokens import VectorsBeside
     from drtools.outputs.work import Work
 
 REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for other bodies
@@ -98,7 +98,7 @@ class EncoderTraining(TrainingTask):
         *,
         negatives: int,
         random_negatives: bool = False,
-        beside: Callable[[str, list[str]], np.ndarray] | None = None,
+        beside: VectorsBeside | None = None,
     ) -> PairBatches:
         """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
         wanted = 0 if random_negatives else negatives

@@ -125,7 +125,7 @@ class Gradients:
     def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
         device = self.computing.device
         half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
-        inputs: list[Any] = [  # as the model of the side takes them
+        inputs = [  # as the model of the side takes them
             torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
             for part in tokens.inputs(chunk.rows)
         ]
@@ -133,8 +133,7 @@ class Gradients:
             torch.manual_seed(chunk.seed)
         autocast = torch.autocast(self.computing.kind, torch.bfloat16, enabled=self.computing.precision == "bf16")
         with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
-            vectors: Tensor = half(*inputs)
-            return vectors
+            return half(*inputs)
 
     def _everybodys(self, batch: Batch, chunks: list[Chunk], parts: list[Tensor], side: str) -> Tensor:
         own = torch.empty(len(batch.tokens[side].lengths), self.model.of(side).dimension, device=self.computing.device)

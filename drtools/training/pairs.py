@@ -5,13 +5,14 @@ Every process draws the whole batch and tokenizes its own share of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.models.tokens import Accompanied, Tokenized
+from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
 from drtools.randomness import generator
+from drtools.training.distributed import Shares, all_here
 from drtools.training.sampling import DrawnExample, EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class PairDraws:
         negatives: int,
         seed: int,
         random_negatives: bool = False,
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
-        beside: Callable[[str, list[str]], np.ndarray] | None = None,
+        beside: VectorsBeside | None = None,
     ) -> None:
         self.visits, self.model = EpochSampler(sources, batch_queries, seed), model
         self.negatives, self.random_negatives = negatives, random_negatives

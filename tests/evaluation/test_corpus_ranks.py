@@ -10,14 +10,8 @@ from drtools.cli import console
 from drtools.errors import InputError
 from drtools.evaluation import corpus_ranks
 from drtools.evaluation.analyses.errors import errors_in_corpus
-from drtools.evaluation.corpus_ranks import (
-    above_in_corpus,
-    count_above,
-    open_sides,
-    scores_of,
-    with_documents,
-    with_vectors,
-)
+from drtools.evaluation.corpus_ranks import above_in_corpus, count_above, scores_of
+from drtools.evaluation.sides import open_sides, with_documents, with_vectors
 from drtools.formats.joined_vectors import JoinedArray
 from drtools.search import exact
 

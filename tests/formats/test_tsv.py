@@ -143,7 +143,7 @@ def test_queries_with_a_header(tmp_path, header):
         ("d1\tx\n\td2\tx\n", ":2: 3 columns"),
         ("d1\n", ":1: not JSON"),
         ("d1\tx\nd2\n", ":2: 1 column, but line 1 has 2"),
-        ("a\tb\tc\td\te\n", ":1: 5 columns; expected `id text`"),
+        ("a\tb\tc\td\te\n", ":1: 5 columns, expected `id text`"),
     ],
 )
 def test_rows_with_other_columns_are_refused_with_their_line(tmp_path, text, said):

@@ -8,8 +8,8 @@ import pytest
 
 from drtools.errors import InputError
 from drtools.formats.vectors import PARTS, EncodedManifest, create_array, open_vectors
+from drtools.outputs.opening import open_folder
 from drtools.outputs.specs import OutputSpec
-from drtools.outputs.work import open_folder
 
 MADE = EncodedManifest(
     side="document",

@@ -143,7 +143,7 @@ def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
     three = tmp_path / "three"
     AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3).save_pretrained(three)
     AutoTokenizer.from_pretrained(bert).save_pretrained(three)
-    with pytest.raises(InputError, match="a classifier of 3 outputs; expected a cross-encoder"):
+    with pytest.raises(InputError, match="a classifier of 3 outputs, expected a cross-encoder"):
         load_cross_encoder(str(three))
     (three / "model.safetensors").rename(three / "pytorch_model.bin")
     with pytest.raises(InputError, match="pickled weights are not read"):

@@ -65,7 +65,7 @@ def test_a_prompt_counts_among_the_tokens_of_a_query(prompted):
     encoder = load_cross_encoder(str(prompted))
     tokens = tokenize_pairs(encoder, [("", "fox"), ("fox", "fox")])
     assert tokens.lengths.tolist() == [3 + 2 + 1, 3 + 3 + 1] and tokens.empty == 1
-    with pytest.raises(InputError, match="begins each query with a prompt of 2 tokens; expected 3 or more"):
+    with pytest.raises(InputError, match="begins each query with a prompt of 2 tokens, expected 3 or more"):
         encoder.set_lengths(2, None)
 
 
@@ -142,7 +142,7 @@ def test_a_cross_encoder_of_other_modules_is_refused(prompted):
     (prompted / "modules.json").write_text(
         json.dumps([*modules, {"idx": 1, "name": "1", "path": "1_LogitScore", "type": score}])
     )
-    with pytest.raises(InputError, match="LogitScore; expected the one module Transformer"):
+    with pytest.raises(InputError, match="LogitScore, expected the one module Transformer"):
         load_cross_encoder(str(prompted))
 
 

@@ -121,7 +121,7 @@ def test_a_pooling_file_without_a_word_on_it_means_mean_and_is_reported(plain):
 @pytest.mark.parametrize("longest", [1, 2])
 def test_a_length_without_room_for_a_word_is_refused(plain, longest):
     edit(plain, LENGTHS, max_seq_length=longest)
-    with pytest.raises(InputError, match=r"the special tokens of a text alone are 2; expected 3 or more"):
+    with pytest.raises(InputError, match=r"the special tokens of a text alone are 2, expected 3 or more"):
         load_encoder(str(plain))
 
 

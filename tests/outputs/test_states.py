@@ -13,9 +13,9 @@ from drtools.methods.adam.darken import DarkState
 from drtools.methods.spar.joining import JoiningState
 from drtools.methods.spar.sentences import SamplingState
 from drtools.methods.teacher_scores import ScoringState
+from drtools.outputs.opening import open_folder
 from drtools.outputs.specs import OutputSpec
 from drtools.outputs.states import State
-from drtools.outputs.work import open_folder
 from drtools.search.mining_run import MiningState
 from drtools.search.runs import SearchState
 from drtools.training.state import TrainingState

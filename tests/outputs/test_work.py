@@ -13,7 +13,8 @@ from drtools.cli.flags.outputs import FileOutput, FolderOutput
 from drtools.errors import AlreadyDone, InputError, WorldError
 from drtools.formats.trec import read_run
 from drtools.outputs import manifest
-from drtools.outputs.work import Work, open_file, open_folder
+from drtools.outputs.opening import open_file, open_folder
+from drtools.outputs.work import Work
 
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):

@@ -209,7 +209,7 @@ def test_a_memory_map_finds_the_same(factory, built, queries):
 @pytest.mark.parametrize(
     ("factory", "count", "words"),
     [
-        ("Bogus", 300, "could not parse index string Bogus; expected an index of inner products such as"),
+        ("Bogus", 300, "could not parse index string Bogus, expected an index of inner products such as"),
         ("", 300, "could not parse"),
         ("LSH", 300, "it compares by distances alone"),
         ("PQ5", 300, "multiple of the number of subquantizers"),

@@ -58,10 +58,10 @@ def test_a_string_that_never_ends_is_refused(vectors, monkeypatch):
 @pytest.mark.parametrize(
     ("factory", "words"),
     [
-        ("IVF0,Flat", "FAISS refuses it: it has no lists; an IVF has one or more; expected"),
+        ("IVF0,Flat", "FAISS refuses it: it has no lists; an IVF has one or more, expected"),
         ("IDMap,Flat", "documents are found by their row; leave it out"),
         ("IDMap2,HNSW8", "documents are found by their row; leave it out"),
-        ("LSH", "FAISS refuses it: it compares by distances alone; expected"),
+        ("LSH", "FAISS refuses it: it compares by distances alone, expected"),
         ("IMI2x3,Flat", "it compares by distances alone"),
         ("MinMax,SQ8", "add not implemented"),
         ("RCQ2x4", "not applicable"),

@@ -15,8 +15,8 @@ import pytest
 
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.outputs import manifest
+from drtools.outputs.opening import open_folder
 from drtools.outputs.releases import current_version, pinned, publish, versions_of
-from drtools.outputs.work import open_folder
 
 PUBLISH = [sys.executable, "-m", "drtools", "publish"]
 FILES = 6

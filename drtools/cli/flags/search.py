@@ -8,6 +8,7 @@ from typer import Option
 
 from drtools.cli.flags.common import Role, given_flags
 from drtools.errors import InputError
+from drtools.evaluation.measures import parse_measure
 from drtools.search.specs import JoiningSpec, MultiVectorSpec
 
 JOINED = "Joined vectors (concat-spar)"
@@ -101,8 +102,6 @@ class MultiVectorFlags(MultiVectorSpec):
         if self.tune and self.gamma is not None:
             raise InputError("--tune chooses gamma, --gamma says it", expected="one of them")
         if self.tune_measure:
-            from drtools.evaluation.measures import parse_measure
-
             if not self.tune:
                 raise InputError("nothing is tuned", where="--tune-measure", remedy="use --tune QRELS too")
             parse_measure(self.tune_measure)

@@ -5,6 +5,7 @@ import re
 import sys
 
 from drtools.cli.terminal import terminal_width, wrapped
+from drtools.formats.corpus_store import open_store
 
 SNIPPET_CHARACTERS = 240
 WIDEST = 100  # columns of a text that is easily read
@@ -33,8 +34,6 @@ def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
 
 def show_hits(words: str, hits: dict[str, float], corpus: str | None) -> None:
     """Print hits to standard output; without a corpus, ids and scores alone."""
-    from drtools.formats.corpus_store import open_store
-
     store = open_store(corpus) if corpus else None
     if not hits:
         print("nothing was found")

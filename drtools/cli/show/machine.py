@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -82,8 +83,6 @@ def required() -> dict[str, str]:
 
     beside = Path(__file__).parents[3] / "pyproject.toml"
     if beside.exists():
-        import tomllib
-
         lines = tomllib.loads(beside.read_text(encoding="utf-8"))["project"]["dependencies"]
     else:
         lines = [line for line in importlib.metadata.requires("drtools") or () if "extra ==" not in line]

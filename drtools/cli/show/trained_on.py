@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.cli.show import lineage
-
-if TYPE_CHECKING:
-    from drtools.formats.trec import Qrels
+from drtools.formats.corpora import read_queries
+from drtools.formats.examples import read_examples
+from drtools.formats.leakage import Trained, note_leakage
+from drtools.formats.trec import Qrels, read_qrels
 
 MODEL_FLAGS = ("model", "document_model", "body", "rem", "teacher", "second")  # `second`: vectors, of concat-spar
 TRAINED_ON = ("queries", "examples", "qrels")
@@ -28,10 +28,6 @@ def trainings_behind(run: Path) -> Iterator[Path]:
 
 def queries_of_training(model: Path) -> list[tuple[str, str]] | None:
     """Return (id, text) of the queries that a model was trained on, None if a file of them is gone or has changed."""
-    from drtools.formats.corpora import read_queries
-    from drtools.formats.examples import read_examples
-    from drtools.formats.trec import read_qrels
-
     found: dict[str, list[Path]] = {flag: [] for flag in TRAINED_ON}
     for ancestor in lineage.ancestors(model, TRAINED_ON):
         if ancestor.depth > 1:
@@ -53,9 +49,6 @@ def queries_of_training(model: Path) -> list[tuple[str, str]] | None:
 
 def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
     """Count the judged queries of runs that a model behind them was trained on; where nothing is known, none are."""
-    from drtools.formats.corpora import read_queries
-    from drtools.formats.leakage import Trained, note_leakage
-
     met: set[tuple[Path, str]] = set()
     for run in runs:
         models = list(dict.fromkeys(trainings_behind(Path(run))))

@@ -8,6 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.evaluation import pictures
@@ -145,8 +147,6 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
 
 def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str, Any]:
     """Return what analysis.json holds of one label: means over queries and over pairs, and the picture's histogram."""
-    import numpy as np
-
     means = {query: sum(found) / len(found) for query, found in by_query.items()}
     edges = pictures.edges_of(-1.0, BINS)
     return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from drtools import reporting
 from drtools.errors import InputError, param
@@ -14,16 +15,11 @@ from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
 
-if TYPE_CHECKING:
-    import numpy as np
-
 
 def analyse_move(
     vectors: str, query_vectors: list[str], query: str, qrels: Qrels, min_rel: int, depth: int, folder: Path
 ) -> Analysis:
     """Show a query before and after training with its relevant and top documents: move.png, and t-sne.png."""
-    import numpy as np
-
     documents = open_document_vectors(vectors)
     queries = np.stack([_query_vector(path, query, documents) for path in query_vectors])
     found = query_move.all_scores(documents.array, queries)
@@ -102,8 +98,6 @@ def _title(query: str, ranks: dict[str, list[int]], stay: int, depth: int) -> st
 
 
 def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
-    import numpy as np
-
     queries = open_query_vectors(path, documents)
     row = queries.ids.row_of(query)
     if row is None:

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from drtools import reporting
+from drtools.encoding.loop import encode_texts, encode_tokens
 from drtools.errors import InputError, param
+from drtools.formats.corpora import read_queries
+from drtools.formats.corpus_store import open_store
 from drtools.formats.dark_items import documents_of
+from drtools.formats.examples import Example, read_examples
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.methods.adam.dark import Special, dark_text_for, reinforced_tokens, special_of_encoder
+from drtools.models.compute import Compute, settle
+from drtools.models.lexical import LexicalEncoder
+from drtools.models.loader import load_for_encoding
 from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs import manifest
+from drtools.outputs.disk import read_json
+from drtools.outputs.typed_json import checked
+from drtools.teachers.windows import ScoredTexts, documents_in
 
 if TYPE_CHECKING:
     from drtools.formats.dark_items import Dark
-    from drtools.formats.examples import Example
     from drtools.formats.trec import Run
-    from drtools.methods.adam.dark import Special
-    from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
-    from drtools.models.lexical import LexicalEncoder
     from drtools.models.pair import EncoderPair
-    from drtools.teachers.windows import ScoredTexts
 
 EXAMPLES_A_WINDOW = 512
 PLAIN, DARK = "positive, negatives", "positive, negatives, dark"
@@ -65,8 +75,6 @@ def beside_teacher(
 
     InputError if no teacher did.
     """
-    from drtools.formats.examples import read_examples
-
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
         raise InputError(
@@ -74,12 +82,6 @@ def beside_teacher(
         )
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
-        from drtools.formats.corpora import read_queries
-        from drtools.formats.corpus_store import open_store
-        from drtools.models.compute import settle
-        from drtools.models.loader import load_for_encoding
-        from drtools.teachers.windows import ScoredTexts
-
         assert corpus is not None and queries is not None, "students read texts"
         texts, computing = ScoredTexts(read_queries(queries), open_store(corpus), title_separator), settle(compute)
         for label, name in students.items():
@@ -92,12 +94,6 @@ def beside_teacher(
 
 def trained_scale(name: str) -> float | None:
     """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
-    from pathlib import Path
-
-    from drtools.outputs import manifest
-    from drtools.outputs.disk import read_json
-    from drtools.outputs.typed_json import checked
-
     known = Path(name) / manifest.NAME
     scale = read_json(known).get("scale") if known.exists() else None
     return None if scale is None else checked(scale, float, known, f"pass {param('scale')}, or make the encoder again")
@@ -157,10 +153,6 @@ def lists_by_encoder(
     `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left
     out, and counted.
     """
-    from drtools.methods.adam.dark import special_of_encoder
-    from drtools.models.lexical import LexicalEncoder
-    from drtools.teachers.windows import documents_in
-
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
         raise InputError(
@@ -181,7 +173,7 @@ def lists_by_encoder(
     with reporting.progress(f"encoding by {name}", len(known), "examples") as progress:
         for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
             for example, (found, scores) in zip(
-                window, _scores_of(window, texts, encoder, special, computing), strict=True
+                window, _scores_of(window, texts, encoder.of("query"), document, special, computing), strict=True
             ):
                 seen += len(found)
                 if len(found) < len(scored_items(example)):
@@ -221,8 +213,6 @@ def _key(query_id: str, item: str | Dark) -> object:
 
 
 def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, special: Special) -> _Window:
-    from drtools.methods.adam.dark import dark_text_for
-
     found: dict[str, str | None] = {}
     made = _Window([], {}, {})
     for example in window:
@@ -247,30 +237,24 @@ def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, s
 def _scores_of(
     window: Sequence[Example],
     texts: ScoredTexts,
-    encoder: Encoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder],
+    query_encoder: Encoder | LexicalEncoder,
+    document_encoder: Encoder,
     special: Special,
     computing: Compute,
 ) -> Iterator[tuple[list[ScoredItem], list[float]]]:
     """Yield what of each example has a text, and the encoder's scores of it."""
-    import numpy as np
-
-    from drtools.encoding.loop import encode_texts, encode_tokens
-    from drtools.methods.adam.dark import reinforced_tokens
-    from drtools.models.lexical import LexicalEncoder
-
-    document = encoder.of("document")
-    assert not isinstance(document, LexicalEncoder), "lists_by_encoder refuses it"
-    made = _texts_of(window, texts, document, special)
+    made = _texts_of(window, texts, document_encoder, special)
     vectors: dict[object, np.ndarray] = {}
     for kept, longest in (
-        (made.short, document.settings.max_document_tokens),
-        (made.double, reinforced_tokens(document)),
+        (made.short, document_encoder.settings.max_document_tokens),
+        (made.double, reinforced_tokens(document_encoder)),
     ):
-        into = np.empty((len(kept), encoder.dimension), np.float32)
-        encode_tokens(document, document.tokenize_prepared(list(kept.values()), "document", longest), computing, into)
+        into = np.empty((len(kept), document_encoder.dimension), np.float32)
+        tokens = document_encoder.tokenize_prepared(list(kept.values()), "document", longest)
+        encode_tokens(document_encoder, tokens, computing, into)
         vectors |= dict(zip(kept, into, strict=True))
     queries, _ = encode_texts(
-        encoder.of("query"), [texts.queries[example.query_id] for example in window], "query", computing
+        query_encoder, [texts.queries[example.query_id] for example in window], "query", computing
     )
     for example, items, query in zip(window, made.listed, queries, strict=True):
         yield items, [float(query @ vectors[_key(example.query_id, one.item)]) for one in items]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from drtools.formats.dark_items import Dark
     from drtools.models.encoder import Encoder
 
+    TextOf = Callable[[str], str]  # a document id -> its text
+
 # Chinese characters as BERT's tokenizer tells them, and the kana of Japanese: such a character is a word
 _ALONE = (
     "\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f"
@@ -151,19 +153,19 @@ def reinforced_tokens(encoder: Encoder) -> int:
     return 2 * encoder.settings.max_document_tokens
 
 
-def dark_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
+def dark_text(item: Dark, query_id: str, text_of: TextOf, special: Special) -> str:
     """Return a dark item's text; `text_of` gives a document's by its id (in lower case for who knows no other)."""
     if isinstance(item, Noisy):
         return noisy_text(text_of(item.positive), (item.seed, query_id, item.positive, item.ratio), special.mask)
     return reinforced_text(text_of(item.positive), text_of(item.negative), special)
 
 
-def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
+def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: TextOf, special: Special) -> str:
     """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
     return dark_text(item, query_id, lambda document: encoder.prepare(text_of(document)), special)
 
 
-def is_cut(item: Dark, text_of: Callable[[str], str], special: Special) -> bool:
+def is_cut(item: Dark, text_of: TextOf, special: Special) -> bool:
     """Return whether a dark item's text loses the end of a half or of both.
 
     A reinforced one that does not fit in its room.
@@ -173,7 +175,7 @@ def is_cut(item: Dark, text_of: Callable[[str], str], special: Special) -> bool:
     return sum(count_tokens(special.tokenizer, text_of(document)) for document in documents_of(item)) > special.room
 
 
-def asked_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> tuple[str, int | None]:
+def asked_text(item: Dark, query_id: str, text_of: TextOf, special: Special) -> tuple[str, int | None]:
     """Return a dark item's text as a teacher is asked for it, and how many tokens it may have without special ones.
 
     `special` is the teacher's. The number is None for a text that is cut as always.

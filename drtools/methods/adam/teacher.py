@@ -16,7 +16,8 @@ from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.randomness import generator
-from drtools.teachers.scoring import Pair, Teacher
+from drtools.teachers.scoring import Teacher
+from drtools.teachers.windows import Pair
 
 
 def keep_dropout(teacher: Teacher) -> None:

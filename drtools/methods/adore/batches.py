@@ -5,12 +5,13 @@ Epochs in random order, one after another without a rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.models.tokens import Tokens
 from drtools.randomness import generator
+from drtools.training.distributed import Shares, all_here
 from drtools.training.encoder_task import EncoderTraining
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class QueryBatches:
         *,
         batch_queries: int,
         seed: int,
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
     ) -> None:
         self.texts, self.encoder, self.batch_queries = texts, encoder, batch_queries

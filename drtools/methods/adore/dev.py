@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import depth_for, dev_queries, values_of
+import numpy as np
+
+from drtools.encoding.loop import encode_tokens
+from drtools.evaluation.dev import DevMeasure, depth_for, dev_queries, values_of
 from drtools.evaluation.specs import QueryDevSpec
+from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.text_sources import check_judged_documents
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from drtools.formats.ids import Ids
-    from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
 
@@ -26,7 +27,7 @@ def dev_measure_on_index(
     encoder: Encoder,
     computing: Compute,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
 
     `search(vectors, depth)` gives scores and rows, `ids` the rows' names. What dev has in common with what is `trained`
@@ -34,10 +35,6 @@ def dev_measure_on_index(
     """
     if flags.dev_qrels is None:
         return None
-    import numpy as np
-
-    from drtools.encoding.loop import encode_tokens
-    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
 
     measures, qrels, texts = dev_queries(flags, queries_path)
     check_judged_documents(qrels, ids, "the index")

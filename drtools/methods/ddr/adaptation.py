@@ -159,8 +159,8 @@ class MaskedTraining(TrainingTask):
             np.save(written, count_windows(self.store, self.masker, self.title_separator))
             written.replace(path)
         self.world.wait()
-        counts: np.ndarray = np.load(path)
-        return counts
+        windows: np.ndarray = np.load(path)
+        return windows
 
     def batches(self) -> MaskedBatches:
         """Return batches of the documents that are not held out."""

@@ -7,7 +7,7 @@ All is drawn by (seed, epoch, document), and by the window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
+from drtools.training.distributed import Shares, all_here
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
@@ -258,7 +259,7 @@ class MaskedBatches:
         held_out: np.ndarray,
         head_steps: int = 0,
         title_separator: str = " ",
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
         windows: np.ndarray | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ What PairDraws draws, documents cut into pieces, and what the teacher says of ea
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from drtools.formats.examples import read_examples
 from drtools.formats.lines import shown
 from drtools.models.pieces import PieceLayout, PieceTokens, check_of, tokenize_pieces
 from drtools.models.tokens import Tokenized
+from drtools.training.distributed import Shares, all_here
 from drtools.training.examples import RaggedArray, TrainingExamples
 from drtools.training.pairs import PairDraws
 from drtools.training.sampling import ExampleSource
@@ -197,7 +198,7 @@ class FineGrainedBatches(PairDraws):
         batch_queries: int,
         negatives: int,
         seed: int,
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
     ) -> None:
         super().__init__(

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drtools.errors import InputError, param
+from drtools.models.encoder_files import load_reader
+from drtools.models.pieces import cut_of, layout_of, tokenize_pieces
+from drtools.models.sides import read_encoder
 from drtools.models.specs import EncoderSpec, PieceSizes
+from drtools.teachers.windows import Asked, ScoredTexts
 
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
     from drtools.models.protocol import Reader
-    from drtools.teachers.windows import Asked, ScoredTexts
 
 PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
@@ -32,8 +35,6 @@ class Cutter:
     """Cuts documents as one encoder reads them."""
 
     def __init__(self, encoder: Reader, sizes: PieceSizes) -> None:
-        from drtools.models.pieces import layout_of
-
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)
         self.cut: dict[str, object] = {}
 
@@ -42,9 +43,6 @@ class Cutter:
 
         Notes in the example where they stand in their documents, and how they were cut.
         """
-        from drtools.models.pieces import cut_of, tokenize_pieces
-        from drtools.teachers.windows import Asked
-
         self.cut = self.cut or cut_of(self.encoder, self.layout, texts.title_separator)
         found = {document: texts.document(document) for document in (*example.positives, *example.negatives)}
         known = {document: text for document, text in found.items() if text is not None}
@@ -62,9 +60,6 @@ def load_cutter(
     model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
     """Load what the encoder that documents are cut for reads them with; a `prompt` replaces its documents' own."""
-    from drtools.models.encoder_files import load_reader
-    from drtools.models.sides import read_encoder
-
     files = read_encoder(EncoderSpec(model, pooling="cls", trust_remote_code=trust_remote_code), "document")
     reader = load_reader(files.folders["document"], files.settings["document"], trust_remote_code)
     length = max_document_tokens or USUAL_DOCUMENT_TOKENS

@@ -5,13 +5,14 @@ Each query with one positive and negatives of its own, as pairs that are read to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from drtools.models.pair_tokens import PairTokens, tokenize_pairs
 from drtools.randomness import generator
+from drtools.training.distributed import Shares, all_here
 from drtools.training.sampling import EpochSampler, ExampleSource, draw
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RankedBatches:
         batch_queries: int,
         negatives: int,
         seed: int,
-        shares: Callable[[int], list[slice]] = lambda count: [slice(0, count)],
+        shares: Shares = all_here,
         rank: int = 0,
     ) -> None:
         self.visits, self.encoder, self.negatives = EpochSampler(sources, batch_queries, seed), encoder, negatives

@@ -5,21 +5,28 @@ A run, or examples' own documents, ranked anew by the ranker as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from drtools import reporting
+from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
-from drtools.evaluation.dev import dev_queries
+from drtools.evaluation.dev import DevMeasure, dev_queries
+from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
+from drtools.formats.corpora import read_queries
+from drtools.formats.corpus_store import CorpusStore, open_store
+from drtools.formats.examples import read_examples
 from drtools.formats.joins import Join, note_nothing_judged
+from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.lines import shown
+from drtools.formats.text_sources import text_in
+from drtools.formats.trec import Qrels, rank, read_run
 from drtools.methods.ranker.settings import RankerDevSpec
+from drtools.models.pair_tokens import tokenize_pairs
 
 if TYPE_CHECKING:
-    from drtools.evaluation.measures import Measure
-    from drtools.formats.corpus_store import CorpusStore
-    from drtools.formats.leakage import Trained
-    from drtools.formats.trec import Qrels
     from drtools.models.compute import Compute
     from drtools.models.cross_encoder import CrossEncoder
 
@@ -32,21 +39,15 @@ def dev_ranking(
     computing: Compute,
     title_separator: str,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures the ranker as it stands, or None if nothing to rank was named.
 
     What dev has in common with what is `trained` on is reported.
     """
-    from drtools.evaluation.measures import parse_measure
-    from drtools.formats.corpus_store import open_store
-    from drtools.formats.leakage import note_leakage, relevant_in, texts_of
-
     named = flags.dev_run or flags.dev_examples
     if named is None:
         return None
     if flags.dev_run:
-        from drtools.formats.trec import read_run
-
         measures, qrels, texts = dev_queries(flags, queries_path)
         run = read_run(flags.dev_run)
         asked = Join(run, shown(flags.dev_run), texts)
@@ -69,9 +70,6 @@ def dev_ranking(
 
 def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], dict[str, list[str]], dict[str, str]]:
     """Return qrels, documents and texts by query of examples: positives are relevant."""
-    from drtools.formats.corpora import read_queries
-    from drtools.formats.examples import read_examples
-
     texts = read_queries(queries)
     examples = {example.query_id: example for example in read_examples(path)}
     asked = Join(texts, shown(queries), examples)
@@ -88,23 +86,15 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
 
 
 def _measure(
-    candidates: dict[str, list[str]],
-    texts: dict[str, str],
+    candidates: Mapping[str, Sequence[str]],
+    texts: Mapping[str, str],
     qrels: Qrels,
-    measures: list[Measure],
+    measures: Sequence[Measure],
     store: CorpusStore,
     encoder: CrossEncoder,
     computing: Compute,
     title_separator: str,
-) -> Callable[[], dict[str, float]]:
-    import numpy as np
-
-    from drtools.encoding.loop import encode_tokens
-    from drtools.evaluation.measures import evaluate, mean
-    from drtools.formats.text_sources import text_in
-    from drtools.formats.trec import rank
-    from drtools.models.pair_tokens import tokenize_pairs
-
+) -> DevMeasure:
     found = Join(store, shown(store.corpus))
     missing = set(found.look_up({document: None for documents in candidates.values() for document in documents}))
     found.check(

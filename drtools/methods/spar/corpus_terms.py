@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from drtools.models.analyzer import Analyzer
+from drtools.models.terms import CountedTerms, TermKeys, count_terms
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from drtools.formats.text_sources import DocumentTexts
-    from drtools.models.terms import CountedTerms, TermKeys
 
 DOCUMENTS_A_CHUNK = 4096
 KEYS_A_MERGE = 1_000_000
@@ -37,10 +37,6 @@ def count_corpus(
     texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, sampled: np.ndarray, on_texts: Callable[[int], None]
 ) -> CorpusTerms:
     """Count the terms of every document, and keep those of the rows where `sampled` bool [N] is true."""
-    import numpy as np
-
-    from drtools.models.terms import count_terms
-
     frequencies = _Frequencies()
     documents = length = 0
     sample = []
@@ -65,8 +61,6 @@ class _Frequencies:
     """
 
     def __init__(self) -> None:
-        import numpy as np
-
         self.keys, self.counts = np.empty(0, np.int64), np.empty(0, np.int64)
         self.waiting: list[np.ndarray] = []
 
@@ -76,8 +70,6 @@ class _Frequencies:
             self.merge()
 
     def merge(self) -> None:
-        import numpy as np
-
         every, places = np.unique(np.concatenate([self.keys, *self.waiting]), return_inverse=True)
         new = np.bincount(places[len(self.keys) :], minlength=len(every))
         new[places[: len(self.keys)]] += self.counts

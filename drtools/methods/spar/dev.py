@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import measure_lists
+import numpy as np
+
+from drtools.evaluation.dev import DevMeasure, measure_lists
+from drtools.evaluation.measures import parse_measure
+from drtools.formats.examples import read_examples
 from drtools.formats.joins import Join
+from drtools.formats.leakage import Trained, note_leakage
 from drtools.methods.spar.settings import ExampleDevSpec
+from drtools.randomness import generator
+from drtools.training.examples import TrainingExamples, usable_examples
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
-    from drtools.formats.leakage import Trained
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.training.examples import TrainingExamples
     from drtools.training.sampling import ExampleSource
 
 
@@ -27,7 +31,7 @@ def dev_measure_on_examples(
     computing: Compute,
     seed: int,
     trained: Trained | None = None,
-) -> Callable[[], dict[str, float]] | None:
+) -> DevMeasure | None:
     """Return a function that measures how well the encoder finds a teacher's first hits, or None without dev examples.
 
     Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a
@@ -36,12 +40,6 @@ def dev_measure_on_examples(
     """
     if flags.dev_examples is None:
         return None
-    import numpy as np
-
-    from drtools.evaluation.measures import parse_measure
-    from drtools.formats.leakage import note_leakage
-    from drtools.randomness import generator
-    from drtools.training.examples import usable_examples
 
     examples = usable_examples(flags.dev_examples, flags.dev_queries or queries_path, source.store)
     found = _with_the_first(flags.dev_examples, examples, source.store)
@@ -78,8 +76,6 @@ def _with_the_first(path: str, examples: TrainingExamples, store: CorpusStore) -
 
     Else the teacher's rank 2 would pass for its rank 1.
     """
-    from drtools.formats.examples import read_examples
-
     first = {example.query_id: example.positives[0] for example in read_examples(path) if example.positives}
     names = store.ids_at([int(positives[0]) for positives in examples.positives])
     kept = [

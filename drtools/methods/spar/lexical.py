@@ -34,8 +34,8 @@ def make_lexical(folder: Path, texts: DocumentTexts, plan: LexicalPlan) -> dict[
     if not counted.documents:
         raise InputError(
             (
-                f"no document has a term, so there is nothing to make an encoder of; is {param('language')} that of the "
-                "corpus?"
+                f"no document has a term, so there is nothing to make an encoder of; is {param('language')} that of "
+                "the corpus?"
             ),
             where=texts.path,
         )

@@ -6,14 +6,16 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from drtools.evaluation.measures import evaluate, mean, parse_measure
+from drtools.formats.corpora import read_queries
 from drtools.formats.joined_vectors import JoinedArray, join
 from drtools.formats.joins import Join
 from drtools.formats.trec import rank
 from drtools.search.query_vectors import QueryEncoder
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from drtools.formats.ids import Ids
     from drtools.formats.trec import Qrels
     from drtools.search.query_vectors import JoinedQueries
@@ -47,8 +49,6 @@ def candidates(
 
     queries [Q, D1], [Q, D2] float32. Joined with a mu, a row's score is first + mu * second.
     """
-    import numpy as np
-
     from drtools.search import exact
 
     tops = [
@@ -94,8 +94,6 @@ def tune(
 def _values(
     found: Sequence[JointCandidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
 ) -> dict[str, float]:
-    from drtools.evaluation.measures import evaluate, mean, parse_measure
-
     run = {
         each.query_id: rank(
             {
@@ -120,8 +118,6 @@ def texts_to_tune_on(
     queries: str | None, source: QueryEncoder | JoinedQueries, judged: Collection[str], name: str
 ) -> list[tuple[str, str]]:
     """Return (query id, text) of the judged queries, out of a file or of the vectors that `source` looks them up in."""
-    from drtools.formats.corpora import read_queries
-
     if queries:
         texts, where = read_queries(queries), queries
     else:

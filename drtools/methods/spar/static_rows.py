@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -91,7 +92,7 @@ def fit_rows(
     )
 
 
-def _whitening(vectors: torch.Tensor) -> torch.Tensor:  # [N, K] -> float32 [K, R]
+def _whitening(vectors: Tensor) -> Tensor:  # [N, K] -> float32 [K, R]
     """Return what makes vectors' columns orthogonal and of length 1.
 
     Directions that hold nothing (documents alike) are left out.
@@ -100,5 +101,5 @@ def _whitening(vectors: torch.Tensor) -> torch.Tensor:  # [N, K] -> float32 [K, 
     squares, directions = torch.linalg.eigh(wide.T @ wide)
     lengths = squares.clamp(min=0).sqrt()
     full = lengths > LEAST_LENGTH * lengths[-1]
-    found: torch.Tensor = directions[:, full] / lengths[full]
-    return found.float()
+    whitening: Tensor = (directions[:, full] / lengths[full]).float()
+    return whitening
