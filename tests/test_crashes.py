@@ -1,7 +1,7 @@
 """A process is killed between every two file operations of each kind of output: nothing is half, lost or left over.
 
-The process counts its own operations on files below one folder (opening for writing, renaming, removing, making folders,
-flushing) and kills itself before the one that was asked for.
+The process counts its own operations on files below one folder (opening for writing, renaming, removing, flushing ...)
+and kills itself before the one that was asked for.
 """
 
 import hashlib
@@ -54,15 +54,17 @@ drtools.cli.main.main(words)
 F = ["--precision", "fp32", "--threads", "1"]
 TRAINED = ["--model", "encoder", "--corpus", "corpus.jsonl", "--queries", "queries.jsonl", "--examples", "mined.jsonl"]
 TRAINED += ["--steps", "4", "--batch-queries", "8", "--evaluate-every-steps", "2", "--save-every-minutes", "0", *F]
-SCORED = ["--teacher", "ranker", "--corpus", "corpus.jsonl", "--queries", "queries.jsonl"]
+ENCODED = ["encode", "--model", "model", "--documents", "corpus.jsonl"]
+SCORED = ["teacher-score", "--teacher", "ranker", "--examples", "mined.jsonl"]
+SCORED += ["--corpus", "corpus.jsonl", "--queries", "queries.jsonl"]
 KINDS = {  # name of the output: a command, and what makes it another request
     "fused.run": (["fuse", "vectors.run", "bm25.run"], ["--k", "7"]),
     "fused.run.gz": (["fuse", "vectors.run", "bm25.run"], ["--k", "7"]),
     "merged": (["merge", "--body", "dam", "--rem", "rem"], ["--query-prompt", "x"]),
     "ivf": (["index", "--vectors", "vectors", "--factory", "IVF4,Flat", "--threads", "1"], ["--seed", "7"]),
-    "encoded": (["encode", "--model", "model", "--documents", "corpus.jsonl", "--chunk", "16", *F], ["--max-document-tokens", "20"]),
+    "encoded": ([*ENCODED, "--chunk", "16", *F], ["--max-document-tokens", "20"]),
     "lucene": (["index", "--lucene", "corpus.jsonl", "--threads", "1"], ["--language", "de"]),
-    "scores.jsonl": (["teacher-score", *SCORED, "--examples", "mined.jsonl", "--window", "40", *F], ["--title-separator", "  "]),
+    "scores.jsonl": ([*SCORED, "--window", "40", *F], ["--title-separator", "  "]),
     "trained": (["train-contrastive", *TRAINED, "--dev-qrels", "qrels.tsv"], ["--seed", "7"]),
     "adapted": (
         ["mlm-adapt", "--model", "encoder", "--corpus", "corpus.jsonl", "--steps", "4", "--head-steps", "2",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from drtools import reporting
 from drtools.errors import InputError
 from drtools.formats.lines import shown
 from drtools.formats.npy_vectors import copy_ids, copy_rows, open_foreign
-from drtools.formats.vectors import create_array, named_fingerprints
-from drtools.models.settings import check_side, fingerprints, read_settings, vector_dimension
-from drtools.models.sides import pair_fingerprints, side_folders
+from drtools.formats.vectors import EncodedManifest, create_array
+from drtools.models.settings import fingerprints, vector_dimension
+from drtools.models.sides import pair_fingerprints, read_encoder
+from drtools.models.specs import EncoderSpec
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -35,8 +36,8 @@ class AdoptionSpec:
     dtype: Literal["float16", "float32"] | None = None
 
 
-def adopt(work: Work, spec: AdoptionSpec) -> dict[str, Any]:
-    """Write the vectors and their ids into the folder of `work`; return what its manifest says of them."""
+def adopt(work: Work, spec: AdoptionSpec) -> EncodedManifest:
+    """Write the vectors and their ids into the folder of `work`; return their manifest."""
     vectors = shown(spec.vectors)
     array = open_foreign(spec.vectors)
     count, dimension = array.shape
@@ -59,24 +60,20 @@ def adopt(work: Work, spec: AdoptionSpec) -> dict[str, Any]:
             f"{count - of_length_one:,} of {count:,} vectors do not have length 1, though {maker} ends in "
             "normalization; is it the encoder that made them?",
         )
-    return {
-        "side": spec.side,
-        "count": count,
-        "dimension": dimension,
-        "dtype": kept,
-        "normalized": of_length_one == count,
-        "model": spec.model,
-        **({"document_model": spec.document_model} if spec.document_model else {}),
-        "rem": None,
-        "updated": None,
-        "pieces": None,
-        "corpus": shown(spec.corpus) if spec.corpus else None,
-        "title_separator": None,
-        "max_tokens": None,
-        "precision": None,
-        "counts": {},
-        **named_fingerprints(known),
-    }
+    return EncodedManifest(
+        side=spec.side,
+        count=count,
+        dimension=dimension,
+        dtype=kept,
+        normalized=of_length_one == count,
+        model=spec.model,
+        document_model=spec.document_model,
+        corpus=shown(spec.corpus) if spec.corpus else None,
+        title_separator=None,
+        max_tokens=None,
+        query_fingerprint=known["query"],
+        document_fingerprint=known["document"],
+    )
 
 
 def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str, str]]:
@@ -84,10 +81,10 @@ def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str,
 
     InputError if its vectors have another dimension.
     """
-    folders = side_folders(spec.model, spec.document_model)
+    encoder = EncoderSpec(spec.model, spec.document_model, pooling=spec.pooling)
+    files = read_encoder(encoder, spec.side)
+    folders, settings = files.folders, files.settings[spec.side]
     maker = spec.document_model if spec.side == "document" and spec.document_model else spec.model
-    settings = read_settings(folders[spec.side], spec.pooling)
-    check_side(settings, spec.side, maker)
     own = vector_dimension(folders[spec.side], settings)
     if dimension != own:
         raise InputError(
@@ -95,6 +92,6 @@ def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str,
             where=shown(spec.vectors),
             remedy="name the encoder that made them",
         )
-    same = folders["query"] == folders["document"]
-    known = fingerprints(folders[spec.side], settings) if same else pair_fingerprints(folders, spec.pooling)
-    return maker, settings.normalized, known
+    if files.is_pair:
+        return maker, settings.normalized, pair_fingerprints(folders, spec.pooling)
+    return maker, settings.normalized, fingerprints(folders[spec.side], settings)

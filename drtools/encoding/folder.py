@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,18 +21,30 @@ from drtools.encoding.update import OldVectors
 from drtools.formats.joins import Join
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
-from drtools.formats.vectors import ARRAY, IDS, create_array, open_array, open_vectors
+from drtools.formats.vectors import ARRAY, IDS, Counts, EncodedManifest, create_array, open_array, open_vectors
 from drtools.models import loader
 from drtools.models.compute import CHUNK, Compute, promises_bits, settle
 from drtools.models.pieces import PieceTokens
-from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.models.specs import ComputeSpec, EncoderSpec, Precision
 from drtools.models.tokens import Tokenized
+from drtools.outputs.states import State
 
 if TYPE_CHECKING:
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
     from drtools.models.encoder import Encoder
     from drtools.models.lexical import LexicalEncoder
     from drtools.outputs.work import Work
+
+
+@dataclass(kw_only=True)
+class EncodingState(State):
+    """What a stopped encoding continues from: texts that are done, and the bytes and pieces that were written."""
+
+    done: int
+    counts: Counts
+    id_bytes: int
+    precision: Precision
+    pieces: int = 0
 
 
 class Prepared(NamedTuple):
@@ -74,13 +86,15 @@ class FolderEncoding:
     ) -> None:
         self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
         self.chunk, self.work, self.pieces, self.old = chunk, work, pieces, old
-        self.counts: dict[str, int] = work.state.get("counts", {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0})
-        self.done, self.encoded_tokens = work.state.get("done", 0), 0
+        state = EncodingState.of(work)
+        self.counts: Counts = state.counts if state else {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0}
+        self.done, self.id_bytes = (state.done, state.id_bytes) if state else (0, 0)
+        self.encoded_tokens = 0
         if not self.done:
             create_array(work.path, len(texts), encoder.dimension, dtype)
             create_texts(work.path, len(texts))
 
-    def run(self) -> dict[str, int]:
+    def run(self) -> Counts:
         """Encode what is left to do; return the counts."""
         starts = range(self.done, len(self.texts), self.chunk)
         with (
@@ -88,7 +102,7 @@ class FolderEncoding:
             ThreadPoolExecutor(1) as ahead,
             open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file,
         ):
-            id_file.truncate(self.work.state.get("id_bytes", 0))
+            id_file.truncate(self.id_bytes)
             id_file.seek(0, 2)
             prepared = ahead.submit(self._prepare, self.done)
             for start in starts:
@@ -99,13 +113,14 @@ class FolderEncoding:
                 id_file.write("".join(f"{text_id}\n" for text_id in part.ids).encode())
                 id_file.flush()
                 os.fsync(id_file.fileno())
-                self.work.save(
+                state = EncodingState(
                     done=start + len(part.ids),
                     counts=self.counts,
                     id_bytes=id_file.tell(),
                     precision=self.computing.precision,
                     pieces=self.pieces.writer.written if self.pieces else 0,
                 )
+                state.save(self.work)
         if self.pieces:
             self.pieces.writer.finish()
         return self.counts
@@ -153,13 +168,10 @@ class FolderEncoding:
                 taken_over = self.old.pieces if self.old else None
                 self.pieces.writer.add(self._in_order(part, pieces, taken_over) if taken_over else pieces)
         texts[start:stop] = part.texts
-        for count, value in {
-            "truncated": part.texts["cut"],
-            "empty": part.texts["empty"],
-            "tokens": part.texts["tokens"],
-            "taken": taken,
-        }.items():
-            self.counts[count] += int(value.sum())
+        self.counts["truncated"] += int(part.texts["cut"].sum())
+        self.counts["empty"] += int(part.texts["empty"].sum())
+        self.counts["tokens"] += int(part.texts["tokens"].sum())
+        self.counts["taken"] += int(taken.sum())
         array.flush()
         texts.flush()
 
@@ -184,18 +196,19 @@ class FolderEncoding:
 
 def encode_folder(
     work: Work, texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec
-) -> dict[str, Any]:
-    """Encode texts into the folder of `work`, from where it was stopped; return what its manifest says of them."""
-    if "precision" in work.state:  # as it was begun, also on another device
-        compute = replace(compute, precision=work.state["precision"])
+) -> EncodedManifest:
+    """Encode texts into the folder of `work`, from where it was stopped; return the manifest of the vectors."""
+    state = EncodingState.of(work)
+    if state:  # as it was begun, also on another device
+        compute = replace(compute, precision=state.precision)
     computing = settle(compute, spec.batch_tokens, several=True)
     encoder = loader.load_for_encoding(model, computing, texts.side)
     if texts.side == "document":
         loader.check_title_separator(encoder, spec.title_separator)
     pieces = pieces_by(encoder, spec)
     if pieces:
-        pieces.write_to(work.path, len(texts), work.state)
-    facts = facts_of(encoder, texts, model, computing, spec, pieces)
+        pieces.write_to(work.path, len(texts), *((state.done, state.pieces) if state else ()))
+    made = manifest_of(encoder, texts, model, computing, spec, pieces)
     counts = FolderEncoding(
         encoder,
         texts,
@@ -204,7 +217,7 @@ def encode_folder(
         spec.chunk or CHUNK[computing.kind] * len(computing.devices),
         work,
         pieces,
-        OldVectors(spec.update, facts) if spec.update else None,
+        OldVectors(spec.update, made) if spec.update else None,
     ).run()
     reporting.notice(
         counts["truncated"],
@@ -215,8 +228,8 @@ def encode_folder(
     if spec.update and len(texts) and not counts["taken"]:
         note_nothing_taken(spec.update, texts)
     if pieces:
-        facts["pieces"] = {"count": pieces.writer.written, **facts["pieces"]}
-    return {**facts, "count": len(texts), "counts": counts, "updated": spec.update}
+        made = replace(made, pieces={"count": pieces.writer.written, **pieces.facts()})
+    return replace(made, counts=counts, updated=spec.update)
 
 
 def pieces_by(encoder: Encoder | LexicalEncoder, spec: VectorsSpec) -> PieceEncoding | None:
@@ -226,30 +239,33 @@ def pieces_by(encoder: Encoder | LexicalEncoder, spec: VectorsSpec) -> PieceEnco
     return PieceEncoding(encoder.of("document"), spec.pieces.sizes, spec.pieces.spans, spec.dtype)
 
 
-def facts_of(
+def manifest_of(
     encoder: Encoder | LexicalEncoder,
     texts: DocumentTexts | QueryTexts,
     model: EncoderSpec,
     computing: Compute,
     spec: VectorsSpec,
     pieces: PieceEncoding | None,
-) -> dict[str, Any]:
-    """Return what a manifest says of how its vectors were made."""
-    return {
-        "side": texts.side,
-        "dimension": encoder.dimension,
-        "dtype": spec.dtype,
-        "normalized": encoder.settings.normalized,
-        "model": model.start(),
-        **({"document_model": model.document_model} if model.document_model else {}),
-        "rem": model.rem,
-        "corpus": texts.path,
-        "title_separator": spec.title_separator,
-        "max_tokens": encoder.settings.max_tokens(texts.side),
-        "precision": computing.precision,
-        "pieces": pieces.facts() if pieces else None,
-        **{f"{side}_fingerprint": value for side, value in encoder.side_fingerprints().items()},
-    }
+) -> EncodedManifest:
+    """Return the manifest of the vectors, but for what is known at the end."""
+    known = encoder.side_fingerprints()
+    return EncodedManifest(
+        side=texts.side,
+        count=len(texts),
+        dimension=encoder.dimension,
+        dtype=spec.dtype,
+        normalized=encoder.settings.normalized,
+        model=model.start(),
+        document_model=model.document_model,
+        rem=model.rem,
+        corpus=texts.path,
+        title_separator=spec.title_separator,
+        max_tokens=encoder.settings.max_tokens(texts.side),
+        precision=computing.precision,
+        pieces=pieces.facts() if pieces else None,
+        query_fingerprint=known["query"],
+        document_fingerprint=known["document"],
+    )
 
 
 def note_nothing_taken(update: str, texts: DocumentTexts | QueryTexts) -> None:

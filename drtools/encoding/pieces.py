@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -69,11 +69,9 @@ class PieceEncoding:
         """Return the kind of spans and the sizes."""
         return {"spans": self.kind, **vars(self.layout.sizes)}
 
-    def write_to(self, folder: Path, count: int, state: dict[str, Any]) -> None:
-        """Open the file in a vectors folder of `count` documents; `state` is what a later process continues from."""
-        self.writer = PieceWriter(
-            folder, count, self.encoder.dimension, self.dtype, state.get("done", 0), state.get("pieces", 0)
-        )
+    def write_to(self, folder: Path, count: int, done: int = 0, written: int = 0) -> None:
+        """Open the file in a vectors folder of `count` documents, of which `done` with `written` pieces are there."""
+        self.writer = PieceWriter(folder, count, self.encoder.dimension, self.dtype, done, written)
 
     def tokenize(self, texts: Sequence[str]) -> PieceTokens:
         """Tokenize and cut documents."""

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from drtools import reporting, units
-from drtools.encoding.folder import facts_of, pieces_by
+from drtools.encoding.folder import manifest_of, pieces_by
 from drtools.encoding.loop import encode_texts
 from drtools.encoding.update import OldVectors
 from drtools.models.compute import settle
@@ -31,7 +31,7 @@ def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: Com
     computing = settle(compute, spec.batch_tokens, several=True)
     encoder = load_for_encoding(model, computing, texts.side)
     pieces = pieces_by(encoder, spec)
-    old = OldVectors(spec.update, facts_of(encoder, texts, model, computing, spec, pieces)) if spec.update else None
+    old = OldVectors(spec.update, manifest_of(encoder, texts, model, computing, spec, pieces)) if spec.update else None
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, SAMPLE)
 

@@ -15,7 +15,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.row_digests import TEXT, RowsByDigest, digests_of_texts, open_texts
-from drtools.formats.vectors import PARTS, maker_of, open_vectors
+from drtools.formats.vectors import PARTS, EncodedManifest, maker_of, open_vectors
 
 if TYPE_CHECKING:
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
@@ -35,10 +35,10 @@ SETTINGS = {
 class OldVectors:
     """A finished vectors folder whose rows are taken over by their texts.
 
-    `now` says of the new folder what its manifest will.
+    `now` is the manifest of the new folder.
     """
 
-    def __init__(self, folder: str, now: dict[str, Any]) -> None:
+    def __init__(self, folder: str, now: EncodedManifest) -> None:
         opened = open_vectors(folder)
         if (opened.path / PARTS).exists():
             raise InputError(
@@ -48,7 +48,7 @@ class OldVectors:
             )
         self.path, self.array, self.manifest = opened.path, opened.array, opened.manifest
         self.texts = open_texts(opened.path)
-        self._refuse_others(now)
+        self._refuse_others(now.record())
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
             raise InputError(
                 (
@@ -57,7 +57,7 @@ class OldVectors:
                 ),
                 where=folder,
             )
-        self.pieces = open_pieces(self.path, len(self.array)) if now["pieces"] else None
+        self.pieces = open_pieces(self.path, len(self.array)) if now.pieces else None
         self.rows = RowsByDigest(self.texts["digest"])
         self.to_try = TRIED
 

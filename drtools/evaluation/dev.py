@@ -62,7 +62,7 @@ def dev_measure(
     )
     query_tokens: Tokenized = Accompanied(of_queries, beside("query", list(texts))) if beside else of_queries
     document_tokens: Tokenized = Accompanied(of_documents, beside("document", pool)) if beside else of_documents
-    return lambda: _measure(
+    return lambda: measure_lists(
         encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures)
     )
 
@@ -85,7 +85,7 @@ def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], 
     )
 
 
-def _values(
+def values_of(
     query_ids: Sequence[str],
     scores: np.ndarray,
     rows: np.ndarray,
@@ -93,6 +93,7 @@ def _values(
     qrels: Qrels,
     measures: Sequence[Measure],
 ) -> dict[str, float]:
+    """Return the measures of lists: scores and rows [Q, K], a row -1 where a list ends."""
     run = {
         query_id: rank(
             {ids[row]: float(score) for row, score in zip(rows[at].tolist(), scores[at], strict=True) if row >= 0}
@@ -110,7 +111,7 @@ def _pool(store: CorpusStore, qrels: Qrels, size: int, seed: int) -> list[str]:
     return list(dict.fromkeys([*judged, *store.ids_at(drawn.tolist())]))[: max(size, len(judged))]
 
 
-def _measure(
+def measure_lists(
     encoder: Encoder | EncoderPair[Encoder],
     computing: Compute,
     queries: IdsAndTokens,
@@ -119,6 +120,7 @@ def _measure(
     measures: Sequence[Measure],
     depth: int,
 ) -> dict[str, float]:
+    """Encode queries and documents, each with their ids, as the encoder stands, and measure the lists."""
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [
         np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)
@@ -126,4 +128,4 @@ def _measure(
     for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
         encode_tokens(encoder.of(side), tokens, computing.in_training, into)
     scores, rows = search(vectors[1], vectors[0], depth, device=computing.device)
-    return _values(query_ids, scores, rows, pool, qrels, measures)
+    return values_of(query_ids, scores, rows, pool, qrels, measures)

@@ -1,6 +1,7 @@
 """What there is to encode or search: documents out of a store, or queries, by position."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from drtools.formats.corpora import document_text, read_queries
 from drtools.formats.corpus_store import CorpusStore, open_store
@@ -12,7 +13,7 @@ from drtools.formats.trec import Qrels, read_qrels
 class DocumentTexts:
     """The texts of a corpus, read from its store a slice at a time."""
 
-    side = "document"
+    side: Literal["document"] = "document"
 
     def __init__(self, store: CorpusStore, separator: str) -> None:
         self.store, self.separator = store, separator
@@ -32,7 +33,7 @@ class DocumentTexts:
 class QueryTexts:
     """The texts of queries, held in memory."""
 
-    side = "query"
+    side: Literal["query"] = "query"
 
     def __init__(self, queries: dict[str, str], path: str) -> None:
         self.ids, self.texts = list(queries), list(queries.values())

@@ -7,20 +7,105 @@ are read.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
-from drtools.formats.joined_vectors import JoinedArray, order_of
+from drtools.formats.joined_vectors import How, JoinedArray, order_of
 from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
+from drtools.outputs.typed_json import checked, checked_fields
 
 if TYPE_CHECKING:
     import numpy as np
 
 ARRAY, IDS, PARTS = "vectors.npy", "ids.txt", "parts.json"
+REMEDY = "it is not what drtools writes of vectors; make the folder again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorsManifest:
+    """What the manifest of any vectors says beside what every manifest does; the fields are its keys."""
+
+    side: Literal["document", "query"]
+    count: int
+    dimension: int
+    dtype: str
+    normalized: bool
+    model: str
+    corpus: str | None  # or the file of queries
+    title_separator: str | None
+    max_tokens: int | None
+    query_fingerprint: str
+    document_fingerprint: str
+
+    def record(self) -> dict[str, Any]:
+        """Return what `Work.finish` writes."""
+        return {"kind": "vectors", **vars(self)}
+
+
+class Counts(TypedDict):
+    """Truncated and empty texts, all tokens, and vectors that were taken over from an earlier folder."""
+
+    truncated: int
+    empty: int
+    tokens: int
+    taken: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedManifest(VectorsManifest):
+    """The manifest of vectors that one encoder made; what is not known of adopted ones is None.
+
+    `document_model` is a key only where the encoder of documents is another than `model`. `updated` is the folder that
+    vectors were taken over from.
+    """
+
+    document_model: str | None = None
+    rem: str | None = None
+    precision: str | None = None
+    pieces: Mapping[str, object] | None = None  # their count, the kind of spans, and their sizes
+    counts: Counts | None = None
+    updated: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what `Work.finish` writes."""
+        record = {**super().record(), "counts": self.counts or {}}
+        return record if self.document_model else {name: record[name] for name in record if name != "document_model"}
+
+
+class Joined(TypedDict):
+    """How vectors were joined of two encoders', and what makes vectors of queries for each part, as manifests do."""
+
+    how: How
+    mu: float
+    parts: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedManifest(VectorsManifest):
+    """The manifest of vectors that are joined of two encoders'; `tried` has each mu and its value on dev."""
+
+    joined: Joined
+    tried: list[dict[str, float]]
+
+
+class Part(TypedDict):
+    """A folder that vectors were joined of, by its path from the joined one."""
+
+    folder: str
+    fingerprint: str
+
+
+class PartsFile(TypedDict):
+    """What parts.json holds."""
+
+    how: How
+    parts: list[Part]
 
 
 class Vectors(NamedTuple):
@@ -58,6 +143,8 @@ def open_vectors(folder: str | Path) -> Vectors:
             f"no {ARRAY} was found", where=folder, expected="a vectors folder as `drtools encode` writes it"
         )
     record = manifest.read(folder)
+    kind = JoinedManifest if "joined" in record else VectorsManifest
+    checked_fields(record, kind, manifest.beside(folder), REMEDY)
     array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
     if len(ids) != len(array):
         raise InputError(
@@ -82,7 +169,7 @@ def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> N
 
 
 def _open_parts(folder: Path) -> JoinedArray:
-    named = read_json(folder / PARTS)
+    named = checked(read_json(folder / PARTS), PartsFile, folder / PARTS, "join the vectors again with concat-spar")
     parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
     for part, known in zip(parts, named["parts"], strict=True):
         if manifest.fingerprint(part.path) != known["fingerprint"]:
@@ -97,7 +184,7 @@ def _open_parts(folder: Path) -> JoinedArray:
     )
 
 
-def belong_together(queries: dict[str, Any], documents: dict[str, Any]) -> bool:
+def belong_together(queries: Mapping[str, Any], documents: Mapping[str, Any]) -> bool:
     """Return whether what makes vectors of queries searches vectors of documents, by the fingerprints of both sides.
 
     Either is a manifest, or fingerprints of an encoder. The encoder of documents is the same, or the encoder of

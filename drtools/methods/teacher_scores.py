@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.lines import shown
 from drtools.formats.trec import rank, read_run, write_run
+from drtools.outputs.states import State
 from drtools.teachers.windows import (
     Asked,
     Contributor,
@@ -36,6 +37,19 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, PieceSizes
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
+
+
+@dataclass(kw_only=True)
+class ScoringState(State):
+    """What a stopped scoring continues from: what was counted, and the first ids that had no text."""
+
+    counts: dict[str, int]
+    first: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, work: Work) -> ScoringState:
+        """Return what was saved of some work, or what it begins with."""
+        return cls.of(work) or cls(counts={})
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     texts = ScoredTexts(
         read_queries(settings.queries), open_store(settings.corpus), settings.title_separator, shown(settings.queries)
     )
-    lacking = Lacking(texts, work.state.get("first", {}))
+    lacking = Lacking(texts, ScoringState.begun(work).first)
     computing = settle(compute, settings.batch_tokens, several=True)
     window = settings.window or WINDOW_PAIRS * len(computing.devices)
     teacher = load_teacher(
@@ -169,7 +183,7 @@ def score_examples(
     contributors: list[Contributor] = [partial(dark_asked, teacher=teacher)]
     if cutter:
         contributors.append(cutter.asked)
-    examples = islice(read_examples(path), work.state.get("counts", {}).get("examples", 0), None)
+    examples = islice(read_examples(path), ScoringState.begun(work).counts.get("examples", 0), None)
     return write_windows(teacher, example_windows(examples, texts, contributors, window), write, lacking, work)
 
 
@@ -190,7 +204,7 @@ def rank_run(
 
     run = read_run(path)
     check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
-    hits = dict(islice(run.items(), work.state.get("counts", {}).get("queries", 0), None))
+    hits = dict(islice(run.items(), ScoringState.begun(work).counts.get("queries", 0), None))
     return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work)
 
 
@@ -202,14 +216,14 @@ def write_windows(
     work: Work,
 ) -> Counter[str]:
     """Score window by window; one that is written counts as done."""
-    counts = Counter[str](work.state.get("counts", {}))
+    counts = Counter(ScoringState.begun(work).counts)
     with reporting.progress("scoring", None, "pairs") as progress:
         for things, scores in teacher.stream(windows, progress.advance):
             values = iter(scores.tolist())
             for thing in things:
                 write(thing, values, counts)
             counts["pairs"] += len(scores)
-            work.save(counts=dict(counts), first=lacking.first)
+            ScoringState(counts=dict(counts), first=lacking.first).save(work)
     return counts
 
 

@@ -15,7 +15,7 @@ from drtools.models.device import choose_devices, device_kind, native_precision,
 from drtools.models.encoder import Encoder
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.replicas import Copies
-from drtools.models.specs import ComputeSpec
+from drtools.models.specs import ComputeSpec, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,7 @@ class Compute(NamedTuple):
     """Where and how exactly texts are encoded."""
 
     device: str
-    precision: str
+    precision: Precision
     batch_tokens: int
     autocast: bool = False  # for float32 weights that are being trained
     copies: Copies = Copies(())  # on further devices
@@ -77,7 +77,7 @@ def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = 
             remedy="name one here",
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
-    precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
+    precision: Precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "bf16" and slow:
         reporting.say(
             f"note: {param('precision')} bf16: this device ({slow}) does not multiply bfloat16 natively, and may take "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from drtools.models.bodies import body_class, positions_of, try_body
 from drtools.models.encoder import Encoder
 from drtools.models.heads import make_head, save_head
 from drtools.models.hub import resolve
-from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
+from drtools.models.loading import as_new, load_outline, load_weights, refuse_missing, save_weights
 from drtools.models.lora import has_lora
 from drtools.models.module_files import POOLINGS
 from drtools.models.pair import EncoderPair, halves, router_files
@@ -43,11 +43,11 @@ def load_encoder(
     dropout: float | None = None,
     rem: str | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name.
+    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name alone.
 
-    `dropout` replaces its body's own.
-
-    With the folder of a `rem` the encoder carries that relevance module, not yet folded in.
+    It is as its files have it, whichever side it was made for; what tools are told of encoders goes through
+    `loader.load_named`. `dropout` replaces its body's own. With the folder of a `rem` the encoder carries that
+    relevance module, not yet folded in.
     """
     folder = resolve(name)
     if is_pair(folder):
@@ -57,18 +57,44 @@ def load_encoder(
                 where=folder,
                 remedy="name one of its subfolders, query or document",
             )
-        query, document = (_load(side_folder(folder, side), pooling, trust_remote_code, dropout) for side in SIDES)
+        halves = (side_folder(folder, side) for side in SIDES)
+        query, document = (
+            load_folder(half, read_settings(half, pooling), trust_remote_code, dropout) for half in halves
+        )
         return EncoderPair(query, document, folder).eval()
-    encoder = _load(folder, pooling, trust_remote_code, dropout)
+    encoder = load_folder(folder, read_settings(folder, pooling), trust_remote_code, dropout)
     if rem:
         load_rem(encoder, Path(rem))
     return encoder
 
 
-def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: float | None) -> Encoder:
-    """Load what is no pair, without a REM."""
-    settings = read_settings(folder, pooling)
+def load_folder(
+    folder: Path, settings: EncoderSettings, trust_remote_code: bool = False, dropout: float | None = None
+) -> Encoder:
+    """Load the encoder of a folder that is no pair, whose files say `settings`."""
     body, tokenizer = load_body(folder, trust_remote_code, dropout)
+    _fit(settings, tokenizer, body, folder)
+    return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
+
+
+class TextReader(NamedTuple):
+    """What an encoder reads texts with: all of it but its weights. `positions` is the most tokens of its body."""
+
+    tokenizer: PreTrainedTokenizerBase
+    settings: EncoderSettings
+    folder: Path
+    positions: int | None
+
+
+def load_reader(folder: Path, settings: EncoderSettings, trust_remote_code: bool = False) -> TextReader:
+    """Load what the encoder of a folder reads texts with, without its weights."""
+    body, tokenizer = load_outline(folder, body_class, trust_remote_code)
+    _fit(settings, tokenizer, body, folder)
+    return TextReader(tokenizer, settings, folder, positions_of(body))
+
+
+def _fit(settings: EncoderSettings, tokenizer: PreTrainedTokenizerBase, body: PreTrainedModel, folder: Path) -> None:
+    """Fit a tokenizer and the lengths of settings to each other and the body; report what is odd in the files."""
     fit_tokenizer(tokenizer, folder, settings.pooling, settings.lower_case)
     longest = positions_of(body)
     if longest:
@@ -87,7 +113,6 @@ def _load(folder: Path, pooling: str | None, trust_remote_code: bool, dropout: f
         )
     for note in settings.notes:
         reporting.notice(1, note)
-    return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
 
 
 def load_body(

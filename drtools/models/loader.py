@@ -5,70 +5,99 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 from drtools.errors import InputError, param
 from drtools.models.analyzer import Analyzer
 from drtools.models.bodies import positions_of
 from drtools.models.compute import KEPT_SHAPES, Compute, place
 from drtools.models.encoder import Encoder
-from drtools.models.encoder_files import load_encoder
-from drtools.models.hub import resolve
+from drtools.models.encoder_files import load_folder
 from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
-from drtools.models.rem import fold_rem
-from drtools.models.settings import SIDES, check_side, fingerprints, is_lexical, read_settings
-from drtools.models.sides import load_sides, side_folders
+from drtools.models.rem import check_folds, fold_rem
+from drtools.models.rem_files import load_rem
+from drtools.models.settings import SIDES, fingerprints, is_lexical, read_settings
+from drtools.models.sides import EncoderFiles, pair_fingerprints, read_encoder, side_folders
 from drtools.models.specs import EncoderSpec
 from drtools.models.terms import TermKeys
 
 
 @overload
-def load_for_encoding(flags: EncoderSpec, computing: Compute, side: str) -> Encoder | LexicalEncoder: ...
+def load_for_encoding(spec: EncoderSpec, computing: Compute, side: str) -> Encoder | LexicalEncoder: ...
 @overload
 def load_for_encoding(
-    flags: EncoderSpec, computing: Compute, side: None = None
+    spec: EncoderSpec, computing: Compute, side: None = None
 ) -> Encoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder]: ...
 def load_for_encoding(
-    flags: EncoderSpec, computing: Compute, side: str | None = None
+    spec: EncoderSpec, computing: Compute, side: str | None = None
 ) -> Encoder | LexicalEncoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder]:
-    """Load the encoder that flags name, with what they set about it, on its device and in its precision.
+    """Load the encoder that a specification names, a lexical one too, on its device and in its precision.
 
-    With a `side` (`query` or `document`) only that side's encoder of a pair is read. An encoder made for the other side
-    is refused.
+    A REM becomes part of the weights, as far as the body has room for it.
     """
-    name = flags.start()
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
-    folder = resolve(name)
-    if is_lexical(folder) and not flags.document_model:
+    folders = side_folders(spec.start(), spec.document_model)
+    if is_lexical(folders["query"]) and not spec.document_model:
         if computing.copies.devices:
             raise InputError(
-                "a lexical encoder computes on one device", where=name, remedy=f"use {param('device')} cpu, or one GPU"
+                "a lexical encoder computes on one device",
+                where=spec.start(),
+                remedy=f"use {param('device')} cpu, or one GPU",
             )
-        return _load_lexical(folder, flags, computing, side)
-    encoder = load_named(flags, side)
-    apply_flags(encoder, flags)
-    if flags.rem:
-        assert isinstance(encoder, Encoder), "no REM is put on a pair"
-        fold_rem(encoder)
+        return _load_lexical(folders["query"], spec, computing, side)
+    encoder = load_named(spec, side, rem="fold", folders=folders)
     place(encoder, computing)
     return encoder
 
 
 def load_named(
-    flags: EncoderSpec, side: str | None = None, dropout: float | None = None
+    spec: EncoderSpec,
+    side: str | None = None,
+    *,
+    dropout: float | None = None,
+    rem: Literal["fold", "must-fold", "keep"] = "keep",
+    folders: dict[str, Path] | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load the encoder that flags name as its files have it, or one side of it; one made for the other is refused."""
-    name = flags.start()
-    if flags.rem:
-        encoder = load_encoder(name, flags.pooling, flags.trust_remote_code, dropout, flags.rem)
-    else:
-        folders = side_folders(name, flags.document_model)
-        encoder = load_sides(folders, side, flags.pooling, flags.trust_remote_code, dropout)
-    for needed in (side,) if side else SIDES:
-        check_side(encoder.of(needed).settings, needed, name)
+    """Load the encoder that a specification names, with what it sets about it, in float32 and in eval mode.
+
+    With a `side` (`query` or `document`) only that side's encoder of a pair is loaded; it has the fingerprint of the
+    other. An encoder that was made for the other side is refused. `dropout` replaces the body's own. `rem` says what
+    becomes of a REM: it becomes part of the weights (`fold`), also where that is refused unless a plain body comes of
+    it (`must-fold`), or it stays beside them to be trained, with the same refusal (`keep`). `folders` are those of the
+    sides, for a caller that has looked the names up.
+    """
+    files = read_encoder(spec, side, folders)
+    encoder = _load_files(files, side, spec, dropout)
+    if spec.rem:
+        assert isinstance(encoder, Encoder), "no REM is put on a pair"
+        load_rem(encoder, Path(spec.rem))
+        if rem != "fold":
+            check_folds(encoder)
+    set_lengths_and_prompts(encoder, spec)
+    if spec.rem and rem != "keep":
+        assert isinstance(encoder, Encoder), "no REM is put on a pair"
+        fold_rem(encoder)
     return encoder
+
+
+def _load_files(
+    files: EncoderFiles, side: str | None, spec: EncoderSpec, dropout: float | None
+) -> Encoder | EncoderPair[Encoder]:
+    """Load what was read, as its files have it."""
+    folders, settings = files
+    if not files.is_pair:
+        return load_folder(folders["query"], next(iter(settings.values())), spec.trust_remote_code, dropout)
+    if side is None:
+        query, document = (
+            load_folder(folders[each], settings[each], spec.trust_remote_code, dropout) for each in SIDES
+        )
+        together = folders["query"].parent == folders["document"].parent
+        return EncoderPair(query, document, folders["query"].parent if together else folders["query"]).eval()
+    other = SIDES[1 - SIDES.index(side)]
+    settings[side].inherited = {other: pair_fingerprints(folders, spec.pooling)[other]}
+    return load_folder(folders[side], settings[side], spec.trust_remote_code, dropout)
 
 
 def known_fingerprints(encoder: Encoder | LexicalEncoder, flags: EncoderSpec) -> dict[str, str]:
@@ -117,12 +146,15 @@ def _load_lexical(
     return EncoderPair(query, document, folder).to(computing.device)
 
 
-def apply_flags(encoder: Encoder | EncoderPair[Encoder], flags: EncoderSpec) -> None:
-    """Set lengths and prompts that the flags name; a length beyond the body's positions, or of no text, is refused."""
+def set_lengths_and_prompts(encoder: Encoder | EncoderPair[Encoder], spec: EncoderSpec) -> None:
+    """Set what a specification says of lengths and prompts.
+
+    InputError for a length beyond the body's positions, or without room for a text.
+    """
     for half in halves(encoder):
         longest, special = positions_of(half.body), half.tokenizer.num_special_tokens_to_add()
         for name in ("max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
-            value = getattr(flags, name)
+            value = getattr(spec, name)
             if value is None:
                 continue
             flag = f"{param(name)} {value}"

@@ -44,7 +44,6 @@ def load_weights(
     may. Safetensors alone are read.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig
 
     _quietly()
     refuse_adapter(folder)
@@ -58,9 +57,7 @@ def load_weights(
         )
     check_files(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
-        architectures = list(config.architectures or [])
-        config, renamed = plain_config(config, folder)
+        config, renamed, architectures = _read_config(folder, trust_remote_code, **changes)
         own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
         if hasattr(config, "use_cache"):
             config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
@@ -76,9 +73,7 @@ def load_weights(
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
-        raise InputError(
-            f"the model could not be loaded ({' '.join(str(error).split())[:300]})", where=folder
-        ) from None
+        raise _not_loaded(folder, error) from None
     _refuse_other_shapes(loading["mismatched_keys"], model, folder)
     if renamed:  # or transformers would give them their old names again when it saves
         vars(model).pop("_weight_conversions", None)
@@ -87,6 +82,38 @@ def load_weights(
     tokenizer = load_tokenizer(model, folder, trust_remote_code)
     missing, unexpected = (sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys"))
     return model, tokenizer, Loading(missing, unexpected, architectures)
+
+
+def load_outline(
+    folder: Path,
+    class_of: Callable[[PreTrainedConfig, Path], type[_BaseAutoModelClass]],
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a Hugging Face model's tokenizer, beside the model with the shapes of its tensors but without numbers."""
+    _quietly()
+    refuse_adapter(folder)
+    try:
+        config, *_ = _read_config(folder, trust_remote_code)
+        with torch.device("meta"):
+            model = class_of(config, folder).from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _not_loaded(folder, error) from None
+    return model, load_tokenizer(model, folder, trust_remote_code)
+
+
+def _read_config(
+    folder: Path, trust_remote_code: bool, **changes: object
+) -> tuple[PreTrainedConfig, dict[str, str], list[str]]:
+    """Return the configuration to load a model by, how its tensors are renamed, and the checkpoint's classes."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
+    architectures = list(config.architectures or [])
+    return *plain_config(config, folder), architectures
+
+
+def _not_loaded(folder: Path, error: Exception) -> InputError:
+    return InputError(f"the model could not be loaded ({' '.join(str(error).split())[:300]})", where=folder)
 
 
 def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -19,7 +19,7 @@ from drtools.models.tokens import Enriched, Rows, Tokens, padding_of
 from drtools.outputs.fingerprints import digest
 
 if TYPE_CHECKING:
-    from drtools.models.encoder import Encoder
+    from drtools.models.protocol import Reader
 
 
 def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
@@ -67,7 +67,7 @@ def _tokens_of(sizes: PieceSizes) -> tuple[int, int, int]:
     return passage, sentence, least
 
 
-def layout_of(encoder: Encoder, sizes: PieceSizes) -> PieceLayout:
+def layout_of(encoder: Reader, sizes: PieceSizes) -> PieceLayout:
     """Return the places that the encoder's documents need at its length.
 
     Sizes that were not said are those it was trained with.
@@ -97,7 +97,7 @@ def layout_of(encoder: Encoder, sizes: PieceSizes) -> PieceLayout:
     return PieceLayout(len(sizes_of[0]), len(sizes_of[1]), sizes)
 
 
-def cut_of(encoder: Encoder, layout: PieceLayout, title_separator: str) -> dict[str, object]:
+def cut_of(encoder: Reader, layout: PieceLayout, title_separator: str) -> dict[str, object]:
     """Return all but a document that decides where it is cut, for whoever stores pieces.
 
     The tokenizer by its fingerprint.
@@ -148,7 +148,7 @@ class PieceTokens(Enriched[Tokens]):
         ]
 
 
-def tokenize_pieces(encoder: Encoder, texts: Sequence[str], layout: PieceLayout) -> PieceTokens:
+def tokenize_pieces(encoder: Reader, texts: Sequence[str], layout: PieceLayout) -> PieceTokens:
     """Tokenize documents as `tokenize` does, and cut each one's own tokens: neither special ones nor the prompt's."""
     settings = encoder.settings
     prompt = settings.document_prompt

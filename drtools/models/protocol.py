@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
     from torch.nn.modules.module import _IncompatibleKeys
+    from transformers import PreTrainedTokenizerBase
+
+    from drtools.models.settings import EncoderSettings
 
 
 class Model(Protocol):
@@ -21,6 +24,22 @@ class Model(Protocol):
 
     def __call__(self, *inputs: Any, **named: Any) -> Tensor:  # -> [B, D]
         """Return the rows of a batch."""
+
+
+class Reader(Protocol):
+    """What reads texts: an encoder, or one without its weights."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+
+    @property
+    def settings(self) -> EncoderSettings:
+        """Its prompts and lengths among others."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from."""
 
 
 class SideModel(Protocol):

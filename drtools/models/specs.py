@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 from drtools.errors import InputError, param
+
+Precision = Literal["bf16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class ComputeSpec:
     """Where and how exactly to compute."""
 
     device: str = "auto"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
     threads: int = 0
 
 
@@ -49,6 +52,14 @@ class EncoderSpec:
     def names(self) -> str:
         """The name of the encoder, or of both of a pair, for messages."""
         return f"{self.start()} with {self.document_model}" if self.document_model else self.start()
+
+    def or_of(self, record: Mapping[str, Any]) -> EncoderSpec:
+        """Return the same, with the encoder that a manifest of vectors or of an index names if this names none."""
+        if self.model or self.body or self.rem:
+            return self
+        if rem := record.get("rem"):
+            return replace(self, body=record["model"], rem=rem)
+        return replace(self, model=record["model"])
 
     def start(self) -> str:
         """Return the name of the encoder, or of the body that `rem` is put on.

@@ -6,8 +6,9 @@ from typing import Any
 
 from drtools.errors import InputError, param
 from drtools.outputs.fingerprints import digest, file_fingerprint
+from drtools.outputs.state_file import STATE
 
-STATE, REQUEST, LOCK, WORKING = "state.json", "request.json", "lock", "working"  # of unfinished work alone
+REQUEST, LOCK, WORKING = "request.json", "lock", "working"  # of unfinished work alone
 NEW = ".new"  # of small files, while they are written
 CARD = "README.md"  # people edit it
 OF_THE_MAKING = {CARD, "training.jsonl", "snapshot.json"}  # tell of seconds and dates, in every folder of an output

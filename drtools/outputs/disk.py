@@ -16,13 +16,13 @@ from drtools.errors import InputError
 
 
 def read_json(path: Path, remedy: str = "the file was damaged, make it again") -> dict[str, Any]:
-    """Return a small JSON file's object; InputError if it is not JSON."""
+    """Return a small JSON file's object; InputError, which names the `remedy`, if it is not one."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(f"not JSON ({error})", where=path, remedy=remedy) from None
     if not isinstance(value, dict):
-        raise InputError(f"found {type(value).__name__}", where=path, expected="a JSON object", remedy=remedy)
+        raise InputError(f"a JSON object was expected, found {type(value).__name__}", where=path, remedy=remedy)
     return value
 
 

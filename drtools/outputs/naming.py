@@ -34,10 +34,11 @@ import orjson
 
 from drtools.errors import InputError, WorldError
 from drtools.outputs import manifest
-from drtools.outputs.contents import LOCK, REQUEST, STATE, WORKING
+from drtools.outputs.contents import LOCK, REQUEST, WORKING
 from drtools.outputs.disk import exchange, flush_to_disk, is_gzip_name, lock_file
 from drtools.outputs.request import request_in
 from drtools.outputs.specs import Request
+from drtools.outputs.state_file import STATE
 
 DATA, PACKED = "data", "data.gz"
 BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves; older versions had their lock there

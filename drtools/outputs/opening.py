@@ -10,11 +10,12 @@ from typing import Any
 from drtools import reporting
 from drtools.errors import AlreadyDone, InputError, param
 from drtools.outputs import contents, manifest
-from drtools.outputs.contents import REQUEST, STATE
+from drtools.outputs.contents import REQUEST
 from drtools.outputs.disk import is_standard_output, read_json, write_json
 from drtools.outputs.naming import BEGUN, DATA, clear
 from drtools.outputs.request import begun_request, differences, request_in, same
 from drtools.outputs.specs import OutputSpec, Request
+from drtools.outputs.state_file import STATE, read_state
 from drtools.outputs.work import FileWork, Work
 from drtools.ranks import rank
 
@@ -52,7 +53,7 @@ def open_file(output: OutputSpec) -> Iterator[FileWork]:
     work = FileWork(path, output.request, output.overwrite, output.renew)
     with _under_way(work):
         work.stream = open(work.path / DATA, "r+b" if work.state else "wb")  # noqa: SIM115 closed below
-        work.stream.seek(work.state.get("offset", 0))
+        work.stream.seek(work.offset)
         work.stream.truncate()
         try:
             yield work
@@ -168,12 +169,10 @@ def _refuse_others(work: Work) -> None:
 
 def _take_up(work: Work) -> None:
     """Take up an earlier process's work where it last saved it; what it wrote after that is removed."""
-    state = read_json(work.path / STATE, f"use {param('overwrite')} to start afresh")
-    work.seconds_before = state.pop("worked_seconds", 0.0)
-    named = state.pop("files", None)
+    state, work.seconds_before, work.offset, named = read_state(work.path)
     if named is None:  # an older version recorded no sizes
         named = {
-            name: state.get("offset", 0) if name == DATA else 0
+            name: work.offset if name == DATA else 0
             for name in contents.sizes_of(work.path)
             if not Path(name).name.startswith(TEMPORARY) and not name.endswith(TEMPORARY)
         }

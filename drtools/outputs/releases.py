@@ -24,7 +24,7 @@ from drtools.outputs.places import without_places
 
 VERSIONS, UNFINISHED, LOCK, SWITCH = ".versions", ".partial", "lock", "link.new"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
-OF_THE_MAKING = ("created", "seconds", "training_seconds", "notices", "files")  # in a manifest: what differs when the same is made again
+OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
 MODEL = "drtools.json"  # of models
 PARTS = "parts.json"  # of vectors that name the folders which they are joined of
 
@@ -110,7 +110,7 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     identity = [
         [
             folder.name if len(folders) > 1 else "",
-            {key: value for key, value in record.items() if key not in OF_THE_MAKING},
+            {key: value for key, value in record.items() if key not in _of_the_making(record)},
         ]
         for folder, record in records.items()
     ]
@@ -121,6 +121,11 @@ def _version_of(folders: list[Path], link: Path) -> Path:
     for folder, record in records.items():
         _check_unchanged(folder, folder, record)
     return known[-1]
+
+
+def _of_the_making(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return the keys of a manifest that tell of its making; older versions counted the seconds of a training."""
+    return (*OF_THE_MAKING, "files", "training_seconds") if "files" in record else OF_THE_MAKING
 
 
 def _finished(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import orjson
 from drtools.errors import param
 from drtools.outputs.disk import read_json
 from drtools.outputs.specs import Request
+from drtools.outputs.typed_json import checked
 
 
 def add_change(request: Request, words: str) -> None:
@@ -80,8 +81,11 @@ def _content(value: object) -> object:
 
 
 def begun_request(path: Path) -> Request:
-    """Return the request that unfinished work keeps beside it."""
-    return cast(Request, read_json(path))
+    """Return the request that unfinished work keeps beside it; InputError if it is not one."""
+    remedy = f"move {path.parent} away, or use {param('overwrite')} to start afresh"
+    request = read_json(path, remedy)
+    checked(request.get("arguments"), dict, path, remedy)
+    return cast(Request, request)
 
 
 def request_in(path: Path) -> Request | None:

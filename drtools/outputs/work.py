@@ -13,12 +13,13 @@ from typing import Any, BinaryIO
 
 from drtools import __version__, reporting
 from drtools.outputs import contents, manifest
-from drtools.outputs.contents import STATE, WORKING
+from drtools.outputs.contents import WORKING
 from drtools.outputs.disk import flush_to_disk, is_gzip_name, open_for_writing, open_to_others, write_json
 from drtools.outputs.fingerprints import digest, file_fingerprint
 from drtools.outputs.naming import DATA, PACKED, Place
 from drtools.outputs.places import PUBLISHED, without_places
 from drtools.outputs.specs import Request
+from drtools.outputs.state_file import STATE
 
 
 class Work:
@@ -34,6 +35,7 @@ class Work:
         self.path = self.place.partial
         self.working = self.path / WORKING
         self.state: dict[str, Any] = {}
+        self.offset = 0  # bytes of a file that an earlier process has written
         self.stream: BinaryIO | None = None
         self.started = time.time()
         self.seconds_before = 0.0  # of earlier processes, up to what they last saved

@@ -26,6 +26,7 @@ from drtools.outputs import manifest
 from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.search.faiss_parts import clusterings
 from drtools.search.faiss_transforms import transforms
+from drtools.search.index_manifest import read_index
 
 if TYPE_CHECKING:
     import faiss
@@ -83,6 +84,7 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
             f"found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without {param('update')}",
             where=folder,
         )
+    record = read_index(folder)
     if (
         record["dimension"] != vectors.manifest["dimension"]
         or record["document_fingerprint"] != vectors.manifest["document_fingerprint"]
@@ -106,7 +108,7 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
 
 def changes(folder: str, vectors: Vectors) -> Change:
     """Compare vectors with what an index was made of, by their digests."""
-    record = manifest.read(folder)
+    record = read_index(folder)
     count = record["count"]
     known = RowsByDigest(open_digests(Path(folder), count))
     rows = np.concatenate(

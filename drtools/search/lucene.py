@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,6 +23,7 @@ BATCH_CHARACTERS = 1_000_000
 WRITE_BUFFER_MEGABYTES = 256.0  # Anserini's 2,048 are more than the heap of a small machine
 IDS_A_LOOK = 1000
 NO_LIMIT = 2**31 - 1
+Java = Any  # an object or a class of Java, whose methods pyjnius finds at run time
 
 
 class IndexCounts(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ from drtools.formats.text_sources import judged_queries
 from drtools.formats.trec import read_qrels
 from drtools.models.device import all_threads
 from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs.states import State
 from drtools.search import avoided as avoiding
 from drtools.search.avoided import Avoided
 from drtools.search.mining import MiningRules, choose_negatives, label_by_rank, parse_ranks
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries by blocks; within one they would count twice
 Searched = LuceneSource | DenseSource | RunSource
 InputBehind = Callable[[str, Literal["corpus", "vectors"]], str | None]
+
+
+@dataclass(kw_only=True)
+class MiningState(State):
+    """What a stopped mining continues from: the queries that are done, and what was counted of them."""
+
+    done: int
+    counts: dict[str, int]
 
 
 def nothing_behind(artefact: str, what: Literal["corpus", "vectors"]) -> None:
@@ -181,7 +191,8 @@ def mine(
     """
     assert work.stream is not None, "examples are a file"
     depth = labels[1][1] if labels else parse_ranks(rules.ranks)[1]
-    counts, done = Counter(work.state.get("counts", {})), work.state.get("done", 0)
+    state = MiningState.of(work) or MiningState(done=0, counts={})
+    counts, done = Counter(state.counts), state.done
     with reporting.progress("mining", len(queries), "queries", done) as progress:
         for found in source.search(queries[done:], depth, positives or {}):
             if labels:
@@ -200,7 +211,8 @@ def mine(
                 work.stream.write(example.line())
             progress.advance(1)
             if counts["queries"] % QUERIES_A_SAVE == 0:
-                work.save(done=done + progress.done - progress.begin.done, counts=dict(counts + source.noted))
+                state = MiningState(done=done + progress.done - progress.begin.done, counts=dict(counts + source.noted))
+                state.save(work)
     return counts + source.noted
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +133,7 @@ def flags_of_parts(encoder_flags: EncoderSpec, second_model: str | None = None) 
 def refuse_another_encoder(
     record: dict[str, Any],
     what: Path,
-    prints: dict[str, Any],
+    prints: Mapping[str, str],
     dimension: int,
     name: str,
     for_dimension: str,
@@ -186,7 +185,7 @@ class QueryEncoder:
                 )
             self._check(theirs, theirs["dimension"], query_vectors)
 
-    def _check(self, prints: dict[str, Any], dimension: int, name: str) -> None:
+    def _check(self, prints: Mapping[str, str], dimension: int, name: str) -> None:
         refuse_another_encoder(
             self.record,
             self.what,
@@ -207,14 +206,9 @@ class QueryEncoder:
         from drtools.formats.vectors import named_fingerprints
         from drtools.models.loader import known_fingerprints, load_for_encoding
 
-        flags = self.encoder_flags
-        if not (flags.model or flags.body or flags.rem):
-            rem = self.record.get("rem")
-            flags = dataclasses.replace(
-                flags, **({"body": self.record["model"], "rem": rem} if rem else {"model": self.record["model"]})
-            )
-        encoder = load_for_encoding(flags, self.computing, "query")
-        self._check(named_fingerprints(known_fingerprints(encoder, flags)), encoder.dimension, flags.names)
+        spec = self.encoder_flags.or_of(self.record)
+        encoder = load_for_encoding(spec, self.computing, "query")
+        self._check(named_fingerprints(known_fingerprints(encoder, spec)), encoder.dimension, spec.names)
         return encoder
 
     @cached_property

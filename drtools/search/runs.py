@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from drtools import reporting
 from drtools.formats import trec
 from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.vectors import open_vectors
+from drtools.outputs.states import State
 from drtools.search.sources import QUERIES_A_BLOCK, Found
 
 if TYPE_CHECKING:
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
 QUERIES_A_SAVE = (
     QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
 )
+
+
+@dataclass(kw_only=True)
+class SearchState(State):
+    """What a stopped search continues from: the queries that are done, and what was odd about them."""
+
+    done: int
+    counts: dict[str, int]
 
 
 class Searched(Protocol):
@@ -44,15 +54,15 @@ def query_texts(queries: str | None, query_vectors: str | None, only: str | None
 def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, tag: str, work: Work) -> Counter[str]:
     """Write the run query by query; what is written counts as done every so many queries."""
     assert work.stream is not None, "a run is a file"
-    done = work.state.get("done", 0)
-    counts = Counter(work.state.get("counts", {}))
+    state = SearchState.of(work) or SearchState(done=0, counts={})
+    done, counts = state.done, Counter(state.counts)
     with reporting.progress("searching", len(texts), "queries", done) as progress:
         for number, found in enumerate(source.search(texts[done:], depth, {}), start=done + 1):
             trec.write_run(work.stream, [(found.query_id, found.hits)], tag)
             counts.update(hits=len(found.hits), short=len(found.hits) < depth, none=not found.hits)
             progress.advance(1)
             if number % QUERIES_A_SAVE == 0:
-                work.save(done=number, counts=counts + source.noted)
+                SearchState(done=number, counts=dict(counts + source.noted)).save(work)
     return counts + source.noted
 
 

@@ -19,7 +19,7 @@ from drtools.formats.joins import KnownIds
 from drtools.formats.trec import rank
 from drtools.formats.vectors import open_document_vectors
 from drtools.models.specs import ComputeSpec, EncoderSpec
-from drtools.outputs import manifest
+from drtools.search.index_manifest import read_index
 from drtools.search.lucene import LuceneIndex, Rm3, separate_ties
 from drtools.search.query_vectors import JoinedQueries, QueryEncoder, open_queries
 
@@ -63,7 +63,7 @@ class LuceneSource:
     """BM25, or RM3 on top of it, over a Lucene index."""
 
     def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, threads: int = 2) -> None:
-        self.record = manifest.read(folder)
+        self.record = read_index(folder)
         self.noted: Counter[str] = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
@@ -197,7 +197,7 @@ def open_dense(
 
     assert index is not None, "vectors or an index is named"
     folder = Path(index)
-    record = manifest.read(folder)
+    record = read_index(folder)
     if record.get("side") == "query":
         raise InputError(
             "an index of queries' vectors",
@@ -212,12 +212,4 @@ def open_dense(
 
 def index_kind(folder: str) -> str:
     """Return `lucene` or `faiss`; InputError for a folder that is no finished index."""
-    if Path(folder).is_file():
-        raise InputError(
-            "a file was found where an index folder was expected", where=folder, remedy="build one with `drtools index`"
-        )
-    kind = manifest.read(folder).get("kind")
-    if kind not in ("lucene", "faiss"):
-        advice = f"search it with {param('vectors')}" if kind == "vectors" else "build one with `drtools index`"
-        raise InputError(f"found {kind or 'something else'}", where=folder, expected="an index", remedy=advice)
-    return str(kind)
+    return str(read_index(folder)["kind"])

@@ -106,11 +106,9 @@ def main(
     )
     plan = JoiningPlan(flags.how, flags.mu, flags.dtype, copied=not flags.no_copy)
     with open_folder(folder) as work:
-        facts = join_folders(work, flags.first, flags.second, plan, tuning, encoder_flags, compute)
-        work.finish(kind="vectors", **facts)
-    reporting.say(
-        f"{folder.output}: {facts['count']:,} vectors of {facts['dimension']} dimensions, mu {facts['joined']['mu']:g}"
-    )
+        made = join_folders(work, flags.first, flags.second, plan, tuning, encoder_flags, compute)
+        work.finish(**made.record())
+    reporting.say(f"{folder.output}: {made.count:,} vectors of {made.dimension} dimensions, mu {made.joined['mu']:g}")
 
 
 def check_tuning(flags: JoinFlags) -> None:

@@ -235,9 +235,9 @@ def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
         flags.dtype,
     )
     with open_folder(file) as work:
-        facts = adopt(work, spec)
-        work.finish(kind="vectors", **facts)
-    reporting.say(f"{file.output}: {units.counted(facts['count'], 'vector')} of {facts['dimension']} dimensions")
+        made = adopt(work, spec)
+        work.finish(**made.record())
+    reporting.say(f"{file.output}: {units.counted(made.count, 'vector')} of {made.dimension} dimensions")
 
 
 def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:

@@ -109,8 +109,8 @@ def main(
     if dry_run:
         return say_plan(texts, encoder_flags, compute, flags.spec(sizes))
     with open_folder(folder) as work:
-        facts = encode_folder(work, texts, encoder_flags, compute, flags.spec(sizes))
-        work.finish(kind="vectors", **facts)
-    old = facts["counts"]["taken"]
+        made = encode_folder(work, texts, encoder_flags, compute, flags.spec(sizes))
+        work.finish(**made.record())
+    old = made.counts["taken"] if made.counts else 0
     taken = f", {old:,} of them taken over from {flags.update}, {len(texts) - old:,} encoded" if flags.update else ""
-    reporting.say(f"{folder.output}: {units.counted(len(texts), 'vector')} of {facts['dimension']} dimensions{taken}")
+    reporting.say(f"{folder.output}: {units.counted(len(texts), 'vector')} of {made.dimension} dimensions{taken}")

@@ -28,17 +28,10 @@ def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     if not encoder_flags.rem:
         return merge_pair(folder, encoder_flags)
     with open_folder(folder) as work:
-        from drtools.models.encoder import Encoder
-        from drtools.models.encoder_files import load_encoder, save_encoder
-        from drtools.models.loader import apply_flags
-        from drtools.models.rem import check_folds, fold_rem
+        from drtools.models.encoder_files import save_encoder
+        from drtools.models.loader import load_named
 
-        encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, rem=encoder_flags.rem)
-        assert isinstance(encoder, Encoder), "no REM is put on a pair"
-        check_folds(encoder)
-        apply_flags(encoder, encoder_flags)
-        fold_rem(encoder)
-        fingerprints = save_encoder(encoder, work.path)
+        fingerprints = save_encoder(load_named(encoder_flags, rem="must-fold"), work.path)
         work.finish(
             kind="encoder",
             base=name,
@@ -52,7 +45,7 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
     """Write two encoders that belong together as one folder, each of which knows the other."""
     with open_folder(folder) as work:
         from drtools.models.encoder_files import copy_pair
-        from drtools.models.loader import apply_flags, load_named
+        from drtools.models.loader import load_named
         from drtools.models.pair import EncoderPair
         from drtools.models.sides import side_folders
 
@@ -63,9 +56,8 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
                 where="--model alone",
                 remedy="pass --body BODY --rem REM, or --model QUERY-ENCODER --document-model DOCUMENT-ENCODER",
             )
-        encoder = load_named(encoder_flags)
+        encoder = load_named(encoder_flags, folders=folders)
         assert isinstance(encoder, EncoderPair), "two folders make a pair"
-        apply_flags(encoder, encoder_flags)
         fingerprints = copy_pair(encoder, work.path)
         work.finish(
             kind="encoder",

@@ -11,10 +11,10 @@ from drtools.errors import InputError, param
 from drtools.formats.corpus_store import open_store
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import save_encoder
-from drtools.models.loader import apply_flags, load_named
+from drtools.models.loader import load_named
 from drtools.models.lora import add_lora, merge_lora
 from drtools.models.pair import EncoderPair, halves, untie
-from drtools.models.rem import check_folds, fold_rem, train_parts
+from drtools.models.rem import fold_rem, train_parts
 from drtools.models.rem_files import save_rem
 from drtools.models.settings import SIDES
 from drtools.models.specs import ComputeSpec, EncoderSpec
@@ -70,10 +70,9 @@ class EncoderTraining(TrainingTask):
                 f"the REM has LoRA of its own; {param('train')} rem trains it alone",
                 where=f"{param('lora_rank')} with {param('rem')}",
             )
-        model = load_named(flags, self.side, self.student.dropout)
+        model = load_named(flags, self.side, dropout=self.student.dropout)
         if flags.rem:
             assert isinstance(model, Encoder), "a pair with a REM is refused"
-            check_folds(model)
             train_parts(model, self.student.train)
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
@@ -88,7 +87,6 @@ class EncoderTraining(TrainingTask):
                 )
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
-        apply_flags(model, flags)
         if self.student.lora_rank:
             for half in halves(model):
                 add_lora(half, self.student.lora_rank, self.student.lora_alpha)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -25,6 +25,7 @@ from drtools.training.meter import Meter
 from drtools.training.optimizers import OPTIMIZERS
 from drtools.training.plan import UNKNOWN_STEPS
 from drtools.training.specs import TrainingSpec
+from drtools.training.state import Best, TrainingState
 
 if TYPE_CHECKING:
     from drtools.models.compute import Compute
@@ -74,35 +75,30 @@ class TrainingRun:
         self.start_counts = start_counts  # whether the weights of the start may be the best
         self.step = 0
         self.seconds_before = 0.0
-        self.best: dict[str, Any] | None = None  # {"step", "value"} of the best dev evaluation
-        self.evaluations: list[dict[str, Any]] = []
+        self.best: Best | None = None
+        self.evaluations: list[dict[str, float | None]] = []
         self.start_loss: float | None = None
         self.steps_without_gradient = 0
         self.refreshed: str | None = None
-        if work.state:
-            self._restore()
-        self.log = (
-            Log(work.path / LOG, work.state.get("log_bytes", 0), flags.tensorboard, self.step + 1 if work.state else 0)
-            if world.is_first
-            else None
-        )
+        state = TrainingState.of(work)
+        if state:
+            self._restore(state)
+        self.log: Log | None = None
+        if world.is_first:
+            first_step = self.step + 1 if state else 0
+            self.log = Log(work.path / LOG, state.log_bytes if state else 0, flags.tensorboard, first_step)
         self.meter = Meter(model, computing, world)
-        self.meter.total_counts.update(work.state.get("read_at_all", {}))
+        self.meter.total_counts.update(state.read_at_all if state else {})
         self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
 
     def seconds(self) -> float:
         """Return seconds of training, those before a stop included."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def _restore(self) -> None:
-        state = self.work.state
-        load_tensors(self.work.working / state["checkpoint"], self.model, self.optimizer)
-        self.step, self.seconds_before, self.best = state["step"], state["seconds"], state["best"]
-        self.evaluations, self.start_loss, self.refreshed = (
-            state["evaluations"],
-            state["start_loss"],
-            state["refreshed"],
-        )
+    def _restore(self, state: TrainingState) -> None:
+        load_tensors(self.work.working / state.checkpoint, self.model, self.optimizer)
+        self.step, self.seconds_before, self.best = state.step, state.seconds, state.best
+        self.evaluations, self.start_loss, self.refreshed = state.evaluations, state.start_loss, state.refreshed
 
     def save(self) -> None:
         """Write a checkpoint (the first process does); the one before goes when this one counts."""
@@ -114,7 +110,7 @@ class TrainingRun:
         save_tensors(self.work.working / name, self.model, self.optimizer)
         flush_to_disk(self.work.working / name)
         flush_to_disk(self.work.working)
-        self.work.save(
+        state = TrainingState(
             step=self.step,
             checkpoint=name,
             seconds=self.seconds(),
@@ -125,6 +121,7 @@ class TrainingRun:
             log_bytes=self.log.position(),
             read_at_all=dict(self.meter.total_counts),
         )
+        state.save(self.work)
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
             if old.name not in (name, self.refreshed):
                 old.unlink()
@@ -193,9 +190,7 @@ class TrainingRun:
         if self.log:
             self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
         self.meter.started += time.monotonic() - begun
-        since_best = [
-            evaluation for evaluation in self.evaluations if self.best and evaluation["step"] > self.best["step"]
-        ]
+        since_best = [each for each in self.evaluations if self.best and (each["step"] or 0) > self.best["step"]]
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
     def renew(self, refresh: Refresh, asked: list[int]) -> None:
@@ -245,7 +240,8 @@ class _Ahead:
 
     def take(self, step: int) -> Batch:
         """Return a step's batch and begin with the next."""
-        batch = (self.prepared[1] if self.prepared and self.prepared[0] == step else self.prepare(step)).result()
+        future = self.prepared[1] if self.prepared and self.prepared[0] == step else self.prepare(step)
+        batch = future.result()
         if not self.renews_at(step + 1):
             self.prepare(step + 1)
         return batch

@@ -7,11 +7,15 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from drtools import reporting
 from drtools.errors import InputError
+from drtools.outputs.disk import read_json
 from drtools.outputs.places import without_places
+from drtools.outputs.state_file import START_AFRESH
+from drtools.outputs.typed_json import checked
+from drtools.training.state import TrainingState
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -36,6 +40,13 @@ def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float
     return times
 
 
+class SnapshotFacts(TypedDict):
+    """After how many steps and seconds of training a snapshot was written."""
+
+    step: int
+    seconds: float
+
+
 class Snapshots:
     """Writes OUT/snapshots/STEP when a step or a minute has come; the loop tells it of each step.
 
@@ -53,12 +64,14 @@ class Snapshots:
             minutes,
             write,
         )
-        self.facts: list[dict[str, float]] = []  # {"step", "seconds"} of each
-        for facts in (json.loads(path.read_bytes()) for path in self.folder.glob(f"*/{FACTS}")):
-            if facts["step"] > work.state["step"]:
-                shutil.rmtree(self.folder / str(facts["step"]))
+        self.facts: list[SnapshotFacts] = []
+        state = TrainingState.of(work)
+        for path in self.folder.glob(f"*/{FACTS}"):
+            facts = checked(read_json(path, START_AFRESH), SnapshotFacts, path, START_AFRESH)
+            if state is None or facts["step"] > state.step:
+                shutil.rmtree(path.parent)
             else:
-                self.facts.append({name: facts[name] for name in ("step", "seconds")})
+                self.facts.append({"step": facts["step"], "seconds": facts["seconds"]})
 
     def __call__(self, step: int, seconds: float) -> None:
         """Write a snapshot if one is due after this step."""

@@ -17,7 +17,8 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.bodies import padding_leaks, positions_of
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import load_encoder, load_reader, save_encoder
+from drtools.models.settings import read_settings
 from tests.models.tiny_bodies import (
     EVERY_FAMILY,
     LAST,
@@ -96,6 +97,8 @@ def test_a_text_of_full_length_encodes_and_one_more_token_is_cut_or_refused(writ
     encoder = load_encoder(str(folder))
     longest = positions_of(encoder.body)
     assert longest == (None if family in WITHOUT_LIMIT else TABLES.get(family, 64))
+    without_weights = load_reader(folder, read_settings(folder))
+    assert without_weights.positions == longest and without_weights.settings == encoder.settings
     found, tokens = encode_texts(encoder, [LONG], "document", TOGETHER)
     read = encoder.settings.max_document_tokens
     assert tokens.truncated == (longest is not None) and tokens.lengths[0] >= min(read, 121)

@@ -13,8 +13,10 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.loader import load_named
 from drtools.models.pair import EncoderPair
-from drtools.models.sides import load_sides, side_folders
+from drtools.models.sides import side_folders
+from drtools.models.specs import EncoderSpec
 
 ANY = ("--device", "cpu", "--precision", "fp32")
 VECTORS = (*ANY, "--dtype", "float32")
@@ -323,8 +325,8 @@ def test_a_merged_pair_searches_what_its_two_encoders_made(drtools, toy, two, tm
 def test_sides_are_those_of_pairs_too(two):
     assert side_folders(str(two.pair), str(two.other)) == {"query": two.pair / "query", "document": two.other}
     assert side_folders(str(two.other), str(two.pair)) == {"query": two.other, "document": two.pair / "document"}
-    assert isinstance(load_sides(side_folders(str(two.pair), str(two.other))), EncoderPair)
-    one = load_sides(side_folders(str(two.q)), "query")
+    assert isinstance(load_named(EncoderSpec(str(two.pair), str(two.other))), EncoderPair)
+    one = load_named(EncoderSpec(str(two.q)), "query")
     assert one.side_fingerprints() == load_encoder(str(two.q)).side_fingerprints()
     with pytest.raises(InputError, match="no such folder"):
         side_folders("/no/such/folder")

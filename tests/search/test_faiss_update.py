@@ -184,6 +184,9 @@ def test_the_tool_refuses_what_it_cannot_update(indexed, encoder_folder, bert, d
     drtools("encode", "--model", bert, "--pooling", "cls", "--documents", indexed.later, "-o", folder / "others")
     shutil.copytree(folder / "old", folder / "older")
     (folder / "older" / "digests.npy").unlink()
+    record = json.loads((folder / "older" / "manifest.json").read_text())
+    record["files"].pop("digests.npy")
+    (folder / "older" / "manifest.json").write_text(json.dumps(record))
     drtools("index", "--lucene", indexed.corpus, "-o", folder / "bm25")
     update = ["index", "-o", folder / "new", "--update"]
     for words, expected in (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from drtools.formats.dark_items import Dark, Noisy, Reinforced, documents_of, pa
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.outputs.states import State
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 EXAMPLES_A_SAVE = 1024
 Writer = Callable[[Example, "Counter[str]"], None]  # adds texts to an example with dark items
+
+
+@dataclass(kw_only=True)
+class DarkState(State):
+    """What making dark examples continues from: the examples that are done, and what was counted of them."""
+
+    done: int
+    counts: dict[str, int]
 
 
 def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> None:
@@ -53,7 +62,8 @@ def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> Non
 
 def darken(path: str, settings: DarkSettings, write: Writer, work: Work) -> Counter[str]:
     """Write each example with its dark items, in order; what is written counts as done every so many examples."""
-    done, counts = work.state.get("done", 0), Counter[str](work.state.get("counts", {}))
+    state = DarkState.of(work) or DarkState(done=0, counts={})
+    done, counts = state.done, Counter(state.counts)
     negatives, ratios, reinforced = settings.negatives, parse_ratios(settings.ratios), not settings.without_reinforced
     assert work.stream is not None, "a file is written"
     with reporting.progress("making dark examples", None, "examples", done) as progress:
@@ -71,7 +81,7 @@ def darken(path: str, settings: DarkSettings, write: Writer, work: Work) -> Coun
             work.stream.write(made.line())
             progress.advance(1)
             if number % EXAMPLES_A_SAVE == 0:
-                work.save(done=number, counts=dict(counts))
+                DarkState(done=number, counts=dict(counts)).save(work)
     return counts
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools.encoding.loop import encode_tokens
-from drtools.evaluation.dev import DevMeasure, _values, depth_for, dev_queries
+from drtools.evaluation.dev import DevMeasure, depth_for, dev_queries, values_of
 from drtools.evaluation.specs import QueryDevSpec
 from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.text_sources import check_judged_documents
@@ -46,6 +46,6 @@ def dev_measure_on_index(
         vectors = np.empty((len(texts), encoder.dimension), np.float32)
         encode_tokens(encoder, tokens, computing.in_training, vectors)
         scores, rows = search(vectors, depth_for(measures))
-        return _values(list(texts), scores, rows, ids, qrels, measures)
+        return values_of(list(texts), scores, rows, ids, qrels, measures)
 
     return measure

@@ -18,6 +18,7 @@ from drtools.formats.ids import Ids
 from drtools.formats.vectors import named_fingerprints, open_document_vectors
 from drtools.outputs import manifest
 from drtools.search import exact, faiss_index
+from drtools.search.index_manifest import read_index
 from drtools.search.query_vectors import refuse_another_encoder
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class LiveIndex:
                     where=index,
                     expected=f"a FAISS index (drtools index {param('vectors')})",
                 )
+            self.record = read_index(index)
             self.index = faiss_index.load(self.path / "index.faiss")
             ids = Ids(self.path / "ids.txt")
             if vectors and (

@@ -22,11 +22,11 @@ from drtools.losses import masked_language
 from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corpus_texts, count_windows, hold_out
 from drtools.methods.ddr.settings import MASKING_WARMUP_STEPS, MaskingSettings
 from drtools.models.bodies import positions_of
-from drtools.models.encoder_files import load_encoder, save_encoder
-from drtools.models.loader import apply_flags
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_named
 from drtools.models.masked import MaskedHead, MaskedModel, load_head, new_head, save_head
-from drtools.models.pair import EncoderPair
-from drtools.models.settings import SIDES, check_side
+from drtools.models.sides import side_folders
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json
@@ -103,13 +103,12 @@ class MaskedTraining(TrainingTask):
             )
         if encoder_flags.document_model:
             raise InputError("one body is adapted at a time", where=param("document_model"), remedy="leave it out")
-        encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, settings.dropout)
-        if isinstance(encoder, EncoderPair):
+        folders = side_folders(name)
+        if folders["query"] != folders["document"]:
             raise InputError("a pair of encoders", where=name, remedy="adapt one of its subfolders, query or document")
+        encoder = load_named(encoder_flags, dropout=settings.dropout, folders=folders)
+        assert isinstance(encoder, Encoder), "a pair is refused"
         self.encoder = encoder
-        for side in SIDES:
-            check_side(self.encoder.settings, side, name)
-        apply_flags(self.encoder, encoder_flags)
         self.settings = settings
         head = load_head(self.encoder)
         self.has_own_head, self.head_steps = head is not None, 0 if head else settings.head_steps

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drtools.errors import InputError, param
-from drtools.models.bodies import positions_of
-from drtools.models.encoder_files import load_encoder
+from drtools.models.encoder_files import load_reader
 from drtools.models.pieces import cut_of, layout_of, tokenize_pieces
-from drtools.models.specs import PieceSizes
+from drtools.models.sides import read_encoder
+from drtools.models.specs import EncoderSpec, PieceSizes
 from drtools.teachers.windows import Asked, ScoredTexts
 
 if TYPE_CHECKING:
     from drtools.formats.examples import Example
-    from drtools.models.encoder import Encoder
+    from drtools.models.protocol import Reader
 
 PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
 USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
@@ -34,7 +34,7 @@ def drop_pieces(example: Example, scored_by: str) -> bool:
 class Cutter:
     """Cuts documents as one encoder reads them."""
 
-    def __init__(self, encoder: Encoder, sizes: PieceSizes) -> None:
+    def __init__(self, encoder: Reader, sizes: PieceSizes) -> None:
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)
         self.cut: dict[str, object] = {}
 
@@ -59,16 +59,17 @@ class Cutter:
 def load_cutter(
     model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
-    """Load the encoder that documents are cut for; a `prompt` replaces its documents' own."""
-    encoder = load_encoder(model, "cls", trust_remote_code).of("document")
-    longest = positions_of(encoder.body)
-    if longest and (max_document_tokens or USUAL_DOCUMENT_TOKENS) > longest:
+    """Load what the encoder that documents are cut for reads them with; a `prompt` replaces its documents' own."""
+    files = read_encoder(EncoderSpec(model, pooling="cls", trust_remote_code=trust_remote_code), "document")
+    reader = load_reader(files.folders["document"], files.settings["document"], trust_remote_code)
+    length = max_document_tokens or USUAL_DOCUMENT_TOKENS
+    if reader.positions and length > reader.positions:
         raise InputError(
-            f"{model} has {longest} positions",
-            where=f"{param('pieces_max_document_tokens')} {max_document_tokens or USUAL_DOCUMENT_TOKENS}",
-            remedy=f"use {longest} or less",
+            f"{model} has {reader.positions} positions",
+            where=f"{param('pieces_max_document_tokens')} {length}",
+            remedy=f"use {reader.positions} or less",
         )
-    encoder.settings.max_document_tokens = max_document_tokens or USUAL_DOCUMENT_TOKENS
+    reader.settings.max_document_tokens = length
     if prompt is not None:
-        encoder.settings.document_prompt = prompt
-    return Cutter(encoder, sizes)
+        reader.settings.document_prompt = prompt
+    return Cutter(reader, sizes)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools.evaluation.dev import DevMeasure, _measure
+from drtools.evaluation.dev import DevMeasure, measure_lists
 from drtools.evaluation.measures import parse_measure
 from drtools.formats.examples import read_examples
 from drtools.formats.joins import Join
@@ -60,7 +60,7 @@ def dev_measure_on_examples(
     qrels = {query_id: {names[label]: 1} for query_id, label in zip(query_ids, labels, strict=True)}
     queries = encoder.of("query").tokenize(texts, "query")
     documents = encoder.of("document").tokenize([source.text(row) for row in rows], "document")
-    return lambda: _measure(
+    return lambda: measure_lists(
         encoder,
         computing,
         (query_ids, queries),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
@@ -16,10 +17,20 @@ from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.text_sources import check_judged_documents
 from drtools.formats.trec import read_qrels
-from drtools.formats.vectors import ARRAY, IDS, create_array, find_not_finite, open_array, open_vectors, write_parts
+from drtools.formats.vectors import (
+    ARRAY,
+    IDS,
+    JoinedManifest,
+    create_array,
+    find_not_finite,
+    open_array,
+    open_vectors,
+    write_parts,
+)
 from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs.fingerprints import digest
+from drtools.outputs.states import State
 from drtools.search.query_vectors import flags_of_parts, open_queries
 
 if TYPE_CHECKING:
@@ -32,6 +43,13 @@ ROWS_A_BLOCK = 16384
 KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
 
 
+@dataclass(kw_only=True)
+class JoiningState(State):
+    """What a stopped joining continues from: the rows that are done."""
+
+    done: int
+
+
 def join_folders(
     work: Work,
     first: str,
@@ -40,8 +58,8 @@ def join_folders(
     tuning: MuTuning | None = None,
     encoder: EncoderSpec = EncoderSpec(),
     compute: ComputeSpec = ComputeSpec(),
-) -> dict[str, Any]:
-    """Write the joined vectors of two folders into that of `work`; return what its manifest says of them.
+) -> JoinedManifest:
+    """Write the joined vectors of two folders into that of `work`; return their manifest.
 
     Without a mu in the plan it is tuned; `encoder` is that of the first folder's queries.
     """
@@ -57,13 +75,7 @@ def join_folders(
         mu, tried = tune_mu(parts, joined, tuning, encoder, compute)
     dtype = plan.dtype or joined.dtype.name
     write_vectors(parts, joined, dtype, mu if side == "query" else 1.0, plan.copied, work)
-    return {
-        "count": len(joined),
-        "dimension": joined.shape[1],
-        "dtype": dtype,
-        "tried": tried,
-        **joined_record(parts, plan.how, mu),
-    }
+    return joined_manifest(parts, joined, dtype, mu, tried)
 
 
 def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
@@ -127,7 +139,8 @@ def write_vectors(
     shutil.copyfile(parts[0].path / IDS, work.path / IDS)
     if not copied:
         return write_parts(work.path, joined.how, list(parts), work.target)
-    done = work.state.get("done", 0)
+    state = JoiningState.of(work)
+    done = state.done if state else 0
     if not done:
         create_array(work.path, len(joined), joined.shape[1], dtype)
     with reporting.progress("joining", len(joined), "vectors", done) as progress:
@@ -145,7 +158,7 @@ def write_vectors(
                 )
             array.flush()
             del array
-            work.save(done=rows.stop)
+            JoiningState(done=rows.stop).save(work)
             progress.advance(rows.stop - start)
 
 
@@ -154,20 +167,27 @@ def part_record(vectors: Vectors) -> dict[str, Any]:
     return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
 
 
-def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict[str, Any]:
-    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
+def joined_manifest(
+    parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, tried: list[dict[str, float]]
+) -> JoinedManifest:
+    """Return the manifest of joined vectors: as any vectors' is, and what made both parts."""
     records = [part_record(part) for part in parts]
     base = records[0]
-    prints = {
-        side: digest([how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")
-    }
-    return {
-        "side": base["side"],
-        "normalized": False,
-        "model": " + ".join(record["model"] for record in records),
-        "corpus": base["corpus"],
-        "title_separator": base["title_separator"],
-        "max_tokens": base["max_tokens"],
-        "joined": {"how": how, "mu": mu, "parts": records},
-        **{f"{side}_fingerprint": value for side, value in prints.items()},
-    }
+    queries, documents = (
+        digest([joined.how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")
+    )
+    return JoinedManifest(
+        side=base["side"],
+        count=len(joined),
+        dimension=joined.shape[1],
+        dtype=dtype,
+        normalized=False,
+        model=" + ".join(record["model"] for record in records),
+        corpus=base["corpus"],
+        title_separator=base["title_separator"],
+        max_tokens=base["max_tokens"],
+        query_fingerprint=queries,
+        document_fingerprint=documents,
+        joined={"how": joined.how, "mu": mu, "parts": records},
+        tried=tried,
+    )

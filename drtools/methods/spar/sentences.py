@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.corpora import read_articles, read_queries
 from drtools.formats.json_lines import json_line
+from drtools.outputs.states import State
 from drtools.randomness import generator
 
 if TYPE_CHECKING:
@@ -26,6 +28,14 @@ DECAY = 1.2  # [code] what a passage's place in its article is multiplied by
 # scripts without spaces between words, in which each character stands for one
 CHARACTERS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{CHARACTERS}]|[^\s{CHARACTERS}]+")
+
+
+@dataclass(kw_only=True)
+class SamplingState(State):
+    """What a stopped sampling continues from: what was counted, and with a count all queries that the corpus gives."""
+
+    counts: dict[str, int]
+    total: int | None
 
 
 class Sampled(NamedTuple):
@@ -123,8 +133,8 @@ def write_shuffled(work: Work, queries: str, seed: int) -> Counter[str]:
 def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
     """Write the sampled sentences document by document; what is written counts as done every so many documents."""
     assert work.stream is not None, "queries are a file"
-    counts: Counter[str] = Counter(work.state.get("counts", {}))
-    total = work.state.get("total")
+    state = SamplingState.of(work) or SamplingState(counts={}, total=None)
+    counts, total = Counter(state.counts), state.total
     if spec.count and total is None:
         total = count_sentences(spec)
         reporting.notice(
@@ -141,7 +151,7 @@ def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
             counts.update(documents=1, sentences=sampled.split, queries=len(sampled.sentences), none=not sampled.split)
             progress.advance(1)
             if counts["documents"] % DOCUMENTS_A_SAVE == 0:
-                work.save(counts=dict(counts), total=total)
+                SamplingState(counts=dict(counts), total=total).save(work)
     return counts
 
 

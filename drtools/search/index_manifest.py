@@ -1,0 +1,51 @@
+"""What is read of the manifest of an index, and its types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drtools.errors import InputError, param
+from drtools.outputs import manifest
+from drtools.outputs.typed_json import checked_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class LuceneManifest:
+    """A Lucene index of a corpus."""
+
+    count: int
+    language: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaissManifest:
+    """A FAISS index of vectors: the factory string, and what the vectors' own manifest says of them."""
+
+    count: int
+    factory: str
+    new_since_training: int
+    dimension: int
+    model: str
+    query_fingerprint: str
+    document_fingerprint: str
+
+
+KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest}
+
+
+def read_index(folder: str | Path) -> dict[str, Any]:
+    """Return the manifest of an index; InputError for a folder that is none, or whose manifest has other types."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise InputError(
+            "a file was found where an index folder was expected", where=folder, remedy="build one with `drtools index`"
+        )
+    record = manifest.read(folder)
+    kind = record.get("kind")
+    if kind not in KINDS:
+        advice = f"search it with {param('vectors')}" if kind == "vectors" else "build one with `drtools index`"
+        raise InputError(f"found {kind or 'something else'}", where=folder, expected="an index", remedy=advice)
+    checked_fields(record, KINDS[kind], manifest.beside(folder), "build the index again")
+    return record

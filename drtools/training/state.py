@@ -1,0 +1,31 @@
+"""What a stopped training continues from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from drtools.outputs.states import State
+
+
+class Best(TypedDict):
+    """The best dev evaluation, by the first of its measures."""
+
+    step: int
+    value: float
+    measure: str
+
+
+@dataclass(kw_only=True)
+class TrainingState(State):
+    """What a stopped training continues from; `checkpoint` and `refreshed` are names in the folder `working`."""
+
+    step: int
+    checkpoint: str
+    seconds: float
+    best: Best | None
+    evaluations: list[dict[str, float | None]]  # the step, and a value for each measure; null if it was not finite
+    start_loss: float | None
+    refreshed: str | None
+    log_bytes: int = 0
+    read_at_all: dict[str, int] = field(default_factory=dict)
