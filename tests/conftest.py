@@ -236,6 +236,13 @@ def last_values(words: Sequence[object]) -> list[object]:
     return kept
 
 
+def flags_for(kind, path, overwrite=False, renew=False, **arguments):
+    """Return the specification of an output, with the request that asks for it."""
+    flags = kind(output=str(path), overwrite=overwrite, renew=renew)
+    flags.request.update({"tool": "test", "arguments": arguments})
+    return flags
+
+
 def changed_by_flags(build: Callable) -> Callable:
     """Let a function that returns a usual command and further flags return it by `last_values`."""
     return functools.wraps(build)(lambda *arguments, **keywords: last_values(build(*arguments, **keywords)))

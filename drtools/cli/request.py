@@ -23,7 +23,7 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
         path = Path(local(value))
         if not path.exists():
             raise InputError(f"no such file or folder (--{name.replace('_', '-')})", where=value)
-        return {"path": recorded_name(value), "fingerprint": manifest.fingerprint(path)}
+        return {"path": recorded_name(value), "fingerprint": manifest.checked_fingerprint(path)}
     if role is Role.MODEL and isinstance(value, str):
         return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
     return value
@@ -42,12 +42,6 @@ def _check_target(output: str) -> None:
     if target.name in ("", ".."):
         raise InputError(
             "names a folder that is there already", where=f"-o {output}", remedy="name the output itself, as in -o out"
-        )
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        raise InputError(
-            "a device or a pipe was found where an output is to be written",
-            where=target,
-            remedy="use -o - and redirect it",
         )
 
 

@@ -44,6 +44,8 @@ def keep_named(folder: Path, named: Mapping[str, int]) -> None:
     for path in files_of(folder):
         if str(path.relative_to(folder)) not in named:
             path.unlink()
+    for name in (STATE, REQUEST):
+        (folder / f"{name}{NEW}").unlink(missing_ok=True)
     for name, size in named.items():
         found = (folder / name).stat().st_size if (folder / name).exists() else 0
         if found < size:

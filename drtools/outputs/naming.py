@@ -104,7 +104,7 @@ class Place:
         if self.descriptor is None:
             return
         noted = self.noted()
-        if not self.partial.exists() or not (noted.get("replaces") or noted.get("finished")):
+        if not noted.get("replaces") and not (noted.get("finished") and self.partial.exists()):
             self.lock.unlink(missing_ok=True)
         os.close(self.descriptor)
         self.descriptor = None

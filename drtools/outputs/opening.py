@@ -65,6 +65,8 @@ def open_file(output: OutputSpec) -> Iterator[FileWork]:
 @contextmanager
 def _under_way(work: Work) -> Iterator[None]:
     place = work.place
+    if work.target.exists() and not (work.target.is_file() or work.target.is_dir()):
+        raise InputError("a device or a pipe was found", where=work.target, expected="the name of a folder to write")
     place.check_partial()
     if not place.partial.exists() and not place.lock.exists():
         _check_finished(work)  # also where nothing can be written

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -310,12 +311,20 @@ def test_standard_input_is_one_input(world, drtools, template):
     assert outcome.status == 2 and "standard input was named as several inputs" in outcome.err, outcome.err
 
 
-def test_a_device_or_a_pipe_is_no_output(world, drtools, tmp_path):
-    os.mkfifo(tmp_path / "p")
-    for place in ("/dev/null", tmp_path / "p"):
-        outcome = drtools("fuse", world["run"], world["second"], "-o", place, "--overwrite")
-        assert outcome.status == 2 and "use -o - and redirect it" in outcome.err
-    assert Path("/dev/null").is_char_device() and (tmp_path / "p").is_fifo()
+def test_a_device_or_a_pipe_gets_the_data_of_a_file(world, drtools, tmp_path):
+    fuse, pipe = ("fuse", world["run"], world["second"]), tmp_path / "p"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        assert drtools(*fuse, "-o", pipe, "--overwrite").status == 0
+        assert read.result() == drtools(*fuse).out != ""
+    assert drtools(*fuse, "-o", "/dev/null", "--overwrite").status == 0
+    assert Path("/dev/null").is_char_device() and pipe.is_fifo()
+    encode = ("encode", "--model", world["model"], "--documents", world["corpus"], "-o", "/dev/null", "--overwrite")
+    outcome = drtools(*encode)
+    assert (
+        outcome.status == 2 and "/dev/null: a device or a pipe was found, expected the name of a folder" in outcome.err
+    )
 
 
 def test_names_of_standard_output_are_one(world, drtools):

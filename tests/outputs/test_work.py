@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import flags_for
 
 from drtools import reporting
 from drtools.cli import console
@@ -15,12 +16,6 @@ from drtools.formats.trec import read_run
 from drtools.outputs import manifest
 from drtools.outputs.naming import Place
 from drtools.outputs.opening import open_file, open_folder
-
-
-def flags_for(kind, path, overwrite=False, renew=False, **arguments):
-    flags = kind(output=str(path), overwrite=overwrite, renew=renew)
-    flags.request.update({"tool": "test", "arguments": arguments})
-    return flags
 
 
 @pytest.fixture(autouse=True)
