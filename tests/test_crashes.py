@@ -7,6 +7,7 @@ and kills itself before the one that was asked for.
 import hashlib
 import json
 import random
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -104,6 +105,18 @@ class Crashing:
         self.world, self.program, self.environment = world, program, environment
         self.out, (self.words, self.more) = world / "outputs" / name, KINDS[name]
 
+    def run_limited(self, size: int) -> subprocess.CompletedProcess[str]:
+        """Run the command where no file may grow beyond `size` bytes, as on a full disk."""
+        return subprocess.run(
+            [self.program, *self.words, "-o", str(self.out)],
+            env=self.environment,
+            cwd=self.world,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+        )
+
     def run(self, at: int = 0, *flags: str) -> subprocess.CompletedProcess[str]:
         report = self.world / "operations"
         command = ["-c", COUNTED, str(at), f"{self.out}", str(report), *self.words, "-o", str(self.out), *flags]
@@ -177,3 +190,33 @@ def test_a_kill_at_some_operations(crashing, name, replacing):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kill_at_every_operation(crashing, name, replacing):
     crash(crashing(name), None if name.startswith("fused") else 25, replacing)
+
+
+def fill(full: Crashing, sizes: list[int]) -> None:
+    """Run a command where no file can grow beyond these percents of its largest; with room the same command ends."""
+    done = full.run()
+    assert done.returncode == 0, done.stderr
+    whole, refused = content(full.out), 0
+    largest = max(file.stat().st_size for file in (full.out, *full.out.rglob("*")) if file.is_file())
+    for size in sizes:
+        full.clean()
+        failed = full.run_limited(max(1, largest * size // 100))
+        lines = [line for line in failed.stderr.splitlines() if line.startswith("drtools ")]
+        assert failed.returncode in (0, 1) and "Traceback" not in failed.stderr, failed.stderr
+        assert "internal error" not in failed.stderr and len(lines) == (failed.returncode == 1), failed.stderr
+        refused += failed.returncode
+        assert content(full.out) in (None, whole)
+        again = full.run()
+        assert again.returncode == 0 and content(full.out) == whole and full.left() == [], again.stderr
+    assert refused
+
+
+@pytest.mark.parametrize("name", ["encoded"])
+def test_a_full_disk(crashing, name):
+    fill(crashing(name), [40])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_a_disk_that_is_full_at_many_sizes(crashing, name):
+    fill(crashing(name), [1, 5, 20, 40, 60, 80, 95])

@@ -10,6 +10,8 @@ from drtools.cli import console
 from drtools.errors import AlreadyDone, GateRefused, InputError, Terminated, WorldError
 from drtools.outputs.cache import cache_path
 
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # of errors that are no OSError
+
 
 def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
     """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
@@ -50,5 +52,9 @@ def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
             f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller "
             "--batch-tokens, in a training --gradient-caching"
         )
+        return 1
+    full = next((words for words in DISK_FULL if words in str(error)), None)
+    if full:  # as safetensors, torch and Java tell it
+        console.error(f"{full}: nothing finished was changed; once there is room, the same command again continues")
         return 1
     raise error
