@@ -8,9 +8,10 @@ that do not fit into a further table below. Ids, paths and addresses are not bro
 
 import re
 import shutil
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TextIO
+
+from rich.cells import cell_len
 
 WIDE = (
     "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
@@ -28,23 +29,12 @@ def terminal_width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def columns_of(text: str) -> int:
-    """Return the columns that a text takes: two for a wide character, none for an accent that joins the one before."""
-    return (
-        len(text)
-        if text.isascii()
-        else sum(
-            (2 if unicodedata.east_asian_width(sign) in "WF" else 1) for sign in text if not unicodedata.combining(sign)
-        )
-    )
-
-
 def wrapped(text: str, width: int | None, later: str = "") -> str:
     """Fold a line at words to `width` columns; lines after the first begin with `later`. A longer word stays whole.
 
     No width: as it is.
     """
-    if width is None or columns_of(text) <= width:
+    if width is None or cell_len(text) <= width:
         return text
     lines, between = [], ""
     line = text[: len(text) - len(text.lstrip())]
@@ -52,7 +42,7 @@ def wrapped(text: str, width: int | None, later: str = "") -> str:
         if piece.isspace():
             between = piece
             continue
-        if line.strip() and columns_of(line + between + piece) > width:
+        if line.strip() and cell_len(line + between + piece) > width:
             lines.append(line)
             line, between = later, ""
         line, between = line + between + piece, ""
@@ -65,13 +55,13 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     In fewer columns than that takes, a first cell without room has a line of its own, and columns without room follow
     below.
     """
-    widths = [max(columns_of(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    widths = [max(cell_len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     if width is None or widths[0] + sum(2 + each for each in widths[1:]) <= width:
         return "\n".join(line for row in rows for line in _lines_of(row, range(1, len(widths)), widths, widths[0]))
     tables = []
     for group in _groups(widths, width - min(widths[0], LEAST_FIRST)):
         room = width - sum(2 + widths[i] for i in group)
-        first = max((columns_of(row[0]) for row in rows if columns_of(row[0]) <= room), default=0)
+        first = max((cell_len(row[0]) for row in rows if cell_len(row[0]) <= room), default=0)
         tables.append("\n".join(line for row in rows for line in _lines_of(row, group, widths, first)))
     return "\n\n".join(tables)
 
@@ -91,12 +81,12 @@ def _groups(widths: list[int], room: int) -> list[list[int]]:
 
 def _lines_of(row: Sequence[str], columns: Sequence[int], widths: list[int], first: int) -> Iterator[str]:
     name = row[0]
-    cells = "".join(" " * (2 + widths[i] - columns_of(row[i])) + row[i] for i in columns if i < len(row))
-    if columns_of(name) > first:
+    cells = "".join(" " * (2 + widths[i] - cell_len(row[i])) + row[i] for i in columns if i < len(row))
+    if cell_len(name) > first:
         yield name
         name = ""
     if cells or name or not row[0]:
-        yield (name + " " * (first - columns_of(name)) + cells).rstrip()
+        yield (name + " " * (first - cell_len(name)) + cells).rstrip()
 
 
 def progress_line(
@@ -109,15 +99,15 @@ def progress_line(
     The first details stay longest; a bar has room before the fourth of them. Of what stands there nothing is cut but
     the description.
     """
-    room = max(0, width - columns_of(count) - 1)
-    if columns_of(description) > room:
-        while description and columns_of(description) > room - 3:
+    room = max(0, width - cell_len(count) - 1)
+    if cell_len(description) > room:
+        while description and cell_len(description) > room - 3:
             description = description[:-1]
         description += "..." if room >= 3 else ""
-    left = room - columns_of(description)
+    left = room - cell_len(description)
     fitting = []
     for number, detail in enumerate(details):
-        needed = 2 + columns_of(detail)
+        needed = 2 + cell_len(detail)
         if needed + (0 if share is None or number < 3 else BARS[-1] + 1) > left:
             break
         fitting.append(detail)
