@@ -283,6 +283,8 @@ def vectors(folder, array, ids, side, fingerprint="f"):
     np.save(folder / "vectors.npy", array.astype(np.float32))
     (folder / "ids.txt").write_text("".join(f"{row}\n" for row in ids))
     record = {"kind": "vectors", "side": side, "document_fingerprint": fingerprint, "fingerprint": folder.name}
+    record |= {"count": len(array), "dimension": array.shape[1], "dtype": "float32", "normalized": False, "model": "m"}
+    record |= {"corpus": None, "title_separator": None, "max_tokens": None, "query_fingerprint": fingerprint}
     (folder / "manifest.json").write_text(json.dumps(record))
     return folder
 

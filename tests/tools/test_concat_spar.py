@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_bert
+from conftest import make_bert, without_files
 
 from drtools.formats.trec import read_qrels, read_run
 from drtools.formats.vectors import IDS, open_vectors
@@ -211,6 +211,7 @@ def test_rows_are_matched_by_id(made):
     folder = made.folder
     mixed = folder / "mixed"
     shutil.copytree(folder / "16-documents", mixed)
+    without_files(mixed)
     order = np.random.default_rng(1).permutation(60)
     np.save(mixed / "vectors.npy", made.of("16", "documents")[order])
     names = (folder / "16-documents" / IDS).read_text().split()
@@ -275,6 +276,7 @@ def test_mu_is_what_brute_force_finds(made, how):
     relevant = {int(query[1:]): int(next(iter(grades))[1:]) for query, grades in read_qrels(made.qrels).items()}
     for name in ("base", "32"):
         documents = random.normal(size=(60, 32)).astype(np.float32)
+        without_files(made.folder / f"{name}-documents", made.folder / f"{name}-queries")
         np.save(made.folder / f"{name}-documents" / "vectors.npy", documents)
         np.save(
             made.folder / f"{name}-queries" / "vectors.npy",
@@ -493,6 +495,7 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     for words, arguments in refusals.items():
         done = spar(*arguments, "-o", folder / "bad")
         assert done.status == 2 and words in done.err, (words, done.err)
+    without_files(other)
     (other / IDS).write_text((other / IDS).read_text().replace("d7\n", "x7\n"))
     assert "has no vector of 'd7'" in spar(documents, other, "--mu", 1, "-o", folder / "bad").err
     (other / IDS).write_text((other / IDS).read_text().replace("x7\n", "d7\n"))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, last_values, write_jsonl
+from conftest import WORDS, last_values, without_files, write_jsonl
 from pieces_of import SIZE_FLAGS, SIZES, cls_of
 
 from drtools.encoding.loop import encode_tokens
@@ -249,6 +249,7 @@ def test_pieces_that_are_not_those_of_the_texts_are_refused(toy, bert, drtools):
     ]
     assert drtools(*command, "-o", toy.folder / "old").status == 0
     update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
+    without_files(toy.folder / "old")
     array = np.load(toy.folder / "old/pieces.npy", mmap_mode="r+")
     array.view(np.uint16)[:] ^= 1  # the last bit
     array.flush()
@@ -308,6 +309,7 @@ def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_fold
 def test_vectors_of_another_machine_are_noted_and_those_of_another_text_refused(toy, encoder_folder, drtools):
     command = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32"]
     drtools(*command, "-o", toy.folder / "old")
+    without_files(toy.folder / "old")
     array = np.load(toy.folder / "old" / "vectors.npy", mmap_mode="r+")
     array.view(np.uint16)[:] ^= 1  # the last bit
     array.flush()
@@ -354,6 +356,7 @@ def test_an_update_of_other_vectors_is_refused_by_name(name, toy, bert, encoder_
 def test_folders_that_do_not_know_their_texts_are_refused(toy, encoder_folder, drtools):
     command = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
     drtools(*command, "-o", toy.folder / "old")
+    without_files(toy.folder / "old")
     update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
     whole = (toy.folder / "old" / "texts.npy").read_bytes()
     for content, expected in ((whole[:200], "not a whole .npy file"), (None, "make the folder once without --update")):
@@ -370,6 +373,7 @@ def test_folders_that_do_not_know_their_texts_are_refused(toy, encoder_folder, d
 def test_other_bits_are_odd_where_the_same_ones_are_promised(toy, encoder_folder, drtools, monkeypatch, amx):
     command = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "bf16"]
     assert drtools(*command, "-o", toy.folder / "old").status == 0
+    without_files(toy.folder / "old")
     array = np.load(toy.folder / "old/vectors.npy", mmap_mode="r+")
     array.view(np.uint16)[:] ^= 1  # the last bit
     array.flush()
