@@ -76,7 +76,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     from drtools.formats.corpus_store import open_store
     from drtools.formats.lines import shown
     from drtools.models.compute import settle
-    from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
+    from drtools.teachers.scoring import ODDITIES, WINDOW_PAIRS, load_teacher
     from drtools.teachers.windows import Lacking, ScoredTexts
 
     cutter = open_cutter(settings, sizes)
@@ -99,7 +99,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     else:
         assert settings.run is not None, "one of the two is there"
         counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work)
-    counts.update(teacher.counts)
+    counts.update({name: count for name, count in teacher.counts.items() if name not in ODDITIES})
     report(counts, lacking)
     work.finish(
         kind="examples" if examples else "run",
@@ -194,13 +194,18 @@ def write_windows(
     work: Work,
 ) -> Counter[str]:
     """Score window by window; one that is written counts as done."""
-    counts = Counter[str](work.state.get("counts", {}))
+    from drtools.teachers.scoring import ODDITIES
+
+    before = Counter[str](work.state.get("counts", {}))
+    counts = Counter(before)
     with reporting.progress("scoring", None, "pairs") as progress:
         for things, scores in teacher.stream(windows, progress.advance):
             values = iter(scores.tolist())
             for thing in things:
                 write(thing, values, counts)
             counts["pairs"] += len(scores)
+            odd = {name: before[name] + teacher.counts[name] for name in ODDITIES}
+            counts |= Counter({name: count for name, count in odd.items() if count})
             work.save(counts=dict(counts), first=lacking.first)
     return counts
 
