@@ -105,9 +105,7 @@ def train(
         paper_warmup=WARMUP_STEPS,
         after_step=counting_cuts(teaching.teacher, task) if teaching else None,
     )
-    if teaching:
-        read = task.run.meter.total_counts
-        note_cuts(Counter({name: read[f"{OF_TEACHER}{name}"] for name in ODDITIES}))
+    note_teachers_cuts(task)
     task.finish(
         queries=sum(len(source.examples) for source in sources),
         teacher=teaching.teacher.name if teaching else sources[0].examples.scored_by,
@@ -127,6 +125,12 @@ def counting_cuts(teacher: Teacher, task: EncoderTraining) -> Callable[[int, flo
         before.update({name: now[name] - before[name] for name in ODDITIES})
 
     return count
+
+
+def note_teachers_cuts(task: EncoderTraining) -> None:
+    """Count as odd what the teacher read cut or empty, where one scored while training."""
+    read = task.run.meter.total_counts
+    note_cuts(Counter({name: read[f"{OF_TEACHER}{name}"] for name in ODDITIES}))
 
 
 def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence[str], scored: bool) -> None:
