@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
@@ -76,6 +78,40 @@ def encode_each(
             yield encoding, is_cut
 
 
+def token_arrays(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], with_words: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the tokens int32 [T] of each whole text by a fast tokenizer, without special ones around them.
+
+    With `with_words` also the number of each token's word int64 [T], in ascending order; a special token in a text is a
+    word with a number below 0. Long texts are read in parts where that makes the same tokens and words.
+    """
+    joins = any(len(text) > 2 * CHARACTERS_A_BATCH for text in texts) and reads_parts(tokenizer)
+    parts = [_parts_of(text) if joins else [text] for text in texts]
+    given = [part for each in parts for part in each]
+    read = encode_each(tokenizer, given, None, special=False, with_offsets=with_words)
+    for each in parts:
+        ids, words, place, count = [], [], 0, 0
+        for _, (encoding, _) in zip(each, read, strict=False):  # zip asks `each` first, and takes no more of the others
+            ids.append(np.array(encoding.ids, np.int32))
+            if with_words:
+                numbers = (
+                    -1 - at if word is None else word + count for at, word in enumerate(encoding.word_ids, place)
+                )
+                words.append(np.fromiter(numbers, np.int64, len(encoding.ids)))
+                place, count = place + len(encoding.ids), max(count, int(words[-1].max(initial=-1)) + 1)
+        yield np.concatenate(ids), np.concatenate([*words, np.empty(0, np.int64)])
+
+
+def _parts_of(text: str) -> list[str]:
+    """Return a text in parts of about so many characters, each but the last with a letter or digit at its end."""
+    parts, begin = [], 0
+    while len(text) - begin > 2 * CHARACTERS_A_BATCH and (found := CUT.search(text, begin + CHARACTERS_A_BATCH)):
+        parts.append(text[begin : found.end()])
+        begin = found.end()
+    return [*parts, text[begin:]]
+
+
 def batches_of(texts: Sequence[str], first: int | None = None) -> Iterator[Sequence[str]]:
     """Yield texts in parts of so many characters; of each text no more than twice `first` count."""
     begin = size = 0
@@ -123,10 +159,23 @@ def reads_heads(tokenizer: PreTrainedTokenizerBase) -> bool:
     if not all(map(_normalizes_locally, normalizers)) or not all(map(_matches_from_the_left, pre_tokenizers)):
         return False
     kind = type(backend.model).__name__
-    spaces_stay = all(part["type"] != "ByteLevel" and part.get("content", " ") == " " for part in normalizers)
-    if any(_splits_at_spaces(part) and (spaces_stay or part["type"] == "Metaspace") for part in pre_tokenizers):
+    if _are_words_apart(normalizers, pre_tokenizers):
         return kind in ("BPE", "Unigram", "WordPiece", "WordLevel")
     return kind in ("BPE", "Unigram") and _no_token_over_a_space(backend)
+
+
+def reads_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a fast tokenizer makes of a text's parts the tokens that it makes of the text.
+
+    Besides what heads need, nothing may happen at the start of a part that begins with a space.
+    """
+    if not reads_heads(tokenizer):
+        return False
+    backend = tokenizer.backend_tokenizer
+    normalizers, pre_tokenizers = _parts(backend.normalizer), _parts(backend.pre_tokenizer)
+    if any(part["type"] == "Prepend" or part.get("strip_left") for part in normalizers):
+        return False
+    return _are_words_apart(normalizers, pre_tokenizers)
 
 
 def _parts(part: Any) -> list[dict[str, Any]]:
@@ -153,6 +202,12 @@ def _matches_from_the_left(part: dict[str, Any]) -> bool:
     if part["type"] != "Split":
         return part["type"] in PRE_TOKENIZERS
     return not LOOKS_FURTHER.search(part["pattern"].get("Regex", "").replace(AT_THE_END, ""))
+
+
+def _are_words_apart(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str, Any]]) -> bool:
+    """Return whether no word reaches over a space between letters or digits."""
+    spaces_stay = all(part["type"] != "ByteLevel" and part.get("content", " ") == " " for part in normalizers)
+    return any(_splits_at_spaces(part) and (spaces_stay or part["type"] == "Metaspace") for part in pre_tokenizers)
 
 
 def _splits_at_spaces(part: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from transformers import PreTrainedTokenizerFast
 
 from drtools.models import long_texts
-from drtools.models.long_texts import encode_each, head_of, reads_heads
+from drtools.models.long_texts import encode_each, head_of, reads_heads, reads_parts, token_arrays
 from drtools.models.terms import TermKeys, count_by_part, count_terms
 from drtools.models.tokens import token_lists
 
@@ -230,3 +230,23 @@ def test_terms_are_counted_by_part_as_at_once(monkeypatch):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert [len(each) for each in count_by_part(analyzer, [], TermKeys())] == [0, 0, 1, 0]
+
+
+def test_parts_give_the_tokens_and_words_of_whole_texts(tokenizers, monkeypatch):
+    texts = some_texts()
+    for name, tokenizer in tokenizers.items():
+        if not tokenizer.is_fast:
+            continue
+        monkeypatch.setattr(long_texts, "CHARACTERS_A_BATCH", 10**6)
+        expected = list(token_arrays(tokenizer, texts, with_words=True))
+        assert [ids.tolist() for ids, _ in expected] == [
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts
+        ]
+        monkeypatch.setattr(long_texts, "CHARACTERS_A_BATCH", 30)
+        assert reads_parts(tokenizer) or name not in MADE or name == "without splits", name
+        found = list(token_arrays(tokenizer, texts, with_words=True))
+        for (ids, words), (whole_ids, whole_words) in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ids, whole_ids)
+            # the numbers themselves may differ; what is drawn for them goes by their order
+            np.testing.assert_array_equal(*(np.unique(each, return_inverse=True)[1] for each in (words, whole_words)))
+    assert not reads_parts(tokenizers["without splits"]) and reads_parts(tokenizers["bert"])

@@ -18,7 +18,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.models.bodies import positions_of
-from drtools.models.long_texts import encode_each
+from drtools.models.long_texts import token_arrays
 from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
@@ -130,19 +130,13 @@ class Masker:
                 )
                 for text in texts
             ]
-        return [
-            np.array(encoding.ids, np.int32) for encoding, _ in encode_each(self.tokenizer, texts, None, special=False)
-        ]
+        return [ids for ids, _ in token_arrays(self.tokenizer, texts)]
 
     def _word_lists(self, texts: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the tokens of each text, and of each token the number of its word (a special token is one)."""
         texts = [text.lower() for text in texts] if self.lower_case else list(texts)
-        lists, words = [], []
-        for encoding, _ in encode_each(self.tokenizer, texts, None, special=False, with_offsets=True):
-            numbers = (-1 - at if word is None else word for at, word in enumerate(encoding.word_ids))
-            lists.append(np.array(encoding.ids, np.int32))
-            words.append(np.fromiter(numbers, np.int64, len(encoding.ids)))
-        return lists, words
+        read = list(token_arrays(self.tokenizer, texts, with_words=True))
+        return [ids for ids, _ in read], [words for _, words in read]
 
     def windows(self, texts: Sequence[str]) -> list[int]:
         """Return how many windows each text has: one at each multiple of the stride, the last where the text ends."""
