@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from drtools.errors import InputError, names_in, param
+from drtools.escapes import escaped
 from drtools.ranks import rank
 from drtools.units import joined, number_as_words, rate_as_words, seconds_as_words
 
@@ -122,9 +123,12 @@ class Reporter:
         return names_in(text)
 
     def write(self, line: str) -> None:
-        """Write a line to standard error. If nobody can read it any more, or the disk is full, the work goes on."""
+        """Write a line to standard error, its control characters escaped.
+
+        If nobody can read it any more, or the disk is full, the work goes on.
+        """
         try:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(escaped(line) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             pass

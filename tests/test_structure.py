@@ -18,6 +18,7 @@ from drtools.cli.main import first_line, tool_names
 PACKAGE = Path(drtools.__file__).parent
 GROUND = {
     "errors",
+    "escapes",
     "randomness",
     "ranks",
     "reporting",

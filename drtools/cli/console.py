@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from drtools import reporting
 from drtools.cli.messages import worded
 from drtools.cli.terminal import progress_line
+from drtools.escapes import escaped, escaped_json
 from drtools.ranks import rank
 from drtools.reporting import Progress, Reporter
 
@@ -57,7 +58,7 @@ class ToolReporter(Reporter):
     def write_json(self, kind: str, fields: dict[str, object]) -> None:
         """Write an event as one JSON line."""
         record = {"event": kind, "tool": self.tool, "time": round(time.time(), 3), **fields}
-        self.write(json.dumps(record, ensure_ascii=False, default=str))
+        self.write(escaped_json(json.dumps(record, ensure_ascii=False, default=str)))
 
     def error(self, text: str) -> None:
         """Write the one line that says why the tool ends; `--quiet` does not silence it."""
@@ -129,7 +130,7 @@ def live_line(counter: Progress, width: int, ascii_only: bool) -> str:
     """Return the line of some work for a terminal of `width` columns."""
     count = f"{counter.done:,}/{counter.total:,}" if counter.total else f"{counter.done:,} {counter.unit}"
     share = counter.done / counter.total if counter.total else None
-    return progress_line(width, counter.description, count, share, counter.details(), ascii_only)
+    return progress_line(width, escaped(counter.description), count, share, counter.details(), ascii_only)
 
 
 _tool = ToolReporter("drtools")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from drtools.escapes import escaped_line
 from drtools.units import seconds_as_words
 
 TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity", "dense-retrieval")
@@ -226,6 +227,8 @@ def _cell(value: object) -> str:
 
 
 def _code(text: str) -> str:
+    """Return a text as code, in which neither HTML nor Markdown counts; a line break would end it."""
+    text = escaped_line(text)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
 

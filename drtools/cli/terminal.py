@@ -1,6 +1,6 @@
 """Text for the columns of a terminal: its width, folding at words, tables, the line of a progress.
 
-Pure functions of strings.
+Pure functions of strings, through which all goes that is printed for a person: control characters are escaped here.
 
 A narrow terminal never costs a number: a table that does not fit puts long names on lines of their own, and columns
 that do not fit into a further table below. Ids, paths and addresses are not broken, so that they can be copied whole.
@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len
+
+from drtools.escapes import escaped
 
 WIDE = (
     "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
@@ -32,8 +34,9 @@ def terminal_width(stream: TextIO) -> int | None:
 def wrapped(text: str, width: int | None, later: str = "") -> str:
     """Fold a line at words to `width` columns; lines after the first begin with `later`. A longer word stays whole.
 
-    No width: as it is.
+    No width: on one line. Control characters are escaped.
     """
+    text = escaped(text)
     if width is None or cell_len(text) <= width:
         return text
     lines, between = [], ""
@@ -53,8 +56,9 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     """Lay out rows of words in columns: the first to the left, the others to the right, two spaces between.
 
     In fewer columns than that takes, a first cell without room has a line of its own, and columns without room follow
-    below.
+    below. Control characters are escaped.
     """
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(cell_len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     if width is None or widths[0] + sum(2 + each for each in widths[1:]) <= width:
         return "\n".join(line for row in rows for line in _lines_of(row, range(1, len(widths)), widths, widths[0]))

@@ -103,14 +103,13 @@ def open_store(corpus: str) -> CorpusStore:
     folder.mkdir(exist_ok=True)
     fingerprint = file_fingerprint(source)
     path = folder / f"{fingerprint}-{VERSION}.sqlite"
-    if path.exists():
-        note_unused_columns(source)
-    else:
+    if not path.exists():
         with open(path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 _build(source, corpus, path, fingerprint)
         path.with_suffix(".lock").unlink(missing_ok=True)
+    note_unused_columns(source)  # whether this process built the store, another one meanwhile, or an earlier one
     return CorpusStore(path, corpus)
 
 

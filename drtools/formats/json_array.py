@@ -11,7 +11,7 @@ from typing import Any
 
 from drtools.errors import InputError
 from drtools.formats.json_lines import parse_object, read_json_lines
-from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+from drtools.formats.lines import decode, first_line, local, open_bytes, shown
 
 SPACE = re.compile(r"\s*")
 
@@ -21,8 +21,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Lines are read one by one; an array is read whole, which takes one to five times the file's size in memory.
     """
-    _, first = next(read_lines(path), (0, b""))
-    yield from _array_items(path) if first.lstrip().startswith(b"[") else read_json_lines(path)
+    yield from _array_items(path) if first_line(path).lstrip().startswith(b"[") else read_json_lines(path)
 
 
 def _array_items(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -12,7 +12,7 @@ import threading
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +26,8 @@ from drtools.ranks import world_size
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 PATIENCE_SECONDS = 10.0  # for a process that writes into a pipe, before a line says what is waited for
 GZIP = b"\x1f\x8b"
+LONGEST_HEAD = 1 << 16  # bytes of a first line, for whoever wants to know what it begins with
+LONGEST_LINE = 1 << 27  # [ours] bytes, a hundred long books; a gzip file of a megabyte can hold a line of a gigabyte
 
 _names: dict[str, str] = {}  # spooled copy -> the name that was typed
 
@@ -159,13 +161,30 @@ def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_L
     A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out. `written` is
     how pandas writes such a file, for whoever passes a table in another format.
 
-    Raises InputError with file:line for a gzip file that is cut short or damaged.
+    Raises InputError with file:line for a line of more than `LONGEST_LINE` bytes, and for a gzip file that is cut short
+    or damaged.
     """
+    for number, line in _read_lines(path, LONGEST_LINE, with_blank, written):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"the line is longer than {LONGEST_LINE:,} bytes",
+                where=f"{shown(path)}:{number}",
+                remedy="write one record a line, and split a text that is so long",
+            )
+        yield number, line
+
+
+def first_line(path: str | Path) -> bytes:
+    """Return the first line that holds anything, or the start of it if it is long; b"" if there is none."""
+    return next(_read_lines(path, LONGEST_HEAD, False, JSON_LINES), (0, b""))[1]
+
+
+def _read_lines(path: str | Path, longest: int, with_blank: bool, written: str) -> Iterator[tuple[int, bytes]]:
     path = local(str(path))
     number = 0
     with open_bytes(path) as stream:
         try:
-            for line in stream:
+            for line in iter(partial(stream.readline, longest + 1), b""):
                 number += 1
                 if number == 1:
                     refuse_other_formats(line, shown(path), written)

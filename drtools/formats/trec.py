@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drtools.errors import InputError
-from drtools.formats.lines import decode, local, open_bytes, read_lines, shown
+from drtools.formats.lines import LONGEST_LINE, decode, local, open_bytes, read_lines, shown
 from drtools.formats.signatures import NAMED_COLUMNS, RUN_COLUMNS
 from drtools.formats.trec_blocks import split_block
 from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places
@@ -301,7 +301,9 @@ def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
     unordered: set[str] = set()
     try:
         with open_bytes(path) as stream:
-            while block := stream.read(BLOCK_BYTES) + stream.readline():
+            while block := stream.read(BLOCK_BYTES) + stream.readline(LONGEST_LINE + 1):
+                if len(block) > LONGEST_LINE:  # reading by line names it
+                    return None
                 split = split_block(block, [2, 3, 4] if rank_order else [2, 4])
                 if split is None:
                     return None

@@ -213,7 +213,7 @@ class HardNegativeRefresh:
                 np.savez(stream, allow_pickle=False, **found)
 
     def load(self, path: Path) -> None:
-        """Train with these negatives from here on."""
+        """Train with these negatives from here on, also where an earlier process made them."""
         import numpy as np
 
         from drtools.training.examples import RaggedArray
@@ -221,6 +221,12 @@ class HardNegativeRefresh:
         with np.load(path, allow_pickle=False) as found:
             for number, source in enumerate(self.sources):
                 source.examples.negatives = RaggedArray(found[f"flat-{number}"], found[f"starts-{number}"])
+        step = int(path.name.rpartition("-")[2])
+        for lengths in (source.examples.negatives.lengths for source in self.sources if self.world.is_first):
+            without = int((lengths == 0).sum())
+            reporting.notice(
+                without, f"{without:,} of {len(lengths):,} queries had no negative after the refresh at step {step:,}"
+            )
 
     def _document_vectors(self, source: ExampleSource, path: Path, check_stop: Callable[[], None]) -> np.ndarray:
         """Encode the corpus, each process its share of the rows, into one file; return it [N, D]."""
@@ -275,14 +281,10 @@ class HardNegativeRefresh:
                 zip(examples.query_ids, examples.positives, scores, rows, strict=True)
             )
         )
-        without = int((mined.lengths == 0).sum())
-        if without == len(mined):
+        if not mined.lengths.any():
             raise InputError(
                 f"no query has a negative among these ranks of {len(vectors):,} documents",
                 where=f"{param('refresh_ranks')} {flags.ranks}",
                 remedy="use others",
             )
-        reporting.notice(
-            without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"
-        )
         return mined

@@ -103,7 +103,7 @@ class ScoringSettings:
 def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: ComputeSpec) -> None:
     """Score examples or a run window by window, through the cache, and write the same in its order."""
     from drtools.models.compute import settle
-    from drtools.teachers.scoring import WINDOW_PAIRS, load_teacher
+    from drtools.teachers.scoring import ODDITIES, WINDOW_PAIRS, load_teacher
 
     cutter = open_cutter(settings, sizes)
     texts = ScoredTexts(
@@ -125,7 +125,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     else:
         assert settings.run is not None, "one of the two is there"
         counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work)
-    counts.update(teacher.counts)
+    counts.update({name: count for name, count in teacher.counts.items() if name not in ODDITIES})
     report(counts, lacking)
     work.finish(
         kind="examples" if examples else "run",
@@ -216,13 +216,18 @@ def write_windows(
     work: Work,
 ) -> Counter[str]:
     """Score window by window; one that is written counts as done."""
-    counts = Counter(ScoringState.begun(work).counts)
+    from drtools.teachers.scoring import ODDITIES
+
+    before = Counter[str](ScoringState.begun(work).counts)
+    counts = Counter(before)
     with reporting.progress("scoring", None, "pairs") as progress:
         for things, scores in teacher.stream(windows, progress.advance):
             values = iter(scores.tolist())
             for thing in things:
                 write(thing, values, counts)
             counts["pairs"] += len(scores)
+            odd = {name: before[name] + teacher.counts[name] for name in ODDITIES}
+            counts |= Counter({name: count for name, count in odd.items() if count})
             ScoringState(counts=dict(counts), first=lacking.first).save(work)
     return counts
 

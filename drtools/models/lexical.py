@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from drtools.errors import InputError
 from drtools.models.bm25 import document_weights, inverse_document_frequency
 from drtools.models.settings import OURS, SIDES, EncoderSettings, is_lexical, weights_fingerprint
-from drtools.models.terms import WeightedTerms, count_terms
+from drtools.models.terms import TermLists, WeightedTerms, count_by_part
 from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 from drtools.outputs.disk import read_json
@@ -71,9 +71,6 @@ def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # 
     return np.where(bits, length, -length)
 
 
-TermLists = Callable[[Sequence[str]], list[list[str]]]  # an analyzer: each text's terms
-
-
 class LexicalEncoder(nn.Module):
     """One side (`query` or `document`) of a lexical encoder.
 
@@ -113,7 +110,7 @@ class LexicalEncoder(nn.Module):
     def tokenize(self, texts: Sequence[str], side: str) -> WeightedTerms:
         """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
         encoder = self.of(side)
-        terms = count_terms(encoder.tokenizer(texts), encoder.known)
+        terms = count_by_part(encoder.tokenizer, texts, encoder.known)
         return WeightedTerms(
             terms.keys,
             encoder.weights(terms.keys, terms.counts, np.repeat(terms.lengths, np.diff(terms.starts))),

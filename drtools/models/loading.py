@@ -15,6 +15,7 @@ from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
 from drtools.models.settings import refuse_adapter
 from drtools.models.tokenizers import check_tokenizer
+from drtools.models.trust import check_code, check_shards, only_trusted_code
 from drtools.models.unused import check_files
 from drtools.models.weights import align_weights
 
@@ -55,24 +56,26 @@ def load_weights(
             ),
             where=folder,
         )
+    check_shards(folder)
     check_files(folder)
     try:
-        config, renamed, architectures = _read_config(folder, trust_remote_code, **changes)
-        own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
-        if hasattr(config, "use_cache"):
-            config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
-        config.return_dict = True  # transformers 4 wrote false into some files, and outputs would have no names
-        model, loading = class_of(config, folder).from_pretrained(
-            folder,
-            key_mapping=renamed or None,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        with only_trusted_code(trust_remote_code):
+            config, renamed, architectures = _read_config(folder, trust_remote_code, **changes)
+            own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
+            if hasattr(config, "use_cache"):
+                config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
+            config.return_dict = True  # transformers 4 wrote false into some files, and outputs would have no names
+            model, loading = class_of(config, folder).from_pretrained(
+                folder,
+                key_mapping=renamed or None,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
         raise _not_loaded(folder, error) from None
     _refuse_other_shapes(loading["mismatched_keys"], model, folder)
     if renamed:  # or transformers would give them their old names again when it saves
@@ -93,10 +96,10 @@ def load_outline(
     _quietly()
     refuse_adapter(folder)
     try:
-        config, *_ = _read_config(folder, trust_remote_code)
-        with torch.device("meta"):
+        with only_trusted_code(trust_remote_code), torch.device("meta"):
+            config, *_ = _read_config(folder, trust_remote_code)
             model = class_of(config, folder).from_config(config, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise _not_loaded(folder, error) from None
     return model, load_tokenizer(model, folder, trust_remote_code)
 
@@ -107,6 +110,8 @@ def _read_config(
     """Return the configuration to load a model by, how its tensors are renamed, and the checkpoint's classes."""
     from transformers import AutoConfig
 
+    if not trust_remote_code:
+        check_code(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
     architectures = list(config.architectures or [])
     return *plain_config(config, folder), architectures
@@ -121,7 +126,8 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with only_trusted_code(trust_remote_code):
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # without its files each family fails in its own way
         raise InputError(
             f"its tokenizer could not be loaded ({' '.join(str(error).split())[:200]})",

@@ -17,6 +17,7 @@ from drtools.models.module_keys import (
     check_output,
     check_requirements,
 )
+from drtools.models.trust import is_inside
 from drtools.outputs.disk import read_json
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
@@ -170,6 +171,10 @@ def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
         )
     for module in modules:
         check_keys(module, "modules.json", path, notes)
+        if not is_inside(module["path"]):
+            raise InputError(
+                f"it names the folder {module['path']!r}", where=path, expected="names of folders in the model's own"
+            )
     return modules
 
 

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from drtools.models.pair_template import Template
 
 
+DOCUMENT_CUT, QUERY_CUT, EMPTY = 1, 2, 4  # what can be odd about a pair; the cache of scores keeps the sum
+
+
 class PairTokens(NamedTuple):
     """Token ids of N pairs: `flat` int32 [total], pair i is flat[starts[i]:starts[i + 1]].
 
     `types` int8 [total], None for a body without them.
 
-    `truncated` counts pairs whose document was cut, `truncated_queries` those whose query was, `empty` those where
-    either is empty.
+    `odd` uint8 [N] says of each pair what is odd about it: the sum of some of DOCUMENT_CUT, QUERY_CUT and EMPTY.
     """
 
     flat: np.ndarray
     starts: np.ndarray
     types: np.ndarray | None
-    truncated: int
-    truncated_queries: int
-    empty: int
+    odd: np.ndarray
     padding: int
 
     @property
@@ -43,6 +43,21 @@ class PairTokens(NamedTuple):
     def backward(self) -> bool:
         """Whether a step over them goes back through the body."""
         return True
+
+    @property
+    def truncated(self) -> int:
+        """How many pairs have a document that was cut."""
+        return int(((self.odd & DOCUMENT_CUT) > 0).sum())
+
+    @property
+    def truncated_queries(self) -> int:
+        """How many pairs have a query that was cut."""
+        return int(((self.odd & QUERY_CUT) > 0).sum())
+
+    @property
+    def empty(self) -> int:
+        """How many pairs have an empty query or document."""
+        return int(((self.odd & EMPTY) > 0).sum())
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray, ...]:
         """Return token ids, mask and, if there are any, token types of some pairs: each int64 [B, T]."""
@@ -68,8 +83,7 @@ def tokenize_pairs(
     def kept(tokens: list[int], count: int) -> list[int]:
         return tokens[max(0, len(tokens) - count) :] if from_left else tokens[:count]
 
-    lists, lengths = [], np.ones((len(pairs), 2), np.int64)
-    truncated = truncated_queries = empty = 0
+    lists, lengths, odd = [], np.ones((len(pairs), 2), np.int64), np.zeros(len(pairs), np.uint8)
     for row, (query_at, document_at) in enumerate(zip(queries, documents, strict=True)):
         query, document = query_tokens[query_at], document_tokens[document_at]
         blank = not query or (bool(encoder.prompt) and not asked[row])
@@ -77,9 +91,11 @@ def tokenize_pairs(
         first = kept(query, encoder.max_query_tokens)
         room = encoder.longest_pair - template.special - len(first)
         second = kept(document, room if limit is None else min(room, limit))
-        truncated += len(second) < len(document)
-        truncated_queries += len(first) < len(query)
-        empty += blank or not document
+        odd[row] = (
+            DOCUMENT_CUT * (len(second) < len(document))
+            + QUERY_CUT * (len(first) < len(query))
+            + EMPTY * (blank or not document)
+        )
         lists.append([*template.before, *first, *template.between, *second, *template.after])
         lengths[row] = len(first), len(second)
     starts = np.zeros(len(lists) + 1, np.int64)
@@ -87,7 +103,7 @@ def tokenize_pairs(
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
     types = _types(template, lengths) if encoder.typed else None
     padding = padding_of(encoder.tokenizer)
-    return PairTokens(flat, starts, types, truncated, truncated_queries, empty, padding)
+    return PairTokens(flat, starts, types, odd, padding)
 
 
 def _types(

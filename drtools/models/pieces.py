@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools.errors import InputError, param
+from drtools.models.long_texts import encode_each
 from drtools.models.specs import PieceSizes
 from drtools.models.tokens import Enriched, Rows, Tokens, padding_of
 from drtools.outputs.fingerprints import digest
@@ -153,17 +154,16 @@ def tokenize_pieces(encoder: Reader, texts: Sequence[str], layout: PieceLayout) 
     settings = encoder.settings
     prompt = settings.document_prompt
     stripped = [text.strip() for text in texts]
-    backend = encoder.tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.enable_truncation(settings.max_document_tokens, direction=encoder.tokenizer.truncation_side)
-    encodings = backend.encode_batch([prompt + text for text in stripped])
+    given = [prompt + text for text in stripped]
+    read = list(encode_each(encoder.tokenizer, given, settings.max_document_tokens, with_offsets=True))
+    encodings = [encoding for encoding, _ in read]
     starts = np.zeros(len(encodings) + 1, np.int64)
     np.cumsum([len(encoding.ids) for encoding in encodings], out=starts[1:])
     flat = np.fromiter((token for encoding in encodings for token in encoding.ids), np.int32, int(starts[-1]))
     tokens = Tokens(
         flat,
         starts,
-        np.array([bool(encoding.overflowing) for encoding in encodings], bool),
+        np.array([is_cut for _, is_cut in read], bool),
         np.array([not text for text in stripped], bool),
         0,
         padding_of(encoder.tokenizer),

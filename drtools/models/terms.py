@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from drtools.models.long_texts import batches_of
 from drtools.models.tokens import Rows, pad
 
 
@@ -81,6 +82,22 @@ class WeightedTerms(NamedTuple):
     def inputs(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
         return pad(self.flat, self.starts, rows, 0), pad(self.weights, self.starts, rows, 0, np.float32)
+
+
+TermLists = Callable[[Sequence[str]], list[list[str]]]  # an analyzer: each text's terms
+
+
+def count_by_part(analyzer: TermLists, texts: Sequence[str], known: Mapping[str, int]) -> CountedTerms:
+    """Count the terms of texts, of so many at a time that their terms take little memory."""
+    parts = [count_terms(analyzer(part), known) for part in batches_of(texts)] or [count_terms([], known)]
+    ends = np.cumsum([0, *(len(part.keys) for part in parts)])
+    starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return CountedTerms(
+        np.concatenate([part.keys for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([*starts, ends[-1:]]),
+        np.concatenate([part.lengths for part in parts]),
+    )
 
 
 def count_terms(texts: Sequence[Sequence[str]], known: Mapping[str, int]) -> CountedTerms:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from drtools.models.long_texts import encode_each
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -208,13 +210,8 @@ def token_lists(
             for text, ids in zip(texts, whole, strict=True)
         ]
         return cut, np.array([len(ids) > longest for ids in whole], bool)
-    backend = tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.enable_truncation(longest, direction=tokenizer.truncation_side)
-    encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
-    return [encoding.ids for encoding in encodings], np.array(
-        [bool(encoding.overflowing) for encoding in encodings], bool
-    )
+    read = [(encoding.ids, is_cut) for encoding, is_cut in encode_each(tokenizer, texts, longest, special)]
+    return [ids for ids, _ in read], np.array([is_cut for _, is_cut in read], bool)
 
 
 def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from drtools.formats.text_sources import text_in
 from drtools.formats.trec import Run, rank, read_run
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.sources import DenseSource, Found
+
+if TYPE_CHECKING:
+    from drtools.models.tokens import Tokenized
 
 QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
 
@@ -43,6 +47,15 @@ def candidates_of(
     return {query_id: list(hits)[:depth] for query_id, hits in found.items()}
 
 
+def note_documents(count: int, parts: Sequence[Tokenized]) -> None:
+    """Count as odd what of so many documents was cut or is empty."""
+    truncated, empty = sum(part.truncated for part in parts), sum(part.empty for part in parts)
+    reporting.notice(
+        truncated, f"{truncated:,} of the {count:,} documents encoded were longer than their limit and were cut"
+    )
+    reporting.notice(empty, f"{empty:,} of the {count:,} documents encoded are empty")
+
+
 class VectorsReranker:
     """A run's documents scored by their vectors."""
 
@@ -50,10 +63,13 @@ class VectorsReranker:
         self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
         self.documents, self.whose = dense.documents, dense.whose
         self.ignore_identical = False  # whether the document of a query's own id is left out
+        self.written: Sequence[tuple[str, str]] = ()  # queries that an earlier process ranked; they are counted too
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
         found = Join(self.documents, self.whose)
+        for documents in candidates_of(self.run, self.written, depth, self.ignore_identical).values():
+            found.count(len(documents), [document for document in documents if document not in self.documents])
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             candidates = candidates_of(self.run, block, depth, self.ignore_identical)
@@ -78,6 +94,7 @@ class CorpusReranker:
         self.run, self.store, self.separator = read_run(run), open_store(corpus), title_separator
         self.documents, self.whose = self.store, shown(corpus)
         self.ignore_identical = False
+        self.written: Sequence[tuple[str, str]] = ()
         self.computing = settle(compute)
         self.encoder = load_for_encoding(encoder_flags, self.computing)
         check_title_separator(self.encoder.of("document"), title_separator)
@@ -89,23 +106,21 @@ class CorpusReranker:
         from drtools.encoding.loop import encode_texts
 
         candidates = candidates_of(self.run, queries, depth, self.ignore_identical)
-        union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
+        union = dict.fromkeys(document for documents in candidates.values() for document in documents)
+        before = candidates_of(self.run, self.written, depth, self.ignore_identical).values()
+        others = dict.fromkeys(document for documents in before for document in documents if document not in union)
         found = Join(self.documents, self.whose)
-        missing = set(found.look_up(union))
+        missing = set(found.look_up([*others, *union]))
         found.note(f"{found.missing:,} documents of the run are not in the corpus; left out")
-        known = [document for document in union if document not in missing]
+        known, counted = ([document for document in part if document not in missing] for part in (union, others))
         row_of = {document: row for row, document in enumerate(known)}
-        vectors, tokens = encode_texts(
-            self.encoder.of("document"),
-            [text_in(self.store, document, self.separator) for document in known],
-            "document",
-            self.computing,
-        )
-        reporting.notice(
-            tokens.truncated,
-            f"{tokens.truncated:,} of the {len(known):,} documents encoded were longer than their limit and were cut",
-        )
-        reporting.notice(tokens.empty, f"{tokens.empty:,} of the {len(known):,} documents encoded are empty")
+        encoder = self.encoder.of("document")
+
+        def texts_of(documents: list[str]) -> list[str]:
+            return [text_in(self.store, document, self.separator) for document in documents]
+
+        vectors, tokens = encode_texts(encoder, texts_of(known), "document", self.computing)
+        note_documents(len(known) + len(counted), [tokens, encoder.tokenize(texts_of(counted), "document")])
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             query_vectors, tokens = encode_texts(

@@ -12,6 +12,7 @@ from drtools.formats import trec
 from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.vectors import open_vectors
 from drtools.outputs.states import State
+from drtools.search.reranking import CorpusReranker, VectorsReranker
 from drtools.search.sources import QUERIES_A_BLOCK, Found
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, t
     assert work.stream is not None, "a run is a file"
     state = SearchState.of(work) or SearchState(done=0, counts={})
     done, counts = state.done, Counter(state.counts)
+    if isinstance(source, VectorsReranker | CorpusReranker):
+        source.written = texts[:done]
     with reporting.progress("searching", len(texts), "queries", done) as progress:
         for number, found in enumerate(source.search(texts[done:], depth, {}), start=done + 1):
             trec.write_run(work.stream, [(found.query_id, found.hits)], tag)

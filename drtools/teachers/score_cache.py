@@ -3,6 +3,7 @@
 An SQLite file a teacher in the cache, shared by every process and every tool.
 
 What is scored is there as soon as its batch is done, so that a stopped scoring goes on and no pair is scored twice.
+With a score stands what was odd about its pair, so that counts of truncated and empty texts do not depend on the cache.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import fcntl
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from drtools.outputs.cache import cache_directory
 
@@ -48,7 +50,9 @@ class ScoreCache:
             # a power cut may lose the last batches, never the file
             self.connection.executescript(
                 "pragma journal_mode = wal; pragma synchronous = normal; "
-                "create table if not exists scores (pair blob primary key, score real not null) without rowid;"
+                "create table if not exists scores (pair blob primary key, score real not null) without rowid; "
+                # a table of its own, so that a program that knows only of scores can still write them
+                "create table if not exists oddities (pair blob primary key, odd integer not null) without rowid;"
             )
 
     def __len__(self) -> int:
@@ -56,23 +60,27 @@ class ScoreCache:
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         """Return the scores that are there."""
-        found: dict[bytes, float] = {}
+        return dict(self._read("select pair, score from scores", keys))
+
+    def known_oddities(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Return what was odd about pairs, as `PairTokens.odd` has it; drtools 0.1.0 kept scores without it."""
+        return dict(self._read("select pair, odd from oddities", keys))
+
+    def _read(self, select: str, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
         for first in range(0, len(keys), KEYS_A_READ):
             part = keys[first : first + KEYS_A_READ]
             with self._one:
-                found.update(
-                    self.connection.execute(
-                        f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part
-                    )
-                )
-        return found
+                found = self.connection.execute(f"{select} where pair in ({','.join('?' * len(part))})", part)
+                rows = found.fetchall()
+            yield from rows
 
-    def keep(self, scores: Iterable[tuple[bytes, float]]) -> None:
-        """Keep scores by key, in one transaction."""
+    def keep(self, scores: Iterable[tuple[bytes, float]], oddities: Iterable[tuple[bytes, int]] = ()) -> None:
+        """Keep scores by key, and what was odd about their pairs, in one transaction."""
         with self._one:
             self.connection.execute("begin immediate")
             try:
                 self.connection.executemany("insert or replace into scores values (?, ?)", scores)
+                self.connection.executemany("insert or replace into oddities values (?, ?)", oddities)
                 self.connection.execute("commit")
             except BaseException:  # a stop too, after which the batches that had ended are kept
                 self.connection.execute("rollback")

@@ -17,7 +17,7 @@ from drtools.errors import InputError, param
 from drtools.models.compute import KEPT_SHAPES, place
 from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
 from drtools.models.loading import as_new
-from drtools.models.pair_tokens import PairTokens, tokenize_pairs
+from drtools.models.pair_tokens import DOCUMENT_CUT, EMPTY, QUERY_CUT, PairTokens, tokenize_pairs
 from drtools.models.tokens import separator_of
 from drtools.teachers.score_cache import ScoreCache, pair_key
 from drtools.teachers.windows import Pair
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from drtools.models.compute import Compute
 
 WINDOW_PAIRS = 10_000  # [ours] pairs that are sorted by length together
+ODDITIES = {  # the names of counts: what in `PairTokens.odd` says it, and its words
+    "truncated": (DOCUMENT_CUT, "had a document that was cut"),
+    "truncated_queries": (QUERY_CUT, "had a query that was cut"),
+    "empty": (EMPTY, "have an empty query or document"),
+}
 
 Thing = TypeVar("Thing")  # what goes with a window and comes back with its scores
 
@@ -33,11 +38,13 @@ Thing = TypeVar("Thing")  # what goes with a window and comes back with its scor
 class Window(NamedTuple):
     """Pairs on the way to their scores.
 
-    `keys` of all [N]; `new` the different keys to compute here, and `tokens` their pairs'.
+    `keys` of all [N]; `known` scores, and what is `odd` about their pairs; `new` the different keys to compute here,
+    and `tokens` their pairs'.
     """
 
     keys: list[bytes]
     known: dict[bytes, float]
+    odd: dict[bytes, int]
     new: list[bytes]
     tokens: PairTokens
 
@@ -60,30 +67,34 @@ class CachedScorer:
         known = self.cache.known(list(row_of))
         seen = {*known, *under_way}
         new = [key for key in row_of if key not in seen]
-        rows = [row_of[key] for key in new]
-        return Window(
-            keys, known, new, tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows])
-        )
+
+        def tokens_of(keys: list[bytes]) -> PairTokens:
+            rows = [row_of[key] for key in keys]
+            return tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows])
+
+        odd = self.cache.known_oddities(list(known))
+        unread = [key for key in known if key not in odd]  # drtools 0.1.0 kept their scores alone
+        odd |= zip(unread, tokens_of(unread).odd.tolist(), strict=True)
+        return Window(keys, known, odd, new, tokens_of(new))
 
     def finish(self, window: Window, on_batch: Callable[[int], None]) -> np.ndarray:  # -> float32 [N]
         """Compute what is new, keeping each batch at once, and return all scores of a window."""
         computed = np.empty((len(window.new), 1), np.float32)
 
         def keep(rows: np.ndarray, tokens: int) -> None:
-            self.cache.keep((window.new[row], float(computed[row, 0])) for row in rows.tolist())
+            keys, odd = [window.new[row] for row in rows.tolist()], window.tokens.odd[rows].tolist()
+            self.cache.keep(zip(keys, computed[rows, 0].tolist(), strict=True), list(zip(keys, odd, strict=True)))
             self.counts.update(computed=len(rows), tokens=tokens)
             on_batch(len(rows))
 
         encode_tokens(self.encoder, window.tokens, self.computing, computed, keep)
-        self.counts.update(
-            truncated=window.tokens.truncated,
-            truncated_queries=window.tokens.truncated_queries,
-            empty=window.tokens.empty,
-        )
         scores = window.known | dict(zip(window.new, computed[:, 0].tolist(), strict=True))
-        scores |= self.cache.known(
-            [key for key in dict.fromkeys(window.keys) if key not in scores]
-        )  # the window before computed these
+        odd = window.odd | dict(zip(window.new, window.tokens.odd.tolist(), strict=True))
+        before = [key for key in dict.fromkeys(window.keys) if key not in scores]  # the window before computed these
+        scores |= self.cache.known(before)
+        odd |= self.cache.known_oddities(before)
+        oddities = np.array([odd[key] for key in window.keys], np.uint8)  # of all: no count depends on the cache
+        self.counts.update({name: int(((oddities & bit) > 0).sum()) for name, (bit, _) in ODDITIES.items()})
         return np.array([scores[key] for key in window.keys], np.float32)
 
 
@@ -95,7 +106,8 @@ class Teacher:
     A document's text may hold the special tokens of `tokenizer` (that of the first) as they are written, `[SEP]` or
     `<mask>`: they become special tokens of the second segment, in each teacher its own. `max_query_tokens` and
     `max_document_tokens`, without special tokens, are where all of them would still read a query, and a document after
-    a long query. `counts`: pairs computed, tokens, and what was cut or empty among them.
+    a long query. `counts`: pairs computed, their tokens, and what was cut or empty among all pairs, the known ones
+    included.
     """
 
     def __init__(self, scorers: Sequence[CachedScorer]) -> None:
@@ -173,13 +185,9 @@ class Teacher:
 
 
 def note_cuts(counts: Counter[str]) -> None:
-    """Count as odd what was cut or empty among the pairs that were computed."""
-    for name, words in (
-        ("truncated", "had a document that was cut"),
-        ("truncated_queries", "had a query that was cut"),
-        ("empty", "have an empty query or document"),
-    ):
-        reporting.notice(counts[name], f"{counts[name]:,} of the pairs computed now {words}")
+    """Count as odd what was cut or empty among the pairs that were scored."""
+    for name, (_, words) in ODDITIES.items():
+        reporting.notice(counts[name], f"{counts[name]:,} of the pairs {words}")
 
 
 def load_teacher(

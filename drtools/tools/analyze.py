@@ -160,10 +160,10 @@ def main(folder: FolderOutput, flags: AnalyzeFlags, compute: ComputeFlags = Comp
         content = {"depth": flags.depth, **{analysis.name: analysis.numbers for analysis in made}}
         (work.path / "analysis.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
         work.finish(kind="analysis", analyses=[analysis.name for analysis in made])
+    width = terminal.terminal_width(sys.stdout)
     print(
         "\n\n".join(
-            f"{analysis.title}\n{terminal.aligned(analysis.table, terminal.terminal_width(sys.stdout))}"
-            for analysis in made
+            f"{terminal.wrapped(analysis.title, None)}\n{terminal.aligned(analysis.table, width)}" for analysis in made
         )
     )
 

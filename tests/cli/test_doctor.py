@@ -127,3 +127,25 @@ def test_an_address_that_is_none_is_a_note(drtools, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "mirror-without-scheme")
     outcome = drtools("doctor")
     assert said(outcome.out)["hub"][0] == "note" and "internal error" not in outcome.err, outcome.err
+
+
+def test_passwords_and_tokens_are_hidden(drtools, monkeypatch, tmp_path):
+    """What doctor prints is sent along with reports."""
+    for name in ("_libraries", "_devices"):
+        monkeypatch.setattr(machine, name, lambda: iter(()))
+    monkeypatch.setattr(machine, "_java", lambda: machine.Finding("ok", "Java", ""))
+    token = "hf_" + "aB3" * 11
+    monkeypatch.setenv("HF_ENDPOINT", f"https://me:s3cr3t@hub.example:8080/api?access_token=0a1b2c&x=1&key={token}")
+    monkeypatch.setenv("HF_HOME", f"{tmp_path}/{token}")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://me:s3cr3t@127.0.0.1:9")
+    outcome = drtools("doctor")
+    found = said(outcome.out)
+    assert "s3cr3t" not in outcome.out and "0a1b2c" not in outcome.out and token not in outcome.out
+    assert "HF_ENDPOINT=https://***@hub.example:8080/api?access_token=***&x=1&key=***" in found["environment"][1]
+    assert "http://***@127.0.0.1:9" in found["hub"][1] and f"HF_HOME={tmp_path}/hf_***" in found["environment"][1]
+    assert machine.without_secrets("http://tok@h/x, me@example.org, hf_transfer") == (
+        "http://***@h/x, me@example.org, hf_transfer"
+    )

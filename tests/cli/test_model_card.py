@@ -142,3 +142,21 @@ def test_what_markdown_would_read_breaks_no_table(tmp_path):
         "<code>&quot;``x``&quot;</code>",
     ):
         assert f"{cell}</td>" in markdown
+
+
+def test_no_name_puts_html_or_markdown_into_the_card(tmp_path):
+    hostile = "a\n\n<img src=x onerror=alert(1)>\n\n# `Fake` ``heading``\x1b[2J |"
+    model, data = {"path": hostile}, {"path": f"/data/{hostile}", "fingerprint": FINGERPRINT}
+    text = written(
+        tmp_path,
+        base=hostile,
+        document_base=hostile,
+        query_prompt=hostile,
+        request={"arguments": {"model": model, "corpus": data, "note": hostile, "examples": [data]}},
+    )
+    body = text.split("\n---\n", 1)[1]
+    assert not any(line.lstrip().startswith(("<", "# `")) for line in body.splitlines())
+    assert "\x1b" not in text
+    outside = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", body, flags=re.DOTALL)
+    assert "<img" not in outside and "Fake" not in outside and body.count("<img") == 7
+    assert yaml.safe_load(text.split("---\n")[1])["base_model"] == hostile

@@ -2,9 +2,11 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
+from drtools import reporting
 from drtools.errors import InputError
 from drtools.formats.corpora import Document, document_text, read_corpus, read_queries
 from drtools.formats.corpus_store import open_store
@@ -117,3 +119,20 @@ def test_quotes_of_csv_go_where_dprs_header_says_that_it_is_csv(tmp_path):
 def test_a_mark_of_byte_order_before_dprs_header(tmp_path):
     (tmp_path / "psgs.tsv").write_bytes(b'\xef\xbb\xbfid\ttext\ttitle\n1\t"he said ""yes"""\tA\n')
     assert documents(tmp_path / "psgs.tsv") == [Document("1", "A", 'he said "yes"')]
+
+
+def test_columns_that_are_not_read_are_noted_whoever_builds_the_store(tmp_path, monkeypatch):
+    """Also when another process builds it while this one waits for the lock."""
+    corpus = tmp_path / "corpus.tsv"
+    corpus.write_text("id\ttext\tyear\nd1\tfox\t1999\n")
+    open_store(str(corpus))
+    reporting.install(reporting.Reporter())
+    exists, asked = Path.exists, []
+
+    def late(path, **follow):
+        asked.append(path)
+        return exists(path, **follow) and len(asked) > 1
+
+    monkeypatch.setattr(Path, "exists", late)
+    open_store(str(corpus))
+    assert len(reporting.notices()) == 1 and "year" in reporting.notices()[0]

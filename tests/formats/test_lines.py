@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import os
 import subprocess
@@ -261,3 +262,58 @@ def test_lines_that_are_nearly_json_get_a_next_move(tmp_path, drtools, line, adv
     assert str(refusal.value).startswith(f"{path}:1: not JSON") and advice in str(refusal.value)
     outcome = drtools("show", path)
     assert outcome.status == 2 and advice in outcome.err
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
+def test_a_line_beyond_the_limit_is_refused_with_its_number(tmp_path, drtools, monkeypatch, name):
+    monkeypatch.setattr(lines, "LONGEST_LINE", 100)
+    fits, path = b'{"_id": "d1", "text": "%s"}' % (b"a" * 75), tmp_path / name
+    assert len(fits) == 100
+    write = gzip.compress if name.endswith(".gz") else bytes
+    path.write_bytes(write(fits + b"\n" + fits.replace(b"d1", b"d2")))
+    assert [document.id for _, document in read_corpus(path)] == ["d1", "d2"]
+    path.write_bytes(write(fits + b"\n" + fits.replace(b"d1", b"d22") + b"\n"))
+    with pytest.raises(InputError, match=rf"{name}:2: the line is longer than 100 bytes; "):
+        list(read_corpus(path))
+
+
+def test_a_run_with_a_line_beyond_the_limit_is_refused(tmp_path, monkeypatch):
+    from drtools.formats import trec
+
+    monkeypatch.setattr(lines, "LONGEST_LINE", 100)
+    monkeypatch.setattr(trec, "LONGEST_LINE", 100)
+    (tmp_path / "a.run").write_text(f"q1 Q0 d1 1 0.5 t\nq1 Q0 {'d' * 200} 2 0.4 t\n")
+    with pytest.raises(InputError, match=r"a\.run:2: the line is longer than 100 bytes"):
+        trec.read_run(tmp_path / "a.run")
+
+
+def test_a_json_array_may_stand_in_one_line_of_any_length(tmp_path, monkeypatch):
+    from drtools.formats.json_array import read_records
+
+    monkeypatch.setattr(lines, "LONGEST_LINE", 100)
+    (tmp_path / "a.json").write_text(json.dumps([{"question": "a" * 90}] * 3))
+    assert len(list(read_records(tmp_path / "a.json"))) == 3
+
+
+# prints the most memory it took, in kB; what getrusage says may be the most of the process that started it
+SHOW = """
+import re, sys
+from drtools.cli.main import main
+try:
+    main(["show", sys.argv[1]])
+finally:
+    print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+
+
+def test_a_bomb_takes_no_more_memory_than_the_longest_line(tmp_path, environment):
+    """300 MB of one letter in 300 kB, which took nearly a gigabyte."""
+    with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", 9) as packed:
+        packed.write(b'{"_id": "d1", "text": "')
+        for _ in range(300):
+            packed.write(b"a" * (1 << 20))
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, str(tmp_path / "bomb.jsonl.gz")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "bomb.jsonl.gz:1: the line is longer than 134,217,728 bytes" in done.stderr
+    assert done.stderr.count("\n") == 1 and int(done.stdout.split()[-1]) < 500_000, "kB"

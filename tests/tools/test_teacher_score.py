@@ -469,3 +469,33 @@ def test_both_halves_of_a_reinforced_text_reach_a_teacher_of_short_pairs(rankers
     assert special_of_teacher(teacher, {"reinforced"}, "hound fox").room == 64 - 4 - 2, (
         "what a short query leaves is the document's"
     )
+
+
+def test_strict_refuses_again_what_the_cache_knows(toy, rankers, drtools, tmp_path, cache):
+    """No count depends on the cache, nor on what an earlier process wrote: the same command is refused as before."""
+    words = command(
+        toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--max-document-tokens", 5, "--window", 8
+    )
+    first, again = (drtools(*words, "--strict", "-o", tmp_path / "scored.jsonl") for _ in range(2))
+    assert first.status == again.status == 2 and "of the pairs had a document that was cut" in first.err
+    known = drtools(*words, "-o", tmp_path / "known.jsonl")
+    assert known.status == 0 and "0 scores were computed now" in known.err
+    counts = json.loads((tmp_path / "known.jsonl.manifest.json").read_text())["counts"]
+    said = f"{counts['truncated']} of the pairs had a document that was cut"
+    assert counts["truncated"] > 40 and all(said in outcome.err for outcome in (first, again, known))
+    for path in (cache / "scores").glob("*.sqlite"):  # as drtools 0.1.0 left it
+        with sqlite3.connect(path) as connection:
+            connection.execute("drop table oddities")
+    older = drtools(*words)
+    assert "0 scores were computed now" in older.err and said in older.err
+
+
+def test_each_pair_counts_that_is_cut_or_empty_known_or_not(rankers):
+    long = " ".join(["otter"] * 30)
+    pairs = [("fox", long), ("fox", long), (long * 2, "hill"), ("fox", ""), ("fox", "hill")]
+    for computed in (4, 0):
+        teacher = load_teacher([rankers["bert"]], Compute("cpu", "fp32", 64), max_document_tokens=10)
+        teacher.scores(pairs)
+        counts = teacher.counts
+        assert counts["computed"] == computed
+        assert [counts[name] for name in ("truncated", "truncated_queries", "empty")] == [2, 1, 1]

@@ -355,3 +355,18 @@ def test_a_damaged_checkpoint_is_said_in_one_line(toy, encoder_folder, drtools, 
     ), outcome.err
     overwritten = drtools(*words, "--overwrite")
     assert overwritten.status == 0, overwritten.err
+
+
+def test_queries_without_negatives_count_also_where_an_earlier_process_mined_them(tmp_path):
+    from types import SimpleNamespace
+
+    from drtools import reporting
+    from drtools.methods.star import HardNegativeRefresh
+
+    with open(tmp_path / "refreshed-1200", "wb") as stream:
+        np.savez(stream, **{"flat-0": np.array([3, 4, 5]), "starts-0": np.array([0, 2, 2, 3, 3])})
+    refresh = HardNegativeRefresh.__new__(HardNegativeRefresh)
+    refresh.world, refresh.sources = SimpleNamespace(is_first=True), [SimpleNamespace(examples=SimpleNamespace())]
+    refresh.load(tmp_path / "refreshed-1200")
+    assert reporting.notices() == ["2 of 4 queries had no negative after the refresh at step 1,200"]
+    assert refresh.sources[0].examples.negatives.lengths.tolist() == [2, 0, 1, 0]

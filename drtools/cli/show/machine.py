@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -45,6 +46,13 @@ SETTINGS = (
 )
 
 
+SECRETS = (
+    (re.compile(r"(?<=://)[^/?#\s]+(?=@)"), "***"),  # user:password, or a token alone
+    (re.compile(r"(?i)([?&;][^=&;\s]*(?:token|key|secret|passw|sig|auth|credential)[^=&;\s]*=)[^&;#\s]+"), r"\1***"),
+    (re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{20,}"), r"\1_***"),
+)
+
+
 class Finding(NamedTuple):
     """One thing looked at. `bad`: every tool needs it; `note`: some tools miss it, or it is not as it should be."""
 
@@ -54,7 +62,19 @@ class Finding(NamedTuple):
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all that is looked at, from the ground up; devices are looked for only if torch is there."""
+    """Yield all that is looked at, from the ground up, without passwords and tokens."""
+    return (finding._replace(found=without_secrets(finding.found)) for finding in _findings())
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with `***` for what opens doors: in URLs, and tokens of the hub; people send it with reports."""
+    for pattern, shown in SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+def _findings() -> Iterator[Finding]:
+    """Yield all that is looked at; devices are looked for only if torch is there."""
     yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[2]}")
     yield Finding(
         "ok" if sys.version_info >= (3, 11) else "bad",

@@ -13,6 +13,7 @@ from drtools.errors import InputError, param
 from drtools.formats.dark_items import Noisy, Reinforced, documents_of
 from drtools.formats.examples import Example
 from drtools.models.bodies import positions_of
+from drtools.models.long_texts import head_of
 from drtools.models.tokens import separator_of
 from drtools.randomness import generator
 from drtools.teachers.scoring import Teacher
@@ -77,7 +78,7 @@ def special_of(
             where=name,
             remedy="leave them out, or take a model that has one",
         )
-    taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
+    taken = tokenizer.num_special_tokens_to_add() + count_tokens(tokenizer, prompt) + 1  # the separator
     room = 2 * max_document_tokens - taken
     return Special(separator or "", mask or "", tokenizer, room if most is None else min(room, most - 1))
 
@@ -172,7 +173,10 @@ def is_cut(item: Dark, text_of: TextOf, special: Special) -> bool:
     """
     if isinstance(item, Noisy) or special.tokenizer is None:
         return False
-    return sum(count_tokens(special.tokenizer, text_of(document)) for document in documents_of(item)) > special.room
+    return (
+        sum(len(_token_ends(special.tokenizer, text_of(document), special.room)) for document in documents_of(item))
+        > special.room
+    )
 
 
 def asked_text(item: Dark, query_id: str, text_of: TextOf, special: Special) -> tuple[str, int | None]:
@@ -207,7 +211,7 @@ def reinforced_text(positive: str, negative: str, special: Special) -> str:
     Both together fit in the room; a half that is shorter than half of it gives the rest to the other.
     """
     if special.tokenizer is not None:
-        first, second = (_token_ends(special.tokenizer, text) for text in (positive, negative))
+        first, second = (_token_ends(special.tokenizer, text, special.room) for text in (positive, negative))
         more = special.room - special.room // 2  # an odd token is the positive's
         most = max(more, special.room - len(second)), max(special.room - more, special.room - len(first))
         positive, negative = _cut(positive, first, most[0]), _cut(negative, second, most[1])
@@ -220,12 +224,16 @@ def _cut(text: str, ends: list[int], tokens: int) -> str:
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Return how many tokens a text has, without special ones."""
-    return len(_token_ends(tokenizer, text))
+    return len(_token_ends(tokenizer, text, None))
 
 
 @lru_cache(maxsize=64)  # a positive is read again with each negative
-def _token_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return where each token of a text ends, in characters; a tokenizer that does not say is asked word by word."""
+def _token_ends(tokenizer: PreTrainedTokenizerBase, text: str, most: int | None) -> list[int]:
+    """Return where each token of a text ends, in characters; a tokenizer that does not say is asked word by word.
+
+    Of a text with more than `most` tokens some of those behind may be left out.
+    """
+    text = text if most is None else head_of(tokenizer, text, most)
     if tokenizer.is_fast:
         return [
             end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from drtools.methods.adam.teacher import Dropping, keep_dropout
 from drtools.methods.dev import measure_on
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json
-from drtools.teachers.scoring import load_teacher, note_cuts
+from drtools.teachers.scoring import ODDITIES, load_teacher, note_cuts
 from drtools.training.encoder_task import EncoderTraining, read_sources
 from drtools.training.examples import Scores
 from drtools.training.task import Card, no_card
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from drtools.teachers.scoring import Teacher
     from drtools.training.sampling import ExampleSource
     from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
+
+
+OF_TEACHER = "teacher "  # before the names of what is counted of its pairs, beside the texts' own counts
 
 
 class Teaching(NamedTuple):
@@ -99,13 +103,34 @@ def train(
         measure_on(task, dev, sources, examples.queries[0]),
         default_epochs=EPOCHS,
         paper_warmup=WARMUP_STEPS,
+        after_step=counting_cuts(teaching.teacher, task) if teaching else None,
     )
-    if teaching:
-        note_cuts(teaching.teacher.counts)
+    note_teachers_cuts(task)
     task.finish(
         queries=sum(len(source.examples) for source in sources),
         teacher=teaching.teacher.name if teaching else sources[0].examples.scored_by,
     )
+
+
+def counting_cuts(teacher: Teacher, task: EncoderTraining) -> Callable[[int, float], None]:
+    """Return what counts the pairs that a teacher read cut or empty, with the training's counts.
+
+    A checkpoint keeps those, so that they do not depend on stops either.
+    """
+    before: Counter[str] = Counter()
+
+    def count(step: int, seconds: float) -> None:
+        now = teacher.counts
+        task.run.meter.total_counts.update({f"{OF_TEACHER}{name}": now[name] - before[name] for name in ODDITIES})
+        before.update({name: now[name] - before[name] for name in ODDITIES})
+
+    return count
+
+
+def note_teachers_cuts(task: EncoderTraining) -> None:
+    """Count as odd what the teacher read cut or empty, where one scored while training."""
+    read = task.run.meter.total_counts
+    note_cuts(Counter({name: read[f"{OF_TEACHER}{name}"] for name in ODDITIES}))
 
 
 def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence[str], scored: bool) -> None:

@@ -18,6 +18,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.models.bodies import positions_of
+from drtools.models.long_texts import token_arrays
 from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
@@ -120,29 +121,23 @@ class Masker:
         start = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
         return np.array(whole[:start], np.int32), np.array(whole[start + len(plain) :], np.int32)
 
-    def _token_lists(self, texts: Sequence[str]) -> list[list[int]]:
+    def _token_lists(self, texts: Sequence[str]) -> list[np.ndarray]:
         texts = [text.lower() for text in texts] if self.lower_case else list(texts)
         if not self.tokenizer.is_fast:
             return [
-                self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+                np.array(
+                    self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"],
+                    np.int32,
+                )
                 for text in texts
             ]
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()
-        backend.no_truncation()
-        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [ids for ids, _ in token_arrays(self.tokenizer, texts)]
 
-    def _word_lists(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+    def _word_lists(self, texts: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the tokens of each text, and of each token the number of its word (a special token is one)."""
         texts = [text.lower() for text in texts] if self.lower_case else list(texts)
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()
-        backend.no_truncation()
-        encodings = backend.encode_batch(texts, add_special_tokens=False)
-        words = [
-            [-1 - at if word is None else word for at, word in enumerate(encoding.word_ids)] for encoding in encodings
-        ]
-        return [encoding.ids for encoding in encodings], words
+        read = list(token_arrays(self.tokenizer, texts, with_words=True))
+        return [ids for ids, _ in read], [words for _, words in read]
 
     def windows(self, texts: Sequence[str]) -> list[int]:
         """Return how many windows each text has: one at each multiple of the stride, the last where the text ends."""
@@ -162,17 +157,17 @@ class Masker:
 
     def _crops(
         self, texts: Sequence[str], randoms: Sequence[np.random.Generator], windows: Sequence[int] | None
-    ) -> tuple[list[np.ndarray], list[list[int]] | None]:
+    ) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
         """Return the tokens of each text's crop and, for whole words, of each token the number of its word."""
         lists, words = self._word_lists(texts) if self.whole_words else (self._token_lists(texts), None)
         crops = [
             self._crop(ids, random, None if windows is None else windows[at])
             for at, (ids, random) in enumerate(zip(lists, randoms, strict=True))
         ]
-        parts = [np.array(ids[crop], np.int32) for ids, crop in zip(lists, crops, strict=True)]
+        parts = [ids[crop].copy() for ids, crop in zip(lists, crops, strict=True)]
         return parts, None if words is None else [each[crop] for each, crop in zip(words, crops, strict=True)]
 
-    def _crop(self, ids: list[int], random: np.random.Generator, window: int | None) -> slice:
+    def _crop(self, ids: np.ndarray, random: np.random.Generator, window: int | None) -> slice:
         spare = max(0, len(ids) - self.room)
         if window is None:
             window = int(random.integers(-(-spare // self.stride) + 1)) if spare else 0
@@ -182,7 +177,7 @@ class Masker:
     def _masked(
         self,
         crops: Sequence[np.ndarray],
-        words: Sequence[list[int]] | None,
+        words: Sequence[np.ndarray] | None,
         randoms: Sequence[np.random.Generator],
         body_learns: bool,
         share: float,
@@ -209,19 +204,17 @@ class Masker:
         """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
         rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()
         lists = self._token_lists(corpus_texts(store, rows, title_separator))
-        counts = (
-            np.bincount(np.concatenate([np.array(ids, np.int64) for ids in lists]), minlength=len(self.tokenizer)) + 1.0
-        )
+        counts = np.bincount(np.concatenate(lists), minlength=len(self.tokenizer)) + 1.0
         shares: np.ndarray = counts / counts.sum()
         return shares
 
 
-def _by_word(words: list[int], share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
+def _by_word(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
     """Draw once for each word whether it is to be predicted, and for each of its tokens what becomes of it.
 
     Return numbers that are below `share` for the tokens to be predicted, spread evenly from 0, and 1 for all others.
     """
-    _, places = np.unique(np.array(words, np.int64), return_inverse=True)
+    _, places = np.unique(words, return_inverse=True)
     chosen = random.random(places.max(initial=-1) + 1, np.float32)[places] < share
     kinds = random.random(len(words), np.float32) * np.float32(share)
     return np.where(chosen, np.minimum(kinds, np.nextafter(np.float32(share), np.float32(0))), np.float32(1))

@@ -37,19 +37,24 @@ def count_corpus(
     texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, sampled: np.ndarray, on_texts: Callable[[int], None]
 ) -> CorpusTerms:
     """Count the terms of every document, and keep those of the rows where `sampled` bool [N] is true."""
+    from drtools.models.long_texts import batches_of
+
     frequencies = _Frequencies()
     documents = length = 0
     sample = []
     for start in range(0, len(texts), DOCUMENTS_A_CHUNK):
-        chunk = analyzer(texts.slice(start, start + DOCUMENTS_A_CHUNK)[1])
-        terms = count_terms(chunk, known)
-        frequencies.add(terms.keys)
-        documents += int((terms.lengths > 0).sum())
-        length += int(terms.lengths.sum())
-        kept = [chunk[row] for row in np.flatnonzero(sampled[start : start + DOCUMENTS_A_CHUNK]) if chunk[row]]
-        if kept:
-            sample.append(count_terms(kept, known))
-        on_texts(len(chunk))
+        row = start
+        for part in batches_of(texts.slice(start, start + DOCUMENTS_A_CHUNK)[1]):
+            lists = analyzer(part)
+            terms = count_terms(lists, known)
+            frequencies.add(terms.keys)
+            documents += int((terms.lengths > 0).sum())
+            length += int(terms.lengths.sum())
+            kept = [lists[at] for at in np.flatnonzero(sampled[row : row + len(lists)]) if lists[at]]
+            if kept:
+                sample.append(count_terms(kept, known))
+            row += len(lists)
+            on_texts(len(lists))
     frequencies.merge()
     return CorpusTerms(frequencies.keys, frequencies.counts, documents, length / max(1, documents), sample)
 

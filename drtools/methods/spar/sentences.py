@@ -137,6 +137,7 @@ def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
     counts, total = Counter(state.counts), state.total
     if spec.count and total is None:
         total = count_sentences(spec)
+    if spec.count and total is not None:  # also when an earlier process counted them
         reporting.notice(
             total < spec.count,
             f"the corpus gives {total:,} queries, fewer than the {spec.count:,} of {param('count')}",

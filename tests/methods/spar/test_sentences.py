@@ -173,3 +173,13 @@ def test_a_language_without_rules_is_refused(tmp_path, drtools):
         done = drtools("sample-queries", "--corpus", corpus, "--language", bad, "-o", tmp_path / "out.jsonl")
         assert done.status == 2 and f"--language {bad}: no rules" in done.err and "de, el, en" in done.err
     assert drtools("sample-queries", "--corpus", corpus, "--language", "zh", "-o", tmp_path / "out.jsonl").status == 0
+
+
+def test_strict_refuses_a_continued_sampling_as_the_first(toy, drtools, tmp_path, monkeypatch):
+    from drtools.methods.spar import sentences
+
+    monkeypatch.setattr(sentences, "DOCUMENTS_A_SAVE", 5)
+    words = ["sample-queries", "--corpus", toy.corpus, "--count", 1_000_000, "--strict", "-o", tmp_path / "q.jsonl"]
+    first, again = drtools(*words), drtools(*words)
+    assert first.status == again.status == 2 and "continuing" in again.err, again.err
+    assert "fewer than the 1,000,000" in again.err
