@@ -12,7 +12,6 @@ from drtools.formats import trec
 from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.vectors import open_vectors
 from drtools.outputs.states import State
-from drtools.search.reranking import CorpusReranker, VectorsReranker
 from drtools.search.sources import QUERIES_A_BLOCK, Found
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, t
     assert work.stream is not None, "a run is a file"
     state = SearchState.of(work) or SearchState(done=0, counts={})
     done, counts = state.done, Counter(state.counts)
+    from drtools.search.reranking import CorpusReranker, VectorsReranker
+
     if isinstance(source, VectorsReranker | CorpusReranker):
         source.written = texts[:done]
     with reporting.progress("searching", len(texts), "queries", done) as progress:
