@@ -48,6 +48,12 @@ class OldVectors:
             )
         self.path, self.array, self.manifest = opened.path, opened.array, opened.manifest
         self.texts = open_texts(opened.path)
+        if len(self.texts) != len(self.array):
+            raise InputError(
+                f"{len(self.texts):,} digests of texts for {len(self.array):,} rows",
+                where=opened.path,
+                remedy="the folder was damaged, make it again",
+            )
         self._refuse_others(now)
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
             raise InputError(

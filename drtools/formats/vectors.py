@@ -16,11 +16,16 @@ from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.npy import open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
+from drtools.outputs.records import TEXT, list_of, object_of, one_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 ARRAY, IDS, PARTS = "vectors.npy", "ids.txt", "parts.json"
+JOINED = {
+    "how": one_of("concat", "sum"),
+    "parts": list_of(object_of({"folder": TEXT, "fingerprint": TEXT}, ("folder", "fingerprint")), 2),
+}
 
 
 class Vectors(NamedTuple):
@@ -84,7 +89,7 @@ def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> N
 
 
 def _open_parts(folder: Path) -> JoinedArray:
-    named = read_json(folder / PARTS)
+    named = read_json(folder / PARTS, JOINED)
     parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
     for part, known in zip(parts, named["parts"], strict=True):
         if manifest.fingerprint(part.path) != known["fingerprint"]:

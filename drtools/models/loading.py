@@ -14,7 +14,7 @@ from drtools import units
 from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
 from drtools.models.settings import refuse_adapter
-from drtools.models.tokenizers import check_tokenizer
+from drtools.models.tokenizers import check_tokenizer, tokenizer_config
 from drtools.models.unused import check_files
 from drtools.models.weights import align_weights
 
@@ -43,7 +43,6 @@ def load_weights(
     `changes` are made to the configuration. Tensors that the weights lack begin at random; the caller decides which
     may. Safetensors alone are read.
     """
-    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     _quietly()
@@ -75,7 +74,11 @@ def load_weights(
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged file makes of each family is an error of its own
+        if "allocate" in str(error):  # torch's, of memory
+            raise
         raise InputError(
             f"the model could not be loaded ({' '.join(str(error).split())[:300]})", where=folder
         ) from None
@@ -93,6 +96,7 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
     """Load a model's tokenizer, with a padding token; one that does not belong to the model is refused."""
     from transformers import AutoTokenizer
 
+    tokenizer_config(folder)  # which checks it: transformers takes any value, and fails where it uses it
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # without its files each family fails in its own way

@@ -20,7 +20,7 @@ from drtools.formats.joins import Join
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
 from drtools.formats.vectors import IDS, maker_of
 from drtools.outputs import manifest
-from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
+from drtools.search.faiss_index import ADD_ROWS, load_folder, read_rows, write
 from drtools.search.faiss_parts import clusterings
 from drtools.search.faiss_transforms import transforms
 
@@ -112,6 +112,7 @@ def changes(folder: str, vectors: Vectors) -> Change:
 
     record = manifest.read(folder)
     count = record["count"]
+    Ids(Path(folder) / IDS).check_count(count)
     known = RowsByDigest(open_digests(Path(folder), count))
     rows = np.concatenate(
         [
@@ -151,7 +152,7 @@ def update(
     import numpy as np
 
     faiss.omp_set_num_threads(threads)
-    index = load(Path(folder) / "index.faiss")
+    index, _ = load_folder(Path(folder), manifest.read(folder))
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     kept, new = change.rows[change.rows >= 0], change.new
     at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()

@@ -65,7 +65,7 @@ class LuceneSource:
     def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, threads: int = 2) -> None:
         from drtools.search.lucene import LuceneIndex
 
-        self.record = manifest.read(folder)
+        self.record: dict = manifest.read(folder)
         self.noted: Counter = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
@@ -190,7 +190,6 @@ def open_dense(
 
     Either may be joined of two encoders' vectors.
     """
-    from drtools.formats.ids import Ids
     from drtools.formats.vectors import open_document_vectors
     from drtools.search.query_vectors import open_queries
 
@@ -214,8 +213,8 @@ def open_dense(
             remedy=f"index what encode {param('documents')} made",
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
-    loaded = faiss_index.load(folder / "index.faiss")
-    return DenseSource(queries, Ids(folder / "ids.txt"), index=loaded, nprobe=nprobe, ef_search=ef_search)
+    loaded, ids = faiss_index.load_folder(folder, record)
+    return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search)
 
 
 def index_kind(folder: str) -> str:

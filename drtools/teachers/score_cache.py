@@ -11,12 +11,18 @@ import fcntl
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from drtools.outputs.cache import cache_directory
+from drtools.outputs.cache import cache_directory, connect, damaged, is_damage, make_folder, naming, note_unwritable
 
 KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
-PATIENCE_SECONDS = 60  # for another process that is writing
+# a power cut may lose the last batches, never the file
+SCHEMA = (
+    "pragma journal_mode = wal; pragma synchronous = normal; "
+    "create table if not exists scores (pair blob primary key, score real not null) without rowid;"
+)
+DAMAGED = "move this one file away, and the pairs of this teacher are scored again; nothing else is lost"
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
@@ -32,48 +38,68 @@ class ScoreCache:
     """
 
     def __init__(self, fingerprint: str) -> None:
-        folder = cache_directory() / "scores"
-        folder.mkdir(exist_ok=True)
+        folder = make_folder(cache_directory() / "scores")
         self.path = folder / f"{fingerprint}.sqlite"
-        self.connection = sqlite3.connect(
-            self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
-        )
         self._one = (
             threading.Lock()
         )  # while one thread's reading is open SQLite gives up another's writing at once, without its patience
-        with open(self.path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # SQLite's own patience does not hold while a new file is given its journal
-            # a power cut may lose the last batches, never the file
-            self.connection.executescript(
-                "pragma journal_mode = wal; pragma synchronous = normal; "
-                "create table if not exists scores (pair blob primary key, score real not null) without rowid;"
-            )
+        self._not_kept: dict[bytes, float] = {}  # where the disk is full, or may not be written
+        with self._opening(), naming(self.path, DAMAGED):
+            self.connection = connect(self.path, SCHEMA)
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Open the file while no other process does.
+
+        SQLite's own patience does not hold while a new file is given its journal.
+        """
+        try:
+            lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 closed below
+        except OSError:  # a folder that may not be written, where nobody makes a new file
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def __len__(self) -> int:
-        return self.connection.execute("select count(*) from scores").fetchone()[0]
+        with naming(self.path, DAMAGED):
+            return self.connection.execute("select count(*) from scores").fetchone()[0]
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         """Return the scores that are there."""
-        found: dict[bytes, float] = {}
+        found = {key: self._not_kept[key] for key in keys if key in self._not_kept}
         for first in range(0, len(keys), KEYS_A_READ):
             part = keys[first : first + KEYS_A_READ]
-            with self._one:
+            with self._one, naming(self.path, DAMAGED):
                 found.update(
                     self.connection.execute(
                         f"select pair, score from scores where pair in ({','.join('?' * len(part))})", part
                     )
                 )
+        odd = next((score for score in found.values() if not isinstance(score, float)), None)
+        if odd is not None:
+            raise damaged(self.path, f"found {odd!r} as a score", DAMAGED)
         return found
 
     def keep(self, scores: Iterable[tuple[bytes, float]]) -> None:
-        """Keep scores by key, in one transaction."""
+        """Keep scores by key, in one transaction; where that cannot be, for this process alone."""
+        scores = list(scores)
+        try:
+            self._write(scores)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise damaged(self.path, error, DAMAGED) from None
+            note_unwritable(self.path, error)
+            self._not_kept.update(scores)
+
+    def _write(self, scores: list[tuple[bytes, float]]) -> None:
         with self._one:
             self.connection.execute("begin immediate")
             try:
                 self.connection.executemany("insert or replace into scores values (?, ?)", scores)
                 self.connection.execute("commit")
             except BaseException:  # a stop too, after which the batches that had ended are kept
-                self.connection.execute("rollback")
+                if self.connection.in_transaction:  # SQLite itself ends it where the disk is full
+                    self.connection.execute("rollback")
                 raise

@@ -94,10 +94,9 @@ def trained_scale(name: str) -> float | None:
     from pathlib import Path
 
     from drtools.outputs import manifest
-    from drtools.outputs.disk import read_json
 
     known = Path(name) / manifest.NAME
-    return read_json(known).get("scale") if known.exists() else None
+    return manifest.read_manifest(known).get("scale") if known.exists() else None
 
 
 def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
