@@ -11,17 +11,18 @@ from drtools.errors import InputError
 def rank() -> int:
     """Return the number of this process among all of them, on every machine; 0 where the environment is wrong."""
     try:
-        return _number("RANK", 0, None) if world_size() > 1 else 0
+        return _number("RANK", 0, None) if world_size() > 1 and os.environ.get("RANK") else 0
     except InputError:  # raised by world_size, where it is asked for; an error's line must still be written
         return 0
 
 
 def world_size() -> int:
     """Return how many processes there are, on every machine; InputError if the environment is wrong."""
-    if not (os.environ.get("WORLD_SIZE") and os.environ.get("RANK")):
+    if not os.environ.get("WORLD_SIZE"):
         return 1
     size = _number("WORLD_SIZE", 1, None)
-    _number("RANK", 0, size - 1)
+    if os.environ.get("RANK"):
+        _number("RANK", 0, size - 1)
     return size
 
 

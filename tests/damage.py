@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -330,11 +330,12 @@ class Outcome(NamedTuple):
 Run = Callable[..., Outcome]
 
 
-def make_world(folder: Path, run: Run, with_lucene: bool = False) -> None:
-    """Make the artefacts in a folder that has `model`, `bert` and the toy collection."""
-    for words in [*MADE, *([LUCENE] if with_lucene else [])]:
-        outcome = run(*words, cwd=folder, cache=folder / "cache")
-        assert outcome.status == 0, (words, outcome.err)
+def make_world(folder: Path, run: Run, outputs: Collection[str] | None = None) -> None:
+    """Make the artefacts, or those that are named, in a folder that has `model`, `bert` and the toy collection."""
+    for words in MADE:
+        if outputs is None or words[-1] in outputs:
+            outcome = run(*words, cwd=folder, cache=folder / "cache")
+            assert outcome.status == 0, (words, outcome.err)
 
 
 def faults(outcome: Outcome) -> list[str]:

@@ -15,7 +15,15 @@ from drtools import reporting
 from drtools.errors import InputError, WorldError
 from drtools.formats.corpora import Document, note_unused_columns, read_corpus
 from drtools.formats.lines import local, shown
-from drtools.outputs.cache import DamagedCache, cache_directory, damaged, is_damage, make_folder, note_unwritable
+from drtools.outputs.cache import (
+    DamagedCache,
+    cache_directory,
+    damaged,
+    is_damage,
+    make_folder,
+    note_unwritable,
+    reason,
+)
 from drtools.outputs.fingerprints import file_fingerprint
 
 ROWS_A_READ = 4096
@@ -129,8 +137,15 @@ def open_store(corpus: str) -> CorpusStore:
     except (OSError, sqlite3.OperationalError) as error:
         if getattr(error, "filename", None) == str(source):
             raise
+        try:
+            store = _temporary_store(source, corpus, fingerprint)
+        except (OSError, sqlite3.OperationalError):
+            raise WorldError(
+                f"{path}: the cache cannot be written ({reason(error)}), nor can {tempfile.gettempdir()}; make room, "
+                "or set DRTOOLS_CACHE to a folder with more"
+            ) from None
         note_unwritable(path, error)
-        return _temporary_store(source, corpus, fingerprint)
+        return store
     return CorpusStore(path, corpus)
 
 

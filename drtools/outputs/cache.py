@@ -65,18 +65,23 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def reason(error: Exception) -> str:
+    """Return why something cannot be written, without its name."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def note_unwritable(path: Path, error: Exception) -> None:
     """Say, once, that nothing new is kept in the cache."""
-    why = error.strerror if isinstance(error, OSError) else str(error)
     reporting.say_once(
-        f"note: {path}: the cache cannot be written ({why}); what it holds is read, and nothing new is kept", "cache"
+        f"note: {path}: the cache cannot be written ({reason(error)}); what it holds is read, and nothing new is kept",
+        "cache",
     )
 
 
 def note_damaged(path: Path, error: Exception) -> None:
     """Say that a file of the cache is not used that is made again at no cost."""
     reporting.say_once(
-        f"note: {path}: this file of the cache is damaged ({error}), and not used; remove it, and it is made again",
+        f"note: {path}: a file of the cache is damaged ({error}), and not used; remove it, and it is made again",
         str(path),
     )
 
@@ -104,7 +109,7 @@ class DamagedCache(WorldError):
 
 def damaged(path: Path, error: object, remedy: str) -> DamagedCache:
     """Return the error of a damaged file of the cache."""
-    return DamagedCache(f"{path}: this file of the cache is damaged ({error}); {remedy}")
+    return DamagedCache(f"{path}: a file of the cache is damaged ({error}); {remedy}")
 
 
 @contextmanager

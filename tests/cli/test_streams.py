@@ -25,7 +25,10 @@ def runs(tmp_path) -> Path:
 
 @pytest.fixture
 def shell(runs, program, environment):
-    """Return a function that runs a line of bash, in which $D is drtools, beside the runs; $P is a process with streams of its own."""
+    """Return a function that runs a line of bash beside the runs.
+
+    $D is drtools, $P a drtools whose streams are its own.
+    """
 
     def run(line: str, **more: str) -> subprocess.CompletedProcess:
         variables = {**environment, "D": program, "P": f"{sys.executable} -m drtools", **more}

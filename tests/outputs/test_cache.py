@@ -57,7 +57,7 @@ def test_a_damaged_store_is_made_again(toy, cache, capsys):
     for content in (b"", b"garbage" * 1000):
         path.write_bytes(content)
         assert list(open_store(toy.corpus).rows()) == whole
-        assert f"{path}: this file of the cache is damaged" in capsys.readouterr().err
+        assert f"{path}: a file of the cache is damaged" in capsys.readouterr().err
 
 
 def test_a_store_that_lacks_rows_names_itself(toy, cache):
@@ -77,7 +77,8 @@ def test_damaged_scores_name_their_file_alone(cache):
         path.unlink()
     (cache / "scores/t.sqlite").write_bytes(b"garbage" * 1000)
     with pytest.raises(
-        WorldError, match=r"scores/t\.sqlite: this file .*move this one file away.*nothing else is lost"
+        WorldError,
+        match=r"scores/t\.sqlite: a file of the cache is damaged.*move this one file away.*nothing else is lost",
     ):
         ScoreCache("t")
 
