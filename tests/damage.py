@@ -384,7 +384,14 @@ def damage_once(case: Case, world: Path, draw: random.Random, run: Run) -> str |
         words += ["-o", out.name]
     outcome = run(*words, cwd=world, cache=cache)
     found = faults(outcome)
-    if outcome.status == 0 and what in WHOLE and words[0] != "show" and case.artefact != "cache" and new != raw:
+    if (
+        outcome.status == 0
+        and what in WHOLE
+        and case.mutation != "lines"
+        and words[0] != "show"
+        and case.artefact != "cache"
+        and new != raw
+    ):
         found.append("not noticed")
     if not found:
         return None

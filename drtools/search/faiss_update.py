@@ -20,7 +20,7 @@ from drtools.formats.joins import Join
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
 from drtools.formats.vectors import IDS, maker_of
 from drtools.outputs import manifest
-from drtools.search.faiss_index import ADD_ROWS, load_folder, read_rows, write
+from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.search.faiss_parts import clusterings
 from drtools.search.faiss_transforms import transforms
 
@@ -103,6 +103,7 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict:
             where=folder,
             remedy=f"leave {param('factory')} out, or build anew without {param('update')}",
         )
+    Ids(Path(folder) / IDS).check_count(record["count"])
     return record
 
 
@@ -112,7 +113,6 @@ def changes(folder: str, vectors: Vectors) -> Change:
 
     record = manifest.read(folder)
     count = record["count"]
-    Ids(Path(folder) / IDS).check_count(count)
     known = RowsByDigest(open_digests(Path(folder), count))
     rows = np.concatenate(
         [
@@ -152,9 +152,16 @@ def update(
     import numpy as np
 
     faiss.omp_set_num_threads(threads)
-    index, _ = load_folder(Path(folder), manifest.read(folder))
+    index = load(Path(folder) / "index.faiss")
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     kept, new = change.rows[change.rows >= 0], change.new
+    if (index.ntotal, index.d) != (len(kept) + len(change.gone), array.shape[1]):
+        raise InputError(
+            f"an index of {index.ntotal:,} vectors of {index.d} dimensions",
+            where=Path(folder) / "index.faiss",
+            expected=f"{len(kept) + len(change.gone):,} of {array.shape[1]}",
+            remedy=f"build the index anew, without {param('update')}",
+        )
     at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()
     inverted = inner.invlists if isinstance(inner, faiss.IndexIVF) else None
     lists = faiss.downcast_InvertedLists(inverted) if inverted is not None else None
