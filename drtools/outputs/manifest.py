@@ -22,6 +22,17 @@ from drtools.outputs.records import (
 )
 
 NAME = "manifest.json"
+
+
+def _is_argument(value: object) -> bool:
+    """Return whether a value is one of a flag: an input has its path, and its fingerprint if it was a file here."""
+    if isinstance(value, list):
+        return all(map(_is_argument, value))
+    return not isinstance(value, dict) or "path" not in value or _INPUT.fits(value)
+
+
+_INPUT = object_of({"path": TEXT, "fingerprint": optional(TEXT)})
+_ARGUMENTS = map_of(Kind(_is_argument, "a flag's value, or an input with its path"))
 KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever artefact's manifest
     **dict.fromkeys(("tool", "version", "created", "kind", "fingerprint", "model", "factory", "language"), TEXT),
     **dict.fromkeys(("query_fingerprint", "document_fingerprint", "title_separator", "tuned_for"), TEXT),
@@ -35,10 +46,12 @@ KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever arte
     "side": one_of("query", "document"),
     "notices": list_of(TEXT),
     "counts": map_of(NUMBER),
-    "request": object_of({"tool": TEXT, "arguments": OBJECT}, needed=("tool", "arguments")),
+    "request": object_of({"tool": TEXT, "arguments": _ARGUMENTS}, needed=("tool", "arguments")),
     "recall": optional(object_of({"depth": COUNT, "queries": WHOLE, "value": NUMBER}, ("depth", "queries", "value"))),
     "best": optional(object_of({"measure": TEXT, "value": NUMBER, "step": WHOLE}, ("measure", "value", "step"))),
-    "tried": list_of(list_of(NUMBER)),
+    "tried": list_of(
+        Kind(lambda value: list_of(NUMBER, 2).fits(value) or map_of(NUMBER).fits(value), "a pair of numbers")
+    ),
     "adapted_on": list_of(OBJECT),
 }
 KINDS["joined"] = object_of(
