@@ -67,7 +67,7 @@ def test_a_sample_of_damage_ends_in_one_line(tmp_path, drtools, monkeypatch):
         for case in damage.CASES
         if case.artefact not in OF_NATIVE_CODE and (tmp_path / case.artefact).exists()
     ]
-    assert failures([case for case in cases if case.commands], 60, tmp_path, run) == []
+    assert failures([case for case in cases if case.commands], 40, tmp_path, run) == []
 
 
 @pytest.mark.slow

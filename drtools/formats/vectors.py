@@ -16,7 +16,7 @@ from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.npy import open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
-from drtools.outputs.records import TEXT, list_of, object_of, one_of
+from drtools.outputs.records import PATH, TEXT, list_of, object_of, one_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ARRAY, IDS, PARTS = "vectors.npy", "ids.txt", "parts.json"
 JOINED = {
     "how": one_of("concat", "sum"),
-    "parts": list_of(object_of({"folder": TEXT, "fingerprint": TEXT}, ("folder", "fingerprint")), 2),
+    "parts": list_of(object_of({"folder": PATH, "fingerprint": TEXT}, ("folder", "fingerprint")), 2),
 }
 
 

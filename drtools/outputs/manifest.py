@@ -8,8 +8,10 @@ from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.records import (
     COUNT,
     FLAG,
+    LARGEST,
     NUMBER,
     OBJECT,
+    PATH,
     TEXT,
     WHOLE,
     Kind,
@@ -28,10 +30,12 @@ def _is_argument(value: object) -> bool:
     """Return whether a value is one of a flag: an input has its path, and its fingerprint if it was a file here."""
     if isinstance(value, list):
         return all(map(_is_argument, value))
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return False
     return not isinstance(value, dict) or "path" not in value or _INPUT.fits(value)
 
 
-_INPUT = object_of({"path": TEXT, "fingerprint": optional(TEXT)})
+_INPUT = object_of({"path": PATH, "fingerprint": optional(TEXT)})
 _ARGUMENTS = map_of(Kind(_is_argument, "a flag's value, or an input with its path"))
 KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever artefact's manifest
     **dict.fromkeys(("tool", "version", "created", "kind", "fingerprint", "model", "factory", "language"), TEXT),
