@@ -25,7 +25,7 @@ from drtools.outputs.records import (
 BODY = {  # the keys of config.json that are read here; transformers checks its own
     **dict.fromkeys(("model_type", "activation", "sbert_ce_default_activation_function"), optional(TEXT)),
     "architectures": optional(list_of(TEXT)),
-    "sentence_transformers": optional(OBJECT),
+    "sentence_transformers": optional(object_of({"activation_fn": optional(TEXT)})),
 }
 OURS = {"kind": optional(TEXT), "body": optional(OBJECT)}  # of drtools.json, whichever kind it names
 SHARDS = {"weight_map": map_of(TEXT)}
