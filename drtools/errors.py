@@ -60,3 +60,7 @@ class AlreadyDone(DrtoolsError):
 
 class Terminated(BaseException):
     """SIGTERM came: exit status 143."""
+
+
+class HungUp(Terminated):
+    """SIGHUP came, as when a terminal or a connection is closed: exit status 129."""

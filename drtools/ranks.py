@@ -1,23 +1,50 @@
-"""The place of this process among those that torchrun started, from the environment. One process alone is rank 0."""
+"""The place of this process among those that torchrun started, from the environment. One process alone is rank 0.
+
+Schedulers set RANK or LOCAL_RANK for uses of their own. They count only beside WORLD_SIZE, which torchrun sets as well.
+"""
 
 import os
 
+from drtools.errors import InputError
+
 
 def rank() -> int:
-    """Return the number of this process among all of them, on every machine."""
-    return int(os.environ.get("RANK", "0"))
+    """Return the number of this process among all of them, on every machine; 0 where the environment is wrong."""
+    try:
+        return _number("RANK", 0, None) if world_size() > 1 and os.environ.get("RANK") else 0
+    except InputError:  # raised by world_size, where it is asked for; an error's line must still be written
+        return 0
 
 
 def world_size() -> int:
-    """Return how many processes there are, on every machine."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return how many processes there are, on every machine; InputError if the environment is wrong."""
+    if not os.environ.get("WORLD_SIZE"):
+        return 1
+    size = _number("WORLD_SIZE", 1, None)
+    if os.environ.get("RANK"):
+        _number("RANK", 0, size - 1)
+    return size
 
 
 def local_rank() -> int | None:
     """Return the number of this process on its machine, None if torchrun did not start it."""
-    return int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else None
+    return _number("LOCAL_RANK", 0, None) if os.environ.get("LOCAL_RANK") and os.environ.get("WORLD_SIZE") else None
 
 
 def local_world_size() -> int:
     """Return how many processes there are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return _number("LOCAL_WORLD_SIZE", 1, None) if os.environ.get("LOCAL_WORLD_SIZE") and world_size() > 1 else 1
+
+
+def _number(name: str, least: int, most: int | None) -> int:
+    text = os.environ.get(name, "").strip()
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if number < least or (most is not None and number > most):
+        expected = f"a number from {least} on" if most is None else f"a number from {least} to {most}"
+        raise InputError(
+            f"found {text!r}",
+            where=f"the environment's {name}",
+            expected=expected,
+            remedy=f"start several processes with torchrun, or unset {name} and WORLD_SIZE",
+        )
+    return number

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from drtools.errors import InputError, names_in, param
 from drtools.escapes import escaped
 from drtools.ranks import rank
-from drtools.units import joined, number_as_words, rate_as_words, seconds_as_words
+from drtools.units import joined, number_as_words, rate_as_words, readable, seconds_as_words
 
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_OF_RATE = 60.0
@@ -128,7 +128,7 @@ class Reporter:
         If nobody can read it any more, or the disk is full, the work goes on.
         """
         try:
-            sys.stderr.write(escaped(line) + "\n")
+            sys.stderr.write(readable(escaped(line)) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             pass
@@ -136,6 +136,7 @@ class Reporter:
 
 _reporter = Reporter()
 _notices: list[str] = []
+_said: set[str] = set()
 
 
 def install(reporter: Reporter) -> None:
@@ -143,11 +144,19 @@ def install(reporter: Reporter) -> None:
     global _reporter
     _reporter = reporter
     _notices.clear()
+    _said.clear()
 
 
 def say(text: str) -> None:
     """Report a line for a person."""
     _reporter.say(text)
+
+
+def say_once(text: str, about: str) -> None:
+    """Report a line for a person, unless there was one about the same."""
+    if about not in _said:
+        _said.add(about)
+        say(text)
 
 
 def event(kind: str, **fields: object) -> None:

@@ -1,10 +1,11 @@
-"""SIGINT and SIGTERM: an error where the tool stands, or, in a training, a note that is read between two steps.
+"""SIGINT, SIGTERM and SIGHUP: an error where the tool stands, or, in a training, a note that is read between two steps.
 
 That one came is remembered: a library may make another error of the one that a signal raises inside it. Where the
 interpreter drops it (in a finalizer, or as a weak reference's callback runs) it is raised once more.
 """
 
 import atexit
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +13,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from drtools.errors import Terminated
+from drtools.errors import HungUp, Terminated
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_THE_NEXT = 0.05
 Handler = Callable[[int, FrameType | None], Any] | int | None  # int: SIG_DFL or SIG_IGN, None: not set by Python
 Hook = Callable[["sys.UnraisableHookArgs"], Any]
@@ -22,7 +23,7 @@ _came: list[int] = []
 
 
 def listen() -> None:
-    """Let the signals that stop a tool raise KeyboardInterrupt and Terminated.
+    """Let the signals that stop a tool raise KeyboardInterrupt, Terminated and HungUp.
 
     One that its parent has it ignore stays ignored.
     """
@@ -51,7 +52,30 @@ def noted() -> Iterator[list[int]]:
 
 def error_of(number: int) -> BaseException:
     """Return what a tool that this signal stops ends with."""
-    return KeyboardInterrupt() if number == signal.SIGINT else Terminated()
+    if number == signal.SIGINT:
+        return KeyboardInterrupt()
+    return HungUp() if number == signal.SIGHUP else Terminated()
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status of a tool that a signal has stopped: 128 and its number, as in shells."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return 128 + (signal.SIGHUP if isinstance(error, HungUp) else signal.SIGTERM)
+
+
+def came() -> BaseException | None:
+    """Return the error of the signal that came first, None if none came."""
+    return error_of(_came[0]) if _came else None
+
+
+def end(status: int) -> None:
+    """Let a signal from now on end the process at once, with this status: a tool that ends raises no more errors.
+
+    After a tool that did its work a signal changes nothing.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _handle((lambda number, frame: os._exit(status)) if status else (lambda number, frame: None))
 
 
 def behind(error: BaseException) -> BaseException:

@@ -38,3 +38,13 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 def joined(clauses: list[str]) -> str:
     """Join clauses by `;`, or by a space behind one that ends in a sign of its own."""
     return " ".join(f"{clause}{'' if clause.endswith(tuple('?!.')) else ';'}" for clause in clauses).removesuffix(";")
+
+
+def readable(name: str) -> str:
+    """Return a name of the system, a file's for instance, as text: bytes of it that are not UTF-8 as escapes."""
+    if not any("\ud800" <= sign <= "\udfff" for sign in name):
+        return name
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()

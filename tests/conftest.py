@@ -186,6 +186,7 @@ def drtools(capsysbinary, monkeypatch):
     import signal
     import sys
 
+    from drtools import signals
     from drtools.cli.main import main
     from drtools.formats.lines import local
 
@@ -194,7 +195,7 @@ def drtools(capsysbinary, monkeypatch):
 
         local.cache_clear()
         before, hooks = (
-            {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)},
+            {number: signal.getsignal(number) for number in (*signals.STOPS, signal.SIGALRM)},
             (sys.excepthook, sys.unraisablehook),
         )
         if stdin is not None:

@@ -49,11 +49,11 @@ def send_on(number, frame):
         os.kill(tool, number)
     except ProcessLookupError:  # it has just ended, which its status will say
         pass
-for number in (signal.SIGINT, signal.SIGTERM):
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, send_on)
 status = int(answers.readline() or 70)
 if status < 0:
-    if -status in (signal.SIGINT, signal.SIGTERM):
+    if -status in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 sys.exit(status)

@@ -1,14 +1,13 @@
 """The exit status and the one line of each way in which a tool ends."""
 
-import os
+import errno
 import signal
 import sqlite3
 from collections.abc import Sequence
 
-from drtools import reporting
-from drtools.cli import console
+from drtools import reporting, signals
+from drtools.cli import console, streams
 from drtools.errors import AlreadyDone, GateRefused, InputError, Terminated, WorldError
-from drtools.outputs.cache import cache_path
 
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # of errors that are no OSError
 
@@ -31,21 +30,23 @@ def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
             else "the same command again"
         )
         console.error(f"stopped; {again} continues what can be continued")
-        return 130 if isinstance(error, KeyboardInterrupt) else 143
+        return signals.status_of(error)
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output once more at its end
+        streams.leave_output()
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError):
+        if error.filename is None:  # of a stream, as a rule standard output
+            streams.leave_output()
+        if error.filename is None and error.errno == errno.EBADF:
+            console.error("standard input or output is closed, and was to be read or written; name files, or open it")
+            return 1
         where = f"{error.filename}: " if error.filename else ""
         console.error(
             f"{where}{error.strerror or error}; nothing finished was changed, the same command again continues"
         )
         return 1
-    if isinstance(error, WorldError | sqlite3.OperationalError):
+    if isinstance(error, WorldError | sqlite3.Error):
         console.error(error.message if isinstance(error, WorldError) else str(error))
-        return 1
-    if isinstance(error, sqlite3.DatabaseError):
-        console.error(f"a file of the cache is damaged ({error}); remove {cache_path()}, what it holds is made again")
         return 1
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
         console.error(

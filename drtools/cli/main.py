@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from drtools import __version__, reporting, signals
-from drtools.cli import console
+from drtools.cli import console, streams
 from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.exits import exit_status
 from drtools.cli.terminal import terminal_width, wrapped
@@ -59,8 +59,11 @@ def _invoke(name: str, arguments: list[str]) -> None:
     import typer
 
     _check_given_once(name, arguments)
+    parsed = command(name)
     try:
-        status = command(name).main(args=arguments, prog_name=f"drtools {name}", standalone_mode=False)
+        # not typer's own `main`, which takes a broken pipe and an interrupt for exits of its own, in silence
+        with parsed.make_context(f"drtools {name}", list(arguments)) as context:
+            parsed.invoke(context)
     except typer.TyperException as error:
         quotes = (
             "; what has spaces, as a question has, goes into quotes"
@@ -68,22 +71,47 @@ def _invoke(name: str, arguments: list[str]) -> None:
             else ""
         )
         raise InputError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
+    except typer.Exit:  # --help was written
+        return
     except typer.Abort:
         raise KeyboardInterrupt from None
-    if status == 130:  # typer takes an interrupt for an exit, in silence
-        raise KeyboardInterrupt
     reporting.check_strict()
     console.say_notices()
-    sys.stdout.flush()
 
 
 def _say_internal_error(kind: type[BaseException], error: BaseException, traceback: object) -> None:
+    """Say what nobody caught; a signal that came while a tool was ending is no bug, and ends it as such."""
+    stopped = signals.came()
+    if stopped and (kind is KeyboardInterrupt or issubclass(kind, Terminated)):
+        os._exit(exit_status(stopped))
     console.error(f"internal error, a bug of drtools: {kind.__name__}: {error} (DRTOOLS_DEBUG=1 shows where)")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one tool, named by the first argument, and exit with its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    streams.prepare()
+    console.configure("drtools")
+    debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
+    if not debugging:
+        sys.excepthook = _say_internal_error
+    try:
+        _answer(arguments)
+        sys.stdout.flush()  # what a full disk or a closed pipe does not take is an error here, and not at the very end
+        signals.end(0)
+    except (Exception, KeyboardInterrupt, Terminated) as raised:
+        error = signals.behind(raised)
+        if isinstance(error, KeyboardInterrupt | Terminated):
+            signals.end(signals.status_of(error))
+        if debugging and not isinstance(error, AlreadyDone):
+            import traceback
+
+            traceback.print_exc()
+        raise SystemExit(exit_status(error, arguments)) from None
+
+
+def _answer(arguments: list[str]) -> None:
+    """Do what the command line asks for."""
     if "DRTOOLS_COMPLETE" in os.environ:
         from drtools.cli import completion
 
@@ -94,38 +122,29 @@ def main(arguments: list[str] | None = None) -> None:
                 lambda name: flat_parameters(tool_module(name).main)[0],
             )
         )
-        return
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    elif not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_list_tools())
-        return
-    if arguments[0] == "--version":
+    elif arguments[0] == "--version":
         print(f"drtools {__version__}")
-        return
-    console.configure("drtools")
-    if arguments[0] not in tool_names():
-        near = difflib.get_close_matches(arguments[0].lower().replace("_", "-"), tool_names(), n=3)
-        console.error(
-            f"no tool is named {arguments[0]!r}; "
+    else:
+        _run(arguments[0], arguments[1:])
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    """Run a tool by its name."""
+    if name not in tool_names():
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), tool_names(), n=3)
+        raise InputError(
+            f"no tool is named {name!r}; "
             + (
                 f"did you mean {' or '.join(near)}? drtools by itself lists all"
                 if near
                 else f"the tools are: {', '.join(tool_names())}"
             )
         )
-        raise SystemExit(2)
-    console.configure(arguments[0])
+    console.configure(name)
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
     )  # threads that wait do not spin: on a shared machine they would take its cores from those that work
     signals.listen()
-    debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
-    if not debugging:
-        sys.excepthook = _say_internal_error
-    try:
-        _invoke(arguments[0], arguments[1:])
-    except (Exception, KeyboardInterrupt, Terminated) as error:
-        if debugging and not isinstance(error, AlreadyDone):
-            import traceback
-
-            traceback.print_exc()
-        raise SystemExit(exit_status(signals.behind(error), arguments)) from None
+    _invoke(name, arguments)

@@ -13,6 +13,7 @@ from drtools.outputs import manifest
 from drtools.outputs.disk import is_standard_output
 from drtools.outputs.releases import current_version, pinned
 from drtools.outputs.specs import Request
+from drtools.units import readable
 
 
 def _recorded(name: str, value: object, role: Role | None) -> object:
@@ -23,10 +24,11 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
         path = Path(local(value))
         if not path.exists():
             raise InputError(f"no such file or folder (--{name.replace('_', '-')})", where=value)
-        return {"path": recorded_name(value), "fingerprint": manifest.checked_fingerprint(path)}
+        return {"path": readable(recorded_name(value)), "fingerprint": manifest.checked_fingerprint(path)}
     if role is Role.MODEL and isinstance(value, str):
-        return {"path": value, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else {"path": value}
-    return value
+        named = {"path": readable(value)}
+        return {**named, "fingerprint": manifest.fingerprint(value)} if Path(value).is_dir() else named
+    return readable(value) if isinstance(value, str) else value
 
 
 def _role(parameter: Parameter) -> Role | None:

@@ -6,19 +6,30 @@ A corpus as an SQLite file in the cache, built once for each content, opened rea
 import fcntl
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from drtools import reporting
 from drtools.errors import InputError, WorldError
 from drtools.formats.corpora import Document, note_unused_columns, read_corpus
 from drtools.formats.lines import local, shown
-from drtools.outputs.cache import cache_directory
+from drtools.outputs.cache import (
+    DamagedCache,
+    cache_directory,
+    damaged,
+    is_damage,
+    make_folder,
+    note_unwritable,
+    reason,
+)
 from drtools.outputs.fingerprints import file_fingerprint
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
+FACTS = ("documents", "empty", "characters")
 VERSION = 4  # of the tables and of what is read into them; another version is another file
 
 
@@ -28,62 +39,75 @@ class CorpusStore:
     def __init__(self, path: Path, corpus: str) -> None:
         self.corpus = corpus
         self.path = path
-        self.connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-        facts = dict(self.connection.execute("select name, value from facts"))
+        self.connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+        )
+        facts = dict(self._read("select name, value from facts"))
+        if sorted(facts) != sorted(FACTS) or not all(isinstance(value, int) for value in facts.values()):
+            raise self._damaged(f"found {facts} in it")
         self.count: int = facts["documents"]
         self.empty = facts["empty"]
         self.characters = facts["characters"]
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; WorldError with the file's name if it is damaged."""
+        try:
+            return self.connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._damaged(error) if is_damage(error) else WorldError(f"{self.path}: {error}") from None
+
+    def _damaged(self, error: object) -> DamagedCache:
+        return damaged(self.path, error, f"remove this one file, and it is made again of {shown(self.corpus)}")
+
+    def _one(self, query: str, values: Sequence[object]) -> tuple[Any, ...]:
+        """Return the one row that a query has in a store that is whole."""
+        found = self._read(query, values)
+        if not found:
+            raise self._damaged(f"no row {values[0]}")
+        return found[0]
 
     def __len__(self) -> int:
         return self.count
 
     def __contains__(self, document_id: object) -> bool:
-        found = self.connection.execute("select 1 from documents where id = ?", (document_id,)).fetchone()
-        return found is not None
+        return bool(self._read("select 1 from documents where id = ?", (document_id,)))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the ids in the file's order."""
-        return (document_id for (document_id,) in self.connection.execute("select id from documents order by row"))
+        return (document.id for document in self.rows())
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Document]:
         """Yield the documents of rows start to stop (without stop)."""
         stop = self.count if stop is None else min(stop, self.count)
         for first in range(start, stop, ROWS_A_READ):
             last = min(first + ROWS_A_READ, stop)
-            yield from map(
-                Document._make,
-                self.connection.execute(
-                    "select id, title, text from documents where row >= ? and row < ? order by row", (first, last)
-                ),
+            found = self._read(
+                "select id, title, text from documents where row >= ? and row < ? order by row", (first, last)
             )
+            if len(found) != last - first:
+                raise self._damaged(f"rows {first} to {last} are {len(found)}")
+            yield from map(Document._make, found)
 
     def ids_at(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of rows."""
-        one = "select id from documents where row = ?"
-        return [self.connection.execute(one, (int(row),)).fetchone()[0] for row in rows]
+        return [self._one("select id from documents where row = ?", (int(row),))[0] for row in rows]
 
     def rows_of(self, document_ids: Sequence[str]) -> list[int | None]:
         """Return the row of each id, None for one that the corpus lacks."""
         known: dict[str, int] = {}
         for first in range(0, len(document_ids), IDS_A_READ):
             part = document_ids[first : first + IDS_A_READ]
-            known.update(
-                self.connection.execute(
-                    f"select id, row from documents where id in ({','.join('?' * len(part))})", part
-                )
-            )
+            known.update(self._read(f"select id, row from documents where id in ({','.join('?' * len(part))})", part))
         return [known.get(document_id) for document_id in document_ids]
 
     def at(self, row: int) -> Document:
         """Return the document of a row."""
-        return Document._make(
-            self.connection.execute("select id, title, text from documents where row = ?", (int(row),)).fetchone()
-        )
+        return Document._make(self._one("select id, title, text from documents where row = ?", (int(row),)))
 
     def get(self, document_id: str) -> Document | None:
         """Return a document, or None if the corpus lacks it."""
-        found = self.connection.execute("select id, title, text from documents where id = ?", (document_id,)).fetchone()
-        return Document._make(found) if found else None
+        found = self._read("select id, title, text from documents where id = ?", (document_id,))
+        return Document._make(found[0]) if found else None
 
     def missing(self, document_ids: Sequence[str]) -> list[str]:
         """Return those of the ids that the corpus lacks, in their order."""
@@ -99,18 +123,48 @@ def open_store(corpus: str) -> CorpusStore:
     source = Path(local(corpus))
     if source.is_dir():
         raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
-    folder = cache_directory() / "stores"
-    folder.mkdir(exist_ok=True)
     fingerprint = file_fingerprint(source)
-    path = folder / f"{fingerprint}-{VERSION}.sqlite"
-    if not path.exists():
-        with open(path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                _build(source, corpus, path, fingerprint)
-        path.with_suffix(".lock").unlink(missing_ok=True)
-    note_unused_columns(source)  # whether this process built the store, another one meanwhile, or an earlier one
+    path = make_folder(cache_directory() / "stores") / f"{fingerprint}-{VERSION}.sqlite"
+    if path.exists():
+        note_unused_columns(source)
+        try:
+            return CorpusStore(path, corpus)
+        except DamagedCache as error:
+            reporting.say(f"note: {error.message.partition(';')[0]}; it is made again")
+            with suppress(OSError):
+                path.unlink()
+    try:
+        _build_alone(source, corpus, path, fingerprint)
+    except (OSError, sqlite3.OperationalError) as error:
+        if getattr(error, "filename", None) == str(source):
+            raise
+        try:
+            store = _temporary_store(source, corpus, fingerprint)
+        except (OSError, sqlite3.OperationalError):
+            raise WorldError(
+                f"{path}: the cache cannot be written ({reason(error)}), nor can {tempfile.gettempdir()}; make room, "
+                "or set DRTOOLS_CACHE to a folder with more"
+            ) from None
+        note_unwritable(path, error)
+        return store
     return CorpusStore(path, corpus)
+
+
+def _build_alone(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
+    """Build a store, unless another process does so meanwhile."""
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _build(source, corpus, path, fingerprint)
+    path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _temporary_store(source: Path, corpus: str, fingerprint: str) -> CorpusStore:
+    """Build a store among temporary files, for a cache that cannot be written; its file goes with this process."""
+    with tempfile.TemporaryDirectory(prefix="drtools-store-") as folder:
+        path = Path(folder) / "store.sqlite"
+        _build(source, corpus, path, fingerprint)
+        return CorpusStore(path, corpus)  # which holds the file open, so that its name is needed no more
 
 
 def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
@@ -135,7 +189,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         create table documents (row integer primary key, id text not null, title text not null, text text not null);
         create table facts (name text primary key, value integer);
     """)
-    facts = {"documents": 0, "empty": 0, "characters": 0}
+    facts = dict.fromkeys(FACTS, 0)
     with reporting.progress(f"reading {shown(corpus)}", None, "documents") as progress:
         connection.execute("begin")
         connection.executemany("insert into documents values (?, ?, ?, ?)", _counted(source, facts, progress))

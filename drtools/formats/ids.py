@@ -9,8 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drtools import units
+from drtools.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
+
+DAMAGED = "the folder was damaged, make it again"
 
 
 class Ids:
@@ -30,12 +35,21 @@ class Ids:
         if len(self.bytes) and self.bytes[-1:] != b"\n":
             self.ends = np.append(self.ends, len(self.bytes))
 
+    def check_count(self, count: int) -> None:
+        """Raise InputError if there are not as many ids as rows."""
+        if len(self) != count:
+            found = units.counted(len(self), "id")
+            raise InputError(found, where=self.path, expected=f"{count:,}", remedy=DAMAGED)
+
     def __len__(self) -> int:
         return len(self.ends)
 
     def __getitem__(self, row: int) -> str:
         start = int(self.ends[row - 1]) + 1 if row else 0
-        return self.bytes[start : int(self.ends[row])].decode()
+        try:
+            return self.bytes[start : int(self.ends[row])].decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"not UTF-8 ({error})", where=f"{self.path}:{row + 1}", remedy=DAMAGED) from None
 
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(len(self)))

@@ -1,6 +1,5 @@
 """Lines of text files: plain, through gzip, or from what can be read only once (standard input, pipes)."""
 
-import atexit
 import gzip
 import io
 import os
@@ -21,6 +20,7 @@ from drtools import reporting
 from drtools.errors import InputError
 from drtools.formats.signatures import JSON_LINES, refuse_other_formats
 from drtools.outputs.disk import is_gzip_name
+from drtools.outputs.fingerprints import OPEN_FILES
 from drtools.ranks import world_size
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -30,6 +30,7 @@ LONGEST_HEAD = 1 << 16  # bytes of a first line, for whoever wants to know what 
 LONGEST_LINE = 1 << 27  # [ours] bytes, a hundred long books; a gzip file of a megabyte can hold a line of a gigabyte
 
 _names: dict[str, str] = {}  # spooled copy -> the name that was typed
+_spools: list[BinaryIO] = []
 
 
 @cache
@@ -59,6 +60,8 @@ def reads_once(path: str | Path) -> bool:
     """
     if str(path) in STANDARD_INPUT:
         return True
+    if str(path) in _names:  # a copy, which is read as often as one likes
+        return False
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -125,21 +128,26 @@ class _Begun(io.RawIOBase):
 
 
 def _spooled(path: str, stream: BinaryIO) -> str:
-    """Copy a stream to a temporary file, unpacked if it is gzip, and return its path. It is removed at exit."""
-    with tempfile.NamedTemporaryFile(prefix="drtools-input-", delete=False) as spool:
-        atexit.register(Path(spool.name).unlink, missing_ok=True)
-        head = stream.read(len(GZIP))
-        whole = io.BufferedReader(_Begun(head, stream), 1 << 20)
-        try:
-            shutil.copyfileobj(gzip.GzipFile(fileobj=whole) if head == GZIP else whole, spool, 1 << 20)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"the gzip stream is cut short or damaged ({error})",
-                where=shown(path),
-                remedy="fetch or write it again",
-            ) from None
-    _names[spool.name] = path
-    return spool.name
+    """Copy a stream to a temporary file, unpacked if it is gzip, and return its path.
+
+    The file has no name but that of its number in this process, so that it is gone with the process however it ends.
+    """
+    spool = tempfile.TemporaryFile(prefix="drtools-input-")  # noqa: SIM115 open as long as the process
+    head = stream.read(len(GZIP))
+    whole = io.BufferedReader(_Begun(head, stream), 1 << 20)
+    try:
+        shutil.copyfileobj(gzip.GzipFile(fileobj=whole) if head == GZIP else whole, spool, 1 << 20)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"the gzip stream is cut short or damaged ({error})",
+            where=shown(path),
+            remedy="fetch or write it again",
+        ) from None
+    spool.flush()
+    _spools.append(spool)
+    name = f"{OPEN_FILES}{spool.fileno()}"
+    _names[name] = path
+    return name
 
 
 def shown(path: str | Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +24,9 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
 
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged header is read as Python, and fails in as many ways
         # numpy takes whatever it does not know for a pickle, and tells to load it unsafely
         raise InputError(
             f"not a whole .npy file of numbers ({_found(path, error)})", where=name or path, remedy=advice
@@ -67,4 +68,8 @@ def _found(path: str | Path, error: Exception) -> str:
         return "found a damaged archive"
     if head != SIGNATURE:
         return "found another format"
-    return "found Python objects" if "bject" in str(error) or "pickle" in str(error) else f"cut short: {error}"
+    return (
+        "found Python objects"
+        if "bject" in str(error) or "pickle" in str(error)
+        else f"cut short or damaged: {' '.join(str(error).split())[:200]}"
+    )

@@ -89,12 +89,15 @@ def joined(parts: Sequence[PieceVectors]) -> PieceVectors:
 
 def open_pieces(folder: Path, count: int) -> PieceVectors:
     """Open the pieces of a vectors folder of `count` documents."""
+    import numpy as np
+
     if not (folder / PIECES).exists():
         raise InputError(
             "holds no vectors of pieces", where=folder, remedy=f"make it with `drtools encode {param('pieces')}`"
         )
     array, starts = open_array(folder / PIECES), open_npy(folder / STARTS, "the folder was damaged, make it again")
-    if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
+    fits = starts.shape == (2 * count + 1,) and starts.dtype == np.int64
+    if not fits or starts[0] != 0 or starts[-1] != len(array) or (np.diff(starts) < 0).any():
         raise InputError(
             f"{len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again",
             where=folder,

@@ -18,6 +18,7 @@ from drtools.formats.npy import create_npy, open_npy
 
 TEXTS, DIGESTS = "texts.npy", "digests.npy"
 DIGEST_BYTES = 16
+DAMAGED = "the folder was damaged, make it again"
 TEXT = [("digest", "u1", (DIGEST_BYTES,)), ("tokens", "<u4"), ("cut", "?"), ("empty", "?")]
 
 
@@ -46,15 +47,21 @@ def create_texts(folder: Path, count: int) -> None:
 
 def open_texts(folder: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     """Open texts.npy as a memory map."""
-    return _open(folder / TEXTS, mode)
+    array = _open(folder / TEXTS, mode)
+    if array.ndim != 1 or array.dtype != TEXT:
+        raise InputError("found other rows than digests of texts", where=folder / TEXTS, remedy=DAMAGED)
+    return array
 
 
 def open_digests(folder: Path, count: int) -> np.memmap:
     """Open an index's digests uint8 [count, 16] as a memory map."""
     array = _open(folder / DIGESTS, "r")
-    if array.shape != (count, DIGEST_BYTES):
+    if array.shape != (count, DIGEST_BYTES) or array.dtype.name != "uint8":
         raise InputError(
-            f"{len(array):,} digests for {count:,} rows; the folder was damaged, make it again", where=folder / DIGESTS
+            f"found {array.dtype} {list(array.shape)}",
+            where=folder / DIGESTS,
+            expected=f"uint8 [{count}, {DIGEST_BYTES}]",
+            remedy=DAMAGED,
         )
     return array
 
@@ -66,7 +73,7 @@ def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
             where=path.parent,
             remedy=f"make the folder once without {param('update')}, then update that one",
         )
-    return open_npy(path, "the folder was damaged, make it again", mode)
+    return open_npy(path, DAMAGED, mode)
 
 
 class RowsByDigest:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,15 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
 from drtools.models.hub import resolve
+from drtools.models.json_files import body_config, own_settings
 from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
-from drtools.models.module_files import CONFIG, CrossEncoderSettings, optional_json, read_ranker
+from drtools.models.module_files import CONFIG, CrossEncoderSettings, read_ranker
 from drtools.models.module_keys import check_keys
 from drtools.models.pair_template import template_of
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
 from drtools.models.tokenizers import deviations, fit_tokenizer
 from drtools.models.unused import check_unused
-from drtools.outputs.disk import read_json, write_json
+from drtools.outputs.disk import write_json
 from drtools.outputs.fingerprints import digest
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _made_of(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: CrossEncoderSettings
 ) -> CrossEncoder:
     """Make a cross-encoder with what its files say of lengths and prompts, and report what is odd in them."""
-    ours = optional_json(folder / OURS)
+    ours: dict[str, Any] = own_settings(folder)
     ours = ours if ours.get("kind") == KIND else {}
     check_keys(ours, "a ranker's drtools.json", folder / OURS, files.notes)
     limits = (files.longest or tokenizer.model_max_length, positions_of(model))
@@ -262,7 +263,7 @@ def _check(folder: Path, name: str, finished: bool) -> bool:
             where=name,
             expected="a Hugging Face model or a cross-encoder of sentence-transformers",
         )
-    architectures = read_json(folder / "config.json").get("architectures") or []
+    architectures = body_config(folder).get("architectures") or []
     has_head = any(word.endswith(CLASSIFIER) for word in architectures)
     if finished and not has_head:
         raise InputError(

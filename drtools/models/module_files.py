@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
+from drtools.models.json_files import body_config, listed_modules, optional_json
 from drtools.models.module_keys import (
     DAMAGED,
     MULTI_VECTOR,
@@ -18,7 +18,7 @@ from drtools.models.module_keys import (
     check_requirements,
 )
 from drtools.models.trust import is_inside
-from drtools.outputs.disk import read_json
+from drtools.outputs.records import TEXT, optional
 
 POOLINGS = {  # our word: (the file's key, the word of newer files)
     "cls": ("pooling_mode_cls_token", "cls"),
@@ -71,14 +71,9 @@ class CrossEncoderSettings:
     notes: list[str] = field(default_factory=list)
 
 
-def optional_json(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file, an empty one if there is no such file."""
-    return read_json(path) if path.exists() else {}
-
-
 def model_type(folder: Path) -> str:
     """Return for which class of sentence-transformers a folder with modules was written."""
-    return optional_json(folder / CONFIG).get("model_type") or "SentenceTransformer"
+    return optional_json(folder / CONFIG, {"model_type": optional(TEXT)}).get("model_type") or "SentenceTransformer"
 
 
 def has_modules(folder: Path) -> bool:
@@ -114,7 +109,7 @@ def read_modules(folder: Path) -> ModuleSettings:
 def read_ranker(folder: Path) -> CrossEncoderSettings:
     """Read what sentence-transformers' CrossEncoder wrote about itself, if it did."""
     found = CrossEncoderSettings()
-    activation = optional_json(folder / "config.json")
+    activation = body_config(folder)
     said = (activation.get("sentence_transformers") or {}).get("activation_fn")
     said = said or activation.get("sbert_ce_default_activation_function")
     if (folder / "modules.json").exists() and model_type(folder) == "CrossEncoder":
@@ -157,23 +152,14 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
-    path = folder / "modules.json"
-    try:
-        modules = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"not JSON ({error}); the file was damaged, fetch the model again", where=path) from None
-    if not isinstance(modules, list) or not all(
-        isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules
-    ):
-        raise InputError(
-            "expected a list of modules, each with a type and a path; the file was damaged, fetch the model again",
-            where=path,
-        )
+    modules = listed_modules(folder)
     for module in modules:
-        check_keys(module, "modules.json", path, notes)
+        check_keys(module, "modules.json", folder / "modules.json", notes)
         if not is_inside(module["path"]):
             raise InputError(
-                f"it names the folder {module['path']!r}", where=path, expected="names of folders in the model's own"
+                f"it names the folder {module['path']!r}",
+                where=folder / "modules.json",
+                expected="names of folders in the model's own",
             )
     return modules
 

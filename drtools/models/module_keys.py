@@ -7,11 +7,11 @@ reported when the model is loaded. The keys are those of sentence-transformers 6
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from drtools.errors import InputError, param
+from drtools.outputs.records import COUNT, FLAG, OBJECT, POSITIVE, TEXT, TEXTS, Kind, short
 
 USED = "used"
 
@@ -186,34 +186,11 @@ KEYS: dict[str, dict[str, str | Only]] = {
 }
 
 
-class Kind(NamedTuple):
-    """What the value of a key has to be: a check, and how it is called in a message. None is always let pass."""
-
-    fits: Callable[[Any], bool]
-    words: str
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and _is_number(value)
-
-
-COUNT = Kind(_is_count, "a number from 1 on")
-FLAG = Kind(lambda value: isinstance(value, bool), "true or false")
-TEXT = Kind(lambda value: isinstance(value, str), "a text")
-OBJECT = Kind(lambda value: isinstance(value, dict), "an object")
-TEXTS = Kind(
-    lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
-    "an object of texts by their names",
-)
 KINDS: dict[str, Kind] = {  # of the keys that are used, in whichever file
     **dict.fromkeys(("max_seq_length", "query_length", "document_length", "truncate_dim"), COUNT),
     **dict.fromkeys(("in_features", "out_features", "dimension", "max_query_tokens", "max_document_tokens"), COUNT),
     "longest_pair": COUNT,
-    "model_max_length": Kind(_is_number, "a number above 0"),  # some write 1e30 for no limit
+    "model_max_length": POSITIVE,  # some write 1e30 for no limit
     **dict.fromkeys(("do_lower_case", "include_prompt", "bias"), FLAG),
     **{key: FLAG for key in KEYS["Pooling"] if key.startswith("pooling_mode_")},
     **dict.fromkeys(("default_prompt_name", "similarity_fn_name", "model_type", "activation_fn", "path", "type"), TEXT),
@@ -255,7 +232,7 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
                 f"{key} is {value!r}, which means {what.meaning}; such models are not supported", where=path
             )
         if what == USED and value is not None and key in KINDS and not KINDS[key].fits(value):
-            raise InputError(f"{key} is {value!r}", where=path, expected=KINDS[key].words, remedy=DAMAGED)
+            raise InputError(f"{key} is {short(value)}", where=path, expected=KINDS[key].words, remedy=DAMAGED)
 
 
 def check_requirements(config: dict[str, Any], path: Path) -> None:

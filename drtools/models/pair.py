@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import nn
 
 from drtools.errors import InputError
+from drtools.models.json_files import listed_modules
 from drtools.models.settings import SIDES
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def untie(encoder: Encoder) -> EncoderPair[Encoder]:
 
 def router_files(pair: EncoderPair[Encoder], folder: Path) -> dict[str, object]:
     """Return what sentence-transformers reads of a pair's own folder, by file name: a Router over both subfolders."""
-    modules = {side: json.loads((folder / side / "modules.json").read_bytes()) for side in SIDES}
+    modules = {side: listed_modules(folder / side) for side in SIDES}
     structure = {side: [f"{side}/{module['path']}".rstrip("/") for module in modules[side]] for side in SIDES}
     types = {
         path: module["type"] for side in SIDES for path, module in zip(structure[side], modules[side], strict=True)

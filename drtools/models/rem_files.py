@@ -19,6 +19,7 @@ from drtools.models.unused import check_names
 from drtools.models.weights import read_tensors
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import digest, file_fingerprint
+from drtools.outputs.records import NUMBER, OBJECT, TEXT, WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 WEIGHTS = "rem.safetensors"
 PROMPTS = ("query_prompt", "document_prompt")
 
+REM = {
+    **dict.fromkeys(("lora_rank", "adapter_size"), WHOLE),
+    "adapter_scale": NUMBER,
+    **dict.fromkeys(PROMPTS, TEXT),
+    "body": OBJECT,
+}
 FITTING = {  # what must be the same of two bodies, in words
     "type": "a body of type {}",
     "layers": "{} layers",
@@ -101,7 +108,7 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
 
     One of another family, depth, tokenizer, pooling or head is refused.
     """
-    record = read_json(folder / OURS) if (folder / OURS).is_file() else {}
+    record = read_json(folder / OURS, REM) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
         raise InputError(
             f"found {record.get('kind', 'no ' + OURS)}",

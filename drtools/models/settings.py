@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
-from drtools.models.module_files import POOLINGS, has_modules, optional_json, read_modules
+from drtools.models.json_files import ADAPTER, body_config, optional_json, own_settings
+from drtools.models.module_files import POOLINGS, has_modules, read_modules
 from drtools.models.module_keys import HeadLayer, check_keys
 from drtools.models.tokenizers import deviations, tokenizer_config
-from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import digest, file_fingerprint
 
 OURS = "drtools.json"
@@ -97,7 +97,7 @@ class EncoderSettings:
 
 def is_pair(folder: Path) -> bool:
     """Whether a folder holds two encoders, one for each side, in subfolders of these names."""
-    return optional_json(folder / OURS).get("kind") == "pair"
+    return own_settings(folder).get("kind") == "pair"
 
 
 def is_bare(folder: Path) -> bool:
@@ -107,7 +107,7 @@ def is_bare(folder: Path) -> bool:
 
 def is_lexical(folder: Path) -> bool:
     """Whether a folder holds a lexical encoder (of `make-lexical`), which has no body."""
-    return optional_json(folder / OURS).get("kind") == "lexical"
+    return own_settings(folder).get("kind") == "lexical"
 
 
 def side_folder(folder: Path, side: str) -> Path:
@@ -129,7 +129,8 @@ def positions(config: dict[str, Any]) -> int | None:
     if not isinstance(count, int) or count < 1:  # XLNet's is -1
         return None
     if config.get("model_type") in OFFSET_POSITIONS:
-        count -= (config.get("pad_token_id") or 0) + 1
+        padding = config.get("pad_token_id")
+        count -= (padding if isinstance(padding, int) else 0) + 1
     return count
 
 
@@ -146,7 +147,7 @@ def head_dimension(settings: EncoderSettings, hidden_size: int) -> int:
 
 def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
     """Return the length of an encoder's vectors, read from its files."""
-    config = read_json(folder / "config.json")
+    config = body_config(folder)
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
         raise InputError(
@@ -162,7 +163,7 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
 def _longest(folder: Path, said: int | None) -> int | None:
     """Return the most tokens that a body's files allow, or None if they name no length; `said` is its modules'."""
     longest = said if isinstance(said, int) else tokenizer_config(folder).get("model_max_length")
-    limits: list[int | None] = [longest, positions(optional_json(folder / "config.json"))]
+    limits: list[int | None] = [longest, positions(body_config(folder))]
     known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers write 1e30 for `no limit`
     return min(known) if known else None
 
@@ -179,7 +180,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         )
     refuse_adapter(folder)
     settings = _of_files(folder)
-    ours = optional_json(folder / OURS)
+    ours: dict[str, Any] = own_settings(folder)
     if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
         ours = {}
     check_keys(ours, OURS, folder / OURS, settings.notes)
@@ -218,7 +219,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
 def refuse_adapter(folder: Path) -> None:
     """Refuse a folder with an adapter that is not merged: transformers would load whatever base model it names."""
     if (folder / "adapter_config.json").exists():
-        base = optional_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model"
+        base = optional_json(folder / "adapter_config.json", ADAPTER).get("base_model_name_or_path") or "its base model"
         raise InputError(
             f"an adapter (adapter_config.json) for {base}, which is not merged into the weights",
             where=folder,
@@ -245,7 +246,7 @@ def _of_files(folder: Path) -> EncoderSettings:
     longest = _longest(folder, said)
     if not settings.pooling:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
-        if read_json(folder / "config.json").get("model_type") == "dpr":
+        if body_config(folder).get("model_type") == "dpr":
             settings.pooling = ("cls",)  # DPR's encoders return the first token's state
     settings.max_query_tokens, settings.max_document_tokens = (
         sides.get(side) or longest or LONGEST_BY_DEFAULT for side in SIDES

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
 from drtools.errors import InputError
+from drtools.models.json_files import TOKENIZER, TOKENIZER_CONFIG, optional_json
+from drtools.models.module_keys import DAMAGED
 from drtools.outputs.disk import read_json
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ SLOW = {  # what a tokenizer without tokenizer.json is made with, and the usual 
 
 def tokenizer_config(folder: Path) -> dict[str, Any]:
     """Return a folder's tokenizer_config.json, an empty object if there is none."""
-    return read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+    return optional_json(folder / CONFIG, TOKENIZER_CONFIG)
 
 
 def end_token(folder: Path, pooling: tuple[str, ...]) -> str | None:
@@ -119,7 +121,7 @@ def _special_deviations(folder: Path, config: dict[str, Any]) -> dict[str, objec
 def _slow_deviations(folder: Path, config: dict[str, Any]) -> dict[str, object]:
     """Return what the files say of a tokenizer without tokenizer.json that is not usual."""
     map_file = folder / "special_tokens_map.json"
-    config = (read_json(map_file) if map_file.exists() else {}) | config
+    config = optional_json(map_file, TOKENIZER_CONFIG) | config
     found: dict[str, object] = {
         name: config[name] for name, usual in SLOW.items() if name in config and config[name] not in usual
     }
@@ -256,7 +258,7 @@ def _parts(folder: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _read_parts(file: Path, *identity: int) -> dict[str, Any]:
-    whole = read_json(file)
+    whole = read_json(file, TOKENIZER, DAMAGED)
     parts = {name: whole.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")}
     return parts | {"model": {"unk_token": (whole.get("model") or {}).get("unk_token")}}
 

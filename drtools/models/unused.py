@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drtools import reporting, units
 from drtools.errors import InputError
-from drtools.outputs.disk import read_json
+from drtools.models.json_files import shards_of
 
 SHOWN = 3  # names in a message
 ADAPTER = "adapter_model.safetensors"  # refused by the file beside it that describes it
@@ -146,7 +146,7 @@ def check_files(folder: Path) -> None:
     own = {"model.safetensors", ADAPTER}
     index = folder / "model.safetensors.index.json"
     if index.exists() and not (folder / "model.safetensors").exists():
-        own |= set(read_json(index)["weight_map"].values())
+        own |= shards_of(index)
     others = sorted(
         file.name
         for file in folder.glob("*.safetensors")

@@ -3,26 +3,24 @@
 import ctypes
 import fcntl
 import gzip
-import json
 import os
 from collections.abc import Mapping
 from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import orjson
 
 from drtools.errors import InputError
+from drtools.outputs.records import DAMAGED, Kind, Record, as_json, check_kinds, parse_json
 
 
-def read_json(path: Path, remedy: str = "the file was damaged, make it again") -> dict[str, Any]:
-    """Return a small JSON file's object; InputError, which names the `remedy`, if it is not one."""
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"not JSON ({error})", where=path, remedy=remedy) from None
-    if not isinstance(value, dict):
-        raise InputError(f"a JSON object was expected, found {type(value).__name__}", where=path, remedy=remedy)
+def read_json(path: Path, kinds: Mapping[str, Kind] | None = None, remedy: str = DAMAGED) -> Record:
+    """Return a small JSON file's object; InputError if it is none, or if a value is not of its key's kind."""
+    value = parse_json(path.read_bytes(), path, remedy)
+    if not isinstance(value, Record):
+        raise InputError(f"found {type(value).__name__}", where=path, expected="a JSON object", remedy=remedy)
+    check_kinds(value, kinds or {}, path, remedy)
     return value
 
 
@@ -30,7 +28,7 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write a small JSON file whole: to a name beside it, flushed to the disk, then renamed."""
     temporary = path.with_name(path.name + ".new")
     with open(temporary, "wb") as stream:
-        stream.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+        stream.write(as_json(value, orjson.OPT_INDENT_2) + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import sqlite3
+import re
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,14 +10,15 @@ from typing import BinaryIO
 
 import orjson
 
-from drtools.outputs.cache import cache_directory
+from drtools.outputs.cache import cache_directory, connect, forgiving
+from drtools.outputs.records import as_json
 
 CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's, counts every second second
 
 
 def digest(value: object) -> str:
     """Return the fingerprint of a JSON value (keys in any order): 32 hexadecimal digits."""
-    return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    return hashlib.blake2b(as_json(value, orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
 def _hash(stream: BinaryIO) -> str:
@@ -34,6 +35,9 @@ def file_fingerprint(path: Path) -> str:
     program can set, unlike the size and the time of modification. A file that changed so shortly before it was read
     that the clock could not tell a later change apart is not remembered, and is read again.
     """
+    if is_nameless(path):
+        with open(path, "rb") as stream:
+            return _hash(stream)
     path = path.resolve()
     known = _remembered(path)
     if known:
@@ -44,11 +48,13 @@ def file_fingerprint(path: Path) -> str:
         fingerprint = _hash(stream)
         after = os.fstat(stream.fileno())
     if _state(before) == _state(after) and max(before.st_ctime_ns, before.st_mtime_ns) + CLOCK_STEP_NS <= now:
-        with closing(_memory()) as memory, memory:
-            memory.execute(
-                f"insert or replace into {TABLE} values (?, ?, ?)", (os.fsencode(path), _state(before), fingerprint)
-            )
+        _remember(path, before, fingerprint)
     return fingerprint
+
+
+def is_nameless(path: Path) -> bool:
+    """Return whether a path is an open file of this process that may have no name: a copy of standard input."""
+    return str(path).startswith(OPEN_FILES)
 
 
 def _state(status: os.stat_result) -> str:
@@ -56,18 +62,22 @@ def _state(status: os.stat_result) -> str:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _memory() -> sqlite3.Connection:
-    memory = sqlite3.connect(cache_directory() / FINGERPRINTS, timeout=60)
-    memory.execute(f"create table if not exists {TABLE} (path blob primary key, state text, hash text)")
-    return memory
+def _remember(path: Path, status: os.stat_result, fingerprint: str) -> None:
+    memory_file = cache_directory() / FINGERPRINTS
+    with forgiving(memory_file), closing(connect(memory_file, SCHEMA)) as memory:
+        memory.execute(
+            f"insert or replace into {TABLE} values (?, ?, ?)", (os.fsencode(path), _state(status), fingerprint)
+        )
 
 
 def _remembered(path: Path) -> str | None:
-    with closing(_memory()) as memory, memory:
+    row, memory_file = None, cache_directory() / FINGERPRINTS
+    with forgiving(memory_file), closing(connect(memory_file, SCHEMA)) as memory:
         row = memory.execute(
             f"select hash from {TABLE} where path = ? and state = ?", (os.fsencode(path), _state(path.stat()))
         ).fetchone()
-    return row[0] if row else None
+    known = row[0] if row else None
+    return known if isinstance(known, str) and HASH.fullmatch(known) else None
 
 
 def content_fingerprint(folder: Path, files: list[Path]) -> str:
@@ -75,4 +85,7 @@ def content_fingerprint(folder: Path, files: list[Path]) -> str:
     return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in sorted(files)])
 
 
+OPEN_FILES = "/proc/self/fd/"
 FINGERPRINTS, TABLE = "fingerprints.sqlite", "files_2"  # what an older version remembered in its table is not read
+SCHEMA = f"create table if not exists {TABLE} (path blob primary key, state text, hash text)"
+HASH = re.compile("[0-9a-f]{32}")

@@ -1,5 +1,6 @@
 """Manifests and fingerprints: what an artefact is, what it was made from, and whether two are the same."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,67 @@ from drtools.errors import InputError, param
 from drtools.outputs.contents import check_content, check_sizes, is_unchanged
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
+from drtools.outputs.records import (
+    COUNT,
+    FLAG,
+    LARGEST,
+    NUMBER,
+    OBJECT,
+    PATH,
+    TEXT,
+    WHOLE,
+    Kind,
+    Record,
+    list_of,
+    map_of,
+    object_of,
+    one_of,
+    optional,
+)
 
 NAME = "manifest.json"
+
+
+def _is_argument(value: object) -> bool:
+    """Return whether a value is one of a flag: an input has its path, and its fingerprint if it was a file here."""
+    if isinstance(value, list):
+        return all(map(_is_argument, value))
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return False
+    return not isinstance(value, dict) or "path" not in value or _INPUT.fits(value)
+
+
+_INPUT = object_of({"path": PATH, "fingerprint": optional(TEXT)})
+_ARGUMENTS = map_of(Kind(_is_argument, "a flag's value, or an input with its path"))
+KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever artefact's manifest
+    **dict.fromkeys(("tool", "version", "created", "kind", "fingerprint", "model", "factory", "language"), TEXT),
+    **dict.fromkeys(("query_fingerprint", "document_fingerprint", "title_separator", "tuned_for"), TEXT),
+    **dict.fromkeys(("corpus", "document_model", "base", "body", "precision", "dtype", "head"), optional(TEXT)),
+    **dict.fromkeys(("seconds", "training_seconds"), NUMBER),
+    "scale": optional(NUMBER),
+    **dict.fromkeys(("count", "empty", "new_since_training", "steps", "processes"), WHOLE),
+    **dict.fromkeys(("max_tokens", "max_query_tokens", "max_document_tokens"), optional(WHOLE)),
+    **dict.fromkeys(("normalized", "document_vectors"), FLAG),
+    "dimension": COUNT,
+    "side": one_of("query", "document"),
+    "notices": list_of(TEXT),
+    "counts": map_of(NUMBER),
+    "request": object_of({"tool": TEXT, "arguments": _ARGUMENTS}, needed=("tool", "arguments")),
+    "recall": optional(object_of({"depth": COUNT, "queries": WHOLE, "value": NUMBER}, ("depth", "queries", "value"))),
+    "best": optional(object_of({"measure": TEXT, "value": NUMBER, "step": WHOLE}, ("measure", "value", "step"))),
+    "tried": list_of(
+        Kind(lambda value: list_of(NUMBER, 2).fits(value) or map_of(NUMBER).fits(value), "a pair of numbers")
+    ),
+    "adapted_on": list_of(OBJECT),
+}
+KINDS["joined"] = object_of(
+    {"how": one_of("concat", "sum"), "mu": NUMBER, "parts": list_of(object_of(KINDS), 2)}, ("how", "mu", "parts")
+)
+
+
+def read_manifest(path: Path) -> Record:
+    """Return the object of a manifest's file; InputError for one that was damaged."""
+    return read_json(path, KINDS)
 
 
 def fingerprint(path: str | Path) -> str:
@@ -20,7 +80,7 @@ def fingerprint(path: str | Path) -> str:
     if not path.is_dir():
         return file_fingerprint(path)
     files, where = [file for file in path.rglob("*") if file.is_file()], path / NAME
-    record = read_json(where) if where in files else {}
+    record = read_manifest(where) if where in files else Record({}, where)
     if "fingerprint" not in record:
         return content_fingerprint(path, files)
     files.remove(where)
@@ -54,7 +114,7 @@ def checked_fingerprint(path: Path) -> str:
 MAKE_AGAIN = "make it again, or remove {} if the change is meant"
 
 
-def check_whole(path: Path, record: dict[str, Any], remedy: str) -> None:
+def check_whole(path: Path, record: Mapping[str, Any], remedy: str) -> None:
     """Raise InputError if an output is not what its manifest says: sizes at once, content where it may have changed."""
     check_sizes(path, record, remedy)
     if path.is_dir():
@@ -68,7 +128,7 @@ def beside(path: Path) -> Path:
     return path / NAME if path.is_dir() else path.with_name(f"{path.name}.{NAME}")
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path) -> Record:
     """Return the manifest of an artefact; InputError if it has none, which means that it was never finished."""
     path = Path(path)
     if not path.exists():
@@ -78,7 +138,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"no {where.name} was found, so this is not a finished output of drtools", where=path, remedy=_advice(path)
         )
-    record = read_json(where)
+    record = read_manifest(where)
     check_sizes(path, record, "make it again")
     return record
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from drtools.outputs.cache import cache_directory
+from drtools.outputs.cache import cache_directory, connect, forgiving
 
 PUBLISHED = ("encoder", "ranker", "rem", "release")  # kinds of outputs whose files name no place
 ABSOLUTE = re.compile(r"(?<![\w/.~:-])/(?:[^\s/'\"`():;,]+/)+[^\s/'\"`():;,]+")  # a path of two parts or more
 MEMORY = "places.sqlite"
+SCHEMA = "create table if not exists places (fingerprint text, path text, primary key (fingerprint, path))"
 
 
 def without_places(record: dict[str, Any]) -> dict[str, Any]:
@@ -33,24 +33,21 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
 
 def places_of(fingerprint: str) -> list[Path]:
     """Return where an input with this fingerprint was."""
-    if not (cache_directory() / MEMORY).exists():
-        return []
-    with closing(_open()) as memory:
-        rows = memory.execute("select path from places where fingerprint = ? order by path", (fingerprint,)).fetchall()
-    return [Path(path) for (path,) in rows]
-
-
-def _open() -> sqlite3.Connection:
-    return sqlite3.connect(cache_directory() / MEMORY, timeout=60)
+    rows: list[tuple[object]] = []
+    path = cache_directory() / MEMORY
+    if path.exists():
+        with forgiving(path), closing(connect(path, SCHEMA)) as memory:
+            rows = memory.execute(
+                "select path from places where fingerprint = ? order by path", (fingerprint,)
+            ).fetchall()
+    return [Path(place) for (place,) in rows if isinstance(place, str) and "\0" not in place]
 
 
 def _remember(found: list[tuple[str, str]]) -> None:
     if not found:
         return
-    with closing(_open()) as memory, memory:
-        memory.execute(
-            "create table if not exists places (fingerprint text, path text, primary key (fingerprint, path))"
-        )
+    path = cache_directory() / MEMORY
+    with forgiving(path), closing(connect(path, SCHEMA)) as memory:
         memory.executemany("insert or ignore into places values (?, ?)", found)
 
 

@@ -83,7 +83,7 @@ def _content(value: object) -> object:
 def begun_request(path: Path) -> Request:
     """Return the request that unfinished work keeps beside it; InputError if it is not one."""
     remedy = f"move {path.parent} away, or use {param('overwrite')} to start afresh"
-    request = read_json(path, remedy)
+    request = read_json(path, remedy=remedy)
     checked(request.get("arguments"), dict, path, remedy)
     return cast(Request, request)
 

@@ -31,7 +31,7 @@ class Saved(NamedTuple):
 def read_state(folder: Path) -> Saved:
     """Read what the work in a folder was saved with; InputError if it is not what was written."""
     path = folder / STATE
-    state = read_json(path, START_AFRESH)
+    state = read_json(path, remedy=START_AFRESH)
     seconds = checked(state.pop("worked_seconds", 0.0), float, path, START_AFRESH)
     files = checked(state.pop("files", None), FILES, path, START_AFRESH)
     return Saved(state, seconds, checked(state.get("offset", 0), int, path, START_AFRESH), files)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from drtools import reporting, units
 from drtools.errors import InputError, param
+from drtools.formats.ids import Ids
 from drtools.search import checks
 from drtools.search.faiss_parts import (
     WANTED_POINTS_A_CENTROID,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     import faiss
 
     from drtools.formats.joined_vectors import JoinedArray
+    from drtools.outputs.records import Record
 
 PartT = TypeVar("PartT", bound="faiss.Index")
 
@@ -159,6 +162,20 @@ def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
     return index
 
 
+def load_folder(folder: Path, record: Record) -> tuple[faiss.Index, Ids]:
+    """Read the index and the ids of an index folder, whose manifest is `record`; InputError if they do not fit."""
+    index, ids = load(folder / "index.faiss"), Ids(folder / "ids.txt")
+    if (index.ntotal, index.d) != (record["count"], record["dimension"]):
+        raise InputError(
+            f"an index of {index.ntotal:,} vectors of {index.d} dimensions",
+            where=folder / "index.faiss",
+            expected=f"{record['count']:,} of {record['dimension']}, as its manifest says",
+            remedy="build the index again",
+        )
+    ids.check_count(index.ntotal)
+    return index, ids
+
+
 def search_index(
     index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -197,6 +214,8 @@ def search_index(
     for refined in _of_type(index, faiss.IndexRefine):
         refined.k_factor = REFINED_A_HIT
     scores, rows = index.search(np.ascontiguousarray(queries), min(depth, index.ntotal))
+    if rows.max(initial=-1) >= index.ntotal or rows.min(initial=0) < -1:
+        raise InputError("the index holds numbers of rows that it does not have", remedy="build the index again")
     scores[rows < 0] = -np.inf
     order = np.lexsort((rows, -scores), axis=1)
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)

@@ -103,6 +103,7 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
             where=folder,
             remedy=f"leave {param('factory')} out, or build anew without {param('update')}",
         )
+    Ids(Path(folder) / IDS).check_count(record["count"])
     return record
 
 
@@ -151,6 +152,13 @@ def update(
     index = load(Path(folder) / "index.faiss")
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     kept, new = change.rows[change.rows >= 0], change.new
+    if (index.ntotal, index.d) != (len(kept) + len(change.gone), array.shape[1]):
+        raise InputError(
+            f"an index of {index.ntotal:,} vectors of {index.d} dimensions",
+            where=Path(folder) / "index.faiss",
+            expected=f"{len(kept) + len(change.gone):,} of {array.shape[1]}",
+            remedy=f"build the index anew, without {param('update')}",
+        )
     at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()
     inverted = inner.invlists if isinstance(inner, faiss.IndexIVF) else None
     lists = faiss.downcast_InvertedLists(inverted) if inverted is not None else None

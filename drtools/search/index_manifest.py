@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
+from drtools.outputs.records import Record
 from drtools.outputs.typed_json import checked_fields
 
 
@@ -35,7 +35,7 @@ class FaissManifest:
 KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest}
 
 
-def read_index(folder: str | Path) -> dict[str, Any]:
+def read_index(folder: str | Path) -> Record:
     """Return the manifest of an index; InputError for a folder that is none, or whose manifest has other types."""
     folder = Path(folder)
     if folder.is_file():

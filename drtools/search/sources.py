@@ -63,7 +63,7 @@ class LuceneSource:
     """BM25, or RM3 on top of it, over a Lucene index."""
 
     def __init__(self, folder: str, k1: float = 0.9, b: float = 0.4, rm3: Rm3 | None = None, threads: int = 2) -> None:
-        self.record = read_index(folder)
+        self.record: dict[str, Any] = read_index(folder)
         self.noted: Counter[str] = Counter()
         self.index = LuceneIndex(Path(folder) / "lucene", k1, b, rm3, self.record["language"])
         self.threads = threads
@@ -206,8 +206,8 @@ def open_dense(
             remedy=f"index what encode {param('documents')} made",
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
-    loaded = faiss_index.load(folder / "index.faiss")
-    return DenseSource(queries, Ids(folder / "ids.txt"), index=loaded, nprobe=nprobe, ef_search=ef_search)
+    loaded, ids = faiss_index.load_folder(folder, record)
+    return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search)
 
 
 def index_kind(folder: str) -> str:

@@ -13,12 +13,20 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from drtools.outputs.cache import cache_directory
+from drtools.outputs.cache import cache_directory, connect, damaged, is_damage, make_folder, naming, note_unwritable
 
 KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
-PATIENCE_SECONDS = 60  # for another process that is writing
+# a power cut may lose the last batches, never the file
+SCHEMA = (
+    "pragma journal_mode = wal; pragma synchronous = normal; "
+    "create table if not exists scores (pair blob primary key, score real not null) without rowid; "
+    # a table of its own, so that a program that knows only of scores can still write them
+    "create table if not exists oddities (pair blob primary key, odd integer not null) without rowid;"
+)
+DAMAGED = "move this one file away, and the pairs of this teacher are scored again; nothing else is lost"
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
@@ -34,48 +42,73 @@ class ScoreCache:
     """
 
     def __init__(self, fingerprint: str) -> None:
-        folder = cache_directory() / "scores"
-        folder.mkdir(exist_ok=True)
+        folder = make_folder(cache_directory() / "scores")
         self.path = folder / f"{fingerprint}.sqlite"
-        self.connection = sqlite3.connect(
-            self.path, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
-        )
         self._one = (
             threading.Lock()
         )  # while one thread's reading is open SQLite gives up another's writing at once, without its patience
-        with open(self.path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # SQLite's own patience does not hold while a new file is given its journal
-            # a power cut may lose the last batches, never the file
-            self.connection.executescript(
-                "pragma journal_mode = wal; pragma synchronous = normal; "
-                "create table if not exists scores (pair blob primary key, score real not null) without rowid; "
-                # a table of its own, so that a program that knows only of scores can still write them
-                "create table if not exists oddities (pair blob primary key, odd integer not null) without rowid;"
-            )
+        self._not_kept: dict[bytes, tuple[float, int]] = {}  # where the disk is full, or may not be written
+        with self._opening(), naming(self.path, DAMAGED):
+            self.connection = connect(self.path, SCHEMA)
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Open the file while no other process does.
+
+        SQLite's own patience does not hold while a new file is given its journal.
+        """
+        try:
+            lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 closed below
+        except OSError:  # a folder that may not be written, where nobody makes a new file
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def __len__(self) -> int:
-        return int(self.connection.execute("select count(*) from scores").fetchone()[0])
+        with naming(self.path, DAMAGED):
+            return int(self.connection.execute("select count(*) from scores").fetchone()[0])
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         """Return the scores that are there."""
-        return dict(self._read("select pair, score from scores", keys))
+        found = dict(self._read("select pair, score from scores", keys))
+        odd = next((score for score in found.values() if not isinstance(score, float)), None)
+        if odd is not None:
+            raise damaged(self.path, f"found {odd!r} as a score", DAMAGED)
+        return found | {key: self._not_kept[key][0] for key in keys if key in self._not_kept}
 
     def known_oddities(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Return what was odd about pairs, as `PairTokens.odd` has it; drtools 0.1.0 kept scores without it."""
-        return dict(self._read("select pair, odd from oddities", keys))
+        try:
+            found = dict(self._read("select pair, odd from oddities", keys))
+        except sqlite3.OperationalError as error:  # a file of 0.1.0 that may not be written
+            if "no such table" not in str(error):
+                raise
+            found = {}
+        return found | {key: self._not_kept[key][1] for key in keys if key in self._not_kept}
 
     def _read(self, select: str, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
         for first in range(0, len(keys), KEYS_A_READ):
             part = keys[first : first + KEYS_A_READ]
-            with self._one:
+            with self._one, naming(self.path, DAMAGED):
                 found = self.connection.execute(f"{select} where pair in ({','.join('?' * len(part))})", part)
                 rows = found.fetchall()
             yield from rows
 
     def keep(self, scores: Iterable[tuple[bytes, float]], oddities: Iterable[tuple[bytes, int]] = ()) -> None:
-        """Keep scores by key, and what was odd about their pairs, in one transaction."""
+        """Keep scores by key, and what was odd about their pairs; where that cannot be, for this process alone."""
+        scores, odd = list(scores), dict(oddities)
+        try:
+            self._write(scores, list(odd.items()))
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise damaged(self.path, error, DAMAGED) from None
+            note_unwritable(self.path, error)
+            self._not_kept.update({key: (score, odd.get(key, 0)) for key, score in scores})
+
+    def _write(self, scores: list[tuple[bytes, float]], oddities: list[tuple[bytes, int]]) -> None:
+        """Write in one transaction."""
         with self._one:
             self.connection.execute("begin immediate")
             try:
@@ -83,5 +116,6 @@ class ScoreCache:
                 self.connection.executemany("insert or replace into oddities values (?, ?)", oddities)
                 self.connection.execute("commit")
             except BaseException:  # a stop too, after which the batches that had ended are kept
-                self.connection.execute("rollback")
+                if self.connection.in_transaction:  # SQLite itself ends it where the disk is full
+                    self.connection.execute("rollback")
                 raise

@@ -67,7 +67,7 @@ class Snapshots:
         self.facts: list[SnapshotFacts] = []
         state = TrainingState.of(work)
         for path in self.folder.glob(f"*/{FACTS}"):
-            facts = checked(read_json(path, START_AFRESH), SnapshotFacts, path, START_AFRESH)
+            facts = checked(read_json(path, remedy=START_AFRESH), SnapshotFacts, path, START_AFRESH)
             if state is None or facts["step"] > state.step:
                 shutil.rmtree(path.parent)
             else:

@@ -75,7 +75,9 @@ def test_live_lines_have_the_terminals_width(environment):
     )
 
 
-@pytest.mark.parametrize("more", [pytest.param({"TERM": "dumb"}, marks=pytest.mark.slow), {"RANK": "1"}])
+@pytest.mark.parametrize(
+    "more", [pytest.param({"TERM": "dumb"}, marks=pytest.mark.slow), {"RANK": "1", "WORLD_SIZE": "2"}]
+)
 def test_no_live_line_where_none_can_be_drawn(environment, more):
     assert set(frames(on_terminal([sys.executable, "-c", WORK], environment, **more))) <= {
         "step 3: dev nDCG@10 0.7000",

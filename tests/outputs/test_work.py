@@ -213,6 +213,7 @@ def test_a_process_that_died_before_the_last_rename_is_finished_by_the_next(tmp_
 def test_a_following_process_sees_what_lacks_only_its_name(tmp_path, monkeypatch):
     make_folder(tmp_path / "out", depth=1)
     os.rename(tmp_path / "out", tmp_path / "out.partial")  # as a process leaves it that dies before the rename
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(AlreadyDone):
         make_folder(tmp_path / "out", depth=1)

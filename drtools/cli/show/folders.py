@@ -1,6 +1,6 @@
 """Folders for a person: vectors, indexes, models, releases."""
 
-import json
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,9 @@ from drtools.cli.show.files import TextsBehind
 from drtools.errors import InputError
 from drtools.formats.ids import Ids
 from drtools.formats.vectors import maker_of, open_vectors
-from drtools.models.module_files import has_modules, optional_json
+from drtools.models.json_files import body_config, own_settings
+from drtools.models.module_files import has_modules
 from drtools.models.settings import (
-    OURS,
     SIDES,
     is_lexical,
     is_pair,
@@ -22,9 +22,10 @@ from drtools.models.settings import (
     vector_dimension,
 )
 from drtools.outputs import manifest
-from drtools.outputs.disk import read_json
+from drtools.outputs.records import WHOLE, list_of, map_of, object_of, parse_json
 from drtools.outputs.releases import current_version, versions_of
 
+DAMAGED_WEIGHTS = "it was cut short or damaged, fetch or make it again"
 SAMPLE = 1000  # rows whose lengths are measured
 
 
@@ -92,7 +93,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
 
 def model_lines(path: Path) -> Iterator[str]:
     """Yield what a model is: its body and sizes, how its vectors are made, what training told."""
-    ours = optional_json(path / OURS)
+    ours = own_settings(path)
     if ours.get("kind") in ("rem", "lexical", "ranker"):
         yield f"{ours['kind']}: " + ", ".join(
             f"{name} {value}" for name, value in ours.items() if not isinstance(value, dict) and name != "kind"
@@ -117,7 +118,7 @@ def model_lines(path: Path) -> Iterator[str]:
 
 
 def _body(folder: Path) -> str:
-    config = read_json(folder / "config.json")
+    config = body_config(folder)
     layers, size = (
         next((config[name] for name in names if name in config), "?")
         for names in (("num_hidden_layers", "n_layers", "n_layer"), ("hidden_size", "dim", "d_model", "n_embd"))
@@ -141,18 +142,18 @@ def _parameters(file: Path) -> int:
     """Return the numbers in a safetensors file, of which only the header is read."""
     try:
         with open(file, "rb") as stream:
-            header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
-    except (struct.error, ValueError, MemoryError, OverflowError):
-        raise InputError(
-            "not a whole safetensors file; it was cut short or damaged, fetch or make it again", where=file
-        ) from None
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = stream.read(min(length, file.stat().st_size))
+    except struct.error:
+        raise InputError("not a whole safetensors file", where=file, remedy=DAMAGED_WEIGHTS) from None
     total = 0
-    for name, tensor in header.items():
+    tensors = parse_json(header, file, DAMAGED_WEIGHTS)
+    kind = map_of(object_of({"shape": list_of(WHOLE)}))
+    if not kind.fits(tensors):
+        raise InputError("the header of a safetensors file was damaged", where=file, remedy=DAMAGED_WEIGHTS)
+    for name, tensor in tensors.items():
         if name != "__metadata__":
-            count = 1
-            for length in tensor["shape"]:
-                count *= length
-            total += count
+            total += math.prod(tensor["shape"])
     return total
 
 

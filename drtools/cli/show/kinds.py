@@ -8,10 +8,8 @@ from drtools.errors import InputError
 from drtools.formats.json_lines import json_advice
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.trec import looks_like_judgements
-from drtools.models.module_files import optional_json
-from drtools.models.settings import OURS
+from drtools.models.json_files import own_settings
 from drtools.outputs import manifest
-from drtools.outputs.disk import read_json
 
 MODELS = ("encoder", "rem", "ranker")
 TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
@@ -26,14 +24,14 @@ def artefact_kind(path: Path) -> str:
     if not path.exists():
         raise InputError("no such file or folder", where=path)
     beside = manifest.beside(path)
-    named: str | None = read_json(beside).get("kind") if beside.exists() else None
+    named: str | None = manifest.read_manifest(beside).get("kind") if beside.exists() else None
     if named and named != "queries":
         return named
     return _kind_of_folder(path) if path.is_dir() else "texts" if named else _kind_of_lines(path)
 
 
 def _kind_of_folder(path: Path) -> str:
-    ours = optional_json(path / OURS).get("kind")
+    ours = own_settings(path).get("kind")
     if ours:
         return "encoder" if ours in ("pair", "lexical") else ours
     if (path / "config.json").exists():

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from drtools import units
 from drtools.formats.lines import shown
 from drtools.outputs import manifest
-from drtools.outputs.disk import read_json
 from drtools.outputs.places import places_of
 
 CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
@@ -34,7 +33,7 @@ class Ancestor(NamedTuple):
 def manifest_of(path: Path) -> dict[str, Any] | None:
     """Return an artefact's manifest, None for what no tool here made."""
     beside = manifest.beside(path)
-    return read_json(beside) if beside.exists() else None
+    return manifest.read_manifest(beside) if beside.exists() else None
 
 
 def ancestors(artefact: Path, among: tuple[str, ...] | None = None) -> Iterator[Ancestor]:

@@ -23,7 +23,6 @@ from drtools.models.lexical import LexicalEncoder
 from drtools.models.loader import load_for_encoding
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
-from drtools.outputs.disk import read_json
 from drtools.outputs.typed_json import checked
 from drtools.teachers.windows import ScoredTexts, documents_in
 
@@ -95,7 +94,7 @@ def beside_teacher(
 def trained_scale(name: str) -> float | None:
     """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
     known = Path(name) / manifest.NAME
-    scale = read_json(known).get("scale") if known.exists() else None
+    scale = manifest.read_manifest(known).get("scale") if known.exists() else None
     return None if scale is None else checked(scale, float, known, f"pass {param('scale')}, or make the encoder again")
 
 

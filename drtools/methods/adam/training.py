@@ -18,7 +18,6 @@ from drtools.methods.adam.settings import EPOCHS, WARMUP_STEPS, AdamSettings
 from drtools.methods.adam.teacher import Dropping, keep_dropout
 from drtools.methods.dev import measure_on
 from drtools.outputs import manifest
-from drtools.outputs.disk import read_json
 from drtools.teachers.scoring import ODDITIES, load_teacher, note_cuts
 from drtools.training.encoder_task import EncoderTraining, read_sources
 from drtools.training.examples import Scores
@@ -178,7 +177,7 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
     """Count examples whose teacher read longer or shorter texts than the student, by their manifests."""
     for path in paths:
         beside = manifest.beside(Path(path))
-        record = read_json(beside) if beside.exists() else {}
+        record = manifest.read_manifest(beside) if beside.exists() else {}
         read = {
             name: (record[key], mine)
             for name, key, mine in (

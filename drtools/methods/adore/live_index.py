@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from drtools.errors import InputError, param
-from drtools.formats.ids import Ids
 from drtools.formats.vectors import named_fingerprints, open_document_vectors
 from drtools.outputs import manifest
 from drtools.search import exact, faiss_index
@@ -71,8 +70,7 @@ class LiveIndex:
                     expected=f"a FAISS index (drtools index {param('vectors')})",
                 )
             self.record = read_index(index)
-            self.index = faiss_index.load(self.path / "index.faiss")
-            ids = Ids(self.path / "ids.txt")
+            self.index, ids = faiss_index.load_folder(self.path, self.record)
             if vectors and (
                 ids.bytes[:] != self.ids.bytes[:]
                 or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]

@@ -29,7 +29,6 @@ from drtools.models.masked import MaskedHead, MaskedModel, load_head, new_head, 
 from drtools.models.sides import side_folders
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
-from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import file_fingerprint
 from drtools.randomness import generator
 from drtools.training.encoder_task import vectors_record
@@ -223,7 +222,7 @@ class MaskedTraining(TrainingTask):
         """
         start = Path(self.encoder_flags.start())
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
-        before = read_json(known).get("adapted_on", []) if known else []
+        before = manifest.read_manifest(known).get("adapted_on", []) if known else []
         head_steps = min(self.run.step, self.head_steps)
         return [
             *before,
