@@ -193,7 +193,7 @@ def test_a_corpus_that_was_a_pipe_is_not_opened_by_a_later_search(world, drtools
     assert drtools(*encode).status == 0
     started = time.monotonic()
     outcome = drtools("search", "--vectors", tmp_path / "v", "--precision", "fp32", "hammer")
-    assert outcome.status == 0 and "not at hand" in outcome.err and time.monotonic() - started < 30
+    assert outcome.status == 0 and "not available" in outcome.err and time.monotonic() - started < 30
     assert drtools("show", tmp_path / "v").status == 0
 
 
@@ -206,7 +206,7 @@ def test_a_search_shows_no_texts_of_a_corpus_that_has_changed(world, drtools, tm
     corpus.write_text(corpus.read_text().replace("salmon", "badger"))
     outcome = drtools(*search)
     assert outcome.status == 0 and len(outcome.out.splitlines()) == 1
-    assert f"the corpus {corpus} is not at hand as it was; use --corpus" in outcome.err
+    assert f"the corpus {corpus} is not available or has changed; use --corpus" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_a_fusion_is_tuned_on_patterns_as_eval_matches_them(asked, drtools):
     assert tried["regex"] == tried["qrels"] and len({value for _, value in tried["regex"]}) > 1
     assert {value for _, value in tried["string"]} == {0.0}
     done = drtools(*runs, "--tune", asked / "qrels.tsv", "--answer-match", "regex", "-o", asked / "other")
-    assert done.status == 2 and "--answer-match: for --tune-answers" in done.err
+    assert done.status == 2 and "--answer-match needs --tune-answers" in done.err
 
 
 def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
@@ -201,7 +201,7 @@ def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
     assert done.status == 0 and "1 of the 2 queries that" in done.err and "in neither run" in done.err
     for flag, value in {"--tune-measure": "RR@10", "--tune-runs": asked / "a.run"}.items():
         done = drtools(*runs, *([flag, value] * (2 if flag == "--tune-runs" else 1)), "--overwrite")
-        assert done.status == 2 and f"{flag}: nothing is tuned" in done.err
+        assert done.status == 2 and f"{flag} needs --tune" in done.err
 
 
 def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):

@@ -45,10 +45,10 @@ def test_judged_queries_that_only_names_and_nobody_judges_are_counted(measured, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--measures", ","], "names no measure"),
+        (["--measures", ","], "expected measures separated by commas"),
         (["--measures", "R@99999999999999999999999"], "is not known"),
-        (["--corpus", __file__], "--corpus: for --answers"),
-        (["--answer-match", "regex"], "--answer-match: for --answers"),
+        (["--corpus", __file__], "--corpus needs --answers"),
+        (["--answer-match", "regex"], "--answer-match needs --answers"),
         (["--alpha", "7"], "--alpha"),
     ],
 )
@@ -162,7 +162,7 @@ def test_the_uncorrected_p_stands_beside_holms(four, drtools):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["old.run", "new.run", "--baseline", "other.run"], "not one of the runs to measure"),
+        (["old.run", "new.run", "--baseline", "other.run"], "not one of the runs"),
         (["old.run", "--baseline", "old.run"], "the only run"),
         (["old.run", "new.run", "--baseline", "new.run", "--gate", "RR@10>=0"], "put the new run last"),
     ],

@@ -191,8 +191,8 @@ def test_the_tool_refuses_what_it_cannot_update(indexed, encoder_folder, bert, d
         ([folder / "older", "--vectors", folder / "v2"], "has no digests.npy"),
         ([folder / "bm25", "--vectors", folder / "v2"], "found lucene, expected a FAISS index"),
         ([folder / "old", "--vectors", folder / "v2", "--factory", "HNSW16"], "its --factory is Flat, not HNSW16"),
-        ([folder / "old", "--lucene", indexed.later], "--update changes a FAISS index"),
-        ([folder / "old", "--vectors", folder / "v2", "--train-sample", "9"], "--update changes a FAISS index"),
+        ([folder / "old", "--lucene", indexed.later], "--update is for FAISS indexes"),
+        ([folder / "old", "--vectors", folder / "v2", "--train-sample", "9"], "--update is for FAISS indexes"),
     ):
         outcome = drtools(*update, *words)
         assert outcome.status == 2 and expected in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err

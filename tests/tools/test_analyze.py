@@ -348,25 +348,25 @@ def test_labels_tell_paths_apart():
 
 BAD = {
     "nothing": (lambda t: [], "nothing to analyse"),
-    "a run alone": (lambda t: [t.run], "runs alone say nothing"),
+    "a run alone": (lambda t: [t.run], "nothing can be analysed from runs alone"),
     "a reference alone": (lambda t: ["--against", t.run], "nothing to analyse"),
     "qrels alone": (lambda t: ["--qrels", t.qrels, "--examples", t.examples], "name the runs"),
     "p of 1": (lambda t: [t.run, "--against", t.run, "--rbo", "1"], "above 0 and below 1"),
     "p without lists to compare": (
         lambda t: [t.run, "--qrels", t.qrels, "--rbo", "0.8"],
-        "--rbo is of the overlap with --against",
+        "--rbo needs --against",
     ),
     "a grade without judgements": (
         lambda t: [t.run, "--against", t.run, "--min-rel", "2"],
-        "--min-rel is a grade of --qrels",
+        "--min-rel needs --qrels",
     ),
     "a scale without students": (
         lambda t: [t.run, "--qrels", t.qrels, "--scale", "2"],
-        "--scale is for --student and --agreement",
+        "--scale needs --student or --agreement",
     ),
     "a length without a student": (
         lambda t: [t.run, "--qrels", t.qrels, "--max-document-tokens", "9"],
-        "--max-document-tokens cuts what --student encodes",
+        "--max-document-tokens needs --student",
     ),
     "a run twice": (lambda t: [t.run, t.run, "--qrels", t.qrels], "named twice"),
     "a run of other queries": (lambda t: [t.other, "--qrels", t.qrels], "other: holds none of the 20 queries"),
@@ -378,14 +378,17 @@ BAD = {
         lambda t: ["--examples", scored(t, dark_scores=False)],
         "scored.jsonl:1: dark_scores is 1 numbers, expected 2",
     ),
-    "a student without a corpus": (lambda t: ["--examples", t.examples, "--student", "m"], "--student needs --corpus"),
+    "a student without a corpus": (
+        lambda t: ["--examples", t.examples, "--student", "m"],
+        "--student, --corpus CORPUS and --queries",
+    ),
     "a corpus without a student": (
         lambda t: ["--examples", t.examples, "--corpus", t.corpus],
-        "--student needs --corpus",
+        "--student, --corpus CORPUS and --queries",
     ),
     "a student without examples": (
         lambda t: [t.run, "--qrels", t.qrels, "--student", "m"],
-        "use --examples SCORED once",
+        "pass --examples SCORED exactly once",
     ),
     "agreement without runs": (lambda t: ["--examples", t.examples, "--agreement"], "name the runs"),
     "agreement with a retriever": (
@@ -393,19 +396,19 @@ BAD = {
         "no teacher's (scored_by is missing)",
     ),
     "a log that is none": (lambda t: ["--logs", t.examples], "examples.jsonl:1: step is None"),
-    "a curve without logs": (lambda t: [t.run, "--qrels", t.qrels, "--curve", "loss"], "name the logs"),
+    "a curve without logs": (lambda t: [t.run, "--qrels", t.qrels, "--curve", "loss"], "--curve needs --logs"),
     "a query that has no vector": (lambda t: [*t.words, "--query", "q9"], "holds no query 'q9'"),
     "one query's vectors": (lambda t: [*t.words[:4], "--query", "q3"], "--query-vectors twice"),
     "no query": (lambda t: t.words, "--query ID"),
     "no move": (lambda t: [*t.words[:4], *t.words[2:4], "--query", "q3"], "did not move"),
     "vectors alone": (lambda t: t.words, "--qrels QRELS for pairwise errors"),
-    "query vectors alone": (lambda t: [*t.words[2:4], "--qrels", t.qrels], "belong together; pass both"),
+    "query vectors alone": (lambda t: [*t.words[2:4], "--qrels", t.qrels], "are used together; pass both"),
     "too many vectors": (
         lambda t: [*t.words, "--qrels", t.qrels, *t.words[:2], *t.words[:2]],
         "3 --vectors beside 2 --query-vectors",
     ),
     "margins without pairs": (lambda t: ["--margins", *t.words], "--margins needs pairs"),
-    "margins without scores": (lambda t: ["--margins", "--examples", t.examples], "--margins compares scores"),
+    "margins without scores": (lambda t: ["--margins", "--examples", t.examples], "--margins needs scores"),
     "margins of two files": (
         lambda t: [t.run, "--margins", "--examples", t.examples, "--examples", t.qrels],
         "pass --examples PAIRS once",

@@ -462,7 +462,7 @@ def test_mu_is_tuned_on_patterns_as_eval_matches_them(made):
     assert tried["regex"] == tried["qrels"] and max(one["value"] for one in tried["regex"]) > 0
     assert {one["value"] for one in tried["string"]} == {0.0}
     done = made.spar(*words, "--dev-qrels", made.qrels, "--answer-match", "regex", "-o", made.folder / "bad")
-    assert done.status == 2 and "--answer-match: for --dev-answers" in done.err
+    assert done.status == 2 and "--answer-match needs --dev-answers" in done.err
 
 
 def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
@@ -484,7 +484,7 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     documents, other = folder / "base-documents", folder / "16-documents"
     refusals = {
         "pass one of --mu X": [documents, other],
-        "mu is tuned with --dev-queries": [documents, other, "--dev-qrels", made.qrels],
+        "tuning mu needs --dev-queries": [documents, other, "--dev-qrels", made.qrels],
         "join two folders of one side": [documents, folder / "16-queries", "--mu", 1],
         "have no sum": [documents, other, "--mu", 1, "--how", "sum"],
         "joined with the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
@@ -626,9 +626,9 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
         "--dev-query-vectors": folder / "base-queries",
     }.items():
         done = made.spar(*pair, "--mu", 1, flag, value, "-o", folder / "bad")
-        assert done.status == 2 and f"{flag}: to tune mu with" in done.err, done.err
+        assert done.status == 2 and f"{flag}: this is for tuning mu" in done.err, done.err
     done = made.spar(*pair, "--mu", 1, "--query-prompt", "x", "-o", folder / "bad")
-    assert done.status == 2 and "for --dev-queries" in done.err
+    assert done.status == 2 and "for encoding --dev-queries" in done.err
     done = made.spar(
         *pair,
         "--dev-answers",

@@ -322,7 +322,7 @@ def test_a_dry_run_of_pieces_counts_them(toy, start, drtools, tmp_path):
     assert outcome.status == 2 and "a sentence lies in a passage" in outcome.err
     for more in (["--spans", "mean"], ["--sentence-tokens", "300"]):
         outcome = drtools(*encode[:-1], *more, "-o", tmp_path / "x")
-        assert outcome.status == 2 and f"{more[0]}: for pieces, which --pieces encodes" in outcome.err, outcome.err
+        assert outcome.status == 2 and f"{more[0]}: this needs --pieces" in outcome.err, outcome.err
 
 
 def test_a_lexical_encoder_has_no_pieces(toy, drtools, tmp_path):

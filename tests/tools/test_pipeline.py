@@ -357,8 +357,8 @@ def test_vectors_of_queries_do_not_stand_for_their_words(made, drtools):
 
 def test_a_search_refuses_what_it_would_not_use(made, drtools):
     for words, said in (
-        (["fox", "--only", made.qrels], "--only keeps queries of --queries"),
-        (["fox", "--k1", "1.2"], "--k1 and --b are BM25's"),
+        (["fox", "--only", made.qrels], "--only needs --queries"),
+        (["fox", "--k1", "1.2"], "--k1 and --b are for Lucene indexes"),
         (["fox", "--rm3-terms", "20"], "use --rm3 too"),
     ):
         outcome = drtools("search", *words, "--vectors", made.folder / "documents", "--model", made.model)
@@ -490,7 +490,7 @@ def test_what_mining_would_not_use_is_refused_and_what_it_cuts_is_said(made, drt
         ),
         (
             ["--by-rank", "2:5-9", "--vectors", made.folder / "documents", "--max-score", "0.1", "--negatives", "2"],
-            "--negatives and --max-score: --by-rank 2:5-9 says what is taken",
+            "--negatives and --max-score: cannot be used with --by-rank 2:5-9",
         ),
         (["--qrels", made.qrels, "--run", made.qrels, "--model", made.model], "--model: a run needs no encoder"),
     ):
@@ -567,4 +567,4 @@ def test_documents_are_not_chosen_by_judgements(made, drtools):
     outcome = drtools(
         "encode", "--model", made.model, "--documents", made.corpus, "--only", made.qrels, "-o", made.folder / "some"
     )
-    assert outcome.status == 2 and "--only keeps queries" in outcome.err, outcome.err
+    assert outcome.status == 2 and "--only is for --queries" in outcome.err, outcome.err
