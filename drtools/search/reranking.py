@@ -1,4 +1,4 @@
-"""Score the documents of a run by an encoder: from their vectors, or from their texts."""
+"""Scoring of a run's documents with an encoder, from their vectors or from their texts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from drtools.formats.trec import Run, rank, read_run
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.sources import DenseSource, Found
 
-QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
+QUERIES_A_BLOCK = 256  # divides the block size of searching, after which a search is saved
 
 
 def check_run(name: str, run: Run, query_ids: Sequence[str], documents: KnownIds, whose: str) -> None:
-    """Refuse a run of other queries or of other documents than those that are known, and count the queries it lacks."""
+    """Raise InputError for a run of other queries or documents, and report the queries that it does not have."""
     found = Join(run, name, query_ids)
     found.check(
         f"{name}: holds none of these queries; do they belong together?",
-        f"{name} lacks {found.missing:,} of the {found.asked:,} queries; there is nothing to rank anew for them",
+        f"{name} does not have {found.missing:,} of the {found.asked:,} queries; there is nothing to re-rank for them",
     )
     Join(documents, whose).require_one(
         (document for query_id in query_ids for document in run.get(query_id, ())),
@@ -32,7 +32,7 @@ def check_run(name: str, run: Run, query_ids: Sequence[str], documents: KnownIds
 def candidates_of(
     run: Run, queries: Sequence[tuple[str, str]], depth: int, ignore_identical: bool
 ) -> dict[str, list[str]]:
-    """Return each query's first `depth` documents, without the one of its own id if that is ignored."""
+    """Return each query's first `depth` documents, without the one with its own id if that is ignored."""
     found = {query_id: run.get(query_id, {}) for query_id, _ in queries}
     if ignore_identical:
         found = {query_id: without_own(query_id, hits) for query_id, hits in found.items()}
@@ -45,7 +45,7 @@ class VectorsReranker:
     def __init__(self, run: str, dense: DenseSource) -> None:
         self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
         self.documents, self.whose = dense.documents, dense.whose
-        self.ignore_identical = False  # whether the document of a query's own id is left out
+        self.ignore_identical = False  # whether the document with the query's own id is left out
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Yield each query's documents in the encoder's order; documents without a vector are counted and left out."""
@@ -63,7 +63,7 @@ class VectorsReranker:
 
 
 class CorpusReranker:
-    """A run's documents scored by encoding their texts, each document once."""
+    """A run's documents scored by encoding their texts; each document is encoded once."""
 
     def __init__(
         self, run: str, corpus: str, encoder_flags: EncoderSpec, compute: ComputeSpec, title_separator: str
@@ -82,7 +82,7 @@ class CorpusReranker:
         self.noted: Counter = Counter()
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Encode every document of these queries' lists and every query, then score pair by pair."""
+        """Encode the queries and all documents in their lists, and score each pair."""
         import numpy as np
 
         from drtools.encoding.loop import encode_texts

@@ -67,9 +67,9 @@ def test_a_column_that_is_no_grade_is_named_with_its_line(measured, drtools, gra
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--normalization", "min-max"], "--normalization is for --method linear"),
-        (["--missing", "zero"], "--missing is for --method linear"),
-        (["--method", "linear", "--k", "5"], "--k is for --method rrf"),
+        (["--normalization", "min-max"], "--normalization needs --method linear"),
+        (["--missing", "zero"], "--missing needs --method linear"),
+        (["--method", "linear", "--k", "5"], "--k needs --method rrf"),
         (["--method", "linear", "--weights", "nan,1"], "expected finite numbers"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_gate_holds_against_every_baseline(measured, drtools, monkeypatch):
     words = ["eval", "--qrels", "qrels", "worse.run", "old.run", "new.run", "--gate", "RR(rel=1)@10>=-0.01"]
     assert drtools(*words, "--baseline", "worse.run").status == 0
     outcome = drtools(*words, "--baseline", "worse.run", "--baseline", "old.run")
-    assert outcome.status == 3 and "old.run 1.0000, a difference of -0.5000" in outcome.err, outcome.err
+    assert outcome.status == 3 and "old.run has 1.0000, a difference of -0.5000" in outcome.err, outcome.err
 
 
 def judged_apart(folder, first, second):

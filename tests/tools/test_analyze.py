@@ -350,7 +350,7 @@ BAD = {
     "nothing": (lambda t: [], "nothing to analyse"),
     "a run alone": (lambda t: [t.run], "nothing can be analysed from runs alone"),
     "a reference alone": (lambda t: ["--against", t.run], "nothing to analyse"),
-    "qrels alone": (lambda t: ["--qrels", t.qrels, "--examples", t.examples], "name the runs"),
+    "qrels alone": (lambda t: ["--qrels", t.qrels, "--examples", t.examples], "--qrels needs runs"),
     "p of 1": (lambda t: [t.run, "--against", t.run, "--rbo", "1"], "above 0 and below 1"),
     "p without lists to compare": (
         lambda t: [t.run, "--qrels", t.qrels, "--rbo", "0.8"],

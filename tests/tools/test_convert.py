@@ -31,22 +31,22 @@ TO = ["--examples", "FILE", "--corpus", "FILE", "--queries", "FILE", "-o", "out"
 @pytest.mark.parametrize(
     "words, expected",
     [
-        ([], "none of --vectors, --from, --to was given"),
-        (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to was given"),
+        ([], "no conversion was chosen"),
+        (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to were given"),
         (["--from", "dpr"], "--from needs FILE"),
         (["--to", "dpr", "--corpus", "FILE"], "--to needs --examples and --queries"),
         (["--vectors", "FILE"], "--vectors needs --ids and --model"),
-        (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype does not go with --from"),
+        (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype cannot be used with --from"),
         (["--from", "dpr", "FILE"], "--from writes a folder"),
         (["--from", "dpr", "FILE", "-o", "-"], "--from writes a folder"),
         (["--from", "bge", "FILE", "-o", "out"], "bge"),
         (["--from", "dpr", "nothing.json", "-o", "out"], "no such file"),
-        (["--from", "tevatron", "FILE", "--easy-negatives", "drop", "-o", "out"], "--easy-negatives is for dpr alone"),
-        (["--from", "dpr", "FILE", "--negatives", "3", "-o", "out"], "--negatives does not go with --from"),
-        ([*TO, "dpr", "--negatives", "3"], "--negatives is for sentence-transformers alone, not for dpr"),
-        ([*TO, "tevatron", "--max-rows", "3"], "--max-rows is for sentence-transformers alone, not for tevatron"),
-        ([*TO, "tevatron", "--dry-run"], "--dry-run is for sentence-transformers alone, not for tevatron"),
-        ([*TO, "dpr", "--without-negatives", "keep"], "--without-negatives is for tevatron and flagembedding alone"),
+        (["--from", "tevatron", "FILE", "--easy-negatives", "drop", "-o", "out"], "--easy-negatives is only for dpr"),
+        (["--from", "dpr", "FILE", "--negatives", "3", "-o", "out"], "--negatives cannot be used with --from"),
+        ([*TO, "dpr", "--negatives", "3"], "--negatives is only for sentence-transformers, not for dpr"),
+        ([*TO, "tevatron", "--max-rows", "3"], "--max-rows is only for sentence-transformers, not for tevatron"),
+        ([*TO, "tevatron", "--dry-run"], "--dry-run is only for sentence-transformers, not for tevatron"),
+        ([*TO, "dpr", "--without-negatives", "keep"], "--without-negatives is only for tevatron and flagembedding"),
     ],
 )
 def test_wrong_usage(words, expected, drtools, tmp_path):
@@ -352,7 +352,7 @@ def test_easy_negatives_of_dpr(drtools, tmp_path):
         ((), ["hard"], "note: 1 easy negative (negative_ctxs) were not added to the hard ones; to add them, pass"),
         (("--easy-negatives", "drop", "--strict"), ["hard"], "1 easy negative (negative_ctxs) were not added"),
         (("--easy-negatives", "fill", "--strict"), ["hard"], "1 easy negative (negative_ctxs) were not added"),
-        (("--easy-negatives", "append", "--strict"), ["hard", "easy"], "1 queries and 3 documents"),
+        (("--easy-negatives", "append", "--strict"), ["hard", "easy"], "1 query and 3 documents"),
     ):
         folder = tmp_path / "-".join(("out", *choice))
         outcome = drtools(*convert, *choice, "-o", folder)
