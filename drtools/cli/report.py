@@ -7,6 +7,7 @@ from string import ascii_lowercase
 from drtools.cli import terminal
 from drtools.evaluation.measures import mean
 from drtools.evaluation.significance import Comparisons
+from drtools.units import counted
 
 Measured = dict[str, dict[str, float]]  # a run's values by measure and query
 
@@ -40,7 +41,7 @@ def print_table(
                 rows.append([f"  {words}", *(f"{by_measure[name][which]:.4f}{gap}" for name in names)])
     width = terminal.terminal_width(sys.stdout)
     print(terminal.aligned(rows, width))
-    words = f"{queries:,} judged queries"
+    words = counted(queries, "judged query", "judged queries")
     if count:
         differs = ", ".join(f"{mark} differs from {runs[baseline]}" for baseline, mark in marks.items())
         over = f"{count} runs" if len(baselines) == 1 else f"{count} comparisons"

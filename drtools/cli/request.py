@@ -41,7 +41,7 @@ def _check_target(output: str) -> None:
         raise InputError("found an empty name", where="-o ''", remedy="name the output itself, as in -o out")
     if target.name in ("", ".."):
         raise InputError(
-            "names a folder that is there already", where=f"-o {output}", remedy="name the output itself, as in -o out"
+            "names an existing folder", where=f"-o {output}", remedy="name the output itself, as in -o out"
         )
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise InputError(
@@ -64,7 +64,7 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
     """Raise InputError for inputs that the output would replace, and for standard input as two of them."""
     if sum(value in STANDARD_INPUT for value in inputs) > 1:
         raise InputError(
-            "standard input was named as several inputs, and holds one", remedy="write the others to files"
+            "standard input was named for several inputs, but holds only one", remedy="write the others to files"
         )
     if is_standard_output(output):
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from drtools.errors import InputError, param
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
@@ -55,7 +56,7 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
     except regex.error as error:
         raise InputError(
             f"answers {answers}: not a regular expression ({error})",
-            remedy=f"mend it, or leave {param('answer_match')} at string",
+            remedy=f"correct it, or use {param('answer_match')} string",
         ) from None
     return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
 
@@ -65,16 +66,16 @@ def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
     for measure in measures:
         if measure.k is None or measure.kind not in ANSWERED:
             raise InputError(
-                f"measure {measure.name} with {param('answers')}: relevant documents that no run lists are not known",
+                f"measure {measure.name} needs all relevant documents, and {param('answers')} only judges listed ones",
                 expected="Success@k, RR@k or P@k",
             )
         if (measure.min_rel or 1) > 1:
             raise InputError(
-                f"measure {measure.name} with {param('answers')}: a document that holds one has the grade 1"
+                f"measure {measure.name} with {param('answers')}: the highest grade is 1, for documents with an answer"
             )
     if min_rel > 1:
         raise InputError(
-            "a document that holds one has the grade 1",
+            "the highest grade is 1, for documents with an answer",
             where=f"{param('min_rel')} {min_rel} with {param('answers')}",
             remedy=f"leave {param('min_rel')} out",
         )
@@ -103,6 +104,7 @@ def judge(
         }
     join.check(
         f"{join.name}: has none of the listed documents; do the runs and the corpus belong together?",
-        f"{join.missing:,} listed documents are not in the corpus, so that no answer was looked for in them",
+        f"{counted(join.missing, 'listed document is', 'listed documents are')} not in the corpus and "
+        f"{'counts' if join.missing == 1 else 'count'} as not relevant",
     )
     return qrels

@@ -37,7 +37,7 @@ def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str
     folders = list(documents) * (len(queries) if len(documents) == 1 else 1)
     if len(folders) != len(queries):
         raise InputError(
-            f"{len(documents)} {param('vectors')} beside {len(queries)} {param('query_vectors')}",
+            f"{len(documents)} {param('vectors')} for {len(queries)} {param('query_vectors')}",
             expected="one for all, or one for each, in the same order",
         )
     opened: dict[str, Vectors] = {}
@@ -56,14 +56,14 @@ def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str
         if len(lacking) == len(asked):
             raise InputError(
                 (
-                    f"holds a vector of none of the {len(asked):,} queries asked for, for instance "
-                    f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
+                    f"holds no vector of any of the {len(asked):,} queries, for instance {min(lacking, default='')!r}; "
+                    "do the query vectors and the other file belong together?"
                 ),
                 where=label,
             )
         reporting.notice(
             len(lacking),
-            f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries asked for; they are left out",
+            f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries; they are left out",
         )
         asked = {query: kept for query, kept in asked.items() if query not in lacking}
     return asked

@@ -40,7 +40,7 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     if not curves:
         raise InputError(
             (
-                "no number over steps was found; is this a training log (training.jsonl), and did the training take a "
+                "no values over steps were found; is this a training log (training.jsonl), and did the training take a "
                 "step?"
             ),
             where=shown(path),
@@ -59,7 +59,7 @@ def chosen(logs: dict[str, dict[str, Curve]], names: list[str] | None) -> dict[s
     for name in names or ():
         if name not in known:
             raise InputError(
-                f"no log has such a number; there are {', '.join(known)}", where=f"{param('curve')} {name}"
+                f"no log has this value; the logs have {', '.join(known)}", where=f"{param('curve')} {name}"
             )
     wanted = names or [name for name in known if name not in NOT_DRAWN]
     return {name: {label: curves[name] for label, curves in logs.items() if name in curves} for name in wanted}

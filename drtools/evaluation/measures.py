@@ -51,12 +51,12 @@ def parse_measure(text: str) -> Measure:
     theirs = KNOWN.get(match[1], (None, None))[match[3] is not None] if match else None
     if match is None or theirs is None:
         raise InputError(
-            f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as "
-            "nDCG@10, and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1; R(rel=2)@k counts "
+            f"measure {text!r} is not known; use nDCG, RR (or MRR) or AP, with or without a cutoff such as nDCG@10, "
+            "or R@k (recall), P@k, Success@k or Judged@k, with a whole number k of 1 or more; R(rel=2)@k counts "
             "documents of grade 2 or more"
         )
     if match[2] and match[1] in GRADED:
-        raise InputError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}", remedy="leave it out")
+        raise InputError(f"measure {text!r}: (rel={match[2]}) does not apply to {match[1]}", remedy="leave it out")
     return Measure(text, theirs, int(match[3]) if match[3] else None, int(match[2]) if match[2] else None)
 
 
@@ -73,7 +73,7 @@ def evaluate(qrels: Qrels, run: Run, measures: list[Measure], min_rel: int = 1) 
     if min_rel < 1:
         raise InputError(
             f"the lowest relevant grade is {min_rel}",
-            expected="1 or more: grade 0 says that a document is not relevant",
+            expected="1 or more: grade 0 means that a document is not relevant",
         )
     # trec_eval gains nothing from a grade below 0, and crashes on a query that has no other
     grades = {

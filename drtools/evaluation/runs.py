@@ -13,6 +13,7 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.identical import without_identical
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 from drtools.formats.trec import Qrels, Run, read_qrels, read_run
+from drtools.units import counted
 
 JUDGED_DIFFERENCE = 0.1  # [ours] between two runs' Judged@10, before a note
 Values = dict[str, dict[str, float]]  # measure -> query -> value
@@ -69,7 +70,7 @@ def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
     found = Join(judged, whose, kept)
     found.check(
         f"{only}: names none of the queries that {whose} judges",
-        f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {whose}; left out",
+        f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {whose} and are left out",
     )
     return {query_id: grades for query_id, grades in judged.items() if query_id in kept}
 
@@ -81,7 +82,8 @@ def read(name: str, spec: MeasuringSpec, quiet: bool = False) -> Run:
         return run
     run, count = without_identical(run)
     if not quiet:
-        reporting.say(f"{name}: {count:,} queries list a document of their own id; left out")
+        lists = counted(count, "query lists", "queries list")
+        reporting.say(f"{name}: {lists} a document with the same id, which was left out")
     return run
 
 
@@ -111,6 +113,6 @@ def note_judged(shares: dict[str, float]) -> None:
     if round(shares[most] - shares[least], 4) > JUDGED_DIFFERENCE:
         reporting.notice(
             1,
-            f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; what is not judged counts "
-            "as not relevant, so the first may be better than it looks",
+            f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; documents that are not "
+            "judged count as not relevant, so the first run may be better than its measures",
         )

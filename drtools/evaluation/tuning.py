@@ -82,8 +82,8 @@ def check_judged(name: str, judged: Qrels, paths: Sequence[str], runs: Sequence[
     union = {query_id: None for run in runs for query_id in run}
     found = Join(union, " and ".join(paths), judged)
     found.check(
-        f"{name}: judges none of the queries of {found.name}; pass the dev queries' runs by {param('tune_runs')}, one "
-        "for each run",
+        f"{name}: judges none of the queries of {found.name}; pass runs of the dev queries with {param('tune_runs')}, "
+        "one for each run",
         f"{found.missing:,} of the {found.asked:,} queries that {name} judges are in neither run; they count 0 at each "
         "weight",
     )

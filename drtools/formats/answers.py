@@ -34,7 +34,7 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             raise InputError("no list of answers was found", expected=EXPECTED, where=f"{shown(path)}:{number}")
         if query_id in answers:
             raise InputError(
-                f"the query id {query_id!r} stands twice",
+                f"the query id {query_id!r} occurs twice",
                 where=f"{shown(path)}:{number}",
                 remedy="give each question one line",
             )

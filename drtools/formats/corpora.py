@@ -66,7 +66,7 @@ def _value(record: dict[str, Any], key: str, path: str | Path, number: int) -> o
         raise InputError(
             f"no {key!r} among the keys ({_found(record)}), which the first line has",
             where=f"{shown(path)}:{number}",
-            remedy="name the keys alike in each line",
+            remedy="use the same keys in each line",
         )
     return record[key]
 
@@ -164,7 +164,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
     for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
         if query_id in queries:
             raise InputError(
-                f"the query id {query_id!r} stands on line {numbers[query_id]} too; ids must be unique",
+                f"the query id {query_id!r} is also on line {numbers[query_id]}; ids must be unique",
                 where=f"{shown(path)}:{number}",
             )
         queries[query_id], numbers[query_id] = text, number

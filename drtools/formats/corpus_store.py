@@ -150,7 +150,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
         raise InputError(
-            f"the document id {document_id!r} stands on line {lines[0]} too; ids must be unique",
+            f"the document id {document_id!r} is also on line {lines[0]}; ids must be unique",
             where=f"{shown(corpus)}:{lines[1]}",
         ) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())

@@ -76,7 +76,7 @@ def _scores(record: dict[str, Any], key: str, count: int, path: str | Path, numb
             f"{key} is {found}", where=f"{shown(path)}:{number}", expected=f"{count} numbers, one for each id"
         )
     if not all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value):
-        raise InputError(f"{key} holds something that is no number", where=f"{shown(path)}:{number}")
+        raise InputError(f"{key} holds something that is not a number", where=f"{shown(path)}:{number}")
     return value
 
 
@@ -87,7 +87,7 @@ def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Exam
     both = set(positives) & set(negatives)
     if both:
         raise InputError(
-            f"{min(both)!r} is a positive and a negative of query {query_id!r}", where=f"{shown(path)}:{number}"
+            f"{min(both)!r} is both a positive and a negative of query {query_id!r}", where=f"{shown(path)}:{number}"
         )
     scored_by = record.get("scored_by")
     if not isinstance(scored_by, str | None):
@@ -117,7 +117,7 @@ def read_examples(path: str | Path) -> Iterator[Example]:
         example = parse_example(record, path, number)
         if example.query_id in lines:
             raise InputError(
-                f"query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query",
+                f"query {example.query_id!r} is also on line {lines[example.query_id]}; a query has one example",
                 where=f"{shown(path)}:{number}",
             )
         lines[example.query_id] = number

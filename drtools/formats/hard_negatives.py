@@ -79,7 +79,7 @@ def read_hard_negatives(
         if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(systems, dict):
             raise InputError(where=where, expected='{"qid", "pos": [pid], "neg": {system: [pid]}}')
         if not all(isinstance(found, list) for found in systems.values()):
-            raise InputError("neg holds what is no list of document ids", where=where)
+            raise InputError("neg holds something that is not a list of document ids", where=where)
         query_id = checked_id(record["qid"], path, number)
         positives = [checked_id(document, path, number) for document in record["pos"]]
         ranked = (document for rank in zip_longest(*systems.values()) for document in rank if document is not None)

@@ -48,8 +48,8 @@ class JoinedArray:
 
         if how == "sum" and first.shape[1] != second.shape[1]:
             raise InputError(
-                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum",
-                remedy=f"join them by {param('how')} concat",
+                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be added",
+                remedy=f"use {param('how')} concat",
             )
         self.how, self.first, self.second, self.order = how, first, second, order
         self.shape: tuple[int, int] = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
@@ -86,6 +86,6 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
                 f"are missing) {found.pair()}"
             ),
             where=names[1],
-            remedy="encode the same texts with both",
+            remedy="encode the same texts with both encoders",
         )
     return np.array(rows, np.int64)

@@ -150,7 +150,7 @@ def _split(text_id: str) -> tuple[str, str]:
 def note_nothing_relevant(qrels: Mapping[str, Mapping[str, int]], name: str, least: int = 1) -> None:
     """Count judgements among which no document has the least relevant grade: every measure would be 0."""
     if not any(grade >= least for grades in qrels.values() for grade in grades.values()):
-        reporting.notice(1, f"{name}: no judgement has grade {least} or more, so that nothing is relevant; {COLUMNS}")
+        reporting.notice(1, f"{name}: no judgement has grade {least} or more, so nothing is relevant; {COLUMNS}")
 
 
 def note_nothing_judged(
@@ -168,14 +168,14 @@ def note_nothing_judged(
         documents = (document for query in without for document in qrels[query])
         reporting.notice(
             len(both),
-            f"{name}: {judged_by} judges no document that it lists {(alike or joins[0]).pair()}; do the two belong "
+            f"{name}: {judged_by} judges none of its documents {(alike or joins[0]).pair()}; do the two belong "
             f"together?{columns_in_question(documents)}",
         )
     elif alike:
         reporting.notice(
             len(without),
             f"{name}: {judged_by} judges no document that is listed for {counted(len(without), 'query', 'queries')}, "
-            f"though there are some in another spelling {alike.pair()}",
+            f"but it judges some that are spelled differently {alike.pair()}",
         )
 
 
@@ -192,14 +192,14 @@ def note_little_in_common(
         one, as_other = alike[0]
         reporting.notice(
             len(alike),
-            f"{name} and {other} list {found:,} documents in common, and in "
-            f"{counted(len(looked_at), 'query', 'queries')} {len(alike):,} more whose ids differ in their spelling "
-            f"alone (for instance {one!r}; {other} has {as_other!r}); write them alike",
+            f"{name} and {other} list {counted(found, 'document')} in common, and in "
+            f"{counted(len(looked_at), 'query', 'queries')} {len(alike):,} more whose ids differ only in their "
+            f"spelling (for instance {one!r}; {other} has {as_other!r}); use the same spelling",
         )
     elif shared and (not found or (most >= LEAST_HITS and found < FEW * most)):
         pair = Join(its[looked_at[0]], other, run[looked_at[0]]).pair()
         how_many = f"only {found:,} of {most:,} documents" if found else "no document"
-        reporting.notice(1, f"{name} and {other} list {how_many} in common {pair}; are they of one collection?")
+        reporting.notice(1, f"{name} and {other} list {how_many} in common {pair}; are they of the same collection?")
 
 
 def _alike_in_lists(one: Mapping[str, float], other: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -85,9 +85,9 @@ def _refuse_several_processes(path: str) -> None:
     processes = world_size()
     if processes > 1:
         raise InputError(
-            f"can be read only once, and {processes} processes were started that all read it",
+            f"can be read only once, but {processes} processes read it",
             where=shown(path),
-            remedy="write it to a file and name that",
+            remedy="write it to a file and use that",
         )
 
 
@@ -178,9 +178,9 @@ def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_L
                 with open(path, "rb") as packed:
                     refuse_other_formats(packed.readline(), shown(path), written)
                 raise InputError(
-                    "the name ends in .gz, and what was found is not gzip",
+                    "the name ends in .gz, but the file is not gzip",
                     where=f"{shown(path)}:1",
-                    remedy="take .gz off the name, or pack the file with gzip",
+                    remedy="remove .gz from the name, or compress the file with gzip",
                 ) from None
             raise InputError(
                 f"the gzip stream is cut short or damaged ({error})",

@@ -31,7 +31,7 @@ def open_foreign(path: str) -> np.ndarray:
             f"found {array.dtype} {list(array.shape)}",
             where=shown(path),
             expected="float16, float32 or float64 [rows, dimensions]",
-            remedy="write it so",
+            remedy="convert the array",
         )
     return array
 
@@ -62,7 +62,7 @@ def copy_ids(path: str, folder: Path) -> Ids:
         first, second = int(order[place]), int(order[place + 1])
         if ids[first] == ids[second]:
             raise InputError(
-                f"the id {ids[second]!r} stands on line {first + 1} too; ids must be unique",
+                f"the id {ids[second]!r} is also on line {first + 1}; ids must be unique",
                 where=f"{shown(path)}:{second + 1}",
             )
     return ids

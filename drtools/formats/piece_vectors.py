@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
 from drtools.formats.vectors import open_array
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +97,8 @@ def open_pieces(folder: Path, count: int) -> PieceVectors:
     array, starts = open_array(folder / PIECES), open_npy(folder / STARTS, "the folder was damaged, make it again")
     if starts.shape != (2 * count + 1,) or starts[-1] != len(array):
         raise InputError(
-            f"{len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again",
+            f"{counted(len(array), 'vector')} of pieces do not fit {counted(count, 'document')}; the "
+            "folder was damaged, make it again",
             where=folder,
         )
     return PieceVectors(array, starts)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,8 @@ def open_digests(folder: Path, count: int) -> np.memmap:
     array = _open(folder / DIGESTS, "r")
     if array.shape != (count, DIGEST_BYTES):
         raise InputError(
-            f"{len(array):,} digests for {count:,} rows; the folder was damaged, make it again", where=folder / DIGESTS
+            f"{counted(len(array), 'digest')} for {counted(count, 'row')}; the folder was damaged, make it again",
+            where=folder / DIGESTS,
         )
     return array
 
@@ -69,9 +71,9 @@ def open_digests(folder: Path, count: int) -> np.memmap:
 def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
     if not path.exists():
         raise InputError(
-            f"has no {path.name}, which says what each row was made of (an older version wrote none)",
+            f"has no {path.name}, the digests of its rows (an older version did not write them)",
             where=path.parent,
-            remedy=f"make the folder once without {param('update')}, then update that one",
+            remedy=f"make the folder once without {param('update')}, then update the new one",
         )
     return open_npy(path, "the folder was damaged, make it again", mode)
 

@@ -7,6 +7,7 @@ from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.joins import Join, KnownIds, columns_in_question
 from drtools.formats.lines import shown
 from drtools.formats.trec import Qrels
+from drtools.units import counted
 
 
 class DocumentTexts:
@@ -80,9 +81,9 @@ def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str
     found = Join(known, name)
     missing = set(found.look_up(judged))
     found.check(
-        f"none of the documents that the dev qrels judge is in {name}; do the two belong together?"
+        f"none of the documents in the dev qrels is in {name}; do the two belong together?"
         + columns_in_question(judged),
-        f"{found.missing:,} documents of the dev qrels are not in {name}",
+        f"{counted(found.missing, 'document')} of the dev qrels are not in {name}",
     )
     return [document_id for document_id in judged if document_id not in missing]
 

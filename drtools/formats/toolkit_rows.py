@@ -115,7 +115,7 @@ class Joined:
 
     def _another_text(self, what: str, known: KnownText, number: int) -> InputError:
         return InputError(
-            f"{what} {known.id!r} has another text in line {known.line}; one id, one text: mend the ids",
+            f"{what} {known.id!r} has another text in line {known.line}; correct the ids, so that each has one text",
             where=f"{shown(self.path)}:{number}",
         )
 

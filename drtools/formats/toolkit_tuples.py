@@ -7,6 +7,7 @@ from typing import NamedTuple
 from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.formats.toolkits import Candidate, RecordLayout, Row, tuples_of
+from drtools.units import counted
 
 MOST_NEGATIVES = 10  # [ours] in a row, where none were asked for
 MOST_ROWS = 1_000_000  # [ours] in a file, where no other limit was given
@@ -28,7 +29,7 @@ class TuplePlan(NamedTuple):
 
     def words(self, size_as_words: str) -> str:
         """Return the count in words."""
-        rows = f"{self.examples:,} examples make {self.rows:,} rows"
+        rows = f"{counted(self.examples, 'example')} make {counted(self.rows, 'row')}"
         if not self.layout.negatives:
             return f"{rows} of a positive, about {size_as_words}"
         negatives = "a negative" if self.layout.size == 1 else f"{self.layout.size} negatives"
@@ -68,7 +69,7 @@ def check_rows(rows: int, most: int | None, words: str) -> None:
     if rows > limit:
         raise InputError(
             words,
-            expected=f"at most {limit:,} rows",
+            expected=f"at most {counted(limit, 'row')}",
             remedy=(
                 f"pass {param('rows_per_query')} to take fewer of each query, more {param('negatives')} for "
                 f"fewer and longer rows, or a larger {param('max_rows')}"

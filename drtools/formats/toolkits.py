@@ -162,8 +162,8 @@ def from_sentence_transformers(record: Record, path: str | Path, number: int) ->
         found = ", ".join(map(repr, record)) or "none"
         raise InputError(
             (
-                f"expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at "
-                f"most; found {found}"
+                f"expected the keys anchor, positive, negative or negative_1 …, and at most one of "
+                f"{', '.join(LABELS)}; found {found}"
             ),
             where=f"{shown(path)}:{number}",
         )
@@ -341,7 +341,7 @@ def _others(record: Record, known: tuple[str, ...], path: str | Path, number: in
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
         raise InputError(
-            f"the key {taken[0]!r} means something else in our examples; is this the format that was named?",
+            f"the key {taken[0]!r} means something else in drtools examples; is this the format that was named?",
             where=f"{shown(path)}:{number}",
         )
     return {key: value for key, value in record.items() if key not in known}

@@ -144,7 +144,7 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
                 else counted(len(columns), "column", "columns")
             )
             raise InputError(
-                f"found {found}, expected {width} full ones as in the first line; is this a file of judgements?",
+                f"found {found}, expected {width} non-empty ones as in the first line; is this a file of judgements?",
                 where=f"{shown(path)}:{number}",
             )
         if written not in grades:
@@ -155,8 +155,8 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
     if width == 3 and not is_named and number > 1 and documents in ({"0"}, {"Q0"}):
         raise InputError(
             (
-                f"found three columns with {documents.pop()} for the document in every line, as TREC's second column "
-                "has it"
+                f"found three columns with {documents.pop()} as the document in every line, which is TREC's second "
+                "column"
             ),
             where=f"{shown(path)}:1",
             expected="four columns, the document in the third",
@@ -176,7 +176,7 @@ def _check_first_judgement(text: str, width: int, path: str, number: int) -> Non
             f"found {text[:60]!r}",
             where=f"{shown(path)}:{number}",
             expected="a judgement or the header query-id, corpus-id, score",
-            remedy="write that header, or take the line out",
+            remedy="write that header, or remove the line",
         )
 
 
@@ -198,12 +198,12 @@ def _grade(text: str, path: str, number: int) -> int:
             f"found {text[:60]!r}",
             where=f"{shown(path)}:{number}",
             expected="a grade, a whole number",
-            remedy="mend the line",
+            remedy="correct the line",
         )
     grade = int(found[1])
     if grade > HIGHEST_GRADE:
         raise InputError(
-            f"found grade {text}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?",
+            f"found grade {text}, expected at most {HIGHEST_GRADE:,}; is the last column the grade?",
             where=f"{shown(path)}:{number}",
         )
     return grade
@@ -228,7 +228,7 @@ def _whole(text: str, what: str, path: str, number: int) -> int:
             f"found {text[:60]!r}",
             where=f"{shown(path)}:{number}",
             expected=f"{what}, a whole number",
-            remedy="mend the line",
+            remedy="correct the line",
         )
     return int(text)
 
@@ -255,7 +255,7 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
                 f"found {text!r}",
                 where=f"{shown(path)}:{number}",
                 expected="a score, a number",
-                remedy="mend or write the run again",
+                remedy="correct the line, or write the run again",
             )
         yield number, query, document, position, score
 
@@ -270,8 +270,8 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             before = next(line for line, *pair, _, _ in _hits(path) if pair == [query, document])
             raise InputError(
                 (
-                    f"document {document} is in query {query} already, in line {before}; a run has a document once in "
-                    "a query"
+                    f"document {document} is already listed for query {query} in line {before}; a run lists a document "
+                    "once for each query"
                 ),
                 where=f"{shown(path)}:{number}",
             )
@@ -281,9 +281,9 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             holder = places.setdefault(query, {}).setdefault(place, document)
             if holder != document:
                 raise InputError(
-                    f"rank {place} of query {query} is taken by document {holder} already",
+                    f"rank {place} of query {query} already has document {holder}",
                     where=f"{shown(path)}:{number}",
-                    remedy="go by the scores instead, or write the ranks again",
+                    remedy="use the scores instead, or write the ranks again",
                 )
     if rank_order:
         return {

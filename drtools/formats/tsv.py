@@ -113,9 +113,9 @@ class Table:
         if not self.has_header and _is_header(cells, places, layout):
             lacking = "text" if "id" in places else "id"
             raise InputError(
-                f"found a header ({', '.join(cells)}) without a name that is known for the {lacking}",
+                f"found a header ({', '.join(cells)}) without a known name for the {lacking}",
                 where=f"{shown(self.path)}:{number}",
-                remedy=f"call that column `{lacking}`, or if the line is data, put a header before it",
+                remedy=f"call that column `{lacking}`, or put a header before this line if it is data",
             )
         if not self.has_header and len(cells) not in layout.forms:
             raise InputError(
@@ -131,9 +131,9 @@ class Table:
         for place in places.values():
             if words.count(words[place]) > 1:
                 raise InputError(
-                    f"found two columns called {cells[place].strip()!r}, of which one is read",
+                    f"found two columns called {cells[place].strip()!r}",
                     where=f"{shown(self.path)}:{number}",
-                    remedy="join them, or call the other by another name",
+                    remedy="join them, or rename one of them",
                 )
         unused = [cell.strip() for place, cell in enumerate(cells) if place not in places.values() and cell.strip()]
         reporting.notice(
@@ -214,8 +214,8 @@ class Table:
         if ended:
             raise InputError(
                 (
-                    "a quote begins a column, and no later line ends it; end it, or double it and put quotes around "
-                    "the column if it is part of the text"
+                    "a quote begins a column, and no later line ends it; end it, or, if it is part of the text, double "
+                    "it and put quotes around the column"
                 ),
                 where=f"{shown(self.path)}:{number}",
             )
@@ -256,10 +256,10 @@ class _Quotes:
             closes = not is_open(cell) and cell.count('"') % 2 and CLOSING.search(cell)
             if self.opened and closes and number - self.opened < LONGEST_RECORD:
                 raise InputError(
-                    f"ends a quote that line {self.opened} opens, so that a text seems to go over both lines",
+                    f"ends a quote that line {self.opened} begins, so that a text seems to span both lines",
                     where=f"{shown(self.path)}:{number}",
                     expected="a row on each line",
-                    remedy="take line breaks out of the texts, or write JSON lines",
+                    remedy="remove line breaks from the texts, or write JSON lines",
                 )
             if self.opened or not is_open(cell) or cell is not cells[-1]:
                 self.are_text = True

@@ -16,6 +16,7 @@ from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.npy import open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +64,7 @@ def open_vectors(folder: str | Path) -> Vectors:
     array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
     if len(ids) != len(array):
         raise InputError(
-            f"{len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again", where=folder
+            f"{counted(len(array), 'vector')} but {len(ids):,} ids; the folder was damaged, make it again", where=folder
         )
     return Vectors(folder, array, ids, record)
 
@@ -89,7 +90,7 @@ def _open_parts(folder: Path) -> JoinedArray:
     for part, known in zip(parts, named["parts"], strict=True):
         if manifest.fingerprint(part.path) != known["fingerprint"]:
             raise InputError(
-                f"has changed since {folder} was joined of it",
+                f"has changed since {folder} was joined from it",
                 where=part.path,
                 remedy="join them again with concat-spar",
             )
@@ -139,8 +140,8 @@ def open_query_vectors(folder: str | Path, documents: Vectors) -> Vectors:
     if not belong_together(opened.manifest, documents.manifest):
         raise InputError(
             (
-                f"of another encoder than the documents' vectors {documents.path}; query vectors must go with the same "
-                "documents"
+                f"made by another encoder than the document vectors {documents.path}; both must be made by the same "
+                "encoder"
             ),
             where=folder,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,7 @@ def check_negatives(loss: str | None, hard_negatives: int) -> None:
     """Refuse Margin-MSE without negatives."""
     if loss == "margin-mse" and not hard_negatives:
         raise InputError(
-            "margins are between a positive and its negatives",
+            "margins need negatives",
             where=f"{param('loss')} margin-mse with {param('hard_negatives')} 0",
             remedy="use 1 or more",
         )
@@ -154,13 +155,18 @@ def check_scored(sources: list[ExampleSource]) -> None:
         assert of_positives is not None and of_negatives is not None, "sources are read with their scores"
         unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (of_positives, of_negatives))
         name = shown(source.store.corpus)
-        reporting.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
+        reporting.notice(
+            unscored,
+            f"{counted(unscored, 'document of the examples has', 'documents of the examples have')} no "
+            "score; pairs with "
+            "them are left out",
+        )
         if not any(
             not np.isnan(positive).all() and not np.isnan(negative).all()
             for positive, negative in zip(of_positives, of_negatives, strict=True)
             if len(negative)
         ):
             raise InputError(
-                f"the examples of {name}: no positive and negative of a query both have a score",
+                f"the examples of {name}: no query has both a positive and a negative with a score",
                 remedy=f"run teacher-score on them, or use {param('loss')} contrast",
             )

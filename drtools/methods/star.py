@@ -60,14 +60,14 @@ class StarSettings:
             raise InputError(where=f"{param('alpha')} {self.alpha:g}", expected="a weight above 0")
         if self.refresh_every_steps and not self.hard_negatives:
             raise InputError(
-                "none of what is mined would be trained on",
+                "the mined negatives would not be used",
                 where=f"{param('refresh_every_steps')} with {param('hard_negatives')} 0",
                 remedy="leave one of the two out",
             )
         named = f"{param('negatives')} {self.negatives}"
         if self.alpha is not None and self.negatives != "static":
             raise InputError(
-                "only static negatives have the two parts that it weighs",
+                "only static negatives have the two parts that it weights",
                 where=f"{param('alpha')} {self.alpha:g} with {named}",
             )
         if self.refresh_every_steps and self.negatives in ("in-batch", "random"):
@@ -81,8 +81,8 @@ class StarSettings:
         if self.keep_duplicates and not self.draws:
             raise InputError(
                 (
-                    f"for {param('refresh_every_steps')} and {param('negatives')} random; the examples' negatives are "
-                    "taken as they are, leave it out"
+                    f"only for {param('refresh_every_steps')} and {param('negatives')} random, because the examples' "
+                    "negatives are used as they are; leave it out"
                 ),
                 where=param("keep_duplicates"),
             )
@@ -279,7 +279,7 @@ class HardNegativeRefresh:
             raise InputError(
                 f"no query has a negative among these ranks of {len(vectors):,} documents",
                 where=f"{param('refresh_ranks')} {flags.ranks}",
-                remedy="use others",
+                remedy="use other ranks",
             )
         reporting.notice(
             without, f"{without:,} of {len(mined):,} queries had no negative after the refresh at step {step:,}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ class ScoringSettings:
         if sum(source is not None for source in (self.given, self.examples, self.run)) != 1:
             raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
         if self.pieces and self.run:
-            raise InputError(f"{param('pieces')} scores the pieces of {param('examples')}; a run has none")
+            raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
 
     def check_pieces(self, sizes: PieceSizes) -> None:
         """Refuse what is said of pieces that are not scored."""
@@ -64,9 +65,9 @@ class ScoringSettings:
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.pieces:
             raise InputError(
-                f"for pieces, which are scored by {param('pieces')} MODEL",
+                f"this needs {param('pieces')} MODEL",
                 where=" and ".join(names),
-                remedy="pass it too, or leave these out",
+                remedy="pass it too, or leave this out",
             )
 
 
@@ -209,7 +210,11 @@ def report(counts: Counter[str], lacking: Lacking) -> None:
     """Say what was scored, and count what was odd."""
     from drtools.teachers.scoring import note_cuts
 
-    reporting.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
+    reporting.say(
+        f"{counted(counts['pairs'], 'pair')}; {counted(counts['computed'], 'score was', 'scores were')} "
+        "computed now, the "
+        "others were in the cache"
+    )
     for name, words in (
         ("lacking queries", "queries have no text; what belongs to them has no score"),
         ("lacking documents", "documents are not in the corpus; they have no score"),

@@ -102,7 +102,7 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
         change = faiss_update.changes(spec.update, opened)
         reporting.say(
             f"{spec.update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
-            f"{count:,} vectors are new"
+            f"{units.counted(count, 'vector is', 'vectors are')} new"
         )
         faiss_update.note_nothing_kept(spec.update, opened, change)
         return FaissPlan(opened, factory, threads, change)

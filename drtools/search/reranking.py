@@ -12,6 +12,7 @@ from drtools.formats.lines import shown
 from drtools.formats.trec import Run, rank, read_run
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.sources import DenseSource, Found
+from drtools.units import counted
 
 QUERIES_A_BLOCK = 256  # divides the block size of searching, after which a search is saved
 
@@ -59,7 +60,7 @@ class VectorsReranker:
                 known = {document: score for document, score in by_document.items() if score is not None}
                 found.count(len(by_document), [document for document in by_document if document not in known])
                 yield Found(query_id, rank(known), {})
-        found.note(f"{found.missing:,} documents of the run have no vector; left out")
+        found.note(f"{counted(found.missing, 'document')} of the run have no vector; left out")
 
 
 class CorpusReranker:
@@ -92,7 +93,7 @@ class CorpusReranker:
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
         found = Join(self.documents, self.whose)
         missing = set(found.look_up(union))
-        found.note(f"{found.missing:,} documents of the run are not in the corpus; left out")
+        found.note(f"{counted(found.missing, 'document')} of the run are not in the corpus; left out")
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
         vectors, tokens = encode_texts(

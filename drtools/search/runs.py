@@ -11,6 +11,7 @@ from drtools.formats import trec
 from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.vectors import open_vectors
 from drtools.search.sources import QUERIES_A_BLOCK, Found
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -61,7 +62,7 @@ def note_counts(counts: Counter[str], queries: int, depth: int) -> None:
     for name, say in (
         ("truncated", "queries were cut"),
         ("empty", "queries were empty"),
-        ("short", f"queries have fewer than {depth:,} hits"),
+        ("short", f"queries have fewer than {counted(depth, 'hit')}"),
         ("none", "queries have no hits"),
     ):
         reporting.notice(counts[name], f"{counts[name]:,} of {queries:,} {say}")

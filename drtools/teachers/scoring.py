@@ -197,10 +197,10 @@ def load_teacher(
     where a student cuts them, at so many tokens without special ones.
     """
     if not names:
-        raise InputError("no teacher was named", remedy=f"use {param('teacher')} FOLDER or a hub name")
+        raise InputError("no teacher was given", remedy=f"use {param('teacher')} with a folder or a hub name")
     if len(set(names)) < len(names):
         raise InputError(
-            "a teacher stands twice", where=f"{param('teacher')} {' '.join(names)}", remedy="name each once"
+            "a teacher is named twice", where=f"{param('teacher')} {' '.join(names)}", remedy="name each once"
         )
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)

@@ -27,6 +27,7 @@ from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
+from drtools.units import counted
 
 TIES = "equals in the tuning of mu are told apart by acc@k * k over six k, not all up to 100"
 TUNING = "Tuning mu"
@@ -114,7 +115,8 @@ def main(
         facts = join_folders(work, flags.first, flags.second, plan, tuning, encoder_flags, compute)
         work.finish(kind="vectors", **facts)
     reporting.say(
-        f"{folder.output}: {facts['count']:,} vectors of {facts['dimension']} dimensions, mu {facts['joined']['mu']:g}"
+        f"{folder.output}: {counted(facts['count'], 'vector')} of {facts['dimension']} dimensions, mu "
+        f"{facts['joined']['mu']:g}"
     )
 
 

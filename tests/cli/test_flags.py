@@ -219,7 +219,7 @@ def test_a_search_shows_no_texts_of_a_corpus_that_has_changed(world, drtools, tm
 )
 def test_a_flag_of_one_value_given_twice_is_refused(world, drtools, words, flag):
     outcome = drtools("eval", world["run"], *(word.format(**world) for word in words))
-    assert outcome.status == 2 and f"{flag} was given 2 times, and takes one value" in outcome.err
+    assert outcome.status == 2 and f"{flag} was given 2 times, but takes one value" in outcome.err
     assert len(outcome.err.splitlines()) == 1
 
 
@@ -307,7 +307,7 @@ def test_an_input_named_by_a_link_is_no_output_either(world, drtools, tmp_path):
 )
 def test_standard_input_is_one_input(world, drtools, template):
     outcome = drtools(*template.format(**world).split(), stdin=Path(world["qrels"]).read_bytes())
-    assert outcome.status == 2 and "standard input was named as several inputs" in outcome.err, outcome.err
+    assert outcome.status == 2 and "standard input was named for several inputs" in outcome.err, outcome.err
 
 
 def test_a_device_or_a_pipe_is_no_output(world, drtools, tmp_path):

@@ -135,7 +135,7 @@ def test_success_is_counted_over_all_questions(asked, drtools):
         {"Success@1": 1 / 3, "Success@2": 2 / 3, "Success@3": 2 / 3, "RR@10": (1 / 2 + 1) / 3}
     ), "the title does not count"
     assert second == pytest.approx({"Success@1": 0, "Success@2": 0, "Success@3": 1 / 3, "RR@10": (1 / 3) / 3})
-    assert "1 listed documents are not in the corpus" in done.err and "lacks 1 of the 3 judged" in done.err
+    assert "1 listed document is not in the corpus" in done.err and "lacks 1 of the 3 judged" in done.err
     assert "Success@20" in drtools(*words).out
     (asked / "answers.jsonl").write_text(json.dumps({"_id": "q2", "answers": ["(may|june) 19.8"]}) + "\n")
     done = drtools(*words[:-1], "--answer-match", "regex", "--measures", "Success@1", "--json")

@@ -31,8 +31,8 @@ def test_read_curves(tmp_path):
     [
         ('{"loss": 1}\n', ":1: step is None"),
         ('{"step": 1}\n{"step": "2"}\n', ":2: step is '2'"),
-        ('{"step": 1, "a": "b"}\n', "no number over steps"),
-        ("", "no number over steps"),
+        ('{"step": 1, "a": "b"}\n', "no values over steps"),
+        ("", "no values over steps"),
         ("step 1\n", ":1: not JSON"),
     ],
 )

@@ -37,7 +37,7 @@ def test_a_gate_compares_its_own_measure_wherever_it_stands(measured, drtools, m
 def test_judged_queries_that_only_names_and_nobody_judges_are_counted(measured, drtools):
     (measured / "only").write_text("q1 0 d1 1\nq9 0 d9 1\n")
     outcome = drtools("eval", "--qrels", measured / "qrels", measured / "old.run", "--only", measured / "only")
-    assert outcome.status == 0 and "1 of the 2 queries of" in outcome.err and "1 judged queries" in outcome.out, (
+    assert outcome.status == 0 and "1 of the 2 queries of" in outcome.err and "1 judged query" in outcome.out, (
         outcome.err
     )
 
@@ -236,7 +236,7 @@ def test_queries_that_nobody_judges_are_said_and_are_not_odd(measured, drtools):
 def test_shifted_columns_of_judgements_are_noticed(measured, drtools):
     (measured / "shifted").write_text("".join(f"q{n} d{n} 1 0\n" for n in range(4)))
     outcome = drtools("eval", "--qrels", measured / "shifted", measured / "old.run")
-    assert outcome.status == 0 and "no judgement has grade 1 or more, so that nothing is relevant" in outcome.err
+    assert outcome.status == 0 and "no judgement has grade 1 or more, so nothing is relevant" in outcome.err
     assert "judges no document that it lists (for instance '1'" in outcome.err, outcome.err
     assert outcome.err.count("are the columns of the judgements query, 0, document, grade?") == 2, outcome.err
     assert drtools("eval", "--strict", "--qrels", measured / "shifted", measured / "old.run").status == 2

@@ -44,7 +44,7 @@ def test_every_systems_negatives_with_a_teachers_scores(public, drtools):
     assert first["scored_by"].startswith("ce-scores@") and first["scored_by"] == second["scored_by"]
     assert (second["positive_scores"], second["negative_scores"]) == ([4.0], [None])
     assert third["positives"] == [] and third["negative_scores"] == [None]
-    assert "2 documents have no score" in outcome.err and "1 queries have no positive" in outcome.err
+    assert "2 documents have no score" in outcome.err and "1 query has no positive" in outcome.err
     assert drtools(*words, "-o", public / "plain").status == 0
     assert all(
         "scored_by" not in example and "negative_scores" not in example for example in examples(public / "plain")

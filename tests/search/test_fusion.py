@@ -88,7 +88,7 @@ def test_ids_that_differ_in_their_spelling_are_noted_however_many_are_shared(oth
     (said,) = reporting.notices()
     different = sum(len(first[query].keys() - second[query].keys()) for query in first)
     assert "list 90 documents in common" in said or other == "d{:06}", said
-    assert f"{different:,} more whose ids differ in their spelling alone" in said, said
+    assert f"{different:,} more whose ids differ only in their spelling" in said, said
 
 
 def test_few_documents_in_common_are_noted_and_usual_overlap_is_not():

@@ -372,8 +372,8 @@ BAD = {
     "a run of other queries": (lambda t: [t.other, "--qrels", t.qrels], "other: holds none of the 20 queries"),
     "a run of other examples": (lambda t: [t.other, "--examples", t.examples], "other: holds none of the 20 queries"),
     "grades that none reaches": (lambda t: [t.run, "--qrels", t.qrels, "--min-rel", "2"], "has grade 2 or more"),
-    "an empty reference": (lambda t: [t.run, "--against", t.empty], "a run without a query"),
-    "examples without scores": (lambda t: ["--examples", t.examples], "examples without scores"),
+    "an empty reference": (lambda t: [t.run, "--against", t.empty], "the run has no queries"),
+    "examples without scores": (lambda t: ["--examples", t.examples], "the examples have no scores"),
     "dark scores that do not fit": (
         lambda t: ["--examples", scored(t, dark_scores=False)],
         "scored.jsonl:1: dark_scores is 1 numbers, expected 2",
@@ -405,7 +405,7 @@ BAD = {
     "query vectors alone": (lambda t: [*t.words[2:4], "--qrels", t.qrels], "are used together; pass both"),
     "too many vectors": (
         lambda t: [*t.words, "--qrels", t.qrels, *t.words[:2], *t.words[:2]],
-        "3 --vectors beside 2 --query-vectors",
+        "3 --vectors for 2 --query-vectors",
     ),
     "margins without pairs": (lambda t: ["--margins", *t.words], "--margins needs pairs"),
     "margins without scores": (lambda t: ["--margins", "--examples", t.examples], "--margins needs scores"),

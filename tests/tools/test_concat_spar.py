@@ -485,9 +485,9 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     refusals = {
         "pass one of --mu X": [documents, other],
         "tuning mu needs --dev-queries": [documents, other, "--dev-qrels", made.qrels],
-        "join two folders of one side": [documents, folder / "16-queries", "--mu", 1],
-        "have no sum": [documents, other, "--mu", 1, "--how", "sum"],
-        "joined with the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
+        "join two folders of the same side": [documents, folder / "16-queries", "--mu", 1],
+        "cannot be added": [documents, other, "--mu", 1, "--how", "sum"],
+        "needs the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
         "use --corpus": [documents, other, "--dev-answers", made.qrels, "--dev-queries", made.queries],
     }
     for words, arguments in refusals.items():
@@ -514,7 +514,7 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     (folder / "mu.tsv").write_text("q0\t1\nq1 2\n")
     assert "mu.tsv:2" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
     (folder / "mu.tsv").write_text("q0\t1\n")
-    assert "no mu of query 'q1'" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
+    assert "no mu was found for query 'q1'" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
     assert (
         "not joined"
         in drtools("search", "--vectors", documents, "--mu", 2, "--queries", made.queries, "-o", folder / "y.run").err
@@ -616,7 +616,7 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
     for bad in ("nan", "inf", "-1"):
         for words in (["concat-spar", *pair, "-o", folder / "bad"], search):
             done = drtools(*words, f"--mu={bad}")
-            assert done.status == 2 and f"--mu {bad}: expected a number" in done.err, done.err
+            assert done.status == 2 and f"--mu {bad}: expected a finite number" in done.err, done.err
     done = drtools(*search, "--mu", 1, "--mu-by-query", folder / "mu.tsv")
     assert done.status == 2 and "--mu and --mu-by-query" in done.err
     for flag, value in {

@@ -369,8 +369,8 @@ def test_a_title_that_stands_in_one_record_alone(drtools, tmp_path):
     ]
     path = write_jsonl(tmp_path / "theirs.jsonl", records)
     outcome = drtools("convert", "--from", "tevatron", path, "-o", tmp_path / "out")
-    assert outcome.status == 0 and "3 queries and 1 documents" in outcome.err
-    assert "1 documents have a title in one record and none in another; the title was kept" in outcome.err
+    assert outcome.status == 0 and "3 queries and 1 document" in outcome.err
+    assert "1 document has a title in one record and none in another; the title was kept" in outcome.err
     assert lines(tmp_path / "out" / "corpus.jsonl") == [{"_id": "d", "title": "A title", "text": "x"}]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "corpus.jsonl",
@@ -399,7 +399,7 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
     outcome = write_as(drtools, "sentence-transformers", ours, tmp_path / "train.jsonl")
     assert outcome.status == 0
     for words in (
-        "1 examples have a query without a text",
+        "1 example has a query without a text",
         "1 documents of the examples are not in the corpus",
         "1 examples have no negative; triplets cannot say them",
         "3 examples have scores, which",
@@ -423,7 +423,7 @@ def test_a_negative_with_a_positives_text_is_left_out(drtools, ours, tmp_path):
     examples[1] |= {"negatives": ["twin", "d2"], "negative_scores": [1, 0]}
     write_jsonl(ours / "examples.jsonl", examples)
     outcome = write_as(drtools, "tevatron", ours, tmp_path / "train.jsonl")
-    assert "1 negatives have the text of a positive" in outcome.err
+    assert "1 negative has the same text as a positive" in outcome.err
     assert [passage["docid"] for passage in lines(tmp_path / "train.jsonl")[1]["negative_passages"]] == ["d2"]
 
 
@@ -466,8 +466,8 @@ def test_reading_from_standard_input(drtools, tmp_path):
     )
     assert (
         outcome.status == 0
-        and "1 negatives are also a positive" in outcome.err
-        and "1 documents stand twice" in outcome.err
+        and "1 negative has the same text as a positive" in outcome.err
+        and "1 document is twice in a list" in outcome.err
     )
     outcome = drtools("convert", "--from", "flagembedding", "-", "-o", tmp_path / "bad", stdin=b"{")
     assert "standard input:1: not JSON" in said(outcome)

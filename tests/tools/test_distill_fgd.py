@@ -228,7 +228,7 @@ def test_pieces_are_scored_alone_and_trained_on(toy, start, rankers, drtools, tm
     by_run = [word for word in score if word not in ("--examples", toy.examples)]
     for words, more in (
         (["has 64 positions"], [*score, "--pieces", start, "--pieces-max-document-tokens", "65"]),
-        (["--pieces scores the pieces of --examples"], [*by_run, "--pieces", start, "--run", tmp_path / "a.run"]),
+        (["--pieces is for --examples"], [*by_run, "--pieces", start, "--run", tmp_path / "a.run"]),
     ):
         outcome = drtools(*more, "-o", tmp_path / "refused")
         assert outcome.status == 2 and all(word in outcome.err for word in words), outcome.err
@@ -271,7 +271,7 @@ def test_another_cut_is_refused_before_training(toy, start, rankers, drtools, tm
         (["--title-separator", "|"], "cut with --title-separator ' ', here '|';"),
     ):
         outcome = drtools(*command(toy, start, tmp_path / "out", "--steps", "1", *fitting, *more))
-        assert outcome.status == 2 and words in outcome.err and "run teacher-score --pieces anew" in outcome.err, (
+        assert outcome.status == 2 and words in outcome.err and "run teacher-score --pieces again" in outcome.err, (
             outcome.err
         )
 

@@ -181,7 +181,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         (["--decoder-mask-share", "0.5"], "need --objective ed-mlm"),
         (["--decoder-start", "random"], "need --objective ed-mlm"),
         (["--decoder-head", "own"], "need --objective ed-mlm"),
-        (["--objective", "ed-mlm", "--decoder-layers", "3"], "the encoder has 2 layers to copy"),
+        (["--objective", "ed-mlm", "--decoder-layers", "3"], "the encoder has only 2 layers to copy"),
         (["--objective", "ed-mlm", "--decoder-mask-share", "0.2"], "use 0.3 or more"),
         (["--learning-rate", "0"], "expected more than 0"),
         (["--dev-documents", "50"], "half of them"),
@@ -211,7 +211,7 @@ def test_a_snapshot_that_never_comes_and_a_body_that_never_learnt_are_said(toy, 
     assert (
         outcome.status == 0
         and "no snapshot of step 1,000,000, minute 7" in outcome.err
-        and "the body is as it was" in outcome.err
+        and "the body has not changed" in outcome.err
     ), outcome.err
     outcome = drtools(
         *command(toy, encoder_folder, tmp_path / "long", "--steps", "3", "--head-steps", "1", "--snapshot-steps", "1,4")

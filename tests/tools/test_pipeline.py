@@ -407,7 +407,7 @@ def test_an_index_and_its_check_take_the_vectors_that_they_are_for(made, drtools
             "FAISS always makes an index of distances",
         ),
         (["--vectors", made.folder / "documents", "--document-vectors"], "--document-vectors: this is for Lucene"),
-        (["--lucene", made.corpus, "--factory", "Flat"], "--factory: for --vectors"),
+        (["--lucene", made.corpus, "--factory", "Flat"], "--factory: this is for FAISS"),
     ):
         outcome = drtools("index", *words, "-o", made.folder / "no-index")
         assert outcome.status == 2 and said in outcome.err and not (made.folder / "no-index").exists(), outcome.err

@@ -71,7 +71,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     record = manifest.read(path)
     if record["kind"] == "lucene":
         yield (
-            f"Lucene, {record['count']:,} documents ({record['empty']:,} empty ones left out), analyzer "
+            f"Lucene, {units.counted(record['count'], 'document')} ({record['empty']:,} empty ones left out), analyzer "
             f"{record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
         )
         return
@@ -84,7 +84,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     if record.get("recall"):
         yield (
             f"recall of the exact top {record['recall']['depth']}: {record['recall']['value']:.4f} "
-            f"({record['recall']['queries']:,} queries)"
+            f"({units.counted(record['recall']['queries'], 'query', 'queries')})"
         )
     ids = Ids(path / "ids.txt")
     yield from (f"  {texts.document(ids[row])}" for row in range(min(count, len(ids))))
@@ -144,7 +144,7 @@ def _parameters(file: Path) -> int:
             header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
     except (struct.error, ValueError, MemoryError, OverflowError):
         raise InputError(
-            "not a whole safetensors file; it was cut short or damaged, fetch or make it again", where=file
+            "not a complete safetensors file; it was cut short or damaged", where=file, remedy="fetch or make it again"
         ) from None
     total = 0
     for name, tensor in header.items():
@@ -159,7 +159,7 @@ def _parameters(file: Path) -> int:
 def _training(record: dict[str, Any]) -> Iterator[str]:
     if "steps" in record:
         yield (
-            f"trained for {record['steps']:,} steps in "
+            f"trained for {units.counted(record['steps'], 'step')} in "
             f"{units.seconds_as_words(record.get('training_seconds', 0))} "
             f"({record.get('precision')}, {record.get('processes', 1)} processes), from "
             f"{record.get('base') or record.get('body')}"

@@ -67,7 +67,9 @@ def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
             met.add((model.resolve(), queries))
             trained = queries_of_training(model)
             if trained is None:
-                reporting.say(f"{model}: what it was trained on is gone or has changed; not compared with the queries")
+                reporting.say(
+                    f"{model}: its training queries are gone or have changed, so they are not compared with the queries"
+                )
                 continue
             tested = {query_id: text for query_id, text in read_queries(queries).items() if query_id in judged}
             note_leakage("test", tested, None, Trained(trained, whose=f" of {model}"))

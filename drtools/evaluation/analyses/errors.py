@@ -14,6 +14,7 @@ from drtools.evaluation.measures import mean
 from drtools.evaluation.pairwise_errors import Above
 from drtools.formats.joins import note_nothing_judged
 from drtools.formats.trec import Qrels, Run
+from drtools.units import counted
 
 Relevant = dict[str, set[str]]
 
@@ -68,8 +69,8 @@ def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Error
     unlisted, count = sum(each.lacking for each in above.values()), sum(map(len, relevant.values()))
     reporting.notice(
         unlisted,
-        f"{label} does not list {unlisted:,} of {count:,} relevant documents; its errors in all are at least what is "
-        f"said: {param('vectors')} and {param('query_vectors')} count them exactly, or search with a larger "
+        f"{label} does not list {unlisted:,} of {count:,} relevant documents, so its total errors are a lower bound; "
+        f"use {param('vectors')} and {param('query_vectors')} to count them exactly, or search with a larger "
         f"{param('depth')}",
     )
     return _errors(above, depth, without_hits)
@@ -147,7 +148,9 @@ def analyse_errors(found: dict[str, Errors], depth: int, folder: Path) -> Analys
         ),
     ]
     numbers = {"queries": queries, "runs": found, "histogram": histogram}
-    return Analysis("errors", f"Pairwise errors a query, mean over {queries:,} queries", rows, numbers)
+    return Analysis(
+        "errors", f"Pairwise errors a query, mean over {counted(queries, 'query', 'queries')}", rows, numbers
+    )
 
 
 def shares_by_bin(panels: list[Panel]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def labels_of(paths: list[str]) -> dict[str, str]:
     """
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise InputError("was named twice; once is enough", where=twice)
+        raise InputError("was named twice", where=twice, remedy="name it once")
     parts = [_parts_of(Path(path)) for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
         labels = ["/".join(names[-count:]) for names in parts]

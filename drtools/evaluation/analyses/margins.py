@@ -17,6 +17,7 @@ from drtools.formats.examples import Example
 from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels, Run
 from drtools.outputs import manifest
+from drtools.units import counted
 
 BINS = 40  # from -1 to 1
 
@@ -106,13 +107,13 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
     if not pairs:
         example = _example(join for label, own in scores.items() for join in _joins(label, own, given))
         raise InputError(
-            f"no query has a relevant document and another {where}; do they belong together? {example}",
+            f"no query has both a relevant and another document {where}; do they belong together? {example}",
             where=", ".join(scores),
         )
     reporting.notice(
         asked - len(pairs),
-        f"{asked - len(pairs):,} of {asked:,} queries have no relevant document, or nothing else, {where}; they have "
-        "no margin",
+        f"{asked - len(pairs):,} of {asked:,} queries have only relevant documents, or none, {where}; they have no "
+        "margin",
     )
     by_query = {label: _shares(label, own, pairs, where) for label, own in scores.items()}
     by_pair = {label: [margin for margins in found.values() for margin in margins] for label, found in by_query.items()}
@@ -139,7 +140,10 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
             for label, one in told.items()
         ),
     ]
-    title = f"Margin of relevant documents as a share of the range of scores: {count:,} pairs of {len(pairs):,} queries"
+    title = (
+        f"Margin of relevant documents as a share of the range of scores: {counted(count, 'pair')} of "
+        f"{len(pairs):,} queries"
+    )
     return Analysis("margins", title, rows, told)
 
 
@@ -167,11 +171,11 @@ def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: st
     whole = score_range(scores, pairs)
     if not isfinite(whole):
         raise InputError(
-            "has an infinite score, of which no margin is a share", where=label, remedy="write the run again"
+            "has an infinite score, so there is no range of scores", where=label, remedy="write the run again"
         )
     if not whole:
         raise InputError(
-            f"all scores {where} are equal, so that there is no range of scores to take margins as shares of",
+            f"all scores {where} are equal, so there is no range of scores to divide margins by",
             where=label,
             expected="a run whose scores differ",
         )
@@ -190,10 +194,10 @@ def analyse_tuning(paths: dict[str, str], folder: Path) -> Analysis:
         record = manifest.read(path)
         if not (record.get("tried") and record.get("tuned_for")):
             raise InputError(
-                "its manifest holds no weights that were tried",
+                "its manifest has no tried weights",
                 where=path,
                 expected=(
-                    f"a run that `search {param('multi_vector')} {param('tune')}` or `fuse {param('tune')}` wrote"
+                    f"a run written by `search {param('multi_vector')} {param('tune')}` or `fuse {param('tune')}`"
                 ),
             )
         curves[label] = sorted(map(tuple, record["tried"]))

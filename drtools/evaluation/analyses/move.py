@@ -13,6 +13,7 @@ from drtools.evaluation.move_pictures import ACROSS, ALONG, draw_move
 from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +96,7 @@ def _groups(top_before: list[int], top_after: list[int], positive: set[int]) -> 
 
 def _title(query: str, ranks: dict[str, list[int]], stay: int, depth: int) -> str:
     if not ranks:
-        return f"Query {short(query)} keeps {stay:,} of its top {depth:,} documents"
+        return f"Query {short(query)} keeps {stay:,} of its top {counted(depth, 'document')}"
     before, after = (min(both[side] for both in ranks.values()) for side in (0, 1))
     move = f"from rank {before:,} to {after:,}" if before != after else f"stays at rank {before:,}"
     return f"Query {short(query)}: best relevant document {move}"
@@ -108,7 +109,7 @@ def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
     row = queries.ids.row_of(query)
     if row is None:
         raise InputError(
-            f"holds no query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}", where=path
+            f"does not have query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}", where=path
         )
     vector: np.ndarray = np.asarray(queries.array[row : row + 1], np.float32)[0]
     return vector

@@ -11,6 +11,7 @@ from drtools.formats.dark_items import documents_of
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.dark_items import Dark
@@ -69,7 +70,9 @@ def beside_teacher(
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
         raise InputError(
-            "its scores are no teacher's (scored_by is missing)", where=shown(path), remedy="run teacher-score on it"
+            "its scores are not from a teacher (scored_by is missing)",
+            where=shown(path),
+            remedy="run teacher-score on it",
         )
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
@@ -118,12 +121,12 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
         raise InputError(
             "no query has two documents that both the teacher and the run have scored",
             remedy=(
-                f"make the run by search {param('rerank')} of a run that holds the examples' documents {join.pair()}"
+                f"make the run with search {param('rerank')}, from a run with the examples' documents {join.pair()}"
             ),
         )
     join.note(
-        f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among their "
-        "query's hits; left out"
+        f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among the hits "
+        "of their query; left out"
     )
     return lists
 
@@ -134,7 +137,7 @@ def with_a_query(examples: Sequence[Example], texts: ScoredTexts) -> list[Exampl
     known = [example for example in examples if not asked.look_up([example.query_id])]
     asked.check(
         "no example has a query with a text; do the examples and the queries belong together?",
-        f"{asked.missing:,} examples have a query without a text; left out",
+        f"{counted(asked.missing, 'example has', 'examples have')} a query without a text; left out",
     )
     return known
 
@@ -161,10 +164,10 @@ def lists_by_encoder(
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
         raise InputError(
-            "a lexical encoder, which no teacher trains",
+            "a lexical encoder, which cannot be a student",
             where=name,
             expected=(
-                "a student with a body. To compare it with a teacher, search with it and pass the run with "
+                "an encoder with a body. To compare a lexical one with a teacher, search with it and pass the run with "
                 f"{param('agreement')}"
             ),
         )
@@ -190,13 +193,13 @@ def lists_by_encoder(
             progress.advance(len(window))
     if not lists[PLAIN]:
         raise InputError(
-            f"no example has two documents that {documents.name} holds and a teacher has scored; do the examples and "
-            f"the corpus belong together? {documents.pair()} Else run teacher-score on the examples"
+            f"no example has two documents that a teacher has scored and that are in {documents.name}; do the examples "
+            f"and the corpus belong together? {documents.pair()} If they do, run teacher-score on the examples"
         )
     reporting.notice(
         items - seen,
-        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {documents.name} lacks; "
-        f"left out {documents.pair()}",
+        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that is not in "
+        f"{documents.name}; left out {documents.pair()}",
     )
     return {kind: kept for kind, kept in lists.items() if kept}
 

@@ -73,7 +73,7 @@ def special_of(
         raise InputError(
             "its tokenizer has no mask token, which noisy positives need",
             where=name,
-            remedy="leave them out, or take a model that has one",
+            remedy="leave them out, or use a model that has one",
         )
     taken = tokenizer.num_special_tokens_to_add() + len(_token_ends(tokenizer, prompt)) + 1  # the separator
     room = 2 * max_document_tokens - taken
@@ -88,7 +88,7 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     longest = positions_of(encoder.body)
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise InputError(
-            f"reinforced texts take twice as many, and {name} has {longest} positions",
+            f"reinforced negatives are twice as long, and {name} has {longest} positions",
             where=f"{param('max_document_tokens')} {encoder.settings.max_document_tokens}",
             remedy=f"use {longest // 2} or less{otherwise}",
         )

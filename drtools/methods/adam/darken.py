@@ -19,6 +19,7 @@ from drtools.formats.examples import Example, read_examples
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.randomness import generator
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.methods.adam.settings import DarkSettings
@@ -33,19 +34,25 @@ def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> Non
     found = in_corpus(settings.corpus, examples) if settings.corpus else None
     counts = darken(examples, settings, writer(found, settings.title_separator), work)
     reporting.say(
-        f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items"
+        f"{counted(counts['examples'], 'example')} with {counted(counts['negatives'], 'negative')} and "
+        f"{counted(counts['dark'], 'dark item')}"
     )
     if counts["several"]:
-        reporting.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
+        reporting.say(
+            f"{counted(counts['several'], 'query has', 'queries have')} several positives, of which one was drawn"
+        )
     reporting.notice(
         counts["short"],
-        f"{counts['short']:,} queries have "
+        f"{counted(counts['short'], 'query has', 'queries have')} "
         f"{f'fewer than {settings.negatives}' if settings.negatives else 'no'} negatives",
     )
-    reporting.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
+    reporting.notice(
+        counts["bare"], f"{counted(counts['bare'], 'query has', 'queries have')} no positive, and so no dark items"
+    )
     reporting.notice(
         counts["unwritten"],
-        f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null "
+        f"{counted(counts['unwritten'], 'dark item has', 'dark items have')} a document that is not in the corpus; the "
+        f"text is null "
         f"{found.pair() if found else ''}",
     )
     work.finish(kind="examples", counts=dict(counts))

@@ -48,7 +48,7 @@ class AdamSettings:
             )
         if self.baseline and not self.with_positive:
             raise InputError(
-                "a baseline distils the positive and negatives",
+                "a baseline distills the positive and negatives",
                 where=f"{baseline} with {param('without_positive')}",
                 remedy="leave one of the two out",
             )
@@ -59,21 +59,21 @@ class AdamSettings:
             )
         if self.baseline == "rand-kd" and not self.teacher:
             raise InputError(
-                f"{baseline} draws documents that the examples have no scores of",
+                f"{baseline} draws documents for which the examples have no scores",
                 remedy=(
-                    f"use {param('teacher')}, or mine the examples by {param('random')}, score them and use "
+                    f"use {param('teacher')}, or mine the examples with {param('random')}, score them and use "
                     f"{param('baseline')} hard-kd"
                 ),
             )
         if self.teacher_dropout and not self.teacher:
             raise InputError(
-                "the examples' scores stand as they are",
+                f"this needs {param('teacher')}",
                 where=f"{param('teacher_dropout')} {self.teacher_dropout:g}",
-                remedy=f"use {param('teacher')} to score while training, or leave it out",
+                remedy=f"use {param('teacher')} to score during training, or leave it out",
             )
         if self.teacher and self.accept_scores:
             raise InputError(
-                "the teacher's scores or the examples'",
+                "scores come either from the teacher or from the examples",
                 where=f"{param('teacher')} with {param('accept_scores')}",
                 remedy="leave one of the two out",
             )
@@ -105,7 +105,7 @@ class DarkSettings:
         """Refuse settings that make nothing, and texts without a corpus."""
         if not parse_ratios(self.ratios) and self.without_reinforced:
             raise InputError(
-                "nothing would be made",
+                "no dark items would be made",
                 where=f"{param('ratios')} '' with {param('without_reinforced')}",
                 remedy="leave one of the two out",
             )
@@ -113,5 +113,5 @@ class DarkSettings:
             raise InputError(
                 f"{param('text')} needs the texts: use {param('corpus')} CORPUS"
                 if self.text
-                else f"{param('corpus')} is for {param('text')}, which was not said; leave it out"
+                else f"{param('corpus')} needs {param('text')}; pass it too, or leave {param('corpus')} out"
             )

@@ -123,12 +123,13 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
                 raise InputError(
                     f"no example has a {kind} item",
                     where=path,
-                    remedy=f"make them by make-dark-examples and run teacher-score, or use {param('without')} {kind}",
+                    remedy=f"run make-dark-examples and teacher-score again, or use {param('without')} {kind}",
                 )
         if form.kinds:
             reporting.notice(
                 supply.without,
-                f"{path}: {supply.without:,} of {len(source.examples):,} examples have no dark item of those asked for",
+                f"{path}: {supply.without:,} of {len(source.examples):,} examples have none of the "
+                "requested dark items",
             )
         if "reinforced" in form.kinds:
             reporting.notice(
@@ -138,9 +139,9 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
             )
         if scored and supply.unscored:
             raise InputError(
-                f"{supply.unscored:,} of {supply.items:,} items to distil have no score",
+                f"{supply.unscored:,} of {supply.items:,} items to distill have no score",
                 where=path,
-                remedy=f"run teacher-score on the file, or use {param('teacher')} to score while training",
+                remedy=f"run teacher-score on the file, or use {param('teacher')} to score during training",
             )
 
 
@@ -166,8 +167,9 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
         students = " and ".join(str(mine) for _, mine in read.values())
         reporting.notice(
             any(length != mine for length, mine in read.values()),
-            f"{path}: its teacher reads {theirs}, the student {students} (special tokens not counted); for the same "
-            f"text run teacher-score with {param('max_query_tokens')} {own[0]} {param('max_document_tokens')} {own[1]}",
+            f"{path}: its teacher reads {theirs}, the student {students} (without special tokens); to score the same "
+            f"text, run teacher-score with {param('max_query_tokens')} {own[0]} "
+            f"{param('max_document_tokens')} {own[1]}",
         )
 
 

@@ -18,6 +18,7 @@ from drtools.formats.leakage import Trained
 from drtools.formats.lines import shown
 from drtools.formats.trec import read_qrels
 from drtools.methods.adore.loss import Judged
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.methods.adore.live_index import LiveIndex
@@ -62,9 +63,12 @@ def judged_rows(
             ),
             where=shown(qrels),
         )
-    asked.note(f"{asked.missing:,} judged queries are not in {shown(queries)}; left out")
-    reporting.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
-    found.note(f"{found.missing:,} relevant documents are not in the index; left out")
+    asked.note(f"{counted(asked.missing, 'judged query is', 'judged queries are')} not in {shown(queries)}; left out")
+    reporting.notice(
+        without_relevant,
+        f"{counted(without_relevant, 'query has', 'queries have')} no relevant document in the index; left out",
+    )
+    found.note(f"{counted(found.missing, 'relevant document is', 'relevant documents are')} not in the index; left out")
     return usable, judged, avoided
 
 
@@ -87,8 +91,9 @@ def avoid_copies(
     count = len({other for others in copies.values() for other in others})
     if owners or count:
         reporting.say(
-            f"{owners:,} queries have a document of their own id in the index, and {count:,} documents are copies of a "
-            "relevant one, to the letter; they are no negatives of their query"
+            f"{counted(owners, 'query has', 'queries have')} a document with the same id in the index, and "
+            f"{counted(count, 'document is an exact copy', 'documents are exact copies')} of a relevant "
+            "one; they do not become negatives of the query"
         )
 
 

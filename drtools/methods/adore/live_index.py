@@ -55,9 +55,9 @@ class LiveIndex:
         self.record = manifest.read(self.path)
         if "joined" in self.record:
             raise InputError(
-                "joined of two encoders' vectors",
+                "joined from the vectors of two encoders",
                 where=self.path,
-                remedy="tune a query encoder against the vectors of its own encoder, then join these",
+                remedy="train a query encoder against the vectors of its own encoder, then join its vectors",
             )
         if vectors:
             opened = open_document_vectors(vectors)

@@ -36,6 +36,7 @@ from drtools.training.encoder_task import vectors_record
 from drtools.training.snapshots import FACTS, Snapshots
 from drtools.training.specs import TrainingSpec
 from drtools.training.task import Card, TrainingTask, no_card
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -102,7 +103,9 @@ class MaskedTraining(TrainingTask):
                 remedy=f"use {param('model')} BODY",
             )
         if encoder_flags.document_model:
-            raise InputError("one body is adapted at a time", where=param("document_model"), remedy="leave it out")
+            raise InputError(
+                "only one body can be adapted at a time", where=param("document_model"), remedy="leave it out"
+            )
         encoder = load_encoder(name, encoder_flags.pooling, encoder_flags.trust_remote_code, settings.dropout)
         if isinstance(encoder, EncoderPair):
             raise InputError("a pair of encoders", where=name, remedy="adapt one of its subfolders, query or document")
@@ -142,10 +145,10 @@ class MaskedTraining(TrainingTask):
         self.masker = self.masker_of(self.settings.crop_tokens or min(usual, longest))
         self.held_out = hold_out(self.store, self.settings.dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
-            raise InputError(
-                f"all {len(self.store):,} documents are empty; nothing can be learnt from them", where=corpus
-            )
-        reporting.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
+            raise InputError(f"all {counted(len(self.store), 'document is', 'documents are')} empty", where=corpus)
+        reporting.notice(
+            self.store.empty, f"{counted(self.store.empty, 'document is', 'documents are')} empty and not used"
+        )
         if not self.has_own_head:
             shares = self.masker.token_shares(self.store, title_separator)
             for head in self.model.heads:
@@ -188,7 +191,7 @@ class MaskedTraining(TrainingTask):
         )
         if not (tokens.labels >= 0).any():
             raise InputError(
-                "no token of theirs is masked",
+                "no token of these documents is masked",
                 where=f"{param('dev_documents')} {len(rows)}",
                 remedy="hold out more, or 0 to measure nothing",
             )
@@ -246,9 +249,8 @@ class MaskedTraining(TrainingTask):
         run, masker = self.run, self.masker
         reporting.notice(
             0 < self.head_steps >= run.step,
-            f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head "
-            "alone: "
-            f"the body is as it was; train longer, or with fewer {param('head_steps')}",
+            f"training ended after {counted(run.step, 'step')}, but the first {self.head_steps:,} train only the new "
+            f"head: the body has not changed; train longer, or with fewer {param('head_steps')}",
         )
         record = {
             "base": self.encoder_flags.start(),

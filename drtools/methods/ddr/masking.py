@@ -21,6 +21,7 @@ from drtools.models.bodies import positions_of
 from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
@@ -85,7 +86,7 @@ class Masker:
             raise InputError(
                 "its tokenizer has no mask token, so it cannot be adapted by masked language modelling",
                 where=encoder.folder,
-                remedy="name an encoder such as BERT's",
+                remedy="use another encoder, such as BERT",
             )
         if whole_words and not self.tokenizer.is_fast:
             raise InputError(
@@ -108,7 +109,7 @@ class Masker:
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
             raise InputError(
-                f"the special tokens alone are {crop_tokens - self.room}",
+                f"there are already {crop_tokens - self.room} special tokens",
                 where=f"{param('crop_tokens')} {crop_tokens}",
                 remedy="use more",
             )
@@ -338,8 +339,8 @@ def hold_out(store: CorpusStore, count: int | None, seed: int) -> np.ndarray:
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
         raise InputError(
-            f"the corpus has {len(store):,} documents",
+            f"the corpus has {counted(len(store), 'document')}",
             where=f"{param('dev_documents')} {count}",
-            remedy="hold out half of them at most",
+            remedy="hold out at most half of them",
         )
     return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

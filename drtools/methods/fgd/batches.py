@@ -20,6 +20,7 @@ from drtools.models.tokens import Tokenized
 from drtools.training.examples import RaggedArray, TrainingExamples
 from drtools.training.pairs import PairDraws
 from drtools.training.sampling import ExampleSource
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
@@ -133,7 +134,7 @@ def _check_cut(example: Example, path: str, expected: dict[str, object] | None) 
         raise InputError(
             f"query {example.query_id!r}: its pieces were cut {told}",
             where=shown(path),
-            remedy=f"train with those settings, or run teacher-score {param('pieces')} anew with these",
+            remedy=f"train with the former settings, or run teacher-score {param('pieces')} again with the latter",
         )
 
 
@@ -145,7 +146,7 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
         raise InputError(
             "no scored pieces were found",
             where=here,
-            remedy=f"run teacher-score {param('pieces')} MODEL on the examples, with the MODEL that is to be trained",
+            remedy=f"run teacher-score {param('pieces')} MODEL on the examples, with the MODEL that you train",
         )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
         raise InputError(
@@ -244,8 +245,9 @@ class FineGrainedBatches(PairDraws):
             if check_of(pieces) != check:
                 raise InputError(
                     (
-                        f"document {source.store.at(row).id!r} has {len(scores)} scored pieces, but this encoder cuts "
-                        f"it into {len(pieces)} or elsewhere"
+                        f"document {source.store.at(row).id!r} has "
+                        f"{counted(len(scores), 'scored piece')}, but this encoder "
+                        f"cuts it into {len(pieces)}, or at other places"
                     ),
                     where=shown(self.pieces[id(source)].path),
                     remedy=(

@@ -24,6 +24,7 @@ from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.heads import DEVIATION
 from drtools.models.masked import MaskedHead, MaskedModel
 from drtools.models.tokens import Enriched, Rows
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from transformers import BertModel, RobertaModel, XLMRobertaModel
@@ -61,7 +62,7 @@ class EnhancedModel(MaskedModel):
             raise InputError(
                 f"found a {encoder.body.config.model_type} body",
                 where=encoder.folder,
-                expected="the layers of BERT or RoBERTa, which the decoder is made of",
+                expected="BERT or RoBERTa, whose layers the decoder uses",
                 remedy=f"use {param('objective')} mlm",
             )
         layers = self.body.encoder.layer
@@ -72,7 +73,7 @@ class EnhancedModel(MaskedModel):
             return
         if decoder.layers > len(layers):
             raise InputError(
-                f"the encoder has {len(layers)} layers to copy",
+                f"the encoder has only {counted(len(layers), 'layer')} to copy",
                 where=f"{param('decoder_layers')} {decoder.layers}",
                 remedy=f"pass fewer, or {param('decoder_start')} random",
             )
@@ -202,8 +203,8 @@ class EnhancedTraining(MaskedTraining):
         pooling = "+".join(self.encoder.settings.pooling)
         reporting.notice(
             pooling != "cls",
-            f"{self.encoder_flags.start()} has {pooling} pooling, and ed-mlm trains the first token alone; "
-            f"{param('pooling')} cls makes that token the vector",
+            f"{self.encoder_flags.start()} has {pooling} pooling, but ed-mlm trains only the first token; use "
+            f"{param('pooling')} cls to make that token the vector",
         )
         settings = self.settings
         decoder = Decoder(settings.decoder_layers, settings.decoder_start, settings.decoder_head)

@@ -40,8 +40,8 @@ class EdMlmSettings(MaskingSettings):
         if self.decoder_mask_share < self.mask_share:
             raise InputError(
                 (
-                    f"the encoder's {param('mask_share')} is {self.mask_share:g}, and the decoder must see less of the "
-                    "text"
+                    f"the encoder's {param('mask_share')} is {self.mask_share:g}, and the decoder must not see more of "
+                    "the text than the encoder"
                 ),
                 where=f"{param('decoder_mask_share')} {self.decoder_mask_share:g}",
                 remedy=f"use {self.mask_share:g} or more",
@@ -71,7 +71,7 @@ class FgdSettings:
         if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
             raise InputError(
                 (
-                    f"expected some of {', '.join(LEVELS)}, with commas between; what is left without any is "
+                    f"expected some of {', '.join(LEVELS)}, separated by commas; to train without any, use "
                     "train-contrastive"
                 ),
                 where=f"{param('levels')} {self.levels}",
@@ -93,7 +93,7 @@ class FgdSettings:
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.has_pieces:
             raise InputError(
-                f"for pieces, of which {param('levels')} document has none",
+                f"this is for pieces, which {param('levels')} document does not use",
                 where=" and ".join(names),
                 remedy="leave it out, or add a level",
             )

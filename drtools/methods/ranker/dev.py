@@ -14,6 +14,7 @@ from drtools.evaluation.dev import dev_queries
 from drtools.formats.joins import Join, note_nothing_judged
 from drtools.formats.lines import shown
 from drtools.methods.ranker.settings import RankerDevSpec
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
@@ -75,7 +76,8 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
     asked = Join(texts, shown(queries), examples)
     asked.check(
         f"{shown(path)}: none of its queries is in {shown(queries)}; do the two belong together?",
-        f"{asked.missing:,} dev examples have a query that {shown(queries)} lacks; left out",
+        f"{counted(asked.missing, 'dev example has', 'dev examples have')} a query that is not in {shown(queries)}; "
+        "left out",
     )
     known = {query_id: example for query_id, example in examples.items() if query_id in texts}
     return (
@@ -99,8 +101,9 @@ def _measure(
     found = Join(store, shown(store.corpus))
     missing = set(found.look_up({document: None for documents in candidates.values() for document in documents}))
     found.check(
-        f"none of the documents that are to be ranked on dev is in {found.name}; do the files belong together?",
-        f"{found.missing:,} documents that are ranked on dev are not in the corpus; left out",
+        f"none of the documents to rank on dev is in {found.name}; do the files belong together?",
+        f"{counted(found.missing, 'document to rank on dev is', 'documents to rank on dev are')} not in the corpus; "
+        "left out",
     )
     wanted = [
         (query_id, document)
@@ -109,8 +112,8 @@ def _measure(
         if document not in missing
     ]
     reporting.say(
-        f"dev: {len(wanted):,} pairs are scored at each evaluation; {param('evaluate_every_steps')} says how often "
-        "that is"
+        f"dev: {counted(len(wanted), 'pair is', 'pairs are')} scored at each evaluation (see "
+        f"{param('evaluate_every_steps')})"
     )
     tokens = tokenize_pairs(
         encoder, [(texts[query_id], text_in(store, document, title_separator)) for query_id, document in wanted]

@@ -44,13 +44,13 @@ class RankerDevSpec(QueryDevSpec):
         """Refuse what does not say together what is ranked and who judges it."""
         if self.dev_examples and (self.dev_run or self.dev_qrels):
             raise InputError(
-                "examples say themselves what is relevant",
+                "these cannot be used together",
                 where=f"{param('dev_examples')} with {param('dev_run')} or {param('dev_qrels')}",
                 remedy=f"use {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}",
             )
         if bool(self.dev_run) != bool(self.dev_qrels):
             raise InputError(
-                "the run says what is ranked, the qrels what is relevant",
-                where=f"{param('dev_run')} and {param('dev_qrels')} belong together",
+                "one of the two is missing",
+                where=f"{param('dev_run')} and {param('dev_qrels')} are used together",
                 remedy=f"pass both, or {param('dev_examples')}",
             )

@@ -87,7 +87,7 @@ class RankerTraining(TrainingTask):
         """Return batches of examples with so many negatives a query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
             raise InputError(
-                "no example has a negative: a ranker learns from a query's own",
+                "no example has a negative, and a ranker learns from a query's own negatives",
                 remedy="mine them with `drtools mine-negatives`",
             )
         return RankedBatches(

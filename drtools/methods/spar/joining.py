@@ -21,6 +21,7 @@ from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs.fingerprints import digest
 from drtools.search.query_vectors import flags_of_parts, open_queries
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.joined_vectors import How
@@ -49,7 +50,8 @@ def join_folders(
     side, mu = parts[0].manifest["side"], plan.mu
     if side == "query" and (mu is None or not plan.copied):
         raise InputError(
-            f"vectors of queries are joined with the {param('mu')} that was tuned on documents, and copied", where=first
+            f"joining query vectors needs the {param('mu')} that was tuned on documents, and copies the vectors",
+            where=first,
         )
     tried: list[dict[str, float]] = []
     if mu is None:
@@ -74,13 +76,17 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
         raise InputError(
             f"vectors of {sides[1]} texts, but {first} of {sides[0]} texts",
             where=second,
-            remedy="join two folders of one side",
+            remedy="join two folders of the same side",
         )
     order = order_of(parts[0].ids, parts[1].ids, (first, second))
     more = len(parts[1].ids) - len(parts[0].ids)
     if more:
         other = next(text_id for text_id in parts[1].ids if text_id not in parts[0].ids)
-        reporting.notice(more, f"{more:,} vectors of {second} are not in {first}; left out (for instance {other!r})")
+        reporting.notice(
+            more,
+            f"{counted(more, 'vector')} of {second} {'is' if more == 1 else 'are'} not in {first}; left "
+            f"out (for instance {other!r})",
+        )
     return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
 
 
@@ -139,7 +145,7 @@ def write_vectors(
             bad = find_not_finite(array[rows])
             if bad is not None:
                 raise InputError(
-                    f"joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none",
+                    f"the joined vector of {parts[0].ids[start + bad]!r} holds NaN or a number beyond {dtype}",
                     where=parts[1].path,
                     remedy=f"use {param('dtype')} float32, or encode again",
                 )

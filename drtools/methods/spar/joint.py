@@ -49,9 +49,9 @@ class Beside:
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
         if theirs["side"] != "query" or not belong_together(theirs, ours):
             raise InputError(
-                f"not queries' vectors by the encoder that made {documents} ({maker_of(ours)})",
+                f"not vectors of queries by the encoder that made {documents} ({maker_of(ours)})",
                 where=queries,
-                remedy=f"encode {param('queries')} with that one",
+                remedy=f"encode {param('queries')} with that encoder",
             )
         self.dimension = ours["dimension"]
 
@@ -62,9 +62,9 @@ class Beside:
         if None in rows:
             found = Join(vectors.ids, str(vectors.path), ids)
             raise InputError(
-                f"no vector of {side} {found.first[0]!r}",
+                f"there is no vector of {side} {found.first[0]!r}",
                 where=vectors.path,
-                remedy=f"encode all that is trained and measured on {found.pair()}",
+                remedy=f"encode all texts of the training and of dev {found.pair()}",
             )
         return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
 

@@ -33,10 +33,7 @@ def make_lexical(folder: Path, texts: DocumentTexts, plan: LexicalPlan) -> dict[
         counted = count_corpus(texts, analyzer, known, sampled, progress.advance)
     if not counted.documents:
         raise InputError(
-            (
-                f"no document has a term, so there is nothing to make an encoder of; is {param('language')} that of "
-                "the corpus?"
-            ),
+            (f"no document has a term to make an encoder from; is {param('language')} the language of the corpus?"),
             where=texts.path,
         )
     statistics = {"keys": counted.keys, "frequencies": counted.frequencies}

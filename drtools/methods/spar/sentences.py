@@ -12,6 +12,7 @@ from drtools.errors import InputError, param
 from drtools.formats.corpora import read_articles, read_queries
 from drtools.formats.json_lines import json_line
 from drtools.randomness import generator
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,9 +41,9 @@ def check_language(language: str) -> None:
     """Refuse a language whose sentences nobody knows to split."""
     if language not in LANGUAGES:
         raise InputError(
-            "no rules for its sentences",
+            "there are no sentence rules for this language",
             where=f"{param('language')} {language}",
-            remedy=f"use the nearest of those that have: {', '.join(LANGUAGES)}",
+            remedy=f"use the closest of: {', '.join(LANGUAGES)}",
         )
 
 
@@ -129,7 +130,7 @@ def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
         total = count_sentences(spec)
         reporting.notice(
             total < spec.count,
-            f"the corpus gives {total:,} queries, fewer than the {spec.count:,} of {param('count')}",
+            f"the corpus has only {counted(total, 'query', 'queries')}, fewer than {param('count')} {spec.count:,}",
         )
     documents = sample(spec.corpus, spec.article_key, spec.language, spec.seed, skip=counts["documents"])
     with reporting.progress("sampling", None, "documents", counts["documents"]) as progress:

@@ -41,8 +41,8 @@ class BesideSpec:
         alone = bool(self.beside_documents) != bool(self.beside_queries)
         if alone or (self.mu is not None and not (self.beside_documents and 0 < self.mu < math.inf)):
             raise InputError(
-                f"beside another encoder: expected {param('beside_documents')} VECTORS and {param('beside_queries')} "
-                f"VECTORS, and a {param('mu')} above 0 with them alone"
+                f"{param('beside_documents')} VECTORS and {param('beside_queries')} VECTORS are used together; "
+                f"{param('mu')} needs both, and must be above 0"
             )
 
 
