@@ -1,4 +1,4 @@
-"""The command line: the list of tools, dispatch, shared flags, exit statuses, pipes and signals. Written once.
+"""The command line: the list of tools, dispatch, shared flags, exit statuses, pipes and signals.
 
 A tool is a module of `drtools.tools`: its docstring is its help and the signature of its `main` its flags.
 A parameter whose type is a dataclass is expanded into that dataclass's fields, so that shared flags are declared once.
@@ -70,7 +70,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
         raise InputError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
-    if status == 130:  # typer takes an interrupt for an exit, in silence
+    if status == 130:  # typer silently turns an interrupt into an exit
         raise KeyboardInterrupt
     reporting.check_strict()
     console.say_notices()
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     console.configure(arguments[0])
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
-    )  # threads that wait do not spin: on a shared machine they would take its cores from those that work
+    )  # waiting threads must not spin, because on a shared machine they would take cores from those that work
     signals.listen()
     debugging = os.environ.get("DRTOOLS_DEBUG") == "1"
     if not debugging:

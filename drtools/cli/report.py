@@ -1,4 +1,4 @@
-"""Measures of several runs as a person or a program reads them: a table with significance, lines by query, JSON."""
+"""Output of several runs' measures: a table with significance, lines by query, or JSON."""
 
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def print_table(
     queries: int,
     alpha: float,
 ) -> None:
-    """Print the table for a person: values, and below them each comparison's p and, of several, Holm's."""
+    """Print a table of values with p of each comparison below, and the corrected p if there are several."""
     names = list(results[0])
     count = sum(map(len, compared))
     marks = dict(zip(baselines, ascii_lowercase if len(baselines) > 1 else "*", strict=False))
@@ -66,7 +66,7 @@ def print_json(
     queries: int,
     per_query: bool,
 ) -> None:
-    """Print one JSON object; comparisons stand by the baselines' names if these were `named`."""
+    """Print one JSON object; comparisons are under the baselines' names if these were `named`."""
     import orjson
 
     rows = []

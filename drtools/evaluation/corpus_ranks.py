@@ -1,7 +1,7 @@
-"""What vectors say of given documents: how many of the whole corpus stand above them, and their scores.
+"""Ranks of given documents in the whole corpus, and their scores, from vectors.
 
-A run knows the ranks down to its depth. Here one pass over all vectors counts what stands above each relevant document,
-however far down it is.
+A run has ranks down to its depth only. Here one pass over all vectors counts the documents above each relevant one, at
+any rank.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str
 
 
 def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str, Kept]:
-    """Return what is asked of the queries that every label has a vector of; the others are counted."""
+    """Return the entries of the queries for which every label has a vector; report the others."""
     for label, one in sides.items():
         lacking = {query for query in asked if one.queries.ids.row_of(query) is None}
         if len(lacking) == len(asked):
@@ -70,7 +70,7 @@ def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str
 
 
 def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) -> dict[str, set[str]]:
-    """Return the relevant documents that every label has a vector of, and the queries that have any; count the rest."""
+    """Return the relevant documents of each query for which every label has a vector; report the others."""
     for vectors in {id(one.documents): one.documents for one in sides.values()}.values():
         known = {
             query: {document for document in documents if vectors.ids.row_of(document) is not None}
@@ -95,7 +95,7 @@ def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) ->
 def above_in_corpus(
     label: str, sides: Sides, relevant: Mapping[str, Collection[str]], device: str
 ) -> dict[str, list[int]]:
-    """Return, for each query, how many documents that are not relevant stand above each relevant one, ascending."""
+    """Return for each query how many non-relevant documents rank above each relevant one, ascending."""
     vectors = sides.documents
     rows = [rows_of(vectors, documents) for documents in relevant.values()]
     with reporting.progress(f"counting what stands above: {label}", len(vectors.array), "documents") as progress:
@@ -108,7 +108,7 @@ def above_in_corpus(
 
 
 def scores_of(sides: Sides, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """Return {query: {document: score}} of wanted documents; those without a vector are missing."""
+    """Return {query: {document: score}} for the wanted documents, without those that have no vector."""
     ids = {
         query: [document for document in documents if sides.documents.ids.row_of(document) is not None]
         for query, documents in wanted.items()
@@ -121,7 +121,7 @@ def scores_of(sides: Sides, wanted: Mapping[str, Sequence[str]]) -> dict[str, di
 
 
 def rows_of(vectors: Vectors, documents: Collection[str]) -> np.ndarray:
-    """Return the rows of those documents that there is a vector of."""
+    """Return the rows of the documents that have a vector."""
     import numpy as np
 
     rows = [vectors.ids.row_of(document) for document in documents]
@@ -129,7 +129,7 @@ def rows_of(vectors: Vectors, documents: Collection[str]) -> np.ndarray:
 
 
 def query_rows(sides: Sides, queries: Sequence[str]) -> np.ndarray:  # -> float32 [Q, D]
-    """Return the vectors of queries that there is a vector of."""
+    """Return the vectors of the queries that have one."""
     import numpy as np
 
     return np.asarray(sides.queries.array[rows_of(sides.queries, queries)], np.float32)
@@ -142,11 +142,11 @@ def count_above(
     device: str = "cpu",
     on_progress: Callable[[int], None] = lambda count: None,
 ) -> list[np.ndarray]:
-    """Count the vectors that stand above given ones: of a higher inner product, or of the same and in a lower row.
+    """Count the vectors that rank above given ones: with a higher inner product, or the same and a lower row.
 
-    vectors [N, D] float16 or float32; queries [Q, D] float32; rows: Q arrays of rows [C]. Returns Q arrays int64 [C].
-    `on_progress` is told how many vectors were just compared. On the CPU it is the rank that exact search gives, less
-    1; other devices than `cuda` leave it to the CPU. Raises InputError as exact search does.
+    vectors: [N, D] float16 or float32. queries: [Q, D] float32. rows: Q arrays of rows [C]. Returns Q arrays int64 [C];
+    on the CPU these are the ranks of exact search minus 1. `on_progress` is called with the number of vectors just
+    compared. All devices but `cuda` compute on the CPU. Raises InputError as exact search does.
     """
     import numpy as np
     import torch
@@ -175,7 +175,7 @@ def count_above(
 
 
 class _Chunk:
-    """Some queries with their (query, row) pairs, and how many vectors were found above each row so far."""
+    """Some queries with their (query, row) pairs, and the number of vectors above each row so far."""
 
     def __init__(
         self, queries: np.ndarray, rows: Sequence[np.ndarray], limits: Sequence[np.ndarray], device: str
@@ -196,7 +196,7 @@ class _Chunk:
         self.above = torch.zeros_like(self.rows)
 
     def count(self, scores: torch.Tensor, start: int) -> None:
-        """Add what stands above among a block's scores [Q, rows of the block]."""
+        """Add the vectors of a block that rank above, by its scores [Q, rows of the block]."""
         import torch
 
         end = start + scores.shape[1]

@@ -1,4 +1,4 @@
-"""Runs measured against judgements, or against answers that their documents hold."""
+"""Evaluation of runs by judgements, or by answers in their documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Values = dict[str, dict[str, float]]  # measure -> query -> value
 
 
 def judgements(runs: Sequence[str], spec: MeasuringSpec, measures: list[Measure]) -> Qrels:
-    """Read the judgements, or judge the runs' documents by the answers that they hold."""
+    """Read the judgements, or judge the runs' documents by the answers in them."""
     whose = spec.qrels or spec.answers
     assert whose is not None, "judgements or answers"
     if spec.qrels:
@@ -53,7 +53,7 @@ def measured(runs: Sequence[str], judged: Qrels, spec: MeasuringSpec, measures: 
 def judged_by_answers(
     answers: str, corpus: str, matching: Matching, runs: Iterable[Run], measures: list[Measure], min_rel: int
 ) -> dict[str, dict[str, int]]:
-    """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
+    """Judge the runs' documents, down to the depth of the measures, by whether their texts contain an answer."""
     check_measures(measures, min_rel)
     deepest = max(measure.k or 0 for measure in measures)
     given = read_answers(answers)
@@ -76,7 +76,7 @@ def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
 
 
 def read(name: str, spec: MeasuringSpec, quiet: bool = False) -> Run:
-    """Read a run, without the documents of the queries' own ids if these are to be left out; how many is said."""
+    """Read a run; leave out and report documents with the query's own id if the spec says so."""
     run = read_run(name, spec.rank_order)
     if not spec.ignore_identical_ids:
         return run
@@ -88,9 +88,9 @@ def read(name: str, spec: MeasuringSpec, quiet: bool = False) -> Run:
 
 
 def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bool) -> None:
-    """Refuse a run of none of the judged queries, and count what does not fit the judgements.
+    """Raise InputError for a run without any judged query, and report what does not fit the judgements.
 
-    With `is_part` the judgements are of a part of the queries on purpose.
+    With `is_part` the judgements cover only a part of the queries on purpose.
     """
     found = Join(run, name, judged)
     others = [query_id for query_id in run if query_id not in judged] if not is_part else []
@@ -108,7 +108,7 @@ def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bo
 
 
 def note_judged(shares: dict[str, float]) -> None:
-    """Note runs of whose first hits very different shares are judged: what nobody judged counts as not relevant."""
+    """Report runs that differ much in Judged@10, because documents without a judgement count as not relevant."""
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     if round(shares[most] - shares[least], 4) > JUDGED_DIFFERENCE:
         reporting.notice(

@@ -24,7 +24,7 @@ class Reinforced(NamedTuple):
 
 
 class Noisy(NamedTuple):
-    """A noisy positive: a positive of whose words a share is masked; which ones follows from the seed."""
+    """A noisy positive: a positive with a share of its words masked; the seed determines which ones."""
 
     positive: str
     ratio: float
@@ -79,7 +79,7 @@ def _told(item: object) -> str:
 
 
 def documents_of(item: Dark) -> tuple[str, ...]:
-    """Return the documents that an item is made of."""
+    """Return the documents from which an item is made."""
     return (item.positive, item.negative) if isinstance(item, Reinforced) else (item.positive,)
 
 
@@ -92,7 +92,7 @@ def dark_records(items: Sequence[Dark]) -> list[dict[str, Any]]:
 
 
 def parse_ratios(words: str) -> list[float]:
-    """Read `0.15,0.25` as shares of words, each above 0, below 1 and once."""
+    """Parse `0.15,0.25` into shares of words: distinct, above 0 and below 1."""
     try:
         ratios = [float(word) for word in words.split(",")] if words.strip() else []
     except ValueError:

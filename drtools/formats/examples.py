@@ -1,4 +1,4 @@
-"""Training examples: ids and not texts, one query a line, all its positives, the negatives mined for it."""
+"""Training examples: one query per line, with the ids of all its positives and of its mined negatives."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from drtools.formats.lines import shown
 
 @dataclass
 class Example:
-    """One query with every positive (which is also its false-negative mask) and its negatives.
+    """One query with all its positives (which are also its false-negative mask) and its negatives.
 
     Scores, where there are any, stand in the order of the ids; `scored_by` names the teacher that gave them, as
     name@fingerprint, and is None for a retriever's. `others` holds the keys that this version does not know.
@@ -111,7 +111,7 @@ def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Exam
 
 
 def read_examples(path: str | Path) -> Iterator[Example]:
-    """Yield the examples of a file; a query that stands twice fails with both lines."""
+    """Yield the examples of a file; raise InputError for a query that occurs twice."""
     lines: dict[str, int] = {}
     for number, record in read_json_lines(path):
         example = parse_example(record, path, number)

@@ -42,7 +42,7 @@ def _latin(text: str, encoding: str) -> bytes:
 
 
 def read_scores(path: str | Path) -> Scores:
-    """Return {query id: {document id: score}} of a pickle; no code that it may hold is run.
+    """Read {query id: {document id: score}} from a pickle without running any code in it.
 
     Takes about 25 GB for the 160 million scores of MS MARCO.
     """
@@ -69,7 +69,7 @@ def _kind(value: object) -> str:
 def read_hard_negatives(
     path: str | Path, scores: Scores | None = None, scored_by: str | None = None
 ) -> Iterator[Example]:
-    """Yield one example a line: the positives, and what any system found that is none, rank by rank over the systems.
+    """Yield one example per line: the positives, and the other documents found by any system, rank by rank.
 
     With scores each document has its own, None where there is none.
     """

@@ -22,7 +22,7 @@ How = Literal["concat", "sum"]
 def join(how: How, first: np.ndarray, second: np.ndarray, mu: float | np.ndarray = 1.0) -> np.ndarray:
     """Return float32 [v1, mu * v2] (`concat`) or v1 + mu * v2 (`sum`) of vectors [N, D1] and [N, D2].
 
-    Mu may be one for each row, [N].
+    `mu` may have a value for each row, [N].
     """
     import numpy as np
 
@@ -59,7 +59,7 @@ class JoinedArray:
         return self.shape[0]
 
     def parts(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return both parts of some rows, apart."""
+        """Return both parts of some rows separately."""
         return self.first[rows], self.second[rows if self.order is None else self.order[rows]]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:

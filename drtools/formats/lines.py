@@ -1,4 +1,4 @@
-"""Lines of text files: plain, through gzip, or from what can be read only once (standard input, pipes)."""
+"""Lines of text files: plain, gzip, or from streams that can be read only once (standard input, pipes)."""
 
 import atexit
 import gzip
@@ -32,7 +32,7 @@ _names: dict[str, str] = {}  # spooled copy -> the name that was typed
 
 @cache
 def local(path: str) -> str:
-    """Return a path that can be read again: `path` itself, or a copy of what can be read only once.
+    """Return a path that can be read repeatedly: `path` itself, or a copy of a stream.
 
     Standard input (`-`) and pipes (`<(command)`, FIFOs) are read whole, once, into a temporary file, so that they are
     fingerprinted, counted and continued like any file. Gzip is unpacked on the way.
@@ -51,7 +51,7 @@ def local(path: str) -> str:
 
 
 def reads_once(path: str | Path) -> bool:
-    """Return whether a path names what can be read only once: standard input, a pipe, a file without a name.
+    """Return whether a path can be read only once: standard input, a pipe, a file without a name.
 
     Raises InputError for a device or a socket.
     """
@@ -75,7 +75,7 @@ def reads_once(path: str | Path) -> bool:
 
 
 def recorded_name(path: str) -> str:
-    """Return the name that a manifest keeps of an input: the path, or for a pipe one that names no file later on."""
+    """Return the name of an input for a manifest: the path, or for a pipe a name that no later file can have."""
     if path in STANDARD_INPUT:
         return "-"
     return f"{path} (a pipe)" if reads_once(path) else path
@@ -92,7 +92,7 @@ def _refuse_several_processes(path: str) -> None:
 
 
 def _open_pipe(path: str) -> BinaryIO:
-    """Open a pipe; say so if no process opens its other end for long."""
+    """Open a pipe; print a message if no process opens its other end for some time."""
     waiting = threading.Timer(
         PATIENCE_SECONDS, reporting.say, [f"{path}: waiting for a process that writes into this pipe"]
     )
@@ -105,17 +105,17 @@ def _open_pipe(path: str) -> BinaryIO:
 
 
 class _Begun(io.RawIOBase):
-    """A stream whose first bytes were read already."""
+    """A stream whose first bytes were already read."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self.head, self.rest = head, rest
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Give the first bytes, then what the stream gives."""
+        """Return the first bytes, then those of the stream."""
         data = self.head or self.rest.read(len(buffer))
         self.head = data[len(buffer) :]
         buffer[: len(data)] = data[: len(buffer)]
@@ -147,7 +147,7 @@ def shown(path: str | Path) -> str:
 
 
 def open_bytes(path: str | Path) -> BufferedIOBase:
-    """Open for reading bytes, through gzip if the name ends in `.gz`."""
+    """Open a file for reading bytes, decompressed if the name ends in `.gz`."""
     if Path(path).is_dir():
         raise InputError("a folder was found where a file was expected", where=shown(path))
     return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")

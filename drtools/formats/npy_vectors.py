@@ -1,4 +1,4 @@
-"""Vectors that another program made, as a vectors folder's files: checked, and copied block by block."""
+"""Conversion of vectors from other programs into the files of a vectors folder: checked and copied block by block."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_foreign(path: str) -> np.ndarray:
 
 
 def copy_ids(path: str, folder: Path) -> Ids:
-    """Write the ids, one a line, into a vectors folder; InputError for an empty line and for an id that stands twice.
+    """Copy ids, one per line, into a vectors folder; raise InputError for an empty line or a duplicate id.
 
     Takes 24 bytes an id in memory.
     """

@@ -1,4 +1,4 @@
-"""What each row was made of, so that a later run knows which rows it can take over: digests beside ids, 16 bytes a row.
+"""Digests of the content of rows, 16 bytes per row, by which an update finds the rows that it can reuse.
 
 A vectors folder has texts.npy [N]: of each row's text its digest, its tokens, whether it was cut, whether it was empty.
 An index has digests.npy [N, 16]: of each row's id and vector.
@@ -79,7 +79,7 @@ def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
 
 
 class RowsByDigest:
-    """Finds rows by their digests uint8 [N, 16], which may stand in a file. Costs 16 bytes a row."""
+    """Finds rows by their digests uint8 [N, 16], which may be in a file. Takes 16 bytes per row."""
 
     def __init__(self, digests: np.ndarray) -> None:
         import numpy as np

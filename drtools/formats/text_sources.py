@@ -1,4 +1,4 @@
-"""What there is to encode or search: documents out of a store, or queries, by position."""
+"""Texts to encode or search, by position: documents from a store, or queries."""
 
 from collections.abc import Iterable
 
@@ -55,7 +55,7 @@ def text_in(store: CorpusStore, document_id: str, separator: str) -> str:
 
 
 def judged_queries(queries: str, only: str | None) -> dict[str, str]:
-    """Read queries, those that the qrels `only` judge if it is given; a judged query without text is counted."""
+    """Read queries; with the qrels `only` keep those that they judge, and report judged queries without text."""
     texts = read_queries(queries)
     if only is None:
         return texts
@@ -67,7 +67,7 @@ def judged_queries(queries: str, only: str | None) -> dict[str, str]:
 
 
 def check_judged(judged: Iterable[str], only: str, queries: KnownIds, name: str, consequence: str = "") -> None:
-    """Refuse judgements (or answers) `only` of none of the queries called `name`, and count what these lack."""
+    """Raise InputError if the judgements (or answers) `only` judge none of the queries; report those without text."""
     found = Join(queries, shown(name), judged)
     found.check(
         f"{shown(only)}: judges none of the queries of {shown(name)}; do the two belong together?",
@@ -76,7 +76,7 @@ def check_judged(judged: Iterable[str], only: str, queries: KnownIds, name: str,
 
 
 def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str]:
-    """Return the judged documents that are known; the others are counted, judgements of none of these refused."""
+    """Return the judged documents that are known and report the others; raise InputError if none is known."""
     judged = sorted({document_id for grades in qrels.values() for document_id in grades})
     found = Join(known, name)
     missing = set(found.look_up(judged))
@@ -91,7 +91,7 @@ def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str
 def texts_of(
     documents: str | None, queries: str | None, only: str | None, separator: str
 ) -> DocumentTexts | QueryTexts:
-    """Open whichever is named."""
+    """Open the documents or the queries, whichever is given."""
     if documents is not None:
         return DocumentTexts(open_store(documents), separator)
     assert queries is not None, "one of the two is named"

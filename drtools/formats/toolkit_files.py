@@ -1,4 +1,4 @@
-"""Whole training files of other toolkits: read into a folder of ours, and written as lines; what is odd is counted."""
+"""Training files of other toolkits: reading one into a folder, and writing examples as one."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ TUPLES = "sentence-transformers"  # the format that is written as n-tuples
 
 
 def read_training_file(source: str, name: str, folder: Path, easy_negatives: Easy | None) -> Joined:
-    """Write corpus.jsonl, queries.jsonl and examples.jsonl into a folder, and count what was odd."""
+    """Write corpus.jsonl, queries.jsonl and examples.jsonl into a folder, and report anything unusual."""
     corpus = folder / "corpus.jsonl"
     with (
         open(corpus, "wb") as documents,
@@ -69,7 +69,7 @@ def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | Non
         counts["without positives"],
         f"{units.counted(counts['without positives'], 'query has', 'queries have')} no positive",
     )
-    if counts["without negatives"] < queries:  # a file of pairs has none, and nothing is odd about it
+    if counts["without negatives"] < queries:  # a file of pairs has none at all, which is normal
         reporting.notice(
             counts["without negatives"], f"{counts['without negatives']:,} of {queries:,} queries have no negative"
         )
@@ -113,7 +113,7 @@ class Writer:
         return rows_of(read_examples(self.examples), self.texts, self.store, self.counts)
 
     def plan_tuples(self, options: TupleOptions) -> None:
-        """Say how many rows there will be, and about how many bytes; InputError if there are more than wanted."""
+        """Print the number of rows and the approximate size; raise InputError if there are too many rows."""
         layout = self.layout._replace(most_rows=options.rows_per_query)
         planned = plan(self.rows(), layout, options.negatives)
         self.counts.clear()
@@ -136,7 +136,7 @@ class Writer:
         self.layout = planned.layout
 
     def lines(self, keep_without_negatives: bool) -> Iterator[bytes]:
-        """Yield the records, a line each; InputError if there is none."""
+        """Yield the records, one per line; raise InputError if there is none."""
         for row in self.rows():
             lost = [key for key in row.others if key in IDS_OF_OURS or not self.form.other_keys]
             self.counts["other keys"] += bool(lost)
@@ -168,7 +168,7 @@ class Writer:
         )
 
     def _lacking(self) -> tuple[str, str]:
-        """Return an id that the queries lack and one that the corpus lacks, each beside one that it has."""
+        """Return a missing query id and a missing document id, each with an id that is there."""
         asked, found = Join(self.texts, self.names[0]), Join(self.store, self.names[1])
         for example in read_examples(self.examples) if self.counts["without text"] or self.counts["lacking"] else ():
             asked.look_up([example.query_id])
@@ -176,7 +176,7 @@ class Writer:
         return asked.pair(), found.pair()
 
     def tell_lost(self, without_negatives: Literal["drop", "keep"] | None) -> None:
-        """Count what the file does not hold."""
+        """Report what the file does not hold."""
         counts, name = self.counts, self.name
         query, document = self._lacking()
         reporting.notice(

@@ -1,7 +1,6 @@
-"""Rows of a foreign training file <-> a corpus, queries and examples of ours.
+"""Conversion between the rows of another toolkit's training file and a corpus, queries and examples.
 
-What has no id gets one from its text: 20 hexadecimal digits of its hash, so that the same text has the same id
-everywhere.
+A text without an id gets one from its hash, 20 hexadecimal digits, so that the same text always has the same id.
 """
 
 import hashlib
@@ -174,7 +173,7 @@ class Joined:
         return bool(self.titles or self.twins)
 
     def retitled(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the lines of documents that were written, with the titles that were found later.
+        """Yield the lines of the written documents, with the titles that were found later.
 
         An untitled document whose titled twin stands elsewhere in the lines is left out.
         """
@@ -190,7 +189,7 @@ def _scores(scored: dict[str, float | None]) -> list[float | None] | None:
 
 
 def layout_of(path: str, title_separator: str) -> tuple[RecordLayout, int]:
-    """Return what every record of a file of examples can have, and how many examples have scores."""
+    """Return the layout that all records of a file of examples can have, and the number of examples with scores."""
     negatives, complete, scored = False, True, 0
     for example in read_examples(path):
         scores = [
@@ -207,7 +206,7 @@ def layout_of(path: str, title_separator: str) -> tuple[RecordLayout, int]:
 def rows_of(
     examples: Iterable[Example], texts: dict[str, str], store: CorpusStore, counts: Counter[str]
 ) -> Iterator[Row]:
-    """Yield the examples with their texts; `counts` says what could not be: a text that lacks, no positive left."""
+    """Yield the examples with their texts; `counts` counts missing texts and examples without a positive."""
     for example in examples:
         positives = _candidates(example.positives, example.positive_scores, store, counts)
         negatives = _candidates(example.negatives, example.negative_scores, store, counts)

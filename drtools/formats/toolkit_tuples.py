@@ -1,4 +1,4 @@
-"""How many n-tuples of sentence-transformers examples make, and how large a file, before it is written."""
+"""Number and size of the n-tuples that examples make for sentence-transformers, before they are written."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ def plan(rows: Iterable[Row], layout: RecordLayout, negatives: int | None = None
 
 
 def check_rows(rows: int, most: int | None, words: str) -> None:
-    """Refuse more rows than a file may have; `words` say what would be written."""
+    """Raise InputError for more rows than a file may have; `words` describe what would be written."""
     limit = MOST_ROWS if most is None else most
     if rows > limit:
         raise InputError(

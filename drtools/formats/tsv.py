@@ -1,8 +1,8 @@
-"""Tab-separated files whose columns are settled once: by the names in a header, else by the first line.
+"""Tab-separated files, whose columns are determined by the names in a header, or else by the first line.
 
-A file with a header is read as CSV with tabs is: quotes around a column go, doubled ones within are single, and a
-quoted column may hold line breaks and tabs. So are DPR's passages and what pandas writes. A file without a header is
-read as it stands, as MS MARCO's are, whose quotes are part of the text.
+A file with a header is read as CSV with tabs: quotes around a column are removed, doubled ones within become single,
+and a quoted column may hold line breaks and tabs. DPR's passages and pandas' files are such files. A file without a
+header is read literally, as quotes are part of the text in MS MARCO's files.
 """
 
 import csv
@@ -46,7 +46,7 @@ TITLES = (
 
 
 def header_places(cells: list[str], names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    """Return which column of a header holds each of the things that `names` gives names for, if one does."""
+    """Return the column of a header for each field in `names` that it has."""
     lowered = header_words(cells)
     places: dict[str, int] = {}
     for what, known in names.items():
@@ -126,7 +126,7 @@ class Table:
         self.places = places if self.has_header else {name: i for i, name in enumerate(layout.forms[len(cells)])}
 
     def _check_used(self, number: int, cells: list[str], places: dict[str, int]) -> None:
-        """Refuse a header in which the name of a column that is used stands twice; note the columns that are not."""
+        """Raise InputError for two columns with the same used name; report the columns that are not used."""
         words = header_words(cells)
         for place in places.values():
             if words.count(words[place]) > 1:
@@ -194,7 +194,7 @@ class Table:
         return True
 
     def _record(self, number: int, text: str, later: Iterator[tuple[int, str]]) -> list[str]:
-        """Return the columns of a record that begins with a line and goes on as long as a quoted column is open."""
+        """Return the columns of a record that begins with a line and continues while a quoted column is open."""
         ended = False
 
         def lines() -> Iterator[str]:
@@ -273,7 +273,7 @@ def is_open(cell: str) -> bool:
 
 
 def unquoted(column: str) -> str:
-    """Return what a column of CSV holds: quotes around it go, doubled ones within are single.
+    """Return the value of a CSV column: without quotes around it, and with doubled quotes made single.
 
     Others are as they are.
     """

@@ -1,7 +1,7 @@
 """Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps.
 
-A folder may have parts.json in the place of vectors.npy: it names two other folders, whose vectors are joined as they
-are read.
+A folder may have parts.json instead of vectors.npy. It names two other folders, whose vectors are joined while they are
+read.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def open_vectors(folder: str | Path) -> Vectors:
 
 
 def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> None:
-    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie.
+    """Write parts.json with both folders' paths, relative to the finished folder, `target`.
 
     No link is part of them.
     """
@@ -101,7 +101,7 @@ def _open_parts(folder: Path) -> JoinedArray:
 
 
 def belong_together(queries: dict[str, Any], documents: dict[str, Any]) -> bool:
-    """Return whether what makes vectors of queries searches vectors of documents, by the fingerprints of both sides.
+    """Return whether query vectors fit document vectors, by the fingerprints of their encoders.
 
     Either is a manifest, or fingerprints of an encoder. The encoder of documents is the same, or the encoder of
     queries is the one that the documents' manifest names for them: that of a pair, whose encoders need not know each
@@ -112,12 +112,12 @@ def belong_together(queries: dict[str, Any], documents: dict[str, Any]) -> bool:
 
 
 def named_fingerprints(sides: dict[str, str]) -> dict[str, str]:
-    """Return fingerprints by side under the names that manifests give them."""
+    """Return fingerprints by side under the names that manifests use."""
     return {f"{side}_fingerprint": value for side, value in sides.items()}
 
 
 def maker_of(record: dict[str, Any]) -> str:
-    """Return the name of the encoder that made vectors, or the vectors of an index, out of their manifest."""
+    """Return the name of the encoder that made vectors, or the vectors of an index, from their manifest."""
     own = record.get("document_model") if record.get("side", "document") == "document" else None
     return str(own or record["model"])
 

@@ -1,6 +1,6 @@
-"""Training by contrast: softmax over in-batch and hard negatives, or the margins of a teacher's scores.
+"""Contrastive training: softmax over in-batch and hard negatives, or the margins of a teacher's scores.
 
-Softmax is DPR's and the papers' baselines'; Margin-MSE that of DDR's distilled baselines.
+The softmax is the loss of DPR and the papers' baselines, Margin-MSE that of DDR's distilled baselines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
 
 @dataclass(frozen=True)
 class ContrastiveSettings:
-    """The loss (None: contrast), what it learns from, and whether any scores will do for it."""
+    """The loss (None: contrast), its negatives, and whether it accepts scores from any source."""
 
     loss: Literal["contrast", "margin-mse"] | None = None
     hard_negatives: int = 1
@@ -43,7 +43,7 @@ class ContrastiveSettings:
 
 
 def check_negatives(loss: str | None, hard_negatives: int) -> None:
-    """Refuse Margin-MSE without negatives."""
+    """Raise InputError for Margin-MSE without negatives."""
     if loss == "margin-mse" and not hard_negatives:
         raise InputError(
             "margins need negatives",
@@ -66,7 +66,7 @@ def train(
     beside: BesideSpec,
     card: Card,
 ) -> None:
-    """Train an encoder on examples, alone or beside another one's vectors, and write its folder."""
+    """Train an encoder on examples, alone or with another encoder's vectors, and write its folder."""
     from drtools.methods.dev import measure_on
     from drtools.methods.spar.joint import open_beside
     from drtools.training.encoder_task import EncoderTraining
@@ -128,9 +128,9 @@ LOSSES = {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}
 
 
 def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool) -> list[ExampleSource]:
-    """Open the examples with what a loss of LOSSES needs of them: margin-mse a teacher's scores.
+    """Open the examples for a loss of LOSSES; margin-mse needs a teacher's scores.
 
-    With `accept_scores` they may be whoever's.
+    With `accept_scores` scores may be from any source.
     """
     from drtools.training.encoder_task import read_sources
     from drtools.training.examples import Scores
@@ -143,7 +143,7 @@ def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool
 
 
 def check_scored(sources: list[ExampleSource]) -> None:
-    """Count the documents without a score, whose pairs Margin-MSE leaves out.
+    """Report documents without a score, whose pairs Margin-MSE leaves out.
 
     InputError if no pair of a source is left.
     """

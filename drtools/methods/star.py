@@ -42,7 +42,7 @@ CHUNK = 16384
 
 @dataclass(frozen=True)
 class StarSettings:
-    """Which negatives are learnt from, how they are weighed, and whether they are mined anew."""
+    """Which negatives are used, how they are weighted, and whether they are mined again during training."""
 
     hard_negatives: int = 1
     negatives: Literal["static", "own", "in-batch", "random"] = "static"
@@ -54,7 +54,7 @@ class StarSettings:
     keep_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together."""
+        """Raise InputError for settings that do not go together."""
         parse_ranks(self.refresh_ranks, param("refresh_ranks"))
         if self.alpha is not None and not 0 < self.alpha < float("inf"):
             raise InputError(where=f"{param('alpha')} {self.alpha:g}", expected="a weight above 0")
@@ -111,7 +111,7 @@ def train(
     compute: ComputeSpec,
     card: Card,
 ) -> None:
-    """Train an encoder on examples, with negatives mined anew if so set, and write its folder."""
+    """Train an encoder on examples, with refreshed negatives if they are set, and write its folder."""
     from drtools.methods.dev import measure_on
     from drtools.training.encoder_task import EncoderTraining, read_sources
 
@@ -149,7 +149,7 @@ def train(
 def star_loss(scale: float, negatives: str = "static", alpha: float | None = None) -> Loss:
     """Return STAR's loss of a batch, or a baseline's.
 
-    RankNet of each query's positive against what the form lets it see.
+    It is the RankNet loss of each query's positive against the negatives that `negatives` selects.
     """
     import torch
 
@@ -173,7 +173,7 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
 
 
 class HardNegativeRefresh:
-    """Replaces the negatives of all examples by what the model as it stands ranks high.
+    """Replaces the negatives of all examples by documents that the current model ranks high.
 
     Processes share a file system.
     """
@@ -211,7 +211,7 @@ class HardNegativeRefresh:
                 np.savez(stream, allow_pickle=False, **found)
 
     def load(self, path: Path) -> None:
-        """Train with these negatives from here on."""
+        """Use these negatives from now on."""
         import numpy as np
 
         from drtools.training.examples import RaggedArray
@@ -253,7 +253,7 @@ class HardNegativeRefresh:
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
-        flags = replace(self.flags, seed=self.flags.seed + step)  # drawn anew each time
+        flags = replace(self.flags, seed=self.flags.seed + step)  # another draw each time
         removed: Counter[str] = Counter()
         mined = RaggedArray.of(
             cast(

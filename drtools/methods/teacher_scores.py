@@ -1,4 +1,4 @@
-"""A teacher's scores of all that methods learn from: documents, dark items (ADAM), pieces (FGD); and of a run."""
+"""Scoring by a teacher of what methods learn from: documents, dark items (ADAM), pieces (FGD); and of runs."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class ScoringSettings:
     pieces_document_prompt: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse anything but examples or a run, and pieces of a run."""
+        """Raise InputError unless examples or a run is given, and for pieces of a run."""
         if sum(source is not None for source in (self.given, self.examples, self.run)) != 1:
             raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
         if self.pieces and self.run:
             raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
 
     def check_pieces(self, sizes: PieceSizes) -> None:
-        """Refuse what is said of pieces that are not scored."""
+        """Raise InputError for sizes of pieces that are not scored."""
         said = {
             "pieces_max_document_tokens": self.pieces_max_document_tokens,
             "pieces_document_prompt": self.pieces_document_prompt,
@@ -113,7 +113,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
 
 
 def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
-    """Return what cuts documents into pieces, if their pieces are scored."""
+    """Return the cutter of documents into pieces, if pieces are scored."""
     from drtools.methods.fgd.piece_scores import load_cutter
 
     if not settings.pieces:
@@ -194,7 +194,7 @@ def write_windows(
     lacking: Lacking,
     work: Work,
 ) -> Counter[str]:
-    """Score window by window; one that is written counts as done."""
+    """Score window by window; each is saved once it is written."""
     counts = Counter[str](work.state.get("counts", {}))
     with reporting.progress("scoring", None, "pairs") as progress:
         for things, scores in teacher.stream(windows, progress.advance):
@@ -207,7 +207,7 @@ def write_windows(
 
 
 def report(counts: Counter[str], lacking: Lacking) -> None:
-    """Say what was scored, and count what was odd."""
+    """Report what was scored, and anything unusual."""
     from drtools.teachers.scoring import note_cuts
 
     reporting.say(

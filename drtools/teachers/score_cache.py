@@ -1,8 +1,6 @@
-"""Scores of pairs that a teacher gave before.
+"""Cache of a teacher's scores: an SQLite file for each teacher, shared by all processes and tools.
 
-An SQLite file a teacher in the cache, shared by every process and every tool.
-
-What is scored is there as soon as its batch is done, so that a stopped scoring goes on and no pair is scored twice.
+Scores are saved as soon as their batch is done, so that a stopped scoring continues and no pair is scored twice.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ PATIENCE_SECONDS = 60  # for another process that is writing
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
-    """Return the key of a query's and a document's text, and of the document's limit if it is not the teacher's own."""
+    """Return the key of a query's and a document's text, with the document's token limit if it is not the teacher's."""
     lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # says where the query ends
     return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -28,7 +26,7 @@ def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
 class ScoreCache:
     """The float32 scores of one teacher by pair, on disk.
 
-    `fingerprint` is of everything that changes a score but the pair.
+    `fingerprint` identifies everything but the pair that a score depends on.
     """
 
     def __init__(self, fingerprint: str) -> None:
@@ -55,7 +53,7 @@ class ScoreCache:
         return self.connection.execute("select count(*) from scores").fetchone()[0]
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """Return the scores that are there."""
+        """Return the cached scores among the keys."""
         found: dict[bytes, float] = {}
         for first in range(0, len(keys), KEYS_A_READ):
             part = keys[first : first + KEYS_A_READ]
@@ -68,7 +66,7 @@ class ScoreCache:
         return found
 
     def keep(self, scores: Iterable[tuple[bytes, float]]) -> None:
-        """Keep scores by key, in one transaction."""
+        """Save scores by key, in one transaction."""
         with self._one:
             self.connection.execute("begin immediate")
             try:

@@ -152,12 +152,12 @@ def check(runs: list[str], flags: FuseFlags) -> None:
             raise InputError(
                 f"{name} needs --tune or --tune-answers", remedy="pass --tune QRELS or --tune-answers ANSWERS too"
             )
-    for name, value, method in (
+    for name, given, method in (
         ("--k", flags.k, "rrf"),
         ("--normalization", flags.normalization, "linear"),
         ("--missing", flags.missing, "linear"),
     ):
-        if value is not None and flags.method != method:
+        if given is not None and flags.method != method:
             raise InputError(f"{name} needs --method {method}", remedy=f"pass it too, or leave {name} out")
 
 

@@ -1,4 +1,4 @@
-"""Files of lines for a person: examples, runs, judgements, with the texts of their ids."""
+"""Display of files: examples, runs and judgements, with the texts of their ids."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 class TextsBehind(NamedTuple):
-    """The texts behind ids: of a corpus and of queries, where they are at hand."""
+    """The texts of ids, from a corpus and queries if they are available."""
 
     store: CorpusStore | None
     queries: dict[str, str]
@@ -33,7 +33,7 @@ class TextsBehind(NamedTuple):
         return f"{query_id}  {self.queries.get(query_id, '')}".rstrip()
 
     def document(self, document_id: str, words: str = "") -> str:
-        """Return a document's id, title and the stretch of its text that holds most of the words."""
+        """Return a document's id, title and the passage of its text with the most of the words."""
         document = self.store.get(document_id) if self.store else None
         if document is None:
             return f"{document_id}  (not in the corpus)" if self.store else document_id
@@ -41,7 +41,7 @@ class TextsBehind(NamedTuple):
 
 
 def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> TextsBehind:
-    """Open what is named, else what the artefact was made from; if neither is at hand, that is said."""
+    """Open the given files, or else those from which the artefact was made; print a note if neither is available."""
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
         reporting.say(

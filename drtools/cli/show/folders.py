@@ -1,4 +1,4 @@
-"""Folders for a person: vectors, indexes, models, releases."""
+"""Display of folders: vectors, indexes, models, releases."""
 
 import json
 import struct
@@ -91,7 +91,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
 
 
 def model_lines(path: Path) -> Iterator[str]:
-    """Yield what a model is: its body and sizes, how its vectors are made, what training told."""
+    """Yield the facts of a model: its body and sizes, how its vectors are made, and its training."""
     ours = optional_json(path / OURS)
     if ours.get("kind") in ("rem", "lexical", "ranker"):
         yield f"{ours['kind']}: " + ", ".join(
@@ -138,7 +138,7 @@ def _encoder(folder: Path) -> Iterator[str]:
 
 
 def _parameters(file: Path) -> int:
-    """Return the numbers in a safetensors file, of which only the header is read."""
+    """Return the number of parameters in a safetensors file; only the header is read."""
     try:
         with open(file, "rb") as stream:
             header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))

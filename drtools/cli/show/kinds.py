@@ -1,4 +1,4 @@
-"""What an artefact is: by its manifest, else by what lies in it."""
+"""The kind of an artefact, by its manifest or else by its content."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TAKEN = "show takes JSONL, TSV and TREC files, and the outputs of drtools"
 
 
 def artefact_kind(path: Path) -> str:
-    """Return what an artefact is, or raise InputError for what is none of ours.
+    """Return the kind of an artefact, or raise InputError for an unknown one.
 
     It is `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`,
     `ranker`, `release`, or another word of a manifest.

@@ -1,4 +1,4 @@
-"""What is on this machine, what will be used of it and why.
+"""A check of this machine: what is installed, what will be used, and why.
 
 Python and the libraries, devices, Java, the hub, room on the disk.
 """
@@ -45,7 +45,7 @@ SETTINGS = (
 
 
 class Finding(NamedTuple):
-    """One thing looked at. `bad`: every tool needs it; `note`: some tools miss it, or it is not as it should be."""
+    """One result. `bad`: every tool needs it; `note`: some tools need it, or it is not as it should be."""
 
     state: Literal["ok", "note", "bad"]
     name: str
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all that is looked at, from the ground up; devices are looked for only if torch is there."""
+    """Yield the results one by one; devices are checked only if torch is installed."""
     yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[2]}")
     yield Finding(
         "ok" if sys.version_info >= (3, 11) else "bad",
@@ -74,9 +74,9 @@ def findings() -> Iterator[Finding]:
 
 
 def required() -> dict[str, str]:
-    """Return what drtools needs as {distribution.
+    """Return the requirements of drtools, {distribution: version bounds}.
 
-    Bounds}, as its own installation says, or beside a checkout pyproject.toml.
+    They come from its installation, or in a checkout from pyproject.toml.
     """
     from packaging.requirements import Requirement
 

@@ -1,4 +1,4 @@
-"""What the models behind a run were trained on, as manifests tell: test queries are compared with their queries."""
+"""Comparison of test queries with the training queries of the models behind a run, according to the manifests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def queries_of_training(model: Path) -> list[tuple[str, str]] | None:
 
 
 def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
-    """Count the judged queries of runs that a model behind them was trained on; where nothing is known, none are."""
+    """Report the judged queries of runs that a model behind them was trained on, as far as manifests are available."""
     from drtools.formats.corpora import read_queries
     from drtools.formats.leakage import Trained, note_leakage
 

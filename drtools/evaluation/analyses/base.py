@@ -96,9 +96,9 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
 
 
 def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: int, folder: Path) -> list[Analysis]:
-    """Look at examples: the scores that they keep, scores.png; a teacher's as soft labels, soft-labels.png.
+    """Analyse the scores of examples (scores.png), and a teacher's scores as soft labels (soft-labels.png).
 
-    With runs the negatives that are still hard, negatives.png.
+    With runs, also analyse which negatives are still hard (negatives.png).
     """
     kept = {label: list(read_examples(path)) for label, path in paths.items()}
     found = {label: score_histograms.scores_by_kind(examples) for label, examples in kept.items()}
@@ -202,9 +202,9 @@ def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -
 
 
 def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], float]]]], folder: Path) -> Analysis:
-    """Compare students with the teacher: `lists` holds {student: {kind of list: (teacher's scores, student's, scale)}}.
+    """Compare students with the teacher, and plot Kendall's tau (agreement.png).
 
-    Agreement.png shows Kendall's tau.
+    `lists` is {student: {kind of list: (teacher's scores, student's scores, scale)}}.
     """
     found = {
         student: {kind: [soft_labels.agreement(*one) for one in kept] for kind, kept in kinds.items()}
@@ -244,7 +244,7 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
 
 
 class Agreed(TypedDict):
-    """How far a student's lists and the teacher's agree, means over queries; `tied` lists have no tau."""
+    """Agreement of a student's lists with the teacher's, as means over queries; `tied` lists have no tau."""
 
     divergence: float
     tau: float | None
@@ -305,7 +305,7 @@ def _still_hard(files: dict[str, list], runs: dict[str, Run], depth: int, folder
 
 
 def curves(paths: dict[str, str], names: list[str] | None, folder: Path) -> Analysis:
-    """Draw the numbers of training logs over steps, curves.png."""
+    """Plot the values of training logs over steps (curves.png)."""
     numbers = logs.chosen({label: logs.read_curves(path) for label, path in paths.items()}, names)
     last = max(curve.steps[-1] for found in numbers.values() for curve in found.values())
     title = (

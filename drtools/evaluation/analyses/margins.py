@@ -37,7 +37,7 @@ def pairs_of_examples(examples: Iterable[Example]) -> dict[str, MarginPairs]:
 
 
 def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: int) -> dict[str, MarginPairs]:
-    """Return, for each judged query, relevant and other documents of those that every run has in its top `depth`."""
+    """Return, for each judged query, the relevant and other documents that every run has in its top `depth`."""
     found = {}
     for query, grades in qrels.items():
         tops = [list(run.get(query, ()))[:depth] for run in runs.values()]
@@ -52,7 +52,7 @@ def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: in
 
 
 def fixed_pairs(pairs: dict[str, MarginPairs], scores: Mapping[str, Scores]) -> dict[str, MarginPairs]:
-    """Return the pairs whose documents have a score from every label, so that all are compared over the same pairs."""
+    """Return the pairs whose documents have a score from every label, so that all labels have the same pairs."""
     documents = sum(len(pair) for each in pairs.values() for pair in each)
     for label, by_query in scores.items():
         joins = _joins(label, by_query, pairs)
@@ -91,15 +91,15 @@ def margins_of_query(scores: Mapping[str, float], pairs: MarginPairs) -> list[fl
 
 
 def score_range(scores: Scores, pairs: Mapping[str, MarginPairs]) -> float:
-    """Return the distance between the highest and the lowest score of the pairs' documents, of all queries."""
+    """Return the difference between the highest and the lowest score of the pairs' documents over all queries."""
     found = [scores[query][document] for query, each in pairs.items() for pair in each for document in pair]
     return max(found) - min(found) if found else 0.0
 
 
 def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs], where: str, folder: Path) -> Analysis:
-    """Compare the margins of runs and vectors over the same pairs, as shares of each one's range of scores.
+    """Compare the margins of runs and vectors over the same pairs, as fractions of each one's range of scores.
 
-    A histogram of the pairs, margins.png. `where` says in messages where the pairs come from.
+    Plots a histogram of the pairs (margins.png). `where` says in messages where the pairs come from.
     """
     given, asked = pairs, len(pairs)
     pairs = fixed_pairs(pairs, scores)
@@ -148,7 +148,7 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
 
 
 def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str, Any]:
-    """Return what analysis.json holds of one label: means over queries and over pairs, and the picture's histogram."""
+    """Return the entry of one label in analysis.json: means over queries and over pairs, and the histogram."""
     import numpy as np
 
     means = {query: sum(found) / len(found) for query, found in by_query.items()}
@@ -167,7 +167,7 @@ def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str
 
 
 def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: str) -> dict[str, list[float]]:
-    """Return the margins of each query's pairs as shares of the range of scores."""
+    """Return the margins of each query's pairs as fractions of the range of scores."""
     whole = score_range(scores, pairs)
     if not isfinite(whole):
         raise InputError(
@@ -185,10 +185,7 @@ def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: st
 
 
 def analyse_tuning(paths: dict[str, str], folder: Path) -> Analysis:
-    """Draw the measure that a weight was tuned for over the weights that were tried, out of tuned runs' manifests.
-
-    Tuning.png.
-    """
+    """Plot the tuned measure over the weights that were tried, from the manifests of tuned runs (tuning.png)."""
     curves, measures = {}, set()
     for label, path in paths.items():
         record = manifest.read(path)

@@ -1,4 +1,4 @@
-"""A query before and after training among its documents, as an analysis (Zhan et al. 2021, Figure 6)."""
+"""Analysis of a query's move among its documents by training (Zhan et al. 2021, Figure 6)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def analyse_move(
     vectors: str, query_vectors: list[str], query: str, qrels: Qrels, min_rel: int, depth: int, folder: Path
 ) -> Analysis:
-    """Show a query before and after training with its relevant and top documents: move.png, and t-sne.png."""
+    """Plot a query before and after training with its relevant and top documents (move.png and t-sne.png)."""
     import numpy as np
 
     documents = open_document_vectors(vectors)

@@ -1,4 +1,4 @@
-"""What a student says of the items that a teacher has scored: from its encoder, or from a run."""
+"""A student's scores of the items that a teacher has scored, from its encoder or from a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ScoredItem(NamedTuple):
 
 
 def scored_items(example: Example) -> list[ScoredItem]:
-    """Return all of an example that its teacher scored: positives, negatives, dark items."""
+    """Return the items of an example that its teacher scored: positives, negatives, dark items."""
     parts = (
         (example.positives, example.positive_scores),
         (example.negatives, example.negative_scores),
@@ -61,7 +61,7 @@ def beside_teacher(
     compute: ComputeSpec,
     max_document_tokens: int | None = None,
 ) -> dict[str, Lists]:
-    """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said.
+    """Return {label: lists} with the scores of runs and encoders, and those of the teacher of a file of examples.
 
     InputError if no teacher did.
     """
@@ -93,7 +93,7 @@ def beside_teacher(
 
 
 def trained_scale(name: str) -> float | None:
-    """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
+    """Return the factor applied to an encoder's scores in its training, if its folder records it."""
     from pathlib import Path
 
     from drtools.outputs import manifest
@@ -132,7 +132,7 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
 
 
 def with_a_query(examples: Sequence[Example], texts: ScoredTexts) -> list[Example]:
-    """Return the examples whose query has a text; the others are counted."""
+    """Return the examples whose query has a text, and report the others."""
     asked = Join(texts.queries, "the queries' file")
     known = [example for example in examples if not asked.look_up([example.query_id])]
     asked.check(
@@ -150,12 +150,12 @@ def lists_by_encoder(
     computing: Compute,
     scale: float | None,
 ) -> Lists:
-    """Return the lists that a teacher has scored with an encoder's scores beside.
+    """Return the lists that a teacher has scored, with the scores of an encoder.
 
     Documents alone, and with dark items where there are any.
 
-    `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left
-    out, and counted.
+    `scale` multiplies the encoder's scores; None is a training's default. Documents that are not in the corpus are left
+    out and reported.
     """
     from drtools.methods.adam.dark import special_of_encoder
     from drtools.models.lexical import LexicalEncoder
@@ -216,7 +216,7 @@ class _Window(NamedTuple):
 
 
 def _key(query_id: str, item: str | Dark) -> object:
-    """Return what an item's text depends on: a dark item's on its query too."""
+    """Return the key of an item's text, which for a dark item depends on its query too."""
     return item if isinstance(item, str) else (query_id, item)
 
 
@@ -247,7 +247,7 @@ def _texts_of(window: Sequence[Example], texts: ScoredTexts, encoder: Encoder, s
 def _scores_of(
     window: Sequence[Example], texts: ScoredTexts, encoder: Encoder | EncoderPair, special: Special, computing: Compute
 ) -> Iterator[tuple[list[ScoredItem], list[float]]]:
-    """Yield what of each example has a text, and the encoder's scores of it."""
+    """Yield the items of each example that have a text, and the encoder's scores of them."""
     import numpy as np
 
     from drtools.encoding.loop import encode_texts, encode_tokens

@@ -1,4 +1,4 @@
-"""Batches for ADAM: a query, its positive, its negatives, its dark examples, and what the teacher says of each.
+"""Batches for ADAM: queries with a positive, negatives, dark examples, and the teacher's scores.
 
 Every process draws the whole batch, and tokenizes and scores its own share of it.
 """
@@ -28,7 +28,7 @@ EXAMPLES_A_COUNT = 20_000  # examples that are counted together
 
 
 class Scorer(Protocol):
-    """Who scores pairs of texts: a teacher."""
+    """A scorer of pairs of texts, such as a teacher."""
 
     def scores(self, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None]) -> np.ndarray:
         """Return the scores float32 [N]."""
@@ -189,7 +189,7 @@ class AdamBatches:
         return side, len(texts[side]) - 1
 
     def _text(self, visit: Visit, row: int | DarkRow) -> tuple[str, bool]:
-        """Return a text, and whether it was cut when it was written."""
+        """Return a text, and whether it was cut when it was made."""
         source, document = visit.source, self.model.of("document")
         if isinstance(row, int):
             return document.prepare(source.text(row)), False
@@ -227,7 +227,7 @@ def _lists(
 def padded(
     rows: Sequence[Sequence[float] | np.ndarray], length: int, dtype: type = np.float32
 ) -> np.ndarray:  # -> [B, length]
-    """Return rows of numbers as one array, each filled up with 0."""
+    """Return rows of numbers as one array, padded with 0."""
     array: np.ndarray = np.zeros((len(rows), length), dtype)
     for at, values in enumerate(rows):
         array[at, : len(values)] = values
@@ -235,7 +235,7 @@ def padded(
 
 
 def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
-    """Return what a teacher says of the batch's pairs, list by list."""
+    """Return a teacher's scores of the batch's pairs, list by list."""
     assert batch.asked is not None, "batches made with a teacher"
     scores = teacher.scores(
         [pair for pairs in batch.asked for pair in pairs.texts],
@@ -247,7 +247,7 @@ def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
 
 @dataclass
 class Supply:
-    """What examples offer a form of training, before anything is drawn.
+    """What examples have for a form of training, counted before anything is drawn.
 
     `unscored` of the `items` that may be trained on have no score. `of_kind` is how many examples have a dark item of
     each kind, `without` how many have none of the kinds. `unpaired` of the `negatives` of examples with dark items have
@@ -268,7 +268,7 @@ class Supply:
 
 
 def count_supply(examples: TrainingExamples, form: Form) -> Supply:
-    """Count what examples offer a form of training."""
+    """Count what examples have for a form of training."""
     supply = Supply()
     for start in range(0, len(examples), EXAMPLES_A_COUNT):
         _count_block(examples, form, start, min(start + EXAMPLES_A_COUNT, len(examples)), supply)

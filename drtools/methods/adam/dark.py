@@ -1,6 +1,6 @@
-"""Dark examples as text (Tao et al., ADAM).
+"""Texts of dark examples (Tao et al., ADAM).
 
-One rendering for teacher and student, with the special tokens of each one's tokenizer.
+Teacher and student get the same text, with the special tokens of their own tokenizers.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def dark_asked(example: Example, texts: ScoredTexts, teacher: Teacher) -> list[A
 
 
 def own_tokens(encoder: Encoder, side: str) -> int:
-    """Return how many tokens of a text itself an encoder reads: those besides special tokens and its prompt."""
+    """Return how many tokens of a text an encoder reads, besides special tokens and its prompt."""
     taken = encoder.tokenizer.num_special_tokens_to_add()
     taken += count_tokens(encoder.tokenizer, encoder.settings.prompt(side))
     return max(1, encoder.settings.max_tokens(side) - taken)
@@ -152,14 +152,14 @@ def reinforced_tokens(encoder: Encoder) -> int:
 
 
 def dark_text(item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
-    """Return a dark item's text; `text_of` gives a document's by its id (in lower case for who knows no other)."""
+    """Return a dark item's text; `text_of` returns a document's text by id (in lower case for uncased models)."""
     if isinstance(item, Noisy):
         return noisy_text(text_of(item.positive), (item.seed, query_id, item.positive, item.ratio), special.mask)
     return reinforced_text(text_of(item.positive), text_of(item.negative), special)
 
 
 def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: Callable[[str], str], special: Special) -> str:
-    """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
+    """Return the same for an encoder; if it lowers texts, only the documents' words are lowered, not special tokens."""
     return dark_text(item, query_id, lambda document: encoder.prepare(text_of(document)), special)
 
 

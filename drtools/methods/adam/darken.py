@@ -30,7 +30,7 @@ Writer = Callable[[Example, "Counter[str]"], None]  # adds texts to an example w
 
 
 def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> None:
-    """Write examples with dark items, and count what is odd about them."""
+    """Write examples with dark items, and report anything unusual."""
     found = in_corpus(settings.corpus, examples) if settings.corpus else None
     counts = darken(examples, settings, writer(found, settings.title_separator), work)
     reporting.say(
@@ -113,7 +113,7 @@ def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], r
 
 
 def in_corpus(corpus: str, path: str) -> Join:
-    """Return what looks documents up in a corpus; InputError if it has none of those of the examples."""
+    """Return a join for looking up documents in a corpus; raise InputError if it has none of the examples'."""
     store = open_store(corpus)
     Join(store, corpus).require_one(
         (document for example in read_examples(path) for document in (*example.positives, *example.negatives)),

@@ -16,7 +16,7 @@ EPOCHS = 3  # [ours]
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """Who scores, what of an example is distilled, of which queries, and how the losses are weighed."""
+    """The teacher, what of an example is distilled, of which queries, and the weights of the losses."""
 
     teacher: list[str] | None = None
     teacher_dropout: float | None = None
@@ -31,7 +31,7 @@ class AdamSettings:
     reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together."""
+        """Raise InputError for settings that do not go together."""
         unknown = set(self.without or ()) - {*KINDS}
         if unknown:
             raise InputError(
@@ -85,13 +85,13 @@ class AdamSettings:
 
     @property
     def pace(self) -> Literal["epochs", "steps", "none"]:
-        """By what the share of the queries falls."""
+        """How the share of the queries decreases."""
         return self.pacing or ("none" if self.baseline else "epochs")
 
 
 @dataclass(frozen=True)
 class DarkSettings:
-    """Which dark items examples get, and whether their texts are written out from a corpus."""
+    """Which dark items examples get, and whether their texts are written from a corpus."""
 
     negatives: int = 0
     ratios: str = RATIOS
@@ -102,7 +102,7 @@ class DarkSettings:
     title_separator: str = " "
 
     def __post_init__(self) -> None:
-        """Refuse settings that make nothing, and texts without a corpus."""
+        """Raise InputError for settings that make no items, and for texts without a corpus."""
         if not parse_ratios(self.ratios) and self.without_reinforced:
             raise InputError(
                 "no dark items would be made",

@@ -1,4 +1,4 @@
-"""ADAM's distillation: scored examples with dark items into lists, and an encoder that learns from them."""
+"""ADAM's distillation: training of an encoder on lists from scored examples with dark items."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def train(
     compute: ComputeSpec,
     card: Card = no_card,
 ) -> None:
-    """Distil a teacher's scores of examples and their dark items into an encoder, and write its folder."""
+    """Distill a teacher's scores of examples and their dark items into an encoder, and write its folder."""
     task = EncoderTraining(work, start, student, training, compute)
     task.write_card = card
     is_random = settings.baseline == "rand-kd"
@@ -109,7 +109,7 @@ def train(
 
 
 def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence[str], scored: bool) -> None:
-    """Raise InputError if the examples lack the dark items that are asked for, or scores; count what some lack."""
+    """Raise InputError if the examples have no requested dark items or no scores; report examples without some."""
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
             raise InputError(
@@ -146,12 +146,12 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
 
 
 def own_lengths(model: Encoder | EncoderPair[Encoder]) -> tuple[int, int]:
-    """Return how many tokens of a query and of a document the student reads, special tokens and prompts aside."""
+    """Return how many tokens of a query and of a document the student reads, without special tokens and prompts."""
     return own_tokens(model.of("query"), "query"), own_tokens(model.of("document"), "document")
 
 
 def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
-    """Count examples whose teacher read longer or shorter texts than the student, by their manifests."""
+    """Report examples whose teacher read longer or shorter texts than the student, according to their manifests."""
     for path in paths:
         beside = manifest.beside(Path(path))
         record = read_json(beside) if beside.exists() else {}

@@ -1,4 +1,4 @@
-"""Which queries ADORE can be trained on: their texts, and the rows of the index that are relevant or no negatives."""
+"""The queries that ADORE can be trained on: their texts, their relevant rows, and rows that are not negatives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def judged_rows(
     queries: str, qrels: str, live: LiveIndex, min_rel: int
 ) -> tuple[dict[str, str], dict[str, Judged], dict[str, list[int]]]:
-    """Return the texts and the relevant rows of the queries that can be trained on; the others are counted.
+    """Return the texts and the relevant rows of the queries that can be trained on, and report the others.
 
     The last are rows to avoid, by query: they may be a relevant document which the index lacks, by its id in another
     spelling.
@@ -98,7 +98,7 @@ def avoid_copies(
 
 
 def trained_on(texts: dict[str, str], judged: dict[str, Judged], live: LiveIndex) -> Trained:
-    """Return what dev queries are compared with: queries, and relevant documents by their ids."""
+    """Return the training queries and relevant documents, by id, for the comparison with dev queries."""
 
     def positives() -> Iterator[tuple[str, str]]:
         for row in sorted({row for each in judged.values() for row in each.rows.tolist()}):

@@ -1,4 +1,4 @@
-"""ADORE's candidates and loss: what the index gives for each query as it is encoded now, and the pairs of that list.
+"""ADORE's candidates and loss: the rows that the index returns for each query at a step, and their pairs.
 
 A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank
 `depth`.
@@ -115,7 +115,7 @@ class AdoreLoss:
         self.kept: dict[str, np.ndarray] = {}
 
     def keep(self, lists: dict[str, np.ndarray]) -> None:
-        """Take static lists of rows, by query."""
+        """Set the static lists of rows, by query."""
         self.kept = lists
 
     def __call__(self, vectors: Tensor, batch: QueryBatch) -> tuple[Tensor, Metrics]:
@@ -142,7 +142,7 @@ class AdoreLoss:
     def _lists(
         self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
     ) -> list[RankedCandidates]:
-        """Complete each query's rows with its relevant ones; random rows stand where `ranking` has them."""
+        """Complete each query's rows with its relevant ones; random rows have their ranks in `ranking`."""
         judged = [self.judged[query_id] for query_id in batch.query_ids]
         avoided = [self.avoided.get(query_id, []) for query_id in batch.query_ids]
         if self.negatives != "random":
@@ -181,7 +181,7 @@ class AdoreLoss:
         return {f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))}
 
     def _scores(self, queries: Tensor, lists: list[RankedCandidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
-        """Score each list; a row that stands in many is read, and multiplied with all queries, once."""
+        """Score each list; a row that is in several lists is read, and multiplied with all queries, only once."""
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
         documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
         table = self.scale * (queries @ documents.T)
@@ -234,6 +234,6 @@ class StaticLists:
                 np.save(stream, rows)
 
     def load(self, path: Path) -> None:
-        """Train on these lists from here on."""
+        """Use these lists from now on."""
         rows = np.load(path, allow_pickle=False)
         self.loss.keep({query_id: row[row >= 0] for query_id, row in zip(self.texts, rows, strict=True)})

@@ -78,7 +78,7 @@ def adapt(
 
 
 class MaskedTraining(TrainingTask):
-    """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
+    """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings do not change."""
 
     model: MaskedModel
     decoder_share: float | None = None
@@ -241,7 +241,7 @@ class MaskedTraining(TrainingTask):
         ]
 
     def finish(self, **facts: object) -> None:
-        """Write the folder, its card and manifest, and say how it went."""
+        """Write the folder with its card and manifest, and report the result."""
         self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:

@@ -1,8 +1,8 @@
 """Documents -> crops with masked tokens, for masked language modelling.
 
-A visit to a document takes one random crop of it, or one of its windows, and masks tokens anew: 15% of them are to be
-predicted, of which 80% are hidden by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3.1).
-All is drawn by (seed, epoch, document), and by the window.
+A visit to a document takes one random crop of it, or one of its windows, and masks other tokens: 15% of them are to be
+predicted, of which 80% become the mask token, 10% a random token, and 10% do not change (Devlin et al. 2019, 3.1). All
+draws depend on (seed, epoch, document), and on the window.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
-BLOCK = 1024  # documents that lie side by side on the disk
+BLOCK = 1024  # documents that are next to each other on the disk
 BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
 COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matter: a million tokens
 

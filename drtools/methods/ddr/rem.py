@@ -1,4 +1,4 @@
-"""The training of a relevance module on a body that stays as it is."""
+"""The training of a relevance module on a frozen body."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def train(
 class RemTraining(EncoderTraining):
     """The training of a new REM on an encoder.
 
-    Dropout of the body stays on, its weights stay as they are.
+    The body's weights are frozen, but its dropout stays on.
     """
 
     model: Encoder
@@ -93,7 +93,7 @@ class RemTraining(EncoderTraining):
         return model
 
     def parameters(self) -> tuple[int, int]:
-        """Return how many numbers the REM has, and its body."""
+        """Return the number of parameters of the REM and of its body."""
         own = sum(parameter.numel() for parameter in rem_parameters(self.model).values())
         return own, sum(parameter.numel() for parameter in self.model.body.parameters()) - own
 

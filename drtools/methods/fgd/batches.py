@@ -1,6 +1,6 @@
 """Training batches for FGD.
 
-What PairDraws draws, documents cut into pieces, and what the teacher says of each piece.
+They are drawn by PairDraws, with documents cut into pieces and the teacher's score of each piece.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PieceBatch(NamedTuple):
 
 @dataclass
 class PieceScores:
-    """What the teacher says of the pieces of N examples' documents.
+    """The teacher's scores of the pieces of N examples' documents.
 
     `documents` holds (row, passages, sentences, check of the cut) of each document of an example, one after another;
     `scores` those of their pieces, in the same order.
@@ -116,7 +116,7 @@ def read_piece_scores(
 
 
 def _check_cut(example: Example, path: str, expected: dict[str, object] | None) -> None:
-    """Refuse pieces that were cut otherwise than this training cuts.
+    """Raise InputError for pieces that were cut differently than in this training.
 
     Those without a record are compared as they are drawn.
     """
@@ -239,7 +239,7 @@ class FineGrainedBatches(PairDraws):
     def _check(
         self, tokens: PieceTokens, share: slice, documents: list[tuple[ExampleSource, int]], found: list[tuple]
     ) -> None:
-        """Refuse scores of pieces that are not those of this encoder."""
+        """Raise InputError for scores of pieces that are not those of this encoder."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:

@@ -1,7 +1,7 @@
-"""ED-MLM: masked language modelling with a decoder that must lean on the encoder's vector (FGD's pre-training).
+"""ED-MLM: masked language modelling with a decoder that depends on the encoder's vector (FGD's pre-training).
 
-The decoder sees a more heavily masked text, and the encoder's first token in place of its own; it serves training
-alone.
+The decoder sees a more heavily masked text, with the encoder's first token instead of its own. It is used only in
+training.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Decoder(NamedTuple):
-    """What the decoder is made of: how many layers, what they start as, and whose masked-language head it has."""
+    """The decoder: its number of layers, their initialization, and whether it shares the masked-language head."""
 
     layers: int
     start: Literal["encoder", "random"] = "encoder"
@@ -77,7 +77,7 @@ class EnhancedModel(MaskedModel):
                 where=f"{param('decoder_layers')} {decoder.layers}",
                 remedy=f"pass fewer, or {param('decoder_start')} random",
             )
-        # copies that share the body's configuration, which says by what attention is computed
+        # copies that share the body's configuration, which sets the implementation of attention
         shared = {id(self.body.config): self.body.config}
         self.decoder = nn.ModuleList(copy.deepcopy(layer, {**shared}) for layer in layers[-decoder.layers :])
 
@@ -103,7 +103,7 @@ class EnhancedModel(MaskedModel):
         decoder_ids: Tensor,
         decoder_labels: Tensor,
     ) -> Tensor:  # [B, T] each -> [B, 4]
-        """Predict what is asked of the encoder, and what is asked of the decoder."""
+        """Predict the masked tokens of the encoder and of the decoder."""
         from transformers.masking_utils import create_bidirectional_mask
 
         plain = None if bool(mask.all()) else mask
@@ -178,7 +178,7 @@ class TwiceMasker(Masker):
 
 
 class EnhancedTraining(MaskedTraining):
-    """The adaptation of an encoder's body with a decoder that learns beside it."""
+    """The adaptation of an encoder's body together with a decoder."""
 
     settings: EdMlmSettings
 
@@ -229,6 +229,6 @@ class EnhancedTraining(MaskedTraining):
 
 
 def enhanced_loss(rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 4] -> []
-    """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together."""
+    """Return the sum of the mean losses of the encoder and of the decoder, each over its own masked tokens."""
     (encoder, _), (decoder, _) = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
     return encoder + decoder, {"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())}

@@ -21,7 +21,7 @@ USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
 
 
 def drop_pieces(example: Example, scored_by: str) -> bool:
-    """Take away what another teacher said of an example's pieces, which nobody scores now.
+    """Remove another teacher's scores of an example's pieces, which are not scored now.
 
     Return whether there was any.
     """
@@ -41,7 +41,7 @@ class Cutter:
     def asked(self, example: Example, texts: ScoredTexts) -> list[Asked]:
         """List the pieces of an example's positives, then of its negatives.
 
-        Notes in the example where they stand in their documents, and how they were cut.
+        Records in the example where the pieces are in their documents, and how they were cut.
         """
         from drtools.models.pieces import cut_of, tokenize_pieces
         from drtools.teachers.windows import Asked
@@ -62,7 +62,7 @@ class Cutter:
 def load_cutter(
     model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
-    """Load the encoder that documents are cut for; a `prompt` replaces its documents' own."""
+    """Load the encoder for which documents are cut; `prompt` replaces its own document prompt."""
     from drtools.models.encoder_files import load_encoder
 
     encoder = load_encoder(model, "cls", trust_remote_code).of("document")

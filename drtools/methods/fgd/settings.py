@@ -16,7 +16,7 @@ NEGATIVE_PIECES = 8  # [ours]
 
 @dataclass(frozen=True)
 class EdMlmSettings(MaskingSettings):
-    """How documents are masked for the encoder and for a decoder, and what the decoder is made of.
+    """How documents are masked for the encoder and for a decoder, and how the decoder is made.
 
     The defaults are Zhou et al.'s, FGD; the shares and layers their program's; schedule and words as SimLM has them,
     which FGD follows.
@@ -36,7 +36,7 @@ class EdMlmSettings(MaskingSettings):
     decoder_head: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
-        """Refuse a decoder that sees more of the text than the encoder."""
+        """Raise InputError for a decoder that sees more of the text than the encoder."""
         if self.decoder_mask_share < self.mask_share:
             raise InputError(
                 (
@@ -55,7 +55,7 @@ class EdMlmSettings(MaskingSettings):
 
 @dataclass(frozen=True)
 class FgdSettings:
-    """What is distilled: which levels of a document, how pieces become vectors, and how losses are weighed."""
+    """The levels of a document to distill, how pieces become vectors, and the weights of the losses."""
 
     levels: str = "passage,sentence"
     spans: Literal["attention", "mean", "rgat"] | None = None
@@ -66,7 +66,7 @@ class FgdSettings:
     accept_scores: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse levels that there are not."""
+        """Raise InputError for unknown levels."""
         levels = self.chosen_levels
         if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
             raise InputError(
@@ -88,7 +88,7 @@ class FgdSettings:
         return self.chosen_levels != ("document",)
 
     def check_pieces(self, sizes: PieceSizes) -> None:
-        """Refuse what is said of pieces where no level has any."""
+        """Raise InputError for sizes of pieces if no level has pieces."""
         said = {"spans": self.spans, "negative_pieces": self.negative_pieces, **vars(sizes)}
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.has_pieces:

@@ -1,4 +1,4 @@
-"""FGD's distillation: scored examples into batches of documents with pieces, and an encoder that learns from them."""
+"""FGD's distillation: training of an encoder on batches of scored documents with pieces."""
 
 from __future__ import annotations
 

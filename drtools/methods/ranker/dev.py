@@ -32,7 +32,7 @@ def dev_ranking(
     title_separator: str,
     trained: Trained | None = None,
 ) -> Callable[[], dict[str, float]] | None:
-    """Return a function that measures the ranker as it stands, or None if nothing to rank was named.
+    """Return a function that evaluates the current ranker, or None if there is nothing to rank.
 
     What dev has in common with what is `trained` on is reported.
     """

@@ -1,4 +1,4 @@
-"""SPAR's dev measure: how well a student ranks as its teacher."""
+"""SPAR's dev measure: how well a student imitates its teacher's ranking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the counted terms of a corpus, and of queries, to the rows of a static lexical encoder."""
+"""Fitting of the rows of a static lexical encoder to the counted terms of a corpus and of queries."""
 
 from __future__ import annotations
 

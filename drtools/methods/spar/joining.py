@@ -1,4 +1,4 @@
-"""Two folders of vectors into one, where scores are s1 + mu * s2 (SPAR); mu is given, or tuned on dev."""
+"""Joining of two folders of vectors into one with scores s1 + mu * s2 (SPAR); mu is given, or tuned on dev."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def join_folders(
     encoder: EncoderSpec = EncoderSpec(),
     compute: ComputeSpec = ComputeSpec(),
 ) -> dict[str, Any]:
-    """Write the joined vectors of two folders into that of `work`; return what its manifest says of them.
+    """Write the joined vectors of two folders into that of `work`; return the facts for its manifest.
 
     Without a mu in the plan it is tuned; `encoder` is that of the first folder's queries.
     """
@@ -93,7 +93,7 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
 def tune_mu(
     parts: Sequence[Vectors], joined: JoinedArray, tuning: MuTuning, encoder: EncoderSpec, compute: ComputeSpec
 ) -> tuple[float, list[dict[str, float]]]:
-    """Return the best mu on dev and everything that was tried."""
+    """Return the best mu on dev and all values that were tried."""
     name = tuning.answers or tuning.qrels
     assert name is not None, "judgements or answers"
     given = read_answers(tuning.answers) if tuning.answers else {}
@@ -129,7 +129,7 @@ def tune_mu(
 def write_vectors(
     parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, copied: bool, work: Work
 ) -> None:
-    """Write ids and joined rows block by block, each done once it is on the disk; or the names of both folders."""
+    """Write ids and joined rows block by block, each saved before the next; or the paths of both folders."""
     shutil.copyfile(parts[0].path / IDS, work.path / IDS)
     if not copied:
         return write_parts(work.path, joined.how, list(parts), work.target)
@@ -156,12 +156,12 @@ def write_vectors(
 
 
 def part_record(vectors: Vectors) -> dict[str, Any]:
-    """Return what joined vectors keep of a part's manifest: what encodes its queries."""
+    """Return what joined vectors keep of a part's manifest, to encode its queries."""
     return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
 
 
 def joined_record(parts: Sequence[Vectors], how: str, mu: float) -> dict[str, Any]:
-    """Return what the manifest says of joined vectors: as any vectors' does, and what made both parts."""
+    """Return the manifest's facts of joined vectors: those of any vectors, and those of both parts."""
     records = [part_record(part) for part in parts]
     base = records[0]
     prints = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drtools.methods.spar.settings import SamplingSpec
     from drtools.outputs.work import Work
 
-# those that sentencex has rules for; it splits any other as one of them, or as English, and says nothing
+# languages that sentencex has rules for; it splits any other by those of another language, without a warning
 LANGUAGES = "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk zh".split()
 DOCUMENTS_A_SAVE = 20_000
 DECAY = 1.2  # [code] what a passage's place in its article is multiplied by
@@ -38,7 +38,7 @@ class Sampled(NamedTuple):
 
 
 def check_language(language: str) -> None:
-    """Refuse a language whose sentences nobody knows to split."""
+    """Raise InputError for a language without sentence rules."""
     if language not in LANGUAGES:
         raise InputError(
             "there are no sentence rules for this language",
@@ -48,7 +48,7 @@ def check_language(language: str) -> None:
 
 
 def split_sentences(text: str, language: str) -> list[str]:
-    """Return the sentences of a text, white space made single."""
+    """Return the sentences of a text, with single spaces."""
     import sentencex
 
     return [sentence for sentence in (" ".join(part.split()) for part in sentencex.segment(language, text)) if sentence]
@@ -122,7 +122,7 @@ def write_shuffled(work: Work, queries: str, seed: int) -> Counter[str]:
 
 
 def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
-    """Write the sampled sentences document by document; what is written counts as done every so many documents."""
+    """Write the sampled sentences document by document; progress is saved at fixed numbers of documents."""
     assert work.stream is not None, "queries are a file"
     counts: Counter[str] = Counter(work.state.get("counts", {}))
     total = work.state.get("total")
