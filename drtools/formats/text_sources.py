@@ -83,7 +83,7 @@ def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str
     found.check(
         f"none of the documents in the dev qrels is in {name}; do the two belong together?"
         + columns_in_question(judged),
-        f"{counted(found.missing, 'document')} of the dev qrels are not in {name}",
+        f"{counted(found.missing, 'document of the dev qrels is', 'documents of the dev qrels are')} not in {name}",
     )
     return [document_id for document_id in judged if document_id not in missing]
 

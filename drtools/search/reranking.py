@@ -60,7 +60,9 @@ class VectorsReranker:
                 known = {document: score for document, score in by_document.items() if score is not None}
                 found.count(len(by_document), [document for document in by_document if document not in known])
                 yield Found(query_id, rank(known), {})
-        found.note(f"{counted(found.missing, 'document')} of the run have no vector; left out")
+        found.note(
+            f"{counted(found.missing, 'document of the run has', 'documents of the run have')} no vector; left out"
+        )
 
 
 class CorpusReranker:
@@ -93,7 +95,9 @@ class CorpusReranker:
         union = list(dict.fromkeys(document for documents in candidates.values() for document in documents))
         found = Join(self.documents, self.whose)
         missing = set(found.look_up(union))
-        found.note(f"{counted(found.missing, 'document')} of the run are not in the corpus; left out")
+        found.note(
+            f"{counted(found.missing, 'document of the run is', 'documents of the run are')} not in the corpus; left out"
+        )
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}
         vectors, tokens = encode_texts(

@@ -83,7 +83,7 @@ def test_both_forms_of_files(tmp_path):
         ("who\t__import__('os')\n", ":1: no list"),
         ("who\n", ":1: no list"),
         ("", "no answers"),
-        ('{"_id": "q1", "answers": ["a"]}\n{"_id": "q1", "answers": ["a"]}\n', ":2: the query id 'q1' stands twice"),
+        ('{"_id": "q1", "answers": ["a"]}\n{"_id": "q1", "answers": ["a"]}\n', ":2: the query id 'q1' occurs twice"),
     ],
 )
 def test_a_line_that_is_none_is_named(tmp_path, text, words):
@@ -146,7 +146,7 @@ def test_what_cannot_be_meant_is_said(asked, drtools):
     words = ["eval", "--answers", asked / "answers.jsonl", asked / "a.run"]
     assert "with the --corpus" in drtools(*words).err
     assert (
-        "measure nDCG@10 with --answers"
+        "measure nDCG@10 needs all relevant documents"
         in drtools(*words, "--corpus", asked / "corpus.jsonl", "--measures", "nDCG@10").err
     )
     assert "pass either --qrels" in drtools("eval", asked / "a.run").err
@@ -224,7 +224,7 @@ def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
         "-o",
         asked / "fused.run",
     )
-    assert done.status == 2 and "measure R@100 with --answers" in done.err
+    assert done.status == 2 and "measure R@100 needs all relevant documents" in done.err
 
 
 def test_dprs_answers_as_csv_writes_them(tmp_path):

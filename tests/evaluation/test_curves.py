@@ -22,7 +22,7 @@ def test_read_curves(tmp_path):
         "overlap": {"b": Curve([1], [0.1])},
         "seconds": {"a": curves["seconds"]},
     }
-    with pytest.raises(InputError, match="no log has such a number; there are seconds, loss"):
+    with pytest.raises(InputError, match="no log has this value; the logs have seconds, loss"):
         chosen(logs, ["los"])
 
 

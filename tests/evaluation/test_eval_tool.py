@@ -196,7 +196,9 @@ def judged_apart(folder, first, second):
 def test_runs_of_whose_first_hits_very_different_shares_are_judged_are_noted(tmp_path, drtools):
     outcome = drtools(*judged_apart(tmp_path, 9, 7))
     assert outcome.status == 0 and "note: Judged@10 is 0.70 in" in outcome.err, outcome.err
-    assert "b.run and 0.90 in" in outcome.err and "a.run; what is not judged counts" in outcome.err, outcome.err
+    assert "b.run and 0.90 in" in outcome.err and "a.run; documents that are not judged count" in outcome.err, (
+        outcome.err
+    )
     assert drtools(*judged_apart(tmp_path, 9, 7), "--strict").status == 2
     near = drtools(*judged_apart(tmp_path, 9, 8), "--strict")  # no more than 0.1 apart
     assert near.status == 0 and "Judged@10" not in near.err, near.err
@@ -209,7 +211,7 @@ def test_documents_of_other_ids_are_shown_beside_the_judged_ones(tmp_path, drtoo
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\t007\t1\n1\t008\t1\n")
     (tmp_path / "r.run").write_text("1 Q0 7 1 9 x\n1 Q0 8 2 8 x\n")
     outcome = drtools("eval", "--qrels", tmp_path / "qrels.tsv", tmp_path / "r.run")
-    assert outcome.status == 0 and "judges no document that it lists (for instance '007'; " in outcome.err
+    assert outcome.status == 0 and "judges none of its documents (for instance '007'; " in outcome.err
     assert "r.run has '7')" in outcome.err, outcome.err
     strict = drtools("eval", "--strict", "--qrels", tmp_path / "qrels.tsv", tmp_path / "r.run")
     assert strict.status == 2 and "'007'" in strict.err, strict.err
@@ -237,6 +239,6 @@ def test_shifted_columns_of_judgements_are_noticed(measured, drtools):
     (measured / "shifted").write_text("".join(f"q{n} d{n} 1 0\n" for n in range(4)))
     outcome = drtools("eval", "--qrels", measured / "shifted", measured / "old.run")
     assert outcome.status == 0 and "no judgement has grade 1 or more, so nothing is relevant" in outcome.err
-    assert "judges no document that it lists (for instance '1'" in outcome.err, outcome.err
+    assert "judges none of its documents (for instance '1'" in outcome.err, outcome.err
     assert outcome.err.count("are the columns of the judgements query, 0, document, grade?") == 2, outcome.err
     assert drtools("eval", "--strict", "--qrels", measured / "shifted", measured / "old.run").status == 2

@@ -110,4 +110,4 @@ def test_what_is_not_of_this_form_is_refused_in_one_line(public, drtools):
     outcome = drtools(
         "convert", "--from", "dpr", public / "odd.jsonl", "--scores", public / "ce-scores.pkl.gz", "-o", public / "out"
     )
-    assert outcome.status == 2 and "--scores: for --from msmarco-hard-negatives" in outcome.err
+    assert outcome.status == 2 and "--scores is only for --from msmarco-hard-negatives" in outcome.err

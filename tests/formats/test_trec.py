@@ -198,7 +198,7 @@ def test_rank_order_goes_by_the_rank_column(tmp_path):
 
 @pytest.mark.parametrize(
     "ranks, found",
-    [("1 1", ":2: rank 1 of query q is taken by document d0"), ("1 x", ":2: found 'x', expected a rank")],
+    [("1 1", ":2: rank 1 of query q already has document d0"), ("1 x", ":2: found 'x', expected a rank")],
 )
 def test_bad_ranks_matter_in_rank_order_alone(tmp_path, ranks, found):
     path = write(tmp_path / "a.run", "".join(f"q Q0 d{i} {rank} {9 - i} t\n" for i, rank in enumerate(ranks.split())))

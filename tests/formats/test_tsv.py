@@ -131,10 +131,10 @@ def test_queries_with_a_header(tmp_path, header):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("id\tsummary\nd1\tx\n", ":1: found a header (id, summary) without a name that is known for the text"),
-        ("title\ttext\nT\tx\n", ":1: found a header (title, text) without a name that is known for the id"),
-        ("reference\ttext\nd1\tx\n", ":1: found a header (reference, text) without a name that is known for the id"),
-        ("\ttext\n0\tx\n", ":1: found a header (, text) without a name that is known for the id"),
+        ("id\tsummary\nd1\tx\n", ":1: found a header (id, summary) without a known name for the text"),
+        ("title\ttext\nT\tx\n", ":1: found a header (title, text) without a known name for the id"),
+        ("reference\ttext\nd1\tx\n", ":1: found a header (reference, text) without a known name for the id"),
+        ("\ttext\n0\tx\n", ":1: found a header (, text) without a known name for the id"),
         ("question\tanswers\nwhat\t['x']\n", ":1: found a header (question, answers) without a name"),
         ("ref\ttitle\turl\nd1\tT\tx\n", ":1: found a header (ref, title, url) without a name"),
         ("d1\tx\nd2\tx\ty\n", ":2: 3 columns, but line 1 has 2"),

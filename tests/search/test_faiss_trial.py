@@ -148,7 +148,7 @@ def test_vectors_that_an_index_would_change_are_refused(vectors):
     longer = np.concatenate([vectors, 1.5 * vectors[:1]])
     assert "row 3000 of the vectors has length 1.5, expected 1" in refusal(longer, "L2norm,HNSW32")
     assert "SQ8_direct stores only whole numbers from 0 to 255" in refusal(vectors, "SQ8_direct")
-    assert "SQ8_direct_signed keeps whole numbers from -128 to 127" in refusal(vectors, "IVF16,SQ8_direct_signed")
+    assert "SQ8_direct_signed stores only whole numbers from -128 to 127" in refusal(vectors, "IVF16,SQ8_direct_signed")
     broken = vectors.copy()
     broken[:, 3] = np.nan
     with pytest.raises(InputError, match="found NaN or infinity"):

@@ -393,11 +393,11 @@ BAD = {
     "agreement without runs": (lambda t: ["--examples", t.examples, "--agreement"], "name the runs"),
     "agreement with a retriever": (
         lambda t: [t.run, "--examples", scored(t), "--agreement"],
-        "no teacher's (scored_by is missing)",
+        "not from a teacher (scored_by is missing)",
     ),
     "a log that is none": (lambda t: ["--logs", t.examples], "examples.jsonl:1: step is None"),
     "a curve without logs": (lambda t: [t.run, "--qrels", t.qrels, "--curve", "loss"], "--curve needs --logs"),
-    "a query that has no vector": (lambda t: [*t.words, "--query", "q9"], "holds no query 'q9'"),
+    "a query that has no vector": (lambda t: [*t.words, "--query", "q9"], "does not have query 'q9'"),
     "one query's vectors": (lambda t: [*t.words[:4], "--query", "q3"], "--query-vectors twice"),
     "no query": (lambda t: t.words, "--query ID"),
     "no move": (lambda t: [*t.words[:4], *t.words[2:4], "--query", "q3"], "did not move"),

@@ -642,7 +642,7 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
         "-o",
         folder / "bad",
     )
-    assert done.status == 2 and "measure R@100 with --answers" in done.err
+    assert done.status == 2 and "measure R@100 needs all relevant documents" in done.err
 
 
 @pytest.mark.slow

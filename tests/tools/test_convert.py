@@ -400,7 +400,7 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
     assert outcome.status == 0
     for words in (
         "1 example has a query without a text",
-        "1 documents of the examples are not in the corpus",
+        "1 document of the examples is not in the corpus",
         "1 examples have no negative; triplets cannot say them",
         "3 examples have scores, which",
     ):

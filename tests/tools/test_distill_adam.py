@@ -569,8 +569,7 @@ BAD = {
     "no items of a kind": (
         lambda t: [],
         lambda t: of_kind(t, "noisy"),
-        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or use --without "
-        "reinforced",
+        "no example has a reinforced item; run make-dark-examples and teacher-score again, or use --without reinforced",
     ),
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
     "a baseline without a kind": (

@@ -139,7 +139,7 @@ def test_text_for_a_person(mined, drtools):
     )
     assert (
         json.loads(lacking.out)["dark_texts"][0] is None
-        and "1 dark items have a document that is not in the corpus" in lacking.err
+        and "1 dark item has a document that is not in the corpus" in lacking.err
     )
 
 

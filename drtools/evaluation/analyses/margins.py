@@ -112,7 +112,7 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
         )
     reporting.notice(
         asked - len(pairs),
-        f"{asked - len(pairs):,} of {asked:,} queries have only relevant documents, or none, {where}; they have no "
+        f"{asked - len(pairs):,} of {asked:,} queries have no relevant document, or no other, {where}; they have no "
         "margin",
     )
     by_query = {label: _shares(label, own, pairs, where) for label, own in scores.items()}

@@ -380,7 +380,7 @@ def test_what_cannot_be_trained_on_is_counted(served, toy, tmp_path):
     assert outcome.status == 0, outcome.err
     for words in (
         "1 judged query is not in",
-        "1 queries have no relevant document",
+        "1 query has no relevant document",
         "1 relevant document is not in the index",
     ):
         assert words in outcome.err
