@@ -191,8 +191,8 @@ class Writer:
         )
         reporting.notice(
             counts["lacking"],
-            f"{units.counted(counts['lacking'], 'document of the examples is', 'documents of the examples are')} not in the "
-            f"corpus; left out {document}",
+            f"{units.counted(counts['lacking'], 'document of the examples is', 'documents of the examples are')} not "
+            f"in the corpus; left out {document}",
         )
         reporting.notice(
             counts["contradictions"],

@@ -96,7 +96,8 @@ class CorpusReranker:
         found = Join(self.documents, self.whose)
         missing = set(found.look_up(union))
         found.note(
-            f"{counted(found.missing, 'document of the run is', 'documents of the run are')} not in the corpus; left out"
+            f"{counted(found.missing, 'document of the run is', 'documents of the run are')} not in the "
+            "corpus; left out"
         )
         known = [document for document in union if document not in missing]
         row_of = {document: row for row, document in enumerate(known)}

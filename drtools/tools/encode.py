@@ -83,7 +83,7 @@ class EncodeFlags:
             raise InputError("--only is for --queries, not for --documents", remedy="leave it out")
         if self.pieces and self.documents is None:
             raise InputError("--pieces is for --documents, not for --queries", remedy="leave it out")
-        of_pieces = given_flags({"spans": self.spans}) + sizes.said
+        of_pieces = given_flags({"spans": self.spans}) + sizes.flags_given
         if of_pieces and not self.pieces:
             raise InputError(
                 "this needs --pieces",

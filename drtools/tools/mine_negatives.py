@@ -91,7 +91,7 @@ def main(
     """Mine negatives from a source of hits, and write examples."""
     mining.check()
     check_source(flags)
-    check(flags, mining, encoder_flags.said)
+    check(flags, mining, encoder_flags.flags_given)
     labels = parse_by_rank(flags.by_rank) if flags.by_rank else None
     rules = replace(mining, ranks=f"1-{sys.maxsize}") if flags.random else mining  # random documents have no ranks
     if flags.qrels and not mining.keep_duplicates:
@@ -149,10 +149,10 @@ def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
         raise InputError("random documents have no score", where=" and ".join(mining.by_score), remedy="leave it out")
     if flags.random and mining.ranks != MiningFlags.ranks:
         raise InputError("random documents have no rank", where=f"--ranks {mining.ranks}", remedy="leave it out")
-    if flags.by_rank and mining.said:
+    if flags.by_rank and mining.flags_given:
         raise InputError(
             f"cannot be used with --by-rank {flags.by_rank}, which sets the negatives",
-            where=" and ".join(mining.said),
+            where=" and ".join(mining.flags_given),
             remedy="leave it out",
         )
     if (flags.run or flags.random) and of_encoder:

@@ -57,7 +57,7 @@ class EncoderFlags(EncoderSpec):
     ] = False
 
     @property
-    def said(self) -> list[str]:
+    def flags_given(self) -> list[str]:
         """The flags that were given."""
         return given_flags(asdict(self))
 
@@ -92,6 +92,6 @@ class PieceFlags(PieceSizes):
     ] = None
 
     @property
-    def said(self) -> list[str]:
+    def flags_given(self) -> list[str]:
         """The flags that were given."""
         return given_flags(asdict(self))

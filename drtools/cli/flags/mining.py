@@ -46,7 +46,7 @@ class MiningFlags(MiningRules):
         )
 
     @property
-    def said(self) -> list[str]:
+    def flags_given(self) -> list[str]:
         """The flags, except the seed, whose value is not the default."""
         return given_flags(
             {

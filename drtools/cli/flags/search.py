@@ -1,7 +1,7 @@
 """Flags for search: joined vectors, and scoring by pieces."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 from typer import Option
@@ -40,11 +40,6 @@ class JoiningFlags(JoiningSpec):
         if self.mu is not None:
             check_weight(self.mu)
 
-    @property
-    def said(self) -> list[str]:
-        """The flags that were given."""
-        return given_flags(asdict(self))
-
 
 @dataclass(frozen=True)
 class MultiVectorFlags(MultiVectorSpec):
@@ -81,7 +76,7 @@ class MultiVectorFlags(MultiVectorSpec):
 
     def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
         """Raise InputError for flags that do not go together, or for an unknown measure."""
-        said = given_flags(
+        given = given_flags(
             {
                 "rescore": self.rescore,
                 "gamma": self.gamma,
@@ -90,10 +85,10 @@ class MultiVectorFlags(MultiVectorSpec):
                 "tune_measure": self.tune_measure,
             }
         )
-        if said and not self.multi_vector:
+        if given and not self.multi_vector:
             raise InputError(
                 "this needs --multi-vector",
-                where=" and ".join(said),
+                where=" and ".join(given),
                 remedy="pass it too, or leave this out",
             )
         if self.multi_vector and (not vectors or rerank):
