@@ -1,7 +1,7 @@
-"""Documents with one text: copies of a positive, which must not become a negative under another id.
+"""Documents with the same text: copies of a positive, which must not become negatives under another id.
 
 Texts are compared in plain form (formats/plain_text); a document's text is its title and its text, as encoders read
-them. Where a folder of vectors alone is at hand, they are compared to the letter, by their digests.
+them. If only a vectors folder is available, texts are compared exactly, by their digests.
 """
 
 from __future__ import annotations

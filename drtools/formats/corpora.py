@@ -1,6 +1,6 @@
 """Corpora and queries: BEIR JSONL and other common formats, which are recognized by their content.
 
-Which key or column holds what is settled by a file's first line, and every other line must have the same.
+A file's first line determines the keys or columns, and all other lines must have the same ones.
 """
 
 import itertools

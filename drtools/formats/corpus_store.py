@@ -1,6 +1,6 @@
-"""Text by id.
+"""Texts by id: a corpus as an SQLite file in the cache.
 
-A corpus as an SQLite file in the cache, built once for each content, opened read-only by every process.
+The file is built once for each content, and every process opens it read-only.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
 """Dark examples (Tao et al., ADAM).
 
-What lies between a positive and a negative, kept as what it is made of and not as text.
+They lie between a positive and a negative. The file describes how each is made, and does not hold its text.
 """
 
 import math

@@ -1,7 +1,7 @@
 """MS MARCO's public hard negatives and a cross-encoder's scores of them, as sentence-transformers publishes both.
 
 The negatives are JSONL, `{"qid", "pos": [pid], "neg": {system: [pid]}}`; the scores are a pickled {qid: {pid: score}}.
-A pickle can name any function to be called while it is read; here all but plain values and numpy's numbers are refused.
+A pickle can call any function while it is read; here everything but plain values and numpy's numbers is refused.
 """
 
 from __future__ import annotations

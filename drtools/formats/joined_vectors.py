@@ -1,7 +1,7 @@
-"""Vectors of two encoders as one: side by side, or summed; made on the way, or written.
+"""Joined vectors of two encoders: concatenated or summed, while they are read or when they are written.
 
-The query's second part is weighed by mu and the document's is not, so that the inner product of [q1, mu * q2] and [d1,
-d2] is s1 + mu * s2 for whatever mu a query brings (Chen et al. 2022, 3.3).
+Only the query's second part is weighted by mu, so that the inner product of [q1, mu * q2] and [d1, d2] is s1 + mu * s2
+for any mu of a query (Chen et al. 2022, 3.3).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Joins of two files by ids: how many ids are missing in one of them, reported with an id of each side.
 
-Ids are compared as they are written. Where two files write the same ids in two ways (`Q1` and `q1`, `0012` and `12`),
-nothing fails by itself: measures are 0, and positives are not recognized. So whatever looks ids of one file up in
-another does it through a `Join`.
+Ids are compared literally. If two files spell the same ids differently (`Q1` and `q1`, `0012` and `12`), nothing fails
+by itself: measures are 0, and positives are not recognized. So all lookups of one file's ids in another use a `Join`.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Leakage between training and test data: queries with the same text, and relevant documents with the same text.
 
-Texts are compared to the letter, and in plain form (formats/plain_text).
+Texts are compared exactly, and in plain form (formats/plain_text).
 """
 
 from __future__ import annotations

@@ -156,8 +156,8 @@ def open_bytes(path: str | Path) -> BufferedIOBase:
 def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_LINES) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end).
 
-    A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out. `written` is
-    how pandas writes such a file, for whoever passes a table in another format.
+    A byte-order mark before the first line is left out, and so are blank lines unless `with_blank`. `written` is how
+    pandas writes such a file, for the error about a table in another format.
 
     Raises InputError with file:line for a gzip file that is cut short or damaged.
     """

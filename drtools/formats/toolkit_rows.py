@@ -42,15 +42,14 @@ Easy = Literal["drop", "append", "fill"]
 
 
 class Joined:
-    """Rows joined into one example a query. Documents and queries are written as they first come.
+    """Rows joined into one example for each query. Documents and queries are written when they first occur.
 
-    A document that has a title in one record and none in another is the titled one. Where that is found after it was
-    written, `is_retitled` says so, and `retitled` mends what was written.
+    A document with a title in one record and none in another keeps the title. If the title is found after the document
+    was written, `is_retitled` is True, and `retitled` corrects the written lines.
 
-    Takes about 450 bytes a document in memory, 1 kB a query and 16 bytes a mention; texts are not kept. `counts` says
-    what was found to be odd; it is whole after `examples`. The documents of easy negatives are written. `easy`
-    says what else becomes of them: with `append` they are negatives after the others, with `fill` of queries alone that
-    have no other, and `drop` leaves them out.
+    Takes about 450 bytes of memory per document, 1 kB per query and 16 bytes per mention; texts are not kept. `counts`
+    has the unusual findings; it is complete after `examples`. The documents of easy negatives are written. With `easy`
+    `append` they become negatives after the others, with `fill` only for queries without others, with `drop` never.
     """
 
     def __init__(self, path: str | Path, documents: BinaryIO, queries: BinaryIO, easy: Easy = "drop") -> None:

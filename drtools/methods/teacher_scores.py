@@ -212,22 +212,27 @@ def report(counts: Counter[str], lacking: Lacking) -> None:
 
     reporting.say(
         f"{counted(counts['pairs'], 'pair')}; {counted(counts['computed'], 'score was', 'scores were')} "
-        "computed now, the "
-        "others were in the cache"
+        "computed now, the others were in the cache"
     )
-    for name, words in (
-        ("lacking queries", "queries have no text; what belongs to them has no score"),
-        ("lacking documents", "documents are not in the corpus; they have no score"),
+    pieces = f"pieces that another teacher scored; left out, use {param('pieces')} MODEL to score them again"
+    cut = (
+        "longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of "
+        "both"
+    )
+    for name, one, many in (
         (
-            "dropped",
-            f"examples had pieces that another teacher scored; left out, {param('pieces')} MODEL scores them anew",
+            "lacking queries",
+            "query has no text; its documents have no score",
+            "queries have no text; their documents have no score",
         ),
         (
-            "cut reinforced",
-            "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and "
-            "lost the end of a half or of both",
+            "lacking documents",
+            "document is not in the corpus; it has no score",
+            "documents are not in the corpus; they have no score",
         ),
+        ("dropped", f"example had {pieces}", f"examples had {pieces}"),
+        ("cut reinforced", f"reinforced negative was {cut}", f"reinforced negatives were {cut}"),
     ):
         pair = f" {lacking.joins[name].pair()}" if name in lacking.joins else ""
-        reporting.notice(counts[name], f"{counts[name]:,} {words}{pair}")
+        reporting.notice(counts[name], f"{counted(counts[name], one, many)}{pair}")
     note_cuts(counts)

@@ -1,4 +1,4 @@
-"""Distill a cross-encoder into an encoder with negatives, dark examples and adaptive self-paced learning (ADAM).
+"""Distill a cross-encoder into an encoder, with negatives, dark examples and self-paced learning (ADAM).
 
 The loss is the KL divergence between the teacher's and the student's softmax over each query's positive, negatives,
 reinforced negatives and noisy positives, plus a small cross-entropy of the positive among its negatives. The divergence

@@ -3,7 +3,6 @@
     drtools eval --qrels qrels/test.tsv bm25.run star.run
     drtools eval --qrels qrels/test.tsv bm25.run ance.run star.run --baseline bm25.run --baseline ance.run
     drtools eval --qrels qrels/test.tsv old.run new.run --gate "RR@10>=-0.005"
-
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 
 Measures are nDCG@k, RR@k (also written MRR@k), R@k, AP, P@k, Success@k and Judged@k, with trec_eval's values. They are

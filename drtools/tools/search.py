@@ -168,7 +168,7 @@ def main(
     with open_file(file) as work:
         texts = query_texts(flags.queries, flags.query_vectors, flags.only)
         if flags.rerank:
-            assert isinstance(source, Reranker), "a run that is ranked anew"
+            assert isinstance(source, Reranker), "a run that is re-ranked"
             check_run(flags.rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
         searched: HitSource | MultiVectorSource = ignoring(source) if flags.ignore_identical_ids else source
         gamma = settle_gamma(pieces, searched, flags.queries, depth)

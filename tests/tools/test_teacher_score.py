@@ -229,7 +229,7 @@ def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):
     first, second = map(json.loads, done.out.splitlines())
     assert first["kept"] == 1 and first["negative_scores"][0] is None and isinstance(first["negative_scores"][1], float)
     assert second["positive_scores"] == second["negative_scores"] == [None]
-    assert "1 queries have no text" in done.err and "1 documents are not in the corpus" in done.err
+    assert "1 query has no text" in done.err and "1 document is not in the corpus" in done.err
     done = drtools(
         *command(toy, "--teacher", rankers["bert"], "--examples", "-", "--strict"),
         stdin="".join(json.dumps(line) + "\n" for line in lines).encode(),

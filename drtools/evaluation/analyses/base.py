@@ -29,12 +29,12 @@ class Analysis(NamedTuple):
 
 
 def short(name: str) -> str:
-    """Return a name as a title has it."""
+    """Return a name shortened for a title."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2 - 1]}…{name[-LONGEST_NAME // 2 :]}"
 
 
 def check_queries(label: str, run: Run, asked: Mapping[str, object], words: str) -> int:
-    """Count the queries asked for that a run lacks, and return how many; InputError if it lacks all."""
+    """Report the queries that are not in a run and return their number; raise InputError if none is in it."""
     found = Join(run, label, asked)
     found.check(
         f"{label}: holds none of the {len(asked):,} queries; do the run and the other file belong together?",
@@ -44,7 +44,7 @@ def check_queries(label: str, run: Run, asked: Mapping[str, object], words: str)
 
 
 def note_nothing_common(label: str, run: Run, name: str, lists: Mapping[str, Collection[str]]) -> None:
-    """Note a run that lists no document of other lists, by query."""
+    """Report a run that lists none of the documents of other lists."""
     both = [query for query, documents in lists.items() if documents and run.get(query)]
     if both and not any(document in run[query] for query in both for document in lists[query]):
         pair = Join(run[both[0]], label, lists[both[0]]).pair()

@@ -56,11 +56,10 @@ def special_of(
     prompt: str = "",
     most: int | None = None,
 ) -> Special:
-    """Return what a tokenizer writes dark items of some kinds with.
+    """Return the special tokens and the length with which a tokenizer makes dark items of some kinds.
 
-    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more
-    than `most` tokens besides the special ones. Raises InputError if the tokenizer lacks a token that is needed; `name`
-    is its model's.
+    A reinforced text has at most twice a document's tokens, including special tokens and a prompt, and at most `most`
+    tokens without special ones. Raises InputError if the tokenizer has no such token; `name` is its model's.
     """
     separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:

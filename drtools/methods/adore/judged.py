@@ -77,7 +77,7 @@ def avoid_copies(
 ) -> None:
     """Add each query's own document (of its id), and copies of its relevant documents, to the rows to avoid.
 
-    Copies are known by the digests of texts in a vectors folder; without one, documents are told apart by ids.
+    Copies are found by the digests of texts in a vectors folder; without one, only ids are compared.
     """
     every = {row for each in judged.values() for row in each.rows.tolist()}
     copies = (copies_among_vectors(Path(vectors), every) if vectors else None) or {}

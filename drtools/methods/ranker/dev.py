@@ -1,6 +1,6 @@
 """Dev evaluation of a ranker during training.
 
-A run, or examples' own documents, ranked anew by the ranker as it stands.
+The current ranker re-ranks a run, or the documents of examples.
 """
 
 from __future__ import annotations
