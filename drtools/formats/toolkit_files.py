@@ -67,13 +67,13 @@ def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | Non
     )
     reporting.notice(
         counts["without positives"],
-        f"{units.counted(counts['without positives'], 'query has', 'queries have')} no positive",
+        f"{counted(counts['without positives'], 'query has', 'queries have')} no positive",
     )
     if counts["without negatives"] < queries:  # a file of pairs has none at all, which is normal
         reporting.notice(
             counts["without negatives"], f"{counts['without negatives']:,} of {queries:,} queries have no negative"
         )
-    left_out = f"{units.counted(counts['easy'], 'easy negative')} (negative_ctxs) were not added to the hard ones"
+    left_out = f"{counted(counts['easy'], 'easy negative')} (negative_ctxs) were not added to the hard ones"
     if counts["filled"]:
         reporting.say(f"{counts['filled']:,} of {queries:,} queries have no hard negative; their easy ones were used")
     if easy_negatives is None:
@@ -124,12 +124,12 @@ class Writer:
         reporting.say(words)
         reporting.notice(
             planned.short,
-            f"{units.counted(planned.short, 'example has', 'examples have')} fewer than "
+            f"{counted(planned.short, 'example has', 'examples have')} fewer than "
             f"{planned.layout.size} negatives; their rows repeat them",
         )
         if planned.cut:
             reporting.say(
-                f"{units.counted(planned.cut, 'example has', 'examples have')} more than "
+                f"{counted(planned.cut, 'example has', 'examples have')} more than "
                 f"{options.rows_per_query} rows; their last positives or "
                 "negatives were left out"
             )
@@ -181,17 +181,17 @@ class Writer:
         query, document = self._lacking()
         reporting.notice(
             counts["without text"],
-            f"{units.counted(counts['without text'], 'example has', 'examples have')} a query without a "
+            f"{counted(counts['without text'], 'example has', 'examples have')} a query without a "
             f"text; left out {query}",
         )
         reporting.notice(
             counts["without positives"],
-            f"{units.counted(counts['without positives'], 'example has', 'examples have')} no positive in "
+            f"{counted(counts['without positives'], 'example has', 'examples have')} no positive in "
             "the corpus; left out",
         )
         reporting.notice(
             counts["lacking"],
-            f"{units.counted(counts['lacking'], 'document of the examples is', 'documents of the examples are')} not "
+            f"{counted(counts['lacking'], 'document of the examples is', 'documents of the examples are')} not "
             f"in the corpus; left out {document}",
         )
         reporting.notice(
@@ -208,18 +208,17 @@ class Writer:
         )
         reporting.notice(
             counts["other keys"],
-            f"{units.counted(counts['other keys'], 'example has', 'examples have')} keys that {name} "
-            "cannot hold; left out",
+            f"{counted(counts['other keys'], 'example has', 'examples have')} keys that {name} cannot hold; left out",
         )
 
     def _tell_without_negatives(self, without_negatives: Literal["drop", "keep"] | None) -> None:
         count = self.counts["without negatives"]
-        words = f"{units.counted(count, 'example has', 'examples have')} no negative"
+        words = f"{counted(count, 'example has', 'examples have')} no negative"
         if self.name == TUPLES and self.layout.negatives:
-            words += f"; {'triplets' if self.layout.size == 1 else 'n-tuples'} cannot say them, left out"
+            words += f"; {'triplets' if self.layout.size == 1 else 'n-tuples'} cannot hold them; left out"
         elif self.form.draws_negatives and without_negatives != "keep":
             words += (
-                f"; left out, for {self.name}'s trainer ends with an error there ({param('without_negatives')} keep "
+                f"; left out, because {self.name}'s trainer fails without any ({param('without_negatives')} keep "
                 "keeps them)"
             )
         if without_negatives is None:

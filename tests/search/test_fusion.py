@@ -119,4 +119,4 @@ def test_the_tool_notes_another_spelling_and_fails_under_strict(tmp_path, drtool
     outcome = drtools("fuse", *runs, "-o", tmp_path / "c.run")
     assert outcome.status == 0 and "differ only in their spelling (for instance 'd1'" in outcome.err, outcome.err
     refused = drtools("fuse", *runs, "--strict", "-o", tmp_path / "d.run")
-    assert refused.status == 2 and "write them alike; without --strict" in refused.err, refused.err
+    assert refused.status == 2 and "use the same spelling; without --strict" in refused.err, refused.err

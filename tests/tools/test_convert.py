@@ -401,7 +401,7 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
     for words in (
         "1 example has a query without a text",
         "1 document of the examples is not in the corpus",
-        "1 examples have no negative; triplets cannot say them",
+        "1 example has no negative; triplets cannot hold them",
         "3 examples have scores, which",
     ):
         assert words in outcome.err, words
@@ -409,7 +409,7 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
     assert write_as(drtools, "sentence-transformers", ours, tmp_path / "strict.jsonl", "--strict").status == 2
     assert not (tmp_path / "strict.jsonl").exists()
     outcome = write_as(drtools, "tevatron", ours, tmp_path / "tevatron.jsonl")
-    assert "1 examples have keys that tevatron cannot hold" in outcome.err and "have scores" not in outcome.err
+    assert "1 example has keys that tevatron cannot hold" in outcome.err and "have scores" not in outcome.err
     records = lines(tmp_path / "tevatron.jsonl")
     assert [len(record["negative_passages"]) for record in records] == [3, 1] and "dark" not in records[0]
     write_jsonl(ours / "examples.jsonl", [{"query_id": "q9", "positives": ["d0"], "negatives": []}])

@@ -177,8 +177,8 @@ def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tm
         (
             start,
             ["--levels", "document", "--spans", "mean"],
-            "--spans and --passage-tokens and --sentence-tokens and --least-piece-tokens: for pieces, of which "
-            "--levels document has none",
+            "--spans and --passage-tokens and --sentence-tokens and --least-piece-tokens: this is for pieces, "
+            "which --levels document does not use",
         ),
         (start, ["--levels", "document", "--negative-pieces", "3"], "--negative-pieces and"),
     ):
