@@ -205,7 +205,7 @@ def lists_by_encoder(
 
 
 class _Window(NamedTuple):
-    """What of some examples has a text.
+    """The items of some examples that have a text.
 
     Texts by item, those that are cut as documents are and those of twice that length.
     """

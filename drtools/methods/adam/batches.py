@@ -35,10 +35,10 @@ class Scorer(Protocol):
 
 
 class Form(NamedTuple):
-    """What is listed for a query.
+    """Which items are listed for a query.
 
-    `kinds` are those of its dark examples. `negatives` is how many are drawn at each visit, at most; None: all.
-    `random_negatives` draws documents of the corpus in place of the query's own negatives.
+    `kinds` are those of its dark examples. `negatives` is the maximum number drawn at each visit, None for all.
+    `random_negatives` draws documents of the corpus instead of the query's own negatives.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -47,9 +47,9 @@ class Form(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What a visit trains on, by rows of its corpus.
+    """The items that a visit trains on, by rows of the corpus.
 
-    The positive, m negatives, dark items, and their teacher's scores [1 + m + dark], nan without.
+    They are the positive, m negatives and dark items, with the teacher's scores [1 + m + dark], NaN if there is none.
     """
 
     positive: int
@@ -64,9 +64,10 @@ class Listed(NamedTuple):
 
 
 class AskedPairs(NamedTuple):
-    """What a teacher is asked.
+    """The pairs for a teacher to score.
 
-    (query text, document text) [N], and how many tokens each document may have without special ones, None: as always.
+    (query text, document text) [N], and the maximum number of tokens of each document without special ones; None is
+    the usual one.
     """
 
     texts: list[tuple[str, str]]
@@ -96,9 +97,9 @@ class AdamBatch(NamedTuple):
 
 
 def list_visit(visit: Visit, form: Form) -> Listed:
-    """Return what a visit trains on: its positive, negatives drawn for this visit, and their dark items.
+    """Return the items that a visit trains on: a positive, negatives drawn for this visit, and their dark items.
 
-    The positive is that of the example's dark items, or else one is drawn. Negatives stand in the order of the example.
+    The positive is that of the example's dark items, or else one is drawn. Negatives are in the order of the example.
     """
     examples, random = visit.source.examples, generator(*visit.seed)
     drawn = (
@@ -129,9 +130,8 @@ def list_visit(visit: Visit, form: Form) -> Listed:
 class AdamBatches:
     """The endless sequence of batches; a pure function of (seed, step).
 
-    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with
-    beside a query's text and in the student's room, batches hold the pairs to ask it for. `name` is the student's, for
-    messages.
+    `share_of(step)` is the share of queries distilled on. With `teacher`, the special tokens and lengths of a teacher's
+    dark items, batches hold the pairs for it to score. `name` is the student's name in messages.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """ADAM's self-pacing.
 
-How many of a batch's queries are distilled on, from all of them at the start to half at the end.
+The share of a batch's queries that are distilled on falls from 1 at the start to 1/2 at the end.
 """
 
 from __future__ import annotations

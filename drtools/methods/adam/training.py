@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Teaching(NamedTuple):
-    """A teacher that scores while training.
+    """A teacher that scores during training.
 
     What it writes dark items with beside a query's text and in a student's room, and who scores at a step.
     """

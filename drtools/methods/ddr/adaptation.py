@@ -119,11 +119,11 @@ class MaskedTraining(TrainingTask):
         self.adopt(self.learner(head or new_head(self.encoder, training.seed)), [self.encoder.body])
 
     def learner(self, head: MaskedHead) -> MaskedModel:
-        """Return what is trained: the encoder with a head."""
+        """Return the model to train: the encoder with a head."""
         return MaskedModel(self.encoder, head)
 
     def masker_of(self, crop_tokens: int) -> Masker:
-        """Return what crops and masks documents."""
+        """Return the masker that crops and masks documents."""
         settings = self.settings
         return Masker(
             self.encoder, crop_tokens, settings.mask_share, settings.stride_tokens, settings.mask_unit == "word"
@@ -181,7 +181,7 @@ class MaskedTraining(TrainingTask):
         )
 
     def measure(self) -> Callable[[], dict[str, float]] | None:
-        """Return what measures the model on the held-out documents, cropped and masked once, or None without any."""
+        """Return a function that evaluates the model on the held-out documents, cropped and masked once, or None."""
         if not len(self.held_out):
             return None
         rows = self.held_out.tolist()
@@ -209,13 +209,13 @@ class MaskedTraining(TrainingTask):
         return measured
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Write the encoder as it stands, and beside it the head; return the fingerprints of both sides."""
+        """Write the current encoder and its head; return the fingerprints of both sides."""
         fingerprints = save_encoder(self.encoder, folder)
         save_head(self.model.head, folder)
         return fingerprints
 
     def write_snapshot(self, folder: Path) -> dict[str, object]:
-        """Write the same after a step; return what the snapshot says of its past."""
+        """Write the same after a step; return the snapshot's record of its training."""
         self.write(folder)
         return {"adapted_on": self._adapted_on(self.run.step)}
 

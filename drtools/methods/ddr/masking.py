@@ -38,14 +38,14 @@ class Masked(Tokenized, Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """What the encoder is asked for, int32 [total]; IGNORED where nothing is."""
+        """The labels of the encoder, int32 [total], IGNORED where nothing is predicted."""
 
 
 @dataclass(frozen=True)
 class MaskedTokens(Enriched[Tokens]):
     """Token ids of N texts as the model sees them, and their labels.
 
-    `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked.
+    `labels` int32 [total] belong to `tokens.flat`, and are IGNORED where nothing is predicted.
     """
 
     labels: np.ndarray
@@ -156,7 +156,7 @@ class Masker:
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> Masked:
-        """Crop and mask each text by its own generator; `windows` says which window of each, else it is drawn."""
+        """Crop and mask each text with its own generator; `windows` selects the window of each, else it is drawn."""
         crops, words = self._crops(texts, randoms, windows)
         return self._masked(crops, words, randoms, body_learns, self.share)
 
@@ -216,7 +216,7 @@ class Masker:
 
 
 def _by_word(words: list[int], share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
-    """Draw once for each word whether it is to be predicted, and for each of its tokens what becomes of it.
+    """Draw for each word whether it is to be predicted, and for each of its tokens how it is masked.
 
     Return numbers that are below `share` for the tokens to be predicted, spread evenly from 0, and 1 for all others.
     """
@@ -245,7 +245,7 @@ class MaskedBatches:
 
     An epoch goes through groups of random blocks of the corpus, each group in random order. It visits each document
     once or, with the number of each document's `windows` [N], each window once. Rows `held_out` are never visited. In
-    the first `head_steps` the head alone learns.
+    the first `head_steps` only the head is trained.
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class MaskedBatches:
 
 
 def count_windows(store: CorpusStore, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
-    """Return how many windows each document has; all of the corpus is tokenized for that, once."""
+    """Return the number of windows of each document; this tokenizes the whole corpus once."""
     counts = np.empty(len(store), np.int32)
     with reporting.progress("counting windows", len(store), "documents") as progress:
         for first in range(0, len(store), BLOCK):

@@ -146,7 +146,7 @@ class TwiceMasked(Enriched[MaskedTokens]):
 class TwiceMasker(Masker):
     """Crops texts, and masks the same crops for an encoder and for its decoder.
 
-    The decoder is asked for what the encoder is asked for and, by the same random numbers, for more.
+    The decoder predicts the encoder's masked tokens and, by the same random numbers, further ones.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class TwiceMasker(Masker):
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> TwiceMasked:
-        """Crop each text and mask it twice, both times as its own generator says."""
+        """Crop each text and mask it twice, both times with its own generator."""
         crops, words = self._crops(texts, randoms, windows)
         again = copy.deepcopy(randoms)
         return TwiceMasked(
@@ -211,7 +211,7 @@ class EnhancedTraining(MaskedTraining):
         return EnhancedModel(self.encoder, head, decoder, self.training.seed)
 
     def masker_of(self, crop_tokens: int) -> TwiceMasker:
-        """Return what crops documents and masks them twice."""
+        """Return the masker that crops documents and masks them twice."""
         settings = self.settings
         return TwiceMasker(
             self.encoder,
