@@ -137,7 +137,7 @@ class ConvertFlags:
     document_model: Annotated[
         str | None,
         Option(
-            help="encoder for documents, if there is one; --model then encodes queries only",
+            help="separate encoder for documents; --model then encodes queries only",
             rich_help_panel="Vectors",
         ),
         Role.MODEL,

@@ -1,7 +1,7 @@
 r"""Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
 
-Each visit to a document takes one random crop, or one of its windows, and masks other tokens. The masked-language head
-comes from the checkpoint or from an earlier adaptation. A body without one gets a new head, which is first trained
+Each visit to a document takes one random crop, or one of its windows, and masks new random tokens. The masked-language
+head comes from the checkpoint or from an earlier adaptation. A body without one gets a new head, which is first trained
 alone for `--head-steps`. The result is an encoder with the pooling and settings of the start model, which all tools
 here, Hugging Face and sentence-transformers can load. The head is saved next to it. A stopped adaptation continues
 where it was.

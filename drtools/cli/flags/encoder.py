@@ -19,7 +19,7 @@ class EncoderFlags(EncoderSpec):
     document_model: Annotated[
         str | None,
         Option(
-            help="encoder for documents, if there is one; --model then encodes queries only",
+            help="separate encoder for documents; --model then encodes queries only",
             rich_help_panel="Encoder",
         ),
         Role.MODEL,

@@ -1,8 +1,8 @@
 """Documents -> crops with masked tokens, for masked language modelling.
 
-A visit to a document takes one random crop of it, or one of its windows, and masks other tokens: 15% of them are to be
-predicted, of which 80% become the mask token, 10% a random token, and 10% do not change (Devlin et al. 2019, 3.1). All
-draws depend on (seed, epoch, document), and on the window.
+A visit to a document takes one random crop of it, or one of its windows, and masks new random tokens: 15% of them are
+to be predicted, of which 80% become the mask token, 10% a random token, and 10% do not change (Devlin et al. 2019,
+3.1). All draws depend on (seed, epoch, document), and on the window.
 """
 
 from __future__ import annotations
