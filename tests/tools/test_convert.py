@@ -402,7 +402,7 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
         "1 example has a query without a text",
         "1 document of the examples is not in the corpus",
         "1 example has no negative; triplets cannot hold them",
-        "3 examples have scores, which",
+        "3 examples have scores that were left out, because",
     ):
         assert words in outcome.err, words
     assert {tuple(record) for record in lines(tmp_path / "train.jsonl")} == {("anchor", "positive", "negative")}

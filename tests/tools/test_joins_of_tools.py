@@ -195,4 +195,4 @@ def test_an_example_with_a_positive_of_another_spelling_has_it_as_no_negative(ma
     outcome = drtools(*words, *texts, "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     assert "1 negatives may be a positive that the corpus lacks, by its id in another spelling; left out" in outcome.err
-    assert "1 document of the examples is not in the corpus; left out (for instance 'D7'" in outcome.err, outcome.err
+    assert "1 documents of the examples are not in the corpus; left out (for instance 'D7'" in outcome.err, outcome.err
