@@ -1,6 +1,6 @@
-"""Text by id.
+"""Texts by id: a corpus as an SQLite file in the cache.
 
-A corpus as an SQLite file in the cache, built once for each content, opened read-only by every process.
+The file is built once for each content, and every process opens it read-only.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from drtools.outputs.fingerprints import file_fingerprint
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
-VERSION = 4  # of the tables and of what is read into them; another version is another file
+VERSION = 4  # of the tables and their content; each version has its own file
 
 
 class CorpusStore:
@@ -63,7 +63,7 @@ class CorpusStore:
         return [self.connection.execute(one, (int(row),)).fetchone()[0] for row in rows]
 
     def rows_of(self, document_ids: Sequence[str]) -> list[int | None]:
-        """Return the row of each id, None for one that the corpus lacks."""
+        """Return the row of each id, None for one that is not in the corpus."""
         known: dict[str, int] = {}
         for first in range(0, len(document_ids), IDS_A_READ):
             part = document_ids[first : first + IDS_A_READ]
@@ -81,12 +81,12 @@ class CorpusStore:
         )
 
     def get(self, document_id: str) -> Document | None:
-        """Return a document, or None if the corpus lacks it."""
+        """Return a document, or None if it is not in the corpus."""
         found = self.connection.execute("select id, title, text from documents where id = ?", (document_id,)).fetchone()
         return Document._make(found) if found else None
 
     def missing(self, document_ids: Sequence[str]) -> list[str]:
-        """Return those of the ids that the corpus lacks, in their order."""
+        """Return the ids that are not in the corpus, in order."""
         return [
             document_id
             for document_id, row in zip(document_ids, self.rows_of(document_ids), strict=True)
@@ -95,7 +95,7 @@ class CorpusStore:
 
 
 def open_store(corpus: str) -> CorpusStore:
-    """Open the store of a corpus file, building it if this content was never seen."""
+    """Open the store of a corpus file; build it if there is none for this content."""
     source = Path(local(corpus))
     if source.is_dir():
         raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
@@ -149,7 +149,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
         raise InputError(
-            f"the document id {document_id!r} stands on line {lines[0]} too; ids must be unique",
+            f"the document id {document_id!r} is also on line {lines[0]}; ids must be unique",
             where=f"{shown(corpus)}:{lines[1]}",
         ) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())

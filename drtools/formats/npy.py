@@ -1,4 +1,4 @@
-"""Arrays in .npy files: opened as memory maps, or refused by what was found instead. Reading one never runs code."""
+"""Arrays in .npy files, opened as memory maps. Reading one never runs code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        # numpy takes whatever it does not know for a pickle, and tells to load it unsafely
+        # numpy takes any unknown content for a pickle, and advises to load it unsafely
         raise InputError(
             f"not a whole .npy file of numbers ({_found(path, error)})", where=name or path, remedy=advice
         ) from None

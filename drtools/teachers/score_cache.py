@@ -1,9 +1,7 @@
-"""Scores of pairs that a teacher gave before.
+"""Cache of a teacher's scores: an SQLite file for each teacher, shared by all processes and tools.
 
-An SQLite file a teacher in the cache, shared by every process and every tool.
-
-What is scored is there as soon as its batch is done, so that a stopped scoring goes on and no pair is scored twice.
-With a score stands what was odd about its pair, so that counts of truncated and empty texts do not depend on the cache.
+Scores are saved as soon as their batch is done, so that a stopped scoring continues and no pair is scored twice. What
+was odd about a pair is saved with its score, so that counts of truncated and empty texts do not depend on the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ PATIENCE_SECONDS = 60  # for another process that is writing
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
-    """Return the key of a query's and a document's text, and of the document's limit if it is not the teacher's own."""
+    """Return the key of a query's and a document's text, with the document's token limit if it is not the teacher's."""
     lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # says where the query ends
     return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -30,7 +28,7 @@ def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
 class ScoreCache:
     """The float32 scores of one teacher by pair, on disk.
 
-    `fingerprint` is of everything that changes a score but the pair.
+    `fingerprint` identifies everything but the pair that a score depends on.
     """
 
     def __init__(self, fingerprint: str) -> None:
@@ -59,11 +57,11 @@ class ScoreCache:
         return int(self.connection.execute("select count(*) from scores").fetchone()[0])
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """Return the scores that are there."""
+        """Return the cached scores among the keys."""
         return dict(self._read("select pair, score from scores", keys))
 
     def known_oddities(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Return what was odd about pairs, as `PairTokens.odd` has it; drtools 0.1.0 kept scores without it."""
+        """Return the cached `PairTokens.odd` of pairs; drtools 0.1.0 saved scores without it."""
         return dict(self._read("select pair, odd from oddities", keys))
 
     def _read(self, select: str, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
@@ -75,7 +73,7 @@ class ScoreCache:
             yield from rows
 
     def keep(self, scores: Iterable[tuple[bytes, float]], oddities: Iterable[tuple[bytes, int]] = ()) -> None:
-        """Keep scores by key, and what was odd about their pairs, in one transaction."""
+        """Save scores by key, and what was odd about their pairs, in one transaction."""
         with self._one:
             self.connection.execute("begin immediate")
             try:
