@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from rich.cells import cell_len
-
 from drtools.escapes import escaped
 
 WIDE = (
@@ -31,13 +29,20 @@ def terminal_width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
+def width_of(text: str) -> int:
+    """Return the number of columns that a text takes."""
+    from rich.cells import cell_len  # not at the top: completion runs at every Tab and does not need rich
+
+    return cell_len(text)
+
+
 def wrapped(text: str, width: int | None, later: str = "") -> str:
     """Fold a line at words to `width` columns; lines after the first begin with `later`. A longer word stays whole.
 
     No width: on one line. Control characters are escaped.
     """
     text = escaped(text)
-    if width is None or cell_len(text) <= width:
+    if width is None or width_of(text) <= width:
         return text
     lines, between = [], ""
     line = text[: len(text) - len(text.lstrip())]
@@ -45,7 +50,7 @@ def wrapped(text: str, width: int | None, later: str = "") -> str:
         if piece.isspace():
             between = piece
             continue
-        if line.strip() and cell_len(line + between + piece) > width:
+        if line.strip() and width_of(line + between + piece) > width:
             lines.append(line)
             line, between = later, ""
         line, between = line + between + piece, ""
@@ -59,13 +64,13 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     below. Control characters are escaped.
     """
     rows = [[escaped(cell) for cell in row] for row in rows]
-    widths = [max(cell_len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    widths = [max(width_of(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     if width is None or widths[0] + sum(2 + each for each in widths[1:]) <= width:
         return "\n".join(line for row in rows for line in _lines_of(row, range(1, len(widths)), widths, widths[0]))
     tables = []
     for group in _groups(widths, width - min(widths[0], LEAST_FIRST)):
         room = width - sum(2 + widths[i] for i in group)
-        first = max((cell_len(row[0]) for row in rows if cell_len(row[0]) <= room), default=0)
+        first = max((width_of(row[0]) for row in rows if width_of(row[0]) <= room), default=0)
         tables.append("\n".join(line for row in rows for line in _lines_of(row, group, widths, first)))
     return "\n\n".join(tables)
 
@@ -85,12 +90,12 @@ def _groups(widths: list[int], room: int) -> list[list[int]]:
 
 def _lines_of(row: Sequence[str], columns: Sequence[int], widths: list[int], first: int) -> Iterator[str]:
     name = row[0]
-    cells = "".join(" " * (2 + widths[i] - cell_len(row[i])) + row[i] for i in columns if i < len(row))
-    if cell_len(name) > first:
+    cells = "".join(" " * (2 + widths[i] - width_of(row[i])) + row[i] for i in columns if i < len(row))
+    if width_of(name) > first:
         yield name
         name = ""
     if cells or name or not row[0]:
-        yield (name + " " * (first - cell_len(name)) + cells).rstrip()
+        yield (name + " " * (first - width_of(name)) + cells).rstrip()
 
 
 def progress_line(
@@ -103,15 +108,15 @@ def progress_line(
     The first details stay longest; a bar has room before the fourth of them. Of what stands there nothing is cut but
     the description.
     """
-    room = max(0, width - cell_len(count) - 1)
-    if cell_len(description) > room:
-        while description and cell_len(description) > room - 3:
+    room = max(0, width - width_of(count) - 1)
+    if width_of(description) > room:
+        while description and width_of(description) > room - 3:
             description = description[:-1]
         description += "..." if room >= 3 else ""
-    left = room - cell_len(description)
+    left = room - width_of(description)
     fitting = []
     for number, detail in enumerate(details):
-        needed = 2 + cell_len(detail)
+        needed = 2 + width_of(detail)
         if needed + (0 if share is None or number < 3 else BARS[-1] + 1) > left:
             break
         fitting.append(detail)

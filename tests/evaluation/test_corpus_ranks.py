@@ -71,6 +71,8 @@ def folder(path, array, ids, side, fingerprint="f"):
     np.save(path / "vectors.npy", array.astype(np.float32))
     (path / "ids.txt").write_text("".join(f"{each}\n" for each in ids))
     record = {"kind": "vectors", "side": side, "document_fingerprint": fingerprint, "fingerprint": path.name}
+    record |= {"count": len(array), "dimension": array.shape[1], "dtype": "float32", "normalized": False, "model": "m"}
+    record |= {"corpus": None, "title_separator": None, "max_tokens": None, "query_fingerprint": fingerprint}
     (path / "manifest.json").write_text(json.dumps(record))
     return str(path)
 

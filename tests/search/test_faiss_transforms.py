@@ -5,6 +5,7 @@ import json
 import faiss
 import numpy as np
 import pytest
+from conftest import without_files
 
 from drtools import reporting
 from drtools.cli import console
@@ -233,6 +234,7 @@ def test_the_tools_say_that_an_index_of_0_1_0_is_centred(toy, encoder_folder, dr
     search = ("search", "--index", folder / "index", "--queries", toy.queries, "--precision", "fp32", "--depth", 5)
     assert drtools(*search, "--strict", "-o", folder / "new.run").status == 0
     old = centred_by_faiss(np.load(folder / "vectors" / "vectors.npy").astype(np.float32), "PCA8,Flat")
+    without_files(folder / "index")
     faiss.write_index(old, str(folder / "index" / "index.faiss"))
     outcome = drtools(*search, "-o", folder / "old.run")
     assert outcome.status == 0 and "its PCA was built by drtools 0.1.0 and subtracts the mean" in outcome.err

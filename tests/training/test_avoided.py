@@ -98,8 +98,8 @@ def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tm
         computing = Compute("cpu", "fp32", batch_tokens=4096)
         flags = MiningFlags(ranks="1-63", negatives=63)
         refresh = HardNegativeRefresh([source], load_encoder(encoder_folder), computing, World(), 5, flags)
-        refresh.make(tmp_path / name, 5, lambda: None)
-        refresh.load(tmp_path / name)
+        refresh.make(tmp_path / f"{name}-5", 5, lambda: None)
+        refresh.load(tmp_path / f"{name}-5")
         found[name] = [rows.tolist() for rows in source.examples.negatives]
     for before, after, rows in zip(found["kept"], found["left out"], avoided, strict=True):
         assert after == [row for row in before if row not in rows.tolist()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import changed_by_flags, make_bert
+from conftest import changed_by_flags, make_bert, without_files
 from safetensors.numpy import load_file
 
 from drtools.methods.spar.joint import Beside, JointModel
@@ -43,6 +43,7 @@ def other(toy, tmp_path_factory, drtools):
             ).status
             == 0
         )
+        without_files(toy.folder / f"other-{side}")
         np.save(
             toy.folder / f"other-{side}" / "vectors.npy",
             np.random.default_rng(len(side)).normal(size=(60 if side == "documents" else 20, 16)).astype(np.float32),

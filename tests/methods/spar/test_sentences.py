@@ -186,4 +186,4 @@ def test_strict_refuses_a_continued_sampling_as_the_first(toy, drtools, tmp_path
     words = ["sample-queries", "--corpus", toy.corpus, "--count", 1_000_000, "--strict", "-o", tmp_path / "q.jsonl"]
     first, again = drtools(*words), drtools(*words)
     assert first.status == again.status == 2 and "continuing" in again.err, again.err
-    assert "fewer than the 1,000,000" in again.err
+    assert "fewer than --count 1,000,000" in again.err
