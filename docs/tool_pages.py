@@ -104,7 +104,7 @@ def flag(parameter: TyperOption | TyperArgument, name: str, help_text: str) -> s
     words = parameter.help or ""
     facts = [_fact(fact) for fact in help_text.removeprefix(words).strip(" []").split("; ") if fact]
     if parameter.multiple:
-        facts.append("may be said several times")
+        facts.append("can be repeated")
     if parameter.param_type_name == "argument":
         name = parameter.metavar or (parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]")
         name += " ..." if parameter.nargs == -1 else ""

@@ -165,11 +165,11 @@ MALFORMED = {
     ),
     "duplicate documents": (
         lambda w: encode(w, text(w, "c.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n')),
-        ["c.jsonl:2", "line 1 too"],
+        ["c.jsonl:2", "also on line 1"],
     ),
     "duplicate queries": (
         lambda w: ["search", "--vectors", w.folder / "vectors", "--queries", text(w, "q.tsv", "1\tfox\n1\thare\n")],
-        ["q.tsv:2", "line 1 too"],
+        ["q.tsv:2", "also on line 1"],
     ),
     "Latin-1": (
         lambda w: encode(
@@ -300,7 +300,7 @@ MALFORMED = {
         lambda w: train(
             w, examples=text(w, "e.jsonl", '{"query_id": "q1", "positives": ["d1"], "negatives": []}\n' * 2)
         ),
-        ["e.jsonl:2", "line 1 too"],
+        ["e.jsonl:2", "also on line 1"],
     ),
     "scores that do not fit": (
         lambda w: train(
@@ -403,7 +403,7 @@ MALFORMED = {
         lambda w: ["search", "--index", w.corpus, "fox"],
         ["a file was found where an index folder was expected"],
     ),
-    "nothing to show": (lambda w: ["show", text(w, "x", "")], ["no line"]),
+    "nothing to show": (lambda w: ["show", text(w, "x", "")], ["the file is empty"]),
 }
 
 
@@ -499,7 +499,7 @@ ODD = {
             "--dev-documents",
             "10",
         ],
-        "1 documents of the dev qrels are not in the corpus",
+        "1 document of the dev qrels is not in the corpus",
     ),
     "judged queries without text": (
         lambda w: [
@@ -555,7 +555,7 @@ ODD = {
     ),
     "runs of different queries": (
         lambda w: ["fuse", w.run, text(w, "x.run", "q1 Q0 d1 1 0.5 t\n"), "-o", w.folder / "out.run"],
-        "lacks 19 of the 20 queries",
+        "does not have 19 of the 20 queries",
     ),
 }
 

@@ -91,7 +91,7 @@ def test_damage_of_a_lucene_index_ends_in_one_line(world, program, environment):
         (0, "", []),
         (2, "drtools show: x: not JSON\n", []),
         (1, "", ["0 lines"]),
-        (1, "drtools show: internal error, a bug of drtools: KeyError: 'x'\n", ["internal error"]),
+        (1, "drtools show: internal error, a bug in drtools: KeyError: 'x'\n", ["internal error"]),
         (1, "Traceback (most recent call last):\n", ["traceback", "0 lines"]),
         (-11, "", ["status -11"]),
     ],

@@ -37,4 +37,4 @@ def test_a_caller_can_read_where_a_file_is_wrong(tmp_path):
     with pytest.raises(InputError) as refusal:
         read_run(path)
     assert refusal.value.where == f"{path}:2"
-    assert refusal.value.found.startswith("document d1 is in query q1 already, in line 1")
+    assert refusal.value.found.startswith("document d1 is already listed for query q1 in line 1")

@@ -162,7 +162,7 @@ def test_the_other_paces():
     flags = TrainingFlags(steps=10, batch_queries=10)
     assert [share_of_step("steps", flags, 1000, 3)(step) for step in (0, 5, 9)] == pytest.approx([1, 0.75, 0.55])
     assert share_of_step("none", TrainingFlags(minutes=1), 100, 3)(99) == 1
-    with pytest.raises(InputError, match="minutes 1 alone does not say"):
+    with pytest.raises(InputError, match="only minutes 1 was given"):
         share_of_step("epochs", TrainingFlags(minutes=1), 100, 3)
 
 

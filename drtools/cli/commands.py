@@ -69,8 +69,8 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
         console.configure(name, values["quiet"], values["log_json"], values["strict"], flags_of(flat))
         if world_size() > 1 and not is_training:
             raise InputError(
-                f"{name} is one process's work, and {world_size()} were started; trainings alone take "
-                "several, start this without torchrun (encode and teacher-score take every GPU by --device cuda:all)"
+                f"{name} runs in one process, but {world_size()} were started; only the training tools take several",
+                remedy="run it without torchrun (encode and teacher-score use all GPUs with --device cuda:all)",
             )
         values = pinned_values(flat, values)
         request = checked_request(name, flat, values)

@@ -1,9 +1,7 @@
-"""What the Tab key offers: names of tools, flags, the values of those that have choices.
+"""Completion on Tab: names of tools, flags, and the values of flags with choices; otherwise file names.
 
-For all else the shell's own file names.
-
-A shell's script (`drtools completion SHELL` prints it) runs the command line as it stands, up to the word at the
-cursor, with DRTOOLS_COMPLETE set. The answer is the line `files`, or the line `words` and then a candidate a line, with
+A shell's script (`drtools completion SHELL` prints it) runs the current command line, up to the word at the cursor,
+with DRTOOLS_COMPLETE set. The answer is the line `files`, or the line `words` followed by one candidate per line, with
 a tab and its help after it.
 """
 
@@ -34,7 +32,7 @@ HELP = Flag(("-h", "--help"), bool, (), False, "show the flags")
 
 
 def flags_of(parameters: list[Parameter]) -> list[Flag]:
-    """Return a tool's flags and arguments by its flat parameters, whose annotations are those that typer reads."""
+    """Return a tool's flags and arguments from its flat parameters, which have typer's annotations."""
     flags = []
     for parameter in parameters:
         annotated, *notes = get_args(parameter.annotation)
@@ -61,8 +59,8 @@ def flags_of(parameters: list[Parameter]) -> list[Flag]:
 def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[str], list[Parameter]]) -> str:
     """Return the answer to a Tab.
 
-    `words` are those after the command, the last up to the cursor (empty after a space); `tools` the tools' names with
-    their first lines; `parameters_of` gives a tool's flat parameters, and is asked for one tool at most.
+    `words` are the words after the command, the last one up to the cursor (empty after a space). `tools` maps tools'
+    names to their first lines. `parameters_of` returns a tool's flat parameters; it is called for at most one tool.
     """
     current = words[-1] if words else ""
     if len(words) < 2:
@@ -93,7 +91,7 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
 
 
 def _read(words: list[str], flags: list[Flag]) -> tuple[list[Flag], Flag | None, bool]:
-    """Return the flags that were said, the one that waits for its value, and whether `--` stood among the words."""
+    """Return the flags that were given, the one whose value comes next, and whether `--` is among the words."""
     by_name = {name: flag for flag in flags for name in flag.names}
     given: list[Flag] = []
     waiting: Flag | None = None

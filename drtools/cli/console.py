@@ -37,7 +37,7 @@ class ToolReporter(Reporter):
     ) -> None:
         self.tool, self.quiet, self.log_json, self.strict, self.flags = tool, quiet, log_json, strict, flags or {}
         self.data_on_terminal = False
-        self.live: list[Progress] = []  # what is under way, the outer first
+        self.live: list[Progress] = []  # running work, the outermost first
 
     def say(self, text: str) -> None:
         """Show a line (an event of the kind `say` under `--log-json`)."""
@@ -47,7 +47,7 @@ class ToolReporter(Reporter):
             super().say(text)
 
     def event(self, kind: str, **fields: object) -> None:
-        """Write one JSON line, under `--log-json` alone."""
+        """Write one JSON line, only with `--log-json`."""
         if self.log_json and not self.quiet and rank() == 0:
             self.write_json(kind, fields)
 
@@ -61,17 +61,17 @@ class ToolReporter(Reporter):
         self.write(escaped_json(json.dumps(record, ensure_ascii=False, default=str)))
 
     def error(self, text: str) -> None:
-        """Write the one line that says why the tool ends; `--quiet` does not silence it."""
+        """Write the line that says why the tool ends, even with `--quiet`."""
         text = " ".join(self.worded(text).split())
         if rank():
-            time.sleep(3)  # the first process reports what stops all of them; torchrun ends the others meanwhile
+            time.sleep(3)  # the first process reports an error of all processes; torchrun ends the others meanwhile
         if self.log_json:
             self.write_json("error", {"text": text})
         else:
             self.write(f"drtools {self.tool}: {text}" if self.tool != "drtools" else f"drtools: {text}")
 
     def progressed(self, counter: Progress) -> None:
-        """Show how far some work is, as a line or an event."""
+        """Show the progress of some work, as a line or an event."""
         if not self.log_json:
             self.say(counter.line())
             return
@@ -86,7 +86,7 @@ class ToolReporter(Reporter):
         )
 
     def can_draw(self) -> bool:
-        """Return whether a person watches a terminal that can redraw lines, and no data go to it or into a pipe."""
+        """Return whether standard error is a terminal that can redraw lines, and no data go to it or into a pipe."""
         hidden = self.quiet or self.log_json or self.data_on_terminal or rank() != 0
         return not hidden and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
@@ -96,7 +96,7 @@ class ToolReporter(Reporter):
 
     @contextmanager
     def watching(self, counter: Progress) -> Iterator[None]:
-        """Draw a live line while some work is under way, if there is a terminal for it."""
+        """Draw a live line while some work is running, if there is a terminal for it."""
         if not self.can_draw():
             yield
             return
@@ -114,7 +114,7 @@ class ToolReporter(Reporter):
 
 
 class _Lines:
-    """What rich draws again and again: a line for each piece of work under way."""
+    """The lines that rich draws repeatedly: one for each piece of running work."""
 
     def __init__(self, counters: list[Progress]) -> None:
         self.counters = counters
@@ -158,6 +158,6 @@ def error(text: str) -> None:
 
 
 def say_notices() -> None:
-    """Show everything that was counted as odd."""
+    """Show all notices."""
     for text in reporting.notices():
         reporting.say(f"note: {text}")

@@ -1,4 +1,4 @@
-"""The exit status and the one line of each way in which a tool ends."""
+"""Exit statuses, and the one-line message of each way in which a tool ends."""
 
 import errno
 import signal
@@ -13,7 +13,7 @@ DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
-    """Say why the tool ends, in one line, and return its exit status; an error that is not known here is raised on."""
+    """Print in one line why the tool ends, and return its exit status; raise unknown errors again."""
     if isinstance(error, AlreadyDone):
         reporting.say(error.message)
         return 0

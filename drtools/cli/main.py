@@ -1,4 +1,4 @@
-"""The command line: the list of tools, dispatch, shared flags, exit statuses, pipes and signals. Written once.
+"""The command line: the list of tools, dispatch, shared flags, exit statuses, pipes and signals.
 
 A tool is a module of `drtools.tools`: its docstring is its help and the signature of its `main` its flags.
 A parameter whose type is a dataclass is expanded into that dataclass's fields, so that shared flags are declared once.
@@ -50,7 +50,7 @@ def _check_given_once(name: str, arguments: list[str]) -> None:
         takes_one = not is_flag and not parameter.multiple
         if takes_one and order.count(parameter) > 1:
             raise InputError(
-                f"{parameter.opts[-1]} was given {order.count(parameter)} times, and takes one value",
+                f"{parameter.opts[-1]} was given {order.count(parameter)} times, but takes one value",
                 remedy="leave all but one out",
             )
 
@@ -66,7 +66,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
             parsed.invoke(context)
     except typer.TyperException as error:
         quotes = (
-            "; what has spaces, as a question has, goes into quotes"
+            "; put a value with spaces, such as a question, in quotes"
             if "extra argument" in error.format_message()
             else ""
         )
@@ -84,7 +84,7 @@ def _say_internal_error(kind: type[BaseException], error: BaseException, traceba
     stopped = signals.came()
     if stopped and (kind is KeyboardInterrupt or issubclass(kind, Terminated)):
         os._exit(exit_status(stopped))
-    console.error(f"internal error, a bug of drtools: {kind.__name__}: {error} (DRTOOLS_DEBUG=1 shows where)")
+    console.error(f"internal error, a bug in drtools: {kind.__name__}: {error} (DRTOOLS_DEBUG=1 shows where)")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -137,7 +137,7 @@ def _run(name: str, arguments: list[str]) -> None:
         raise InputError(
             f"no tool is named {name!r}; "
             + (
-                f"did you mean {' or '.join(near)}? drtools by itself lists all"
+                f"did you mean {' or '.join(near)}? `drtools` without arguments lists all tools"
                 if near
                 else f"the tools are: {', '.join(tool_names())}"
             )
@@ -145,6 +145,6 @@ def _run(name: str, arguments: list[str]) -> None:
     console.configure(name)
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
-    )  # threads that wait do not spin: on a shared machine they would take its cores from those that work
+    )  # waiting threads must not spin, because on a shared machine they would take cores from those that work
     signals.listen()
     _invoke(name, arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.escapes import escaped_line
-from drtools.units import seconds_as_words
+from drtools.units import counted, seconds_as_words
 
 TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity", "dense-retrieval")
 RANKER_TAGS = ("sentence-transformers", "cross-encoder", "reranker")
@@ -137,7 +137,7 @@ def _what(record: dict[str, Any], does: str) -> str:
         base += " (documents)"
     return (
         f"{does}, and was made by `drtools {record['tool']}` "
-        f"(drtools {record['version']}) from {base} in {record['steps']:,} steps, "
+        f"(drtools {record['version']}) from {base} in {counted(record['steps'], 'step')}, "
         f"{seconds_as_words(record['training_seconds'])} of training."
     )
 

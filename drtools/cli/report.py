@@ -1,4 +1,4 @@
-"""Measures of several runs as a person or a program reads them: a table with significance, lines by query, JSON."""
+"""Output of several runs' measures: a table with significance, lines by query, or JSON."""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from string import ascii_lowercase
 from drtools.cli import terminal
 from drtools.evaluation.measures import mean
 from drtools.evaluation.significance import Comparisons
+from drtools.units import counted
 
 Measured = dict[str, dict[str, float]]  # a run's values by measure and query
 
@@ -19,7 +20,7 @@ def print_table(
     queries: int,
     alpha: float,
 ) -> None:
-    """Print the table for a person: values, and below them each comparison's p and, of several, Holm's."""
+    """Print a table of values with p of each comparison below, and the corrected p if there are several."""
     names = list(results[0])
     count = sum(map(len, compared))
     marks = dict(zip(baselines, ascii_lowercase if len(baselines) > 1 else "*", strict=False))
@@ -40,7 +41,7 @@ def print_table(
                 rows.append([f"  {words}", *(f"{by_measure[name][which]:.4f}{gap}" for name in names)])
     width = terminal.terminal_width(sys.stdout)
     print(terminal.aligned(rows, width))
-    words = f"{queries:,} judged queries"
+    words = counted(queries, "judged query", "judged queries")
     if count:
         differs = ", ".join(f"{mark} differs from {runs[baseline]}" for baseline, mark in marks.items())
         over = f"{count} runs" if len(baselines) == 1 else f"{count} comparisons"
@@ -65,7 +66,7 @@ def print_json(
     queries: int,
     per_query: bool,
 ) -> None:
-    """Print one JSON object; comparisons stand by the baselines' names if these were `named`."""
+    """Print one JSON object; comparisons are under the baselines' names if these were `named`."""
     import orjson
 
     rows = []

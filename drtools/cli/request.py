@@ -1,4 +1,4 @@
-"""What a request records of a tool's flags, so that two commands can be compared."""
+"""Requests: a record of a tool's flags by which two commands can be compared."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from drtools.units import readable
 
 
 def _recorded(name: str, value: object, role: Role | None) -> object:
-    """Return what a request keeps of a flag's value; InputError for an input that is not there."""
+    """Return a flag's value as a request records it; raise InputError for a missing input."""
     if isinstance(value, list | tuple):
         return [_recorded(name, item, role) for item in value]
     if role in (Role.INPUT, Role.UPDATED) and isinstance(value, str):
@@ -37,13 +37,13 @@ def _role(parameter: Parameter) -> Role | None:
 
 
 def _check_target(output: str) -> None:
-    """Raise InputError for a place that no output can take."""
+    """Raise InputError for a path where no output can be written."""
     target = Path(output)
     if not output:
         raise InputError("found an empty name", where="-o ''", remedy="name the output itself, as in -o out")
     if target.name in ("", ".."):
         raise InputError(
-            "names a folder that is there already", where=f"-o {output}", remedy="name the output itself, as in -o out"
+            "names an existing folder", where=f"-o {output}", remedy="name the output itself, as in -o out"
         )
 
 
@@ -57,10 +57,10 @@ def _inputs_of(parameters: list[Parameter], values: dict[str, object], roles: tu
 
 
 def _check_inputs(output: str, inputs: list[str]) -> None:
-    """Raise InputError for inputs that the output would replace, and for standard input as two of them."""
+    """Raise InputError for inputs that the output would replace, and if standard input is named twice."""
     if sum(value in STANDARD_INPUT for value in inputs) > 1:
         raise InputError(
-            "standard input was named as several inputs, and holds one", remedy="write the others to files"
+            "standard input was named for several inputs, but holds only one", remedy="write the others to files"
         )
     if is_standard_output(output):
         return

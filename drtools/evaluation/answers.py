@@ -1,4 +1,4 @@
-"""Whether a text holds an answer, as DPR decides it, and judgements made of that."""
+"""Matching of answers in texts, as in DPR, and judgements made from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from drtools.errors import InputError, param
 from drtools.formats.joins import Join
 from drtools.formats.lines import shown
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.evaluation.measures import Measure
@@ -20,9 +21,9 @@ ANSWERED = ("success", "rr", "mrr", "p")  # measures that need no relevant docum
 
 
 def words_of(text: str) -> list[str]:
-    """Return a text's words and signs in lower case, after NFD.
+    """Return a text's words and signs in lower case, after NFD normalization.
 
-    Runs of letters, numbers and marks, else single visible characters (DPR's SimpleTokenizer).
+    A word is a sequence of letters, numbers and marks; any other visible character is a sign (DPR's SimpleTokenizer).
     """
     import regex
 
@@ -31,7 +32,7 @@ def words_of(text: str) -> list[str]:
 
 
 def string_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
-    """Return whether a text has one of the answers among its words, as neighbours and in their order."""
+    """Return a function that tells whether a text has the words of an answer, in order and next to each other."""
     wanted = [words for words in map(words_of, answers) if words]
 
     def holds(text: str) -> bool:
@@ -44,7 +45,7 @@ def string_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
 
 
 def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
-    """Return whether one of the answers, regular expressions of any case, occurs in a text (TREC's questions)."""
+    """Return a function that tells whether a text matches one of the answers, regular expressions that ignore case."""
     import regex
 
     try:
@@ -55,26 +56,26 @@ def regex_matcher(answers: Sequence[str]) -> Callable[[str], bool]:
     except regex.error as error:
         raise InputError(
             f"answers {answers}: not a regular expression ({error})",
-            remedy=f"mend it, or leave {param('answer_match')} at string",
+            remedy=f"correct it, or use {param('answer_match')} string",
         ) from None
     return lambda text: any(pattern.search(unicodedata.normalize("NFD", text)) for pattern in patterns)
 
 
 def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
-    """Refuse measures that need a list of relevant documents, and grades above the one that a held answer gives."""
+    """Raise InputError for measures that need all relevant documents, and for grades above 1."""
     for measure in measures:
         if measure.k is None or measure.kind not in ANSWERED:
             raise InputError(
-                f"measure {measure.name} with {param('answers')}: relevant documents that no run lists are not known",
+                f"measure {measure.name} needs all relevant documents, and {param('answers')} only judges listed ones",
                 expected="Success@k, RR@k or P@k",
             )
         if (measure.min_rel or 1) > 1:
             raise InputError(
-                f"measure {measure.name} with {param('answers')}: a document that holds one has the grade 1"
+                f"measure {measure.name} with {param('answers')}: the highest grade is 1, for documents with an answer"
             )
     if min_rel > 1:
         raise InputError(
-            "a document that holds one has the grade 1",
+            "the highest grade is 1, for documents with an answer",
             where=f"{param('min_rel')} {min_rel} with {param('answers')}",
             remedy=f"leave {param('min_rel')} out",
         )
@@ -86,11 +87,10 @@ MATCHERS = {"string": string_matcher, "regex": regex_matcher}
 def judge(
     lists: Mapping[str, Iterable[str]], answers: dict[str, list[str]], store: CorpusStore, matching: Matching = "string"
 ) -> Qrels:
-    """Return judgements of every query with answers.
+    """Return judgements for every query with answers.
 
-    1 for each listed document whose text, without its title, holds one; else 0.
-
-    Listed documents that the corpus lacks are counted and judged 0; InputError if it has none of them.
+    A listed document has grade 1 if its text, without the title, contains an answer, else 0. Listed documents that are
+    not in the corpus are reported and have grade 0. Raises InputError if none is in the corpus.
     """
     qrels: Qrels = {}
     join = Join(store, shown(store.corpus))
@@ -103,6 +103,7 @@ def judge(
         }
     join.check(
         f"{join.name}: has none of the listed documents; do the runs and the corpus belong together?",
-        f"{join.missing:,} listed documents are not in the corpus, so that no answer was looked for in them",
+        f"{counted(join.missing, 'listed document is', 'listed documents are')} not in the corpus and "
+        f"{'counts' if join.missing == 1 else 'count'} as not relevant",
     )
     return qrels

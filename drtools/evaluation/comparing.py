@@ -1,4 +1,4 @@
-"""Runs, and vectors in their place, compared: pairwise errors and margins."""
+"""Comparison of runs, or of vectors instead of runs: pairwise errors and margins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def errors_of(
     compute: ComputeSpec,
     folder: Path,
 ) -> Analysis:
-    """Count the pairwise errors of runs and, exactly over the whole corpus, of vectors."""
+    """Count the pairwise errors of runs, and those of vectors exactly over the whole corpus."""
     relevant = with_documents(with_vectors(relevant_documents(qrels, min_rel), sides), sides)
     found = {label: errors_of_run(label, run, relevant, depth) for label, run in runs.items()}
     if sides:  # else torch is not needed

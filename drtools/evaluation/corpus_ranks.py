@@ -1,7 +1,7 @@
-"""What vectors say of given documents: how many of the whole corpus stand above them, and their scores.
+"""Ranks of given documents in the whole corpus, and their scores, from vectors.
 
-A run knows the ranks down to its depth. Here one pass over all vectors counts what stands above each relevant document,
-however far down it is.
+A run has ranks down to its depth only. Here one pass over all vectors counts the documents above each relevant one, at
+any rank.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAIRS_A_COUNT = 1024  # (query, document) pairs whose scores are compared togeth
 def above_in_corpus(
     label: str, sides: Sides, relevant: Mapping[str, Collection[str]], device: str
 ) -> dict[str, list[int]]:
-    """Return, for each query, how many documents that are not relevant stand above each relevant one, ascending."""
+    """Return for each query how many non-relevant documents rank above each relevant one, ascending."""
     vectors = sides.documents
     rows = [rows_of(vectors, documents) for documents in relevant.values()]
     with reporting.progress(f"counting what stands above: {label}", len(vectors.array), "documents") as progress:
@@ -39,7 +39,7 @@ def above_in_corpus(
 
 
 def scores_of(sides: Sides, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """Return {query: {document: score}} of wanted documents; those without a vector are missing."""
+    """Return {query: {document: score}} for the wanted documents, without those that have no vector."""
     ids = {
         query: [document for document in documents if sides.documents.ids.row_of(document) is not None]
         for query, documents in wanted.items()
@@ -58,11 +58,11 @@ def count_above(
     device: str = "cpu",
     on_progress: Callable[[int], None] = lambda count: None,
 ) -> list[np.ndarray]:
-    """Count the vectors that stand above given ones: of a higher inner product, or of the same and in a lower row.
+    """Count the vectors that rank above given ones: with a higher inner product, or the same and a lower row.
 
-    vectors [N, D] float16 or float32; queries [Q, D] float32; rows: Q arrays of rows [C]. Returns Q arrays int64 [C].
-    `on_progress` is told how many vectors were just compared. On the CPU it is the rank that exact search gives, less
-    1; other devices than `cuda` leave it to the CPU. Raises InputError as exact search does.
+    vectors: [N, D] float16 or float32. queries: [Q, D] float32. rows: Q arrays of rows [C]. Returns Q arrays int64 [C];
+    on the CPU these are the ranks of exact search minus 1. `on_progress` is called with the number of vectors just
+    compared. All devices but `cuda` compute on the CPU. Raises InputError as exact search does.
     """
     checks.check_queries(queries, vectors.shape[1], checks.name(vectors))
     checks.refuse_empty(vectors)
@@ -88,7 +88,7 @@ def count_above(
 
 
 class _Chunk:
-    """Some queries with their (query, row) pairs, and how many vectors were found above each row so far."""
+    """Some queries with their (query, row) pairs, and the number of vectors above each row so far."""
 
     def __init__(
         self, queries: np.ndarray, rows: Sequence[np.ndarray], limits: Sequence[np.ndarray], device: str
@@ -106,7 +106,7 @@ class _Chunk:
         self.above = torch.zeros_like(self.rows)
 
     def count(self, scores: torch.Tensor, start: int) -> None:
-        """Add what stands above among a block's scores [Q, rows of the block]."""
+        """Add the vectors of a block that rank above, by its scores [Q, rows of the block]."""
         end = start + scores.shape[1]
         # of equal scores those of lower rows stand above: where the whole block does, `>` of the next lower number
         below = torch.nextafter(self.limits, torch.full_like(self.limits, -torch.inf))

@@ -1,4 +1,4 @@
-"""The numbers of training logs as curves over steps."""
+"""The logged values of trainings as curves over steps."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     if not curves:
         raise InputError(
             (
-                "no number over steps was found; is this a training log (training.jsonl), and did the training take a "
+                "no values over steps were found; is this a training log (training.jsonl), and did the training take a "
                 "step?"
             ),
             where=shown(path),
@@ -51,26 +51,24 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
 
 
 def chosen(logs: dict[str, dict[str, Curve]], names: list[str] | None) -> dict[str, dict[str, Curve]]:
-    """Return {name of a number: {label of a log: curve}}.
+    """Return {name of a value: {label of a log: curve}} for the given names.
 
-    The names asked for, or every one but the time and the learning rate.
-
-    Raises InputError for a name that no log has.
+    The default is all names but the time and the learning rate. Raises InputError for a name that no log has.
     """
     known = list(dict.fromkeys(name for curves in logs.values() for name in curves))
     for name in names or ():
         if name not in known:
             raise InputError(
-                f"no log has such a number; there are {', '.join(known)}", where=f"{param('curve')} {name}"
+                f"no log has this value; the logs have {', '.join(known)}", where=f"{param('curve')} {name}"
             )
     wanted = names or [name for name in known if name not in NOT_DRAWN]
     return {name: {label: curves[name] for label, curves in logs.items() if name in curves} for name in wanted}
 
 
 def smoothed(values: list[float]) -> list[float] | None:
-    """Return each value's mean with its neighbours, 5% of the points in all; None for a curve of few points.
+    """Return the moving average over 5% of the points; None for a curve with few points.
 
-    At both ends the window has only the neighbours that there are.
+    At both ends the window is cut off.
     """
     if len(values) < SMOOTH_FROM:
         return None

@@ -1,4 +1,4 @@
-"""Dev evaluation during training: real retrieval by the encoder as it stands, over a dev corpus or a pool of it."""
+"""Dev evaluation during training: retrieval with the current encoder, over a dev corpus or a part of it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def dev_measure(
     beside: VectorsBeside | None = None,
     trained: Trained | None = None,
 ) -> DevMeasure | None:
-    """Return a function that measures the encoder as it stands, or None if no dev judgements were named.
+    """Return a function that evaluates the current encoder, or None if there are no dev judgements.
 
-    `beside(side, ids)` gives vectors that go with texts, if the encoder takes any. What dev has in common with what is
-    `trained` on is reported.
+    `beside(side, ids)` returns additional vectors of texts, if the encoder takes any. Queries and documents that dev
+    has in common with the training data, `trained`, are reported.
     """
     if flags.dev_qrels is None:
         return None
@@ -74,7 +74,7 @@ def depth_for(measures: Sequence[Measure]) -> int:
 
 def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], Qrels, dict[str, str]]:
     """Return the measures, the dev qrels by query, and the texts of their queries."""
-    assert flags.dev_qrels is not None, "asked for where they were named"
+    assert flags.dev_qrels is not None, "only called with dev judgements"
     qrels = read_qrels(flags.dev_qrels)
     note_nothing_relevant(qrels, flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)

@@ -1,7 +1,7 @@
-"""Retrieval measures: pytrec_eval's, which are trec_eval's, and the two that it lacks (RR@k, Judged@k).
+"""Retrieval measures: those of pytrec_eval (trec_eval), and two that it does not have (RR@k, Judged@k).
 
-The order of a run is the one that formats/trec gave it. trec_eval would sort once more by score, so it is handed scores
-that fall by 1 with each rank: the same order, whichever way the run was ranked.
+The order of a run is the one from formats/trec. trec_eval would sort again by score, so it gets scores that decrease by
+1 with each rank, which keeps the order however the run was ranked.
 """
 
 import re
@@ -29,10 +29,7 @@ GRADED = ("ndcg", "judged")  # measures that no lowest relevant grade changes
 
 
 class Measure(NamedTuple):
-    """A measure as the user wrote it.
-
-    Its name, trec_eval's name for it, its cutoff, and its own lowest relevant grade, each None without one.
-    """
+    """A measure: its name as the user wrote it, trec_eval's name, its cutoff and its own lowest relevant grade."""
 
     name: str
     theirs: str
@@ -46,34 +43,34 @@ class Measure(NamedTuple):
 
 
 def parse_measure(text: str) -> Measure:
-    """Read a measure such as `nDCG@10`, `AP` or `R(rel=2)@100`, in any case; InputError for one that is not known."""
+    """Parse a measure such as `nDCG@10`, `AP` or `R(rel=2)@100`, ignoring case; raise InputError for an unknown one."""
     match = re.fullmatch(r"([a-z]+)(?:\(rel=([1-9][0-9]{0,8})\))?(?:@([1-9][0-9]{0,8}))?", text.lower())
     theirs = KNOWN.get(match[1], (None, None))[match[3] is not None] if match else None
     if match is None or theirs is None:
         raise InputError(
-            f"measure {text!r} is not known; known are nDCG, RR (or MRR), AP, each with or without a cutoff such as "
-            "nDCG@10, and R@k (recall), P@k, Success@k, Judged@k, with k a whole number from 1; R(rel=2)@k counts "
+            f"measure {text!r} is not known; use nDCG, RR (or MRR) or AP, with or without a cutoff such as nDCG@10, "
+            "or R@k (recall), P@k, Success@k or Judged@k, with a whole number k of 1 or more; R(rel=2)@k counts "
             "documents of grade 2 or more"
         )
     if match[2] and match[1] in GRADED:
-        raise InputError(f"measure {text!r}: (rel={match[2]}) changes nothing in {match[1]}", remedy="leave it out")
+        raise InputError(f"measure {text!r}: (rel={match[2]}) does not apply to {match[1]}", remedy="leave it out")
     return Measure(text, theirs, int(match[3]) if match[3] else None, int(match[2]) if match[2] else None)
 
 
 def evaluate(qrels: Qrels, run: Run, measures: Sequence[Measure], min_rel: int = 1) -> dict[str, dict[str, float]]:
     """Return {name of the measure: {query id: value}} for every judged query, in the order of the judgements.
 
-    A query that the run lacks has 0. So has, but for nDCG and Judged, a query none of whose judged documents reaches
-    `min_rel`: it counts in means like any other (as in trec_eval with -c). Queries of the run without judgements are
-    left out. nDCG uses the grades themselves; a measure's own `min_rel` goes before the one given. Raises InputError
-    for a `min_rel` below 1.
+    A query that is not in the run has 0. So has, except for nDCG and Judged, a query without a document of grade
+    `min_rel` or more; it counts in means like any other (as in trec_eval with -c). Queries of the run without
+    judgements are left out. nDCG uses the grades themselves. A measure's own `min_rel` takes precedence. Raises
+    InputError for a `min_rel` below 1.
     """
     import pytrec_eval
 
     if min_rel < 1:
         raise InputError(
             f"the lowest relevant grade is {min_rel}",
-            expected="1 or more: grade 0 says that a document is not relevant",
+            expected="1 or more: grade 0 means that a document is not relevant",
         )
     # trec_eval gains nothing from a grade below 0, and crashes on a query that has no other
     grades = {

@@ -1,4 +1,4 @@
-"""The pictures of a query's move among documents: projected, and by t-SNE."""
+"""Plots of a query's move among documents, projected and by t-SNE."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def draw_move(
     below: str,
     axes: tuple[str, str] = ("", ""),
 ) -> None:
-    """Draw the query's move among documents; `groups` are rows of the plane's documents by name, positives last.
+    """Plot the query's move among documents; `groups` are rows of the plane's documents by name, positives last.
 
-    Without names of the `axes` these mean nothing, and have no numbers.
+    Without names, the `axes` have no meaning and get no numbers.
     """
     with picture(path, 6.6, title, below) as (figure, (panel,)):
         for name, look in LOOKS.items():

@@ -1,4 +1,4 @@
-"""How much of one list another holds: rank-biased overlap, and the share of static negatives that are still hard."""
+"""Overlap of ranked lists: rank-biased overlap, and the share of static negatives that are still hard."""
 
 from collections.abc import Sequence, Set
 from itertools import islice
@@ -7,8 +7,8 @@ from itertools import islice
 def rank_biased_overlap(first: Sequence[str], other: Sequence[str], p: float) -> float:
     """Return the extrapolated rank-biased overlap of two rankings without ties (Webber et al. 2010, Eq. 32): 0 to 1.
 
-    `p` in (0, 1) is how likely a reader goes on to the next rank. The lists may differ in length; the agreement at
-    the end is taken to go on below it. Two empty lists agree; an empty one and another have nothing in common.
+    `p` in (0, 1) is the probability that a reader goes on to the next rank. The lists may differ in length; the
+    agreement at the end is assumed to continue. Two empty lists have an overlap of 1, an empty and another list of 0.
     """
     assert 0 < p < 1
     shorter, longer = sorted((first, other), key=len)

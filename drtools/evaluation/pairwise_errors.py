@@ -10,10 +10,10 @@ FIRST_IN_DECADE = (1, 2, 5)
 
 
 class Above(NamedTuple):
-    """How many documents that are not relevant stand above each relevant one of a query.
+    """How many non-relevant documents rank above each relevant one of a query.
 
-    `each`: of those whose place is known, ascending. `lacking` relevant documents stand below the end of a list that
-    holds `listed` documents that are not relevant, so at least so many stand above each.
+    `each` has these numbers for the listed relevant documents, ascending. `lacking` relevant documents are not in the
+    list, which has `listed` non-relevant documents, so at least this many rank above each of them.
     """
 
     each: list[int]
@@ -22,7 +22,7 @@ class Above(NamedTuple):
 
 
 def above_in_list(documents: Iterable[str], relevant: Set[str]) -> Above:
-    """Count above each relevant document of a ranked list: its rank - 1 - the relevant documents above it."""
+    """Count the non-relevant documents above each relevant one: its rank - 1 - the relevant documents above it."""
     each: list[int] = []
     above = 0
     for document in documents:
@@ -34,15 +34,15 @@ def above_in_list(documents: Iterable[str], relevant: Set[str]) -> Above:
 
 
 def errors_in_all(above: Above) -> int:
-    """Return the pairs (relevant, not relevant) in the wrong order: all if none is lacking, else the fewest."""
+    """Return the number of (relevant, not relevant) pairs in the wrong order, or a lower bound if some are lacking."""
     return sum(above.each) + above.lacking * above.listed
 
 
 def errors_against_top(above: Above, depth: int) -> int:
-    """Return the errors against the first `depth` documents that are not relevant: at most `depth` a relevant document.
+    """Return the errors against the first `depth` non-relevant documents, at most `depth` for each relevant one.
 
-    A relevant document that a list lacks has all `depth` above it. So it has if the list is that long; a shorter one
-    counts as filled up, so that a query without hits has the most errors.
+    A relevant document that is not listed has all `depth` above it. This also holds for lists that are shorter, so that
+    a query without hits has the maximum number of errors.
     """
     return sum(min(count, depth) for count in above.each) + above.lacking * depth
 
@@ -59,20 +59,14 @@ def errors_in_top(documents: Sequence[str], relevant: Set[str], depth: int) -> i
 
 
 def share_of_worst(counts: Iterable[float]) -> float:
-    """Return the share of all errors that the worst tenth of the queries (rounded up) makes.
-
-    0 where there is no error.
-    """
+    """Return the share of all errors that the worst tenth of the queries (rounded up) has; 0 without errors."""
     ordered = sorted(counts, reverse=True)
     worst = ordered[: -(-len(ordered) // 10)]
     return sum(worst) / sum(ordered) if ordered[0] else 0.0
 
 
 def bins_up_to(largest: float) -> list[tuple[int, int]]:
-    """Return bins (first, last) that hold every count from 0 to `largest`.
-
-    0, 1, 2 to 4, 5 to 9, 10 to 19, 20 to 49 ...
-    """
+    """Return bins (first, last) for counts from 0 to `largest`: 0, 1, 2 to 4, 5 to 9, 10 to 19, 20 to 49 ..."""
     firsts = [0]
     power = 1
     while firsts[-1] <= largest:
@@ -101,6 +95,6 @@ def _by_bin(values: Iterable[float], bins: list[tuple[int, int]]) -> list[list[f
 
 
 def shares(values: Sequence[float]) -> list[float]:
-    """Return each value's share of their sum; 0 where there is nothing."""
+    """Return each value's share of their sum, or 0 if the sum is 0."""
     total = sum(values)
     return [value / total if total else 0.0 for value in values]

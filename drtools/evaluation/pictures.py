@@ -1,4 +1,4 @@
-"""Pictures of analyses, as PNG files: one look for all, and colours that colour-blind readers tell apart."""
+"""Plots of analyses as PNG files, in one style and with colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -71,10 +71,7 @@ def picture(
     sharex: bool = False,
     sharey: bool = False,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Open a figure of `height` inches under a bold title and a grey line that says how to read it.
-
-    Save it at the end.
-    """
+    """Open a figure of `height` inches with a bold title and a grey line of explanation; save it at the end."""
     os.environ.setdefault("MPLCONFIGDIR", str(cache_directory() / "matplotlib"))
     import matplotlib
     from matplotlib.figure import Figure
@@ -118,7 +115,7 @@ def _name(label: str) -> str:
 def draw_errors(
     path: Path, bins: list[tuple[int, int]], panels: list[tuple[str, str, dict[str, list[float]]]], title: str
 ) -> None:
-    """Draw shares by bin of errors: panels of (title, what is shared out, {label: each bin's share}), a bar a label."""
+    """Draw shares by bin of errors: panels of (title, unit, {label: each bin's share}), with one bar for each label."""
     labels = [_name(label) for label in panels[0][2]]
     with picture(
         path,
@@ -169,7 +166,7 @@ def draw_shares(
     low: float = 0.0,
     unit: str = "queries",
 ) -> None:
-    """Draw how values from `low` to 1 are spread over a unit: a panel for each name, its mean as a line."""
+    """Draw histograms of values from `low` to 1: a panel for each name, with the mean as a line."""
     with picture(path, 1.3 + max(2.4, 1.5 * len(series)), title, below, rows=len(series), sharex=True, sharey=True) as (
         _,
         axes,
@@ -199,7 +196,7 @@ def edges_of(low: float, bins: int) -> list[float]:
 
 
 def draw_tuning(path: Path, curves: dict[str, list[tuple[float, float]]], title: str, measure: str) -> None:
-    """Draw a measure over a weight: a curve for each name, its best point ringed."""
+    """Draw a measure over a weight: a curve for each name, with a ring around its best point."""
     labels = [_name(label) for label in curves]
     with picture(
         path,
@@ -234,7 +231,7 @@ def draw_tuning(path: Path, curves: dict[str, list[tuple[float, float]]], title:
 
 
 def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[int]]], title: str) -> None:
-    """Draw the scores that examples keep: a panel for each file, in it an outline for each kind's counts."""
+    """Draw histograms of the scores in examples: a panel for each file, with an outline for each kind."""
     below = "each outline holds all items of its kind, so that kinds of different size compare"
     with picture(path, 1.0 + 2.6 * len(files), title, below, rows=len(files), sharex=True) as (_, axes):
         for panel, (label, kinds) in zip(axes, files.items(), strict=True):
@@ -260,7 +257,7 @@ def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[
 
 
 def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequence[str], title: str) -> None:
-    """Draw numbers over steps: a panel for each number, in it a curve for each log that has it."""
+    """Draw values over steps: a panel for each value, with a curve for each log that has it."""
     from matplotlib.ticker import MaxNLocator
 
     columns = 1 if len(numbers) == 1 else 2

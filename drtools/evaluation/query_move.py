@@ -1,9 +1,9 @@
 """One query before and after training, with its positives and top documents, in a plane (Zhan et al. 2021, Figure 6).
 
-Two planes. The paper's is t-SNE: near points stay near, and distances between far ones say nothing. The other is a true
-projection: its first axis is the direction in which the query moved, so that the whole move is seen and a document's
-place along it is what its score gains by the move; the second is the direction across in which the documents differ
-most.
+There are two planes. The paper's is t-SNE, which keeps near points near; distances between far points mean nothing. The
+other is a linear projection. Its first axis is the direction in which the query moved, so the whole move is visible,
+and a document's position on it is the change of its score. The second axis is the orthogonal direction in which the
+documents differ most.
 """
 
 from __future__ import annotations
@@ -21,17 +21,14 @@ SEED = 0
 
 
 class Plane(NamedTuple):
-    """Points of a plane, [n, 2] each: the documents', and the queries' [2, 2] before and after."""
+    """Points of a plane: the documents [n, 2], and the query before and after [2, 2]."""
 
     documents: np.ndarray
     queries: np.ndarray
 
 
 class Projection(NamedTuple):
-    """Points of the plane, [n, 2] each, the queries' [2, 2] before and after.
-
-    `spread` is the share of the documents' variance shown.
-    """
+    """Points of a plane as in `Plane`; `spread` is the share of the documents' variance that it shows."""
 
     documents: np.ndarray
     queries: np.ndarray
@@ -48,13 +45,13 @@ def all_scores(vectors: np.ndarray | JoinedArray, queries: np.ndarray) -> np.nda
 
 
 def best_rows(scores: np.ndarray, depth: int) -> list[int]:
-    """Return the rows of the highest scores [N], best first, ties by lower row."""
+    """Return the rows of the highest scores [N], best first; of equal scores the lower row comes first."""
     rows: list[int] = np.argsort(-scores, kind="stable")[:depth].tolist()
     return rows
 
 
 def rank_of(scores: np.ndarray, row: int) -> int:
-    """Return the rank of a row, from 1, among scores [N]; ties by lower row."""
+    """Return the rank of a row, from 1, among scores [N]; of equal scores the lower row comes first."""
     return 1 + int((scores > scores[row]).sum()) + int((scores[:row] == scores[row]).sum())
 
 

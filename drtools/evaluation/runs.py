@@ -1,4 +1,4 @@
-"""Runs measured against judgements, or against answers that their documents hold."""
+"""Evaluation of runs by judgements, or by answers in their documents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.identical import without_identical
 from drtools.formats.joins import Join, note_nothing_judged, note_nothing_relevant
 from drtools.formats.trec import Qrels, Run, read_qrels, read_run
+from drtools.units import counted
 
 JUDGED_DIFFERENCE = 0.1  # [ours] between two runs' Judged@10, before a note
 Values = dict[str, dict[str, float]]  # measure -> query -> value
 
 
 def judgements(runs: Sequence[str], spec: MeasuringSpec, measures: Sequence[Measure]) -> Qrels:
-    """Read the judgements, or judge the runs' documents by the answers that they hold."""
+    """Read the judgements, or judge the runs' documents by the answers in them."""
     whose = spec.qrels or spec.answers
     assert whose is not None, "judgements or answers"
     if spec.qrels:
@@ -52,7 +53,7 @@ def measured(runs: Sequence[str], judged: Qrels, spec: MeasuringSpec, measures: 
 def judged_by_answers(
     answers: str, corpus: str, matching: Matching, runs: Iterable[Run], measures: Sequence[Measure], min_rel: int
 ) -> dict[str, dict[str, int]]:
-    """Return judgements of the runs' documents, as deep as the measures look, by whether their texts hold an answer."""
+    """Judge the runs' documents, down to the depth of the measures, by whether their texts contain an answer."""
     check_measures(measures, min_rel)
     deepest = max(measure.k or 0 for measure in measures)
     given = read_answers(answers)
@@ -69,26 +70,27 @@ def only_those(judged: Qrels, only: str, whose: str) -> Qrels:
     found = Join(judged, whose, kept)
     found.check(
         f"{only}: names none of the queries that {whose} judges",
-        f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {whose}; left out",
+        f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {whose} and are left out",
     )
     return {query_id: grades for query_id, grades in judged.items() if query_id in kept}
 
 
 def read(name: str, spec: MeasuringSpec, quiet: bool = False) -> Run:
-    """Read a run, without the documents of the queries' own ids if these are to be left out; how many is said."""
+    """Read a run; leave out and report documents with the query's own id if the spec says so."""
     run = read_run(name, spec.rank_order)
     if not spec.ignore_identical_ids:
         return run
     run, count = without_identical(run)
     if not quiet:
-        reporting.say(f"{name}: {count:,} queries list a document of their own id; left out")
+        lists = counted(count, "query lists", "queries list")
+        reporting.say(f"{name}: {lists} a document with the same id, which was left out")
     return run
 
 
 def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bool) -> None:
-    """Refuse a run of none of the judged queries, and count what does not fit the judgements.
+    """Raise InputError for a run without any judged query, and report what does not fit the judgements.
 
-    With `is_part` the judgements are of a part of the queries on purpose.
+    With `is_part` the judgements cover only a part of the queries on purpose.
     """
     found = Join(run, name, judged)
     others = [query_id for query_id in run if query_id not in judged] if not is_part else []
@@ -106,11 +108,11 @@ def check_run(name: str, run: Run, judged: Qrels, qrels: str | None, is_part: bo
 
 
 def note_judged(shares: dict[str, float]) -> None:
-    """Note runs of whose first hits very different shares are judged: what nobody judged counts as not relevant."""
+    """Report runs that differ much in Judged@10, because documents without a judgement count as not relevant."""
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     if round(shares[most] - shares[least], 4) > JUDGED_DIFFERENCE:
         reporting.notice(
             1,
-            f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; what is not judged counts "
-            "as not relevant, so the first may be better than it looks",
+            f"Judged@10 is {shares[least]:.2f} in {least} and {shares[most]:.2f} in {most}; documents that are not "
+            "judged count as not relevant, so the first run may be better than its measures",
         )

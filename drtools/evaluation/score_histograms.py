@@ -1,4 +1,4 @@
-"""The scores that examples keep, by kind: positives, negatives and dark examples (Tao et al., ADAM)."""
+"""The scores in examples by kind: positives, negatives and dark examples (Tao et al., ADAM)."""
 
 from collections.abc import Iterable
 
@@ -12,11 +12,9 @@ QUANTILES = {"5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95}
 
 
 def scores_by_kind(examples: Iterable[Example]) -> dict[str, list[float]]:
-    """Return {kind.
+    """Return {kind: scores}: positives, negatives, dark examples, and negatives and dark examples together.
 
-    Scores} of the kinds that have any, in the order positives, negatives, dark ones, negatives and dark ones together.
-
-    What has no score (null) is left out.
+    Kinds without scores are left out, and so are items without a score (null).
     """
     kinds: dict[str, list[float]] = {name: [] for name in ("positives", "negatives", *DARK.values())}
     for example in examples:

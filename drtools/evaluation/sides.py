@@ -1,4 +1,4 @@
-"""Vectors of queries and documents in a run's place: opened, and what is asked of them kept to what they hold."""
+"""Vectors of queries and documents in place of a run: open them, and keep what they have vectors of."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str
     folders = list(documents) * (len(queries) if len(documents) == 1 else 1)
     if len(folders) != len(queries):
         raise InputError(
-            f"{len(documents)} {param('vectors')} beside {len(queries)} {param('query_vectors')}",
+            f"{len(documents)} {param('vectors')} for {len(queries)} {param('query_vectors')}",
             expected="one for all, or one for each, in the same order",
         )
     opened: dict[str, Vectors] = {}
@@ -39,27 +39,27 @@ def open_sides(documents: Sequence[str], queries: Mapping[str, str]) -> dict[str
 
 
 def with_vectors(asked: dict[str, Kept], sides: Mapping[str, Sides]) -> dict[str, Kept]:
-    """Return what is asked of the queries that every label has a vector of; the others are counted."""
+    """Return the entries of the queries for which every label has a vector; report the others."""
     for label, one in sides.items():
         lacking = {query for query in asked if one.queries.ids.row_of(query) is None}
         if len(lacking) == len(asked):
             raise InputError(
                 (
-                    f"holds a vector of none of the {len(asked):,} queries asked for, for instance "
-                    f"{min(lacking, default='')!r}; do the query vectors and the other file belong together?"
+                    f"holds no vector of any of the {len(asked):,} queries, for instance {min(lacking, default='')!r}; "
+                    "do the query vectors and the other file belong together?"
                 ),
                 where=label,
             )
         reporting.notice(
             len(lacking),
-            f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries asked for; they are left out",
+            f"{label} has no vector of {len(lacking):,} of {len(asked):,} queries; they are left out",
         )
         asked = {query: kept for query, kept in asked.items() if query not in lacking}
     return asked
 
 
 def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) -> dict[str, set[str]]:
-    """Return the relevant documents that every label has a vector of, and the queries that have any; count the rest."""
+    """Return the relevant documents of each query for which every label has a vector; report the others."""
     for vectors in {id(one.documents): one.documents for one in sides.values()}.values():
         known = {
             query: {document for document in documents if vectors.ids.row_of(document) is not None}
@@ -82,11 +82,11 @@ def with_documents(relevant: dict[str, set[str]], sides: Mapping[str, Sides]) ->
 
 
 def rows_of(vectors: Vectors, documents: Collection[str]) -> np.ndarray:
-    """Return the rows of those documents that there is a vector of."""
+    """Return the rows of the documents that have a vector."""
     rows = [vectors.ids.row_of(document) for document in documents]
     return np.array([row for row in rows if row is not None], np.int64)
 
 
 def query_rows(sides: Sides, queries: Sequence[str]) -> np.ndarray:  # -> float32 [Q, D]
-    """Return the vectors of queries that there is a vector of."""
+    """Return the vectors of the queries that have one."""
     return np.asarray(sides.queries.array[rows_of(sides.queries, queries)], np.float32)

@@ -41,9 +41,9 @@ Comparisons = dict[int, dict[str, tuple[float, float]]]  # baseline -> measure -
 
 
 def comparisons(results: list[dict[str, dict[str, float]]], baselines: Sequence[int] = (0,)) -> list[Comparisons]:
-    """Compare runs with each baseline, both by their places; two baselines are compared once, as the later's.
+    """Compare runs with each baseline, given by its position; two baselines are compared only in the later one's entry.
 
-    Return for each run {baseline: {measure: (p, corrected p)}}. Holm's correction is over all pairs of one measure.
+    Returns for each run {baseline: {measure: (p, corrected p)}}. Holm's correction is over all pairs of one measure.
     """
     pairs = [
         (run, baseline)

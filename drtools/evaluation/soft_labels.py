@@ -1,7 +1,4 @@
-"""What a teacher's scores teach.
-
-Its softmax over the lists that ADAM distils, and how near a student's comes to it (Tao et al.).
-"""
+"""A teacher's softmax over the lists that ADAM distills, and how close a student's comes to it (Tao et al.)."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ LISTS = ("positive, negatives", "positive, negatives, dark", "negatives", "negat
 
 
 def lists_of(example: Example) -> dict[str, list[float]]:
-    """Return {kind of list: scores} of one example, the positive being that of its dark items, or else its first.
+    """Return {kind of list: scores} of one example, without items that have no score.
 
-    What has no score is left out.
+    The positive is that of the dark items, or else the first one.
     """
     positives = dict(zip(example.positives, example.positive_scores or [None] * len(example.positives), strict=True))
     dark_of = example.dark[0].positive if example.dark else None
@@ -28,16 +25,16 @@ def lists_of(example: Example) -> dict[str, list[float]]:
 
 
 def softmax(scores: Sequence[float]) -> list[float]:
-    """Return the shares that a teacher gives a list's items."""
+    """Return the softmax of scores."""
     highest = max(scores)
     powers = [math.exp(score - highest) for score in scores]
     return [power / sum(powers) for power in powers]
 
 
 def evenness(shares: Sequence[float]) -> float:
-    """Return the entropy of shares over that of equal ones, so that lists of different length compare.
+    """Return the entropy of shares divided by that of equal ones, so that lists of different length are comparable.
 
-    0 says no more than a label, 1 nothing.
+    At 0 the shares say no more than a label, at 1 they say nothing.
     """
     return (
         -sum(share * math.log(share) for share in shares if share) / math.log(len(shares)) if len(shares) > 1 else 0.0
@@ -45,11 +42,9 @@ def evenness(shares: Sequence[float]) -> float:
 
 
 def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
-    """Return {kind of list.
+    """Return {kind of list: the shares of each example}, for examples with a scored positive, negative and dark item.
 
-    Shares, for each example} of the examples with a scored positive, a scored negative and a scored dark item.
-
-    Without dark items in any of them, of lists without those.
+    If no example has dark items, the lists are those without them.
     """
     found = [lists_of(example) for example in examples]
     has_dark = any(len(lists["negatives, dark"]) > len(lists["negatives"]) for lists in found)
@@ -64,11 +59,9 @@ def soft_labels(examples: Iterable[Example]) -> dict[str, list[list[float]]]:
 
 
 def agreement(teacher: Sequence[float], student: Sequence[float], scale: float) -> tuple[float, float]:
-    """Return (KL(teacher || student), Kendall's tau-b) of one list of two items or more.
+    """Return (KL(teacher || student), Kendall's tau-b) for a list of two or more items.
 
-    The student's scores are scaled first.
-
-    tau is nan where one of them gives all items the same score.
+    The student's scores are scaled first. tau is NaN if one of them gives all items the same score.
     """
     import torch
     from scipy.stats import kendalltau

@@ -1,4 +1,4 @@
-"""What to measure on: while training, of finished runs, and to tune a fusion."""
+"""Specifications of evaluation: during training, of finished runs, and for tuning a fusion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class QueryDevSpec:
-    """Which queries to measure on while training; the first measure decides what is best."""
+    """The queries to evaluate on while training. The first measure selects the best checkpoint."""
 
     dev_qrels: str | None = None
     dev_queries: str | None = None
@@ -17,7 +17,7 @@ class QueryDevSpec:
 
 @dataclass(frozen=True)
 class DevSpec(QueryDevSpec):
-    """The same, with the documents that are searched."""
+    """The queries to evaluate on, and the documents to search."""
 
     dev_corpus: str | None = None
     dev_documents: int = 2000
@@ -25,9 +25,9 @@ class DevSpec(QueryDevSpec):
 
 @dataclass(frozen=True)
 class MeasuringSpec:
-    """How runs are read and what judges them: judgements, or answers and the corpus to find them in.
+    """How runs are read and judged: by judgements, or by answers and the corpus in which to look for them.
 
-    With `only`, judgements that name the queries to keep. `rank_order` ranks by the runs' rank column, not by score.
+    `only` are judgements that name the queries to keep. `rank_order` ranks by the rank column instead of by score.
     """
 
     qrels: str | None = None
@@ -42,9 +42,9 @@ class MeasuringSpec:
 
 @dataclass(frozen=True)
 class FusionTuning:
-    """What the weight of a fusion's second run is tuned on: judgements, or answers and the corpus to find them in.
+    """The data to tune the second run's weight on: judgements, or answers and the corpus in which to look for them.
 
-    `runs` are the same systems' runs of these queries; without them the runs that are fused.
+    `runs` are runs of the same systems for these queries; the default is the runs that are fused.
     """
 
     qrels: str | None = None

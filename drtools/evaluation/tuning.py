@@ -1,4 +1,4 @@
-"""Weights that are tuned on judged queries."""
+"""Tuning of weights on judged queries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tune_weight(
 ) -> tuple[float, list[tuple[float, float]]]:
     """Try each weight of the grid for the second of two runs.
 
-    Return the best (the smallest of equals) and every (weight, value).
+    Returns the best weight (of equals the smallest) and every (weight, value).
     """
     judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}
     seen = min(depth, measure.k or depth)  # what a measure does not look at need not be ranked
@@ -64,7 +64,7 @@ def tune_fusion(
 
 
 def judgements(tuning: FusionTuning, runs: Sequence[Run]) -> Qrels:
-    """Read judgements, or make them of whether the runs' documents hold answers."""
+    """Read judgements, or judge the runs' documents by the answers in them."""
     if tuning.qrels:
         return read_qrels(tuning.qrels)
     assert tuning.answers is not None and tuning.corpus is not None, "answers are looked for in texts"
@@ -78,12 +78,12 @@ def judgements(tuning: FusionTuning, runs: Sequence[Run]) -> Qrels:
 
 
 def check_judged(name: str, judged: Qrels, paths: Sequence[str], runs: Sequence[Run], by_answers: bool) -> None:
-    """Refuse judgements of other queries than the runs', and count those that both runs lack."""
+    """Raise InputError if no judged query is in the runs, and report those that are in neither."""
     union = {query_id: None for run in runs for query_id in run}
     found = Join(union, " and ".join(paths), judged)
     found.check(
-        f"{name}: judges none of the queries of {found.name}; pass the dev queries' runs by {param('tune_runs')}, one "
-        "for each run",
+        f"{name}: judges none of the queries of {found.name}; pass runs of the dev queries with {param('tune_runs')}, "
+        "one for each run",
         f"{found.missing:,} of the {found.asked:,} queries that {name} judges are in neither run; they count 0 at each "
         "weight",
     )
@@ -101,7 +101,7 @@ GAMMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0,
 def settle_gamma(
     pieces: MultiVectorSpec, source: HitSource | MultiVectorSource, queries: str | None, depth: int
 ) -> dict[str, Any]:
-    """Let a multi-vector source choose its gamma if that was asked for; return what the manifest says of it."""
+    """Tune the gamma of a multi-vector source if asked to; return the facts for the manifest."""
     if not pieces.multi_vector:
         return {}
     assert isinstance(source, MultiVectorSource), "what a multi-vector search opens"
@@ -119,7 +119,7 @@ def settle_gamma(
 def tune_gamma(
     source: MultiVectorSource, queries: Sequence[tuple[str, str]], depth: int, qrels: Qrels, measure: str
 ) -> list[tuple[float, float]]:
-    """Take the gamma that is best on judged queries, the smallest of equals; return every (gamma, value)."""
+    """Set gamma to the best value on judged queries (of equals the smallest); return every (gamma, value)."""
     found, tried = [], []
     with reporting.progress("scoring pieces for dev", len(queries), "queries") as progress:
         for one in source.scored(queries, depth):
@@ -136,5 +136,5 @@ def tune_gamma(
         f"gamma {source.gamma:g}: {measure} {value:.4f} over {len(found):,} dev queries ({tried[0][1]:.4f} without "
         "pieces)"
     )
-    source.noted.clear()  # what was odd about the dev queries
+    source.noted.clear()  # these counts are of the dev queries
     return tried

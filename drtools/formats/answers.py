@@ -12,9 +12,9 @@ EXPECTED = """{"_id", "answers": [...]}, or DPR's `question<TAB>['answer', ...]`
 
 
 def read_answers(path: str | Path) -> dict[str, list[str]]:
-    """Return query id -> answers, in the file's order. DPR's lines have no ids: theirs are the lines' numbers, from 0.
+    """Return {query id: answers}, in the file's order. The ids of DPR's questions are the line numbers, from 0.
 
-    Raises InputError with file:line for a line of neither form, an id that stands twice, a file without a line.
+    Raises InputError with file:line for a line of neither form, a duplicate id, and an empty file.
     """
     answers: dict[str, list[str]] = {}
     is_json = None
@@ -34,7 +34,7 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
             raise InputError("no list of answers was found", expected=EXPECTED, where=f"{shown(path)}:{number}")
         if query_id in answers:
             raise InputError(
-                f"the query id {query_id!r} stands twice",
+                f"the query id {query_id!r} occurs twice",
                 where=f"{shown(path)}:{number}",
                 remedy="give each question one line",
             )

@@ -1,7 +1,7 @@
-"""Documents with one text: copies of a positive, which must not become a negative under another id.
+"""Documents with the same text: copies of a positive, which must not become negatives under another id.
 
 Texts are compared in plain form (formats/plain_text); a document's text is its title and its text, as encoders read
-them. Where a folder of vectors alone is at hand, they are compared to the letter, by their digests.
+them. If only a vectors folder is available, texts are compared exactly, by their digests.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ ROWS_A_READ = 65536
 
 
 def copies_in_corpus(store: CorpusStore, rows: Iterable[int]) -> dict[int, list[int]]:
-    """Return for those of the rows whose text stands elsewhere in the corpus the other rows that have it."""
+    """Return {row: the other rows with the same text} for the rows that have copies in the corpus."""
     wanted = {row: _digest(store.at(row)) for row in sorted(set(rows))}
     return _copies(wanted, map(_digest, store.rows()), len(store)) if wanted else {}
 
 
 def copies_by_id(store: CorpusStore, documents: Sequence[str]) -> dict[str, list[str]]:
-    """Return the same by ids; those that the corpus lacks have no copies."""
+    """Return the same by ids; documents that are not in the corpus have no copies."""
     row_of = {
         row: document for document, row in zip(documents, store.rows_of(documents), strict=True) if row is not None
     }
@@ -41,7 +41,7 @@ def copies_by_id(store: CorpusStore, documents: Sequence[str]) -> dict[str, list
 
 
 def copies_among_vectors(folder: Path, rows: Iterable[int]) -> dict[int, list[int]] | None:
-    """Return the same of a vectors folder by its digests of texts, to the letter; None if it has none."""
+    """Return exact copies among the rows of a vectors folder by its digests of texts; None if it has none."""
     if not (folder / TEXTS).exists():
         return None
     digests = open_texts(folder)["digest"]
@@ -50,7 +50,7 @@ def copies_among_vectors(folder: Path, rows: Iterable[int]) -> dict[int, list[in
 
 
 def copies_by_digest(folder: Path, documents: Sequence[str]) -> dict[str, list[str]] | None:
-    """Return the same by ids; None for what is no vectors folder with digests."""
+    """Return the same by ids; None for a folder without vectors or digests."""
     if not (folder / TEXTS).exists():
         return None
     ids = Ids(folder / IDS)

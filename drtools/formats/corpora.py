@@ -1,6 +1,6 @@
-"""Corpora and queries: BEIR JSONL, and the other forms that the field ships them in, told apart by content.
+"""Corpora and queries: BEIR JSONL and other common formats, which are recognized by their content.
 
-Which key or column holds what is settled by a file's first line, and every other line must have the same.
+A file's first line determines the keys or columns, and all other lines must have the same ones.
 """
 
 import itertools
@@ -46,7 +46,7 @@ class Document(NamedTuple):
 
 
 def document_text(title: str, text: str, separator: str = " ") -> str:
-    """Return the text that encoders and BM25 see: title, separator, text, stripped."""
+    """Return the text for encoders and BM25: title, separator and text, stripped."""
     return f"{title}{separator}{text}".strip() if title else text.strip()
 
 
@@ -61,12 +61,12 @@ def _key(record: dict[str, Any], keys: tuple[str, ...], path: str | Path, number
 
 
 def _value(record: dict[str, Any], key: str, path: str | Path, number: int) -> object:
-    """Return what a record holds under the key that the first record has it under."""
+    """Return a record's value of the key that the first record uses."""
     if key not in record:
         raise InputError(
             f"no {key!r} among the keys ({_found(record)}), which the first line has",
             where=f"{shown(path)}:{number}",
-            remedy="name the keys alike in each line",
+            remedy="use the same keys in each line",
         )
     return record[key]
 
@@ -82,12 +82,12 @@ def _text(value: object, key: str, path: str | Path, number: int) -> str:
 
 
 def _looks_like_json(first_line: bytes) -> bool:
-    """Tell JSONL from TSV by the first line; one that is neither is reported as JSON."""
+    """Tell JSONL from TSV by the first line; a line that is neither counts as JSON."""
     return first_line.lstrip()[:1] in (b"{", b"[") or b"\t" not in first_line
 
 
 def _lines_of(path: str | Path) -> tuple[Iterator[tuple[int, bytes]], bool]:
-    """Return the lines of a file, and whether they are JSON; an empty file has none and is."""
+    """Return the lines of a file, and whether they are JSON; an empty file counts as JSON."""
     lines = read_lines(path)
     first = next(lines, None)
     if first is None:
@@ -120,7 +120,7 @@ def _documents_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> 
 
 
 def note_unused_columns(path: str | Path) -> None:
-    """Note the columns of a corpus that are not read, as `read_corpus` does."""
+    """Report the columns of a corpus that are not read, as `read_corpus` does."""
     lines, is_json = _lines_of(path)
     if not is_json:
         tsv.Table(path, lines, DOCUMENT_COLUMNS)
@@ -157,14 +157,14 @@ def read_articles(path: str | Path, key: str | None) -> Iterator[tuple[Document,
 
 
 def read_queries(path: str | Path) -> dict[str, str]:
-    """Return query id -> text, in the file's order; JSONL or `qid<TAB>text`. Duplicate ids fail with both lines."""
+    """Return {query id: text} of JSONL or `qid<TAB>text`, in the file's order; raise InputError for duplicate ids."""
     queries: dict[str, str] = {}
     numbers: dict[str, int] = {}
     lines, is_json = _lines_of(path)
     for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
         if query_id in queries:
             raise InputError(
-                f"the query id {query_id!r} stands on line {numbers[query_id]} too; ids must be unique",
+                f"the query id {query_id!r} is also on line {numbers[query_id]}; ids must be unique",
                 where=f"{shown(path)}:{number}",
             )
         queries[query_id], numbers[query_id] = text, number

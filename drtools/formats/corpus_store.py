@@ -1,6 +1,6 @@
-"""Text by id.
+"""Texts by id: a corpus as an SQLite file in the cache.
 
-A corpus as an SQLite file in the cache, built once for each content, opened read-only by every process.
+The file is built once for each content, and every process opens it read-only.
 """
 
 import fcntl
@@ -93,7 +93,7 @@ class CorpusStore:
         return [self._one("select id from documents where row = ?", (int(row),))[0] for row in rows]
 
     def rows_of(self, document_ids: Sequence[str]) -> list[int | None]:
-        """Return the row of each id, None for one that the corpus lacks."""
+        """Return the row of each id, None for one that is not in the corpus."""
         known: dict[str, int] = {}
         for first in range(0, len(document_ids), IDS_A_READ):
             part = document_ids[first : first + IDS_A_READ]
@@ -110,7 +110,7 @@ class CorpusStore:
         return Document._make(found[0]) if found else None
 
     def missing(self, document_ids: Sequence[str]) -> list[str]:
-        """Return those of the ids that the corpus lacks, in their order."""
+        """Return the ids that are not in the corpus, in order."""
         return [
             document_id
             for document_id, row in zip(document_ids, self.rows_of(document_ids), strict=True)
@@ -119,7 +119,7 @@ class CorpusStore:
 
 
 def open_store(corpus: str) -> CorpusStore:
-    """Open the store of a corpus file, building it if this content was never seen."""
+    """Open the store of a corpus file; build it if there is none for this content."""
     source = Path(local(corpus))
     if source.is_dir():
         raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
@@ -203,7 +203,7 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         (document_id,) = connection.execute(twice).fetchone()
         lines = [number for number, document in read_corpus(source) if document.id == document_id]
         raise InputError(
-            f"the document id {document_id!r} stands on line {lines[0]} too; ids must be unique",
+            f"the document id {document_id!r} is also on line {lines[0]}; ids must be unique",
             where=f"{shown(corpus)}:{lines[1]}",
         ) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())

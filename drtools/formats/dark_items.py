@@ -1,6 +1,6 @@
 """Dark examples (Tao et al., ADAM).
 
-What lies between a positive and a negative, kept as what it is made of and not as text.
+They lie between a positive and a negative. The file describes how each is made, and does not hold its text.
 """
 
 import math
@@ -24,7 +24,7 @@ class Reinforced(NamedTuple):
 
 
 class Noisy(NamedTuple):
-    """A noisy positive: a positive of whose words a share is masked; which ones follows from the seed."""
+    """A noisy positive: a positive with a share of its words masked; the seed determines which ones."""
 
     positive: str
     ratio: float
@@ -50,9 +50,7 @@ def parse_dark(value: object, path: str | Path, number: int) -> list[Dark] | Non
         )
     items = [_parse_item(item, place, path, number) for place, item in enumerate(value, start=1)]
     if len(set(items)) < len(items):
-        raise InputError(
-            "dark names an item twice; make-dark-examples writes each once", where=f"{shown(path)}:{number}"
-        )
+        raise InputError("dark has an item twice; make-dark-examples writes each once", where=f"{shown(path)}:{number}")
     return items
 
 
@@ -72,7 +70,7 @@ def _parse_item(item: object, place: int, path: str | Path, number: int) -> Dark
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1:
         raise InputError(f"its ratio is {ratio!r}", where=where, expected="a share of words above 0, up to 1")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"its seed is {seed!r}", where=where, expected="a whole number from 0")
+        raise InputError(f"its seed is {seed!r}", where=where, expected="a whole number, 0 or more")
     return Noisy(positive, float(ratio), seed)
 
 
@@ -81,7 +79,7 @@ def _told(item: object) -> str:
 
 
 def documents_of(item: Dark) -> tuple[str, ...]:
-    """Return the documents that an item is made of."""
+    """Return the documents from which an item is made."""
     return (item.positive, item.negative) if isinstance(item, Reinforced) else (item.positive,)
 
 
@@ -94,12 +92,12 @@ def dark_records(items: Sequence[Dark]) -> list[dict[str, Any]]:
 
 
 def parse_ratios(words: str) -> list[float]:
-    """Read `0.15,0.25` as shares of words, each above 0, below 1 and once."""
+    """Parse `0.15,0.25` into shares of words: distinct, above 0 and below 1."""
     try:
         ratios = [float(word) for word in words.split(",")] if words.strip() else []
     except ValueError:
         raise InputError(
-            where=f"{param('ratios')} {words}", expected="numbers with commas between, for instance 0.15,0.25"
+            where=f"{param('ratios')} {words}", expected="numbers separated by commas, for instance 0.15,0.25"
         ) from None
     if any(math.isnan(ratio) or not 0 < ratio < 1 for ratio in ratios) or len(set(ratios)) < len(ratios):
         raise InputError(where=f"{param('ratios')} {words}", expected="shares above 0 and below 1, each once")

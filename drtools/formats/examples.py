@@ -1,4 +1,4 @@
-"""Training examples: ids and not texts, one query a line, all its positives, the negatives mined for it."""
+"""Training examples: one query per line, with the ids of all its positives and of its mined negatives."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from drtools.formats.lines import shown
 
 @dataclass
 class Example:
-    """One query with every positive (which is also its false-negative mask) and its negatives.
+    """One query with all its positives (which are also its false-negative mask) and its negatives.
 
     Scores, where there are any, stand in the order of the ids; `scored_by` names the teacher that gave them, as
     name@fingerprint, and is None for a retriever's. `others` holds the keys that this version does not know.
@@ -76,7 +76,7 @@ def _scores(record: dict[str, Any], key: str, count: int, path: str | Path, numb
             f"{key} is {found}", where=f"{shown(path)}:{number}", expected=f"{count} numbers, one for each id"
         )
     if not all(item is None or (isinstance(item, int | float) and not isinstance(item, bool)) for item in value):
-        raise InputError(f"{key} holds something that is no number", where=f"{shown(path)}:{number}")
+        raise InputError(f"{key} holds something that is not a number", where=f"{shown(path)}:{number}")
     return value
 
 
@@ -87,7 +87,7 @@ def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Exam
     both = set(positives) & set(negatives)
     if both:
         raise InputError(
-            f"{min(both)!r} is a positive and a negative of query {query_id!r}", where=f"{shown(path)}:{number}"
+            f"{min(both)!r} is both a positive and a negative of query {query_id!r}", where=f"{shown(path)}:{number}"
         )
     scored_by = record.get("scored_by")
     if not isinstance(scored_by, str | None):
@@ -111,13 +111,13 @@ def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Exam
 
 
 def read_examples(path: str | Path) -> Iterator[Example]:
-    """Yield the examples of a file; a query that stands twice fails with both lines."""
+    """Yield the examples of a file; raise InputError for a query that occurs twice."""
     lines: dict[str, int] = {}
     for number, record in read_json_lines(path):
         example = parse_example(record, path, number)
         if example.query_id in lines:
             raise InputError(
-                f"query {example.query_id!r} stands on line {lines[example.query_id]} too; one example a query",
+                f"query {example.query_id!r} is also on line {lines[example.query_id]}; a query has one example",
                 where=f"{shown(path)}:{number}",
             )
         lines[example.query_id] = number

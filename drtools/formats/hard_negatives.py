@@ -1,7 +1,7 @@
 """MS MARCO's public hard negatives and a cross-encoder's scores of them, as sentence-transformers publishes both.
 
 The negatives are JSONL, `{"qid", "pos": [pid], "neg": {system: [pid]}}`; the scores are a pickled {qid: {pid: score}}.
-A pickle can name any function to be called while it is read; here all but plain values and numpy's numbers are refused.
+A pickle can call any function while it is read; here everything but plain values and numpy's numbers is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _latin(text: str, encoding: str) -> bytes:
 
 
 def read_scores(path: str | Path) -> Scores:
-    """Return {query id: {document id: score}} of a pickle; no code that it may hold is run.
+    """Read {query id: {document id: score}} from a pickle without running any code in it.
 
     Takes about 25 GB for the 160 million scores of MS MARCO.
     """
@@ -69,7 +69,7 @@ def _kind(value: object) -> str:
 def read_hard_negatives(
     path: str | Path, scores: Scores | None = None, scored_by: str | None = None
 ) -> Iterator[Example]:
-    """Yield one example a line: the positives, and what any system found that is none, rank by rank over the systems.
+    """Yield one example per line: the positives, and the other documents found by any system, rank by rank.
 
     With scores each document has its own, None where there is none.
     """
@@ -79,7 +79,7 @@ def read_hard_negatives(
         if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(systems, dict):
             raise InputError(where=where, expected='{"qid", "pos": [pid], "neg": {system: [pid]}}')
         if not all(isinstance(found, list) for found in systems.values()):
-            raise InputError("neg holds what is no list of document ids", where=where)
+            raise InputError("neg holds something that is not a list of document ids", where=where)
         query_id = checked_id(record["qid"], path, number)
         positives = [checked_id(document, path, number) for document in record["pos"]]
         ranked = (document for rank in zip_longest(*systems.values()) for document in rank if document is not None)

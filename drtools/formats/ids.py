@@ -1,4 +1,4 @@
-"""Ids of the rows of vectors or of an index, in a file beside them."""
+"""Ids of the rows of vectors or of an index, in a file next to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAMAGED = "the folder was damaged, make it again"
 
 
 class Ids:
-    """The ids of rows, one a line of a file. Costs 8 bytes a row, and 16 more once rows are looked up by id."""
+    """The ids of rows, one per line of a file. Takes 8 bytes per row, and 16 more once rows are looked up by id."""
 
     def __init__(self, path: Path) -> None:
         import numpy as np

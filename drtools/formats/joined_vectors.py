@@ -1,7 +1,7 @@
-"""Vectors of two encoders as one: side by side, or summed; made on the way, or written.
+"""Joined vectors of two encoders: concatenated or summed, while they are read or when they are written.
 
-The query's second part is weighed by mu and the document's is not, so that the inner product of [q1, mu * q2] and [d1,
-d2] is s1 + mu * s2 for whatever mu a query brings (Chen et al. 2022, 3.3).
+Only the query's second part is weighted by mu, so that the inner product of [q1, mu * q2] and [d1, d2] is s1 + mu * s2
+for any mu of a query (Chen et al. 2022, 3.3).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ How = Literal["concat", "sum"]
 def join(how: How, first: np.ndarray, second: np.ndarray, mu: float | np.ndarray = 1.0) -> np.ndarray:
     """Return float32 [v1, mu * v2] (`concat`) or v1 + mu * v2 (`sum`) of vectors [N, D1] and [N, D2].
 
-    Mu may be one for each row, [N].
+    `mu` may have a value for each row, [N].
     """
     import numpy as np
 
@@ -48,8 +48,8 @@ class JoinedArray:
 
         if how == "sum" and first.shape[1] != second.shape[1]:
             raise InputError(
-                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions have no sum",
-                remedy=f"join them by {param('how')} concat",
+                f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be added",
+                remedy=f"use {param('how')} concat",
             )
         self.how, self.first, self.second, self.order = how, first, second, order
         self.shape: tuple[int, int] = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
@@ -59,7 +59,7 @@ class JoinedArray:
         return self.shape[0]
 
     def parts(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return both parts of some rows, apart."""
+        """Return both parts of some rows separately."""
         return self.first[rows], self.second[rows if self.order is None else self.order[rows]]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
@@ -86,6 +86,6 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
                 f"are missing) {found.pair()}"
             ),
             where=names[1],
-            remedy="encode the same texts with both",
+            remedy="encode the same texts with both encoders",
         )
     return np.array(rows, np.int64)

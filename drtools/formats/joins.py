@@ -1,8 +1,7 @@
-"""Joins of two files by ids: how many ids one of them lacks, said with an id of each side.
+"""Joins of two files by ids: how many ids are missing in one of them, reported with an id of each side.
 
-Ids are compared as they are written. Where two files write the same ids in two ways (`Q1` and `q1`, `0012` and `12`),
-nothing fails by itself: measures are 0, and positives are not recognized. So whatever looks ids of one file up in
-another does it through a `Join`.
+Ids are compared literally. If two files spell the same ids differently (`Q1` and `q1`, `0012` and `12`), nothing fails
+by itself: measures are 0, and positives are not recognized. So all lookups of one file's ids in another use a `Join`.
 """
 
 import re
@@ -15,7 +14,7 @@ from drtools.errors import InputError
 from drtools.units import counted
 
 ENDS_IN_A_NUMBER = re.compile(r"(.*?)([0-9]+)(?:\.0)?")
-SHOWN = 5  # missing ids that are kept, to find one that the other file writes in another way
+SHOWN = 5  # missing ids that are kept, to find one that the other file spells differently
 IDS_A_LOOK = 500
 IDS_MET = 1000  # that are remembered, so that an id which only the other file has is shown
 QUERIES_LOOKED_AT = 100  # for judged documents by another spelling of their ids
@@ -37,7 +36,7 @@ class KnownIds(Protocol):
 class Join:
     """Ids that one file names, looked up in another, which has the ids `known` and is called `name` in messages.
 
-    `asked` counts the ids that were looked up, `missing` those that the other file lacks.
+    `asked` counts the ids that were looked up, `missing` those that are not in the other file.
     """
 
     def __init__(self, known: KnownIds, name: str, ids: Iterable[str] = ()) -> None:
@@ -48,7 +47,7 @@ class Join:
         self.look_up(ids)
 
     def look_up(self, ids: Iterable[str]) -> list[str]:
-        """Look ids up, and return those that the other file lacks."""
+        """Look up ids, and return those that are not in the other file."""
         wanted = list(ids)
         lacking = missing_from(wanted, self.known)
         if len(self.met) < IDS_MET:
@@ -57,7 +56,7 @@ class Join:
         return lacking
 
     def count(self, asked: int, lacking: Sequence[str]) -> None:
-        """Count ids that were looked up elsewhere, and those of them that the other file lacks."""
+        """Count ids that were looked up elsewhere, and those that were missing."""
         self.asked += asked
         self.missing += len(lacking)
         self.first += lacking[: SHOWN - len(self.first)]
@@ -73,7 +72,7 @@ class Join:
             raise InputError(f"{words} {self.pair()}")
 
     def require_one(self, ids: Iterable[str], words: str) -> None:
-        """Raise InputError if the other file has none of the ids; they are looked up until one is found."""
+        """Raise InputError if the other file has none of the ids. Lookup stops at the first one found."""
         left = iter(ids)
         while some := list(islice(left, IDS_A_LOOK)):
             lacking = self.look_up(some)
@@ -82,12 +81,12 @@ class Join:
         self.refuse_empty(words)
 
     def note(self, words: str) -> None:
-        """Count what is missing as odd, if anything is."""
+        """Report the missing ids, if there are any."""
         if self.missing:
             reporting.notice(self.missing, f"{words} {self.pair()}")
 
     def check(self, none: str, some: str) -> None:
-        """Refuse two files that have nothing in common, and count what is missing otherwise."""
+        """Raise InputError if the two files have nothing in common, and report missing ids otherwise."""
         self.refuse_empty(none)
         self.note(some)
 
@@ -99,7 +98,7 @@ class Join:
         return next(found, None)
 
     def pair(self) -> str:
-        """Return a missing id and one of the other file in brackets, two that look alike if there are such."""
+        """Return a missing id and one of the other file in brackets, two that look alike if possible."""
         if not self.first:
             return ""
         known = list(islice(self.known, IDS_MET))
@@ -109,13 +108,13 @@ class Join:
 
 
 def missing_from(ids: Sequence[str], known: KnownIds) -> list[str]:
-    """Return those of the ids that are not known, in their order; a corpus and an index look many up at once."""
+    """Return the ids that are not known, in order; a corpus and an index look up many at once."""
     at_once = getattr(known, "missing", None)
     return at_once(ids) if at_once else [item for item in ids if item not in known]
 
 
 def spellings(text_id: str, heads: Sequence[str] = ()) -> list[str]:
-    """Return other ways to write an id, without the id itself.
+    """Return other spellings of an id, without the id itself.
 
     Case, zeros before a number, `.0` after it, `_` and `-`, and the word before the number, or one of `heads` there.
     """
@@ -137,7 +136,7 @@ def heads_of(ids: Iterable[str]) -> list[str]:
 
 
 def _is_word(head: str) -> bool:
-    """Return whether a head holds no number: one with a number (`page7-`) tells documents apart."""
+    """Return whether a head has no number; one with a number (`page7-`) distinguishes documents."""
     return not any(each.isdigit() for each in head)
 
 
@@ -148,15 +147,15 @@ def _split(text_id: str) -> tuple[str, str]:
 
 
 def note_nothing_relevant(qrels: Mapping[str, Mapping[str, int]], name: str, least: int = 1) -> None:
-    """Count judgements among which no document has the least relevant grade: every measure would be 0."""
+    """Report judgements without any document of the lowest relevant grade, with which every measure would be 0."""
     if not any(grade >= least for grades in qrels.values() for grade in grades.values()):
-        reporting.notice(1, f"{name}: no judgement has grade {least} or more, so that nothing is relevant; {COLUMNS}")
+        reporting.notice(1, f"{name}: no judgement has grade {least} or more, so nothing is relevant; {COLUMNS}")
 
 
 def note_nothing_judged(
     name: str, run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]], judged_by: str
 ) -> None:
-    """Count the queries of a run none of whose documents is judged, if that is all of them.
+    """Report the queries of a run without any judged document, if that is all of them.
 
     Or if a judged document stands there in another spelling.
     """
@@ -168,21 +167,21 @@ def note_nothing_judged(
         documents = (document for query in without for document in qrels[query])
         reporting.notice(
             len(both),
-            f"{name}: {judged_by} judges no document that it lists {(alike or joins[0]).pair()}; do the two belong "
+            f"{name}: {judged_by} judges none of its documents {(alike or joins[0]).pair()}; do the two belong "
             f"together?{columns_in_question(documents)}",
         )
     elif alike:
         reporting.notice(
             len(without),
             f"{name}: {judged_by} judges no document that is listed for {counted(len(without), 'query', 'queries')}, "
-            f"though there are some in another spelling {alike.pair()}",
+            f"but it judges some that are spelled differently {alike.pair()}",
         )
 
 
 def note_little_in_common(
     name: str, run: Mapping[str, Mapping[str, float]], other: str, its: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Note two runs of one collection whose lists of a query share few documents, or some in another spelling alone."""
+    """Report two runs that have few documents in common for the same queries, or some only in another spelling."""
     shared = {query: len(run[query].keys() & its[query].keys()) for query in run if run[query] and its.get(query)}
     most = sum(min(len(run[query]), len(its[query])) for query in shared)
     found = sum(shared.values())
@@ -192,18 +191,18 @@ def note_little_in_common(
         one, as_other = alike[0]
         reporting.notice(
             len(alike),
-            f"{name} and {other} list {found:,} documents in common, and in "
-            f"{counted(len(looked_at), 'query', 'queries')} {len(alike):,} more whose ids differ in their spelling "
-            f"alone (for instance {one!r}; {other} has {as_other!r}); write them alike",
+            f"{name} and {other} list {counted(found, 'document')} in common, and in "
+            f"{counted(len(looked_at), 'query', 'queries')} {len(alike):,} more whose ids differ only in their "
+            f"spelling (for instance {one!r}; {other} has {as_other!r}); use the same spelling",
         )
     elif shared and (not found or (most >= LEAST_HITS and found < FEW * most)):
         pair = Join(its[looked_at[0]], other, run[looked_at[0]]).pair()
         how_many = f"only {found:,} of {most:,} documents" if found else "no document"
-        reporting.notice(1, f"{name} and {other} list {how_many} in common {pair}; are they of one collection?")
+        reporting.notice(1, f"{name} and {other} list {how_many} in common {pair}; are they of the same collection?")
 
 
 def _alike_in_lists(one: Mapping[str, float], other: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return pairs of ids that two lists write in two ways, if each list has one way to write an id."""
+    """Return pairs of ids that two lists spell differently, if each list is consistent."""
     keys = {_key(each): each for each in one}
     others = {_key(each): each for each in other}
     if len(keys) < len(one) or len(others) < len(other):
@@ -212,10 +211,10 @@ def _alike_in_lists(one: Mapping[str, float], other: Mapping[str, float]) -> lis
 
 
 def _key(text_id: str) -> str:
-    """Return an id without its case, the zeros before its numbers, `.0` behind them, and `-` for `_`."""
+    """Return an id in a normal form: without case, leading zeros and trailing `.0` of numbers, and with `-` for `_`."""
     return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text_id.lower().replace("-", "_").removesuffix(".0"))
 
 
 def columns_in_question(documents: Iterable[str]) -> str:
-    """Return a question to add where all judged documents look like grades, as if the columns were others."""
+    """Return a question about the columns if all judged documents look like grades."""
     return f" Or {COLUMNS}" if all(each.isdecimal() and len(each) <= LONGEST_GRADE for each in documents) else ""

@@ -1,4 +1,4 @@
-"""JSON objects, whether they stand one a line or in one array: other toolkits write both and call both .json."""
+"""JSON objects, one per line or in one array; other toolkits write both forms with the suffix .json."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _array_items(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     text = _whole_text(path)
-    decoder = json.JSONDecoder()  # finds where an item ends, which the faster parser cannot
+    decoder = json.JSONDecoder()  # finds the end of an item, which the faster parser cannot
     line, counted, at = 1, 0, text.index("[") + 1
     while True:
         at = _after_space(text, at)

@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, read with file and line in every error."""
+"""JSON lines: one object per line; every error names the file and the line."""
 
 import json
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def checked_id(value: object, path: str | Path, number: int) -> str:
 
 
 def json_advice(line: bytes) -> str:
-    """Return the next move for a line that is not JSON, "" if none is known."""
+    """Return the remedy for a line that is not JSON, or "" if none is known."""
     text = line.decode().strip()
     if text.startswith("["):
         return "an array becomes one object a line by `jq -c '.[]' FILE`"

@@ -1,6 +1,6 @@
-"""What is tested on and was trained on too: queries with the same text, and relevant documents with the same text.
+"""Leakage between training and test data: queries with the same text, and relevant documents with the same text.
 
-Texts are compared to the letter, and in plain form (formats/plain_text).
+Texts are compared exactly, and in plain form (formats/plain_text).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Overlap(NamedTuple):
     first: tuple[str, str, str] | None
 
     def words(self, what: str, trained: str) -> str:
-        """Say it: `3 of the 20 dev queries are training queries too (2 to the letter, ...)`."""
+        """Return the message: `3 of the 20 dev queries are training queries too (2 to the letter, ...)`."""
         one, other, text = self.first or ("", "", "")
         pair = repr(one) if one == other else f"{one!r} and {other!r}"
         shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
@@ -63,7 +63,7 @@ class Trained:
 
 
 def overlap(tested: Mapping[str, str], trained: Iterable[tuple[str, str]]) -> Overlap:
-    """Count which of the texts, by id, are among those that were trained on."""
+    """Count the texts, given by id, that are among the training texts."""
     exact: dict[str, list[str]] = {}
     plain: dict[str, list[str]] = {}
     for text_id, text in tested.items():
@@ -84,7 +84,7 @@ def overlap(tested: Mapping[str, str], trained: Iterable[tuple[str, str]]) -> Ov
 def note_leakage(
     name: str, queries: Mapping[str, str], positives: Callable[[], Mapping[str, str]] | None, trained: Trained
 ) -> None:
-    """Count the queries called `name` (dev, test) that were trained on, and say which of their positives were.
+    """Report how many of the queries called `name` (dev, test), and of their positives, were trained on.
 
     Equal queries are odd. Equal relevant documents are usual where queries share them, and are only said.
     """
@@ -115,7 +115,7 @@ def texts_of(documents: Iterable[str], store: CorpusStore | None) -> Iterator[tu
 
 
 def relevant_in(qrels: Qrels, least: int = 1) -> dict[str, None]:
-    """Return the documents that are relevant to some query."""
+    """Return the documents that are relevant to any query."""
     return {document: None for grades in qrels.values() for document, grade in grades.items() if grade >= least}
 
 
@@ -127,7 +127,7 @@ def compare_with_training(
     train_queries: str | None,
     train_qrels: str | None,
 ) -> None:
-    """Note judged queries, and with training judgements relevant documents, that were trained on.
+    """Report judged queries that were trained on, and with training judgements also relevant documents.
 
     `queries` has the texts of the judged queries, and without `train_queries` those of the training queries too.
     """

@@ -1,4 +1,4 @@
-"""Lines of text files: plain, through gzip, or from what can be read only once (standard input, pipes)."""
+"""Lines of text files: plain, gzip, or from streams that can be read only once (standard input, pipes)."""
 
 import gzip
 import io
@@ -35,7 +35,7 @@ _spools: list[BinaryIO] = []
 
 @cache
 def local(path: str) -> str:
-    """Return a path that can be read again: `path` itself, or a copy of what can be read only once.
+    """Return a path that can be read repeatedly: `path` itself, or a copy of a stream.
 
     Standard input (`-`) and pipes (`<(command)`, FIFOs) are read whole, once, into a temporary file, so that they are
     fingerprinted, counted and continued like any file. Gzip is unpacked on the way.
@@ -54,7 +54,7 @@ def local(path: str) -> str:
 
 
 def reads_once(path: str | Path) -> bool:
-    """Return whether a path names what can be read only once: standard input, a pipe, a file without a name.
+    """Return whether a path can be read only once: standard input, a pipe, a file without a name.
 
     Raises InputError for a device or a socket.
     """
@@ -80,7 +80,7 @@ def reads_once(path: str | Path) -> bool:
 
 
 def recorded_name(path: str) -> str:
-    """Return the name that a manifest keeps of an input: the path, or for a pipe one that names no file later on."""
+    """Return the name of an input for a manifest: the path, or for a pipe a name that no later file can have."""
     if path in STANDARD_INPUT:
         return "-"
     return f"{path} (a pipe)" if reads_once(path) else path
@@ -90,14 +90,14 @@ def _refuse_several_processes(path: str) -> None:
     processes = world_size()
     if processes > 1:
         raise InputError(
-            f"can be read only once, and {processes} processes were started that all read it",
+            f"can be read only once, but {processes} processes read it",
             where=shown(path),
-            remedy="write it to a file and name that",
+            remedy="write it to a file and use that",
         )
 
 
 def _open_pipe(path: str) -> BinaryIO:
-    """Open a pipe; say so if no process opens its other end for long."""
+    """Open a pipe; print a message if no process opens its other end for some time."""
     waiting = threading.Timer(
         PATIENCE_SECONDS, reporting.say, [f"{path}: waiting for a process that writes into this pipe"]
     )
@@ -110,17 +110,17 @@ def _open_pipe(path: str) -> BinaryIO:
 
 
 class _Begun(io.RawIOBase):
-    """A stream whose first bytes were read already."""
+    """A stream whose first bytes were already read."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self.head, self.rest = head, rest
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview alone
-        """Give the first bytes, then what the stream gives."""
+        """Return the first bytes, then those of the stream."""
         data = self.head or self.rest.read(len(buffer))
         self.head = data[len(buffer) :]
         buffer[: len(data)] = data[: len(buffer)]
@@ -157,7 +157,7 @@ def shown(path: str | Path) -> str:
 
 
 def open_bytes(path: str | Path) -> BufferedIOBase:
-    """Open for reading bytes, through gzip if the name ends in `.gz`."""
+    """Open a file for reading bytes, decompressed if the name ends in `.gz`."""
     if Path(path).is_dir():
         raise InputError("a folder was found where a file was expected", where=shown(path))
     return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
@@ -166,8 +166,8 @@ def open_bytes(path: str | Path) -> BufferedIOBase:
 def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_LINES) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end).
 
-    A byte-order mark before the first, and lines of white space alone unless `with_blank`, are left out. `written` is
-    how pandas writes such a file, for whoever passes a table in another format.
+    A byte-order mark before the first line is left out, and so are blank lines unless `with_blank`. `written` is how
+    pandas writes such a file, for the error about a table in another format.
 
     Raises InputError with file:line for a line of more than `LONGEST_LINE` bytes, and for a gzip file that is cut short
     or damaged.
@@ -205,9 +205,9 @@ def _read_lines(path: str | Path, longest: int, with_blank: bool, written: str) 
                 with open(path, "rb") as packed:
                     refuse_other_formats(packed.readline(), shown(path), written)
                 raise InputError(
-                    "the name ends in .gz, and what was found is not gzip",
+                    "the name ends in .gz, but the file is not gzip",
                     where=f"{shown(path)}:1",
-                    remedy="take .gz off the name, or pack the file with gzip",
+                    remedy="remove .gz from the name, or compress the file with gzip",
                 ) from None
             raise InputError(
                 f"the gzip stream is cut short or damaged ({error})",

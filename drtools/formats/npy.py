@@ -1,4 +1,4 @@
-"""Arrays in .npy files: opened as memory maps, or refused by what was found instead. Reading one never runs code."""
+"""Arrays in .npy files, opened as memory maps. Reading one never runs code."""
 
 from __future__ import annotations
 

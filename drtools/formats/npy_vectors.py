@@ -1,4 +1,4 @@
-"""Vectors that another program made, as a vectors folder's files: checked, and copied block by block."""
+"""Conversion of vectors from other programs into the files of a vectors folder: checked and copied block by block."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def open_foreign(path: str) -> np.ndarray:
             f"found {array.dtype} {list(array.shape)}",
             where=shown(path),
             expected="float16, float32 or float64 [rows, dimensions]",
-            remedy="write it so",
+            remedy="convert the array",
         )
     return array
 
 
 def copy_ids(path: str, folder: Path) -> Ids:
-    """Write the ids, one a line, into a vectors folder; InputError for an empty line and for an id that stands twice.
+    """Copy ids, one per line, into a vectors folder; raise InputError for an empty line or a duplicate id.
 
     Takes 24 bytes an id in memory.
     """
@@ -58,7 +58,7 @@ def copy_ids(path: str, folder: Path) -> Ids:
         first, second = int(order[place]), int(order[place + 1])
         if ids[first] == ids[second]:
             raise InputError(
-                f"the id {ids[second]!r} stands on line {first + 1} too; ids must be unique",
+                f"the id {ids[second]!r} is also on line {first + 1}; ids must be unique",
                 where=f"{shown(path)}:{second + 1}",
             )
     return ids

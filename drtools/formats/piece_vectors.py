@@ -1,4 +1,4 @@
-"""Vectors of documents' pieces, beside the documents' own: one array for all and where each document's begin.
+"""Vectors of documents' pieces in a vectors folder: one array for all, and the start of each document's pieces.
 
 pieces.npy [T, D] holds each document's passages, then its sentences. piece_starts.npy int64 [2N + 1]: document i's
 passages are rows starts[2i] to starts[2i + 1], its sentences starts[2i + 1] to starts[2i + 2]; a document of one piece
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
 from drtools.formats.vectors import open_array
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ class PieceVectors(NamedTuple):
         return PieceVectors(np.asarray(self.array[at]), starts)
 
     def best(self, rows: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the best passage's and the best sentence's score of each document, and which documents have pieces.
+        """Return the scores of each document's best passage and best sentence, and which documents have pieces.
 
         rows int [C], query float32 [D]; returned are [C], [C] and bool [C]. Where the one passage is the one sentence
         it counts as both; without pieces both are 0.
@@ -59,7 +60,7 @@ class PieceVectors(NamedTuple):
         best = np.zeros((2, len(rows)), np.float32)
         if there.any():
             scores, counts, at = np.asarray(array, np.float32) @ query, end - first, np.arange(len(array))
-            sentences = np.where(middle < end, middle, first)  # one that has none takes its passage
+            sentences = np.where(middle < end, middle, first)  # a document without sentences uses its passage
             best[0, there] = np.maximum.reduceat(
                 np.where(at < np.repeat(middle, counts), scores, -np.inf), first[there]
             )
@@ -70,7 +71,7 @@ class PieceVectors(NamedTuple):
 
 
 def starts_of(passages: np.ndarray, sentences: np.ndarray) -> np.ndarray:  # [N] twice -> int64 [2N + 1]
-    """Return where the pieces of documents begin, by how many passages and sentences each has."""
+    """Return the starts of documents' pieces from the numbers of passages and sentences of each document."""
     import numpy as np
 
     return np.concatenate([[0], np.cumsum(np.stack([passages, sentences], axis=1))])
@@ -99,7 +100,8 @@ def open_pieces(folder: Path, count: int) -> PieceVectors:
     fits = starts.shape == (2 * count + 1,) and starts.dtype == np.int64
     if not fits or starts[0] != 0 or starts[-1] != len(array) or (np.diff(starts) < 0).any():
         raise InputError(
-            f"{len(array):,} vectors of pieces do not fit {count:,} documents; the folder was damaged, make it again",
+            f"{counted(len(array), 'vector')} of pieces do not fit {counted(count, 'document')}; the "
+            "folder was damaged, make it again",
             where=folder,
         )
     return PieceVectors(array, starts)
@@ -142,7 +144,7 @@ class PieceWriter:
         )
 
     def add(self, pieces: PieceVectors) -> None:
-        """Append the pieces of documents; durable on return."""
+        """Append the pieces of documents; they are on the disk on return."""
         import numpy as np
 
         assert len(pieces.array) == pieces.starts[-1]
@@ -156,7 +158,7 @@ class PieceWriter:
         self.written += len(pieces.array)
 
     def finish(self) -> None:
-        """Write how many there are; durable on return."""
+        """Write the number of pieces; it is on the disk on return."""
         self.stream.seek(0)
         self._write_header(self.stream)
         self.stream.flush()

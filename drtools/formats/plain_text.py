@@ -1,4 +1,4 @@
-"""Texts in plain form: when two count as the same text, in the search for copies and for leakage.
+"""Plain form of texts, which decides whether two texts are the same in the search for copies and leakage.
 
 What differs in case, punctuation, white space or the form of its characters is one text: composed and decomposed
 accents, full-width letters, ligatures, ß and ss, zero-width characters. Accents and signs of mathematics (C++ and C)

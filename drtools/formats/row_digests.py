@@ -1,4 +1,4 @@
-"""What each row was made of, so that a later run knows which rows it can take over: digests beside ids, 16 bytes a row.
+"""Digests of the content of rows, 16 bytes per row, by which an update finds the rows that it can reuse.
 
 A vectors folder has texts.npy [N]: of each row's text its digest, its tokens, whether it was cut, whether it was empty.
 An index has digests.npy [N, 16]: of each row's id and vector.
@@ -69,15 +69,15 @@ def open_digests(folder: Path, count: int) -> np.memmap:
 def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
     if not path.exists():
         raise InputError(
-            f"has no {path.name}, which says what each row was made of (an older version wrote none)",
+            f"has no {path.name}, the digests of its rows (an older version did not write them)",
             where=path.parent,
-            remedy=f"make the folder once without {param('update')}, then update that one",
+            remedy=f"make the folder once without {param('update')}, then update the new one",
         )
     return open_npy(path, DAMAGED, mode)
 
 
 class RowsByDigest:
-    """Finds rows by their digests uint8 [N, 16], which may stand in a file. Costs 16 bytes a row."""
+    """Finds rows by their digests uint8 [N, 16], which may be in a file. Takes 16 bytes per row."""
 
     def __init__(self, digests: np.ndarray) -> None:
         self.digests = digests

@@ -1,4 +1,4 @@
-"""Files that are not lines of UTF-8 text: known by their first bytes, refused with the command that converts them."""
+"""Detection of files that are not UTF-8 text by their first bytes; errors name the command that converts them."""
 
 import re
 import shlex
@@ -42,7 +42,7 @@ PATTERNS = [(re.compile(first, re.DOTALL), what, command) for first, what, comma
 
 
 def refuse_other_formats(line: bytes, name: str, written: str = JSON_LINES) -> None:
-    """Raise InputError if the first line of a file, called `name`, is not UTF-8 text but a format that is known.
+    """Raise InputError if the first line of the file `name` shows a known format that is not UTF-8 text.
 
     `written` is how pandas writes a table so that it is what was expected.
     """

@@ -1,4 +1,4 @@
-"""What there is to encode or search: documents out of a store, or queries, by position."""
+"""Texts to encode or search, by position: documents from a store, or queries."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -8,6 +8,7 @@ from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.joins import Join, KnownIds, columns_in_question
 from drtools.formats.lines import shown
 from drtools.formats.trec import Qrels, read_qrels
+from drtools.units import counted
 
 
 class DocumentTexts:
@@ -55,7 +56,7 @@ def text_in(store: CorpusStore, document_id: str, separator: str) -> str:
 
 
 def judged_queries(queries: str, only: str | None) -> dict[str, str]:
-    """Read queries, those that the qrels `only` judge if it is given; a judged query without text is counted."""
+    """Read queries; with the qrels `only` keep those that they judge, and report judged queries without text."""
     texts = read_queries(queries)
     if only is None:
         return texts
@@ -66,7 +67,7 @@ def judged_queries(queries: str, only: str | None) -> dict[str, str]:
 
 
 def check_judged(judged: Iterable[str], only: str, queries: KnownIds, name: str, consequence: str = "") -> None:
-    """Refuse judgements (or answers) `only` of none of the queries called `name`, and count what these lack."""
+    """Raise InputError if the judgements (or answers) `only` judge none of the queries; report those without text."""
     found = Join(queries, shown(name), judged)
     found.check(
         f"{shown(only)}: judges none of the queries of {shown(name)}; do the two belong together?",
@@ -75,14 +76,14 @@ def check_judged(judged: Iterable[str], only: str, queries: KnownIds, name: str,
 
 
 def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str]:
-    """Return the judged documents that are known; the others are counted, judgements of none of these refused."""
+    """Return the judged documents that are known and report the others; raise InputError if none is known."""
     judged = sorted({document_id for grades in qrels.values() for document_id in grades})
     found = Join(known, name)
     missing = set(found.look_up(judged))
     found.check(
-        f"none of the documents that the dev qrels judge is in {name}; do the two belong together?"
+        f"none of the documents in the dev qrels is in {name}; do the two belong together?"
         + columns_in_question(judged),
-        f"{found.missing:,} documents of the dev qrels are not in {name}",
+        f"{counted(found.missing, 'document of the dev qrels is', 'documents of the dev qrels are')} not in {name}",
     )
     return [document_id for document_id in judged if document_id not in missing]
 
@@ -90,7 +91,7 @@ def check_judged_documents(qrels: Qrels, known: KnownIds, name: str) -> list[str
 def texts_of(
     documents: str | None, queries: str | None, only: str | None, separator: str
 ) -> DocumentTexts | QueryTexts:
-    """Open whichever is named."""
+    """Open the documents or the queries, whichever is given."""
     if documents is not None:
         return DocumentTexts(open_store(documents), separator)
     assert queries is not None, "one of the two is named"

@@ -1,4 +1,4 @@
-"""Whole training files of other toolkits: read into a folder of ours, and written as lines; what is odd is counted."""
+"""Training files of other toolkits: reading one into a folder, and writing examples as one."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,12 +17,13 @@ from drtools.formats.lines import shown
 from drtools.formats.toolkit_rows import Easy, Joined, layout_of, rows_of
 from drtools.formats.toolkit_tuples import check_rows, plan
 from drtools.formats.toolkits import FORMATS, IDS_OF_OURS, Row
+from drtools.units import counted
 
 TUPLES = "sentence-transformers"  # the format that is written as n-tuples
 
 
 def read_training_file(source: str, name: str, folder: Path, easy_negatives: Easy | None) -> Joined:
-    """Write corpus.jsonl, queries.jsonl and examples.jsonl into a folder, and count what was odd."""
+    """Write corpus.jsonl, queries.jsonl and examples.jsonl into a folder, and report anything unusual."""
     corpus = folder / "corpus.jsonl"
     with (
         open(corpus, "wb") as documents,
@@ -48,32 +49,38 @@ def read_training_file(source: str, name: str, folder: Path, easy_negatives: Eas
 def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | None) -> None:
     reporting.notice(
         counts["contradictions"],
-        f"{counts['contradictions']:,} negatives are also a positive of their query, by their text; they are "
-        "positives now",
+        f"{counted(counts['contradictions'], 'negative has', 'negatives have')} the same text as a positive of the "
+        "query; kept as positives only",
     )
-    reporting.notice(counts["repeated"], f"{counts['repeated']:,} documents stand twice in a list; kept once")
+    reporting.notice(
+        counts["repeated"], f"{counted(counts['repeated'], 'document is', 'documents are')} twice in a list; kept once"
+    )
     reporting.notice(
         counts["disagreeing"],
-        f"{counts['disagreeing']:,} times a query's later line gives another score or another value of a key; the "
-        "first counts",
+        f"{counted(counts['disagreeing'], 'later line', 'later lines')} of a query had a different score or value of a "
+        "key; the first one was kept",
     )
     reporting.notice(
         counts["retitled"],
-        f"{counts['retitled']:,} documents have a title in one record and none in another; the title was kept",
+        f"{counted(counts['retitled'], 'document has', 'documents have')} a title in one record and none in another; "
+        "the title was kept",
     )
-    reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
-    if counts["without negatives"] < queries:  # a file of pairs has none, and nothing is odd about it
+    reporting.notice(
+        counts["without positives"],
+        f"{counted(counts['without positives'], 'query has', 'queries have')} no positive",
+    )
+    if counts["without negatives"] < queries:  # a file of pairs has none at all, which is normal
         reporting.notice(
             counts["without negatives"], f"{counts['without negatives']:,} of {queries:,} queries have no negative"
         )
-    left_out = f"{units.counted(counts['easy'], 'easy negative')} (negative_ctxs) were not added to the hard ones"
+    left_out = f"{counted(counts['easy'], 'easy negative')} (negative_ctxs) were not added to the hard ones"
     if counts["filled"]:
-        reporting.say(f"{counts['filled']:,} of {queries:,} queries have no hard negative, and got their easy ones")
+        reporting.say(f"{counts['filled']:,} of {queries:,} queries have no hard negative; their easy ones were used")
     if easy_negatives is None:
         reporting.notice(
             counts["easy"],
-            f"{left_out}; to add them, pass {param('easy_negatives')} append, or fill for queries without a hard one "
-            "alone",
+            f"{left_out}; to add them, pass {param('easy_negatives')} append, or fill to add them only where there is "
+            "no hard one",
         )
     elif counts["easy"]:
         reporting.say(left_out)
@@ -106,7 +113,7 @@ class Writer:
         return rows_of(read_examples(self.examples), self.texts, self.store, self.counts)
 
     def plan_tuples(self, options: TupleOptions) -> None:
-        """Say how many rows there will be, and about how many bytes; InputError if there are more than wanted."""
+        """Print the number of rows and the approximate size; raise InputError if there are too many rows."""
         layout = self.layout._replace(most_rows=options.rows_per_query)
         planned = plan(self.rows(), layout, options.negatives)
         self.counts.clear()
@@ -117,17 +124,19 @@ class Writer:
         reporting.say(words)
         reporting.notice(
             planned.short,
-            f"{planned.short:,} examples have fewer than {planned.layout.size} negatives; their rows repeat them",
+            f"{counted(planned.short, 'example has', 'examples have')} fewer than "
+            f"{planned.layout.size} negatives; their rows repeat them",
         )
         if planned.cut:
             reporting.say(
-                f"{planned.cut:,} examples have more than {options.rows_per_query} rows; their last positives or "
+                f"{counted(planned.cut, 'example has', 'examples have')} more than "
+                f"{options.rows_per_query} rows; their last positives or "
                 "negatives were left out"
             )
         self.layout = planned.layout
 
     def lines(self, keep_without_negatives: bool) -> Iterator[bytes]:
-        """Yield the records, a line each; InputError if there is none."""
+        """Yield the records, one per line; raise InputError if there is none."""
         for row in self.rows():
             lost = [key for key in row.others if key in IDS_OF_OURS or not self.form.other_keys]
             self.counts["other keys"] += bool(lost)
@@ -159,7 +168,7 @@ class Writer:
         )
 
     def _lacking(self) -> tuple[str, str]:
-        """Return an id that the queries lack and one that the corpus lacks, each beside one that it has."""
+        """Return a missing query id and a missing document id, each with an id that is there."""
         asked, found = Join(self.texts, self.names[0]), Join(self.store, self.names[1])
         for example in read_examples(self.examples) if self.counts["without text"] or self.counts["lacking"] else ():
             asked.look_up([example.query_id])
@@ -167,43 +176,49 @@ class Writer:
         return asked.pair(), found.pair()
 
     def tell_lost(self, without_negatives: Literal["drop", "keep"] | None) -> None:
-        """Count what the file does not hold."""
+        """Report what the file does not hold."""
         counts, name = self.counts, self.name
         query, document = self._lacking()
         reporting.notice(
-            counts["without text"], f"{counts['without text']:,} examples have a query without a text; left out {query}"
+            counts["without text"],
+            f"{counted(counts['without text'], 'example has', 'examples have')} a query without a "
+            f"text; left out {query}",
         )
         reporting.notice(
             counts["without positives"],
-            f"{counts['without positives']:,} examples have no positive in the corpus; left out",
+            f"{counted(counts['without positives'], 'example has', 'examples have')} no positive in "
+            "the corpus; left out",
         )
         reporting.notice(
             counts["lacking"],
-            f"{counts['lacking']:,} documents of the examples are not in the corpus; left out {document}",
+            f"{counted(counts['lacking'], 'document of the examples is', 'documents of the examples are')} not "
+            f"in the corpus; left out {document}",
         )
         reporting.notice(
             counts["contradictions"],
-            f"{counts['contradictions']:,} negatives have the text of a positive of their query; left out",
+            f"{counted(counts['contradictions'], 'negative has', 'negatives have')} the same text as a positive of the "
+            "query; left out",
         )
         self._tell_without_negatives(without_negatives)
         holds_all = self.layout.scores and (name != TUPLES or self.layout.negatives)
         reporting.notice(
             0 if self.form.some_scores or holds_all else self.scored,
-            f"{self.scored:,} examples have scores, which {name} holds only where every positive and negative has one; "
-            "left out",
+            f"{counted(self.scored, 'example has', 'examples have')} scores that were left out, because {name} needs "
+            "one for every positive and negative",
         )
         reporting.notice(
-            counts["other keys"], f"{counts['other keys']:,} examples have keys that {name} cannot hold; left out"
+            counts["other keys"],
+            f"{counted(counts['other keys'], 'example has', 'examples have')} keys that {name} cannot hold; left out",
         )
 
     def _tell_without_negatives(self, without_negatives: Literal["drop", "keep"] | None) -> None:
         count = self.counts["without negatives"]
-        words = f"{count:,} examples have no negative"
+        words = f"{counted(count, 'example has', 'examples have')} no negative"
         if self.name == TUPLES and self.layout.negatives:
-            words += f"; {'triplets' if self.layout.size == 1 else 'n-tuples'} cannot say them, left out"
+            words += f"; {'triplets' if self.layout.size == 1 else 'n-tuples'} cannot hold them; left out"
         elif self.form.draws_negatives and without_negatives != "keep":
             words += (
-                f"; left out, for {self.name}'s trainer ends with an error there ({param('without_negatives')} keep "
+                f"; left out, because {self.name}'s trainer fails without any ({param('without_negatives')} keep "
                 "keeps them)"
             )
         if without_negatives is None:

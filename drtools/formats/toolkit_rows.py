@@ -1,7 +1,6 @@
-"""Rows of a foreign training file <-> a corpus, queries and examples of ours.
+"""Conversion between the rows of another toolkit's training file and a corpus, queries and examples.
 
-What has no id gets one from its text: 20 hexadecimal digits of its hash, so that the same text has the same id
-everywhere.
+A text without an id gets one from its hash, 20 hexadecimal digits, so that the same text always has the same id.
 """
 
 import hashlib
@@ -43,15 +42,14 @@ Easy = Literal["drop", "append", "fill"]
 
 
 class Joined:
-    """Rows joined into one example a query. Documents and queries are written as they first come.
+    """Rows joined into one example for each query. Documents and queries are written when they first occur.
 
-    A document that has a title in one record and none in another is the titled one. Where that is found after it was
-    written, `is_retitled` says so, and `retitled` mends what was written.
+    A document with a title in one record and none in another keeps the title. If the title is found after the document
+    was written, `is_retitled` is True, and `retitled` corrects the written lines.
 
-    Takes about 450 bytes a document in memory, 1 kB a query and 16 bytes a mention; texts are not kept. `counts` says
-    what was found to be odd; it is whole after `examples`. The documents of easy negatives are written. `easy`
-    says what else becomes of them: with `append` they are negatives after the others, with `fill` of queries alone that
-    have no other, and `drop` leaves them out.
+    Takes about 450 bytes of memory per document, 1 kB per query and 16 bytes per mention; texts are not kept. `counts`
+    has the unusual findings; it is complete after `examples`. The documents of easy negatives are written. With `easy`
+    `append` they become negatives after the others, with `fill` only for queries without others, with `drop` never.
     """
 
     def __init__(self, path: str | Path, documents: BinaryIO, queries: BinaryIO, easy: Easy = "drop") -> None:
@@ -115,7 +113,7 @@ class Joined:
 
     def _another_text(self, what: str, known: KnownText, number: int) -> InputError:
         return InputError(
-            f"{what} {known.id!r} has another text in line {known.line}; one id, one text: mend the ids",
+            f"{what} {known.id!r} has another text in line {known.line}; correct the ids, so that each has one text",
             where=f"{shown(self.path)}:{number}",
         )
 
@@ -174,7 +172,7 @@ class Joined:
         return bool(self.titles or self.twins)
 
     def retitled(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the lines of documents that were written, with the titles that were found later.
+        """Yield the lines of the written documents, with the titles that were found later.
 
         An untitled document whose titled twin stands elsewhere in the lines is left out.
         """
@@ -190,7 +188,7 @@ def _scores(scored: dict[str, float | None]) -> list[float | None] | None:
 
 
 def layout_of(path: str, title_separator: str) -> tuple[RecordLayout, int]:
-    """Return what every record of a file of examples can have, and how many examples have scores."""
+    """Return the layout that all records of a file of examples can have, and the number of examples with scores."""
     negatives, complete, scored = False, True, 0
     for example in read_examples(path):
         scores = [
@@ -207,7 +205,7 @@ def layout_of(path: str, title_separator: str) -> tuple[RecordLayout, int]:
 def rows_of(
     examples: Iterable[Example], texts: dict[str, str], store: CorpusStore, counts: Counter[str]
 ) -> Iterator[Row]:
-    """Yield the examples with their texts; `counts` says what could not be: a text that lacks, no positive left."""
+    """Yield the examples with their texts; `counts` counts missing texts and examples without a positive."""
     for example in examples:
         positives = _candidates(example.positives, example.positive_scores, store, counts)
         negatives = _candidates(example.negatives, example.negative_scores, store, counts)

@@ -1,4 +1,4 @@
-"""How many n-tuples of sentence-transformers examples make, and how large a file, before it is written."""
+"""Number and size of the n-tuples that examples make for sentence-transformers, before they are written."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
 from drtools.formats.toolkits import Candidate, RecordLayout, Row, tuples_of
+from drtools.units import counted
 
 MOST_NEGATIVES = 10  # [ours] in a row, where none were asked for
 MOST_ROWS = 1_000_000  # [ours] in a file, where no other limit was given
@@ -28,7 +29,7 @@ class TuplePlan(NamedTuple):
 
     def words(self, size_as_words: str) -> str:
         """Return the count in words."""
-        rows = f"{self.examples:,} examples make {self.rows:,} rows"
+        rows = f"{counted(self.examples, 'example')} make {counted(self.rows, 'row')}"
         if not self.layout.negatives:
             return f"{rows} of a positive, about {size_as_words}"
         negatives = "a negative" if self.layout.size == 1 else f"{self.layout.size} negatives"
@@ -63,12 +64,12 @@ def plan(rows: Iterable[Row], layout: RecordLayout, negatives: int | None = None
 
 
 def check_rows(rows: int, most: int | None, words: str) -> None:
-    """Refuse more rows than a file may have; `words` say what would be written."""
+    """Raise InputError for more rows than a file may have; `words` describe what would be written."""
     limit = MOST_ROWS if most is None else most
     if rows > limit:
         raise InputError(
             words,
-            expected=f"at most {limit:,} rows",
+            expected=f"at most {counted(limit, 'row')}",
             remedy=(
                 f"pass {param('rows_per_query')} to take fewer of each query, more {param('negatives')} for "
                 f"fewer and longer rows, or a larger {param('max_rows')}"

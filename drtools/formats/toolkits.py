@@ -1,7 +1,7 @@
-"""Training files of other toolkits: their records <-> rows, which hold a query with the texts of its candidates.
+"""Conversion between other toolkits' training records and rows, which hold a query with its candidates' texts.
 
-One pair of functions a format, written after the toolkits' own readers. Tevatron and DPR name documents by id and give
-titles; FlagEmbedding and sentence-transformers know nothing but texts.
+Each format has a pair of functions, which follow the toolkit's own reader. Tevatron and DPR have document ids and
+titles; FlagEmbedding and sentence-transformers have only texts.
 """
 
 import math
@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
 
 @dataclass
 class Row:
-    """What one record says of a query.
+    """The content of one record: a query with its candidates.
 
     `negatives` are hard ones, or of unknown origin. `easy` are those that the format itself calls easy. `others` holds
     the keys that are not the format's own.
@@ -63,7 +63,7 @@ class RecordLayout(NamedTuple):
 def from_tevatron(record: Record, path: str | Path, number: int) -> Row:
     """Read {query_id, query, positive_passages: [{docid, title, text, score}], negative_passages}.
 
-    Titles and scores may lack.
+    Titles and scores are optional.
     """
     if "positive_document_ids" in record:
         raise InputError(
@@ -126,7 +126,7 @@ def to_dpr(row: Row, layout: RecordLayout) -> list[Record]:
 
 
 def from_flagembedding(record: Record, path: str | Path, number: int) -> Row:
-    """Read {query, pos: [text], neg: [text], pos_scores, neg_scores}; all but query and pos may lack."""
+    """Read {query, pos: [text], neg: [text], pos_scores, neg_scores}; all but query and pos are optional."""
     return Row(
         _id(record, ("query_id",), path, number),
         _text(record, "query", path, number),
@@ -162,8 +162,8 @@ def from_sentence_transformers(record: Record, path: str | Path, number: int) ->
         found = ", ".join(map(repr, record)) or "none"
         raise InputError(
             (
-                f"expected the keys anchor, positive, negative or negative_1 …, and one of {', '.join(LABELS)} at "
-                f"most; found {found}"
+                f"expected the keys anchor, positive, negative or negative_1 …, and at most one of "
+                f"{', '.join(LABELS)}; found {found}"
             ),
             where=f"{shown(path)}:{number}",
         )
@@ -216,7 +216,7 @@ def to_sentence_transformers(row: Row, layout: RecordLayout) -> list[Record]:
 
 
 def tuples_of(positives: int, negatives: int, layout: RecordLayout) -> int:
-    """Return how many rows of sentence-transformers a query has, which has so many positives and negatives."""
+    """Return the number of sentence-transformers rows for a query with these numbers of positives and negatives."""
     count = positives
     if layout.negatives:
         count = max(positives, math.ceil(negatives / layout.size)) if negatives else 0
@@ -341,7 +341,7 @@ def _others(record: Record, known: tuple[str, ...], path: str | Path, number: in
     taken = [key for key in record if key in (*KEYS, *IDS_OF_OURS) and key not in known]
     if taken:
         raise InputError(
-            f"the key {taken[0]!r} means something else in our examples; is this the format that was named?",
+            f"the key {taken[0]!r} means something else in drtools examples; is this the format that was named?",
             where=f"{shown(path)}:{number}",
         )
     return {key: value for key, value in record.items() if key not in known}

@@ -1,8 +1,8 @@
 """Judgements (BEIR TSV, TREC 4 columns) and runs (TREC 6 columns).
 
-The order of a run is decided here and nowhere else, so that every tool sees the same ranks. It is trec_eval's: by score
-as a 32-bit float, descending, ties by document id, descending; the rank column is ignored. `read_run(rank_order=True)`
-goes by the rank column instead, as MS MARCO's script does.
+The order of a run is decided only here, so that every tool sees the same ranks. It is trec_eval's: by score as a 32-bit
+float, descending, then by document id, descending; the rank column is ignored. `read_run(rank_order=True)` uses the
+rank column instead, as MS MARCO's script does.
 
 Columns are separated by ASCII white space alone, as in trec_eval; ids are strings and are kept as they stand.
 """
@@ -68,7 +68,7 @@ def read_qrels(path: str | Path) -> Qrels:
 
 
 def read_run(path: str | Path, rank_order: bool = False) -> Run:
-    """Read a TREC run, each query's documents in the order described above, best first; queries as they first appear.
+    """Read a TREC run; documents are in the order described above, best first, and queries in the file's order.
 
     The lines of a query need not be together. A run without a line is an empty dict. Raises InputError with file:line
     for a line that has not six columns, a score that is not a number, a document twice in a query and, with
@@ -80,7 +80,7 @@ def read_run(path: str | Path, rank_order: bool = False) -> Run:
 
 
 def rank(scores: dict[str, float]) -> dict[str, float]:
-    """Put one query's {document id: score} in ranked order: by score as a 32-bit float, then by id, both descending."""
+    """Sort one query's {document id: score} by score as a 32-bit float, then by id, both descending."""
     singles = array("f", scores.values())  # as trec_eval keeps them: what differs only beyond 32 bits is tied
     return {
         document: score
@@ -89,7 +89,7 @@ def rank(scores: dict[str, float]) -> dict[str, float]:
 
 
 def write_run(stream: BinaryIO, run_items: Iterable[tuple[str, dict[str, float]]], tag: str) -> None:
-    """Write (query id, {document id: score} in ranked order) as they come, with ranks from 1.
+    """Write (query id, {document id: score}) items in the given order, with ranks from 1.
 
     Scores read back as the same floats. Raises InputError for an id with white space, which six columns cannot hold.
     """
@@ -144,7 +144,7 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
                 else counted(len(columns), "column", "columns")
             )
             raise InputError(
-                f"found {found}, expected {width} full ones as in the first line; is this a file of judgements?",
+                f"found {found}, expected {width} non-empty ones as in the first line; is this a file of judgements?",
                 where=f"{shown(path)}:{number}",
             )
         if written not in grades:
@@ -155,8 +155,8 @@ def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
     if width == 3 and not is_named and number > 1 and documents in ({"0"}, {"Q0"}):
         raise InputError(
             (
-                f"found three columns with {documents.pop()} for the document in every line, as TREC's second column "
-                "has it"
+                f"found three columns with {documents.pop()} as the document in every line, which is TREC's second "
+                "column"
             ),
             where=f"{shown(path)}:1",
             expected="four columns, the document in the third",
@@ -176,12 +176,12 @@ def _check_first_judgement(text: str, width: int, path: str, number: int) -> Non
             f"found {text[:60]!r}",
             where=f"{shown(path)}:{number}",
             expected="a judgement or the header query-id, corpus-id, score",
-            remedy="write that header, or take the line out",
+            remedy="write that header, or remove the line",
         )
 
 
 def _header(columns: list[str]) -> dict[str, int] | None:
-    """Return which column of a header holds query, document and grade; None for a line that is none."""
+    """Return which columns of a header hold query, document and grade; None for a line that is not a header."""
     places = header_places(columns, QRELS_NAMES)
     return places if len(places) == len(QRELS_NAMES) else None
 
@@ -198,19 +198,19 @@ def _grade(text: str, path: str, number: int) -> int:
             f"found {text[:60]!r}",
             where=f"{shown(path)}:{number}",
             expected="a grade, a whole number",
-            remedy="mend the line",
+            remedy="correct the line",
         )
     grade = int(found[1])
     if grade > HIGHEST_GRADE:
         raise InputError(
-            f"found grade {text}, expected {HIGHEST_GRADE:,} at the most; is the last column the grade?",
+            f"found grade {text}, expected at most {HIGHEST_GRADE:,}; is the last column the grade?",
             where=f"{shown(path)}:{number}",
         )
     return grade
 
 
 def looks_like_judgements(line: str) -> bool:
-    """Return whether the first line of a file is of judgements: a header of theirs, or columns that end in a grade."""
+    """Return whether the first line of a file is that of judgements: a header, or columns that end in a grade."""
     if _header(_split_tabs(line)) or _header(line.split()):
         return True
     columns = line.split()
@@ -228,7 +228,7 @@ def _whole(text: str, what: str, path: str, number: int) -> int:
             f"found {text[:60]!r}",
             where=f"{shown(path)}:{number}",
             expected=f"{what}, a whole number",
-            remedy="mend the line",
+            remedy="correct the line",
         )
     return int(text)
 
@@ -255,13 +255,13 @@ def _hits(path: str) -> Iterator[tuple[int, str, str, str, float]]:
                 f"found {text!r}",
                 where=f"{shown(path)}:{number}",
                 expected="a score, a number",
-                remedy="mend or write the run again",
+                remedy="correct the line, or write the run again",
             )
         yield number, query, document, position, score
 
 
 def _read_run_by_line(path: str, rank_order: bool) -> Run:
-    """Read a run line by line, whatever its spacing, or name the line that is wrong."""
+    """Read a run line by line with any spacing; errors name the line."""
     run: Run = {}
     places: dict[str, dict[int, str]] = {}  # query id -> {rank: document id}
     for number, query, document, position, score in _hits(path):
@@ -270,8 +270,8 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             before = next(line for line, *pair, _, _ in _hits(path) if pair == [query, document])
             raise InputError(
                 (
-                    f"document {document} is in query {query} already, in line {before}; a run has a document once in "
-                    "a query"
+                    f"document {document} is already listed for query {query} in line {before}; a run lists a document "
+                    "once for each query"
                 ),
                 where=f"{shown(path)}:{number}",
             )
@@ -281,9 +281,9 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
             holder = places.setdefault(query, {}).setdefault(place, document)
             if holder != document:
                 raise InputError(
-                    f"rank {place} of query {query} is taken by document {holder} already",
+                    f"rank {place} of query {query} already has document {holder}",
                     where=f"{shown(path)}:{number}",
-                    remedy="go by the scores instead, or write the ranks again",
+                    remedy="use the scores instead, or write the ranks again",
                 )
     if rank_order:
         return {
@@ -293,7 +293,7 @@ def _read_run_by_line(path: str, rank_order: bool) -> Run:
 
 
 def _read_run_by_block(path: str, rank_order: bool) -> Run | None:
-    """Read what `_read_run_by_line` reads, several times faster, or return None for a file with anything unusual."""
+    """Read a run like `_read_run_by_line`, several times faster, or return None for a file with anything unusual."""
     import numpy as np
 
     run: Run = {}

@@ -1,8 +1,8 @@
-"""Tab-separated files whose columns are settled once: by the names in a header, else by the first line.
+"""Tab-separated files, whose columns are determined by the names in a header, or else by the first line.
 
-A file with a header is read as CSV with tabs is: quotes around a column go, doubled ones within are single, and a
-quoted column may hold line breaks and tabs. So are DPR's passages and what pandas writes. A file without a header is
-read as it stands, as MS MARCO's are, whose quotes are part of the text.
+A file with a header is read as CSV with tabs: quotes around a column are removed, doubled ones within become single,
+and a quoted column may hold line breaks and tabs. DPR's passages and pandas' files are such files. A file without a
+header is read literally, as quotes are part of the text in MS MARCO's files.
 """
 
 import csv
@@ -46,7 +46,7 @@ TITLES = (
 
 
 def header_places(cells: list[str], names: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    """Return which column of a header holds each of the things that `names` gives names for, if one does."""
+    """Return the column of a header for each field in `names` that it has."""
     lowered = header_words(cells)
     places: dict[str, int] = {}
     for what, known in names.items():
@@ -113,9 +113,9 @@ class Table:
         if not self.has_header and _is_header(cells, places, layout):
             lacking = "text" if "id" in places else "id"
             raise InputError(
-                f"found a header ({', '.join(cells)}) without a name that is known for the {lacking}",
+                f"found a header ({', '.join(cells)}) without a known name for the {lacking}",
                 where=f"{shown(self.path)}:{number}",
-                remedy=f"call that column `{lacking}`, or if the line is data, put a header before it",
+                remedy=f"call that column `{lacking}`, or put a header before this line if it is data",
             )
         if not self.has_header and len(cells) not in layout.forms:
             raise InputError(
@@ -126,14 +126,14 @@ class Table:
         self.places = places if self.has_header else {name: i for i, name in enumerate(layout.forms[len(cells)])}
 
     def _check_used(self, number: int, cells: list[str], places: dict[str, int]) -> None:
-        """Refuse a header in which the name of a column that is used stands twice; note the columns that are not."""
+        """Raise InputError for two columns with the same used name; report the columns that are not used."""
         words = header_words(cells)
         for place in places.values():
             if words.count(words[place]) > 1:
                 raise InputError(
-                    f"found two columns called {cells[place].strip()!r}, of which one is read",
+                    f"found two columns called {cells[place].strip()!r}",
                     where=f"{shown(self.path)}:{number}",
-                    remedy="join them, or call the other by another name",
+                    remedy="join them, or rename one of them",
                 )
         unused = [cell.strip() for place, cell in enumerate(cells) if place not in places.values() and cell.strip()]
         reporting.notice(
@@ -194,7 +194,7 @@ class Table:
         return True
 
     def _record(self, number: int, text: str, later: Iterator[tuple[int, str]]) -> list[str]:
-        """Return the columns of a record that begins with a line and goes on as long as a quoted column is open."""
+        """Return the columns of a record that begins with a line and continues while a quoted column is open."""
         ended = False
 
         def lines() -> Iterator[str]:
@@ -214,8 +214,8 @@ class Table:
         if ended:
             raise InputError(
                 (
-                    "a quote begins a column, and no later line ends it; end it, or double it and put quotes around "
-                    "the column if it is part of the text"
+                    "a quote begins a column, and no later line ends it; end it, or, if it is part of the text, double "
+                    "it and put quotes around the column"
                 ),
                 where=f"{shown(self.path)}:{number}",
             )
@@ -256,10 +256,10 @@ class _Quotes:
             closes = not is_open(cell) and cell.count('"') % 2 and CLOSING.search(cell)
             if self.opened and closes and number - self.opened < LONGEST_RECORD:
                 raise InputError(
-                    f"ends a quote that line {self.opened} opens, so that a text seems to go over both lines",
+                    f"ends a quote that line {self.opened} begins, so that a text seems to span both lines",
                     where=f"{shown(self.path)}:{number}",
                     expected="a row on each line",
-                    remedy="take line breaks out of the texts, or write JSON lines",
+                    remedy="remove line breaks from the texts, or write JSON lines",
                 )
             if self.opened or not is_open(cell) or cell is not cells[-1]:
                 self.are_text = True
@@ -273,7 +273,7 @@ def is_open(cell: str) -> bool:
 
 
 def unquoted(column: str) -> str:
-    """Return what a column of CSV holds: quotes around it go, doubled ones within are single.
+    """Return the value of a CSV column: without quotes around it, and with doubled quotes made single.
 
     Others are as they are.
     """

@@ -1,7 +1,7 @@
 """Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps.
 
-A folder may have parts.json in the place of vectors.npy: it names two other folders, whose vectors are joined as they
-are read.
+A folder may have parts.json instead of vectors.npy. It names two other folders, whose vectors are joined while they are
+read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
 from drtools.outputs.typed_json import checked, checked_fields
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,13 +149,13 @@ def open_vectors(folder: str | Path) -> Vectors:
     array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
     if len(ids) != len(array):
         raise InputError(
-            f"{len(array):,} vectors but {len(ids):,} ids; the folder was damaged, make it again", where=folder
+            f"{counted(len(array), 'vector')} but {len(ids):,} ids; the folder was damaged, make it again", where=folder
         )
     return Vectors(folder, array, ids, record)
 
 
 def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> None:
-    """Write what names both folders; their paths are kept from where the finished folder, `target`, will lie.
+    """Write parts.json with both folders' paths, relative to the finished folder, `target`.
 
     No link is part of them.
     """
@@ -174,7 +175,7 @@ def _open_parts(folder: Path) -> JoinedArray:
     for part, known in zip(parts, named["parts"], strict=True):
         if manifest.fingerprint(part.path) != known["fingerprint"]:
             raise InputError(
-                f"has changed since {folder} was joined of it",
+                f"has changed since {folder} was joined from it",
                 where=part.path,
                 remedy="join them again with concat-spar",
             )
@@ -185,7 +186,7 @@ def _open_parts(folder: Path) -> JoinedArray:
 
 
 def belong_together(queries: Mapping[str, Any], documents: Mapping[str, Any]) -> bool:
-    """Return whether what makes vectors of queries searches vectors of documents, by the fingerprints of both sides.
+    """Return whether query vectors fit document vectors, by the fingerprints of their encoders.
 
     Either is a manifest, or fingerprints of an encoder. The encoder of documents is the same, or the encoder of
     queries is the one that the documents' manifest names for them: that of a pair, whose encoders need not know each
@@ -196,12 +197,12 @@ def belong_together(queries: Mapping[str, Any], documents: Mapping[str, Any]) ->
 
 
 def named_fingerprints(sides: dict[str, str]) -> dict[str, str]:
-    """Return fingerprints by side under the names that manifests give them."""
+    """Return fingerprints by side under the names that manifests use."""
     return {f"{side}_fingerprint": value for side, value in sides.items()}
 
 
 def maker_of(record: dict[str, Any]) -> str:
-    """Return the name of the encoder that made vectors, or the vectors of an index, out of their manifest."""
+    """Return the name of the encoder that made vectors, or the vectors of an index, from their manifest."""
     own = record.get("document_model") if record.get("side", "document") == "document" else None
     return str(own or record["model"])
 
@@ -224,8 +225,8 @@ def open_query_vectors(folder: str | Path, documents: Vectors) -> Vectors:
     if not belong_together(opened.manifest, documents.manifest):
         raise InputError(
             (
-                f"of another encoder than the documents' vectors {documents.path}; query vectors must go with the same "
-                "documents"
+                f"made by another encoder than the document vectors {documents.path}; both must be made by the same "
+                "encoder"
             ),
             where=folder,
         )

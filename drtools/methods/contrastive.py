@@ -1,6 +1,6 @@
-"""Training by contrast: softmax over in-batch and hard negatives, or the margins of a teacher's scores.
+"""Contrastive training: softmax over in-batch and hard negatives, or the margins of a teacher's scores.
 
-Softmax is DPR's and the papers' baselines'; Margin-MSE that of DDR's distilled baselines.
+The softmax is the loss of DPR and the papers' baselines, Margin-MSE that of DDR's distilled baselines.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
 
 @dataclass(frozen=True)
 class ContrastiveSettings:
-    """The loss (None: contrast), what it learns from, and whether any scores will do for it."""
+    """The loss (None: contrast), its negatives, and whether it accepts scores from any source."""
 
     loss: Literal["contrast", "margin-mse"] | None = None
     hard_negatives: int = 1
@@ -42,10 +43,10 @@ class ContrastiveSettings:
 
 
 def check_negatives(loss: str | None, hard_negatives: int) -> None:
-    """Refuse Margin-MSE without negatives."""
+    """Raise InputError for Margin-MSE without negatives."""
     if loss == "margin-mse" and not hard_negatives:
         raise InputError(
-            "margins are between a positive and its negatives",
+            "margins need negatives",
             where=f"{param('loss')} margin-mse with {param('hard_negatives')} 0",
             remedy="use 1 or more",
         )
@@ -65,7 +66,7 @@ def train(
     beside: BesideSpec,
     card: Card,
 ) -> None:
-    """Train an encoder on examples, alone or beside another one's vectors, and write its folder."""
+    """Train an encoder on examples, alone or with another encoder's vectors, and write its folder."""
     from drtools.methods.dev import measure_on
     from drtools.methods.spar.joint import open_beside
     from drtools.training.encoder_task import EncoderTraining
@@ -127,9 +128,9 @@ LOSSES = {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}
 
 
 def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool) -> list[ExampleSource]:
-    """Open the examples with what a loss of LOSSES needs of them: margin-mse a teacher's scores.
+    """Open the examples for a loss of LOSSES; margin-mse needs a teacher's scores.
 
-    With `accept_scores` they may be whoever's.
+    With `accept_scores` scores may be from any source.
     """
     from drtools.training.encoder_task import read_sources
     from drtools.training.examples import Scores
@@ -142,7 +143,7 @@ def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool
 
 
 def check_scored(sources: list[ExampleSource]) -> None:
-    """Count the documents without a score, whose pairs Margin-MSE leaves out.
+    """Report documents without a score, whose pairs Margin-MSE leaves out.
 
     InputError if no pair of a source is left.
     """
@@ -154,13 +155,18 @@ def check_scored(sources: list[ExampleSource]) -> None:
         assert of_positives is not None and of_negatives is not None, "sources are read with their scores"
         unscored = sum(int(np.isnan(scores.flat).sum()) for scores in (of_positives, of_negatives))
         name = shown(source.store.corpus)
-        reporting.notice(unscored, f"{unscored:,} documents of the examples have no score; their pairs are left out")
+        reporting.notice(
+            unscored,
+            f"{counted(unscored, 'document of the examples has', 'documents of the examples have')} no "
+            "score; pairs with "
+            "them are left out",
+        )
         if not any(
             not np.isnan(positive).all() and not np.isnan(negative).all()
             for positive, negative in zip(of_positives, of_negatives, strict=True)
             if len(negative)
         ):
             raise InputError(
-                f"the examples of {name}: no positive and negative of a query both have a score",
+                f"the examples of {name}: no query has both a positive and a negative with a score",
                 remedy=f"run teacher-score on them, or use {param('loss')} contrast",
             )

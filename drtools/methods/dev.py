@@ -23,7 +23,7 @@ def measure_on(
     joint: JointModel | None = None,
     beside: VectorsBeside | None = None,
 ) -> DevMeasure | None:
-    """Return what measures the model on the dev judgements, if there are any, by default over the first corpus.
+    """Return a function that evaluates the model on the dev judgements, if there are any; default: the first corpus.
 
     A `joint` model is measured in place of the encoder within it. Dev queries and positives that the examples of any
     source have too are reported.

@@ -44,7 +44,7 @@ CHUNK = 16384
 
 @dataclass(frozen=True)
 class StarSettings:
-    """Which negatives are learnt from, how they are weighed, and whether they are mined anew."""
+    """Which negatives are used, how they are weighted, and whether they are mined again during training."""
 
     hard_negatives: int = 1
     negatives: Literal["static", "own", "in-batch", "random"] = "static"
@@ -56,20 +56,20 @@ class StarSettings:
     keep_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together."""
+        """Raise InputError for settings that do not go together."""
         parse_ranks(self.refresh_ranks, param("refresh_ranks"))
         if self.alpha is not None and not 0 < self.alpha < float("inf"):
             raise InputError(where=f"{param('alpha')} {self.alpha:g}", expected="a weight above 0")
         if self.refresh_every_steps and not self.hard_negatives:
             raise InputError(
-                "none of what is mined would be trained on",
+                "the mined negatives would not be used",
                 where=f"{param('refresh_every_steps')} with {param('hard_negatives')} 0",
                 remedy="leave one of the two out",
             )
         named = f"{param('negatives')} {self.negatives}"
         if self.alpha is not None and self.negatives != "static":
             raise InputError(
-                "only static negatives have the two parts that it weighs",
+                "only static negatives have the two parts that it weights",
                 where=f"{param('alpha')} {self.alpha:g} with {named}",
             )
         if self.refresh_every_steps and self.negatives in ("in-batch", "random"):
@@ -83,8 +83,8 @@ class StarSettings:
         if self.keep_duplicates and not self.draws:
             raise InputError(
                 (
-                    f"for {param('refresh_every_steps')} and {param('negatives')} random; the examples' negatives are "
-                    "taken as they are, leave it out"
+                    f"only for {param('refresh_every_steps')} and {param('negatives')} random, because the examples' "
+                    "negatives are used as they are; leave it out"
                 ),
                 where=param("keep_duplicates"),
             )
@@ -113,7 +113,7 @@ def train(
     compute: ComputeSpec,
     card: Card,
 ) -> None:
-    """Train an encoder on examples, with negatives mined anew if so set, and write its folder."""
+    """Train an encoder on examples, with refreshed negatives if they are set, and write its folder."""
     from drtools.methods.dev import measure_on
     from drtools.training.encoder_task import EncoderTraining, read_sources
 
@@ -151,7 +151,7 @@ def train(
 def star_loss(scale: float, negatives: str = "static", alpha: float | None = None) -> Loss:
     """Return STAR's loss of a batch, or a baseline's.
 
-    RankNet of each query's positive against what the form lets it see.
+    It is the RankNet loss of each query's positive against the negatives that `negatives` selects.
     """
     import torch
 
@@ -175,7 +175,7 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
 
 
 class HardNegativeRefresh:
-    """Replaces the negatives of all examples by what the model as it stands ranks high.
+    """Replaces the negatives of all examples by documents that the current model ranks high.
 
     Processes share a file system.
     """
@@ -213,7 +213,7 @@ class HardNegativeRefresh:
                 np.savez(stream, allow_pickle=False, **found)
 
     def load(self, path: Path) -> None:
-        """Train with these negatives from here on, also where an earlier process made them."""
+        """Use these negatives from now on, also if an earlier process made them."""
         import numpy as np
 
         from drtools.training.examples import RaggedArray
@@ -260,7 +260,7 @@ class HardNegativeRefresh:
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
-        flags = replace(self.flags, seed=self.flags.seed + step)  # drawn anew each time
+        flags = replace(self.flags, seed=self.flags.seed + step)  # another draw each time
         removed: Counter[str] = Counter()
         mined = RaggedArray.of(
             cast(
@@ -285,6 +285,6 @@ class HardNegativeRefresh:
             raise InputError(
                 f"no query has a negative among these ranks of {len(vectors):,} documents",
                 where=f"{param('refresh_ranks')} {flags.ranks}",
-                remedy="use others",
+                remedy="use other ranks",
             )
         return mined

@@ -1,4 +1,4 @@
-"""A teacher's scores of all that methods learn from: documents, dark items (ADAM), pieces (FGD); and of a run."""
+"""Scoring by a teacher of what methods learn from: documents, dark items (ADAM), pieces (FGD); and of runs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from drtools.teachers.windows import (
     run_windows,
     with_scores,
 )
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,14 +79,14 @@ class ScoringSettings:
     pieces_document_prompt: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse anything but examples or a run, and pieces of a run."""
+        """Raise InputError unless examples or a run is given, and for pieces of a run."""
         if sum(source is not None for source in (self.given, self.examples, self.run)) != 1:
             raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
         if self.pieces and self.run:
-            raise InputError(f"{param('pieces')} scores the pieces of {param('examples')}; a run has none")
+            raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
 
     def check_pieces(self, sizes: PieceSizes) -> None:
-        """Refuse what is said of pieces that are not scored."""
+        """Raise InputError for sizes of pieces that are not scored."""
         said = {
             "pieces_max_document_tokens": self.pieces_max_document_tokens,
             "pieces_document_prompt": self.pieces_document_prompt,
@@ -94,9 +95,9 @@ class ScoringSettings:
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.pieces:
             raise InputError(
-                f"for pieces, which are scored by {param('pieces')} MODEL",
+                f"this needs {param('pieces')} MODEL",
                 where=" and ".join(names),
-                remedy="pass it too, or leave these out",
+                remedy="pass it too, or leave this out",
             )
 
 
@@ -138,7 +139,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
 
 
 def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
-    """Return what cuts documents into pieces, if their pieces are scored."""
+    """Return the cutter of documents into pieces, if pieces are scored."""
     from drtools.methods.fgd.piece_scores import load_cutter
 
     if not settings.pieces:
@@ -215,7 +216,7 @@ def write_windows(
     lacking: Lacking,
     work: Work,
 ) -> Counter[str]:
-    """Score window by window; one that is written counts as done."""
+    """Score window by window; each is saved once it is written."""
     from drtools.teachers.scoring import ODDITIES
 
     before = Counter[str](ScoringState.begun(work).counts)
@@ -233,23 +234,32 @@ def write_windows(
 
 
 def report(counts: Counter[str], lacking: Lacking) -> None:
-    """Say what was scored, and count what was odd."""
+    """Report what was scored, and anything unusual."""
     from drtools.teachers.scoring import note_cuts
 
-    reporting.say(f"{counts['pairs']:,} pairs; {counts['computed']:,} scores were computed now, the others were known")
-    for name, words in (
-        ("lacking queries", "queries have no text; what belongs to them has no score"),
-        ("lacking documents", "documents are not in the corpus; they have no score"),
+    reporting.say(
+        f"{counted(counts['pairs'], 'pair')}; {counted(counts['computed'], 'score was', 'scores were')} "
+        "computed now, the others were in the cache"
+    )
+    pieces = f"pieces that another teacher scored; left out, use {param('pieces')} MODEL to score them again"
+    cut = (
+        "longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of "
+        "both"
+    )
+    for name, one, many in (
         (
-            "dropped",
-            f"examples had pieces that another teacher scored; left out, {param('pieces')} MODEL scores them anew",
+            "lacking queries",
+            "query has no text; its documents have no score",
+            "queries have no text; their documents have no score",
         ),
         (
-            "cut reinforced",
-            "reinforced negatives were longer than twice a document, or than the teacher reads beside their query, and "
-            "lost the end of a half or of both",
+            "lacking documents",
+            "document is not in the corpus; it has no score",
+            "documents are not in the corpus; they have no score",
         ),
+        ("dropped", f"example had {pieces}", f"examples had {pieces}"),
+        ("cut reinforced", f"reinforced negative was {cut}", f"reinforced negatives were {cut}"),
     ):
         pair = f" {lacking.joins[name].pair()}" if name in lacking.joins else ""
-        reporting.notice(counts[name], f"{counts[name]:,} {words}{pair}")
+        reporting.notice(counts[name], f"{counted(counts[name], one, many)}{pair}")
     note_cuts(counts)

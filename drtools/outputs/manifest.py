@@ -42,8 +42,10 @@ _INPUT = object_of({"path": PATH, "fingerprint": optional(TEXT)})
 _ARGUMENTS = map_of(Kind(_is_argument, "a flag's value, or an input with its path"))
 KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever artefact's manifest
     **dict.fromkeys(("tool", "version", "created", "kind", "fingerprint", "model", "factory", "language"), TEXT),
-    **dict.fromkeys(("query_fingerprint", "document_fingerprint", "title_separator", "tuned_for"), TEXT),
-    **dict.fromkeys(("corpus", "document_model", "base", "body", "precision", "dtype", "head"), optional(TEXT)),
+    **dict.fromkeys(("query_fingerprint", "document_fingerprint", "tuned_for"), TEXT),
+    **dict.fromkeys(
+        ("corpus", "title_separator", "document_model", "base", "body", "precision", "dtype", "head"), optional(TEXT)
+    ),
     **dict.fromkeys(("seconds", "training_seconds"), NUMBER),
     "scale": optional(NUMBER),
     **dict.fromkeys(("count", "empty", "new_since_training", "steps", "processes"), WHOLE),
@@ -52,7 +54,8 @@ KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever arte
     "dimension": COUNT,
     "side": one_of("query", "document"),
     "notices": list_of(TEXT),
-    "counts": map_of(NUMBER),
+    "counts": map_of(Kind(lambda value: NUMBER.fits(value) or FLAG.fits(value), "a number")),  # true is a count of one
+    "files": map_of(object_of({"bytes": WHOLE, "fingerprint": TEXT}, ("bytes", "fingerprint"))),
     "request": object_of({"tool": TEXT, "arguments": _ARGUMENTS}, needed=("tool", "arguments")),
     "recall": optional(object_of({"depth": COUNT, "queries": WHOLE, "value": NUMBER}, ("depth", "queries", "value"))),
     "best": optional(object_of({"measure": TEXT, "value": NUMBER, "step": WHOLE}, ("measure", "value", "step"))),

@@ -1,12 +1,12 @@
-"""Search by brute force: exact inner products between queries and every vector, out of a memory map, block by block.
+"""Exact search: inner products between queries and all vectors, read from a memory map block by block.
 
-Ties: of two rows with the same float32 score the lower row comes first. `torch.topk` promises no order among equal
-values, so what it selects here is not a score but a key that no two rows share: the score's order in the high 32 bits
-of an int64, the row, inverted, in the low 32.
+Of two rows with the same float32 score the lower row comes first. `torch.topk` guarantees no order among equal values.
+So it does not select scores here but unique keys: an int64 with the order of the score in the high 32 bits and the
+inverted row in the low 32 bits.
 
-A matrix product may sum in another order when its shape is ragged. Here every side is filled up with zeros to a
-multiple of 16, so that a pair has the same score, bit for bit, whatever the block size and whichever queries are
-searched beside it; seen with MKL at 10 to 4,096 dimensions.
+A matrix product may sum in a different order when its shape is ragged. So every side is padded with zeros to a multiple
+of 16. Then a pair has the same score, bit for bit, for any block size and any other queries in the batch. This was
+observed with MKL at 10 to 4,096 dimensions.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ CHUNK_QUERIES = 1024
 # A block's vectors and scores in float32; on the CPU they stay in its cache.
 BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 1 << 30}
 SIDE = 16
-# Rows go in groups to the comparison with the k-th best score: one maximum, and only where that passes its eight
-# scores.
+# Rows are compared with the k-th best score in groups: first their maximum, and the eight scores only if it passes.
 GROUP_ROWS = 8
 LARGEST_ROW = 0xFFFFFFFF
 
@@ -42,12 +41,12 @@ def search(
     block_rows: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find each query's rows of highest inner product, ties by lower row first.
+    """Find the rows with the highest inner product for each query; of equal scores the lower row comes first.
 
-    vectors [N, D] float16 or float32, usually a memory map, or a tensor that is kept on the device; queries [Q, D]
-    float32. Returns scores float32 [Q, k] and rows int64 [Q, k], best first, k = min(depth, N). After each block
-    `on_progress` is told how many of the N rows are done. Other devices than `cuda` leave it to the CPU. Raises
-    InputError where there is no vector, the dimensions differ, or a value is not finite.
+    vectors: [N, D] float16 or float32, usually a memory map, or a tensor that is kept on the device. queries: [Q, D]
+    float32. Returns scores float32 [Q, k] and rows int64 [Q, k], best first, with k = min(depth, N). `on_progress` is
+    called after each block with the number of rows done. All devices but `cuda` compute on the CPU. Raises InputError
+    if there are no vectors, the dimensions differ, or a value is not finite.
     """
     check_queries(queries, vectors.shape[1], name(vectors))
     refuse_empty(vectors)
@@ -81,10 +80,10 @@ def search(
 def rerank(
     vectors: np.ndarray | JoinedArray, queries: np.ndarray, candidate_rows: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Score given rows for each query: the inner products that `search` gives them.
+    """Score given rows for each query, with the same inner products as `search`.
 
-    vectors [N, D] float16 or float32; queries [Q, D] float32; candidate_rows: Q arrays of rows, each [C] and in any
-    order (no -1). Returns Q arrays float32 [C]. Raises InputError as `search` does.
+    vectors: [N, D] float16 or float32. queries: [Q, D] float32. candidate_rows: Q arrays of rows [C], in any order and
+    without -1. Returns Q arrays float32 [C]. Raises InputError as `search` does.
     """
     check_queries(queries, vectors.shape[1], name(vectors))
     result = []
@@ -99,11 +98,11 @@ def rerank(
 
 @dataclass
 class Best:
-    """The best k rows that each of Q queries has met.
+    """The best k rows so far for each of Q queries.
 
-    keys [Q, k] int64, in no order; threshold [Q]: a score that a further row must exceed. Rows that did wait in
-    `pending`, as (query, key), until there are enough of them to be worth a merge; blocks come in ascending order of
-    rows, so that a row equal to the threshold would lose its tie.
+    keys: [Q, k] int64, in no order. threshold: [Q], the score that a further row must exceed. Rows that exceed it are
+    collected in `pending` as (query, key) until a merge is worthwhile. Blocks come in ascending order of rows, so a row
+    with exactly the threshold's score would lose the tie.
     """
 
     keys: torch.Tensor
@@ -112,18 +111,18 @@ class Best:
 
     @classmethod
     def empty(cls, queries: int, k: int, device: str) -> Best:
-        """Return what `queries` queries have before any document: no rows, scores of minus infinity."""
+        """Return the initial state of `queries` queries: no rows, scores of minus infinity."""
         threshold = torch.full((queries,), -torch.inf, device=device)
         lowest = to_keys(threshold, torch.full((queries,), LARGEST_ROW, device=device))
         return cls(lowest[:, None].repeat(1, k), threshold)
 
     def offer(self, scores: torch.Tensor, first_row: int) -> None:
-        """Take those of a block's scores [Q, rows of the block] that exceed the threshold."""
+        """Add the scores of a block, [Q, rows of the block], that exceed the threshold."""
         k = self.keys.shape[1]
         if first_row == 0 and k <= scores.shape[1]:
             lowest_kept = scores.topk(k, sorted=False).values.amin(1)
             self.threshold = torch.nextafter(lowest_kept, torch.full_like(lowest_kept, -torch.inf))
-        # Group c holds rows c, c + columns, c + 2 * columns ..., since a maximum over whole slices is the fast one.
+        # Group c holds rows c, c + columns, c + 2 * columns ..., because a maximum over whole slices is faster.
         groups = scores.unflatten(1, (GROUP_ROWS, -1))
         query, column = torch.nonzero(groups.amax(1) > self.threshold[:, None], as_tuple=True)
         candidates = groups[query, :, column]
@@ -134,7 +133,7 @@ class Best:
             self.merged()
 
     def merged(self) -> torch.Tensor:
-        """Merge what is pending and return the keys [Q, k], in no order."""
+        """Merge the pending rows and return the keys [Q, k], in no order."""
         if not self.pending:
             return self.keys
         query = torch.cat([query for query, _ in self.pending])
@@ -152,14 +151,14 @@ class Best:
 
 
 def to_keys(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Make int64 keys that sort as (score, lower row first) out of float32 scores and rows of one shape."""
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes 0.0 of -0.0, which equals it
+    """Combine float32 scores and rows of the same shape into int64 keys that sort by score, then lower row first."""
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0, which is equal to it
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ordered.long() << 32) | (LARGEST_ROW - rows)
 
 
 def from_keys(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Take float32 scores and int64 rows out of keys."""
+    """Split keys into float32 scores and int64 rows."""
     ordered = (keys >> 32).int()
     bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
     return bits.view(torch.float32), LARGEST_ROW - (keys & LARGEST_ROW)

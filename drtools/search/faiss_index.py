@@ -1,9 +1,10 @@
 """Build, load and search FAISS indexes of inner products.
 
-An index knows rows, not ids. Where it finds fewer rows than it was asked for the row is -1 (and the score -inf): drop
-it.
+An index knows rows, not ids. If it finds fewer rows than requested, the other rows are -1 with the score -inf; drop
+them.
 
-The same build with the same threads gives the same bytes, but for HNSW, whose insertions race: there the same recall.
+Building the same index with the same number of threads gives the same bytes. HNSW is the exception, because its
+insertions race; only its recall is the same.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ def build(
 ) -> str | None:
     """Build an index of vectors [N, D] by a FAISS factory string and write it to a file.
 
-    It is trained on `train_sample` random rows: by default 64 a centroid and 65,536 at least, N at most. After each
-    block `on_progress` is told how many of the N rows are in. Returns a note for the user if the training rows are few.
-    Raises InputError for a factory string that FAISS refuses, for fewer rows than centroids, for a value that is not
-    finite.
+    The index is trained on `train_sample` random rows: by default 64 per centroid, at least 65,536 and at most N.
+    `on_progress` is called after each block with the number of rows added. Returns a note for the user if there are few
+    training rows. Raises InputError for a factory string that FAISS refuses, for fewer rows than centroids, and for a
+    value that is not finite.
     """
     import faiss
 
@@ -94,17 +95,16 @@ def build(
     centroids = max((clustering.centroids for clustering in clusterings(index)), default=0)
     if points < WANTED_POINTS_A_CENTROID * centroids:
         return (
-            f"{factory} was trained on {points:,} vectors where {WANTED_POINTS_A_CENTROID * centroids:,} are wanted "
-            f"for its {centroids:,} centroids;"
-            f" {param('check')} measures what that costs"
+            f"{factory} was trained on {units.counted(points, 'vector')}, but {WANTED_POINTS_A_CENTROID * centroids:,} "
+            f"are recommended for its {units.counted(centroids, 'centroid')}; {param('check')} measures the recall"
         )
     return None
 
 
 def estimate(factory: str, count: int, dimension: int, threads: int | None = None) -> tuple[float, float]:
-    """Return the bytes of an index's file (within 10%) and the seconds of its build (rough: within a factor of 2 or 3).
+    """Estimate the bytes of an index's file (within 10%) and the seconds of its build (within a factor of 2 or 3).
 
-    The time is extrapolated from probes of milliseconds on random vectors. Raises InputError as `build` does.
+    The time is extrapolated from short measurements on random vectors. Raises InputError as `build` does.
     """
     import faiss
 
@@ -114,7 +114,7 @@ def estimate(factory: str, count: int, dimension: int, threads: int | None = Non
     points = training_points(index, factory, count, None)
     fixed, each = footprint(index)
     size = fixed + count * each
-    seconds = (size + 4 * count * dimension) / BYTES_A_SECOND  # the file written, the vectors read
+    seconds = (size + 4 * count * dimension) / BYTES_A_SECOND  # to write the file and to read the vectors
     with always_blas():
         for clustering in clusterings(index):
             assigned = clustering.iterations * min(points, clustering.most_points) + count
@@ -140,7 +140,7 @@ def write(index: faiss.Index, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
-    """Read an index; with `memory_map` its vectors stay in the file until a search touches them."""
+    """Read an index; with `memory_map` its vectors stay in the file until a search needs them."""
     import faiss
 
     try:
@@ -156,7 +156,7 @@ def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
         )
     reporting.notice(
         changes_products(index),
-        f"{path}: its PCA subtracts the vectors' mean or stretches them, as drtools 0.1.0 built it, so that its order "
+        f"{path}: its PCA was built by drtools 0.1.0 and subtracts the mean or scales the vectors, so that its order "
         "is not that of inner products; build the index again",
     )
     return index
@@ -179,14 +179,13 @@ def load_folder(folder: Path, record: Record) -> tuple[faiss.Index, Ids]:
 def search_index(
     index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find rows of high inner product with queries [Q, D] float32.
+    """Find the rows with the highest inner products for queries [Q, D] float32.
 
-    Scores float32 [Q, k] and rows int64 [Q, k], k = min(depth, N).
-
-    Best first, equal scores by lower row; rows that an index did not find are -1, at the end. Defaults: `nprobe` (IVF:
-    lists visited) a sixteenth of the lists and 32 at least, `ef_search` (HNSW: candidates kept) twice the depth and 64
-    at least; what is refined (RFlat) is four times the depth. Raises InputError for another dimension, values that are
-    not finite, and a setting that the index does not have.
+    Returns scores float32 [Q, k] and rows int64 [Q, k], best first, with k = min(depth, N). Of equal scores the lower
+    row comes first. Rows that the index did not find are -1, at the end. `nprobe` (IVF: lists visited) is by default a
+    sixteenth of the lists, at least 32; `ef_search` (HNSW: candidates kept) is twice the depth, at least 64. Refined
+    indexes (RFlat) refine four times the depth. Raises InputError for another dimension, values that are not finite,
+    and a setting that the index does not have.
     """
     import faiss
 
@@ -222,7 +221,7 @@ def search_index(
 
 
 def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
-    """Return the vectors float32 [C, D] of rows [C] as an index has kept them."""
+    """Return the vectors float32 [C, D] of rows [C] as they are stored in an index."""
     import faiss
 
     if not len(rows):
@@ -236,20 +235,20 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
         return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
         raise InputError(
-            f"the index is {describe(index)}, which does not give single vectors back",
-            remedy=f"take the vectors themselves ({param('vectors')}), or an index without fs",
+            f"the index is {describe(index)}, from which single vectors cannot be read",
+            remedy=f"use the vectors themselves ({param('vectors')}), or an index without fs",
         ) from None
 
 
 def scores_of_rows(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search by the index counts them."""
+    """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search of the index computes them."""
     import faiss
 
     index = faiss.downcast_index(index)
     queries = np.ascontiguousarray(queries, np.float32)
     if isinstance(
         index, faiss.IndexPreTransform
-    ):  # PCA, L2norm ...: it compares what these make of queries and documents
+    ):  # PCA, L2norm ...: the index compares transformed queries and documents
         for step in chain(index):
             queries = step.apply(queries)
         index = faiss.downcast_index(index.index)
@@ -267,7 +266,7 @@ def recall(
 ) -> float:
     """Return the mean share of the exact top `depth` that an index finds.
 
-    Of rows that tie for the last place any will do.
+    Of rows with equal scores at the last rank, any one counts as found.
     """
     from drtools.search import exact  # here, since nothing else of FAISS needs torch
 
@@ -281,10 +280,7 @@ def recall(
 
 
 def describe(index: faiss.Index) -> str:
-    """Say in short words what an index is.
-
-    `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`.
-    """
+    """Describe an index: `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`."""
     import faiss
 
     kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [
@@ -303,9 +299,9 @@ def describe(index: faiss.Index) -> str:
 
 
 def prepare(index: faiss.Index, factory: str, seed: int, ef_construction: int | None) -> None:
-    """Set seeds and construction, silence the clusterings, and leave out PQ's polysemous codes.
+    """Set seeds and construction parameters, silence the clusterings, and turn off PQ's polysemous training.
 
-    Minutes of training for a search that nobody asks for.
+    Polysemous codes take minutes of training and are not used by any search here.
     """
     import faiss
 
@@ -332,12 +328,12 @@ def _of_type(index: faiss.Index, kind: type[PartT]) -> list[PartT]:
 
 
 def sample_rows(count: int, size: int, seed: int) -> np.ndarray:
-    """Draw `size` of `count` rows, in their order."""
+    """Draw `size` of `count` rows, in ascending order."""
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False, shuffle=False))
 
 
 def read_rows(vectors: np.ndarray | JoinedArray, rows: range | np.ndarray) -> np.ndarray:
-    """Return rows in float32, refusing values that are not finite."""
+    """Return rows as float32; raise InputError for values that are not finite."""
     chosen = vectors[rows.start : rows.stop] if isinstance(rows, range) else vectors[rows]
     block = np.ascontiguousarray(chosen, np.float32)
     checks.refuse_not_finite(vectors, np.all(np.isfinite(block), axis=1), rows)

@@ -1,4 +1,4 @@
-"""What a FAISS index is made of: its parts, its clusterings, its size, the time that it takes to build."""
+"""Parts of a FAISS index: its clusterings, its size, and the time to build it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 
 from drtools.errors import InputError, param
 from drtools.search.faiss_transforms import parts, refuse_other_products, transforms
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import faiss
 
-# FAISS warns under 39 points a centroid, and takes at most 65,536 points for a product quantizer.
+# FAISS warns below 39 points per centroid, and uses at most 65,536 points for a product quantizer.
 WANTED_POINTS_A_CENTROID, TRAINING_POINTS_A_CENTROID, LEAST_TRAINING_POINTS = 39, 64, 65_536
-# Below 128,000 coordinates of points FAISS 1.15 leaves BLAS aside, and the clusterings of a product quantizer's 8
-# dimensions take five times as long. 20, the default before 1.15, always takes BLAS.
+# Below 128,000 coordinates of points FAISS 1.15 does not use BLAS, and the clusterings of a product quantizer's 8
+# dimensions take five times as long. 20, the default before 1.15, always uses BLAS.
 BLAS_THRESHOLD = 20
 PROBE_POINTS = 2048
 EXPECTED = "an index of inner products such as Flat, HNSW32 or IVF256,PQ48"
 
 
 class Clustering(NamedTuple):
-    """`times` k-means over `dimension` coordinates each: `iterations` of them over at most `most_points` points."""
+    """`times` runs of k-means over `dimension` coordinates, each of `iterations` over at most `most_points` points."""
 
     parameters: faiss.ClusteringParameters
     centroids: int
@@ -36,15 +37,15 @@ class Clustering(NamedTuple):
     most_points: int
 
 
-MEANINGS = (  # of what FAISS says in the words of its own sources
+MEANINGS = (  # words in FAISS's errors, which quote its sources, and what they mean
     ("add_with_ids", "IDMap gives vectors ids of their own, and documents are found by their row; leave it out"),
-    ("METRIC_L2", "it compares by distances alone"),
+    ("METRIC_L2", "it only supports distances"),
     ("cur_nprobe", "it has no lists; an IVF has one or more"),
 )
 
 
 def reason(error: RuntimeError) -> str:
-    """Return what FAISS says, without the place in its sources and the condition that stands there."""
+    """Return FAISS's message, without the place in its sources and the condition that failed."""
     said = re.sub(r"(?s).*? at \S+:\d+: (Error: )?", "", str(error), count=1)
     for words, meaning in MEANINGS:
         if words in said:
@@ -54,7 +55,7 @@ def reason(error: RuntimeError) -> str:
 
 @contextmanager
 def refusals(factory: str) -> Iterator[None]:
-    """Turn what FAISS says against a factory string into a InputError."""
+    """Turn FAISS's errors about a factory string into InputError."""
     try:
         yield
     except RuntimeError as error:
@@ -69,7 +70,7 @@ def refusals(factory: str) -> Iterator[None]:
 
 @contextmanager
 def always_blas() -> Iterator[None]:
-    """Let every clustering multiply by BLAS."""
+    """Make every clustering use BLAS."""
     import faiss
 
     before = faiss.cvar.distance_compute_blas_threshold
@@ -81,14 +82,14 @@ def always_blas() -> Iterator[None]:
 
 
 def create(factory: str, dimension: int) -> faiss.Index:
-    """Make an empty index of inner products by its factory string; InputError if FAISS refuses it."""
+    """Make an empty index of inner products from a factory string; raise InputError if FAISS refuses it."""
     import faiss
 
     with refusals(factory):
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise InputError(
-            "FAISS makes an index of distances of it, whatever is asked for",
+            "FAISS always makes an index of distances of this string",
             where=f"{param('factory')} {factory}",
             expected="one of inner products, for instance HNSW32,Flat or IVF1024,PQ48",
         )
@@ -97,7 +98,7 @@ def create(factory: str, dimension: int) -> faiss.Index:
 
 
 def clusterings(index: faiss.Index) -> list[Clustering]:
-    """Return every k-means of an index's training. An OPQ gets the quantizer that it otherwise makes and hides."""
+    """Return every k-means of an index's training. An OPQ gets the quantizer that it would otherwise create hidden."""
     import faiss
 
     found = []
@@ -134,7 +135,7 @@ def clusterings(index: faiss.Index) -> list[Clustering]:
 
 
 def training_points(index: faiss.Index, factory: str, count: int, train_sample: int | None) -> int:
-    """Return how many of `count` vectors to train an index on; InputError if they cannot be enough."""
+    """Return how many of `count` vectors to train an index on; raise InputError if they are too few."""
     if index.is_trained:
         return 0
     largest = max((clustering.centroids for clustering in clusterings(index)), default=0)
@@ -144,10 +145,10 @@ def training_points(index: faiss.Index, factory: str, count: int, train_sample: 
 
 
 def refuse_few_points(factory: str, wanted: int, points: int) -> None:
-    """Refuse to train on fewer points than there are centroids."""
+    """Raise InputError if there are fewer training points than centroids."""
     if points < wanted:
         raise InputError(
-            f"found {points:,} vectors to train on",
+            f"found {counted(points, 'vector')} to train on",
             where=f"{param('factory')} {factory}",
             expected=f"at least {wanted:,}, one for each centroid",
             remedy="choose fewer centroids, or an index without training such as HNSW32 or Flat",
@@ -155,7 +156,7 @@ def refuse_few_points(factory: str, wanted: int, points: int) -> None:
 
 
 def footprint(index: faiss.Index) -> tuple[float, float]:
-    """Return the bytes of an index's file that do not grow with its vectors, and those that each vector adds."""
+    """Return the fixed number of bytes of an index's file, and the number of bytes that each vector adds."""
     import faiss
 
     index = faiss.downcast_index(index)
@@ -170,8 +171,8 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
     elif isinstance(index, faiss.IndexRefine):
         fixed, each = map(sum, zip(footprint(index.base_index), footprint(index.refine_index), strict=True))
     elif isinstance(index, faiss.IndexHNSW):
-        # 2 M neighbours on the ground; one node in M also stands on the floor above, with M, and so on; offset and
-        # level 12
+        # a node has 2 M neighbours on the bottom layer; one node in M is also on the next layer, with M neighbours,
+        # and so on; the offset and the level take 12 bytes
         neighbours = neighbours_of(index)
         fixed, each = footprint(index.storage)
         each += 4 * (2 * neighbours + neighbours / (neighbours - 1)) + 12
@@ -190,12 +191,12 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
 
 
 def neighbours_of(index: faiss.IndexHNSW) -> int:
-    """Return how many neighbours a node of a graph has above the ground."""
+    """Return the number of neighbours of a graph's node above the bottom layer."""
     return int(index.hnsw.nb_neighbors(1))  # type: ignore[attr-defined]  # FAISS's stubs lack it
 
 
 def seconds_to_assign(dimension: int, centroids: int) -> float:
-    """Time the search of one point for its nearest centroid, by a probe on random points; call it under always_blas."""
+    """Measure the time to find a point's nearest centroid, on random points; call it under `always_blas`."""
     import faiss
 
     points, sample = _random_points(PROBE_POINTS, dimension), min(centroids, PROBE_POINTS)
@@ -206,7 +207,7 @@ def seconds_to_assign(dimension: int, centroids: int) -> float:
 
 
 def seconds_to_insert(dimension: int, neighbours: int, ef_construction: int, count: int) -> float:
-    """Time the insertion of `count` vectors into an HNSW graph, by a probe on random ones."""
+    """Estimate the time to insert `count` vectors into an HNSW graph, measured on random ones."""
     import faiss
 
     index = faiss.IndexHNSWFlat(dimension, neighbours, faiss.METRIC_INNER_PRODUCT)
@@ -214,12 +215,12 @@ def seconds_to_insert(dimension: int, neighbours: int, ef_construction: int, cou
     points = _random_points(PROBE_POINTS, dimension)
     started = time.perf_counter()
     index.add(points)
-    # 2,048 to 18,000 questions' vectors took .086 to .285 ms each, random ones .136 to .699
+    # for 2,048 to 18,000 vectors, those of questions took .086 to .285 ms each, random ones .136 to .699 ms
     return float((time.perf_counter() - started) * (count / PROBE_POINTS) ** 1.4)
 
 
 def seconds_to_rotate(dimension: int) -> float:
-    """Time the singular values of a matrix: what OPQ computes a round besides its clusterings."""
+    """Measure the time of a singular value decomposition, which OPQ computes in each round besides its clusterings."""
     matrix = _random_points(dimension, dimension)
     started = time.perf_counter()
     np.linalg.svd(matrix)

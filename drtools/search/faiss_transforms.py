@@ -1,8 +1,8 @@
-"""What a FAISS index does to vectors before it compares them (PCA, OPQ, L2norm ...), so that inner products survive.
+"""Transforms of vectors in a FAISS index (PCA, OPQ, L2norm ...) that keep inner products.
 
-An index applies one transform to documents and queries alike. A rotation keeps their inner products, and a rotation to
-fewer dimensions keeps them nearly. FAISS's own PCA also subtracts the mean, which adds another number to each
-document's score; here it is trained without.
+An index applies the same transform to documents and queries. A rotation keeps their inner products, and a rotation to
+fewer dimensions keeps them approximately. FAISS's own PCA also subtracts the mean, which changes each document's score
+by a different number; here PCA is trained without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROWS_A_BLOCK = 16_384
 
 
 def parts(index: faiss.Index) -> Iterator[faiss.Index]:
-    """Yield an index and all indexes within it, as what they are."""
+    """Yield an index and all indexes within it, with their own types."""
     import faiss
 
     index = faiss.downcast_index(index)
@@ -41,14 +41,14 @@ def _inner(index: faiss.Index) -> list[faiss.Index]:
 
 
 def transforms(index: faiss.Index) -> list[faiss.VectorTransform]:
-    """Return what an index does to vectors before anything else (OPQ, PCA ...)."""
+    """Return all transforms of an index (OPQ, PCA ...)."""
     import faiss
 
     return [step for part in parts(index) if isinstance(part, faiss.IndexPreTransform) for step in chain(part)]
 
 
 def chain(index: faiss.IndexPreTransform) -> list[faiss.VectorTransform]:
-    """Return what one index does to vectors, as what it is."""
+    """Return the transforms of one index, with their own types."""
     import faiss
 
     steps: Any = index.chain  # a vector of C++; FAISS's stubs say that it is a list
@@ -56,13 +56,13 @@ def chain(index: faiss.IndexPreTransform) -> list[faiss.VectorTransform]:
 
 
 def refuse_other_products(index: faiss.Index, factory: str) -> None:
-    """Refuse transforms after which an index compares no inner products, and PCA to too many dimensions."""
+    """Raise InputError for transforms that do not keep inner products, and for PCA to too many dimensions."""
     import faiss
 
     for step in transforms(index):
         if isinstance(step, faiss.PCAMatrix) and step.eigen_power:
             raise InputError(
-                "PCAW stretches each direction by another factor, which does not keep the order of inner products",
+                "PCAW scales each direction by a different factor, which does not keep the order of inner products",
                 where=f"{param('factory')} {factory}",
                 remedy="use PCA or PCAR, which rotate",
             )
@@ -81,9 +81,9 @@ def refuse_other_products(index: faiss.Index, factory: str) -> None:
 
 
 def note_cosines(index: faiss.Index, factory: str) -> None:
-    """Report L2norm behind a reduction: it compares by the cosine of what is left, whatever the vectors' length was.
+    """Report L2norm after a reduction, which compares the reduced vectors by their cosine.
 
-    Whether that finds more or less than inner products of what is left depends on the vectors.
+    Whether that has a higher recall than inner products of the reduced vectors depends on the vectors.
     """
     import faiss
 
@@ -92,15 +92,15 @@ def note_cosines(index: faiss.Index, factory: str) -> None:
         if least and isinstance(step, faiss.NormalizationTransform):
             reporting.notice(
                 1,
-                f"{factory}: L2norm behind a reduction to {least} dimensions compares by the cosine of what is left, "
-                "not by inner products; L2norm ahead of the reduction keeps these: compare the two with "
-                f"{param('check')}",
+                f"{factory}: L2norm after a reduction to {least} dimensions compares the reduced vectors by their "
+                "cosine, not by inner products; L2norm before the reduction keeps inner products: compare the two "
+                f"with {param('check')}",
             )
         least = step.d_out if step.d_out < step.d_in else least
 
 
 def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:
-    """Refuse L2norm for vectors [N, D] whose length is not 1: it makes cosines of inner products."""
+    """Raise InputError for L2norm with vectors [N, D] whose length is not 1: it turns inner products into cosines."""
     if not re.search("L2[nN]orm", factory):
         return
     for start in range(0, len(vectors), ROWS_A_BLOCK):
@@ -119,9 +119,9 @@ def refuse_lengths(vectors: np.ndarray | JoinedArray, factory: str) -> None:
 
 
 def train_transforms(index: faiss.Index, points: np.ndarray) -> None:
-    """Train every PCA within an index on points [n, D] without their mean, and what comes before it.
+    """Train every PCA within an index on points [n, D] without their mean, and the transforms before it.
 
-    The rest of the index is left for FAISS, which trains it on what the transforms make of the points.
+    FAISS trains the rest of the index on the transformed points.
     """
     import faiss
 
@@ -140,9 +140,9 @@ def train_transforms(index: faiss.Index, points: np.ndarray) -> None:
 
 
 def train_without_mean(pca: faiss.PCAMatrix, points: np.ndarray) -> None:
-    """Let a PCA rotate points [n, D] onto the eigenvectors of their second moments, largest first, and move nothing.
+    """Make a PCA rotate points [n, D] onto the eigenvectors of their second moments, largest first, without a shift.
 
-    Of all projections to as many dimensions this one keeps the points best (Eckart and Young 1936).
+    Of all projections to this number of dimensions it has the smallest error (Eckart and Young 1936).
     """
     import faiss
 
@@ -159,7 +159,7 @@ def train_without_mean(pca: faiss.PCAMatrix, points: np.ndarray) -> None:
 
 
 def changes_products(index: faiss.Index) -> bool:
-    """Whether an index subtracts a mean or stretches directions, as those with PCA did that drtools 0.1.0 built."""
+    """Whether an index subtracts a mean or scales directions, as PCA did in indexes built by drtools 0.1.0."""
     import faiss
 
     for step in transforms(index):

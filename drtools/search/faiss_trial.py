@@ -1,7 +1,7 @@
 """Try a FAISS factory string on a few of the vectors, in a process of its own, before any work.
 
-Some strings build an index that cannot be searched, and some end the whole process or never end: FAISS checks them in
-part. What becomes of the trial tells.
+FAISS does not fully check factory strings. Some build an index that cannot be searched; some crash the process or never
+finish. The trial finds these.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VECTORS, QUERIES, HITS, LISTS = 1000, 64, 10, 256  # of a trial, at most
 SECONDS = 180
 SAFE_CENTROIDS = 1 << 16
 BYTES = 4 << 30
-LEAST_GAIN = 0.05  # [ours] of the way from random rows to the best; PQ with 1 bit a part has 0.2, chance 0 to 0.02
+LEAST_GAIN = 0.05  # [ours] of the way from random rows to the best; PQ with 1 bit per part has 0.2, chance 0 to 0.02
 NO_LIMIT = 1 << 40
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # each takes memory
@@ -55,14 +55,14 @@ def refuse_unusable(
     seed: int = 42,
     ef_construction: int | None = None,
 ) -> None:
-    """Refuse a factory string that cannot index and search vectors [N, D] by their inner products.
+    """Raise InputError for a factory string that cannot index and search vectors [N, D] by their inner products.
 
-    Takes about a second. Raises InputError with what FAISS says, or with how it ended.
+    Takes about a second. The error has FAISS's message, or says how its process ended.
     """
     checks.refuse_empty(vectors)
     if factory == "Flat":
         return
-    if least_points(factory) > SAFE_CENTROIDS:  # to make so many may take more memory than there is
+    if least_points(factory) > SAFE_CENTROIDS:  # so many may take more memory than there is
         refuse_few_points(factory, least_points(factory), min(len(vectors), train_sample or len(vectors)))
     refuse_lengths(vectors, factory)
     sample = read_rows(vectors, sample_rows(len(vectors), min(VECTORS, len(vectors)), seed))
@@ -72,7 +72,7 @@ def refuse_unusable(
     stream.seek(0, io.SEEK_END)
     np.save(stream, sample)
     command = [sys.executable, "-c", STARTED.format(path=sys.path)]
-    tried = f"{param('factory')} {factory}: it was tried on {len(sample):,} of the vectors, and FAISS"
+    tried = f"{param('factory')} {factory}: in a trial on {len(sample):,} of the vectors, FAISS"
     try:
         done = subprocess.run(
             command, input=stream.getvalue(), capture_output=True, timeout=SECONDS, env=os.environ | ONE_THREAD
@@ -80,7 +80,7 @@ def refuse_unusable(
     except subprocess.TimeoutExpired:
         raise InputError(f"{tried} did not finish in {SECONDS} s", expected=EXPECTED) from None
     if done.returncode < 0:
-        raise InputError(f"{tried} ended its process ({signal.Signals(-done.returncode).name})", expected=EXPECTED)
+        raise InputError(f"{tried} crashed ({signal.Signals(-done.returncode).name})", expected=EXPECTED)
     if done.returncode:
         raise RuntimeError(f"the trial of a factory string failed: {done.stderr.decode(errors='replace')[-2000:]}")
     said = next(line for line in reversed(done.stdout.splitlines()) if line.startswith(ANSWER))
@@ -90,7 +90,7 @@ def refuse_unusable(
 
 
 def least_points(factory: str) -> int:
-    """Return how many vectors a factory string needs at least for its centroids, as far as it can be read there."""
+    """Return how many vectors a factory string needs at least for its centroids, as far as the string shows it."""
     lists = [int(count) * {"": 1, "k": 1 << 10, "M": 1 << 20}[unit] for count, unit in LISTS_IN.findall(factory)]
     bits = [min(int(count), 40) for count in BITS_IN.findall(factory)]
     return max([*lists, *(1 << count for count in bits)], default=0)
@@ -101,7 +101,7 @@ BITS_IN = re.compile(r"\b(?:PQ|RQ|LSQ|PRQ|PLSQ)\d+(?:x\d+)?x(\d+)")
 
 
 def answer() -> None:
-    """Read a trial from standard input, do it, and write why it is refused, or null, to standard output."""
+    """Read a trial from standard input, run it, and write the reason of a refusal, or null, to standard output."""
     limit_resources()
     task = json.loads(sys.stdin.buffer.readline())
     sample = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
@@ -112,13 +112,13 @@ def answer() -> None:
         refused = error.message
     sys.stdout.buffer.write(b"\n" + ANSWER + json.dumps(refused).encode() + b"\n")
     sys.stdout.flush()
-    os._exit(0)  # what FAISS does when its objects are destroyed is no part of the trial
+    os._exit(0)  # FAISS may fail when its objects are destroyed, which is not part of the trial
 
 
 def limit_resources() -> None:
-    """Let this process take 4 GB of memory at most, and no more than half of the machine's; leave no core dump.
+    """Limit this process to 4 GB of memory and to half of the machine's; write no core dump.
 
-    It ends with the process that started it, and where that cannot be arranged a little after it is given up.
+    The process ends together with its parent, or, where that cannot be arranged, a little after it is given up.
     """
     import ctypes
     import resource
@@ -140,7 +140,7 @@ def attempt(
     seed: int,
     ef_construction: int | None,
 ) -> None:
-    """Build a small index of a sample [n, D] of `count` vectors and search it; InputError if that cannot be done."""
+    """Build a small index of a sample [n, D] of `count` vectors and search it; raise InputError if that fails."""
     import faiss
 
     faiss.omp_set_num_threads(1)
@@ -163,9 +163,9 @@ def attempt(
 
 
 def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_construction: int | None) -> faiss.Index:
-    """Return a small index, trained in a hurry.
+    """Return a small index, trained in few rounds.
 
-    On the sample, or on as many points made of it as FAISS says that it needs, if that is no more than `points`.
+    It is trained on the sample, or on as many points made from it as FAISS requires, if that is at most `points`.
     """
     wanted = 0
     while True:
@@ -189,7 +189,7 @@ def trained(sample: np.ndarray, factory: str, points: int, seed: int, ef_constru
 
 
 def fewer_lists(factory: str, count: int) -> str:
-    """Return a factory string with 256 lists in place of more, if so many vectors are there."""
+    """Return a factory string with at most 256 lists, if there are enough vectors for the original number."""
 
     def fewer(match: re.Match[str]) -> str:
         return f"IVF{LISTS}" if least_points(match[0]) > LISTS <= count else match[0]
@@ -198,7 +198,7 @@ def fewer_lists(factory: str, count: int) -> str:
 
 
 def hasten(index: faiss.Index) -> None:
-    """Let an index train in as few rounds as it can."""
+    """Make an index train in as few rounds as possible."""
     import faiss
 
     for clustering in clusterings(index):
@@ -215,7 +215,7 @@ def hasten(index: faiss.Index) -> None:
 
 
 def additive_quantizers(index: faiss.Index) -> list[Any]:
-    """Return the residual and the local search quantizers of an index, those of products included."""
+    """Return the residual and the local search quantizers of an index, including those within product quantizers."""
     import faiss
 
     found = []
@@ -228,7 +228,7 @@ def additive_quantizers(index: faiss.Index) -> list[Any]:
 
 
 def repeated(sample: np.ndarray, count: int) -> np.ndarray:
-    """Return at least `count` points: a sample [n, D], or more that lie near."""
+    """Return at least `count` points: a sample [n, D], with further points near it if needed."""
     if count <= len(sample):
         return sample
     points = np.resize(sample, (count, sample.shape[1]))
@@ -238,7 +238,7 @@ def repeated(sample: np.ndarray, count: int) -> np.ndarray:
 
 
 def effort(index: faiss.Index) -> dict[str, int]:
-    """Return the settings of a search that leaves nothing out, as far as an index has them."""
+    """Return the settings of an exhaustive search, as far as an index has them."""
     import faiss
 
     kinds = [*parts(index)]
@@ -248,7 +248,7 @@ def effort(index: faiss.Index) -> dict[str, int]:
 
 
 def refuse_fractions(sample: np.ndarray, factory: str) -> None:
-    """Refuse SQ8_direct, which keeps whole numbers alone, for a sample [n, D] of other vectors."""
+    """Raise InputError for SQ8_direct, which stores only integers, if a sample [n, D] has other values."""
     found = re.search("SQ8_direct(_signed)?", factory)
     if not found:
         return
@@ -256,14 +256,14 @@ def refuse_fractions(sample: np.ndarray, factory: str) -> None:
     others = sample[(sample != np.round(sample)) | (sample < least) | (sample > most)]
     if len(others):
         raise InputError(
-            f"{found[0]} keeps whole numbers from {least} to {most}, and the vectors hold {others[0]:.4g}",
+            f"{found[0]} stores only whole numbers from {least} to {most}, and the vectors hold {others[0]:.4g}",
             where=f"{param('factory')} {factory}",
-            remedy="use SQ8, which is fitted to them",
+            remedy="use SQ8, which is fitted to the vectors",
         )
 
 
 def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, factory: str) -> None:
-    """Refuse an index whose hits [Q, k] have no larger inner products than any rows have."""
+    """Raise InputError for an index whose hits [Q, k] have no larger inner products than random rows."""
     products = queries @ sample.T
     mean = products.mean(1)
     best = -np.sort(-products, axis=1)[:, : found.shape[1]].mean(1)
@@ -271,7 +271,7 @@ def refuse_chance(sample: np.ndarray, queries: np.ndarray, found: np.ndarray, fa
     possible = (best - mean).sum()
     if possible > 1e-6 * np.abs(products).sum() and (hits - mean).sum() < LEAST_GAIN * possible:
         raise InputError(
-            f"it was tried on {len(sample):,} of the vectors, and finds them no better than by chance",
+            f"in a trial on {len(sample):,} of the vectors, its hits were no better than chance",
             expected=EXPECTED,
             where=f"{param('factory')} {factory}",
         )

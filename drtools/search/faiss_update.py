@@ -1,10 +1,10 @@
 """Bring a FAISS index up to date.
 
-Rows that are gone are taken out, new ones put in, and all numbered as in the new vectors.
+Rows that are gone are removed, new ones are added, and all are numbered as in the new vectors.
 
-Nothing is trained anew. A Flat index becomes the very bytes of a full build; lists (IVF) and codes (PQ, SQ, OPQ, PCA)
-keep the centroids and rotations that they were trained with. What cannot give rows up (HNSW, fast-scan codes, refined
-indexes) takes rows at its end alone.
+Nothing is trained again. A Flat index gets the same bytes as a full build. Lists (IVF) and codes (PQ, SQ, OPQ, PCA)
+keep the centroids and rotations that they were trained with. Indexes that cannot remove rows (HNSW, fast-scan codes,
+refined indexes) only take new rows at the end.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ if TYPE_CHECKING:
     from drtools.formats.joined_vectors import JoinedArray
     from drtools.formats.vectors import Vectors
 
-LARGEST_SHARE_NEW = 0.3  # [ours] of the rows that were put in since the index was trained, before a note
+LARGEST_SHARE_NEW = 0.3  # [ours] share of rows added since the training above which a note is printed
 
 
 class Change(NamedTuple):
-    """What is to be done to an index: `rows` int64 [N] says where it has each of N vectors, -1 for a new one.
+    """The changes to an index.
 
-    `gone` int64 [G] are to be taken out.
-
-    `new_before` rows were put in by earlier updates, after the training.
+    `rows`, int64 [N], has the row of each of N vectors in the index, -1 for a new one. `gone`, int64 [G], are the rows
+    to remove. `new_before` is the number of rows that earlier updates added after the training.
     """
 
     rows: np.ndarray
@@ -51,17 +50,17 @@ class Change(NamedTuple):
 
     @property
     def new(self) -> np.ndarray:
-        """Rows of the vectors that are put in."""
+        """Rows of the vectors to add."""
         return np.flatnonzero(self.rows < 0)
 
     @property
     def new_since_training(self) -> int:
-        """How many rows the training did not see."""
+        """Number of rows that were not there when the index was trained."""
         return self.new_before + len(self.new)
 
 
 def write_digests(vectors: Vectors, folder: Path) -> None:
-    """Write digests.npy, what each row of an index is made of, beside it."""
+    """Write digests.npy with a digest of each row's vector next to an index."""
     digests = create_npy(folder / DIGESTS, np.uint8, (len(vectors.array), 16))
     for start in range(0, len(digests), ADD_ROWS):
         digests[start : start + ADD_ROWS] = _digests(vectors, start)
@@ -76,12 +75,14 @@ def _digests(vectors: Vectors, start: int) -> np.ndarray:
 def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, Any]:
     """Return the manifest of the index to be updated.
 
-    InputError if it is none of FAISS's, of another encoder or of another factory string.
+    Raises InputError if it is not a FAISS index, or if its encoder or factory string differs.
     """
     record = manifest.read(folder)
     if record.get("kind") != "faiss":
         raise InputError(
-            f"found {record.get('kind')}, expected a FAISS index; Lucene's are built anew, without {param('update')}",
+            f"found {record.get('kind')}",
+            expected="a FAISS index",
+            remedy=f"build Lucene indexes again, without {param('update')}",
             where=folder,
         )
     record = read_index(folder)
@@ -91,24 +92,24 @@ def check_old(folder: str, vectors: Vectors, factory: str | None) -> dict[str, A
     ):
         raise InputError(
             (
-                f"made of another encoder's vectors ({maker_of(record)}) than {vectors.path} "
+                f"made from vectors of another encoder ({maker_of(record)}) than {vectors.path} "
                 f"({maker_of(vectors.manifest)})"
             ),
             where=folder,
-            remedy=f"build the index anew, without {param('update')}",
+            remedy=f"build the index again, without {param('update')}",
         )
     if factory and factory != record["factory"]:
         raise InputError(
             f"its {param('factory')} is {record['factory']}, not {factory}",
             where=folder,
-            remedy=f"leave {param('factory')} out, or build anew without {param('update')}",
+            remedy=f"leave {param('factory')} out, or build a new index without {param('update')}",
         )
     Ids(Path(folder) / IDS).check_count(record["count"])
     return record
 
 
 def changes(folder: str, vectors: Vectors) -> Change:
-    """Compare vectors with what an index was made of, by their digests."""
+    """Compare vectors with those of an index, by their digests."""
     record = read_index(folder)
     count = record["count"]
     known = RowsByDigest(open_digests(Path(folder), count))
@@ -124,10 +125,10 @@ def changes(folder: str, vectors: Vectors) -> Change:
 
 
 def note_nothing_kept(folder: str, vectors: Vectors, change: Change) -> None:
-    """Note an index of which no row stays, as if it were of another collection."""
+    """Report an index of which no row is kept, as if it were of another collection."""
     if len(vectors.array) and not (change.rows >= 0).any():
         found = Join(Ids(Path(folder) / IDS), folder, [vectors.ids[0]])
-        words = f"{folder}: none of its rows is among {vectors.path}, so that nothing of it is kept"
+        words = f"{folder}: none of its rows is in {vectors.path}, so nothing of it is kept"
         reporting.notice(1, f"{words} {found.pair()}".rstrip())
 
 
@@ -139,12 +140,10 @@ def update(
     threads: int,
     on_progress: Callable[[int], None],
 ) -> str | None:
-    """Write the index of `folder`, changed so that row i is that of `array` [N, D], to a file.
+    """Write the index of `folder` to a file, changed so that row i is that of `array` [N, D].
 
-    `on_progress` is told how many new rows are in.
-
-    Returns a note for the user where much of it is newer than its training. InputError for an index that cannot give
-    rows up, where it would have to.
+    `on_progress` is called with the number of new rows added. Returns a note for the user if a large share of the rows
+    was added after the training. Raises InputError if rows must be removed and the index cannot do it.
     """
     import faiss
 
@@ -175,18 +174,18 @@ def update(
     else:
         raise InputError(
             (
-                f"{manifest.read(folder)['factory']} cannot give rows up or move them, and {len(change.gone):,} of its "
-                f"rows are gone or changed{('' if len(change.gone) else ' (the order is another)')}"
+                f"{manifest.read(folder)['factory']} cannot remove or move rows, but {len(change.gone):,} of its rows "
+                f"are gone or changed{('' if len(change.gone) else ' (their order differs)')}"
             ),
             where=folder,
-            remedy=f"build the index anew, without {param('update')}",
+            remedy=f"build the index again, without {param('update')}",
         )
     assert index.ntotal == len(array)
     write(index, path)
     if change.new_since_training > LARGEST_SHARE_NEW * len(array) and (clusterings(index) or transforms(index)):
         return (
-            f"{change.new_since_training:,} of {len(array):,} vectors were put in since the index was trained; "
-            f"{param('check')} measures what that costs, building anew without {param('update')} trains it"
+            f"{change.new_since_training:,} of {len(array):,} vectors were added since the index was trained; "
+            f"{param('check')} measures the recall, building again without {param('update')} trains the index"
         )
     return None
 
@@ -206,7 +205,7 @@ def _add(
 
 
 def _renumber(lists: faiss.InvertedLists, change: Change) -> None:
-    """Give the rows that stay in inverted lists their new numbers."""
+    """Renumber the remaining rows of inverted lists."""
     import faiss
 
     numbers = np.full(int(max(change.rows.max(initial=-1), change.gone.max(initial=-1))) + 1, -1, np.int64)
@@ -219,9 +218,9 @@ def _renumber(lists: faiss.InvertedLists, change: Change) -> None:
 
 
 def _reorder(inner: faiss.IndexFlatCodes, change: Change) -> None:
-    """Move codes, of rows that stayed and then of new ones, to the order of the new vectors.
+    """Move the codes, first of remaining and then of new rows, to the order of the new vectors.
 
-    Needs the codes' memory twice more.
+    Takes twice the memory of the codes in addition.
     """
     import faiss
 

@@ -1,9 +1,7 @@
-"""Several runs into one: reciprocal rank, or a weighted sum of scores.
+"""Fusion of several runs into one, by reciprocal rank or by a weighted sum of scores.
 
-Normalization and missing scores said explicitly.
-
-What a weight multiplies does not depend on the weight: each query's lists become a matrix once, [lists, documents], and
-a fusion of either kind is a row of weights times that matrix.
+Each query's lists are turned into a matrix [lists, documents] once, which does not depend on the weights. A fusion of
+either kind is then a row of weights times that matrix.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from itertools import combinations
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from drtools import reporting
+from drtools import reporting, units
 from drtools.errors import InputError, param
 from drtools.formats.identical import without_identical
 from drtools.formats.joins import Join, note_little_in_common
@@ -25,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Parts(NamedTuple):
-    """One query's lists.
+    """One query's lists: the documents of all lists, ids descending, and each list's value for each document.
 
-    The documents of any of them, ids descending, and what each list gives to each document, [lists, documents] float64.
+    The values are float64 [lists, documents].
     """
 
     documents: list[str]
@@ -35,7 +33,7 @@ class Parts(NamedTuple):
 
 
 def reciprocal_ranks(lists: Sequence[dict[str, float]], k: float = 60.0) -> Parts:
-    """Give 1 / (k + rank), ranks from 1, and 0 to a document that a ranked list lacks (Cormack et al. 2009)."""
+    """Return 1 / (k + rank), with ranks from 1, and 0 for a document that is not in a list (Cormack et al. 2009)."""
     return _parts(
         [{document: 1 / (k + place) for place, document in enumerate(scores, start=1)} for scores in lists],
         [0.0] * len(lists),
@@ -43,7 +41,7 @@ def reciprocal_ranks(lists: Sequence[dict[str, float]], k: float = 60.0) -> Part
 
 
 def normalized_scores(lists: Sequence[dict[str, float]], normalization: str, missing: str) -> Parts:
-    """Give normalized scores; to a document that a list lacks its lowest one (`missing` lowest) or 0 (`zero`).
+    """Return normalized scores. A document that is not in a list gets its lowest score, or 0 if `missing` is `zero`.
 
     An empty list gives 0.
     """
@@ -83,10 +81,7 @@ def normalize(scores: dict[str, float], how: str) -> dict[str, float]:
 
 
 def weigh(parts: Parts, weights: Sequence[float], depth: int) -> dict[str, float]:
-    """Return one query's best `depth` documents by the weighted sum, in formats/trec's ranked order.
-
-    Documents stand by their ids, descending.
-    """
+    """Return one query's best `depth` documents by the weighted sum, best first; ties are ordered by id, descending."""
     import numpy as np
 
     fused = (np.asarray(weights, dtype=np.float64)[:, None] * parts.given).sum(axis=0)
@@ -95,7 +90,7 @@ def weigh(parts: Parts, weights: Sequence[float], depth: int) -> dict[str, float
 
 
 def parts_of_runs(runs: Sequence[Run], one_query: Callable[[Sequence[dict[str, float]]], Parts]) -> dict[str, Parts]:
-    """Return each query's parts; a query that one run lacks takes part with an empty list there."""
+    """Return each query's parts; a query that is missing from a run has an empty list there."""
     queries = dict.fromkeys(query_id for run in runs for query_id in run)
     return {query_id: one_query([run.get(query_id, {}) for run in runs]) for query_id in queries}
 
@@ -106,7 +101,7 @@ def fuse(parts: dict[str, Parts], weights: Sequence[float], depth: int) -> Run:
 
 
 def parts_of(runs: Sequence[Run], spec: FusionSpec) -> dict[str, Parts]:
-    """Return what each run gives to the documents of each query."""
+    """Return the value of each run for the documents of each query."""
 
     def one_query(lists: Sequence[dict[str, float]]) -> Parts:
         if spec.method == "rrf":
@@ -124,26 +119,27 @@ def fuse_runs(paths: Sequence[str], weights: Sequence[float], spec: FusionSpec) 
 
 
 def read_scores(path: str, spec: FusionSpec) -> Run:
-    """Read a run, without the documents of the queries' own ids if these are ignored; infinite scores have no sum."""
+    """Read a run, without documents that have the query's own id if the spec says so; refuse infinite scores."""
     run = read_run(path)
     if spec.ignore_identical_ids:
         run, count = without_identical(run)
-        reporting.say(f"{path}: {count:,} queries list a document of their own id; left out")
+        lists = units.counted(count, "query lists", "queries list")
+        reporting.say(f"{path}: {lists} a document with the same id, which was left out")
     for query_id, hits in run.items() if spec.method == "linear" else ():
         if not isfinite(sum(hits.values())):
             raise InputError(
-                f"query {query_id} has an infinite score, which cannot be weighed",
+                f"query {query_id} has an infinite score, which cannot be weighted",
                 where=path,
-                remedy=f"fuse by {param('method')} rrf, or write the run again",
+                remedy=f"use {param('method')} rrf, or write the run again",
             )
     return run
 
 
 def note_lacking(names: Sequence[str], runs: Sequence[Run]) -> None:
-    """Count the queries that some runs have and others lack, and note runs that list few documents in common."""
+    """Report queries that only some runs have, and runs that have few documents in common."""
     union = {query_id: None for run in runs for query_id in run}
     for name, run in zip(names, runs, strict=True):
         found = Join(run, name, union)
-        found.note(f"{name} lacks {found.missing:,} of the {found.asked:,} queries; they are fused without it")
+        found.note(f"{name} does not have {found.missing:,} of the {found.asked:,} queries; they are fused without it")
     for (name, run), (other, its) in combinations(zip(names, runs, strict=True), 2):
         note_little_in_common(name, run, other, its)

@@ -1,4 +1,4 @@
-"""Index folders: Lucene's of a corpus, FAISS's of a vectors folder."""
+"""Index folders: Lucene indexes of a corpus, and FAISS indexes of a vectors folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
-OF_VECTORS = (  # what an index's manifest has of its vectors'
+OF_VECTORS = (  # what an index's manifest copies from that of its vectors
     "side",
     "dimension",
     "normalized",
@@ -42,17 +42,17 @@ OF_SOME_VECTORS = ("joined", "rem", "document_model")
 
 
 def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:
-    """Say what indexing a corpus would be."""
-    # [ours] about half the text's size, twice that with term vectors, at some thousand documents a second
+    """Print the size and time of indexing a corpus."""
+    # [ours] about half the size of the text, twice that with term vectors, at some thousand documents a second
     size = store.characters * (1.0 if spec.document_vectors else 0.5)
     reporting.say(
-        f"{len(store):,} documents; about {units.bytes_as_words(size)} of index and "
+        f"{units.counted(len(store), 'document')}; the index takes about {units.bytes_as_words(size)} and "
         f"{units.seconds_as_words(3 + len(store) / 3000)}"
     )
 
 
 def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, Any]:
-    """Index a corpus for BM25 into the folder of `work`; return what its manifest says of it."""
+    """Index a corpus for BM25 into the folder of `work`; return the facts for its manifest."""
     texts, hasher = DocumentTexts(store, spec.title_separator), hashlib.blake2b(digest_size=16)
     with reporting.progress("indexing", len(store), "documents") as progress:
         counts = build_index(
@@ -85,7 +85,7 @@ def _pairs(texts: DocumentTexts, progress: reporting.Progress, hasher: hashlib.b
 
 
 class FaissPlan(NamedTuple):
-    """The vectors, the factory string that indexes them, and how an earlier index is changed, if it is."""
+    """The vectors, the factory string, and the changes to an earlier index, if one is updated."""
 
     vectors: Vectors
     factory: str
@@ -94,7 +94,7 @@ class FaissPlan(NamedTuple):
 
 
 def plan_faiss(spec: FaissSpec) -> FaissPlan:
-    """Say what indexing vectors will be; InputError for what cannot be indexed so."""
+    """Plan the indexing of vectors and print its size and time; raise InputError if it is not possible."""
     opened = open_document_vectors(spec.vectors)
     if spec.check_queries:
         check_queries(spec.check_queries, opened)
@@ -106,7 +106,7 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
         change = faiss_update.changes(spec.update, opened)
         reporting.say(
             f"{spec.update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
-            f"{count:,} vectors are new"
+            f"{units.counted(count, 'vector is', 'vectors are')} new"
         )
         faiss_update.note_nothing_kept(spec.update, opened, change)
         return FaissPlan(opened, factory, threads, change)
@@ -120,7 +120,7 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
 
 
 def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
-    """Index vectors into the folder of `work`; return what its manifest says of the index."""
+    """Index vectors into the folder of `work`; return the facts for its manifest."""
     opened, change = plan.vectors, plan.change
     count, path = len(opened.array), work.path / "index.faiss"
     with reporting.progress("indexing", count if change is None else len(change.new), "vectors") as progress:
@@ -150,7 +150,7 @@ def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
 
 
 def check_queries(queries: str, documents: Vectors) -> None:
-    """Refuse query vectors that these documents' are not to be searched with, before hours of building."""
+    """Raise InputError for query vectors that do not fit the documents, before hours of building."""
     theirs = open_vectors(queries).manifest
     named = f"{param('check_queries')} {queries}"
     if theirs["side"] != "query":
@@ -163,7 +163,7 @@ def check_queries(queries: str, documents: Vectors) -> None:
 
 
 def measured_recall(path: Path, documents: Vectors, spec: FaissSpec) -> dict[str, Any]:
-    """Measure an index's recall against exact search, by query vectors or by a sample of the documents."""
+    """Measure an index's recall against exact search, with query vectors or with a sample of the documents."""
     count = len(documents.array)
     if spec.check_queries:
         array = open_vectors(spec.check_queries).array

@@ -1,7 +1,7 @@
-"""BM25 and RM3 by Lucene: build an index, search it, with Anserini's analyzers, fields and order of ties.
+"""BM25 and RM3 with Lucene: build and search an index, with Anserini's analyzers, fields and order of ties.
 
-Scores are the float32 that Lucene computes; equal ones are in the order of the document ids' UTF-8 bytes. pyserini has
-the same order, but rounds scores to four decimals and takes millionths off tied ones: see `separate_ties`.
+Scores are the float32 that Lucene computes. Ties are ordered by the UTF-8 bytes of the document ids. pyserini has the
+same order, but rounds scores to four decimals and lowers tied ones by millionths: see `separate_ties`.
 """
 
 from array import array
@@ -27,17 +27,14 @@ Java = Any  # an object or a class of Java, whose methods pyjnius finds at run t
 
 
 class IndexCounts(NamedTuple):
-    """What became of the documents: how many are in the index, and how many were left out because they hold no text."""
+    """How many documents are in the index, and how many were left out because they have no text."""
 
     documents: int
     empty: int
 
 
 class Rm3(NamedTuple):
-    """Settings of the RM3 relevance model.
-
-    How many terms, of how many first hits, and the weight left to the query's own.
-    """
+    """Settings of RM3: the number of expansion terms, of feedback documents, and the weight of the original query."""
 
     terms: int = 10
     documents: int = 10
@@ -51,15 +48,13 @@ def build_index(
     keep_document_vectors: bool = False,
     threads: int = 2,
 ) -> IndexCounts:
-    """Index (id, contents) pairs into a folder, in the place of an index that is there.
+    """Index (id, contents) pairs into a folder, replacing an index that is there.
 
-    Memory does not grow with their number.
-
-    Document vectors are what RM3 needs. InputError for a language without analyzer or an id too long for Lucene;
-    WorldError where the index cannot be written.
+    Memory does not grow with the number of documents. RM3 needs document vectors. Raises InputError for a language
+    without an analyzer or an id that is too long for Lucene, and WorldError if the index cannot be written.
     """
     language_analyzer(language)
-    # absolute: Java keeps the working directory that it was started in
+    # absolute, because Java keeps the working directory in which it was started
     arguments = [
         "-collection",
         "JsonCollection",
@@ -78,7 +73,7 @@ def build_index(
         indexer = java_class("io.anserini.index.SimpleIndexer")(
             arguments + ["-storeDocvectors"] * keep_document_vectors
         )
-        writer = indexer.writer  # the indexer's own ways to end turn errors into log lines
+        writer = indexer.writer  # the indexer's own close methods turn errors into log lines
         writer.getConfig().setRAMBufferSizeMB(WRITE_BUFFER_MEGABYTES)
         try:
             for pairs in _batches(documents):
@@ -102,7 +97,7 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
     for identifier, contents in documents:
         if len(identifier.encode()) > LONGEST_ID_BYTES:
             raise InputError(
-                f"document id {identifier[:40]}... is longer than the {LONGEST_ID_BYTES:,} bytes that Lucene takes",
+                f"document id {identifier[:40]}... is longer than Lucene's limit of {LONGEST_ID_BYTES:,} bytes",
                 remedy="shorten it",
             )
         batch.append((identifier, contents))
@@ -114,12 +109,12 @@ def _batches(documents: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, s
 
 
 def document_count(folder: Path) -> int:
-    """Return the number of documents in a Lucene index; InputError where the folder is none."""
+    """Return the number of documents in a Lucene index; raise InputError if the folder is not one."""
     return int(_open_reader(folder).numDocs())
 
 
 def analyze(text: str, language: str = "en") -> list[str]:
-    """Return the terms that Lucene makes of a text: in English lower-cased, without stopwords, Porter-stemmed."""
+    """Return Lucene's terms of a text; in English they are lower-cased, without stopwords, and Porter-stemmed."""
     return list(java_class("io.anserini.analysis.AnalyzerUtils").analyze(language_analyzer(language), text))
 
 
@@ -127,15 +122,15 @@ def _open_reader(folder: Path) -> JavaObject:
     remedy = f"build one with drtools index {param('lucene')} CORPUS"
     if not any(folder.glob("segments_*")):
         raise InputError("is not a Lucene index", where=folder, remedy=remedy)
-    with java_errors(InputError, f"{folder}: the Lucene index is damaged or of another version; {remedy}"):
+    with java_errors(InputError, f"{folder}: the Lucene index is damaged or has another version; {remedy}"):
         return java_class("io.anserini.index.IndexReaderUtils").getReader(str(folder.absolute()))
 
 
 class LuceneIndex:
-    """A Lucene index, open for search by BM25 and, with rm3, by queries that RM3 has expanded.
+    """A Lucene index that is open for search by BM25 and, with `rm3`, with queries expanded by RM3.
 
-    k1 and b are BM25's; the language must be the one that the index was built with. InputError where the folder is not
-    an index of Anserini's form (fields id and contents), or where RM3 is asked of one without document vectors.
+    `k1` and `b` are BM25's parameters. The language must be the one that the index was built with. Raises InputError if
+    the folder is not an index of Anserini's form (fields id and contents), or if RM3 is used without document vectors.
     """
 
     def __init__(
@@ -145,7 +140,7 @@ class LuceneIndex:
         _check_fields(folder, reader, rm3)
         self.document_count = reader.numDocs()
         searchers = java_class("org.apache.lucene.search.IndexSearcher")
-        searchers.setMaxClauseCount(NO_LIMIT)  # else 1,025 different words in a query are an error
+        searchers.setMaxClauseCount(NO_LIMIT)  # otherwise a query with 1,025 different words is an error
         self._searcher = searchers(reader)
         self._searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
         self._analyzer = language_analyzer(language)
@@ -157,10 +152,10 @@ class LuceneIndex:
     def search_batches(
         self, queries: Sequence[tuple[str, str]], depth: int, threads: int = 2, batch: int = 16
     ) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yield (query id, {document id: score}, best first) for each (query id, text), in their order.
+        """Yield (query id, {document id: score}) for each (query id, text), in order; hits are sorted best first.
 
-        A query none of whose words are in the index has no hits. A thread takes a batch of queries at a time and no
-        more than two batches a thread are ahead of the caller, so memory does not grow with the number of queries.
+        A query without any word in the index has no hits. Each thread takes a batch of queries at a time, and threads
+        are at most two batches each ahead of the caller, so memory does not grow with the number of queries.
         """
         pool = ThreadPoolExecutor(threads)
         ahead: deque[Future[list[tuple[str, dict[str, float]]]]] = deque()
@@ -176,9 +171,9 @@ class LuceneIndex:
                 pool.shutdown(cancel_futures=True)
 
     def score_documents(self, text: str, documents: Sequence[str]) -> dict[str, float]:
-        """Return {document id.
+        """Return {document id: score}, best first, for those of the documents that share a word with a query.
 
-        Score} of those of the documents that share a word with a query, best first, at whatever rank they are.
+        They are scored at any rank.
         """
         clauses = java_class("org.apache.lucene.search.BooleanClause$Occur")
         query = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
@@ -191,11 +186,11 @@ class LuceneIndex:
         return isinstance(document, str) and not self.missing([document])
 
     def __iter__(self) -> Iterator[str]:
-        """Yield one of the ids, to show it: an index is not there to be listed."""
+        """Yield one of the ids, as an example; an index is not meant to be listed."""
         yield from self._hits(java_class("org.apache.lucene.search.MatchAllDocsQuery")(), 1)
 
     def missing(self, documents: Sequence[str]) -> list[str]:
-        """Return those of the ids that are not in the index, in their order."""
+        """Return the ids that are not in the index, in order."""
         known: dict[str, float] = {}
         with java_errors(WorldError, "Lucene stopped searching"):
             for start in range(0, len(documents), IDS_A_LOOK):
@@ -215,7 +210,7 @@ class LuceneIndex:
         try:
             return [(query_id, self._hits(self._query(text), depth)) for query_id, text in queries]
         finally:
-            jnius.detach()  # else Java keeps the thread after its end
+            jnius.detach()  # otherwise Java keeps the thread after its end
 
     def _query(self, text: str) -> JavaObject:
         query = self._words.buildQuery("contents", self._analyzer, text)
@@ -225,12 +220,12 @@ class LuceneIndex:
         return _read_hits(self._json.writeValueAsString(self._searcher.search(query, depth, self._order, False)))
 
     def _expansion(self, rm3: Rm3, language: str) -> Callable[[str, JavaObject], JavaObject]:
-        """Return a function (text, its Lucene query) -> the Lucene query that Anserini's RM3 makes of it."""
+        """Return a function from (text, its Lucene query) to the Lucene query that Anserini's RM3 makes of it."""
         only_plain = language == "en"  # terms of a-z and 0-9, of which other scripts have none
         settings = (rm3.terms, rm3.documents, rm3.original_weight, False, only_plain)
         reranker = java_class("io.anserini.rerank.lib.Rm3Reranker")(self._analyzer, None, "contents", *settings)
         arguments = java_class("io.anserini.search.SearchCollection$Args")()
-        arguments.hits = 1  # of the reranker's own search, which has no use here
+        arguments.hits = 1  # of the reranker's own search, which is not used here
         scored = java_class("io.anserini.search.ScoredDocs")
         contexts = java_class("io.anserini.rerank.RerankerContext")
         words = java_class("io.anserini.analysis.AnalyzerUtils")
@@ -251,7 +246,7 @@ def _check_fields(folder: Path, reader: JavaObject, rm3: Rm3 | None) -> None:
     identifier, contents = fields.fieldInfo("id"), fields.fieldInfo("contents")
     if identifier is None or contents is None or identifier.getDocValuesType().toString() != "BINARY":
         raise InputError(
-            "a Lucene index without documents or of another program",
+            "a Lucene index that is empty or was built by another program",
             where=folder,
             remedy=f"build one with drtools index {param('lucene')} CORPUS",
         )
@@ -266,7 +261,7 @@ def _check_fields(folder: Path, reader: JavaObject, rm3: Rm3 | None) -> None:
 def _hits_to_json() -> JavaObject:
     """Return a Java object that writes all hits of a query as one string.
 
-    A call into Java for each hit would take longer than the search. What it writes is
+    A call into Java for each hit would take longer than the search. The object writes
     [[[[score, [base64 of the buffer that begins with the document id, length of the id in bytes]]], ...]].
     """
     left_out = {
@@ -288,25 +283,23 @@ def _hits_to_json() -> JavaObject:
 
 
 def _read_hits(text: str) -> dict[str, float]:
-    """Return {document id: score} out of what the object of `_hits_to_json` wrote."""
+    """Parse the string that the object of `_hits_to_json` wrote into {document id: score}."""
     hits = [hit for (hit,) in orjson.loads(text)[0]]
-    scores = array(
-        "f", [score for score, _ in hits]
-    )  # decimals, read as float64, back to the float32 that they stand for
+    scores = array("f", [score for score, _ in hits])  # decimals, read as float64, back to float32
     return dict(zip([a2b_base64(buffer)[:length].decode() for _, (buffer, length) in hits], scores, strict=True))
 
 
 def separate_ties(hits: dict[str, float]) -> dict[str, float]:
-    """Lower each score that does not fall below the one before by the least float32 step, and keep the others.
+    """Lower each score that is not below the previous one by the smallest float32 step, and keep the others.
 
-    Takes and returns one query's {document id: positive score}, best first. A run written so keeps Lucene's order
-    whatever rule its reader breaks ties by, and has the measures that Anserini publishes.
+    Takes and returns one query's {document id: positive score}, best first. A run with these scores keeps Lucene's
+    order, however its reader breaks ties, and has the measures that Anserini publishes.
     """
     import numpy as np
 
     steps = (
         np.array(list(hits.values()), dtype=np.float32).view(np.int32).astype(np.int64)
-    )  # successive for successive floats
+    )  # integers that are successive for successive floats
     places = np.arange(len(hits))
     falling = np.minimum.accumulate(steps + places) - places
     return dict(zip(hits, falling.astype(np.int32).view(np.float32).tolist(), strict=True))

@@ -1,7 +1,7 @@
-"""Which of a query's hits become its negatives: raw ranks, positives out, filters by score, then top or random.
+"""Selection of a query's negatives from its hits: ranks, no positives, score filters, then top or random.
 
-The filters mean what they mean in sentence-transformers: with a query's lowest positive score p, a negative of score s
-stays if s <= max score, s >= min score, s <= p - absolute margin and s <= p - |p| * relative margin.
+The filters are those of sentence-transformers. With the lowest score p of a query's positives, a negative with score s
+is kept if s <= max score, s >= min score, s <= p - absolute margin and s <= p - |p| * relative margin.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ NO_DUPLICATES = "a document with the query's id or with a positive's text is no 
 
 @dataclass(frozen=True)
 class MiningRules:
-    """What may become a negative."""
+    """The rules for which documents may become negatives."""
 
     ranks: str = "1-200"
     negatives: int = 30
@@ -32,12 +32,12 @@ class MiningRules:
 
     @property
     def needs_positive_scores(self) -> bool:
-        """Whether a filter compares with the positives."""
+        """Whether a filter compares with the scores of positives."""
         return self.absolute_margin is not None or self.relative_margin is not None
 
 
 def parse_ranks(text: str, flag: str = param("ranks")) -> tuple[int, int]:
-    """Return (first, last) of `11-200`, ranks from 1, both inclusive; `50` is `1-50`."""
+    """Parse `11-200` into (first, last): ranks from 1, both inclusive. `50` means `1-50`."""
     first, dash, last = text.partition("-")
     if not dash:
         first, last = "1", first
@@ -55,10 +55,10 @@ def choose_negatives(
     removed: Counter[str],
     avoided: Mapping[str, str] | None = None,
 ) -> dict[str, float | None]:
-    """Return {document: score} of a query's negatives, in ranked order; `removed` counts what each rule took out.
+    """Return {document: score} of a query's negatives, in ranked order.
 
-    `hits` are ranked, best first, from raw rank 1. `avoided` are other documents that are no negatives, each with the
-    reason. A margin without a known positive score lets nothing through.
+    `hits` are ranked best first, from rank 1. `avoided` maps other documents that must not become negatives to the
+    reason. `removed` counts what each rule removed. With a margin and no known score of a positive nothing is kept.
     """
     first, last = parse_ranks(flags.ranks)
     kept: dict[str, float | None] = {}
@@ -85,8 +85,8 @@ SCORE_RULES = ("max_score", "min_score", "absolute_margin", "relative_margin")
 
 
 def _refusal(score: float | None, lowest_positive: float | None, flags: MiningRules) -> str | None:
-    """Return the name of the rule that refuses a candidate of this score, or None."""
-    if score is None:  # a random document's, for which no filter by score can be said
+    """Return the name of the rule that removes a candidate with this score, or None."""
+    if score is None:  # a random document, for which score filters are refused
         return None
     if flags.max_score is not None and score > flags.max_score:
         return "max_score"
@@ -104,9 +104,9 @@ def _refusal(score: float | None, lowest_positive: float | None, flags: MiningRu
 
 
 def label_by_rank(query_id: str, hits: dict[str, float], positives: int, negatives: tuple[int, int]) -> Example | None:
-    """Label by rank alone: ranks 1 to `positives` positive, the given ranks negative.
+    """Label documents by rank only: ranks 1 to `positives` are positive, the given ranks negative.
 
-    A list that ends before the last rank gives its own last hits as negatives; None if it has too few for both.
+    If a list ends before the last rank, its last hits are the negatives. Returns None if there are too few for both.
     """
     count = negatives[1] - negatives[0] + 1
     ranked = list(hits.items())

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
-QUERIES_A_SAVE = QUERIES_A_BLOCK  # a source counts cut and empty queries by blocks; within one they would count twice
+QUERIES_A_SAVE = QUERIES_A_BLOCK  # sources count cut and empty queries by block; saving within one would count twice
 Searched = LuceneSource | DenseSource | RunSource
 InputBehind = Callable[[str, Literal["corpus", "vectors"]], str | None]
 
@@ -47,14 +47,14 @@ class MiningState(State):
 
 
 def nothing_behind(artefact: str, what: Literal["corpus", "vectors"]) -> None:
-    """Know no input of any artefact."""
+    """Return None: the inputs of artefacts are not known."""
     return None
 
 
 def positives_of(
     qrels: str | None, queries: str, min_rel: int = 1, only: str | None = None
 ) -> tuple[dict[str, list[str]] | None, dict[str, str]]:
-    """Return each query's relevant documents, and the texts of the queries that have any; without judgements of all."""
+    """Return each query's relevant documents, and the texts of these queries; without qrels the texts of all."""
     if qrels is None:
         return None, judged_queries(queries, only)
     judged = read_qrels(qrels)
@@ -64,7 +64,7 @@ def positives_of(
         found = Join(judged, qrels, kept)
         found.check(
             f"{only}: judges none of the queries that {qrels} judges; do the two belong together?",
-            f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {qrels}; left out",
+            f"{found.missing:,} of the {found.asked:,} queries of {only} are not judged by {qrels} and are left out",
         )
         texts = {query_id: text for query_id, text in texts.items() if query_id in kept}
     relevant = {
@@ -73,7 +73,8 @@ def positives_of(
     without = [query_id for query_id, documents in relevant.items() if not documents]
     reporting.notice(
         len(without),
-        f"{counted(len(without), 'query has', 'queries have')} no document of grade {min_rel} or more; left out",
+        f"{counted(len(without), 'query has', 'queries have')} no document of grade {min_rel} or more and "
+        f"{'is' if len(without) == 1 else 'are'} left out",
     )
     for query_id in without:
         del relevant[query_id], texts[query_id]
@@ -87,14 +88,14 @@ def positives_of(
 def open_source(
     spec: SourceSpec | str, encoder: EncoderSpec = EncoderSpec(), compute: ComputeSpec = ComputeSpec()
 ) -> Searched:
-    """Open an index, vectors or, by its path, a run."""
+    """Open an index, vectors, or a run (given by its path)."""
     if isinstance(spec, str):
         return RunSource(spec)
     if spec.index and index_kind(spec.index) == "lucene":
         if spec.query_vectors or encoder.given:
             given = [*encoder.given, *(["query_vectors"] if spec.query_vectors else [])]
             raise InputError(
-                "a Lucene index, which no encoder searches",
+                "a Lucene index, which is searched without an encoder",
                 where=spec.index,
                 remedy=f"name a FAISS index or vectors, or leave {' and '.join(map(param, given))} out",
             )
@@ -105,7 +106,7 @@ def open_source(
 def random_source(
     corpus: str, positives: dict[str, list[str]], rules: MiningRules, qrels: str
 ) -> tuple[RandomSource, Avoided]:
-    """Return a source of random documents, enough that what is no negative can be taken out, and what that is."""
+    """Return a source of random documents, and the documents to leave out, for which the source draws more."""
     store = open_store(corpus)
     unknown = avoiding.leave_out_unknown(positives, store, corpus, qrels)
     copies = {} if rules.keep_duplicates else copies_by_id(store, list({*chain.from_iterable(positives.values())}))
@@ -126,9 +127,9 @@ def what_to_avoid(
     corpus: str | None = None,
     input_behind: InputBehind = nothing_behind,
 ) -> Avoided:
-    """Return what is no negative; queries whose positives the source does not know are taken out of `positives`.
+    """Return the documents to leave out; remove queries with only unknown positives from `positives`.
 
-    Without a corpus it is the one that `input_behind` finds behind the source.
+    The default corpus is the one from which the source was made, as `input_behind` finds it.
     """
     is_run = isinstance(source, RunSource)
     texts = corpus or input_behind(source.whose, "corpus")
@@ -154,7 +155,8 @@ def copies_of_positives(
 ) -> dict[str, list[str]]:
     """Return the other documents with each positive's text.
 
-    Found in the corpus, else by the vectors' digests of texts; where there are neither, that is noted.
+    They are found in the corpus, or else by the digests of texts in the vectors folder. A note is printed if neither is
+    available.
     """
     wanted = list(dict.fromkeys(chain.from_iterable(positives.values())))
     if store:
@@ -163,13 +165,13 @@ def copies_of_positives(
     for folder in (Path(source), *([Path(behind)] if behind else [])):
         found = copies_by_digest(folder, wanted)
         if found is not None:
-            words = f"{folder}: copies of a positive are found by their digests, to the letter; "
+            words = f"{folder}: copies of a positive are found by digests, so only if every character is equal; "
             reporting.notice(1, f"{words}pass {param('corpus')} CORPUS to find others")
             return found
     reporting.notice(
         1,
-        f"the texts behind {source} are not at hand, so that documents with a positive's text can be negatives; pass "
-        f"{param('corpus')} CORPUS, or {param('keep_duplicates')}",
+        f"the texts of {source} are not available, so that documents with the same text as a positive can become "
+        f"negatives; pass {param('corpus')} CORPUS, or {param('keep_duplicates')}",
     )
     return {}
 
@@ -184,10 +186,10 @@ def mine(
     avoided: Avoided | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Counter[str]:
-    """Write one example a query, in order; what is written counts as done every so many queries.
+    """Write one example for each query, in order; progress is saved at fixed numbers of queries.
 
-    With `labels` (P, (N1, N2)) ranks alone label, without positives. Returns counts; `names` are those of the rules
-    among them.
+    With `labels` (P, (N1, N2)) documents are labelled by rank only, without positives. Returns counts, in which `names`
+    gives the names of the rules.
     """
     assert work.stream is not None, "examples are a file"
     depth = labels[1][1] if labels else parse_ranks(rules.ranks)[1]
@@ -196,7 +198,7 @@ def mine(
     with reporting.progress("mining", len(queries), "queries", done) as progress:
         for found in source.search(queries[done:], depth, positives or {}):
             if labels:
-                assert isinstance(found, Found), "labels are by rank, which random documents have none of"
+                assert isinstance(found, Found), "labels are by rank, and random documents have no rank"
                 example = label_by_rank(found.query_id, found.hits, *labels)
                 counts["too few hits"] += example is None
             else:
@@ -224,7 +226,7 @@ def _example(
     counts: Counter[str],
     names: Mapping[str, str],
 ) -> Example:
-    """Return the example of one query, and count what the rules took out of its hits."""
+    """Return the example of one query, and count what the rules removed from its hits."""
     known = [score for score in found.asked.values() if score is not None]
     removed: Counter[str] = Counter()
     negatives = choose_negatives(

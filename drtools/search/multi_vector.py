@@ -1,6 +1,6 @@
-"""Search by a document's vector and those of its pieces.
+"""Search by document vectors and by the vectors of their pieces (FGD).
 
-S + gamma * (best passage + best sentence), over the top of s (FGD).
+The top documents by s are scored as s + gamma * (best passage + best sentence).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 USUAL_GAMMA = 0.4
 USUAL_RESCORED = 1000  # [ours]
-PAIRS_A_BLOCK = 2**24  # of queries and documents searched at once, of some 40 bytes each
+PAIRS_A_BLOCK = 2**24  # pairs of a query and a document that are scored at once, of some 40 bytes each
 
 
 class PieceScoredHits(NamedTuple):
-    """One query's documents by their own vectors: ids, scores [C], and the sum of the best piece of each level [C]."""
+    """One query's top documents: ids, scores of their own vectors [C], and the sum of the best piece per level [C]."""
 
     query_id: str
     documents: list[str]
@@ -33,7 +33,7 @@ class PieceScoredHits(NamedTuple):
     of_pieces: np.ndarray
 
     def hits(self, gamma: float, depth: int) -> dict[str, float]:
-        """Return the first `depth` documents in the order of score + gamma * pieces."""
+        """Return the best `depth` documents by score + gamma * pieces."""
         return dict(
             islice(
                 rank(dict(zip(self.documents, (self.scores + gamma * self.of_pieces).tolist(), strict=True))).items(),
@@ -43,22 +43,22 @@ class PieceScoredHits(NamedTuple):
 
 
 class MultiVectorSource:
-    """A vectors folder whose documents' pieces are scored too: those of each query's top documents."""
+    """A vectors folder as a source in which each query's top documents are also scored by their pieces."""
 
     def __init__(self, dense: DenseSource, pieces: PieceVectors, gamma: float, rescored: int) -> None:
         self.dense, self.pieces, self.gamma, self.rescored = dense, pieces, gamma, rescored
         self.record, self.noted = dense.record, dense.noted
-        self.ignore_identical = False  # whether the document of a query's own id is left out
+        self.ignore_identical = False  # whether the document with the query's own id is left out
 
     def scored(self, queries: Sequence[tuple[str, str]], depth: int) -> Iterator[PieceScoredHits]:
-        """Yield each query's top `rescored` documents (`depth` at the least; 0: all).
+        """Yield each query's top `rescored` documents (at least `depth`; 0: all).
 
-        One without pieces counts as its own passage and sentence.
+        A document without pieces counts as its own passage and sentence.
         """
         import numpy as np
 
         count = max(depth, self.rescored or len(self.dense.ids)) + self.ignore_identical
-        step = QUERIES_A_BLOCK  # halved it still ends where a run is saved
+        step = QUERIES_A_BLOCK  # also after halving, blocks end where a run is saved
         while step > 1 and step * min(count, len(self.dense.ids)) > PAIRS_A_BLOCK:
             step //= 2
         for start in range(0, len(queries), step):
@@ -89,7 +89,7 @@ class MultiVectorSource:
 
 
 def open_multi_vector(dense: DenseSource, folder: str, pieces: MultiVectorSpec) -> MultiVectorSource:
-    """Open the pieces beside the vectors that `dense` searches."""
+    """Open the pieces that belong to the vectors of `dense`."""
     gamma = USUAL_GAMMA if pieces.gamma is None else pieces.gamma
     return MultiVectorSource(
         dense,

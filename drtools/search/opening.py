@@ -1,4 +1,4 @@
-"""What is searched, opened as a source of hits."""
+"""Opening of an index, vectors or a run as a source of hits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_source(
     compute: ComputeSpec = ComputeSpec(),
     joining: JoiningSpec = JoiningSpec(),
 ) -> Opened:
-    """Open what is searched; InputError for what does not name one source, or does not go with it."""
+    """Open the source of a search; raise InputError unless exactly one source is named and the settings fit it."""
     is_lucene = _checked(spec, encoder, joining)
     if spec.rerank and not spec.vectors:
         assert spec.corpus is not None, "else nothing is named"
@@ -28,10 +28,13 @@ def open_source(
     if is_lucene:
         assert spec.index is not None, "a Lucene index"
         if spec.nprobe or spec.ef_search:
-            raise InputError(f"{param('nprobe')} and {param('ef_search')} are for FAISS; this is a Lucene index")
+            raise InputError(
+                f"{param('nprobe')} and {param('ef_search')} are for FAISS indexes; this is a Lucene index",
+                remedy="leave them out",
+            )
         return LuceneSource(spec.index, spec.k1, spec.b, rm3=spec.rm3, threads=compute.threads or all_threads())
     if spec.rm3:
-        raise InputError(f"{param('rm3')} expands queries of a Lucene index; this is none")
+        raise InputError(f"{param('rm3')} is only for Lucene indexes", remedy="leave it out")
     dense = open_dense(
         spec.vectors, spec.index, encoder, compute, spec.query_vectors, joining, spec.nprobe, spec.ef_search
     )
@@ -48,32 +51,32 @@ def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bo
         )
     if rerank and index:
         raise InputError(
-            f"{param('rerank')} takes the documents' vectors ({param('vectors')}) or their texts ({param('corpus')}), "
+            f"{param('rerank')} needs the documents' vectors ({param('vectors')}) or their texts ({param('corpus')}), "
             "not an index"
         )
     is_lucene = bool(index and index_kind(index) == "lucene")
     if is_lucene and encoder.given:
         raise InputError(
-            f"{index} is a Lucene index, which no encoder searches",
+            f"{index} is a Lucene index, which is searched without an encoder",
             where=" and ".join(map(param, encoder.given)),
             remedy="name a FAISS index or vectors, or leave it out",
         )
     by_texts = is_lucene or bool(rerank and not vectors)
     if spec.query_vectors and by_texts:
         raise InputError(
-            f"for vectors or a FAISS index; words are searched for and texts ranked anew by {param('queries')}",
+            f"for vectors or a FAISS index; Lucene indexes and texts need {param('queries')}",
             where=param("query_vectors"),
         )
     if joining.given and by_texts:
         raise InputError(
-            "for vectors or an index that concat-spar joined; this is neither",
+            "only for vectors that concat-spar joined, or an index of them",
             where=" and ".join(map(param, joining.given)),
         )
     return is_lucene
 
 
 def ignoring(source: Opened | MultiVectorSource) -> IgnoringIdentical | MultiVectorSource | Reranker:
-    """Return the source without the documents of the queries' own ids."""
+    """Return the source without documents that have the query's own id."""
     if isinstance(source, LuceneSource | DenseSource):
         return IgnoringIdentical(source)
     source.ignore_identical = True

@@ -1,4 +1,4 @@
-"""Hits that no engine has to find, for mining: those of a run that somebody made, and random documents."""
+"""Sources of hits for mining that are not searched: an existing run, and random documents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RandomHits(NamedTuple):
-    """What `Found` is, of random documents, of which nothing has a score."""
+    """The same as `Found` for random documents, which have no scores."""
 
     query_id: str
     hits: dict[str, None]
@@ -26,7 +26,7 @@ class RandomHits(NamedTuple):
 
 
 class RunSource:
-    """A run that somebody made: it knows the scores that it holds and no others."""
+    """An existing run, which has scores only for the documents that it lists."""
 
     def __init__(self, path: str) -> None:
         self.run, self.whose = read_run(path), shown(path)
@@ -39,7 +39,7 @@ class RunSource:
         return {document: None for hits in self.run.values() for document in hits}  # in an order: one may be shown
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Look up each query's list, cut at `depth`."""
+        """Yield each query's list, cut at `depth`."""
         for query_id, _ in queries:
             hits = self.run.get(query_id, {})
             yield Found(
@@ -50,7 +50,7 @@ class RunSource:
 
 
 class RandomSource:
-    """Random documents as hits without scores: drawn anew for each query, by (seed, query id)."""
+    """Random documents as hits without scores, drawn for each query by (seed, query id)."""
 
     def __init__(self, store: CorpusStore, seed: int, count: int, taken: Callable[[str], Sized]) -> None:
         self.store, self.seed, self.count, self.taken = store, seed, count, taken
@@ -62,7 +62,7 @@ class RandomSource:
     def search(
         self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]
     ) -> Iterator[RandomHits]:
-        """Draw so many that `count` are left without those that `taken` says of a query, if the corpus has them."""
+        """Draw `count` documents in addition to those that `taken` returns for a query, if the corpus has so many."""
         for query_id, _ in queries:
             wanted = min(len(self.store), self.count + len(self.taken(query_id)))
             rows = generator(self.seed, "random", query_id).choice(len(self.store), wanted, replace=False)

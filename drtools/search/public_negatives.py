@@ -12,12 +12,13 @@ from drtools.formats.lines import shown
 from drtools.outputs.fingerprints import file_fingerprint
 from drtools.outputs.opening import open_folder
 from drtools.outputs.specs import OutputSpec
+from drtools.units import counted
 
 
 def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) -> None:
-    """Write a folder with the examples that they make, with a teacher's scores if these are named.
+    """Write a folder with the examples of the public file, with a teacher's scores if `scores` is given.
 
-    Texts are those of the collection.
+    The texts are those of MS MARCO's collection.
     """
     with open_folder(folder) as work:
         known = read_scores(scores) if scores else None
@@ -34,7 +35,15 @@ def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) 
                 stream.write(example.line())
         if not counts["queries"]:
             raise InputError("no records", where=shown(source), expected="lines of qid, pos and neg")
-        reporting.notice(counts["without positives"], f"{counts['without positives']:,} queries have no positive")
-        reporting.notice(counts["unscored"], f"{counts['unscored']:,} documents have no score in {scores}")
+        reporting.notice(
+            counts["without positives"],
+            f"{counted(counts['without positives'], 'query has', 'queries have')} no positive",
+        )
+        reporting.notice(
+            counts["unscored"], f"{counted(counts['unscored'], 'document has', 'documents have')} no score in {scores}"
+        )
         work.finish(kind="training", format="msmarco-hard-negatives", queries=counts["queries"], counts=dict(counts))
-    reporting.say(f"{folder.output}: {counts['queries']:,} queries with {counts['negatives']:,} negatives")
+    reporting.say(
+        f"{folder.output}: {counted(counts['queries'], 'query', 'queries')} with "
+        f"{counted(counts['negatives'], 'negative')}"
+    )

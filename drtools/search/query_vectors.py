@@ -1,4 +1,4 @@
-"""Two encoders in one search: queries are encoded by both, and joined with mu."""
+"""Query vectors for a search, by one encoder, or by two whose vectors are joined with mu."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WEIGHT_COLUMNS = {"query": (*QUERY_IDS, "query"), "mu": ("mu", "weight")}  # in 
 
 
 def read_weights(path: str) -> dict[str, float]:
-    """Read {query id: mu} from lines `query-id<TAB>mu`, with or without a header of such names."""
+    """Read {query id: mu} from lines `query-id<TAB>mu`, with or without a header."""
     weights: dict[str, float] = {}
     lines = ((number, decode(line, path, number)) for number, line in read_lines(path))
     for place, (number, text) in enumerate(lines):
@@ -44,11 +44,11 @@ def read_weights(path: str) -> dict[str, float]:
             raise InputError(
                 f"found {text[:80]!r}",
                 where=f"{shown(path)}:{number}",
-                expected="a query id, a tab and a number from 0 on",
+                expected="a query id, a tab and a number, 0 or more",
             )
         if query_id in weights:
             raise InputError(
-                f"query {query_id!r} stands twice", where=f"{shown(path)}:{number}", remedy="keep one of the two"
+                f"query {query_id!r} occurs twice", where=f"{shown(path)}:{number}", remedy="keep one of the two"
             )
         weights[query_id] = mu
     return weights
@@ -62,7 +62,7 @@ def open_queries(
     query_vectors: str | None = None,
     joining: JoiningSpec | None = None,
 ) -> QueryEncoder | JoinedQueries:
-    """Return what makes vectors of queries for the vectors or index that `record` is the manifest of."""
+    """Return the encoder of queries for the vectors or index whose manifest is `record`."""
     joining = joining or JoiningSpec()
     if "joined" in record and not query_vectors:
         return JoinedQueries(record, what, encoder_flags, compute, joining)
@@ -78,9 +78,9 @@ def open_queries(
 
 
 class JoinedQueries:
-    """Queries as vectors by both encoders of joined vectors: [q1, mu * q2], or q1 + mu * q2.
+    """Vectors of queries by both encoders of joined vectors: [q1, mu * q2], or q1 + mu * q2.
 
-    Either may be joined itself.
+    Each encoder's vectors may be joined themselves.
     """
 
     def __init__(
@@ -118,15 +118,15 @@ class JoinedQueries:
         if query_id not in self.by_query:
             found = Join(self.by_query, "the file", [query_id])
             raise InputError(
-                f"no mu of query {query_id!r} was found",
+                f"no mu was found for query {query_id!r}",
                 where=param("mu_by_query"),
-                remedy=f"give each query a line, or use one {param('mu')} {found.pair()}",
+                remedy=f"add a line for each query, or use one {param('mu')} {found.pair()}",
             )
         return self.by_query[query_id]
 
 
 def flags_of_parts(encoder_flags: EncoderSpec, second_model: str | None = None) -> tuple[EncoderSpec, EncoderSpec]:
-    """Return what is set about both encoders: flags are the first's; whether code may run is said for both."""
+    """Return the settings of both encoders: they are the first's, but `trust_remote_code` is for both."""
     return encoder_flags, EncoderSpec(model=second_model, trust_remote_code=encoder_flags.trust_remote_code)
 
 
@@ -139,10 +139,10 @@ def refuse_another_encoder(
     for_dimension: str,
     for_encoder: str,
 ) -> None:
-    """Refuse queries of an encoder that does not belong to the vectors that `record` is the manifest of.
+    """Raise InputError for queries of an encoder that does not fit the vectors whose manifest is `record`.
 
-    `prints` has the fingerprints of the encoder's sides, under the names that manifests give them. The last two say the
-    next move where the dimension, or the encoder alone, is another.
+    `prints` has the fingerprints of the encoder's sides, under the names that manifests use. The last two parameters
+    are the remedies if the dimension, or only the encoder, differs.
     """
     from drtools.formats.vectors import belong_together, maker_of
 
@@ -159,7 +159,7 @@ def refuse_another_encoder(
 
 
 class QueryEncoder:
-    """Queries as vectors: by an encoder, or looked up in a vectors folder of queries."""
+    """Vectors of queries, by an encoder or from a vectors folder of queries."""
 
     def __init__(
         self,
@@ -199,9 +199,9 @@ class QueryEncoder:
 
     @cached_property
     def encoder(self) -> Encoder | LexicalEncoder:
-        """The encoder of queries: the one named, else the one that the manifest names.
+        """The encoder of queries: the one that is given, or else the one in the manifest.
 
-        Either must be the one that made the vectors.
+        It must be the one that made the vectors.
         """
         from drtools.formats.vectors import named_fingerprints
         from drtools.models.loader import known_fingerprints, load_for_encoding
@@ -232,7 +232,7 @@ class QueryEncoder:
         if None in rows:
             found = Join(self.vectors.ids, str(self.vectors.path), [query_id for query_id, _ in queries])
             raise InputError(
-                f"no vector of query {found.first[0]!r}",
+                f"there is no vector of query {found.first[0]!r}",
                 where=self.vectors.path,
                 remedy=f"encode these queries again {found.pair()}",
             )

@@ -1,12 +1,10 @@
-"""Score the documents of a run by an encoder: from their vectors, or from their texts."""
+"""Scoring of a run's documents with an encoder, from their vectors or from their texts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from drtools import reporting
 from drtools.formats.corpus_store import open_store
@@ -17,19 +15,20 @@ from drtools.formats.text_sources import text_in
 from drtools.formats.trec import Run, rank, read_run
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.search.sources import DenseSource, Found
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.models.tokens import Tokenized
 
-QUERIES_A_BLOCK = 256  # divides that of searching, by whose blocks a search is saved
+QUERIES_A_BLOCK = 256  # divides the block size of searching, after which a search is saved
 
 
 def check_run(name: str, run: Run, query_ids: Sequence[str], documents: KnownIds, whose: str) -> None:
-    """Refuse a run of other queries or of other documents than those that are known, and count the queries it lacks."""
+    """Raise InputError for a run of other queries or documents, and report the queries that it does not have."""
     found = Join(run, name, query_ids)
     found.check(
         f"{name}: holds none of these queries; do they belong together?",
-        f"{name} lacks {found.missing:,} of the {found.asked:,} queries; there is nothing to rank anew for them",
+        f"{name} does not have {found.missing:,} of the {found.asked:,} queries; there is nothing to re-rank for them",
     )
     Join(documents, whose).require_one(
         (document for query_id in query_ids for document in run.get(query_id, ())),
@@ -40,7 +39,7 @@ def check_run(name: str, run: Run, query_ids: Sequence[str], documents: KnownIds
 def candidates_of(
     run: Run, queries: Sequence[tuple[str, str]], depth: int, ignore_identical: bool
 ) -> dict[str, list[str]]:
-    """Return each query's first `depth` documents, without the one of its own id if that is ignored."""
+    """Return each query's first `depth` documents, without the one with its own id if that is ignored."""
     found = {query_id: run.get(query_id, {}) for query_id, _ in queries}
     if ignore_identical:
         found = {query_id: without_own(query_id, hits) for query_id, hits in found.items()}
@@ -62,7 +61,7 @@ class VectorsReranker:
     def __init__(self, run: str, dense: DenseSource) -> None:
         self.run, self.dense, self.record, self.noted = read_run(run), dense, dense.record, dense.noted
         self.documents, self.whose = dense.documents, dense.whose
-        self.ignore_identical = False  # whether the document of a query's own id is left out
+        self.ignore_identical = False  # whether the document with the query's own id is left out
         self.written: Sequence[tuple[str, str]] = ()  # queries that an earlier process ranked; they are counted too
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -79,11 +78,13 @@ class VectorsReranker:
                 known = {document: score for document, score in by_document.items() if score is not None}
                 found.count(len(by_document), [document for document in by_document if document not in known])
                 yield Found(query_id, rank(known), {})
-        found.note(f"{found.missing:,} documents of the run have no vector; left out")
+        found.note(
+            f"{counted(found.missing, 'document of the run has', 'documents of the run have')} no vector; left out"
+        )
 
 
 class CorpusReranker:
-    """A run's documents scored by encoding their texts, each document once."""
+    """A run's documents scored by encoding their texts; each document is encoded once."""
 
     def __init__(
         self, run: str, corpus: str, encoder_flags: EncoderSpec, compute: ComputeSpec, title_separator: str
@@ -102,7 +103,9 @@ class CorpusReranker:
         self.noted: Counter[str] = Counter()
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Encode every document of these queries' lists and every query, then score pair by pair."""
+        """Encode the queries and all documents in their lists, and score each pair."""
+        import numpy as np
+
         from drtools.encoding.loop import encode_texts
 
         candidates = candidates_of(self.run, queries, depth, self.ignore_identical)
@@ -111,8 +114,11 @@ class CorpusReranker:
         others = dict.fromkeys(document for documents in before for document in documents if document not in union)
         found = Join(self.documents, self.whose)
         missing = set(found.look_up([*others, *union]))
-        found.note(f"{found.missing:,} documents of the run are not in the corpus; left out")
-        known, counted = ([document for document in part if document not in missing] for part in (union, others))
+        found.note(
+            f"{counted(found.missing, 'document of the run is', 'documents of the run are')} not in the "
+            "corpus; left out"
+        )
+        known, ranked = ([document for document in part if document not in missing] for part in (union, others))
         row_of = {document: row for row, document in enumerate(known)}
         encoder = self.encoder.of("document")
 
@@ -120,7 +126,7 @@ class CorpusReranker:
             return [text_in(self.store, document, self.separator) for document in documents]
 
         vectors, tokens = encode_texts(encoder, texts_of(known), "document", self.computing)
-        note_documents(len(known) + len(counted), [tokens, encoder.tokenize(texts_of(counted), "document")])
+        note_documents(len(known) + len(ranked), [tokens, encoder.tokenize(texts_of(ranked), "document")])
         for start in range(0, len(queries), QUERIES_A_BLOCK):
             block = queries[start : start + QUERIES_A_BLOCK]
             query_vectors, tokens = encode_texts(

@@ -1,4 +1,4 @@
-"""A search written as a run, query by query."""
+"""Writing of a search as a run, query by query."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.vectors import open_vectors
 from drtools.outputs.states import State
 from drtools.search.sources import QUERIES_A_BLOCK, Found
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
 
 QUERIES_A_SAVE = (
-    QUERIES_A_BLOCK  # a source counts cut and empty queries a block at a time; saved within one they would count twice
+    QUERIES_A_BLOCK  # sources count cut and empty queries by block; saving within one would count them twice
 )
 
 
@@ -36,14 +37,14 @@ class Searched(Protocol):
     noted: Counter[str]
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Yield what is found for each (query id, text)."""
+        """Yield the hits of each (query id, text)."""
 
 
 def query_texts(queries: str | None, query_vectors: str | None, only: str | None) -> list[tuple[str, str]]:
-    """Return (query id, text) of every query to search for; queries known by their vectors alone have no text."""
+    """Return (query id, text) of every query to search for; queries given by vectors have no text."""
     if queries:
         return list(judged_queries(queries, only).items())
-    assert query_vectors is not None, "words, queries or their vectors are said"
+    assert query_vectors is not None, "words, queries or their vectors are given"
     ids = open_vectors(query_vectors).ids
     judged = trec.read_qrels(only) if only else None
     if only and judged is not None:
@@ -52,7 +53,7 @@ def query_texts(queries: str | None, query_vectors: str | None, only: str | None
 
 
 def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, tag: str, work: Work) -> Counter[str]:
-    """Write the run query by query; what is written counts as done every so many queries."""
+    """Write the run query by query; progress is saved at fixed numbers of queries."""
     assert work.stream is not None, "a run is a file"
     state = SearchState.of(work) or SearchState(done=0, counts={})
     done, counts = state.done, Counter(state.counts)
@@ -71,11 +72,11 @@ def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, t
 
 
 def note_counts(counts: Counter[str], queries: int, depth: int) -> None:
-    """Note queries that were cut or empty, and those with few hits or none."""
+    """Report queries that were cut or empty, and those with few hits or none."""
     for name, say in (
         ("truncated", "queries were cut"),
         ("empty", "queries were empty"),
-        ("short", f"queries have fewer than {depth:,} hits"),
+        ("short", f"queries have fewer than {counted(depth, 'hit')}"),
         ("none", "queries have no hits"),
     ):
         reporting.notice(counts[name], f"{counts[name]:,} of {queries:,} {say}")

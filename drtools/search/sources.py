@@ -1,7 +1,7 @@
-"""One way to ask every source for hits: a Lucene index, a FAISS index, vectors without an index, a run.
+"""Sources of hits with one interface: a Lucene index, a FAISS index, vectors without an index.
 
-A source yields, query by query and in order, the ranked hits, and the scores of documents that were asked for by name
-(positives, say), whether or not they are among the hits.
+A source yields the ranked hits query by query, in order, and the scores of documents that were requested by id
+(positives, for instance), whether or not they are among the hits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUERIES_A_BLOCK = 2048
 
 
 class Found(NamedTuple):
-    """One query's ranked hits, and the scores of the documents asked for by name (None where the source knows none)."""
+    """One query's ranked hits, and the scores of the requested documents (None if the source has no score)."""
 
     query_id: str
     hits: dict[str, float]
@@ -42,9 +42,10 @@ class Found(NamedTuple):
 
 
 class HitSource(Protocol):
-    """Where hits come from. `record` is its manifest; `noted` counts queries that were cut (truncated) or empty.
+    """A source of hits.
 
-    `whose` is what it is called in messages.
+    `record` is its manifest, `noted` counts queries that were cut (truncated) or empty, `whose` is its name in
+    messages.
     """
 
     record: dict[str, Any]
@@ -53,10 +54,10 @@ class HitSource(Protocol):
 
     @property
     def documents(self) -> KnownIds:
-        """The ids of what it can return."""
+        """The ids of the documents that it can return."""
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Yield what is found for each (query id, text), and the scores of the documents asked for each query id."""
+        """Yield the hits of each (query id, text), and the scores of the documents requested for each query id."""
 
 
 class LuceneSource:
@@ -71,7 +72,7 @@ class LuceneSource:
         self.whose = folder
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
-        """Search by Lucene's threads, in the order of the queries."""
+        """Search with Lucene's threads, in the order of the queries."""
         texts = dict(queries)
         for query_id, exact_hits in self.index.search_batches(queries, depth, self.threads):
             hits = separate_ties(exact_hits)  # so that a run, which is ranked by score, keeps Lucene's order
@@ -85,7 +86,7 @@ class LuceneSource:
 
 
 class IgnoringIdentical:
-    """Another source without the document of each query's own id: a hit more is searched for, then the list is cut."""
+    """Another source without the document that has the query's id: it searches for one more hit and cuts the list."""
 
     def __init__(self, source: LuceneSource | DenseSource) -> None:
         self.source, self.record, self.noted, self.whose = source, source.record, source.noted, source.whose
@@ -100,7 +101,7 @@ class IgnoringIdentical:
 
 
 class DenseSource:
-    """Inner products over vectors, exactly, or through a FAISS index."""
+    """Search by inner products, exactly or with a FAISS index."""
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class DenseSource:
         return exact.search(self.array, vectors, depth, self.queries.computing.device)
 
     def _score(self, vectors: np.ndarray, documents: list[Sequence[str]]) -> list[dict[str, float | None]]:
-        """Score documents by name: by their vectors, or as the index has kept them."""
+        """Score documents by id, with their vectors or with those stored in the index."""
         import numpy as np
 
         asked = [[(document, self.ids.row_of(document)) for document in wanted] for wanted in documents]
@@ -182,10 +183,7 @@ def open_dense(
     nprobe: int | None = None,
     ef_search: int | None = None,
 ) -> DenseSource:
-    """Open a vectors folder for exact search, or a FAISS index folder.
-
-    Either may be joined of two encoders' vectors.
-    """
+    """Open a vectors folder for exact search, or a FAISS index folder; the vectors may be joined from two encoders'."""
     if vectors:
         opened = open_document_vectors(vectors)
         return DenseSource(
@@ -195,15 +193,15 @@ def open_dense(
         )
     from drtools.search import faiss_index
 
-    assert index is not None, "vectors or an index is named"
+    assert index is not None, "vectors or an index is given"
     folder = Path(index)
     record = read_index(folder)
     if record.get("side") == "query":
         raise InputError(
-            "an index of queries' vectors",
+            "an index of query vectors",
             where=folder,
-            expected="one of documents'",
-            remedy=f"index what encode {param('documents')} made",
+            expected="one of document vectors",
+            remedy=f"index the output of encode {param('documents')}",
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     loaded, ids = faiss_index.load_folder(folder, record)
@@ -211,5 +209,5 @@ def open_dense(
 
 
 def index_kind(folder: str) -> str:
-    """Return `lucene` or `faiss`; InputError for a folder that is no finished index."""
+    """Return `lucene` or `faiss`; raise InputError for a folder that is not a finished index."""
     return str(read_index(folder)["kind"])

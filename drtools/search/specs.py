@@ -1,4 +1,4 @@
-"""What is indexed, searched and fused how: BM25, FAISS, joined vectors, pieces, runs."""
+"""Specifications of indexing, searching and fusing: BM25, FAISS, joined vectors, pieces, runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drtools.search.lucene import Rm3
 
 @dataclass(frozen=True)
 class JoiningSpec:
-    """How queries of vectors that concat-spar joined are weighed; what is not said is as it was joined."""
+    """How the two scores of joined vectors are weighted. Values that are not given are those of concat-spar."""
 
     mu: float | None = None
     mu_by_query: str | None = None
@@ -18,13 +18,13 @@ class JoiningSpec:
 
     @property
     def given(self) -> list[str]:
-        """The names of what is set."""
+        """The names of the values that are given."""
         return [each.name for each in fields(JoiningSpec) if getattr(self, each.name) is not None]
 
 
 @dataclass(frozen=True)
 class MultiVectorSpec:
-    """Whether and how pieces are scored besides documents."""
+    """Whether and how documents are also scored by their pieces."""
 
     multi_vector: bool = False
     rescore: int | None = None
@@ -38,7 +38,7 @@ class MultiVectorSpec:
 class FusionSpec:
     """How lists are fused: by reciprocal rank with the constant `k`, or by a weighted sum of scores (`linear`).
 
-    `missing` is the score of a document that a list lacks.
+    `missing` is the score of a document that is not in a list.
     """
 
     method: Literal["rrf", "linear"] = "rrf"
@@ -51,7 +51,7 @@ class FusionSpec:
 
 @dataclass(frozen=True)
 class LuceneSpec:
-    """A corpus that is indexed for BM25; `document_vectors` are the term vectors that RM3 needs."""
+    """A corpus to index for BM25; `document_vectors` stores the term vectors that RM3 needs."""
 
     corpus: str
     language: str = "en"
@@ -62,9 +62,9 @@ class LuceneSpec:
 
 @dataclass(frozen=True)
 class FaissSpec:
-    """A vectors folder that FAISS indexes, by a factory string or by changing the index `update`.
+    """A vectors folder to index with FAISS, by a factory string or by changing the index `update`.
 
-    With `check` recall is measured against exact search, by vectors of queries (`check_queries`) or by a sample of the
+    With `check` recall is measured against exact search, with query vectors (`check_queries`) or with a sample of the
     documents.
     """
 
@@ -82,10 +82,10 @@ class FaissSpec:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """What is searched: a Lucene or FAISS index, vectors, or the documents of the run `rerank` by vectors or texts.
+    """What to search: a Lucene or FAISS index, vectors, or the documents of the run `rerank` by vectors or texts.
 
-    `corpus` has the texts of a run's documents. `k1`, `b` and `rm3` are of a Lucene index, `nprobe` and `ef_search` of
-    a FAISS index.
+    `corpus` has the texts of a run's documents. `k1`, `b` and `rm3` are for a Lucene index, `nprobe` and `ef_search`
+    for a FAISS index.
     """
 
     index: str | None = None

@@ -1,9 +1,7 @@
-"""Scores of pairs that a teacher gave before.
+"""Cache of a teacher's scores: an SQLite file for each teacher, shared by all processes and tools.
 
-An SQLite file a teacher in the cache, shared by every process and every tool.
-
-What is scored is there as soon as its batch is done, so that a stopped scoring goes on and no pair is scored twice.
-With a score stands what was odd about its pair, so that counts of truncated and empty texts do not depend on the cache.
+Scores are saved as soon as their batch is done, so that a stopped scoring continues and no pair is scored twice. What
+was odd about a pair is saved with its score, so that counts of truncated and empty texts do not depend on the cache.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ DAMAGED = "move this one file away, and the pairs of this teacher are scored aga
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
-    """Return the key of a query's and a document's text, and of the document's limit if it is not the teacher's own."""
+    """Return the key of a query's and a document's text, with the document's token limit if it is not the teacher's."""
     lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # says where the query ends
     return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -38,7 +36,7 @@ def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
 class ScoreCache:
     """The float32 scores of one teacher by pair, on disk.
 
-    `fingerprint` is of everything that changes a score but the pair.
+    `fingerprint` identifies everything but the pair that a score depends on.
     """
 
     def __init__(self, fingerprint: str) -> None:

@@ -1,4 +1,4 @@
-"""Pairs of a query and a document -> a teacher's raw logits, through the score cache."""
+"""Scoring of (query, document) pairs by teachers, with the score cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from drtools.models.compute import Compute
 
 WINDOW_PAIRS = 10_000  # [ours] pairs that are sorted by length together
-ODDITIES = {  # the names of counts: what in `PairTokens.odd` says it, and its words
+ODDITIES = {  # {name of a count: (its bit in `PairTokens.odd`, its words)}
     "truncated": (DOCUMENT_CUT, "had a document that was cut"),
     "truncated_queries": (QUERY_CUT, "had a query that was cut"),
     "empty": (EMPTY, "have an empty query or document"),
@@ -36,10 +36,10 @@ Thing = TypeVar("Thing")  # what goes with a window and comes back with its scor
 
 
 class Window(NamedTuple):
-    """Pairs on the way to their scores.
+    """Pairs to score.
 
-    `keys` of all [N]; `known` scores, and what is `odd` about their pairs; `new` the different keys to compute here,
-    and `tokens` their pairs'.
+    `keys` of all [N]; `known` scores, and what is `odd` about their pairs; the distinct keys `new` to compute here, and
+    the `tokens` of their pairs.
     """
 
     keys: list[bytes]
@@ -50,7 +50,7 @@ class Window(NamedTuple):
 
 
 class CachedScorer:
-    """One cross-encoder with what it has scored before."""
+    """One cross-encoder with its cache of scores."""
 
     def __init__(self, encoder: CrossEncoder, name: str, computing: Compute) -> None:
         self.encoder, self.computing = encoder, computing
@@ -60,7 +60,7 @@ class CachedScorer:
         self.counts: Counter[str] = Counter()
 
     def prepare(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None, under_way: Iterable[bytes]) -> Window:
-        """Look up what is known and tokenize what is neither known nor `under_way`."""
+        """Look up cached scores, and tokenize pairs that are neither cached nor `under_way`."""
         limits = limits or [None] * len(pairs)
         keys = [pair_key(query, document, limit) for (query, document), limit in zip(pairs, limits, strict=True)]
         row_of = {key: row for row, key in enumerate(keys)}
@@ -78,7 +78,7 @@ class CachedScorer:
         return Window(keys, known, odd, new, tokens_of(new))
 
     def finish(self, window: Window, on_batch: Callable[[int], None]) -> np.ndarray:  # -> float32 [N]
-        """Compute what is new, keeping each batch at once, and return all scores of a window."""
+        """Compute new scores, save each batch at once, and return all scores of a window."""
         computed = np.empty((len(window.new), 1), np.float32)
 
         def keep(rows: np.ndarray, tokens: int) -> None:
@@ -103,11 +103,11 @@ class Teacher:
 
     `name` is what examples' scored_by records: name@fingerprint, joined by +.
 
-    A document's text may hold the special tokens of `tokenizer` (that of the first) as they are written, `[SEP]` or
-    `<mask>`: they become special tokens of the second segment, in each teacher its own. `max_query_tokens` and
-    `max_document_tokens`, without special tokens, are where all of them would still read a query, and a document after
-    a long query. `counts`: pairs computed, their tokens, and what was cut or empty among all pairs, the known ones
-    included.
+    A document's text may contain special tokens of `tokenizer` (that of the first teacher) as text, such as `[SEP]` or
+    `<mask>`. They become each teacher's own special tokens in the second segment. `max_query_tokens` and
+    `max_document_tokens` are the numbers of tokens, without special ones, of a query and of a document after a long
+    query that all teachers can read. `counts` has the pairs computed, their tokens, and how many of all pairs,
+    including cached ones, were cut or empty.
     """
 
     def __init__(self, scorers: Sequence[CachedScorer]) -> None:
@@ -125,7 +125,7 @@ class Teacher:
 
     @property
     def counts(self) -> Counter[str]:
-        """What was computed so far, by all of them."""
+        """The counts of all teachers so far."""
         return sum((scorer.counts for scorer in self.scorers), Counter[str]())
 
     def scores(
@@ -136,8 +136,8 @@ class Teacher:
     ) -> np.ndarray:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
 
-        `limits` says of each pair how many tokens its document may have, None: as always. What is scored is kept in the
-        cache after each batch, and what is there is not scored again. `on_batch` is told how many pairs were just
+        `limits` has for each pair the maximum number of document tokens, None for the usual one. Scores are cached
+        after each batch, and cached pairs are not scored again. `on_batch` is called with the number of pairs just
         computed.
         """
         parts = [slice(start, start + WINDOW_PAIRS) for start in range(0, len(pairs), WINDOW_PAIRS)]
@@ -149,9 +149,9 @@ class Teacher:
         windows: Iterable[tuple[Sequence[Pair], Sequence[int | None] | None, Thing]],
         on_batch: Callable[[int], None] = lambda count: None,
     ) -> Iterator[tuple[Thing, np.ndarray]]:
-        """Yield, for each window of (pairs, limits, anything), that thing and the scores.
+        """Yield (item, scores) for each window of (pairs, limits, item).
 
-        The next is read and tokenized meanwhile, in a thread.
+        The next window is read and tokenized in a thread meanwhile.
         """
         source = iter(windows)
 
@@ -171,7 +171,7 @@ class Teacher:
                 yield thing, self._finish(window, on_batch)
 
     def in_words_of(self, scorer: CachedScorer, pairs: Sequence[Pair]) -> Sequence[Pair]:
-        """Write the first teacher's separator and mask as another's."""
+        """Replace the first teacher's separator and mask in texts by those of another teacher."""
         first, own = self.tokenizer, scorer.encoder.tokenizer
         words = {(separator_of(first), separator_of(own)), (first.mask_token, own.mask_token)}
         for theirs, ours in words:
@@ -185,7 +185,7 @@ class Teacher:
 
 
 def note_cuts(counts: Counter[str]) -> None:
-    """Count as odd what was cut or empty among the pairs that were scored."""
+    """Report scored pairs that were cut or empty."""
     for name, (_, words) in ODDITIES.items():
         reporting.notice(counts[name], f"{counts[name]:,} of the pairs {words}")
 
@@ -202,14 +202,14 @@ def load_teacher(
 ) -> Teacher:
     """Load cross-encoders by folder or hub name, as one teacher.
 
-    Lengths and dropout that are not given are each model's own. With `student_tokens` queries and documents are cut
-    where a student cuts them, at so many tokens without special ones.
+    Lengths and dropout that are not given are each model's own. With `student_tokens`, the numbers of tokens without
+    special ones, queries and documents are cut at the same length as by a student.
     """
     if not names:
-        raise InputError("no teacher was named", remedy=f"use {param('teacher')} FOLDER or a hub name")
+        raise InputError("no teacher was given", remedy=f"use {param('teacher')} with a folder or a hub name")
     if len(set(names)) < len(names):
         raise InputError(
-            "a teacher stands twice", where=f"{param('teacher')} {' '.join(names)}", remedy="name each once"
+            "a teacher is named twice", where=f"{param('teacher')} {' '.join(names)}", remedy="name each once"
         )
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)

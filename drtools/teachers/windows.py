@@ -1,4 +1,4 @@
-"""What of examples and runs a teacher is to score, in windows, and where the scores go."""
+"""Windows of pairs from examples and runs for a teacher to score, and the way of the scores back."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ Window = tuple[list[Pair], list[int | None], list[Scored]]
 
 
 class Asked(NamedTuple):
-    """Something of an example that is to be scored.
+    """An item of an example to be scored.
 
-    `key` is the list of scores it goes to, `text` is None if there is none to score.
-
-    `limit` is how many tokens the text may have, None: as many as the teacher gives any document. Of a text that was
-    written for the teacher `cut` says whether its ends are not there any more.
+    `key` is the list that its score goes to. `text` is None if there is nothing to score. `limit` is the maximum number
+    of tokens of the text, None for the teacher's usual one. `cut` is whether a text that was made for the teacher has
+    lost its ends.
     """
 
     key: str
@@ -45,7 +44,7 @@ class ScoredTexts(NamedTuple):
     queries_name: str = "the queries"
 
     def document(self, document_id: str) -> str | None:
-        """Return a document's text, or None if the corpus lacks it."""
+        """Return a document's text, or None if it is not in the corpus."""
         document = self.store.get(document_id)
         return None if document is None else document_text(document.title, document.text, self.title_separator)
 
@@ -61,9 +60,9 @@ def documents_in(example: Example) -> list[str]:
 
 
 class Lacking:
-    """The queries and documents without a text: counted by who scores, shown by one of each.
+    """The queries and documents without a text; messages show one of each.
 
-    `first` is kept with unfinished work: a process that continues has not seen them.
+    `first` is saved with unfinished work, because a process that continues has not seen them.
     """
 
     def __init__(self, texts: ScoredTexts, first: dict[str, list[str]]) -> None:
@@ -80,16 +79,16 @@ class Lacking:
         return {name: join.first for name, join in self.joins.items()}
 
     def look_up(self, query_id: str, documents: Sequence[str]) -> bool:
-        """Look a query and documents up, and return whether there is a text of it and of one of them."""
+        """Look up a query and documents, and return whether the query and one of the documents have a text."""
         if self.joins["lacking queries"].look_up([query_id]):
             return False
         return len(self.joins["lacking documents"].look_up(documents)) < len(documents)
 
 
 def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: ScoredTexts, path: str) -> None:
-    """Refuse examples, or a run, of which no query and document both have a text: there is nothing to score.
+    """Raise InputError if no query in examples or a run has a text together with one of its documents.
 
-    `named` yields (query id, documents); it is read until one has both.
+    `named` yields (query id, documents) and is read until such a query is found.
     """
     lacking = Lacking(texts, {})
     if any(lacking.look_up(query_id, documents) for query_id, documents in named):
@@ -106,10 +105,7 @@ def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: ScoredTexts, 
 
 
 def asked_of(example: Example, texts: ScoredTexts, contributors: Sequence[Contributor] = ()) -> list[Asked]:
-    """List all of an example that is to be scored, list by list, each in its order.
-
-    Its positives, its negatives, and what `contributors` add.
-    """
+    """List the items of an example to be scored: positives, negatives, and what `contributors` add, each in order."""
     found = {document: texts.document(document) for document in (*example.positives, *example.negatives)}
     asked = [
         *(Asked("positive_scores", found[document]) for document in example.positives),
@@ -119,7 +115,7 @@ def asked_of(example: Example, texts: ScoredTexts, contributors: Sequence[Contri
 
 
 def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
-    """Put the scores of what had a text (in its order) into an example's lists, None for what had none."""
+    """Put the scores of items with a text, in order, into an example's lists; items without a text get None."""
     lists: dict[str, list[float | None]] = {"positive_scores": [], "negative_scores": []}
     given = iter(scores)
     for item in asked:
@@ -134,10 +130,7 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
 def example_windows(
     examples: Iterable[Example], texts: ScoredTexts, contributors: Sequence[Contributor], pairs_a_window: int
 ) -> Iterator[Window[tuple[Example, list[Asked]]]]:
-    """Yield whole examples, so many that their pairs fill a window.
-
-    Pairs, limits, and (example, what was asked of it).
-    """
+    """Yield windows of whole examples: pairs, limits, and (example, its items)."""
 
     def each() -> Iterator[Part[tuple[Example, list[Asked]]]]:
         for example in examples:
@@ -154,10 +147,7 @@ def example_windows(
 def run_windows(
     run: dict[str, dict[str, float]], depth: int, texts: ScoredTexts, pairs_a_window: int
 ) -> Iterator[Window[tuple[str, list[str], int]]]:
-    """Yield whole queries of a run, so many that their pairs fill a window.
-
-    Pairs, limits, and (query id, documents with a text, documents without).
-    """
+    """Yield windows of whole queries of a run: pairs, limits, and (query id, documents with a text, those without)."""
 
     def each() -> Iterator[Part[tuple[str, list[str], int]]]:
         for query_id, hits in run.items():

@@ -1,4 +1,4 @@
-r"""Analyse runs, examples, training logs and vectors, as the papers do: a folder with analysis.json and pictures.
+r"""Analyse runs, examples, training logs and vectors as the papers do, and write analysis.json and plots to a folder.
 
     drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
     drtools analyze --vectors vectors --query-vectors star-queries --query-vectors adore-queries \
@@ -14,14 +14,26 @@ r"""Analyse runs, examples, training logs and vectors, as the papers do: a folde
     drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \
         --qrels qrels/test.tsv -o move
 
-What is given decides what is made. --qrels with runs, or with --vectors and --query-vectors: pairwise errors, against
-the top --depth and in all. Vectors count them exactly over the whole corpus; a run knows those down to its end. With
---margins also by how much relevant documents stand above others, over the same pairs for all: those of --examples, or
-the documents that every run lists. --tuned: a measure over the weights that were tried. Runs and --against: rank-biased
-overlap. --examples: histogram of their scores, and of a teacher's softmax the mass on the top item; with runs: the
-share of each query's negatives that is among the run's top; with --student, or with runs and --agreement: KL divergence
-and Kendall's tau of the students' scores and the teacher's. --logs: their numbers over steps. --vectors and --query:
-one query's move among its documents, projected and by t-SNE.
+The inputs decide which analyses are made.
+
+--qrels with runs, or with --vectors and --query-vectors: the number of pairwise errors, against the top --depth
+documents and in total. With vectors the count is exact over the whole corpus. With a run it covers the documents that
+the run lists.
+
+--margins: the score differences between relevant and other documents. All runs are compared on the same pairs: those
+of --examples, or those of the documents that every run lists.
+
+--tuned: a measure over the weights that were tried.
+
+Runs with --against: rank-biased overlap.
+
+--examples: a histogram of their scores, and the probability that the teacher's softmax gives to the top item. With
+runs: the share of each query's negatives among the top documents of the run. With --student, or with runs and
+--agreement: KL divergence and Kendall's tau between the scores of the students and those of the teacher.
+
+--logs: the logged values over steps.
+
+--vectors with --query: how one query moves among its documents, as a projection and by t-SNE.
 """
 
 from __future__ import annotations
@@ -58,51 +70,50 @@ MARGINS_CHANGE = "margins are those of the same pairs for all runs"
 
 @dataclass(frozen=True)
 class AnalyzeFlags:
-    """What to look at; what is given decides what is made."""
+    """What to analyse. The inputs decide which analyses are made."""
 
-    runs: Annotated[list[str] | None, Argument(help="runs to look at"), Role.INPUT] = None
+    runs: Annotated[list[str] | None, Argument(help="runs to analyse"), Role.INPUT] = None
     qrels: Annotated[
         str | None,
-        Option(help="judgements: pairwise errors of runs and vectors; the relevant documents of --query"),
+        Option(help="qrels for pairwise errors of runs and vectors, and for the relevant documents of --query"),
         Role.INPUT,
     ] = None
     min_rel: MinRel = 1
     against: Annotated[str | None, Option(help="run (a teacher's) to compare the runs with"), Role.INPUT] = None
-    rbo: Annotated[float, Option(help="--against: p of rank-biased overlap, above 0 and below 1")] = RBO
+    rbo: Annotated[float, Option(help="with --against: p of rank-biased overlap, between 0 and 1")] = RBO
     examples: Annotated[
         list[str] | None,
-        Option(help="examples: their scores; with runs: which negatives are still hard"),
+        Option(help="examples whose scores are analysed; with runs: which negatives are still hard"),
         Role.INPUT,
     ] = None
     margins: Annotated[
         bool,
         Option(
             "--margins",
-            help="s(q, p) - s(q, n) as a share of the range of scores: of the pairs of --examples, or of --qrels and "
-            "what every run lists",
+            help="analyse s(q, p) - s(q, n) as a fraction of the range of scores, for the pairs of --examples, or for "
+            "those of --qrels and the documents that every run lists",
         ),
     ] = False
     tuned: Annotated[
         list[str] | None,
-        Option(help="run whose weight was tuned (search --multi-vector --tune, fuse --tune)"),
+        Option(help="run with a tuned weight (search --multi-vector --tune, fuse --tune)"),
         Role.INPUT,
     ] = None
-    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training"), Role.INPUT] = None
+    logs: Annotated[list[str] | None, Option(help="training.jsonl of a training run"), Role.INPUT] = None
     curve: Annotated[
-        list[str] | None, Option(help="--logs: a number to draw; default: all but time and learning rate")
+        list[str] | None, Option(help="with --logs: a value to plot; default: all but time and learning rate")
     ] = None
     depth: Annotated[
         int,
         Option(
             min=1,
-            help="the top of a list: errors against so many documents that are not relevant, negatives in it, "
-            "documents drawn; lists are compared down to it",
+            help="number of top documents: pairwise errors, hard negatives, plots and overlap look at this many",
         ),
     ] = 200
     vectors: Annotated[
         list[str] | None,
         Option(
-            help="vectors of documents: one for all --query-vectors, or one for each, in their order",
+            help="document vectors: one folder for all --query-vectors, or one for each, in the same order",
             rich_help_panel=VECTORS,
         ),
         Role.INPUT,
@@ -110,46 +121,52 @@ class AnalyzeFlags:
     query_vectors: Annotated[
         list[str] | None,
         Option(
-            help="vectors of queries: one for each encoder; with --query once before and once after",
+            help="query vectors: one folder for each encoder; with --query one from before and one from after",
             rich_help_panel=VECTORS,
         ),
         Role.INPUT,
     ] = None
-    query: Annotated[str | None, Option(help="id of a query, to see its move", rich_help_panel=VECTORS)] = None
+    query: Annotated[str | None, Option(help="id of the query whose move is shown", rich_help_panel=VECTORS)] = None
     student: Annotated[
         list[str] | None,
         Option(
-            help="encoder to compare with the examples' teacher, for instance before and after",
+            help="encoder to compare with the examples' teacher; repeat it to compare several",
             rich_help_panel=STUDENTS,
         ),
         Role.MODEL,
     ] = None
     agreement: Annotated[
         bool,
-        Option("--agreement", help="compare the runs' scores with the examples' teacher", rich_help_panel=STUDENTS),
+        Option(
+            "--agreement", help="compare the runs' scores with those of the examples' teacher", rich_help_panel=STUDENTS
+        ),
     ] = False
     scale: Annotated[
         float | None,
         Option(
-            help="factor on students' scores in the divergence; default: as in their training, of runs 1",
+            help="factor applied to students' scores in the divergence; default: as in their training, 1 for runs",
             rich_help_panel=STUDENTS,
         ),
     ] = None
     corpus: Annotated[
-        str | None, Option(help="--student: the examples' corpus", rich_help_panel=STUDENTS), Role.INPUT
+        str | None, Option(help="with --student: corpus of the examples", rich_help_panel=STUDENTS), Role.INPUT
     ] = None
     queries: Annotated[
-        str | None, Option(help="--student: the examples' queries", rich_help_panel=STUDENTS), Role.INPUT
+        str | None, Option(help="with --student: queries of the examples", rich_help_panel=STUDENTS), Role.INPUT
     ] = None
     max_document_tokens: Annotated[
         int | None,
-        Option(min=1, help="--student: cut documents here; default: the student's", rich_help_panel=STUDENTS),
+        Option(
+            min=1,
+            help="with --student: truncate documents to this length; default: the student's",
+            rich_help_panel=STUDENTS,
+        ),
     ] = None
     title_separator: TitleSeparator = " "
 
 
 def main(folder: FolderOutput, flags: AnalyzeFlags, compute: ComputeFlags = ComputeFlags()) -> None:
-    """Compose: check what was given, make each analysis of it, write, print."""
+    """Check the inputs, make each analysis, write and print the results."""
     import orjson
 
     check(flags)
@@ -169,7 +186,7 @@ def main(folder: FolderOutput, flags: AnalyzeFlags, compute: ComputeFlags = Comp
 
 
 def analyses_of(flags: AnalyzeFlags, compute: ComputeFlags, folder: Path) -> Iterator[Analysis]:
-    """Make each analysis that was asked for, with its picture in the folder."""
+    """Make each analysis that was asked for, and write its plot to the folder."""
     from drtools.evaluation.analyses import base
     from drtools.evaluation.analyses.margins import analyse_tuning
     from drtools.evaluation.analyses.move import analyse_move
@@ -214,7 +231,7 @@ def analyses_of(flags: AnalyzeFlags, compute: ComputeFlags, folder: Path) -> Ite
 
 
 def add_changes(request: Request, of_errors: bool, of_margins: bool) -> None:
-    """Say what this version computes otherwise, so that what an earlier one wrote is not taken for the same."""
+    """Record what this version computes differently, so that an earlier version's output does not count as done."""
     if of_errors:
         add_change(request, ERRORS_CHANGE)
     if of_margins:
@@ -222,83 +239,86 @@ def add_changes(request: Request, of_errors: bool, of_margins: bool) -> None:
 
 
 def check(flags: AnalyzeFlags) -> None:
-    """Raise InputError for inputs that make no analysis together."""
+    """Raise InputError for inputs from which no analysis can be made."""
     if not (
         flags.examples or flags.logs or flags.vectors or flags.query_vectors or flags.query or flags.runs or flags.tuned
     ):
         raise InputError(
-            "nothing to analyse: give runs with --qrels, --against or --examples; or --examples, --logs, --tuned, "
-            "--vectors"
+            "there is nothing to analyse",
+            remedy="pass runs with --qrels, --against or --examples; or --examples, --logs, --tuned or --vectors",
         )
     check_margins(flags)
     if flags.runs and not (flags.qrels or flags.against or flags.examples):
         raise InputError(
-            "runs alone say nothing: add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES "
-            "(negatives)"
+            "nothing can be analysed from runs alone",
+            remedy="add --qrels QRELS (errors), --against RUN (overlap) or --examples EXAMPLES (negatives)",
         )
     if flags.against and not flags.runs:
-        raise InputError("--against compares runs with a reference", remedy="name the runs")
+        raise InputError("--against needs runs to compare", remedy="name the runs")
     if flags.qrels and not (flags.runs or flags.vectors or flags.query_vectors):
-        raise InputError("--qrels judges runs, or vectors", remedy="name the runs, or --vectors and --query-vectors")
+        raise InputError(
+            "--qrels needs runs or vectors to judge", remedy="name runs, or pass --vectors and --query-vectors"
+        )
     if not 0 < flags.rbo < 1:
-        raise InputError("p is above 0 and below 1", where=f"--rbo {flags.rbo:g}")
+        raise InputError(where=f"--rbo {flags.rbo:g}", expected="a number above 0 and below 1")
     if flags.rbo != RBO and not flags.against:
-        raise InputError("--rbo is of the overlap with --against", remedy="name that run too, or leave it out")
+        raise InputError("--rbo needs --against", remedy="pass --against RUN too, or leave --rbo out")
     if flags.min_rel != 1 and not flags.qrels:
-        raise InputError("--min-rel is a grade of --qrels", remedy="name them too, or leave it out")
+        raise InputError("--min-rel needs --qrels", remedy="pass --qrels QRELS too, or leave --min-rel out")
     if flags.curve and not flags.logs:
-        raise InputError("--curve chooses among the numbers of --logs", remedy="name the logs")
+        raise InputError("--curve needs --logs", remedy="pass --logs LOG too, or leave --curve out")
     check_vectors(flags)
 
 
 def check_margins(flags: AnalyzeFlags) -> None:
-    """Raise InputError where there are no pairs to take margins of, or nothing that scores them."""
+    """Raise InputError if there are no pairs to take margins of, or no scores for them."""
     if not flags.margins:
         return
     if flags.query or not (flags.runs or flags.vectors):
         raise InputError(
-            "--margins compares scores", remedy="name runs, or --vectors and --query-vectors without --query"
+            "--margins needs scores", remedy="name runs, or pass --vectors and --query-vectors without --query"
         )
     if flags.examples and len(flags.examples) > 1:
         raise InputError("--margins takes its pairs from one file", remedy="pass --examples PAIRS once")
     if not flags.examples and not (flags.runs and flags.qrels):
         raise InputError(
-            "--margins needs pairs of a relevant and another document: pass --examples PAIRS, or name runs and their "
-            "judgements, --qrels QRELS"
+            "--margins needs pairs of a relevant and another document",
+            remedy="pass --examples PAIRS, or name runs and pass --qrels QRELS",
         )
 
 
 def check_vectors(flags: AnalyzeFlags) -> None:
-    """Raise InputError for vectors of which nothing can be made."""
+    """Raise InputError if the vectors do not suffice for an analysis."""
     if not (flags.vectors or flags.query_vectors or flags.query):
         return
     if not (flags.query or flags.qrels or flags.margins):
         raise InputError(
-            "vectors need what to look at: --query ID for a query's move, with --query-vectors twice (before and "
-            "after), or --qrels QRELS for pairwise errors"
+            "nothing can be analysed from vectors alone",
+            remedy="pass --qrels QRELS for pairwise errors; or pass --query ID for a query's move, and "
+            "--query-vectors twice, before and after",
         )
     if flags.query and not (flags.vectors and len(flags.vectors) == 1 and len(flags.query_vectors or ()) == 2):
         raise InputError(
-            "a query's move needs --vectors DOCUMENTS, --query ID, and --query-vectors twice: before and after"
+            "a query's move needs --vectors DOCUMENTS once, --query ID, and --query-vectors twice: before and after"
         )
     if not flags.vectors or not flags.query_vectors:
-        raise InputError("--vectors DOCUMENTS and --query-vectors QUERIES belong together", remedy="pass both")
+        raise InputError("--vectors DOCUMENTS and --query-vectors QUERIES are used together", remedy="pass both")
 
 
 def check_students(flags: AnalyzeFlags) -> None:
-    """Raise InputError for what does not say whom to compare with which teacher."""
+    """Raise InputError unless it is clear which students are compared with which teacher."""
     if flags.scale is not None and not (flags.student or flags.agreement):
-        raise InputError("--scale is for --student and --agreement", remedy="pass one of them too, or leave it out")
+        raise InputError("--scale needs --student or --agreement", remedy="pass one of them too, or leave it out")
     if flags.max_document_tokens and not flags.student:
-        raise InputError("--max-document-tokens cuts what --student encodes", remedy="name it too, or leave this out")
+        raise InputError("--max-document-tokens needs --student", remedy="pass it too, or leave this out")
     if flags.agreement and not flags.runs:
-        raise InputError("--agreement compares runs with a teacher", remedy="name the runs")
+        raise InputError("--agreement needs runs to compare with a teacher", remedy="name the runs")
     if (flags.student or flags.agreement) and len(flags.examples or []) != 1:
         raise InputError(
             f"{('--student' if flags.student else '--agreement')} compares with the teacher of one file",
-            remedy="use --examples SCORED once",
+            remedy="pass --examples SCORED exactly once",
         )
     if bool(flags.student) != bool(flags.corpus or flags.queries) or (
         flags.student and not (flags.corpus and flags.queries)
     ):
-        raise InputError("--student needs --corpus CORPUS and --queries QUERIES, and they are for it alone")
+        raise InputError("--student, --corpus CORPUS and --queries QUERIES are used together", remedy="pass all three")

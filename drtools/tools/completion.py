@@ -1,10 +1,11 @@
-"""Print what lets a shell complete tools, flags, their values and file names by Tab.
+"""Print a shell script that completes tools, flags, their values and file names on Tab.
 
     eval "$(drtools completion bash)"        # in ~/.bashrc
     eval "$(drtools completion zsh)"         # in ~/.zshrc, after compinit
     drtools completion fish | source         # in ~/.config/fish/config.fish
 
-It is for `drtools TOOL ...` wherever drtools lies; from a checkout `bin/drtools completion` knows its bin/TOOL too.
+The script completes `drtools TOOL ...` wherever drtools is installed. If it is printed by `bin/drtools completion` from
+a checkout, it also completes bin/TOOL.
 bash 4.1 or later.
 """
 
@@ -71,9 +72,9 @@ for name in launch NAMES; complete -p CHECKOUT/bin/$name -f -a '(__drtools_candi
 
 
 def main(
-    shell: Annotated[Literal["bash", "zsh", "fish"], Argument(help="the shell to print it for")],
+    shell: Annotated[Literal["bash", "zsh", "fish"], Argument(help="shell to print the script for")],
 ) -> None:
-    """Compose: a shell's script with the place of this checkout, if this is one, and the names in its bin/."""
+    """Print the script of a shell, with the place and the commands of this checkout if it is one."""
     folder = Path(__file__).parents[2] / "bin"
     names = sorted(path.name for path in folder.iterdir() if path.is_symlink()) if (folder / "launch").exists() else []
     script, between = {"bash": (BASH, ","), "zsh": (ZSH, "|"), "fish": (FISH, " ")}[shell]

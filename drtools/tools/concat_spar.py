@@ -5,10 +5,11 @@
     drtools search --index index --queries queries.jsonl.gz -o spar.run
     drtools search --index index --queries queries.jsonl.gz --mu 0.5 -o other.run
 
-The result is a vectors folder that index and search take; queries are encoded by both encoders and weighed by mu, which
-the documents know nothing of. mu is said (--mu), or tuned on dev: 19 values from .1 to 10, further if the best stands
-at an end, by both exact scores of each encoder's top 100 (the first encodes --dev-queries as --model and its like say).
---no-copy names both folders and copies no vector. Vectors of queries are joined with --mu.
+The result is a vectors folder for index and search. Queries are encoded by both encoders, and the weight mu is applied
+on the query side only. mu is given by --mu, or tuned on dev queries: 19 values from .1 to 10 are tried, and more if the
+best one is at an end. Tuning uses the exact scores by both encoders of the top 100 documents of each. --model and the
+other encoder flags describe the first encoder, which encodes --dev-queries. With --no-copy the result refers to both
+folders and copies no vectors. To join vectors of queries, use --mu.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from drtools.evaluation.measures import parse_measure
 from drtools.methods.spar.settings import JoiningPlan, MuTuning
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
+from drtools.units import counted
 
 TIES = "equals in the tuning of mu are told apart by acc@k * k over six k, not all up to 100"
 TUNING = "Tuning mu"
@@ -37,44 +39,49 @@ TUNING = "Tuning mu"
 
 @dataclass(frozen=True)
 class JoinFlags:
-    """What is joined how, and what mu is tuned on."""
+    """What is joined, how, and what mu is tuned on."""
 
     first: Annotated[str, Argument(help="vectors folder of the base encoder"), Role.INPUT]
     second: Annotated[
-        str, Argument(help="vectors folder of the second, the lexical one; of the same texts"), Role.INPUT
+        str, Argument(help="vectors folder of the same texts by the second (lexical) encoder"), Role.INPUT
     ]
     how: Annotated[
         Literal["concat", "sum"], Option(help="concat: [q1, mu * q2] and [d1, d2]; sum: q1 + mu * q2 and d1 + d2")
     ] = "concat"
-    mu: Annotated[float | None, Option(help="weight of the second encoder on the query side")] = None
-    dev_qrels: Annotated[str | None, Option(help="judgements to tune mu on", rich_help_panel=TUNING), Role.INPUT] = None
+    mu: Annotated[float | None, Option(help="weight of the second encoder's scores")] = None
+    dev_qrels: Annotated[str | None, Option(help="qrels to tune mu on", rich_help_panel=TUNING), Role.INPUT] = None
     dev_answers: Annotated[
         str | None,
-        Option(help="answers to tune mu on, in place of judgements (eval --answers)", rich_help_panel=TUNING),
+        Option(help="answers to tune mu on, instead of qrels (see eval --answers)", rich_help_panel=TUNING),
         Role.INPUT,
     ] = None
-    corpus: Annotated[str | None, Option(help="--dev-answers: the texts", rich_help_panel=TUNING), Role.INPUT] = None
+    corpus: Annotated[
+        str | None,
+        Option(help="with --dev-answers: the corpus in which to look for answers", rich_help_panel=TUNING),
+        Role.INPUT,
+    ] = None
     answer_match: Annotated[
         Literal["string", "regex"] | None,
-        Option(help="--dev-answers: as eval --answer-match; default: string", rich_help_panel=TUNING),
+        Option(help="with --dev-answers: see eval --answer-match; default: string", rich_help_panel=TUNING),
     ] = None
     dev_queries: Annotated[
-        str | None, Option(help="their queries, encoded by both encoders", rich_help_panel=TUNING), Role.INPUT
+        str | None, Option(help="queries to tune mu on; both encoders encode them", rich_help_panel=TUNING), Role.INPUT
     ] = None
     dev_query_vectors: Annotated[
         list[str] | None,
         Option(
-            help="vectors folders of the queries by the first and by the second, in place of --dev-queries",
+            help="instead of --dev-queries: vectors folder of the queries; pass it twice, first encoder first",
             rich_help_panel=TUNING,
         ),
         Role.INPUT,
     ] = None
     measure: Annotated[
-        str | None, Option(help="what to tune for; default RR@10, with answers Success@100", rich_help_panel=TUNING)
+        str | None,
+        Option(help="measure to tune for; default: RR@10, with answers Success@100", rich_help_panel=TUNING),
     ] = None
-    no_copy: Annotated[bool, Option("--no-copy", help="name both folders, copy no vector")] = False
+    no_copy: Annotated[bool, Option("--no-copy", help="refer to both folders instead of copying their vectors")] = False
     dtype: Annotated[
-        Literal["float16", "float32"] | None, Option(help="numbers of vectors.npy; default: the wider of the two")
+        Literal["float16", "float32"] | None, Option(help="data type of vectors.npy; default: the wider of the two")
     ] = None
 
 
@@ -84,7 +91,7 @@ def main(
     encoder_flags: EncoderFlags = EncoderFlags(),
     compute: ComputeFlags = ComputeFlags(),
 ) -> None:
-    """Compose: two folders into one, mu tuned if it was not said."""
+    """Join two folders into one; tune mu if it is not given."""
     from drtools.methods.spar.joining import join_folders
 
     check_tuning(flags)
@@ -108,15 +115,19 @@ def main(
     with open_folder(folder) as work:
         made = join_folders(work, flags.first, flags.second, plan, tuning, encoder_flags, compute)
         work.finish(**made.record())
-    reporting.say(f"{folder.output}: {made.count:,} vectors of {made.dimension} dimensions, mu {made.joined['mu']:g}")
+    reporting.say(
+        f"{folder.output}: {counted(made.count, 'vector')} of {made.dimension} dimensions, mu {made.joined['mu']:g}"
+    )
 
 
 def check_tuning(flags: JoinFlags) -> None:
-    """Raise InputError unless mu is given, or what it is tuned on."""
+    """Raise InputError unless mu, or the data to tune it on, is given."""
     if (flags.mu is None) == (flags.dev_qrels is None and flags.dev_answers is None) or (
         flags.dev_qrels and flags.dev_answers
     ):
-        raise InputError("pass one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS, which mu is tuned on")
+        raise InputError(
+            "pass one of --mu X, --dev-qrels QRELS and --dev-answers ANSWERS (mu is tuned on the last two)"
+        )
     if flags.mu is not None:
         check_weight(flags.mu)
         of_tuning = {
@@ -128,31 +139,34 @@ def check_tuning(flags: JoinFlags) -> None:
         }
         if needless := [name for name, value in of_tuning.items() if value]:
             raise InputError(
-                "to tune mu with, but --mu says it", where=" and ".join(needless), remedy="leave one of the two out"
+                "this is for tuning mu, but --mu sets it",
+                where=" and ".join(needless),
+                remedy="leave one of the two out",
             )
     wrong_number = flags.dev_query_vectors and len(flags.dev_query_vectors) != 2
     if wrong_number or (flags.mu is None and bool(flags.dev_queries) == bool(flags.dev_query_vectors)):
         raise InputError(
-            "mu is tuned with --dev-queries QUERIES, or with --dev-query-vectors twice: by the first encoder and by "
-            "the second"
+            "tuning mu needs --dev-queries QUERIES, or --dev-query-vectors twice: by the first encoder and by the "
+            "second"
         )
 
 
 def check(flags: JoinFlags, of_encoder: bool) -> None:
-    """Raise InputError for flags that do not go together; `of_encoder` is whether anything was set about an encoder."""
+    """Raise InputError for flags that do not go together; `of_encoder` is whether any encoder flag was given."""
     if flags.corpus and not flags.dev_answers:
-        raise InputError(
-            "where --dev-answers are looked for, which were not said", where="--corpus", remedy="leave it out"
-        )
+        raise InputError("--corpus needs --dev-answers", remedy="pass --dev-answers too, or leave --corpus out")
     if flags.answer_match and not flags.dev_answers:
         raise InputError(
-            "for --dev-answers", where="--answer-match", remedy="pass them too, or leave --answer-match out"
+            "--answer-match needs --dev-answers", remedy="pass --dev-answers too, or leave --answer-match out"
         )
     if flags.dev_answers and not flags.corpus:
-        raise InputError("--dev-answers are looked for in texts: use --corpus CORPUS")
+        raise InputError("--dev-answers needs the texts in which to look for answers", remedy="use --corpus CORPUS")
     if not flags.dev_queries and of_encoder:
         raise InputError(
-            "what is said of an encoder is for --dev-queries, which are encoded; here none are: leave it out"
+            "encoder flags are for encoding --dev-queries, which were not given",
+            remedy="pass --dev-queries too, or leave the encoder flags out",
         )
     if flags.no_copy and flags.dtype:
-        raise InputError("no vector is written", where="--dtype with --no-copy", remedy="leave one of the two out")
+        raise InputError(
+            "--no-copy writes no vectors", where="--dtype with --no-copy", remedy="leave one of the two out"
+        )

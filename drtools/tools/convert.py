@@ -1,4 +1,4 @@
-"""Convert others' vectors and training files into ours, and back.
+"""Convert vectors and training files from other toolkits, and training examples to their formats.
 
     drtools convert --vectors X.npy --ids ids.txt --model MODEL -o vectors
     drtools convert --from tevatron train.jsonl -o folder
@@ -7,10 +7,11 @@
 
 FORMAT is tevatron, dpr, sentence-transformers or flagembedding. --from writes corpus.jsonl, queries.jsonl and
 examples.jsonl; a text without an id gets one from its hash. --to sentence-transformers writes n-tuples of a positive
-and several negatives, in which every positive and every negative stands at least once; their number is told before
-anything is written. What a format cannot hold is counted.
---from msmarco-hard-negatives writes examples of MS MARCO's own ids from sentence-transformers' public file, with the
-scores of its cross-encoder; nothing that the pickle of scores may name is run.
+and several negatives, in which every positive and every negative occurs at least once; their number is printed before
+anything is written. Data that a format cannot hold is counted and reported.
+
+--from msmarco-hard-negatives reads sentence-transformers' public file, and writes examples with MS MARCO's own ids and
+the scores of its cross-encoder. Reading the pickle of scores never runs code.
 """
 
 from __future__ import annotations
@@ -65,80 +66,91 @@ class ConvertFlags:
 
     source: Annotated[
         str | None,
-        Argument(metavar="[FILE]", help="with --from: another toolkit's training file, `.gz` or `-`"),
+        Argument(metavar="[FILE]", help="with --from: training file to read, may be `.gz`; `-`: standard input"),
         Role.INPUT,
     ] = None
     from_format: Annotated[
         Literal[Format, "msmarco-hard-negatives"] | None,
-        Option("--from", help="read FILE, of this format, into a folder"),
+        Option("--from", help="read FILE in this format, and write a folder"),
     ] = None
-    to_format: Annotated[Format | None, Option("--to", help="write --examples as this format")] = None
+    to_format: Annotated[Format | None, Option("--to", help="write --examples in this format")] = None
     scores: Annotated[
         str | None,
-        Option(help="with --from msmarco-hard-negatives: a cross-encoder's scores of them, `.pkl.gz`"),
+        Option(help="with --from msmarco-hard-negatives: the cross-encoder's scores, `.pkl.gz`"),
         Role.INPUT,
     ] = None
-    examples: Annotated[str | None, Option(help="with --to: training examples: JSONL, `.gz` or `-`"), Role.INPUT] = None
+    examples: Annotated[
+        str | None,
+        Option(help="with --to: training examples: JSONL, may be `.gz`; `-`: standard input"),
+        Role.INPUT,
+    ] = None
     corpus: Annotated[
         str | None,
-        Option(help="with --to: their documents; with --vectors: the corpus that was encoded"),
+        Option(help="with --to: corpus of the examples; with --vectors: the corpus that was encoded"),
         Role.INPUT,
     ] = None
-    queries: Annotated[str | None, Option(help="with --to: their queries"), Role.INPUT] = None
+    queries: Annotated[str | None, Option(help="with --to: queries of the examples"), Role.INPUT] = None
     title_separator: Annotated[
-        str | None, Option(help="with --to: between a document's title and its text; default: a space")
+        str | None, Option(help="with --to: text put between a document's title and its text; default: a space")
     ] = None
     negatives: Annotated[
         int | None,
         Option(
             min=1,
-            help="negatives of a row; default: as many as every query has, 10 at most; with fewer, they are repeated",
+            help="negatives in a row; default: as many as every query has, at most 10; where there are fewer they are "
+            "repeated",
             rich_help_panel=TO_TUPLES,
         ),
     ] = None
     rows_per_query: Annotated[
-        int | None, Option(min=1, help="most rows of a query; default: no limit", rich_help_panel=TO_TUPLES)
+        int | None, Option(min=1, help="maximum number of rows per query; default: no limit", rich_help_panel=TO_TUPLES)
     ] = None
     max_rows: Annotated[
         int | None,
-        Option(min=1, help="refuse to write more rows; default: 1,000,000", rich_help_panel=TO_TUPLES),
+        Option(min=1, help="stop with an error above this many rows; default: 1,000,000", rich_help_panel=TO_TUPLES),
         Role.UNRECORDED,
     ] = None
     without_negatives: Annotated[
         Literal["drop", "keep"] | None,
         Option(
-            help="with --to tevatron or flagembedding, whose trainers end with an error at a query without negatives: "
-            "drop it (the default), or keep it"
+            help="with --to tevatron or flagembedding: drop (the default) or keep queries without negatives, at which "
+            "their trainers fail"
         ),
     ] = None
     easy_negatives: Annotated[
         Easy | None,
         Option(
-            help="with --from dpr: drop negative_ctxs (the default), append them to the hard negatives, or fill "
-            "queries without a hard one with them"
+            help="with --from dpr: drop negative_ctxs (the default), append them to the hard negatives, or use them to "
+            "fill queries without hard negatives"
         ),
     ] = None
     vectors: Annotated[
         str | None,
-        Option(help="an .npy file [rows, dimensions] to adopt", rich_help_panel="Vectors"),
+        Option(help=".npy file of shape [rows, dimensions] to convert", rich_help_panel="Vectors"),
         Role.INPUT,
     ] = None
-    ids: Annotated[str | None, Option(help="its rows' ids, one a line", rich_help_panel="Vectors"), Role.INPUT] = None
+    ids: Annotated[str | None, Option(help="ids of the rows, one per line", rich_help_panel="Vectors"), Role.INPUT] = (
+        None
+    )
     model: Annotated[
         str | None,
-        Option(help="the encoder that made it: a folder or a name on the hub", rich_help_panel="Vectors"),
+        Option(help="encoder that made the vectors: a folder or a name on the hub", rich_help_panel="Vectors"),
         Role.MODEL,
     ] = None
     document_model: Annotated[
         str | None,
         Option(
-            help="the encoder of documents, where it is another than --model, which then encodes queries",
+            help="separate encoder for documents; --model then encodes queries only",
             rich_help_panel="Vectors",
         ),
         Role.MODEL,
     ] = None
     pooling: Annotated[
-        str | None, Option(help="cls, mean, max, last, weighted-mean: for a bare body", rich_help_panel="Vectors")
+        str | None,
+        Option(
+            help="pooling of a model without one of its own: cls, mean, max, last or weighted-mean",
+            rich_help_panel="Vectors",
+        ),
     ] = None
     side: Annotated[
         Literal["document", "query"] | None,
@@ -146,11 +158,13 @@ class ConvertFlags:
     ] = None
     dtype: Annotated[
         Literal["float16", "float32"] | None,
-        Option(help="numbers of vectors.npy; default: as they are, float64 as float32", rich_help_panel="Vectors"),
+        Option(
+            help="data type of vectors.npy; default: unchanged, but float64 becomes float32", rich_help_panel="Vectors"
+        ),
     ] = None
     dry_run: Annotated[
         bool,
-        Option("--dry-run", help="say how many rows there will be, and do nothing", rich_help_panel=TO_TUPLES),
+        Option("--dry-run", help="print the number of rows, and stop", rich_help_panel=TO_TUPLES),
         Role.UNRECORDED,
     ] = False
 
@@ -182,10 +196,10 @@ class ConvertFlags:
 
 
 def main(file: FileOutput, flags: ConvertFlags) -> None:
-    """Compose: one of the three, by the flag that was given."""
+    """Do one of the three conversions, depending on the flag that was given."""
     mode = checked_mode(flags.by_flag())
     if mode != "--to" and file.output == "-":
-        raise InputError(f"{mode} writes a folder, which standard output cannot be", remedy="use -o FOLDER")
+        raise InputError(f"{mode} writes a folder and cannot write to standard output", remedy="use -o FOLDER")
     if mode == "--vectors":
         adopt_vectors(file, flags)
     elif mode == "--from":
@@ -195,32 +209,32 @@ def main(file: FileOutput, flags: ConvertFlags) -> None:
 
 
 def checked_mode(given: Mapping[str, object]) -> str:
-    """Return the flag that says what to do; InputError if it is not one, or if the others do not go with it."""
+    """Return the flag that selects the conversion; raise InputError unless it is exactly one and the others fit it."""
     asked = [flag for flag in MODES if given[flag] is not None]
     if len(asked) != 1:
         raise InputError(
-            f"{' and '.join(asked) or 'none of --vectors, --from, --to'} was given",
+            f"{' and '.join(asked)} were given" if asked else "no conversion was chosen",
             expected="one of --vectors X.npy, --from FORMAT FILE, --to FORMAT",
         )
     needed, possible = MODES[asked[0]]
     missing = [flag for flag in needed if given[flag] is None]
     if missing:
-        raise InputError(f"{asked[0]} needs {' and '.join(missing)}; drtools convert --help shows an example")
+        raise InputError(f"{asked[0]} needs {' and '.join(missing)}", remedy="drtools convert --help shows an example")
     needless = [
         flag for flag, value in given.items() if value is not None and flag not in (asked[0], *needed, *possible)
     ]
     if needless:
-        raise InputError(f"{' and '.join(needless)} does not go with {asked[0]}", remedy="leave it out")
+        raise InputError(f"{' and '.join(needless)} cannot be used with {asked[0]}", remedy="leave it out")
     for flag, formats in ONLY_FOR.items():
         if given[flag] is not None and given[asked[0]] not in formats:
             raise InputError(
-                f"{flag} is for {' and '.join(formats)} alone, not for {given[asked[0]]}", remedy="leave it out"
+                f"{flag} is only for {' and '.join(formats)}, not for {given[asked[0]]}", remedy="leave it out"
             )
     return asked[0]
 
 
 def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
-    """Write a vectors folder out of an array, its ids and the encoder that made it."""
+    """Write a vectors folder from an array, its ids and the encoder that made it."""
     from drtools.encoding.adopting import AdoptionSpec, adopt
 
     assert flags.vectors is not None and flags.ids is not None and flags.model is not None, "checked_mode asks for them"
@@ -241,13 +255,13 @@ def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
 
 
 def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
-    """Write a folder with the corpus, the queries and the examples that a foreign training file holds."""
+    """Write a folder with the corpus, the queries and the examples of another toolkit's training file."""
     source, name = flags.source, flags.from_format
     assert source is not None and name is not None, "checked_mode asks for them"
     if name == PUBLIC:
         return write_public_negatives(file, source, flags.scores)
     if flags.scores:
-        raise InputError(f"for --from {PUBLIC}", where="--scores", remedy="leave it out")
+        raise InputError(f"--scores is only for --from {PUBLIC}", remedy="leave it out")
 
     if name in CHANGES_OF_FROM:
         add_change(file.request, CHANGES_OF_FROM[name])
@@ -261,11 +275,12 @@ def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
             queries=len(joined.queries),
             counts=dict(joined.counts),
         )
-    reporting.say(f"{file.output}: {len(joined.queries):,} queries and {documents:,} documents")
+    queries = units.counted(len(joined.queries), "query", "queries")
+    reporting.say(f"{file.output}: {queries} and {units.counted(documents, 'document')}")
 
 
 def write_foreign(file: FileOutput, flags: ConvertFlags) -> None:
-    """Write examples, with their texts, as a foreign training file."""
+    """Write examples with their texts as another toolkit's training file."""
     name, examples, corpus, queries = flags.to_format, flags.examples, flags.corpus, flags.queries
     assert name is not None and examples is not None, "checked_mode asks for them"
     assert corpus is not None and queries is not None, "checked_mode asks for them"
@@ -284,4 +299,4 @@ def write_foreign(file: FileOutput, flags: ConvertFlags) -> None:
             work.stream.write(line)
         writer.tell_lost(flags.without_negatives)
         work.finish(kind="training", format=name, records=writer.written, counts=dict(writer.counts))
-    reporting.say(f"{file.output}: {writer.written:,} records of {name}")
+    reporting.say(f"{file.output}: {units.counted(writer.written, 'record')} of {name}")

@@ -1,11 +1,12 @@
-"""Distil a cross-encoder into an encoder over negatives and dark examples, the clearest queries most (ADAM).
+"""Distill a cross-encoder into an encoder, with negatives, dark examples and self-paced learning (ADAM).
 
-KL divergence of the teacher's and the student's softmax over each query's positive, negatives, reinforced negatives and
-noisy positives, of the queries of which the teacher is surest, fewer from epoch to epoch; and a little cross-entropy of
-the positive among its negatives. Examples come from make-dark-examples and teacher-score. At each visit of a query
---negatives of those that it lists are drawn, with their dark items; with --teacher they are scored while training.
---baseline is the same without dark examples. The result is a folder that every tool here, Hugging Face and
-sentence-transformers load.
+The loss is the KL divergence between the teacher's and the student's softmax over each query's positive, negatives,
+reinforced negatives and noisy positives, plus a small cross-entropy of the positive among its negatives. The divergence
+counts only the queries of which the teacher is most confident, and fewer of them from epoch to epoch.
+
+Examples come from make-dark-examples and teacher-score. Each visit of a query draws --negatives of its listed
+negatives, with their dark items; with --teacher they are scored during training. --baseline trains without dark
+examples. The result is a folder that all tools here, Hugging Face and sentence-transformers can load.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ CHANGE = (
 
 @dataclass(frozen=True)
 class AdamFlags(AdamSettings):
-    """Who scores, what is distilled, and how."""
+    """The teacher, what is distilled, and how."""
 
     teacher: Annotated[
         list[str] | None,
         Option(
-            help="score with this cross-encoder while training, through the cache; several are averaged",
+            help="cross-encoder that scores during training, using the cache; repeat it to average several",
             rich_help_panel=METHOD,
         ),
         Role.MODEL,
@@ -51,57 +52,59 @@ class AdamFlags(AdamSettings):
         Option(
             min=0,
             max=0.9,
-            help="--teacher: score with this share of its activations dropped, anew at each step and past the cache "
-            "(the paper: 0.1); default: none",
+            help="dropout rate of --teacher; scores are then new at each step and not cached (the paper uses 0.1); "
+            "default: no dropout",
             rich_help_panel=METHOD,
         ),
     ] = None
     accept_scores: Annotated[
         bool,
-        Option("--accept-scores", help="learn from the examples' scores whoever gave them", rich_help_panel=METHOD),
+        Option("--accept-scores", help="accept the examples' scores from any source", rich_help_panel=METHOD),
     ] = False
     baseline: Annotated[
         Literal["hard-kd", "rand-kd"] | None,
         Option(
-            help="the positive and the listed negatives alone, or the positive and random documents (--teacher scores "
-            "them)",
+            help="hard-kd: only the positive and the listed negatives; rand-kd: the positive and random documents, "
+            "which --teacher scores",
             rich_help_panel=METHOD,
         ),
     ] = None
     without: Annotated[
-        list[str] | None, Option(help="reinforced, noisy: leave this kind of dark example out", rich_help_panel=METHOD)
+        list[str] | None,
+        Option(help="leave out this kind of dark example: reinforced or noisy", rich_help_panel=METHOD),
     ] = None
     negatives: Annotated[
         int,
-        Option(min=0, help="negatives drawn at each visit of a query; 0: all that are listed", rich_help_panel=METHOD),
+        Option(min=0, help="negatives drawn at each visit of a query; 0: use all", rich_help_panel=METHOD),
     ] = NEGATIVES
     with_positive: Annotated[
         bool,
         Option(
             "--with-positive/--without-positive",
-            help="distil on the positive too, as section 3.1 of the paper has it; without is its Eq. 9 as printed",
+            help="distill on the positive too, as in section 3.1 of the paper; without it: Eq. 9 as printed",
             rich_help_panel=METHOD,
         ),
     ] = True
     pacing: Annotated[
         Literal["epochs", "steps", "none"] | None,
         Option(
-            help="share of the queries distilled on, from 1 to 1/2: by epoch as in the paper (default), by step, or "
-            "all (default of the baselines)",
+            help="how the share of queries distilled on falls from 1 to 1/2: by epoch as in the paper (default), by "
+            "step, or not at all (default of the baselines)",
             rich_help_panel=METHOD,
         ),
     ] = None
     supervised_weight: Annotated[
         float,
-        Option("--lambda", min=0, help="weight of the cross-entropy beside the divergence", rich_help_panel=METHOD),
+        Option("--lambda", min=0, help="weight of the cross-entropy in the loss", rich_help_panel=METHOD),
     ] = 0.01
     kl: Annotated[
-        Literal["forward", "reverse"], Option(help="forward: KL(teacher || student)", rich_help_panel=METHOD)
+        Literal["forward", "reverse"],
+        Option(help="forward: KL(teacher || student); reverse: KL(student || teacher)", rich_help_panel=METHOD),
     ] = "forward"
     reduction: Annotated[
         Literal["mean", "sum"],
         Option(
-            help="of the divergences and of the cross-entropies over the queries (the paper's Eq. 9 sums)",
+            help="reduction of both losses over the queries (Eq. 9 of the paper has a sum)",
             rich_help_panel=METHOD,
         ),
     ] = "mean"
@@ -117,7 +120,7 @@ def main(
     encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=128),
     training: TrainingFlags = TrainingFlags(learning_rate=5e-5, batch_queries=128),
 ) -> None:
-    """Distil into the output folder."""
+    """Train an encoder into the output folder."""
     add_change(folder.request, CHANGE)
     with open_folder(folder) as work:
         from drtools.methods.adam.training import train

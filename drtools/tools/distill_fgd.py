@@ -1,16 +1,16 @@
 r"""Distill a cross-encoder's scores of a document's passages and sentences into an encoder of long documents (FGD).
 
-One pass gives vectors of a document and of its pieces; pieces learn the teacher's scores against pieces of hard
-negatives, chosen top down as the encoder scores them at that step; the document learns by contrast. Examples are scored
-beforehand:
+One forward pass gives the vectors of a document and of its pieces. Pieces learn the teacher's scores against pieces of
+hard negatives, which are chosen top down by the encoder's own scores at that step. The document is trained with a
+contrastive loss. Score the examples first:
 
     drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... \
         -o scored.jsonl
     drtools distill-fgd --model start --examples scored.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o fgd
 
-`--levels` and `--spans` make the paper's ablations: document alone, without passages, without sentences, mean-pooled
-spans, a graph. A start that pools by the mean takes `--pooling cls` (train it so by train-contrastive first). A stopped
-training continues where it was.
+`--levels` and `--spans` select the paper's ablations: document only, without passages, without sentences, mean-pooled
+spans, a graph. If the start encoder uses mean pooling, pass `--pooling cls`, and train it that way with
+train-contrastive first. A stopped training continues where it was.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from drtools.outputs.opening import open_folder
 class FgdFlags(FgdSettings):
     """What is distilled, and how."""
 
-    levels: Annotated[str, Option(help="what is distilled, with commas between: document, passage, sentence")] = (
+    levels: Annotated[str, Option(help="levels to distill, separated by commas: document, passage, sentence")] = (
         "passage,sentence"
     )
     spans: Annotated[
         Literal["attention", "mean", "rgat"] | None,
         Option(
-            help="a piece's vector: by the last layer's attention to it, the default; its mean; means after a graph of "
-            "passages and sentences"
+            help="vector of a piece: weighted by the last layer's attention (the default), its mean, or its mean after "
+            "a graph of passages and sentences"
         ),
     ] = None
     contrastive_weight: Annotated[
@@ -50,13 +50,13 @@ class FgdFlags(FgdSettings):
     hard_negatives: Annotated[int, Option(min=1, help="hard negatives drawn for each query at each visit")] = 8
     negative_pieces: Annotated[
         int | None,
-        Option(min=1, help="of their passages, and of these passages' sentences, how many to learn from; default: 8"),
+        Option(min=1, help="number of their passages, and of the sentences of these, to learn from; default: 8"),
     ] = None
     kl: Annotated[
         Literal["teacher-student", "student-teacher"],
-        Option(help="KL(teacher || student), or the paper's printed KL(student || teacher)"),
+        Option(help="KL(teacher || student), or KL(student || teacher) as printed in the paper"),
     ] = "teacher-student"
-    accept_scores: Annotated[bool, Option("--accept-scores", help="learn from scores of whoever gave them")] = False
+    accept_scores: Annotated[bool, Option("--accept-scores", help="accept scores from any source")] = False
 
 
 def main(
@@ -70,7 +70,7 @@ def main(
     encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=512),
     training: TrainingFlags = TrainingFlags(learning_rate=3e-6, batch_queries=64),
 ) -> None:
-    """Distill into the output folder."""
+    """Train an encoder into the output folder."""
     settings.check_pieces(pieces)
     with open_folder(folder) as work:
         from drtools.methods.fgd.training import train

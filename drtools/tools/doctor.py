@@ -1,7 +1,7 @@
-"""Look at this machine: libraries, devices, precision, Java, the hub, disk; say what will be used, and why.
+"""Check this machine: libraries, devices, precision, Java, the hub and disk; print what will be used, and why.
 
-Lines begin with `ok`, `note` (some tools miss it, or it is not as it should be) or `bad` (every tool needs it); with
-one `bad` the exit status is 1.
+Each line begins with `ok`, `note` (some tools need it, or it is not as it should be) or `bad` (every tool needs it).
+The exit status is 1 if any line is `bad`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from drtools.errors import WorldError
 
 
 def main() -> None:
-    """Compose: look, print, and fail if something that every tool needs is missing."""
+    """Check, print, and fail if something that every tool needs is missing."""
     from drtools.cli.show.machine import findings
 
     width = terminal_width(sys.stdout)
@@ -24,4 +24,4 @@ def main() -> None:
         if finding.state == "bad":
             missing.append(finding.name)
     if missing:
-        raise WorldError(f"every tool needs what is missing here: {', '.join(missing)}")
+        raise WorldError(f"something that every tool needs is missing: {', '.join(missing)}")

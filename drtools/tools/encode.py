@@ -1,16 +1,16 @@
 """Encode documents or queries into a vectors folder.
 
-Any Hugging Face or sentence-transformers encoder: its pooling, normalization, prompts, head and length are read from
-its files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues where it was.
---pieces also stores the vectors of each document's passages and sentences, pieces.npy [T, D] and piece_starts.npy, for
-search --multi-vector.
+Takes any Hugging Face or sentence-transformers encoder. Its pooling, normalization, prompts, head and maximum lengths
+are read from its files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues
+where it was. --pieces also stores the vectors of each document's passages and sentences, in pieces.npy [T, D] and
+piece_starts.npy, for search --multi-vector.
 
     drtools encode --model star --documents today.jsonl.gz --update vectors-of-yesterday -o vectors
 
---update takes over the vectors of texts that an earlier folder has, by digests in its texts.npy (with --pieces those of
-their pieces too), and encodes the others alone. On a processor the result is that of encoding everything, bit for bit
-(in bfloat16 where it has no AMX): texts go in batches of one length, without padding. --device cuda:all encodes on
-every GPU.
+--update copies the vectors of unchanged texts (with --pieces also those of their pieces) from an earlier folder, and
+encodes only the other texts. Texts are compared by the digests in texts.npy. On a CPU the result is bit for bit that of
+encoding everything (in bfloat16 only on CPUs without AMX), because each batch has texts of one length and no padding.
+--device cuda:all encodes on every GPU.
 """
 
 from __future__ import annotations
@@ -33,21 +33,25 @@ from drtools.outputs.opening import open_folder
 
 @dataclass(frozen=True)
 class EncodeFlags:
-    """What is encoded, and into what."""
+    """What is encoded, and how it is stored."""
 
-    documents: Annotated[str | None, Option(help="corpus to encode: JSONL or TSV, `.gz` or `-`"), Role.INPUT] = None
-    queries: Annotated[str | None, Option(help="queries to encode: JSONL or TSV, `.gz` or `-`"), Role.INPUT] = None
+    documents: Annotated[
+        str | None, Option(help="corpus file to encode: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+    ] = None
+    queries: Annotated[
+        str | None, Option(help="queries file to encode: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+    ] = None
     only: Only = None
-    dtype: Annotated[Literal["float16", "float32"], Option(help="numbers of vectors.npy")] = "float16"
+    dtype: Annotated[Literal["float16", "float32"], Option(help="data type of vectors.npy")] = "float16"
     batch_tokens: Annotated[
-        int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")
+        int | None, Option(min=1, help="tokens in a batch; default: depends on the device", rich_help_panel="Computing")
     ] = None
     chunk: Annotated[
         int | None,
         Option(
             min=1,
-            help="texts that are sorted by length and made durable together: what a stop may lose; default: 2048 on a "
-            "processor, else 16384 for each device",
+            help="number of texts that are sorted by length and saved together; a stopped encoding loses at most this "
+            "many; default: 2048 on a CPU, else 16384 for each device",
             rich_help_panel="Computing",
         ),
         Role.UNRECORDED,
@@ -55,17 +59,19 @@ class EncodeFlags:
     title_separator: TitleSeparator = " "
     update: Annotated[
         str | None,
-        Option(help="vectors folder of the same encoder and settings: take over what has not changed"),
+        Option(
+            help="earlier vectors folder, made with the same encoder and settings: reuse vectors of unchanged texts"
+        ),
         Role.UPDATED,
     ] = None
     pieces: Annotated[
-        bool, Option("--pieces", help="--documents: encode passages and sentences too", rich_help_panel="Pieces")
+        bool, Option("--pieces", help="also encode the passages and sentences of documents", rich_help_panel="Pieces")
     ] = False
     spans: Annotated[
         Literal["attention", "mean"] | None,
         Option(
-            help="a piece's vector: by the last layer's attention to it (FGD), or its mean; default: as trained, else "
-            "attention",
+            help="vector of a piece: weighted by the last layer's attention (FGD), or its mean; default: as the "
+            "encoder was trained, else attention",
             rich_help_panel="Pieces",
         ),
     ] = None
@@ -75,15 +81,15 @@ class EncodeFlags:
         if (self.documents is None) == (self.queries is None):
             raise InputError("pass either --documents CORPUS or --queries QUERIES")
         if self.only and self.queries is None:
-            raise InputError("--only keeps queries of --queries; documents are all encoded")
+            raise InputError("--only is for --queries, not for --documents", remedy="leave it out")
         if self.pieces and self.documents is None:
-            raise InputError("--pieces cuts --documents; queries have none")
-        of_pieces = given_flags({"spans": self.spans}) + sizes.said
+            raise InputError("--pieces is for --documents, not for --queries", remedy="leave it out")
+        of_pieces = given_flags({"spans": self.spans}) + sizes.flags_given
         if of_pieces and not self.pieces:
             raise InputError(
-                "for pieces, which --pieces encodes",
+                "this needs --pieces",
                 where=" and ".join(of_pieces),
-                remedy="pass it too, or leave these out",
+                remedy="pass it too, or leave this out",
             )
 
     def spec(self, sizes: PieceFlags) -> VectorsSpec:
@@ -100,7 +106,7 @@ def main(
     sizes: PieceFlags = PieceFlags(),
     dry_run: DryRun = False,
 ) -> None:
-    """Compose: texts by chunk, tokenized ahead in a thread, sorted by length, written through the memory map."""
+    """Encode texts into the output folder."""
     flags.check(sizes)
     from drtools.encoding.folder import encode_folder
     from drtools.encoding.plan import say_plan
@@ -112,5 +118,5 @@ def main(
         made = encode_folder(work, texts, encoder_flags, compute, flags.spec(sizes))
         work.finish(**made.record())
     old = made.counts["taken"] if made.counts else 0
-    taken = f", {old:,} of them taken over from {flags.update}, {len(texts) - old:,} encoded" if flags.update else ""
+    taken = f", {old:,} of them copied from {flags.update}, {len(texts) - old:,} encoded" if flags.update else ""
     reporting.say(f"{folder.output}: {units.counted(len(texts), 'vector')} of {made.dimension} dimensions{taken}")

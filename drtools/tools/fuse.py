@@ -1,10 +1,10 @@
-"""Fuse runs into one: reciprocal rank (k = 60), or a weighted sum of scores whose weight can be tuned on dev.
+"""Fuse runs into one, by reciprocal rank or by a weighted sum of scores with a weight that can be tuned.
 
     drtools fuse dense.run bm25.run -o fused.run
     drtools fuse dense.run bm25.run --method linear --tune qrels/dev.tsv -o fused.run
 
-A linear fusion is s1 + w * s2 over the union of the lists. A document that a list lacks takes that list's lowest score
-there (--missing zero: 0).
+Reciprocal rank fusion uses k = 60. Linear fusion is s1 + w * s2 over the union of the lists. A document that is missing
+from a list gets the lowest score of that list (with --missing zero: 0).
 """
 
 from __future__ import annotations
@@ -26,44 +26,49 @@ from drtools.formats.trec import write_run
 from drtools.outputs.opening import open_file
 from drtools.search.fusion import fuse_runs
 from drtools.search.specs import FusionSpec
+from drtools.units import counted
 
 USUAL_K = 60.0
 
 
 @dataclass(frozen=True)
 class FuseFlags:
-    """How runs are fused, and what a weight is tuned on."""
+    """How runs are fused, and what the weight is tuned on."""
 
-    method: Annotated[Literal["rrf", "linear"], Option(help="rrf: reciprocal rank; linear: weighted sum of scores")] = (
-        "rrf"
-    )
-    k: Annotated[float | None, Option(min=0, help="rrf: the constant added to each rank; default: 60")] = None
-    weights: Annotated[str | None, Option(help="a weight for each run, `1,0.3`; default: 1 each")] = None
+    method: Annotated[
+        Literal["rrf", "linear"], Option(help="rrf: reciprocal rank fusion; linear: weighted sum of scores")
+    ] = "rrf"
+    k: Annotated[float | None, Option(min=0, help="rrf: constant added to each rank; default: 60")] = None
+    weights: Annotated[str | None, Option(help="a weight for each run, for instance `1,0.3`; default: 1 each")] = None
     normalization: Annotated[
-        Literal["none", "min-max", "z-score"] | None, Option(help="linear: of each list, before the sum; default: none")
+        Literal["none", "min-max", "z-score"] | None,
+        Option(help="linear: normalization of each list's scores before the sum; default: none"),
     ] = None
     missing: Annotated[
-        Literal["lowest", "zero"] | None, Option(help="linear: score of a document that a list lacks; default: lowest")
+        Literal["lowest", "zero"] | None,
+        Option(help="linear: score of a document that is missing from a list; default: lowest"),
     ] = None
     tune: Annotated[
-        str | None, Option(help="qrels (dev): choose the second run's weight on them; two runs only"), Role.INPUT
+        str | None, Option(help="dev qrels to tune the second run's weight on; for two runs only"), Role.INPUT
     ] = None
     tune_answers: Annotated[
-        str | None, Option(help="answers (eval --answers) in place of --tune's judgements"), Role.INPUT
+        str | None, Option(help="answers to tune on, instead of --tune (see eval --answers)"), Role.INPUT
     ] = None
-    corpus: Annotated[str | None, Option(help="--tune-answers: the texts to find them in"), Role.INPUT] = None
+    corpus: Annotated[
+        str | None, Option(help="with --tune-answers: corpus in which to look for answers"), Role.INPUT
+    ] = None
     answer_match: Annotated[
-        Literal["string", "regex"] | None, Option(help="--tune-answers: as eval --answer-match; default: string")
+        Literal["string", "regex"] | None, Option(help="with --tune-answers: see eval --answer-match; default: string")
     ] = None
     tune_runs: Annotated[
         list[str] | None,
-        Option(help="the same systems' runs of the dev queries, once for each run; default: the runs themselves"),
+        Option(help="runs of the same systems for the dev queries, one for each run; default: the runs themselves"),
         Role.INPUT,
     ] = None
-    tune_measure: Annotated[str | None, Option(help="what to tune for; default nDCG@10, with answers Success@100")] = (
-        None
-    )
-    depth: Annotated[int, Option(min=1, help="hits per query to keep")] = 1000
+    tune_measure: Annotated[
+        str | None, Option(help="measure to tune for; default: nDCG@10, with answers Success@100")
+    ] = None
+    depth: Annotated[int, Option(min=1, help="hits to keep for each query")] = 1000
     ignore_identical_ids: IgnoreIdenticalIds = False
 
     @property
@@ -96,7 +101,7 @@ class FuseFlags:
 def main(
     runs: Annotated[list[str], Argument(help="two runs or more"), Role.INPUT], file: FileOutput, flags: FuseFlags
 ) -> None:
-    """Compose: read, tune if asked, fuse, write."""
+    """Read runs, tune the weight if asked to, fuse and write."""
     check(runs, flags)
     spec, tuning = flags.spec, flags.tuning
     measure = parse_measure(tuning.measure) if tuning else None
@@ -120,39 +125,39 @@ def main(
 
 
 def check(runs: list[str], flags: FuseFlags) -> None:
-    """Raise InputError for flags that do not go together, or with so many runs."""
+    """Raise InputError for flags that do not go together, or that do not fit the number of runs."""
     if len(runs) < 2:
-        raise InputError(f"{len(runs)} run was given; fusion takes two or more")
+        raise InputError(f"{len(runs)} run was given", expected="two or more")
     tuned = flags.tune or flags.tune_answers
     if (flags.tune and flags.tune_answers) or bool(flags.tune_answers) != bool(flags.corpus):
         raise InputError(
-            "pass either --tune QRELS, or --tune-answers ANSWERS with the --corpus whose texts may hold them"
+            "pass either --tune QRELS, or --tune-answers ANSWERS with the --corpus in which to look for them"
         )
     if tuned and len(runs) != 2:
-        raise InputError(
-            f"--tune chooses the weight of the second of two runs, but {len(runs)} were given", remedy="use --weights"
-        )
+        raise InputError(f"--tune needs exactly two runs, but {len(runs)} were given", remedy="use --weights instead")
     if tuned and flags.weights:
-        raise InputError("--tune chooses the weight, --weights says it", expected="one of them")
+        raise InputError("--tune and --weights both set the weights", remedy="leave one of the two out")
     if flags.tune_runs and len(flags.tune_runs) != len(runs):
         raise InputError(
-            f"--tune-runs was said {len(flags.tune_runs)} times for {len(runs)} runs",
-            expected="once for each, in their order",
+            f"{len(flags.tune_runs)} --tune-runs were given for {len(runs)} runs",
+            expected="one for each run, in the same order",
         )
     if flags.answer_match and not flags.tune_answers:
         raise InputError(
-            "for --tune-answers", where="--answer-match", remedy="pass them too, or leave --answer-match out"
+            "--answer-match needs --tune-answers", remedy="pass --tune-answers too, or leave --answer-match out"
         )
     for name, value in {"--tune-runs": flags.tune_runs, "--tune-measure": flags.tune_measure}.items():
         if value and not tuned:
-            raise InputError("nothing is tuned", where=name, remedy="use --tune QRELS or --tune-answers ANSWERS too")
-    for name, said, of in (
+            raise InputError(
+                f"{name} needs --tune or --tune-answers", remedy="pass --tune QRELS or --tune-answers ANSWERS too"
+            )
+    for name, given, method in (
         ("--k", flags.k, "rrf"),
         ("--normalization", flags.normalization, "linear"),
         ("--missing", flags.missing, "linear"),
     ):
-        if said is not None and flags.method != of:
-            raise InputError(f"{name} is for --method {of}", remedy=f"pass it too, or leave {name} out")
+        if given is not None and flags.method != method:
+            raise InputError(f"{name} needs --method {method}", remedy=f"pass it too, or leave {name} out")
 
 
 def parse_weights(text: str | None, count: int) -> list[float]:
@@ -163,10 +168,10 @@ def parse_weights(text: str | None, count: int) -> list[float]:
         factors = [float(word) for word in text.split(",")]
     except ValueError:
         raise InputError(
-            where=f"--weights {text}", expected="numbers with commas between, for instance 1,0.3"
+            where=f"--weights {text}", expected="numbers separated by commas, for instance 1,0.3"
         ) from None
     if not all(map(isfinite, factors)):
         raise InputError(where=f"--weights {text}", expected="finite numbers")
     if len(factors) != count:
-        raise InputError(f"{len(factors)} weights for {count} runs", where=f"--weights {text}")
+        raise InputError(f"{counted(len(factors), 'weight')} for {count} runs", where=f"--weights {text}")
     return factors

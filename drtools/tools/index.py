@@ -1,14 +1,16 @@
-"""Build an index: Lucene's from a corpus (BM25), FAISS's from vectors.
+"""Build a Lucene index of a corpus (BM25), or a FAISS index of vectors.
 
     drtools index --lucene corpus.jsonl.gz -o bm25
     drtools index --vectors vectors --factory HNSW32 --check -o index
     drtools index --vectors vectors --update index-of-yesterday -o index
 
-FAISS takes any factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...) with the inner product as the
-score. The string is tried on a few vectors first, and refused if that fails. PCA rotates the vectors and does not
-subtract their mean, which would change the order of the scores. --update takes rows that are gone or changed out of an
-earlier index and puts new ones in, without training: Flat, IVF, PQ, SQ, also behind OPQ or PCA. HNSW and fast-scan
-codes can take rows at the end alone, else they say so.
+--factory takes any FAISS factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...). The score is the
+inner product. The string is first tried on a few vectors, and refused if that fails. PCA rotates the vectors without
+subtracting their mean, which would change the order of the scores.
+
+--update removes vectors that are gone or changed from an earlier index and adds the new ones, without training. It
+works for Flat, IVF, PQ and SQ, also after OPQ or PCA. To HNSW and fast-scan indexes vectors can only be added at the
+end; any other update of them is refused.
 """
 
 from __future__ import annotations
@@ -39,28 +41,32 @@ class IndexFlags:
 
     lucene: Annotated[
         str | None,
-        Option(help="corpus to index for BM25: JSONL or TSV, `.gz` or `-`", rich_help_panel=LUCENE),
+        Option(
+            help="corpus file to index for BM25: JSONL or TSV, may be `.gz`; `-`: standard input",
+            rich_help_panel=LUCENE,
+        ),
         Role.INPUT,
     ] = None
     vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), Role.INPUT] = None
-    language: Annotated[str, Option(help="analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en"
+    language: Annotated[str, Option(help="language of the analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en"
     document_vectors: Annotated[
-        bool, Option("--document-vectors", help="keep term vectors, which RM3 needs", rich_help_panel=LUCENE)
+        bool, Option("--document-vectors", help="store term vectors, which RM3 needs", rich_help_panel=LUCENE)
     ] = False
     title_separator: TitleSeparator = " "
-    factory: Annotated[str | None, Option(help="FAISS index factory string; default Flat", rich_help_panel=FAISS)] = (
+    factory: Annotated[str | None, Option(help="FAISS index factory string; default: Flat", rich_help_panel=FAISS)] = (
         None
     )
     update: Annotated[
         str | None,
-        Option(help="index of earlier vectors: change that, by what is gone and new", rich_help_panel=FAISS),
+        Option(help="earlier index to update: remove and add vectors instead of building anew", rich_help_panel=FAISS),
         Role.UPDATED,
     ] = None
     train_sample: Annotated[
-        int | None, Option(min=1, help="vectors to train on; default by what the index needs", rich_help_panel=FAISS)
+        int | None,
+        Option(min=1, help="number of vectors to train on; default: what the index needs", rich_help_panel=FAISS),
     ] = None
     ef_construction: Annotated[
-        int | None, Option(min=1, help="HNSW: candidates while building", rich_help_panel=FAISS)
+        int | None, Option(min=1, help="HNSW: number of candidates during construction", rich_help_panel=FAISS)
     ] = None
     check: Annotated[bool, Option("--check", help="measure recall against exact search", rich_help_panel=FAISS)] = False
     check_queries: Annotated[
@@ -70,7 +76,7 @@ class IndexFlags:
         ),
         Role.INPUT,
     ] = None
-    check_depth: Annotated[int, Option(min=1, help="recall of so many hits", rich_help_panel=FAISS)] = 100
+    check_depth: Annotated[int, Option(min=1, help="number of hits for --check", rich_help_panel=FAISS)] = 100
     seed: Seed = 42
     threads: Threads = 0
 
@@ -80,7 +86,7 @@ class IndexFlags:
             raise InputError("pass either --lucene CORPUS or --vectors VECTORS")
         if self.update and (self.lucene or self.train_sample or self.ef_construction):
             raise InputError(
-                "--update changes a FAISS index and trains nothing",
+                "--update is for FAISS indexes and does not train",
                 remedy="leave --lucene, --train-sample and --ef-construction out, or leave --update out",
             )
         of_faiss = given_flags(
@@ -97,14 +103,14 @@ class IndexFlags:
         )
         if needless := of_faiss if self.lucene else of_lucene:
             raise InputError(
-                f"for {('--vectors, which FAISS indexes' if self.lucene else '--lucene, which indexes words')}",
+                f"this is for {('FAISS indexes (--vectors)' if self.lucene else 'Lucene indexes (--lucene)')}",
                 where=" and ".join(needless),
                 remedy="leave it out",
             )
 
 
 def main(folder: FolderOutput, flags: IndexFlags, dry_run: DryRun = False) -> None:
-    """Compose: one of two builders into one folder."""
+    """Build one of the two kinds of index into the output folder."""
     flags.check_together()
     if flags.lucene:
         of_lucene(folder, flags, dry_run)
@@ -124,7 +130,7 @@ def of_lucene(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
     with open_folder(folder) as work:
         facts = build_lucene(work, store, spec)
         work.finish(kind="lucene", **facts)
-    reporting.say(f"{folder.output}: {facts['count']:,} documents")
+    reporting.say(f"{folder.output}: {units.counted(facts['count'], 'document')}")
 
 
 def of_faiss(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:

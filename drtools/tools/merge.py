@@ -1,16 +1,16 @@
-"""Merge a body and a relevance module into one plain model folder, or two encoders into one folder of a pair.
+"""Merge a body and a relevance module into one plain model folder, or two encoders into one folder.
 
-Every tool here, Hugging Face and sentence-transformers load it. LoRA is added to the weights; the parallel adapter
-becomes more neurons of each feed-forward block. Vectors are the same to 1e-5. Their fingerprint is another: search
-refuses the pair's vectors with the merged folder, so merge before encoding. A gated block (ModernBERT) has no room for
-an adapter; such a pair is refused.
+All tools here, Hugging Face and sentence-transformers can load the result. LoRA is added to the weights; the parallel
+adapter becomes additional neurons of each feed-forward block. Vectors are the same to 1e-5, but the fingerprint
+changes: search refuses vectors of the unmerged body and module with the merged folder. So merge before you encode. A
+gated feed-forward block (ModernBERT) cannot take in an adapter; merging is then refused.
 
     drtools merge --body target-dam --rem rem -o target-encoder
     drtools merge --model query-encoder --document-model document-encoder -o pair
 
-The second line copies two encoders that were trained together, or a pair folder that was written by hand (--model
-PAIR), into a finished pair, which publish and sentence-transformers take. It encodes and searches, also vectors that
-the two had made before.
+The second command copies two encoders that were trained together, or a pair folder that was written by hand (--model
+PAIR), into one folder, which publish and sentence-transformers can read. Vectors that the two encoders made before stay
+valid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from drtools.outputs.opening import open_folder
 
 
 def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
-    """Compose: load the body with its REM, fold it in, write the folder; or load two encoders and write them."""
+    """Fold a REM into its body and write the folder; or write two encoders as one folder."""
     name = encoder_flags.start()
     if not encoder_flags.rem:
         return merge_pair(folder, encoder_flags)
@@ -53,7 +53,7 @@ def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
         if folders["query"] == folders["document"]:
             raise InputError(
                 "there is nothing to merge",
-                where="--model alone",
+                where="--model without --document-model",
                 remedy="pass --body BODY --rem REM, or --model QUERY-ENCODER --document-model DOCUMENT-ENCODER",
             )
         encoder = load_named(encoder_flags, folders=folders)

@@ -1,11 +1,12 @@
-"""Mine hard negatives: queries and judgements with one source of hits become training examples.
+"""Mine hard negatives, and write training examples.
 
-The source is one of --index (Lucene or FAISS), --vectors, --run, --random. All positives of a query go into its
-example, none is ever a negative, and a list that falls short is never padded. Nor are negatives the query's own
-document (the one with the query's id) and documents with the text of a positive. A query all of whose positives are
-unknown to the source is left out; a run knows the documents of its corpus, or if that is not at hand those that it
-lists. --by-rank 10:46-50 labels by rank alone, without judgements. A report says what each filter removed and how many
-queries fell short.
+Hits come from one source: --index (Lucene or FAISS), --vectors, --run or --random. All positives of a query go into its
+example. These documents are never negatives: the positives, the document with the query's own id, and documents with
+the same text as a positive. A list with too few negatives is not padded.
+
+A query is left out if the source has none of its positives. A run has the documents of its corpus, or those that it
+lists if the corpus is not available. --by-rank 10:46-50 labels documents by rank only, without judgements. A report
+says what each filter removed, and how many queries have too few negatives.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ RELAX = {
 class MineFlags:
     """Where hits come from, and what judges them."""
 
-    qrels: Annotated[str | None, Option(help="judgements: the queries to mine for and their positives"), Role.INPUT] = (
-        None
-    )
-    by_rank: Annotated[str | None, Option(help="P:N1-N2, ranks 1 to P positive, N1 to N2 negative; no qrels")] = None
+    qrels: Annotated[str | None, Option(help="qrels: the queries to mine for and their positives"), Role.INPUT] = None
+    by_rank: Annotated[
+        str | None,
+        Option(help="P:N1-N2: instead of --qrels, ranks 1 to P are positive and ranks N1 to N2 negative"),
+    ] = None
     index: Annotated[str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), Role.INPUT] = None
     vectors: Annotated[
         str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), Role.INPUT
@@ -61,18 +63,19 @@ class MineFlags:
     corpus: Annotated[
         str | None,
         Option(
-            help="corpus: for --random, and to find copies of a positive; default: the one that was indexed or encoded",
+            help="corpus for --random, and for finding copies of a positive; default: the one that was indexed or "
+            "encoded",
             rich_help_panel=SOURCE,
         ),
         Role.INPUT,
     ] = None
     query_vectors: Annotated[
-        str | None, Option(help="vectors folder of the queries, in place of encoding them"), Role.INPUT
+        str | None, Option(help="vectors folder of the queries, instead of encoding them"), Role.INPUT
     ] = None
     min_rel: MinRel = 1
     only: Only = None
-    k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = 0.9
-    b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = 0.4
+    k1: Annotated[float, Option(min=0, help="BM25's k1", rich_help_panel=BM25)] = 0.9
+    b: Annotated[float, Option(min=0, max=1, help="BM25's b", rich_help_panel=BM25)] = 0.4
 
     @property
     def source(self) -> SourceSpec | str:
@@ -88,10 +91,10 @@ def main(
     compute: ComputeFlags,
     flags: MineFlags,
 ) -> None:
-    """Compose: a source of hits, the rules of mining, examples."""
+    """Mine negatives from a source of hits, and write examples."""
     mining.check()
     check_source(flags)
-    check(flags, mining, encoder_flags.said)
+    check(flags, mining, encoder_flags.flags_given)
     labels = parse_by_rank(flags.by_rank) if flags.by_rank else None
     rules = replace(mining, ranks=f"1-{sys.maxsize}") if flags.random else mining  # random documents have no ranks
     if flags.qrels and not mining.keep_duplicates:
@@ -119,17 +122,20 @@ def main(
 
 
 def input_behind(artefact: str, what: Literal["corpus", "vectors"]) -> str | None:
-    """Return the corpus or the vectors that an artefact was made from, as manifests tell."""
+    """Return the corpus or the vectors that an artefact was made from, according to the manifests."""
     wanted = lineage.CORPUS_FLAGS if what == "corpus" else ("vectors",)
     return lineage.source(Path(artefact), wanted, lineage.SEARCHED_FLAGS)
 
 
 def check_source(flags: MineFlags) -> None:
-    """Raise InputError unless one source is named."""
+    """Raise InputError unless exactly one source is given."""
     sources = {"--index": flags.index, "--vectors": flags.vectors, "--run": flags.run, "--random": flags.random}
     named = [name for name, value in sources.items() if value]
     if len(named) != 1:
-        raise InputError(f"{' and '.join(named) or 'no source'} named", remedy=f"pass one of {', '.join(sources)}")
+        raise InputError(
+            f"{' and '.join(named)} were given" if named else "no source was given",
+            remedy=f"pass one of {', '.join(sources)}",
+        )
 
 
 def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
@@ -137,14 +143,16 @@ def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
     if (flags.qrels is None) == (flags.by_rank is None):
         raise InputError("pass either --qrels QRELS or --by-rank P:N1-N2")
     if flags.random and (flags.corpus is None or flags.by_rank):
-        raise InputError("--random draws from --corpus CORPUS, for the queries of --qrels")
+        raise InputError("--random needs --corpus CORPUS and --qrels QRELS")
     if flags.random and mining.by_score:
         raise InputError("random documents have no score", where=" and ".join(mining.by_score), remedy="leave it out")
     if flags.random and mining.ranks != MiningFlags.ranks:
         raise InputError("random documents have no rank", where=f"--ranks {mining.ranks}", remedy="leave it out")
-    if flags.by_rank and mining.said:
+    if flags.by_rank and mining.flags_given:
         raise InputError(
-            f"--by-rank {flags.by_rank} says what is taken", where=" and ".join(mining.said), remedy="leave it out"
+            f"cannot be used with --by-rank {flags.by_rank}, which sets the negatives",
+            where=" and ".join(mining.flags_given),
+            remedy="leave it out",
         )
     if (flags.run or flags.random) and of_encoder:
         raise InputError(
@@ -154,19 +162,23 @@ def check(flags: MineFlags, mining: MiningFlags, of_encoder: list[str]) -> None:
         )
     if flags.corpus and not flags.random and (flags.by_rank or (mining.keep_duplicates and not flags.run)):
         raise InputError(
-            f"with {('--by-rank' if flags.by_rank else '--keep-duplicates')} no text is looked for",
+            f"not used with {('--by-rank' if flags.by_rank else '--keep-duplicates')}",
             where="--corpus",
             remedy="leave it out",
         )
 
 
 def report(counts: Counter[str], mining: MiningFlags, by_rank: str | None, random: bool) -> None:
-    """Say what was mined, what each filter removed, and what to relax where queries fell short."""
+    """Report what was mined, what each filter removed, and what to relax if queries have too few negatives."""
     reporting.say(
-        f"{counts['examples']:,} examples with {counts['negatives']:,} negatives, out of {counts['queries']:,} queries"
+        f"{counted(counts['examples'], 'example')} with {counted(counts['negatives'], 'negative')}, out of "
+        f"{counted(counts['queries'], 'query', 'queries')}"
     )
+    queries = counted(counts["queries"], "query", "queries")
     for name, words in (("truncated", "cut"), ("empty", "empty")):
-        reporting.notice(counts[name], f"{counts[name]:,} of {counts['queries']:,} queries were {words}")
+        reporting.notice(
+            counts[name], f"{counts[name]:,} of {queries} {'was' if counts[name] == 1 else 'were'} {words}"
+        )
     if by_rank:
         reporting.notice(
             counts["too few hits"],
@@ -174,11 +186,11 @@ def report(counts: Counter[str], mining: MiningFlags, by_rank: str | None, rando
             "left out",
         )
         return
-    removed = [f"{counts[why]:,} were {why}" for why in ("positives", *REASONS) if counts[why]]
-    removed += [f"{name} removed {counts[name]:,}" for name in RELAX if counts[name]]
+    removed = [f"{why} ({counts[why]:,})" for why in ("positives", *REASONS) if counts[why]]
+    removed += [f"{counts[name]:,} by {name}" for name in RELAX if counts[name]]
     if removed:
         reporting.say(
-            f"of the {'documents drawn' if random else f'hits at raw ranks {mining.ranks}'}: {'; '.join(removed)}"
+            f"left out of the {'random documents' if random else f'hits at ranks {mining.ranks}'}: {', '.join(removed)}"
         )
     widen = "the corpus has too few documents" if random else f"--ranks {mining.ranks}: widen it"
     advice = [f"{name}: {how}" for name, how in RELAX.items() if counts[name]] or [widen]
@@ -190,6 +202,6 @@ def report(counts: Counter[str], mining: MiningFlags, by_rank: str | None, rando
     if mining.needs_positive_scores:
         reporting.notice(
             counts["positives without a score"],
-            f"{counts['positives without a score']:,} positives have no score in this source; margins compare with the "
-            "others",
+            f"{counted(counts['positives without a score'], 'positive has', 'positives have')} no score in this "
+            "source; margins compare with the others",
         )

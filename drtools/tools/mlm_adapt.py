@@ -1,14 +1,15 @@
 r"""Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
 
-Each visit to a document takes one random crop, or one of its windows, and masks tokens anew. The masked-language head
-is the checkpoint's own, or the one that an earlier adaptation left; a body without one gets a new head, which first
-learns alone for `--head-steps`. The result is an encoder with the start's pooling and settings, for every tool here,
-Hugging Face and sentence-transformers; the head lies beside it. A stopped adaptation continues where it was.
+Each visit to a document takes one random crop, or one of its windows, and masks new random tokens. The masked-language
+head comes from the checkpoint or from an earlier adaptation. A body without one gets a new head, which is first trained
+alone for `--head-steps`. The result is an encoder with the pooling and settings of the start model, which all tools
+here, Hugging Face and sentence-transformers can load. The head is saved next to it. A stopped adaptation continues
+where it was.
 
 --objective ed-mlm adds a decoder that sees the encoder's first token and a more heavily masked text, so that this token
-comes to hold the document (FGD's pre-training). An epoch visits every window of 384 tokens that begins at a multiple of
-64. Whole words are masked, 30% for the encoder and 50% for the decoder, whose layers start as copies of the encoder's
-last ones; the learning rate falls to 0.
+learns to represent the document (FGD's pre-training). An epoch visits every window of 384 tokens that begins at a
+multiple of 64. Whole words are masked: 30% for the encoder and 50% for the decoder. The decoder's layers are
+initialized from the encoder's last ones. The learning rate decays to 0.
 
     drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 \
         -o source-dam
@@ -41,10 +42,10 @@ OF_DECODER = ("decoder_layers", "decoder_mask_share", "decoder_start", "decoder_
 
 @dataclass(frozen=True)
 class AdaptationFlags(TrainingFlags):
-    """How long and how fast; the paper's rate of 2e-5 for a target, constant after the warm-up."""
+    """Length of the training and learning rate. The default is the paper's for a target: 2e-5 after the warm-up."""
 
     batch_queries: Annotated[
-        int, Option("--batch-documents", min=1, help="documents in a batch", rich_help_panel=PANEL)
+        int, Option("--batch-documents", min=1, help="documents per batch", rich_help_panel=PANEL)
     ] = 32
     learning_rate: Annotated[
         float | None, Option(help="peak learning rate; default: 2e-5, ed-mlm 1e-4", rich_help_panel=PANEL)
@@ -52,14 +53,15 @@ class AdaptationFlags(TrainingFlags):
     epochs: Annotated[
         float | None,
         Option(
-            help="passes over the documents, or all windows; default, without --steps and --minutes: 1, ed-mlm 3",
+            help="number of passes over the documents, or over all windows; default, without --steps and --minutes: 1, "
+            "ed-mlm 3",
             rich_help_panel=PANEL,
         ),
     ] = None
     schedule: Annotated[
         Literal["linear", "constant"] | None,
         Option(
-            help="after the warm-up the learning rate falls to 0, or stays; default: constant, ed-mlm linear",
+            help="learning rate after the warm-up: linear decay to 0, or constant; default: constant, ed-mlm linear",
             rich_help_panel=PANEL,
         ),
     ] = None  # type: ignore[assignment]  # one of the two as soon as main knows the objective
@@ -67,16 +69,18 @@ class AdaptationFlags(TrainingFlags):
 
 @dataclass(frozen=True)
 class MaskingFlags:
-    """How documents are cropped and masked; what is not given is as the objective has it."""
+    """How documents are cropped and masked. Values that are not given depend on the objective."""
 
     objective: Annotated[
-        Literal["mlm", "ed-mlm"], Option(help="masked language modelling, or with a decoder", rich_help_panel=MASKED)
+        Literal["mlm", "ed-mlm"],
+        Option(help="masked language modelling, or the same with a decoder (FGD)", rich_help_panel=MASKED),
     ] = "mlm"
     crop_tokens: Annotated[
         int | None,
         Option(
             min=3,
-            help="tokens of a crop, special ones included; default: 128, ed-mlm 384, or the body's positions if fewer",
+            help="tokens in a crop, with special tokens; default: 128, ed-mlm 384, or fewer if the body has fewer "
+            "positions",
             rich_help_panel=MASKED,
         ),
     ] = None
@@ -85,15 +89,15 @@ class MaskingFlags:
         Option(
             min=0.001,
             max=0.9,
-            help="of the tokens that are to be predicted; default: .15, ed-mlm .3",
+            help="share of tokens to mask and predict; default: .15, ed-mlm .3",
             rich_help_panel=MASKED,
         ),
     ] = None
     crops: Annotated[
         Literal["random", "windows"] | None,
         Option(
-            help="random: an epoch takes one crop of each document; windows: all, a --stride apart; default: random, "
-            "ed-mlm windows",
+            help="crops in an epoch: random: one of each document; windows: all, at steps of --stride; default: "
+            "random, ed-mlm windows",
             rich_help_panel=MASKED,
         ),
     ] = None
@@ -101,37 +105,37 @@ class MaskingFlags:
         int | None,
         Option(
             min=1,
-            help="crops begin at multiples of so many tokens; default: 1, with windows or ed-mlm 64",
+            help="crops begin at multiples of this number of tokens; default: 1, with windows or ed-mlm 64",
             rich_help_panel=MASKED,
         ),
     ] = None
     mask_unit: Annotated[
         Literal["token", "word"] | None,
-        Option(help="what is masked or not as a whole; default: token, ed-mlm word", rich_help_panel=MASKED),
+        Option(help="mask single tokens or whole words; default: token, ed-mlm word", rich_help_panel=MASKED),
     ] = None
     decoder_mask_share: Annotated[
         float | None,
         Option(
             min=0.001,
             max=0.9,
-            help="ed-mlm: of the decoder's tokens, the encoder's or more; default: .5",
+            help="ed-mlm: share of tokens to mask for the decoder, at least the encoder's; default: .5",
             rich_help_panel=MASKED,
         ),
     ] = None
     decoder_layers: Annotated[
-        int | None, Option(min=1, help="ed-mlm: layers of the decoder; default: 2", rich_help_panel=MASKED)
+        int | None, Option(min=1, help="ed-mlm: number of decoder layers; default: 2", rich_help_panel=MASKED)
     ] = None
     decoder_start: Annotated[
         Literal["encoder", "random"] | None,
         Option(
-            help="ed-mlm: the decoder's layers start as the encoder's last ones, or at random; default: encoder",
+            help="ed-mlm: initialize the decoder from the encoder's last layers, or at random; default: encoder",
             rich_help_panel=MASKED,
         ),
     ] = None
     decoder_head: Annotated[
         Literal["shared", "own"] | None,
         Option(
-            help="ed-mlm: one masked-language head for both, or a copy for the decoder; default: shared",
+            help="ed-mlm: share one masked-language head, or give the decoder a copy; default: shared",
             rich_help_panel=MASKED,
         ),
     ] = None
@@ -139,42 +143,40 @@ class MaskingFlags:
         int,
         Option(
             min=0,
-            help="steps for a new head alone, before all others; none for a checkpoint's own",
+            help="steps that first train a new head alone; a checkpoint's own head needs none",
             rich_help_panel=MASKED,
         ),
     ] = 300
-    head_learning_rate: Annotated[float, Option(help="learning rate of those steps", rich_help_panel=MASKED)] = 1e-3
+    head_learning_rate: Annotated[float, Option(help="learning rate in --head-steps", rich_help_panel=MASKED)] = 1e-3
     dropout: Dropout = None
     dev_documents: Annotated[
         int | None,
         Option(
             min=0,
-            help="documents held out, whose perplexity decides what is best; default: 1%, 1,000 at most; 0: none",
+            help="number of documents to hold out; their perplexity selects the best checkpoint; default: 1%, at most "
+            "1,000; 0: none",
             rich_help_panel="Dev evaluation",
         ),
     ] = None
     snapshot_steps: Annotated[
         str | None,
         Option(
-            help="write OUT/snapshots/STEP after these steps, --head-steps counted, for instance 100,200",
+            help="write OUT/snapshots/STEP after these steps, including --head-steps; for instance 100,200",
             rich_help_panel=SNAPSHOTS,
         ),
     ] = None
     snapshot_minutes: Annotated[
         str | None,
-        Option(help="the same after these minutes of training, for instance 5,10,20", rich_help_panel=SNAPSHOTS),
+        Option(help="the same after these minutes of training; for instance 5,10,20", rich_help_panel=SNAPSHOTS),
     ] = None
 
     def settings(self) -> MaskingSettings:
-        """Return the settings of the objective, with what was given."""
+        """Return the settings of the objective, updated by the values that were given."""
         given: dict[str, Any] = {name: value for name, value in asdict(self).items() if value is not None}
         enhanced = given.pop("objective") == "ed-mlm"
         if not enhanced and any(name in given for name in OF_DECODER):
             raise InputError(
-                (
-                    "--decoder-layers, --decoder-mask-share, --decoder-start or --decoder-head with --objective mlm: "
-                    "there is no decoder"
-                ),
+                "--decoder-layers, --decoder-mask-share, --decoder-start and --decoder-head need --objective ed-mlm",
                 remedy="use --objective ed-mlm, or leave them out",
             )
         given["snapshot_steps"] = tuple(parse_times("--snapshot-steps", self.snapshot_steps, whole=True))
@@ -184,7 +186,9 @@ class MaskingFlags:
 
 def main(
     folder: FolderOutput,
-    corpus: Annotated[str, Option(help="corpus to adapt to: JSONL or TSV, `.gz` or `-`"), Role.INPUT],
+    corpus: Annotated[
+        str, Option(help="corpus file to adapt to: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+    ],
     encoder_flags: EncoderFlags,
     training: AdaptationFlags,
     compute: ComputeFlags,

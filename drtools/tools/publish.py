@@ -1,17 +1,17 @@
-"""Publish finished folders under a link, in one step: readers of the link see the old version or the new, whole.
+"""Publish finished folders under a link in one step: readers see either the old or the new version, never a mixture.
 
     drtools publish index star vectors live
     drtools search --index live/index --model live/star "words typed here"
     drtools publish live.versions/00002-4f0c1be33a90 live
 
-With several folders the version holds each by its name (live/index), with one the link is that folder. Versions lie in
-LINK.versions; the one that the link names and the latest others are kept, --keep in all. The third line goes back to an
-earlier version. A folder without a manifest, or with files that are not those its manifest tells of, is refused, and
-the link stays. The same folders again: nothing changes. Files are hard links where the file system allows, so that a
-version costs no disk.
+With several folders a version holds each by its name (live/index); with one folder the link points to the folder
+itself. Versions are stored in LINK.versions. --keep versions are kept: the current one and the latest others. The third
+command goes back to an earlier version. A folder without a manifest, or whose files differ from its manifest, is
+refused, and the link stays as it is. Publishing the same folders again changes nothing. Files are hard links where the
+file system allows it, so that a version takes no disk space.
 
-The tools here read all inputs of a command from the version that the link named when they began; a program of your own
-should ask for the link's target once (readlink -f), then read that.
+The tools here read all inputs of a command from the version that the link pointed to when they started. Your own
+program should resolve the link once (readlink -f) and then read from there.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ def main(
     folders: Annotated[list[str], Argument(help="finished folders that belong together, or an earlier version")],
     link: Annotated[str, Argument(help="symbolic link to switch")],
     keep: Annotated[
-        int, Option(min=2, help="versions to keep, the current one among them; what was current stays for its readers")
+        int,
+        Option(min=2, help="number of versions to keep, with the current one; the previous one stays for its readers"),
     ] = 3,
 ) -> None:
-    """Compose: one publication, said in a line."""
+    """Publish the folders, and report it in one line."""
     done = releases.publish([Path(folder) for folder in folders], Path(link), keep)
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
     reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")

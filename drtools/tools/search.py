@@ -1,13 +1,14 @@
-"""Search an index or vectors: a TREC run for queries, or hits for a person who types words.
+"""Search an index or vectors: write a TREC run for a file of queries, or print the hits of one question.
 
     drtools search --index bm25 --queries queries.jsonl.gz --only qrels/test.tsv -o bm25.run
     drtools search --index index --model star --queries queries.jsonl.gz -o star.run
     drtools search --index index --model star "how do vaccines work"
 
---rerank RUN scores the documents of a run by an encoder. --multi-vector scores each query's top documents anew, by
-their passages and sentences too (encode --pieces, --rescore): s + gamma * (best passage + best sentence), gamma as said
-or tuned on dev. A FAISS index or vectors are searched with the encoder that made them; another one is refused. Those
-that concat-spar joined are searched with both their encoders: --mu weighs the second anew.
+--rerank RUN scores the documents of a run with an encoder. --multi-vector re-scores each query's top documents
+(--rescore) with their passages and sentences, which encode --pieces stores: s + gamma * (best passage + best sentence).
+gamma is given, or tuned on dev queries. A FAISS index or vectors folder must be searched with the encoder that made it;
+any other is refused. Vectors joined by concat-spar are searched with both encoders; --mu changes the weight of the
+second.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from drtools.search.lucene import Rm3
 from drtools.search.runs import note_counts, query_texts, write_hits
 from drtools.search.sources import DenseSource, HitSource, index_kind
 from drtools.search.specs import SourceSpec
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.search.multi_vector import MultiVectorSource
@@ -47,7 +49,7 @@ RM3 = Rm3()
 class SearchFlags:
     """What is searched, and for what."""
 
-    words: Annotated[str | None, Argument(help="a question, to see hits")] = None
+    words: Annotated[str | None, Argument(help="a question, to print its hits")] = None
     index: Annotated[str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), Role.INPUT] = None
     vectors: Annotated[
         str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), Role.INPUT
@@ -55,62 +57,69 @@ class SearchFlags:
     rerank: Annotated[
         str | None,
         Option(
-            help="run whose documents are scored by the encoder; with --vectors or --corpus", rich_help_panel=SOURCE
+            help="run whose documents are scored with the encoder; needs --vectors or --corpus", rich_help_panel=SOURCE
         ),
         Role.INPUT,
     ] = None
-    queries: Annotated[str | None, Option(help="queries: JSONL or TSV, `.gz` or `-`"), Role.INPUT] = None
+    queries: Annotated[
+        str | None, Option(help="queries file: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+    ] = None
     only: Only = None
     query_vectors: Annotated[
-        str | None, Option(help="vectors folder of the queries, in place of encoding them"), Role.INPUT
+        str | None, Option(help="vectors folder of the queries, instead of encoding them"), Role.INPUT
     ] = None
-    depth: Annotated[int | None, Option(min=1, help="hits per query; default 1000, for a person 10")] = None
+    depth: Annotated[int | None, Option(min=1, help="hits per query; default: 1000, for a question 10")] = None
     ignore_identical_ids: IgnoreIdenticalIds = False
     corpus: Annotated[
         str | None,
-        Option(help="corpus, for snippets and --rerank; default: the one the index names"),
+        Option(help="corpus for snippets and --rerank; default: the one that was indexed or encoded"),
         Role.INPUT,
     ] = None
-    k1: Annotated[float, Option(min=0, rich_help_panel=BM25)] = BM25_K1
-    b: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = BM25_B
+    k1: Annotated[float, Option(min=0, help="BM25's k1", rich_help_panel=BM25)] = BM25_K1
+    b: Annotated[float, Option(min=0, max=1, help="BM25's b", rich_help_panel=BM25)] = BM25_B
     rm3: Annotated[
-        bool, Option("--rm3", help="expand queries by RM3 (index --document-vectors)", rich_help_panel=BM25)
+        bool, Option("--rm3", help="expand queries with RM3 (needs index --document-vectors)", rich_help_panel=BM25)
     ] = False
-    rm3_terms: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3.terms
-    rm3_documents: Annotated[int, Option(min=1, rich_help_panel=BM25)] = RM3.documents
-    rm3_original_weight: Annotated[float, Option(min=0, max=1, rich_help_panel=BM25)] = RM3.original_weight
-    nprobe: Annotated[int | None, Option(min=1, help="IVF: lists to visit", rich_help_panel=APPROXIMATE)] = None
+    rm3_terms: Annotated[int, Option(min=1, help="number of expansion terms", rich_help_panel=BM25)] = RM3.terms
+    rm3_documents: Annotated[int, Option(min=1, help="number of feedback documents", rich_help_panel=BM25)] = (
+        RM3.documents
+    )
+    rm3_original_weight: Annotated[
+        float, Option(min=0, max=1, help="weight of the original query", rich_help_panel=BM25)
+    ] = RM3.original_weight
+    nprobe: Annotated[int | None, Option(min=1, help="IVF: number of lists to visit", rich_help_panel=APPROXIMATE)] = (
+        None
+    )
     ef_search: Annotated[
-        int | None, Option(min=1, help="HNSW: candidates while searching", rich_help_panel=APPROXIMATE)
+        int | None, Option(min=1, help="HNSW: number of candidates during search", rich_help_panel=APPROXIMATE)
     ] = None
 
     @property
     def expansion(self) -> Rm3:
-        """RM3's settings."""
+        """The settings of RM3."""
         return Rm3(self.rm3_terms, self.rm3_documents, self.rm3_original_weight)
 
     def check(self, output: str) -> None:
         """Raise InputError for flags that do not go together."""
         if (self.words is None) == (self.queries is None and self.query_vectors is None):
-            raise InputError("pass either words to search for, or --queries QUERIES")
+            raise InputError("pass either a question to search for, or --queries QUERIES")
         if self.words is not None and (self.only or self.rerank or output != "-"):
-            needless = (
-                "--only keeps queries"
-                if self.only
-                else "--rerank ranks the lists of queries"
-                if self.rerank
-                else f"-o {output} takes the run"
+            needless = "--only" if self.only else "--rerank" if self.rerank else f"-o {output}"
+            raise InputError(
+                f"{needless} needs --queries; the hits of a single question are only printed", remedy="leave it out"
             )
-            raise InputError(f"{needless} of --queries; a question is one, and its hits are shown")
         if self.words is not None and self.ignore_identical_ids:
             raise InputError("a question has no id", where="--ignore-identical-ids", remedy="leave it out")
         if (self.nprobe or self.ef_search) and not self.index:
-            raise InputError("--nprobe and --ef-search are for a FAISS index; vectors are searched exactly")
+            raise InputError(
+                "--nprobe and --ef-search are for FAISS indexes; --vectors are searched exactly",
+                remedy="leave them out",
+            )
         if (self.k1, self.b) != (BM25_K1, BM25_B) and not (self.index and index_kind(self.index) == "lucene"):
-            raise InputError("--k1 and --b are BM25's, for a Lucene index", remedy="leave them out")
+            raise InputError("--k1 and --b are for Lucene indexes (BM25)", remedy="leave them out")
         if self.expansion != RM3 and not self.rm3:
             raise InputError(
-                "--rm3-terms, --rm3-documents and --rm3-original-weight are RM3's",
+                "--rm3-terms, --rm3-documents and --rm3-original-weight need --rm3",
                 remedy="use --rm3 too, or leave them out",
             )
 
@@ -139,9 +148,9 @@ def main(
     joining: JoiningFlags = JoiningFlags(),
     pieces: MultiVectorFlags = MultiVectorFlags(),
     title_separator: TitleSeparator = " ",
-    tag: Annotated[str, Option(help="the run's last column")] = "drtools",
+    tag: Annotated[str, Option(help="name of the run, its last column")] = "drtools",
 ) -> None:
-    """Compose: a source of hits; a run, or hits for a person."""
+    """Search, and write a run or print hits."""
     from drtools.search.multi_vector import open_multi_vector
     from drtools.search.opening import Opened, Reranker, ignoring, open_source
     from drtools.search.reranking import check_run
@@ -159,24 +168,26 @@ def main(
     with open_file(file) as work:
         texts = query_texts(flags.queries, flags.query_vectors, flags.only)
         if flags.rerank:
-            assert isinstance(source, Reranker), "a run that is ranked anew"
+            assert isinstance(source, Reranker), "a run that is re-ranked"
             check_run(flags.rerank, source.run, [query_id for query_id, _ in texts], source.documents, source.whose)
         searched: HitSource | MultiVectorSource = ignoring(source) if flags.ignore_identical_ids else source
         gamma = settle_gamma(pieces, searched, flags.queries, depth)
         counts = write_hits(searched, texts, depth, tag, work)
         note_counts(counts, len(texts), depth)
         if flags.ignore_identical_ids:
-            reporting.say(f"{counts['identical']:,} queries found a document of their own id; left out")
+            found = counted(counts["identical"], "query", "queries")
+            reporting.say(f"{found} found a document with the same id, which was left out")
         work.finish(kind="run", queries=len(texts), depth=depth, counts=dict(counts), **gamma)
 
 
 def show(words: str, source: HitSource | MultiVectorSource, flags: SearchFlags) -> None:
-    """Show a person the hits of a question, with their texts where the corpus is at hand."""
+    """Print the hits of a question, with their texts if the corpus is available."""
     found = next(iter(source.search([("typed", words)], flags.depth or PERSON_DEPTH, {})))
     made_from = source.record.get("corpus")
     corpus = flags.corpus or corpus_behind(Path(flags.index or flags.vectors or ""), made_from)
     if not corpus:
         reporting.say(
-            f"note: no titles and texts, since the corpus {made_from or ''} is not at hand as it was; use --corpus"
+            f"note: no titles and texts, because the corpus {f'{made_from} ' if made_from else ''}"
+            "is not available or has changed; use --corpus"
         )
     show_hits(words, found.hits, corpus)

@@ -1,13 +1,13 @@
-"""Show any artefact to a person: what it is, some of what is in it with texts, and where it came from.
+"""Show what a file or folder is, some of its content with texts, and what it was made from.
 
     drtools show examples.jsonl
     drtools show star.run --query 132 --depth 3
     drtools show index
 
-A file or `-` (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a REM, a
-cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and the queries that it
-was made from, as manifests tell, or from --corpus and --queries. The tree at the end names every input, theirs, and so
-on back to the corpus, and says which of them have changed or are gone.
+Shows a file or `-` (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a
+REM, a cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and the queries
+that it was made from, according to the manifests, or from --corpus and --queries. The tree at the end lists all inputs,
+their inputs, and so on back to the corpus, and marks those that have changed or are gone.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ from drtools.outputs import manifest
 
 
 def main(
-    what: Annotated[str, Argument(help="file or folder; `-`: standard input")],
+    what: Annotated[str, Argument(help="file or folder to show; `-`: standard input")],
     corpus: Annotated[
-        str | None, Option(help="texts of the documents; default: what it was made from"), Role.INPUT
+        str | None, Option(help="corpus with the texts of the documents; default: the one it was made from"), Role.INPUT
     ] = None,
     queries: Annotated[
-        str | None, Option(help="texts of the queries; default: what it was made from"), Role.INPUT
+        str | None,
+        Option(help="queries file with the texts of the queries; default: the one it was made from"),
+        Role.INPUT,
     ] = None,
-    query: Annotated[str | None, Option(help="id of one query to show, in place of the first")] = None,
-    count: Annotated[int, Option(min=0, help="queries, rows or documents to show")] = 3,
-    depth: Annotated[int, Option(min=1, help="documents of each query to show")] = 5,
+    query: Annotated[str | None, Option(help="id of a query to show instead of the first ones")] = None,
+    count: Annotated[int, Option(min=0, help="number of queries, rows or documents to show")] = 3,
+    depth: Annotated[int, Option(min=1, help="number of documents to show for each query")] = 5,
 ) -> None:
-    """Compose: what it is, what is in it, where it came from."""
+    """Print what an artefact is, what is in it, and what it was made from."""
     from drtools.cli.show.folders import release_lines, size_of
 
     width = terminal_width(sys.stdout)
@@ -78,7 +80,7 @@ def main(
 
 
 def described(path: Path) -> Path:
-    """Return the artefact that a manifest tells of, or the path itself."""
+    """Return the artefact that a manifest describes, or the path itself."""
     if path.name == manifest.NAME:
         return path.parent
     return (
@@ -87,7 +89,7 @@ def described(path: Path) -> Path:
 
 
 def is_input(value: object) -> bool:
-    """Whether an argument of a request is a file or folder, which the tree tells of."""
+    """Whether an argument of a request is a file or folder, which the tree lists."""
     return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
 
 

@@ -1,15 +1,17 @@
-r"""Score examples by a cross-encoder, or rank a run anew with it.
+r"""Score examples with a cross-encoder, or re-rank a run.
 
     drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o scored.jsonl
     drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
         -o ranked.run
 
-A teacher is any Hugging Face sequence classifier with one output, or two (the second minus the first); several are
-averaged. Scores are raw logits; examples get them, for dark items too, with scored_by, the teacher's name@fingerprint.
-Each score is kept in the cache as soon as its batch is done: a stopped scoring continues, and no pair is scored twice.
---pieces MODEL scores each document's passages and sentences besides, alone and cut by the tokens of MODEL, for
-distill-fgd.
+A teacher is any Hugging Face sequence classifier with one output, or with two (the score is the second minus the
+first). The scores of several teachers are averaged. Scores are raw logits. They are written into the examples, for dark
+items too, with scored_by, the teacher's name@fingerprint. Each score is cached as soon as its batch is done: a stopped
+scoring continues, and no pair is scored twice.
+
+--pieces MODEL also scores each document's passages and sentences on their own, for distill-fgd. They are cut by the
+tokens of MODEL.
 """
 
 from __future__ import annotations
@@ -37,64 +39,74 @@ class ScoringFlags(ScoringSettings):
     teacher: Annotated[
         list[str],
         Option(
-            help="cross-encoder: a folder or a name on the hub; several times to average several",
+            help="cross-encoder: a folder or a name on the hub; repeat it to average several",
             rich_help_panel=TEACHER,
         ),
         Role.MODEL,
     ]
-    corpus: Annotated[str, Option(help="corpus: JSONL or TSV, `.gz`"), Role.INPUT]
+    corpus: Annotated[str, Option(help="corpus file: JSONL or TSV, may be `.gz`"), Role.INPUT]
     queries: Queries
     given: Annotated[
         str | None,
         Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"),
         Role.INPUT,
     ] = None
-    examples: Annotated[str | None, Option(help="examples to score: JSONL, `.gz` or `-`"), Role.INPUT] = None
-    run: Annotated[str | None, Option(help="run to rank anew"), Role.INPUT] = None
-    depth: Annotated[
-        int, Option(min=1, help="documents of --run that are scored, for each query; the others are left out")
-    ] = 100
+    examples: Annotated[
+        str | None, Option(help="examples to score: JSONL, may be `.gz`; `-`: standard input"), Role.INPUT
+    ] = None
+    run: Annotated[str | None, Option(help="run to re-rank"), Role.INPUT] = None
+    depth: Annotated[int, Option(min=1, help="documents of --run to score for each query; the others are left out")] = (
+        100
+    )
     max_query_tokens: Annotated[
         int | None,
         Option(
-            min=1, help="cut queries here, special tokens not counted; default: the model's", rich_help_panel=TEACHER
+            min=1,
+            help="truncate queries to this length, without special tokens; default: the model's",
+            rich_help_panel=TEACHER,
         ),
     ] = None
     max_document_tokens: Annotated[
         int | None,
         Option(
-            min=1, help="cut documents here, special tokens not counted; default: the model's", rich_help_panel=TEACHER
+            min=1,
+            help="truncate documents to this length, without special tokens; default: the model's",
+            rich_help_panel=TEACHER,
         ),
     ] = None
     trust_remote_code: Annotated[
         bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel=TEACHER)
     ] = False
     batch_tokens: Annotated[
-        int | None, Option(min=1, help="tokens in a batch; default by device", rich_help_panel="Computing")
+        int | None, Option(min=1, help="tokens in a batch; default: depends on the device", rich_help_panel="Computing")
     ] = None
     window: Annotated[
         int | None,
         Option(
             min=1,
-            help="pairs that are sorted by length and written together; default: 10000 for each device",
+            help="number of pairs that are sorted by length and written together; default: 10000 for each device",
             rich_help_panel="Computing",
         ),
         Role.UNRECORDED,
     ] = None
     title_separator: TitleSeparator = " "
-    tag: Annotated[str, Option(help="the run's last column")] = "drtools"
+    tag: Annotated[str, Option(help="name of the run, its last column")] = "drtools"
     pieces: Annotated[
         str | None,
-        Option(help="--examples: score pieces too; the encoder that is to learn from them", rich_help_panel=PIECES),
+        Option(
+            help="also score the pieces of the documents of --examples; the encoder that will learn from them",
+            rich_help_panel=PIECES,
+        ),
         Role.MODEL,
     ] = None
     pieces_max_document_tokens: Annotated[
-        int | None, Option(min=1, help="where that encoder cuts documents; default: 512", rich_help_panel=PIECES)
+        int | None,
+        Option(min=1, help="length to which that encoder truncates documents; default: 512", rich_help_panel=PIECES),
     ] = None
     pieces_document_prompt: Annotated[
         str | None,
         Option(
-            help="text before each document, as distill-fgd's --document-prompt; default: that encoder's",
+            help="text put before each document, as in distill-fgd --document-prompt; default: that encoder's",
             rich_help_panel=PIECES,
         ),
     ] = None
@@ -106,7 +118,7 @@ def main(
     settings: ScoringFlags,
     sizes: PieceFlags = PieceFlags(),
 ) -> None:
-    """Write examples with scores, or a run in the teacher's order, to the output."""
+    """Write examples with scores, or a re-ranked run, to the output."""
     settings.check_pieces(sizes)
     with open_file(file) as work:
         score(work, settings, sizes=sizes, compute=compute)

@@ -1,8 +1,8 @@
-"""Tune a query encoder against the very index that serves: hard negatives retrieved live at each step (ADORE).
+"""Fine-tune a query encoder against a fixed index, with hard negatives retrieved at each step (ADORE).
 
-Document vectors and their index stay as they are. Each step encodes queries, searches, and weighs every pair of a
-relevant and another document by what their order is worth. The result encodes queries alone, for this index and no
-other: `search` takes it, `encode --documents` refuses it. A stopped training continues where it was.
+Document vectors and their index do not change. Each step encodes queries, searches the index, and weights every pair of
+a relevant and another document by how much swapping them would change the metric. The result encodes queries only, for
+this index only: `search` accepts it, `encode --documents` refuses it. A stopped training continues where it was.
 """
 
 from __future__ import annotations
@@ -30,52 +30,55 @@ RANDOM_CHANGE = "random negatives and relevant documents are weighed by their ra
 
 @dataclass(frozen=True)
 class AdoreFlags(AdoreSettings):
-    """The index that is trained against, what is retrieved from it, and what a pair of documents weighs."""
+    """The index to train against, what is retrieved from it, and the weight of a pair of documents."""
 
     vectors: Annotated[
         str | None,
-        Option(help="vectors folder of the documents: searched exactly, and what scores are made of"),
+        Option(help="vectors folder of the documents: gives the scores, and is searched exactly"),
         Role.INPUT,
     ] = None
-    index: Annotated[str | None, Option(help="FAISS index of the documents to search instead"), Role.INPUT] = None
+    index: Annotated[
+        str | None, Option(help="FAISS index of the documents, to search instead of the vectors"), Role.INPUT
+    ] = None
     depth: Annotated[int, Option(min=1, help="hits retrieved for each query")] = 200
-    metric: Annotated[str, Option(help="what a pair is weighed by: rr@K, mrr@K, ndcg@K, none")] = "rr@200"
+    metric: Annotated[str, Option(help="metric that weights pairs: rr@K, mrr@K, ndcg@K or none")] = "rr@200"
     append: Annotated[
         Literal["if-none", "missing"],
-        Option(help="relevant documents put after the retrieved: all if none was retrieved, or each that is missing"),
+        Option(
+            help="relevant documents to append to the hits: if-none: all, if none was retrieved; missing: each that "
+            "was not retrieved"
+        ),
     ] = "if-none"
     loss_vectors: Annotated[
-        Literal["exact", "decoded"], Option(help="score by the exact vectors, or by those that the index has kept")
+        Literal["exact", "decoded"], Option(help="score with the exact vectors, or with those decoded from the index")
     ] = "exact"
     negatives: Annotated[
         Literal["live", "static", "random"],
         Option(
-            help="live: retrieved at each step; static: by the starting encoder; random: drawn from the corpus (in the "
-            "paper with --metric none, all of one weight)"
+            help="live: retrieved at each step; static: retrieved by the start encoder; random: drawn from the corpus "
+            "(in the paper with --metric none)"
         ),
     ] = "live"
-    refresh_every_steps: Annotated[int | None, Option(min=1, help="retrieve static negatives anew so often")] = None
+    refresh_every_steps: Annotated[int | None, Option(min=1, help="steps between refreshes of static negatives")] = None
     min_rel: MinRel = 1
     keep_duplicates: Annotated[
         bool,
         Option(
             "--keep-duplicates",
-            help="negatives may be the query's own document (of the query's id) and documents with a relevant one's "
-            "text",
+            help="allow the document with the query's id, and documents with the same text as a relevant one, as "
+            "negatives",
         ),
     ] = False
-    nprobe: Annotated[int | None, Option(min=1, help="IVF: lists visited for each query", rich_help_panel="Index")] = (
-        None
-    )
+    nprobe: Annotated[int | None, Option(min=1, help="IVF: number of lists to visit", rich_help_panel="Index")] = None
     ef_search: Annotated[
-        int | None, Option(min=1, help="HNSW: candidates kept for each query", rich_help_panel="Index")
+        int | None, Option(min=1, help="HNSW: number of candidates during search", rich_help_panel="Index")
     ] = None
 
 
 def main(
     folder: FolderOutput,
     queries: Queries,
-    qrels: Annotated[str, Option(help="their judgements: BEIR TSV or TREC"), Role.INPUT],
+    qrels: Annotated[str, Option(help="relevance judgements of the queries: BEIR TSV or TREC format"), Role.INPUT],
     encoder_flags: EncoderFlags,
     student: StudentFlags,
     dev: QueryDevFlags,

@@ -1,12 +1,15 @@
-"""Train an encoder by contrast: softmax over in-batch and hard negatives (DPR and the papers' baselines).
+"""Train an encoder with a contrastive loss over in-batch and hard negatives (DPR and the papers' baselines).
 
-Cross-entropy of each query's positive among all positives and hard negatives of the batch; what else is relevant to a
-query is masked. --loss margin-mse learns the margins of a teacher's scores between a positive and its own negatives
-instead (DDR's distilled baselines). Examples come from mine-negatives, scores from teacher-score. The result is a
-folder that every tool here, Hugging Face and sentence-transformers load. A stopped training continues where it was;
-`torchrun -m drtools train-contrastive` trains on several devices. Beside another encoder's vectors (--beside-documents,
---beside-queries) scores are s1 + mu * s2: that encoder stays as it is, this one and mu learn (SPAR's joint training);
-join both with concat-spar.
+The loss is the cross-entropy of each query's positive among all positives and hard negatives of the batch. Other
+documents that are relevant to the query are masked. With --loss margin-mse the encoder learns the score margins of a
+teacher between a positive and its own negatives instead (DDR's distilled baselines). Examples come from mine-negatives,
+scores from teacher-score.
+
+The result is a folder that all tools here, Hugging Face and sentence-transformers can load. A stopped training
+continues where it was. `torchrun -m drtools train-contrastive` trains on several devices.
+
+With --beside-documents and --beside-queries, the fixed vectors of another encoder, the score is s1 + mu * s2. This
+encoder and mu are trained together (SPAR's joint training). Join both encoders' vectors with concat-spar afterwards.
 """
 
 from __future__ import annotations
@@ -28,15 +31,15 @@ from drtools.outputs.opening import open_folder
 
 @dataclass(frozen=True)
 class LossFlags(ContrastiveSettings):
-    """What is learnt from at each visit of a query, and how."""
+    """The negatives of each query, and the loss."""
 
     loss: Annotated[
         Literal["contrast", "margin-mse"] | None,
-        Option(help="softmax over the batch, or a teacher's margins; default: contrast"),
+        Option(help="softmax over the batch, or the margins of a teacher; default: contrast"),
     ] = None
     hard_negatives: Annotated[int, Option(min=0, help="hard negatives drawn for each query at each visit")] = 1
     accept_scores: Annotated[
-        bool, Option("--accept-scores", help="margin-mse: learn from whatever scored the examples, a retriever too")
+        bool, Option("--accept-scores", help="margin-mse: accept scores from any source, for instance a retriever")
     ] = False
 
 

@@ -1,14 +1,14 @@
-r"""Train a dense twin of a sparse retriever: an encoder that ranks as BM25, or any teacher, does (SPAR's Lambda).
+r"""Train a dense lexical model: an encoder that imitates the ranking of BM25 or another teacher (SPAR's Lambda).
 
     drtools sample-queries --corpus corpus.jsonl.gz -o sentences.jsonl
     drtools mine-negatives --queries sentences.jsonl --index bm25 --by-rank 10:46-50 -o examples.jsonl
     drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz --queries sentences.jsonl \
         --examples examples.jsonl -o lambda
 
-Examples are labelled by the teacher's ranks alone. Each visit draws one positive and one negative; the loss is the
-cross-entropy of the positive among all candidates of the batch, a query's other positives among them. Two encoders, the
-first token's state, inner product. concat-spar joins its vectors with a base encoder's. A stopped training continues
-where it was.
+Examples are labelled by the teacher's ranks only. Each visit of a query draws one positive and one negative. The loss
+is the cross-entropy of the positive among all candidates of the batch, including the query's other positives. By
+default there are two encoders with CLS pooling and the inner product. concat-spar joins the vectors with those of a
+base encoder. A stopped training continues where it was.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from drtools.outputs.opening import open_folder
 
 @dataclass(frozen=True)
 class TwinFlags(TwinSettings):
-    """What the twin becomes before it is trained, and what it learns from."""
+    """Changes to the encoder before it is trained, and its negatives."""
 
-    tied: Annotated[bool, Option("--tied", help="one encoder for queries and documents", rich_help_panel="Encoder")] = (
-        False
-    )
+    tied: Annotated[
+        bool, Option("--tied", help="train one encoder for both queries and documents", rich_help_panel="Encoder")
+    ] = False
     head: Head = "keep"
     hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1
-    mask_positives: Annotated[
-        bool, Option("--mask-positives", help="a query's other positives in the batch do not count against it")
-    ] = False
+    mask_positives: Annotated[bool, Option("--mask-positives", help="mask a query's other positives in the batch")] = (
+        False
+    )
 
 
 def main(
@@ -52,7 +52,7 @@ def main(
     training: TrainingFlags = TrainingFlags(batch_queries=2048, learning_rate=3e-5, weight_decay=0.0, clip=2.0),
     compute: ComputeFlags = ComputeFlags(),
 ) -> None:
-    """Train a twin into the output folder."""
+    """Train an encoder into the output folder."""
     with open_folder(folder) as work:
         from drtools.methods.spar.twin import train
 

@@ -1,10 +1,11 @@
-"""Train a cross-encoder, a re-ranker and teacher, on a query's positive among its own hard negatives.
+"""Train a cross-encoder, for re-ranking or as a teacher, on positives and hard negatives.
 
-Starts from any Hugging Face body, encoder or cross-encoder. Listwise cross-entropy over one positive and negatives
-drawn afresh at each visit; pointwise and RankNet by `--loss`. With --dev-run and --dev-qrels it measures itself by
-ranking that run anew. Examples come from mine-negatives. The result is a folder that teacher-score, Hugging Face and
-sentence-transformers' CrossEncoder load. A stopped training continues where it was; `torchrun -m drtools train-ranker`
-trains on several devices.
+Training starts from any Hugging Face body, encoder or cross-encoder. The default loss is the listwise cross-entropy
+over one positive and hard negatives of the query, drawn at each visit; `--loss` selects pointwise or RankNet. With
+--dev-run and --dev-qrels the model is evaluated by re-ranking that run. Examples come from mine-negatives.
+
+The result is a folder that teacher-score, Hugging Face and sentence-transformers' CrossEncoder can load. A stopped
+training continues where it was. `torchrun -m drtools train-ranker` trains on several devices.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from drtools.outputs.opening import open_folder
 
 @dataclass(frozen=True)
 class LossFlags(RankerSettings):
-    """What is learnt from at each visit of a query, and how."""
+    """The negatives of each query, and the loss."""
 
     negatives: Annotated[int, Option(min=1, help="negatives drawn for each query at each visit")] = 7
     loss: Annotated[
         Literal["listwise", "pointwise", "ranknet"],
         Option(
             help="listwise: cross-entropy of the positive in its list; pointwise: binary cross-entropy of each pair; "
-            "ranknet: the positive above each negative"
+            "ranknet: pairwise loss of the positive and each negative"
         ),
     ] = "listwise"
 

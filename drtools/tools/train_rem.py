@@ -1,10 +1,10 @@
-"""Train a relevance module (REM): LoRA and a parallel adapter on a body that stays as it is (DDR).
+"""Train a relevance module (REM): LoRA and a parallel adapter on a frozen body (DDR).
 
-It is trained once, on labels of any domain, and then put on bodies adapted to other domains by mlm-adapt, without
-labels there: `--body DAM --rem REM` stands wherever an encoder is asked for. `--loss contrast` is the softmax over
-in-batch and hard negatives, `margin-mse` learns the margins of a teacher's scores. A REM is a small folder that names
-its body; a body of another family, depth or tokenizer is refused. A stopped training continues where it was; `torchrun
--m drtools train-rem` trains on several devices.
+A REM is trained once, on labels from any domain. It is then used with bodies that mlm-adapt adapted to other domains,
+which needs no labels there: pass `--body DAM --rem REM` wherever a tool takes an encoder. `--loss contrast` is the
+softmax over in-batch and hard negatives; `margin-mse` learns the score margins of a teacher. A REM is a small folder
+that names its body; a body of another family, depth or tokenizer is refused. A stopped training continues where it was.
+`torchrun -m drtools train-rem` trains on several devices.
 
     drtools train-rem --model source-dam --corpus c.jsonl.gz --queries q.jsonl.gz --examples e.jsonl -o rem
     drtools encode --body target-dam --rem rem --documents target.jsonl.gz -o vectors
@@ -31,26 +31,31 @@ PANEL = "Relevance module"
 
 @dataclass(frozen=True)
 class RemFlags(RemTrainingSettings):
-    """How large the REM is, and what it learns from."""
+    """The size of the REM, its negatives and the loss."""
 
     lora_rank: Annotated[
-        int, Option(min=0, help="rank of LoRA on queries and values of every layer; 0: none", rich_help_panel=PANEL)
+        int,
+        Option(
+            min=0, help="rank of LoRA on the query and value projections of every layer; 0: none", rich_help_panel=PANEL
+        ),
     ] = 192
     adapter_size: Annotated[
         int,
-        Option(min=0, help="bottleneck of the adapter beside every feed-forward block; 0: none", rich_help_panel=PANEL),
+        Option(
+            min=0,
+            help="bottleneck size of the adapter parallel to every feed-forward block; 0: none",
+            rich_help_panel=PANEL,
+        ),
     ] = 192
-    adapter_scale: Annotated[
-        float, Option(help="what the adapter's output is multiplied by", rich_help_panel=PANEL)
-    ] = 4.0
+    adapter_scale: Annotated[float, Option(help="factor applied to the adapter's output", rich_help_panel=PANEL)] = 4.0
     dropout: Dropout = None
     scale: Scale = None
     loss: Annotated[
-        Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or a teacher's margins")
+        Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or the margins of a teacher")
     ] = "contrast"
     hard_negatives: Annotated[int, Option(min=0, help="hard negatives drawn for each query at each visit")] = 3
     accept_scores: Annotated[
-        bool, Option("--accept-scores", help="margin-mse: learn from whatever scored the examples, a retriever too")
+        bool, Option("--accept-scores", help="margin-mse: accept scores from any source, for instance a retriever")
     ] = False
 
 

@@ -1,10 +1,12 @@
-"""Train an encoder on static hard negatives and in-batch negatives (STAR), or on one of its paper's baselines.
+"""Train an encoder on static hard negatives and in-batch negatives (STAR), or train one of the paper's baselines.
 
-Pairwise RankNet over every query and every other query's positive, and every query and all hard negatives of the batch;
-what is relevant to a query is masked. `--alpha` weighs the paper's two parts; `--negatives` chooses a baseline; with
-`--refresh-every-steps` negatives are mined anew inside the run (ANCE). Examples come from mine-negatives. The result is
-a folder that every tool here, Hugging Face and sentence-transformers load. A stopped training continues where it was;
-`torchrun -m drtools train-star` trains on several devices.
+The loss is pairwise RankNet. The negatives of a query are the positives of the other queries and all hard negatives of
+the batch; documents that are relevant to the query are masked. `--alpha` weights the two parts of the paper's loss.
+`--negatives` selects a baseline. With `--refresh-every-steps` negatives are mined again during training (ANCE).
+Examples come from mine-negatives.
+
+The result is a folder that all tools here, Hugging Face and sentence-transformers can load. A stopped training
+continues where it was. `torchrun -m drtools train-star` trains on several devices.
 """
 
 from __future__ import annotations
@@ -30,35 +32,39 @@ REFRESH = "Refreshed negatives"
 
 @dataclass(frozen=True)
 class StarFlags(StarSettings):
-    """Which negatives are learnt from, and whether they are mined anew."""
+    """Which negatives are used, and whether they are mined again during training."""
 
     hard_negatives: Annotated[int, Option(min=0, help="negatives drawn for each query at each visit")] = 1
     negatives: Annotated[
         Literal["static", "own", "in-batch", "random"],
         Option(
-            help="static: other queries' positives and the batch's hard negatives (STAR); own: a query's own hard "
-            "negatives alone; "
-            "in-batch: other queries' positives alone; random: documents of the corpus, drawn anew at each visit, alone"
+            help="static: other queries' positives and all hard negatives of the batch (STAR); own: only the query's "
+            "own hard negatives; in-batch: only other queries' positives; random: only documents of the corpus, drawn "
+            "at each visit"
         ),
     ] = "static"
     alpha: Annotated[
         float | None,
-        Option(help="weight of the other rows' documents beside a query's own hard negatives (the paper's Eq. 13)"),
+        Option(
+            help="weight of other queries' documents relative to a query's own hard negatives (Eq. 13 of the paper)"
+        ),
     ] = None
     refresh_every_steps: Annotated[
         int | None,
-        Option(min=1, help="encode the corpus and mine the negatives anew so often", rich_help_panel=REFRESH),
+        Option(
+            min=1, help="steps between refreshes: encode the corpus and mine negatives again", rich_help_panel=REFRESH
+        ),
     ] = None
-    refresh_ranks: Annotated[
-        str, Option(help="raw ranks that refreshed negatives come from", rich_help_panel=REFRESH)
-    ] = "1-200"
+    refresh_ranks: Annotated[str, Option(help="ranks to take refreshed negatives from", rich_help_panel=REFRESH)] = (
+        "1-200"
+    )
     refresh_negatives: Annotated[
-        int, Option(min=1, help="refreshed negatives kept for each query", rich_help_panel=REFRESH)
+        int, Option(min=1, help="number of refreshed negatives for each query", rich_help_panel=REFRESH)
     ] = 30
     refresh_draw: Annotated[
         Literal["random", "top"],
         Option(
-            help="which of these ranks: any, drawn anew at each refresh (ANCE's program), or the best",
+            help="draw them at random at each refresh (as ANCE's program does), or take the highest ranks",
             rich_help_panel=REFRESH,
         ),
     ] = "random"
@@ -66,8 +72,8 @@ class StarFlags(StarSettings):
         bool,
         Option(
             "--keep-duplicates",
-            help="refreshed and random negatives may be the query's own document (of the query's id) and documents "
-            "with a positive's text",
+            help="allow the document with the query's id, and documents with the same text as a positive, as refreshed "
+            "and random negatives",
         ),
     ] = False
 

@@ -113,7 +113,7 @@ def test_a_bug_is_one_line_and_debugging_shows_where(toy, environment):
     assert (
         done.returncode == 1
         and done.stderr
-        == "drtools eval: internal error, a bug of drtools: ZeroDivisionError: oh (DRTOOLS_DEBUG=1 shows where)\n"
+        == "drtools eval: internal error, a bug in drtools: ZeroDivisionError: oh (DRTOOLS_DEBUG=1 shows where)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**environment, "DRTOOLS_DEBUG": "1"}, capture_output=True, text=True

@@ -194,7 +194,7 @@ def test_a_corpus_that_was_a_pipe_is_not_opened_by_a_later_search(world, drtools
     assert drtools(*encode).status == 0
     started = time.monotonic()
     outcome = drtools("search", "--vectors", tmp_path / "v", "--precision", "fp32", "hammer")
-    assert outcome.status == 0 and "not at hand" in outcome.err and time.monotonic() - started < 30
+    assert outcome.status == 0 and "not available" in outcome.err and time.monotonic() - started < 30
     assert drtools("show", tmp_path / "v").status == 0
 
 
@@ -207,7 +207,7 @@ def test_a_search_shows_no_texts_of_a_corpus_that_has_changed(world, drtools, tm
     corpus.write_text(corpus.read_text().replace("salmon", "badger"))
     outcome = drtools(*search)
     assert outcome.status == 0 and len(outcome.out.splitlines()) == 1
-    assert f"the corpus {corpus} is not at hand as it was; use --corpus" in outcome.err
+    assert f"the corpus {corpus} is not available or has changed; use --corpus" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_search_shows_no_texts_of_a_corpus_that_has_changed(world, drtools, tm
 )
 def test_a_flag_of_one_value_given_twice_is_refused(world, drtools, words, flag):
     outcome = drtools("eval", world["run"], *(word.format(**world) for word in words))
-    assert outcome.status == 2 and f"{flag} was given 2 times, and takes one value" in outcome.err
+    assert outcome.status == 2 and f"{flag} was given 2 times, but takes one value" in outcome.err
     assert len(outcome.err.splitlines()) == 1
 
 
@@ -308,7 +308,7 @@ def test_an_input_named_by_a_link_is_no_output_either(world, drtools, tmp_path):
 )
 def test_standard_input_is_one_input(world, drtools, template):
     outcome = drtools(*template.format(**world).split(), stdin=Path(world["qrels"]).read_bytes())
-    assert outcome.status == 2 and "standard input was named as several inputs" in outcome.err, outcome.err
+    assert outcome.status == 2 and "standard input was named for several inputs" in outcome.err, outcome.err
 
 
 def test_a_device_or_a_pipe_gets_the_data_of_a_file(world, drtools, tmp_path):

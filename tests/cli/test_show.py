@@ -175,9 +175,9 @@ def test_files_that_nobody_here_made_manifests_and_releases(made, drtools):
     ("content", "said"),
     [
         (None, "no such file"),
-        ("", "found no line"),
+        ("", "the file is empty"),
         ("one two\n", "found 'one two'"),
-        ('{"a": \n', "not one JSON object a line"),
+        ('{"a": \n', "not one JSON object per line"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(tmp_path, drtools, content, said):
@@ -202,5 +202,5 @@ def test_what_looks_like_another_kind_or_is_damaged_is_said(toy, encoder_folder,
     for name in ("foreign", "cut"):
         outcome = drtools("show", tmp_path / name)
         assert "internal error" not in outcome.err and (
-            name == "foreign" or (outcome.status == 2 and "not a whole safetensors file" in outcome.err)
+            name == "foreign" or (outcome.status == 2 and "not a complete safetensors file" in outcome.err)
         ), outcome.err

@@ -83,7 +83,7 @@ def test_both_forms_of_files(tmp_path):
         ("who\t__import__('os')\n", ":1: no list"),
         ("who\n", ":1: no list"),
         ("", "no answers"),
-        ('{"_id": "q1", "answers": ["a"]}\n{"_id": "q1", "answers": ["a"]}\n', ":2: the query id 'q1' stands twice"),
+        ('{"_id": "q1", "answers": ["a"]}\n{"_id": "q1", "answers": ["a"]}\n', ":2: the query id 'q1' occurs twice"),
     ],
 )
 def test_a_line_that_is_none_is_named(tmp_path, text, words):
@@ -135,7 +135,7 @@ def test_success_is_counted_over_all_questions(asked, drtools):
         {"Success@1": 1 / 3, "Success@2": 2 / 3, "Success@3": 2 / 3, "RR@10": (1 / 2 + 1) / 3}
     ), "the title does not count"
     assert second == pytest.approx({"Success@1": 0, "Success@2": 0, "Success@3": 1 / 3, "RR@10": (1 / 3) / 3})
-    assert "1 listed documents are not in the corpus" in done.err and "lacks 1 of the 3 judged" in done.err
+    assert "1 listed document is not in the corpus" in done.err and "lacks 1 of the 3 judged" in done.err
     assert "Success@20" in drtools(*words).out
     (asked / "answers.jsonl").write_text(json.dumps({"_id": "q2", "answers": ["(may|june) 19.8"]}) + "\n")
     done = drtools(*words[:-1], "--answer-match", "regex", "--measures", "Success@1", "--json")
@@ -146,7 +146,7 @@ def test_what_cannot_be_meant_is_said(asked, drtools):
     words = ["eval", "--answers", asked / "answers.jsonl", asked / "a.run"]
     assert "with the --corpus" in drtools(*words).err
     assert (
-        "measure nDCG@10 with --answers"
+        "measure nDCG@10 needs all relevant documents"
         in drtools(*words, "--corpus", asked / "corpus.jsonl", "--measures", "nDCG@10").err
     )
     assert "pass either --qrels" in drtools("eval", asked / "a.run").err
@@ -188,7 +188,7 @@ def test_a_fusion_is_tuned_on_patterns_as_eval_matches_them(asked, drtools):
     assert tried["regex"] == tried["qrels"] and len({value for _, value in tried["regex"]}) > 1
     assert {value for _, value in tried["string"]} == {0.0}
     done = drtools(*runs, "--tune", asked / "qrels.tsv", "--answer-match", "regex", "-o", asked / "other")
-    assert done.status == 2 and "--answer-match: for --tune-answers" in done.err
+    assert done.status == 2 and "--answer-match needs --tune-answers" in done.err
 
 
 def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
@@ -201,7 +201,7 @@ def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
     assert done.status == 0 and "1 of the 2 queries that" in done.err and "in neither run" in done.err
     for flag, value in {"--tune-measure": "RR@10", "--tune-runs": asked / "a.run"}.items():
         done = drtools(*runs, *([flag, value] * (2 if flag == "--tune-runs" else 1)), "--overwrite")
-        assert done.status == 2 and f"{flag}: nothing is tuned" in done.err
+        assert done.status == 2 and f"{flag} needs --tune" in done.err
 
 
 def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
@@ -224,7 +224,7 @@ def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
         "-o",
         asked / "fused.run",
     )
-    assert done.status == 2 and "measure R@100 with --answers" in done.err
+    assert done.status == 2 and "measure R@100 needs all relevant documents" in done.err
 
 
 def test_dprs_answers_as_csv_writes_them(tmp_path):

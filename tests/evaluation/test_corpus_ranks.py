@@ -117,14 +117,12 @@ def test_what_has_no_vector_is_left_out_everywhere_and_counted(world, tmp_path):
     kept = with_documents(with_vectors(relevant, sides), sides)
     assert kept == {"q1": {"d2"}, "q3": {"d4"}}
     assert [text.split(" ", 1)[1] for text in reporting.notices()] == [
-        "has no vector of 1 of 4 queries asked for; they are left out",
+        "has no vector of 1 of 4 queries; they are left out",
         "lacks 2 of 4 relevant documents; they are left out",
     ]
     with pytest.raises(InputError, match="holds none of the 1 relevant documents, for instance 'gone'"):
         with_documents({"q2": {"gone"}}, sides)
-    with pytest.raises(
-        InputError, match="queries: holds a vector of none of the 1 queries asked for, for instance 'q9'"
-    ):
+    with pytest.raises(InputError, match="queries: holds no vector of any of the 1 queries, for instance 'q9'"):
         with_vectors({"q9": {"d1"}}, sides)
 
 
@@ -134,7 +132,7 @@ def test_vectors_that_do_not_belong_together_are_refused(world, tmp_path):
         ([world[0]], {"a": world[1], "b": other}, "another encoder"),
         ([world[0]], {"a": world[0]}, "expected vectors of queries"),
         ([world[1]], {"a": world[1]}, "expected vectors of documents"),
-        ([world[0]] * 3, {"a": world[1], "b": world[1]}, "3 vectors beside 2 query_vectors"),
+        ([world[0]] * 3, {"a": world[1], "b": world[1]}, "3 vectors for 2 query_vectors"),
     ):
         with pytest.raises(InputError, match=words):
             open_sides(documents, queries)

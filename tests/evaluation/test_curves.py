@@ -22,7 +22,7 @@ def test_read_curves(tmp_path):
         "overlap": {"b": Curve([1], [0.1])},
         "seconds": {"a": curves["seconds"]},
     }
-    with pytest.raises(InputError, match="no log has such a number; there are seconds, loss"):
+    with pytest.raises(InputError, match="no log has this value; the logs have seconds, loss"):
         chosen(logs, ["los"])
 
 
@@ -31,8 +31,8 @@ def test_read_curves(tmp_path):
     [
         ('{"loss": 1}\n', ":1: step is None"),
         ('{"step": 1}\n{"step": "2"}\n', ":2: step is '2'"),
-        ('{"step": 1, "a": "b"}\n', "no number over steps"),
-        ("", "no number over steps"),
+        ('{"step": 1, "a": "b"}\n', "no values over steps"),
+        ("", "no values over steps"),
         ("step 1\n", ":1: not JSON"),
     ],
 )

@@ -39,10 +39,10 @@ def test_the_rest_of_the_pool_is_drawn_from_everywhere(store):
 @pytest.mark.parametrize("size", [0, 100, 5000])
 def test_another_corpus_is_noticed_whatever_the_pool(store, size):
     console.configure("test")
-    with pytest.raises(InputError, match="none of the documents that the dev qrels judge"):
+    with pytest.raises(InputError, match="none of the documents in the dev qrels"):
         _pool(store, {"q": {"other": 1}}, size, seed=1)
     assert len(_pool(store, {"q": {"d1": 1, "other": 1}}, size, seed=1)) == (100 if size == 100 else 3000)
-    assert any("1 documents of the dev qrels are not in the corpus" in said for said in reporting.notices())
+    assert any("1 document of the dev qrels is not in the corpus" in said for said in reporting.notices())
 
 
 def test_recall_at_1000_is_not_that_at_100(toy, encoder_folder, drtools, tmp_path):

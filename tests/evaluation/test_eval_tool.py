@@ -37,7 +37,7 @@ def test_a_gate_compares_its_own_measure_wherever_it_stands(measured, drtools, m
 def test_judged_queries_that_only_names_and_nobody_judges_are_counted(measured, drtools):
     (measured / "only").write_text("q1 0 d1 1\nq9 0 d9 1\n")
     outcome = drtools("eval", "--qrels", measured / "qrels", measured / "old.run", "--only", measured / "only")
-    assert outcome.status == 0 and "1 of the 2 queries of" in outcome.err and "1 judged queries" in outcome.out, (
+    assert outcome.status == 0 and "1 of the 2 queries of" in outcome.err and "1 judged query" in outcome.out, (
         outcome.err
     )
 
@@ -45,10 +45,10 @@ def test_judged_queries_that_only_names_and_nobody_judges_are_counted(measured, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--measures", ","], "names no measure"),
+        (["--measures", ","], "expected measures separated by commas"),
         (["--measures", "R@99999999999999999999999"], "is not known"),
-        (["--corpus", __file__], "--corpus: for --answers"),
-        (["--answer-match", "regex"], "--answer-match: for --answers"),
+        (["--corpus", __file__], "--corpus needs --answers"),
+        (["--answer-match", "regex"], "--answer-match needs --answers"),
         (["--alpha", "7"], "--alpha"),
     ],
 )
@@ -67,9 +67,9 @@ def test_a_column_that_is_no_grade_is_named_with_its_line(measured, drtools, gra
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--normalization", "min-max"], "--normalization is for --method linear"),
-        (["--missing", "zero"], "--missing is for --method linear"),
-        (["--method", "linear", "--k", "5"], "--k is for --method rrf"),
+        (["--normalization", "min-max"], "--normalization needs --method linear"),
+        (["--missing", "zero"], "--missing needs --method linear"),
+        (["--method", "linear", "--k", "5"], "--k needs --method rrf"),
         (["--method", "linear", "--weights", "nan,1"], "expected finite numbers"),
     ],
 )
@@ -162,7 +162,7 @@ def test_the_uncorrected_p_stands_beside_holms(four, drtools):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["old.run", "new.run", "--baseline", "other.run"], "not one of the runs to measure"),
+        (["old.run", "new.run", "--baseline", "other.run"], "not one of the runs"),
         (["old.run", "--baseline", "old.run"], "the only run"),
         (["old.run", "new.run", "--baseline", "new.run", "--gate", "RR@10>=0"], "put the new run last"),
     ],
@@ -180,7 +180,7 @@ def test_a_gate_holds_against_every_baseline(measured, drtools, monkeypatch):
     words = ["eval", "--qrels", "qrels", "worse.run", "old.run", "new.run", "--gate", "RR(rel=1)@10>=-0.01"]
     assert drtools(*words, "--baseline", "worse.run").status == 0
     outcome = drtools(*words, "--baseline", "worse.run", "--baseline", "old.run")
-    assert outcome.status == 3 and "old.run 1.0000, a difference of -0.5000" in outcome.err, outcome.err
+    assert outcome.status == 3 and "old.run has 1.0000, a difference of -0.5000" in outcome.err, outcome.err
 
 
 def judged_apart(folder, first, second):
@@ -196,7 +196,9 @@ def judged_apart(folder, first, second):
 def test_runs_of_whose_first_hits_very_different_shares_are_judged_are_noted(tmp_path, drtools):
     outcome = drtools(*judged_apart(tmp_path, 9, 7))
     assert outcome.status == 0 and "note: Judged@10 is 0.70 in" in outcome.err, outcome.err
-    assert "b.run and 0.90 in" in outcome.err and "a.run; what is not judged counts" in outcome.err, outcome.err
+    assert "b.run and 0.90 in" in outcome.err and "a.run; documents that are not judged count" in outcome.err, (
+        outcome.err
+    )
     assert drtools(*judged_apart(tmp_path, 9, 7), "--strict").status == 2
     near = drtools(*judged_apart(tmp_path, 9, 8), "--strict")  # no more than 0.1 apart
     assert near.status == 0 and "Judged@10" not in near.err, near.err
@@ -209,7 +211,7 @@ def test_documents_of_other_ids_are_shown_beside_the_judged_ones(tmp_path, drtoo
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\t007\t1\n1\t008\t1\n")
     (tmp_path / "r.run").write_text("1 Q0 7 1 9 x\n1 Q0 8 2 8 x\n")
     outcome = drtools("eval", "--qrels", tmp_path / "qrels.tsv", tmp_path / "r.run")
-    assert outcome.status == 0 and "judges no document that it lists (for instance '007'; " in outcome.err
+    assert outcome.status == 0 and "judges none of its documents (for instance '007'; " in outcome.err
     assert "r.run has '7')" in outcome.err, outcome.err
     strict = drtools("eval", "--strict", "--qrels", tmp_path / "qrels.tsv", tmp_path / "r.run")
     assert strict.status == 2 and "'007'" in strict.err, strict.err
@@ -236,7 +238,7 @@ def test_queries_that_nobody_judges_are_said_and_are_not_odd(measured, drtools):
 def test_shifted_columns_of_judgements_are_noticed(measured, drtools):
     (measured / "shifted").write_text("".join(f"q{n} d{n} 1 0\n" for n in range(4)))
     outcome = drtools("eval", "--qrels", measured / "shifted", measured / "old.run")
-    assert outcome.status == 0 and "no judgement has grade 1 or more, so that nothing is relevant" in outcome.err
-    assert "judges no document that it lists (for instance '1'" in outcome.err, outcome.err
+    assert outcome.status == 0 and "no judgement has grade 1 or more, so nothing is relevant" in outcome.err
+    assert "judges none of its documents (for instance '1'" in outcome.err, outcome.err
     assert outcome.err.count("are the columns of the judgements query, 0, document, grade?") == 2, outcome.err
     assert drtools("eval", "--strict", "--qrels", measured / "shifted", measured / "old.run").status == 2

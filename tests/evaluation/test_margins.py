@@ -137,4 +137,4 @@ def test_the_curve_of_a_tuned_weight(drtools, toy, tmp_path, said, measure):
     assert measure in outcome.out and (tmp_path / "out/tuning.png").read_bytes().startswith(b"\x89PNG")
     assert drtools("fuse", first, second, "-o", tmp_path / "plain.run").status == 0
     outcome = drtools("analyze", "--tuned", tmp_path / "plain.run", "-o", tmp_path / "refused")
-    assert outcome.status == 2 and "no weights that were tried" in outcome.err
+    assert outcome.status == 2 and "has no tried weights" in outcome.err

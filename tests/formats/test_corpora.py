@@ -80,7 +80,7 @@ def test_the_store_gives_back_everything(tmp_path):
 def test_duplicate_ids_fail_with_their_lines(tmp_path, cache):
     path = tmp_path / "c.jsonl"
     path.write_text('{"_id": "a", "text": "x"}\n\n{"_id": "b", "text": "x"}\n{"_id": "a", "text": "y"}\n')
-    with pytest.raises(InputError, match=r"c.jsonl:4: the document id 'a' stands on line 1 too"):
+    with pytest.raises(InputError, match=r"c.jsonl:4: the document id 'a' is also on line 1"):
         open_store(str(path))
     assert not list((cache / "stores").glob("*.sqlite")) and not list((cache / "stores").glob("*.partial"))
 

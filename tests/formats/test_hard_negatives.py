@@ -44,7 +44,7 @@ def test_every_systems_negatives_with_a_teachers_scores(public, drtools):
     assert first["scored_by"].startswith("ce-scores@") and first["scored_by"] == second["scored_by"]
     assert (second["positive_scores"], second["negative_scores"]) == ([4.0], [None])
     assert third["positives"] == [] and third["negative_scores"] == [None]
-    assert "2 documents have no score" in outcome.err and "1 queries have no positive" in outcome.err
+    assert "2 documents have no score" in outcome.err and "1 query has no positive" in outcome.err
     assert drtools(*words, "-o", public / "plain").status == 0
     assert all(
         "scored_by" not in example and "negative_scores" not in example for example in examples(public / "plain")
@@ -110,4 +110,4 @@ def test_what_is_not_of_this_form_is_refused_in_one_line(public, drtools):
     outcome = drtools(
         "convert", "--from", "dpr", public / "odd.jsonl", "--scores", public / "ce-scores.pkl.gz", "-o", public / "out"
     )
-    assert outcome.status == 2 and "--scores: for --from msmarco-hard-negatives" in outcome.err
+    assert outcome.status == 2 and "--scores is only for --from msmarco-hard-negatives" in outcome.err

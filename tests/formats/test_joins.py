@@ -108,9 +108,7 @@ def test_a_run_none_of_whose_documents_is_judged_is_noted():
     note_nothing_judged("a.run", run, zeros, "qrels")
     (said,) = reporting.notices()
     one = next(iter(qrels["q0"]))
-    assert (
-        f"qrels judges no document that it lists (for instance {next(iter(zeros['q0']))!r}; a.run has {one!r})" in said
-    )
+    assert f"qrels judges none of its documents (for instance {next(iter(zeros['q0']))!r}; a.run has {one!r})" in said
 
 
 def test_a_run_some_of_whose_queries_have_ids_of_another_spelling_is_noted():
@@ -121,7 +119,7 @@ def test_a_run_some_of_whose_queries_have_ids_of_another_spelling_is_noted():
     }
     note_nothing_judged("a.run", run, mixed, "qrels")
     (said,) = reporting.notices()
-    assert said.startswith("a.run: qrels judges no document that is listed for 3 queries, though") and "'D" in said
+    assert said.startswith("a.run: qrels judges no document that is listed for 3 queries, but") and "'D" in said
 
 
 def test_a_run_that_finds_little_is_not_odd():

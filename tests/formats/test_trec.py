@@ -80,18 +80,18 @@ def test_grades_with_a_point_are_whole_numbers(tmp_path, drtools, text):
         (
             "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n",
             3,
-            "found 2 columns, expected 3 full ones as in the first line",
+            "found 2 columns, expected 3 non-empty ones as in the first line",
         ),
-        ("q1 0 d1 1\nq1 d1 1\n", 2, "found 3 columns, expected 4 full ones as in the first line"),
+        ("q1 0 d1 1\nq1 d1 1\n", 2, "found 3 columns, expected 4 non-empty ones as in the first line"),
         ("q1\t\t1\n", 1, "found 3 columns"),
         ("q1\td1\thigh\n", 1, "found 'high', expected a grade"),
         ("q1\td1\t0.7\n", 1, "found '0.7', expected a grade"),
         ("q1\t0\t\t1\nq2\t0\t\t1\n", 1, "found 4 columns, one of them empty"),
-        ("q1\t0\td1\t1\nq1\t0\t\t1\n", 2, "found 3 columns, expected 4 full ones"),
+        ("q1\t0\td1\t1\nq1\t0\t\t1\n", 2, "found 3 columns, expected 4 non-empty ones"),
         ("q1 0 1\nq2 0 1\n", 1, "the document in the third"),
         ("q1\tQ0\t1\nq1\tQ0\t1\n", 1, "the document in the third"),
-        ("qid\tdocid\trel\nq1\td1\t1\nq1\t\t1\n", 3, "found 3 columns, expected 3 full ones"),
-        ("qid\titer\tdocid\trel\nq1\t0\td1\t1\nq1\td1\t1\n", 3, "found 3 columns, expected 4 full ones"),
+        ("qid\tdocid\trel\nq1\td1\t1\nq1\t\t1\n", 3, "found 3 columns, expected 3 non-empty ones"),
+        ("qid\titer\tdocid\trel\nq1\t0\td1\t1\nq1\td1\t1\n", 3, "found 3 columns, expected 4 non-empty ones"),
         ("qid\tname\trel\nq1\td1\t1\n", 1, "expected a judgement or the header"),
         ("q1 0 d1 1.5\n", 1, "found '1.5', expected a grade"),
         ("q1\td1\t1\nq1\td2\t1\n\nq1\td1\t2\n", 4, "has grade 2 for query q1, but grade 1 in line 1"),
@@ -174,7 +174,7 @@ def test_a_run_without_a_line_is_empty(tmp_path):
         (RUN + "q2 Q0 d3 3 1 my tag\n", 5, "found 7 columns, expected 6"),
         (RUN + "q2 Q0 d3 3 high tag\n", 5, "found 'high', expected a score"),
         (RUN + "q2 Q0 d3 3 nan tag\n", 5, "found 'nan', expected a score"),
-        (RUN + "q1 Q0 d2 3 1 tag\n", 5, "document d2 is in query q1 already, in line 2"),
+        (RUN + "q1 Q0 d2 3 1 tag\n", 5, "document d2 is already listed for query q1 in line 2"),
         (RUN.encode() + b"q2 Q0 d\xff 3 1 tag\n", 5, "not UTF-8"),
         (RUN.encode() + b"q2 Q0 d3 3 1 t\xff\n", 5, "not UTF-8"),
     ],
@@ -198,7 +198,7 @@ def test_rank_order_goes_by_the_rank_column(tmp_path):
 
 @pytest.mark.parametrize(
     "ranks, found",
-    [("1 1", ":2: rank 1 of query q is taken by document d0"), ("1 x", ":2: found 'x', expected a rank")],
+    [("1 1", ":2: rank 1 of query q already has document d0"), ("1 x", ":2: found 'x', expected a rank")],
 )
 def test_bad_ranks_matter_in_rank_order_alone(tmp_path, ranks, found):
     path = write(tmp_path / "a.run", "".join(f"q Q0 d{i} {rank} {9 - i} t\n" for i, rank in enumerate(ranks.split())))

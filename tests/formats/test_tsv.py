@@ -131,12 +131,12 @@ def test_queries_with_a_header(tmp_path, header):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("id\tsummary\nd1\tx\n", ":1: found a header (id, summary) without a name that is known for the text"),
-        ("title\ttext\nT\tx\n", ":1: found a header (title, text) without a name that is known for the id"),
-        ("reference\ttext\nd1\tx\n", ":1: found a header (reference, text) without a name that is known for the id"),
-        ("\ttext\n0\tx\n", ":1: found a header (, text) without a name that is known for the id"),
-        ("question\tanswers\nwhat\t['x']\n", ":1: found a header (question, answers) without a name"),
-        ("ref\ttitle\turl\nd1\tT\tx\n", ":1: found a header (ref, title, url) without a name"),
+        ("id\tsummary\nd1\tx\n", ":1: found a header (id, summary) without a known name for the text"),
+        ("title\ttext\nT\tx\n", ":1: found a header (title, text) without a known name for the id"),
+        ("reference\ttext\nd1\tx\n", ":1: found a header (reference, text) without a known name for the id"),
+        ("\ttext\n0\tx\n", ":1: found a header (, text) without a known name for the id"),
+        ("question\tanswers\nwhat\t['x']\n", ":1: found a header (question, answers) without a known name"),
+        ("ref\ttitle\turl\nd1\tT\tx\n", ":1: found a header (ref, title, url) without a known name"),
         ("d1\tx\nd2\tx\ty\n", ":2: 3 columns, but line 1 has 2"),
         ("d1\tx\ty\nd2\tx\n", ":2: 2 columns, but line 1 has 3"),
         ("id\ttext\ttitle\nd1\tx\tT\n\nd2\tx\n", ":4: 2 columns, but line 1 has 3"),

@@ -158,7 +158,7 @@ def test_mistakes_are_refused_in_one_line(drtools, toy, two, bert, tmp_path):
         done = drtools("encode", *words, "--documents", toy.corpus, "-o", tmp_path / "x", *VECTORS)
         assert done.status == 2 and expected in done.err and done.err.count("\n") == 1, done.err
     done = drtools("mlm-adapt", *two.flags, "--corpus", toy.corpus, "-o", tmp_path / "x")
-    assert done.status == 2 and "one body is adapted at a time" in done.err
+    assert done.status == 2 and "only one body can be adapted at a time" in done.err
     done = drtools("merge", "--model", two.q, "-o", tmp_path / "x")
     assert done.status == 2 and "nothing to merge" in done.err
 

@@ -301,7 +301,7 @@ def test_what_is_one_processs_work_is_refused_to_several(toy, encoder_folder, dr
     outcome = drtools(*words, *more[words[0]])
     assert (
         outcome.status == 2
-        and f"{words[0]} is one process's work, and 2 were started" in outcome.err
+        and f"{words[0]} runs in one process, but 2 were started" in outcome.err
         and not (tmp_path / "v").exists()
     ), outcome.err
 

@@ -130,7 +130,7 @@ def test_blocks_and_progress(vectors, tmp_path, monkeypatch):
 
 def test_few_training_vectors_are_one_note_and_no_warning(vectors, tmp_path, capfd):
     note = faiss_index.build(vectors[:400], "OPQ4,PQ4", tmp_path / "index", threads=1)
-    assert note.startswith("OPQ4,PQ4 was trained on 400 vectors where 9,984 are wanted for its 256 centroids")
+    assert note.startswith("OPQ4,PQ4 was trained on 400 vectors, but 9,984 are recommended for its 256 centroids")
     assert capfd.readouterr() == ("", "")
     assert faiss_index.build(vectors, "IVF16,Flat", tmp_path / "index", threads=1) is None
 
@@ -211,14 +211,14 @@ def test_a_memory_map_finds_the_same(factory, built, queries):
     [
         ("Bogus", 300, "could not parse index string Bogus, expected an index of inner products such as"),
         ("", 300, "could not parse"),
-        ("LSH", 300, "it compares by distances alone"),
+        ("LSH", 300, "it only supports distances"),
         ("PQ5", 300, "multiple of the number of subquantizers"),
         ("IDMap,Flat", 300, "IDMap"),
         ("PQ8", 100, "found 100 vectors to train on, expected at least 256"),
         ("OPQ4_16,PQ4x4", 100, "expected at least 256"),
         ("IVF500,Flat", 300, "found 300 vectors to train on, expected at least 500"),
-        ("PCAW16,Flat", 300, "PCAW stretches each direction by another factor"),
-        ("PCAWR16,IVF4,Flat", 300, "PCAW stretches each direction by another factor"),
+        ("PCAW16,Flat", 300, "PCAW scales each direction by a different factor"),
+        ("PCAWR16,IVF4,Flat", 300, "PCAW scales each direction by a different factor"),
         ("ITQ16,Flat", 300, "ITQ subtracts the mean"),
         ("PCA64,Flat", 300, "found PCA to 64 dimensions, expected 1 to 32"),
         ("PCA0,Flat", 300, "found PCA to 0 dimensions, expected 1 to 32"),
@@ -327,5 +327,5 @@ def test_a_document_asked_for_by_name_has_the_score_of_a_hit(vectors, tmp_path, 
 def test_an_index_that_gives_no_vectors_back_is_refused(vectors, tmp_path, factory):
     some = np.asarray(vectors[:600], np.float32)
     faiss_index.build(some, factory, tmp_path / "index", threads=1)
-    with pytest.raises(InputError, match="does not give single vectors back"):
+    with pytest.raises(InputError, match="from which single vectors cannot be read"):
         faiss_index.reconstruct(faiss_index.load(tmp_path / "index"), np.array([1, 2]))

@@ -85,7 +85,7 @@ def test_an_updated_flat_index_is_the_bytes_of_a_full_build(old, change, tmp_pat
 def test_what_cannot_give_rows_up_says_so_and_takes_more_at_its_end(factory, old, change, tmp_path):
     with pytest.raises(
         InputError,
-        match="cannot give rows up or move them, and 10 of its rows are gone or changed; build the index anew",
+        match="cannot remove or move rows, but 10 of its rows are gone or changed; build the index again",
     ):
         updated(tmp_path / "old", old, change, factory, after(old, change))
     more = faiss_update.Change(np.concatenate([np.arange(900), np.full(30, -1)]), np.empty(0, np.int64))
@@ -102,7 +102,7 @@ def test_what_cannot_give_rows_up_says_so_and_takes_more_at_its_end(factory, old
 def test_much_that_is_newer_than_the_training_is_said(old, tmp_path):
     array = np.concatenate([old, points(600, seed=4)])
     more = faiss_update.Change(np.concatenate([np.arange(900), np.full(600, -1)]), np.empty(0, np.int64))
-    assert "600 of 1,500 vectors were put in since" in updated(tmp_path / "a", old, more, "IVF16,Flat", array)
+    assert "600 of 1,500 vectors were added since" in updated(tmp_path / "a", old, more, "IVF16,Flat", array)
     assert updated(tmp_path / "b", old, more, "Flat", array) is None
     few = faiss_update.Change(np.arange(900), np.empty(0, np.int64), new_before=600)
     assert "600 of 900 vectors" in updated(tmp_path / "c", old, few, "IVF16,Flat", old)
@@ -190,12 +190,12 @@ def test_the_tool_refuses_what_it_cannot_update(indexed, encoder_folder, bert, d
     drtools("index", "--lucene", indexed.corpus, "-o", folder / "bm25")
     update = ["index", "-o", folder / "new", "--update"]
     for words, expected in (
-        ([folder / "old", "--vectors", folder / "others"], "made of another encoder's vectors"),
+        ([folder / "old", "--vectors", folder / "others"], "made from vectors of another encoder"),
         ([folder / "older", "--vectors", folder / "v2"], "has no digests.npy"),
         ([folder / "bm25", "--vectors", folder / "v2"], "found lucene, expected a FAISS index"),
         ([folder / "old", "--vectors", folder / "v2", "--factory", "HNSW16"], "its --factory is Flat, not HNSW16"),
-        ([folder / "old", "--lucene", indexed.later], "--update changes a FAISS index"),
-        ([folder / "old", "--vectors", folder / "v2", "--train-sample", "9"], "--update changes a FAISS index"),
+        ([folder / "old", "--lucene", indexed.later], "--update is for FAISS indexes"),
+        ([folder / "old", "--vectors", folder / "v2", "--train-sample", "9"], "--update is for FAISS indexes"),
     ):
         outcome = drtools(*update, *words)
         assert outcome.status == 2 and expected in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err

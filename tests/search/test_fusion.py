@@ -88,7 +88,7 @@ def test_ids_that_differ_in_their_spelling_are_noted_however_many_are_shared(oth
     (said,) = reporting.notices()
     different = sum(len(first[query].keys() - second[query].keys()) for query in first)
     assert "list 90 documents in common" in said or other == "d{:06}", said
-    assert f"{different:,} more whose ids differ in their spelling alone" in said, said
+    assert f"{different:,} more whose ids differ only in their spelling" in said, said
 
 
 def test_few_documents_in_common_are_noted_and_usual_overlap_is_not():
@@ -117,6 +117,6 @@ def test_the_tool_notes_another_spelling_and_fails_under_strict(tmp_path, drtool
     for run, name in zip(runs, ("d{}", "D{}"), strict=True):
         run.write_text("".join(f"q{q} Q0 {name.format(n)} {n} {9 - n}.0 x\n" for q in range(5) for n in range(1, 9)))
     outcome = drtools("fuse", *runs, "-o", tmp_path / "c.run")
-    assert outcome.status == 0 and "differ in their spelling alone (for instance 'd1'" in outcome.err, outcome.err
+    assert outcome.status == 0 and "differ only in their spelling (for instance 'd1'" in outcome.err, outcome.err
     refused = drtools("fuse", *runs, "--strict", "-o", tmp_path / "d.run")
-    assert refused.status == 2 and "write them alike; without --strict" in refused.err, refused.err
+    assert refused.status == 2 and "use the same spelling; without --strict" in refused.err, refused.err

@@ -242,7 +242,7 @@ def test_a_folder_that_is_no_index_is_refused(plain, tmp_path):
     for folder, found in [
         (tmp_path / "absent", "is not a"),
         (empty, "is not a"),
-        (damaged, "damaged or of another version"),
+        (damaged, "damaged or has another version"),
     ]:
         for attempt in (LuceneIndex, document_count):
             with pytest.raises(InputError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index lucene[^\n]*$"):
@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_index_is_refused(plain, tmp_path):
 
 def test_an_index_without_documents_is_refused(tmp_path):
     assert build_index(tmp_path, [("a", "")]) == (0, 1)
-    with pytest.raises(InputError, match="without documents"):
+    with pytest.raises(InputError, match="is empty or was built by another program"):
         LuceneIndex(tmp_path)
 
 

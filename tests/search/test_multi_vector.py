@@ -225,24 +225,24 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
     for words, more in (
         ("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]),
         (
-            "--gamma and --tune: for pieces, which --multi-vector scores",
+            "--gamma and --tune: this needs --multi-vector",
             ["--vectors", folder, "--tune", toy.qrels, "--gamma", "1"],
         ),
-        ("without --rerank", ["--rerank", toy.corpus, "--vectors", folder, "--multi-vector"]),
+        ("cannot be used with --rerank", ["--rerank", toy.corpus, "--vectors", folder, "--multi-vector"]),
         (
-            "--tune-queries: the queries of --tune",
+            "--tune-queries: this needs --tune",
             ["--vectors", folder, "--multi-vector", "--tune-queries", toy.queries],
         ),
         (
-            "--tune chooses gamma, --gamma says it",
+            "--tune and --gamma both set gamma",
             ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--gamma", "1"],
         ),
-        ("--tune-measure: nothing is tuned", ["--vectors", folder, "--multi-vector", "--tune-measure", "RR@10"]),
-        ("--tune-measure: for pieces", ["--vectors", folder, "--tune-measure", "RR@10"]),
+        ("--tune-measure: this needs --tune;", ["--vectors", folder, "--multi-vector", "--tune-measure", "RR@10"]),
+        ("--tune-measure: this needs --multi-vector", ["--vectors", folder, "--tune-measure", "RR@10"]),
         ("nDCG@ten", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--tune-measure", "nDCG@ten"]),
-        ("--rescore: for pieces", ["--vectors", folder, "--rescore", "5"]),
+        ("--rescore: this needs --multi-vector", ["--vectors", folder, "--rescore", "5"]),
         ("use --pooling cls, or --spans mean", None),
-        ("queries have none", []),
+        ("--pieces is for --documents", []),
     ):
         outcome = (
             drtools(*search, *more)
@@ -264,7 +264,7 @@ def test_a_question_is_searched_by_pieces_but_nothing_is_tuned_on_it(toy, encode
     model, folder, _ = encoded
     search = ["search", "fox hound", "--vectors", folder, "--model", model, "--multi-vector"]
     outcome = drtools(*search, "--tune", toy.qrels, "--tune-queries", toy.queries)
-    assert outcome.status == 2 and "--tune chooses gamma before a run is written" in outcome.err, outcome.err
+    assert outcome.status == 2 and "--tune needs --queries" in outcome.err, outcome.err
     assert drtools(*search, "--gamma", "0").out != drtools(*search, "--gamma", "9").out
 
 

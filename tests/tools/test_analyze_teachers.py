@@ -239,7 +239,7 @@ def test_a_run_beside_the_teacher(taught, drtools, tmp_path):
     lacking = items - sum(len(told) for told, _ in pairs)
     assert (
         lacking > 0
-        and f"student: {lacking} of the {items} documents that the teacher scored are not among their query's hits"
+        and f"student: {lacking} of the {items} documents that the teacher scored are not among the hits of their query"
         in outcome.err
     ), outcome.err
     found = json.loads((tmp_path / "out" / "analysis.json").read_text())["agreement"]["student"]

@@ -464,7 +464,7 @@ def test_mu_is_tuned_on_patterns_as_eval_matches_them(made):
     assert tried["regex"] == tried["qrels"] and max(one["value"] for one in tried["regex"]) > 0
     assert {one["value"] for one in tried["string"]} == {0.0}
     done = made.spar(*words, "--dev-qrels", made.qrels, "--answer-match", "regex", "-o", made.folder / "bad")
-    assert done.status == 2 and "--answer-match: for --dev-answers" in done.err
+    assert done.status == 2 and "--answer-match needs --dev-answers" in done.err
 
 
 def test_a_stopped_join_continues(made, monkeypatch, interrupt_at):
@@ -486,10 +486,10 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     documents, other = folder / "base-documents", folder / "16-documents"
     refusals = {
         "pass one of --mu X": [documents, other],
-        "mu is tuned with --dev-queries": [documents, other, "--dev-qrels", made.qrels],
-        "join two folders of one side": [documents, folder / "16-queries", "--mu", 1],
-        "have no sum": [documents, other, "--mu", 1, "--how", "sum"],
-        "joined with the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
+        "tuning mu needs --dev-queries": [documents, other, "--dev-qrels", made.qrels],
+        "join two folders of the same side": [documents, folder / "16-queries", "--mu", 1],
+        "cannot be added": [documents, other, "--mu", 1, "--how", "sum"],
+        "needs the --mu that was tuned": [folder / "base-queries", folder / "16-queries", "--mu", 1, "--no-copy"],
         "use --corpus": [documents, other, "--dev-answers", made.qrels, "--dev-queries", made.queries],
     }
     for words, arguments in refusals.items():
@@ -517,7 +517,7 @@ def test_what_does_not_fit_is_refused(made, drtools, encoder_folder, second):
     (folder / "mu.tsv").write_text("q0\t1\nq1 2\n")
     assert "mu.tsv:2" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
     (folder / "mu.tsv").write_text("q0\t1\n")
-    assert "no mu of query 'q1'" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
+    assert "no mu was found for query 'q1'" in drtools(*search, "--mu-by-query", folder / "mu.tsv", "--overwrite").err
     assert (
         "not joined"
         in drtools("search", "--vectors", documents, "--mu", 2, "--queries", made.queries, "-o", folder / "y.run").err
@@ -619,7 +619,7 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
     for bad in ("nan", "inf", "-1"):
         for words in (["concat-spar", *pair, "-o", folder / "bad"], search):
             done = drtools(*words, f"--mu={bad}")
-            assert done.status == 2 and f"--mu {bad}: expected a number" in done.err, done.err
+            assert done.status == 2 and f"--mu {bad}: expected a finite number" in done.err, done.err
     done = drtools(*search, "--mu", 1, "--mu-by-query", folder / "mu.tsv")
     assert done.status == 2 and "--mu and --mu-by-query" in done.err
     for flag, value in {
@@ -629,9 +629,9 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
         "--dev-query-vectors": folder / "base-queries",
     }.items():
         done = made.spar(*pair, "--mu", 1, flag, value, "-o", folder / "bad")
-        assert done.status == 2 and f"{flag}: to tune mu with" in done.err, done.err
+        assert done.status == 2 and f"{flag}: this is for tuning mu" in done.err, done.err
     done = made.spar(*pair, "--mu", 1, "--query-prompt", "x", "-o", folder / "bad")
-    assert done.status == 2 and "for --dev-queries" in done.err
+    assert done.status == 2 and "for encoding --dev-queries" in done.err
     done = made.spar(
         *pair,
         "--dev-answers",
@@ -645,7 +645,7 @@ def test_mu_is_said_once_and_is_a_number_that_weighs(made, drtools):
         "-o",
         folder / "bad",
     )
-    assert done.status == 2 and "measure R@100 with --answers" in done.err
+    assert done.status == 2 and "measure R@100 needs all relevant documents" in done.err
 
 
 @pytest.mark.slow

@@ -31,22 +31,22 @@ TO = ["--examples", "FILE", "--corpus", "FILE", "--queries", "FILE", "-o", "out"
 @pytest.mark.parametrize(
     "words, expected",
     [
-        ([], "none of --vectors, --from, --to was given"),
-        (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to was given"),
+        ([], "no conversion was chosen"),
+        (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to were given"),
         (["--from", "dpr"], "--from needs FILE"),
         (["--to", "dpr", "--corpus", "FILE"], "--to needs --examples and --queries"),
         (["--vectors", "FILE"], "--vectors needs --ids and --model"),
-        (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype does not go with --from"),
+        (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype cannot be used with --from"),
         (["--from", "dpr", "FILE"], "--from writes a folder"),
         (["--from", "dpr", "FILE", "-o", "-"], "--from writes a folder"),
         (["--from", "bge", "FILE", "-o", "out"], "bge"),
         (["--from", "dpr", "nothing.json", "-o", "out"], "no such file"),
-        (["--from", "tevatron", "FILE", "--easy-negatives", "drop", "-o", "out"], "--easy-negatives is for dpr alone"),
-        (["--from", "dpr", "FILE", "--negatives", "3", "-o", "out"], "--negatives does not go with --from"),
-        ([*TO, "dpr", "--negatives", "3"], "--negatives is for sentence-transformers alone, not for dpr"),
-        ([*TO, "tevatron", "--max-rows", "3"], "--max-rows is for sentence-transformers alone, not for tevatron"),
-        ([*TO, "tevatron", "--dry-run"], "--dry-run is for sentence-transformers alone, not for tevatron"),
-        ([*TO, "dpr", "--without-negatives", "keep"], "--without-negatives is for tevatron and flagembedding alone"),
+        (["--from", "tevatron", "FILE", "--easy-negatives", "drop", "-o", "out"], "--easy-negatives is only for dpr"),
+        (["--from", "dpr", "FILE", "--negatives", "3", "-o", "out"], "--negatives cannot be used with --from"),
+        ([*TO, "dpr", "--negatives", "3"], "--negatives is only for sentence-transformers, not for dpr"),
+        ([*TO, "tevatron", "--max-rows", "3"], "--max-rows is only for sentence-transformers, not for tevatron"),
+        ([*TO, "tevatron", "--dry-run"], "--dry-run is only for sentence-transformers, not for tevatron"),
+        ([*TO, "dpr", "--without-negatives", "keep"], "--without-negatives is only for tevatron and flagembedding"),
     ],
 )
 def test_wrong_usage(words, expected, drtools, tmp_path):
@@ -352,7 +352,7 @@ def test_easy_negatives_of_dpr(drtools, tmp_path):
         ((), ["hard"], "note: 1 easy negative (negative_ctxs) were not added to the hard ones; to add them, pass"),
         (("--easy-negatives", "drop", "--strict"), ["hard"], "1 easy negative (negative_ctxs) were not added"),
         (("--easy-negatives", "fill", "--strict"), ["hard"], "1 easy negative (negative_ctxs) were not added"),
-        (("--easy-negatives", "append", "--strict"), ["hard", "easy"], "1 queries and 3 documents"),
+        (("--easy-negatives", "append", "--strict"), ["hard", "easy"], "1 query and 3 documents"),
     ):
         folder = tmp_path / "-".join(("out", *choice))
         outcome = drtools(*convert, *choice, "-o", folder)
@@ -369,8 +369,8 @@ def test_a_title_that_stands_in_one_record_alone(drtools, tmp_path):
     ]
     path = write_jsonl(tmp_path / "theirs.jsonl", records)
     outcome = drtools("convert", "--from", "tevatron", path, "-o", tmp_path / "out")
-    assert outcome.status == 0 and "3 queries and 1 documents" in outcome.err
-    assert "1 documents have a title in one record and none in another; the title was kept" in outcome.err
+    assert outcome.status == 0 and "3 queries and 1 document" in outcome.err
+    assert "1 document has a title in one record and none in another; the title was kept" in outcome.err
     assert lines(tmp_path / "out" / "corpus.jsonl") == [{"_id": "d", "title": "A title", "text": "x"}]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "corpus.jsonl",
@@ -399,17 +399,17 @@ def test_what_cannot_be_said_is_counted(drtools, ours, tmp_path):
     outcome = write_as(drtools, "sentence-transformers", ours, tmp_path / "train.jsonl")
     assert outcome.status == 0
     for words in (
-        "1 examples have a query without a text",
-        "1 documents of the examples are not in the corpus",
-        "1 examples have no negative; triplets cannot say them",
-        "3 examples have scores, which",
+        "1 example has a query without a text",
+        "1 document of the examples is not in the corpus",
+        "1 example has no negative; triplets cannot hold them",
+        "3 examples have scores that were left out, because",
     ):
         assert words in outcome.err, words
     assert {tuple(record) for record in lines(tmp_path / "train.jsonl")} == {("anchor", "positive", "negative")}
     assert write_as(drtools, "sentence-transformers", ours, tmp_path / "strict.jsonl", "--strict").status == 2
     assert not (tmp_path / "strict.jsonl").exists()
     outcome = write_as(drtools, "tevatron", ours, tmp_path / "tevatron.jsonl")
-    assert "1 examples have keys that tevatron cannot hold" in outcome.err and "have scores" not in outcome.err
+    assert "1 example has keys that tevatron cannot hold" in outcome.err and "have scores" not in outcome.err
     records = lines(tmp_path / "tevatron.jsonl")
     assert [len(record["negative_passages"]) for record in records] == [3, 1] and "dark" not in records[0]
     write_jsonl(ours / "examples.jsonl", [{"query_id": "q9", "positives": ["d0"], "negatives": []}])
@@ -423,7 +423,7 @@ def test_a_negative_with_a_positives_text_is_left_out(drtools, ours, tmp_path):
     examples[1] |= {"negatives": ["twin", "d2"], "negative_scores": [1, 0]}
     write_jsonl(ours / "examples.jsonl", examples)
     outcome = write_as(drtools, "tevatron", ours, tmp_path / "train.jsonl")
-    assert "1 negatives have the text of a positive" in outcome.err
+    assert "1 negative has the same text as a positive" in outcome.err
     assert [passage["docid"] for passage in lines(tmp_path / "train.jsonl")[1]["negative_passages"]] == ["d2"]
 
 
@@ -466,8 +466,8 @@ def test_reading_from_standard_input(drtools, tmp_path):
     )
     assert (
         outcome.status == 0
-        and "1 negatives are also a positive" in outcome.err
-        and "1 documents stand twice" in outcome.err
+        and "1 negative has the same text as a positive" in outcome.err
+        and "1 document is twice in a list" in outcome.err
     )
     outcome = drtools("convert", "--from", "flagembedding", "-", "-o", tmp_path / "bad", stdin=b"{")
     assert "standard input:1: not JSON" in said(outcome)

@@ -185,7 +185,7 @@ def put(row: int, value: float):
         (put(0, -np.inf), "row 0 (counted from 0, id 'd0') holds NaN or infinity"),
         (lambda f: f.name(f.ids[:-1]), "6 ids for the 7 rows"),
         (lambda f: f.name([*f.ids, "d7"]), "8 ids for the 7 rows"),
-        (lambda f: f.name([*f.ids[:5], "d2", "d6"]), "ids.txt:6: the id 'd2' stands on line 3 too"),
+        (lambda f: f.name([*f.ids[:5], "d2", "d6"]), "ids.txt:6: the id 'd2' is also on line 3"),
         (lambda f: f.name([*f.ids[:5], "", "d6"]), "ids.txt:6: the line is empty"),
         (lambda f: f.name([*f.ids[:5], "a b", "d6"]), "ids.txt:6: the id 'a b' holds white space"),
         (lambda f: (f.folder / "ids.txt").write_bytes(b"d0\nd\xe9\n"), "ids.txt:2: byte 2 is not UTF-8"),

@@ -263,7 +263,7 @@ def test_scores_computed_before_and_during_training_agree(scored, encoder_folder
     live = ["--teacher", rankers["roberta"], "--steps", "6"]
     assert drtools(*command(scored, encoder_folder, tmp_path / "live", *live, examples=scored.dark)).status == 0
     assert drtools(*teach, "-o", tmp_path / "taught.jsonl").status == 0
-    assert "the others were known" in drtools(*teach, "--overwrite", "-o", tmp_path / "taught.jsonl").err
+    assert "the others were in the cache" in drtools(*teach, "--overwrite", "-o", tmp_path / "taught.jsonl").err
     assert (
         drtools(
             *command(scored, encoder_folder, tmp_path / "file", "--steps", "6", examples=tmp_path / "taught.jsonl")
@@ -354,7 +354,7 @@ def test_another_length_of_the_teacher_is_said(scored, encoder_folder, rankers, 
         said[name] = outcome.err
     assert "its teacher reads" not in said["alike"]
     for words in (
-        "its teacher reads 30 tokens of a query and 31 tokens of a document, the student 14 and 22 (special tokens",
+        "its teacher reads 30 tokens of a query and 31 tokens of a document, the student 14 and 22 (without special",
         "run teacher-score with --max-query-tokens 14 --max-document-tokens 22",
     ):
         assert words in said["whole"], said["whole"]
@@ -557,7 +557,7 @@ BAD = {
     "items without scores": (
         lambda t: [],
         unscored,
-        "3 of 180 items to distil have no score; run teacher-score on the file, or use --teacher",
+        "3 of 180 items to distill have no score; run teacher-score on the file, or use --teacher",
     ),
     "nothing scored": (lambda t: ["--accept-scores"], lambda t: t.dark, "180 of 180 items"),
     "scores of a retriever": (lambda t: [], by_retriever, "scores are no teacher's"),
@@ -569,8 +569,7 @@ BAD = {
     "no items of a kind": (
         lambda t: [],
         lambda t: of_kind(t, "noisy"),
-        "no example has a reinforced item; make them by make-dark-examples and run teacher-score, or use --without "
-        "reinforced",
+        "no example has a reinforced item; run make-dark-examples and teacher-score again, or use --without reinforced",
     ),
     "an unknown kind": (lambda t: ["--without", "masked"], None, "--without masked: expected reinforced or noisy"),
     "a baseline without a kind": (
@@ -582,12 +581,12 @@ BAD = {
     "dropout without a teacher": (
         lambda t: ["--teacher-dropout", "0.1"],
         None,
-        "use --teacher to score while training",
+        "use --teacher to score during training",
     ),
     "a baseline without its positive": (
         lambda t: ["--baseline", "hard-kd", "--without-positive"],
         None,
-        "a baseline distils the positive and negatives",
+        "a baseline distills the positive and negatives",
     ),
     "no random document": (
         lambda t: ["--baseline", "rand-kd", "--teacher", "x", "--negatives", "0"],
@@ -595,7 +594,7 @@ BAD = {
         "expected how many random documents",
     ),
     "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
-    "minutes alone": (lambda t: ["--minutes", "1"], None, "--minutes 1 alone does not say"),
+    "minutes alone": (lambda t: ["--minutes", "1"], None, "only --minutes 1 was given"),
     "too few positions": (lambda t: ["--max-document-tokens", "40"], None, "use 32 or less, or --without reinforced"),
 }
 
@@ -618,7 +617,7 @@ def test_examples_without_dark_items_are_counted(scored, encoder_folder, drtools
         [record | {"dark": [], "dark_scores": []} if at < 3 else record for at, record in enumerate(scored.records)],
     )
     outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--steps", "1", examples=bare))
-    assert outcome.status == 0 and "3 of 20 examples have no dark item of those asked for" in outcome.err, outcome.err
+    assert outcome.status == 0 and "3 of 20 examples have none of the requested dark items" in outcome.err, outcome.err
 
 
 def test_negatives_without_a_reinforced_item_are_counted(scored, encoder_folder, drtools, tmp_path):

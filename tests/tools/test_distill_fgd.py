@@ -177,8 +177,8 @@ def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tm
         (
             start,
             ["--levels", "document", "--spans", "mean"],
-            "--spans and --passage-tokens and --sentence-tokens and --least-piece-tokens: for pieces, of which "
-            "--levels document has none",
+            "--spans and --passage-tokens and --sentence-tokens and --least-piece-tokens: this is for pieces, "
+            "which --levels document does not use",
         ),
         (start, ["--levels", "document", "--negative-pieces", "3"], "--negative-pieces and"),
     ):
@@ -228,7 +228,7 @@ def test_pieces_are_scored_alone_and_trained_on(toy, start, rankers, drtools, tm
     by_run = [word for word in score if word not in ("--examples", toy.examples)]
     for words, more in (
         (["has 64 positions"], [*score, "--pieces", start, "--pieces-max-document-tokens", "65"]),
-        (["--pieces scores the pieces of --examples"], [*by_run, "--pieces", start, "--run", tmp_path / "a.run"]),
+        (["--pieces is for --examples"], [*by_run, "--pieces", start, "--run", tmp_path / "a.run"]),
     ):
         outcome = drtools(*more, "-o", tmp_path / "refused")
         assert outcome.status == 2 and all(word in outcome.err for word in words), outcome.err
@@ -271,7 +271,7 @@ def test_another_cut_is_refused_before_training(toy, start, rankers, drtools, tm
         (["--title-separator", "|"], "cut with --title-separator ' ', here '|';"),
     ):
         outcome = drtools(*command(toy, start, tmp_path / "out", "--steps", "1", *fitting, *more))
-        assert outcome.status == 2 and words in outcome.err and "run teacher-score --pieces anew" in outcome.err, (
+        assert outcome.status == 2 and words in outcome.err and "run teacher-score --pieces again" in outcome.err, (
             outcome.err
         )
 
@@ -322,7 +322,7 @@ def test_a_dry_run_of_pieces_counts_them(toy, start, drtools, tmp_path):
     assert outcome.status == 2 and "a sentence lies in a passage" in outcome.err
     for more in (["--spans", "mean"], ["--sentence-tokens", "300"]):
         outcome = drtools(*encode[:-1], *more, "-o", tmp_path / "x")
-        assert outcome.status == 2 and f"{more[0]}: for pieces, which --pieces encodes" in outcome.err, outcome.err
+        assert outcome.status == 2 and f"{more[0]}: this needs --pieces" in outcome.err, outcome.err
 
 
 def test_a_lexical_encoder_has_no_pieces(toy, drtools, tmp_path):

@@ -197,7 +197,7 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
     )
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated") == files(toy.folder / "full")
-    assert sum(encoded) == 5 + 16 and "57 of them taken over" in outcome.err and "5 encoded" in outcome.err
+    assert sum(encoded) == 5 + 16 and "57 of them copied" in outcome.err and "5 encoded" in outcome.err
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
     assert (
         records[0]["notices"] == records[1]["notices"] and len(records[0]["notices"]) == 2
@@ -224,7 +224,7 @@ def test_an_update_with_pieces_equals_a_full_encoding_bit_for_bit(toy, bert, cha
     )
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated", pieces=True) == files(toy.folder / "full", pieces=True)
-    assert "57 of them taken over" in outcome.err and "other bits" not in outcome.err
+    assert "57 of them copied" in outcome.err and "other bits" not in outcome.err
     assert (
         "5 to encode"
         in drtools(
@@ -282,7 +282,7 @@ def test_an_update_of_nothing_and_one_in_its_own_place(toy, encoder_folder, drto
     command = ["encode", "--model", encoder_folder, "--queries", toy.queries]
     assert drtools(*command, "-o", toy.folder / "old").status == 0
     outcome = drtools(*command, "--update", toy.folder / "old", "-o", toy.folder / "new")
-    assert "20 of them taken over" in outcome.err and files(toy.folder / "old") == files(toy.folder / "new")
+    assert "20 of them copied" in outcome.err and files(toy.folder / "old") == files(toy.folder / "new")
     assert (
         "0 to encode" in drtools(*command, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none").err
     )
@@ -302,7 +302,7 @@ def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_fold
     interrupt_at(FolderEncoding, "_encode", 3)
     assert drtools(*update).status == 130
     outcome = drtools(*update)
-    assert outcome.status == 0 and "continuing" in outcome.err and "57 of them taken over" in outcome.err
+    assert outcome.status == 0 and "continuing" in outcome.err and "57 of them copied" in outcome.err
     assert files(toy.folder / "updated") == files(toy.folder / "full")
 
 

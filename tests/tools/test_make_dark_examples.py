@@ -60,11 +60,11 @@ def test_items_are_of_the_drawn_negatives_and_one_positive(mined, drtools):
         assert "dark_scores" not in made
     for words in (
         "20 examples with 74 negatives and 174 dark items",
-        "1 queries have several positives, of which one was drawn",
+        "1 query has several positives, of which one was drawn",
         "2 queries have fewer than 4 negatives",
     ):
         assert words in outcome.err
-    assert "have several" not in outcome.err.split("note:")[-1], "several positives are nothing odd"
+    assert "several positives" not in outcome.err.split("note:")[-1], "several positives are nothing odd"
     assert (
         drtools(
             "make-dark-examples", mined.examples, "--negatives", "4", "--strict", "-o", mined.folder / "strict.jsonl"
@@ -139,7 +139,7 @@ def test_text_for_a_person(mined, drtools):
     )
     assert (
         json.loads(lacking.out)["dark_texts"][0] is None
-        and "1 dark items have a document that is not in the corpus" in lacking.err
+        and "1 dark item has a document that is not in the corpus" in lacking.err
     )
 
 
@@ -158,10 +158,10 @@ def test_a_stopped_work_is_continued_to_the_same_bytes(mined, drtools, monkeypat
 
 
 BAD = {
-    "nothing to make": (["--ratios", "", "--without-reinforced"], None, "nothing would be made"),
+    "nothing to make": (["--ratios", "", "--without-reinforced"], None, "no dark items would be made"),
     "a ratio": (["--ratios", "0.1,2"], None, "--ratios 0.1,2: expected shares"),
     "text without a corpus": (["--text"], None, "use --corpus CORPUS"),
-    "a corpus without text": (["--corpus", "CORPUS"], None, "--corpus is for --text"),
+    "a corpus without text": (["--corpus", "CORPUS"], None, "--corpus needs --text"),
     "a line that is no example": ([], '{"query_id": "q1", "positives": "d1", "negatives": []}', ":1: positives is str"),
     "a bad dark item": (
         [],

@@ -251,7 +251,7 @@ def test_refusals_say_the_next_move(drtools, tmp_path, toy):
         ),
         (
             ["make-lexical", "--corpus", toy.corpus, "--encoder", "projection", "--fit-terms", 9, "-o", tmp_path / "p"],
-            "a projection is fitted to nothing",
+            "--fit-documents and --fit-terms need --encoder static",
         ),
         (["make-lexical", "--corpus", toy.corpus, "--only", toy.qrels, "-o", tmp_path / "p"], "--queries QUERIES"),
         (["make-lexical", "--corpus", toy.corpus, "--language", "tlh", "-o", tmp_path / "p"], "no Lucene analyzer"),

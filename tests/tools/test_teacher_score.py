@@ -114,7 +114,7 @@ def test_what_is_known_is_not_scored_again(toy, rankers, drtools, tmp_path):
     second = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", toy.examples))
     assert second.out == first.out and "0 scores were computed now" in second.err
     ranked = drtools(*command(toy, "--teacher", rankers["bert"], "--run", run))
-    assert "1 scores were computed now" in ranked.err
+    assert "1 score was computed now" in ranked.err
     assert (
         "80 scores"
         in drtools(
@@ -213,7 +213,7 @@ def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):
         done = drtools(
             *command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *more, "-o", tmp_path / "x")
         )
-        assert done.status == 2 and f"{more[0]}: for pieces, which are scored by --pieces MODEL" in done.err, done.err
+        assert done.status == 2 and f"{more[0]}: this needs --pieces MODEL" in done.err, done.err
 
 
 def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):
@@ -229,7 +229,7 @@ def test_what_is_lacking_is_counted_and_has_no_score(toy, rankers, drtools):
     first, second = map(json.loads, done.out.splitlines())
     assert first["kept"] == 1 and first["negative_scores"][0] is None and isinstance(first["negative_scores"][1], float)
     assert second["positive_scores"] == second["negative_scores"] == [None]
-    assert "1 queries have no text" in done.err and "1 documents are not in the corpus" in done.err
+    assert "1 query has no text" in done.err and "1 document is not in the corpus" in done.err
     done = drtools(
         *command(toy, "--teacher", rankers["bert"], "--examples", "-", "--strict"),
         stdin="".join(json.dumps(line) + "\n" for line in lines).encode(),

@@ -288,12 +288,12 @@ def test_margins_of_a_teacher(toy, encoder_folder, drtools, tmp_path):
     refused = drtools(*command(toy, encoder_folder, tmp_path / "rem", *words))
     assert refused.status == 2 and "run teacher-score" in refused.err and "--accept-scores" in refused.err
     without = drtools(*command(toy, encoder_folder, tmp_path / "rem", *words, "--accept-scores"))
-    assert without.status == 2 and "no positive and negative of a query both have a score" in without.err
+    assert without.status == 2 and "no query has both a positive and a negative with a score" in without.err
     scored(toy, by=None)
     assert drtools(*command(toy, encoder_folder, tmp_path / "any", *words, "--accept-scores")).status == 0
     scored(toy)
     done = drtools(*command(toy, encoder_folder, tmp_path / "rem", *words))
-    assert done.status == 0 and "1 documents of the examples have no score" in done.err, done.err
+    assert done.status == 0 and "1 document of the examples has no score" in done.err, done.err
     losses = [json.loads(line)["loss"] for line in (tmp_path / "rem/training.jsonl").read_text().splitlines()]
     assert len(losses) == 2 and losses[1] < losses[0]
     assert (tmp_path / "any/rem.safetensors").read_bytes() == (tmp_path / "rem/rem.safetensors").read_bytes()
@@ -329,7 +329,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         ),
         (
             command(toy, encoder_folder, tmp_path / "x", "--loss", "margin-mse", "--hard-negatives", "0"),
-            "margins are between",
+            "margins need negatives",
         ),
         (["encode", "--documents", toy.corpus, "--body", encoder_folder, "-o", tmp_path / "x"], "--body alone"),
         (["encode", "--documents", toy.corpus, *rem, "-o", tmp_path / "x"], "--rem alone"),
@@ -377,7 +377,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
                 "-o",
                 tmp_path / "x",
             ],
-            "trained anew",
+            "trained on a body without one",
         ),
     ):
         outcome = drtools(*words)

@@ -311,7 +311,7 @@ def test_strict_is_not_passed_by_saying_it_again(toy, encoder_folder, drtools, t
     ("words", "said"),
     [
         (["--alpha", "-3"], "--alpha -3: expected a weight above 0"),
-        (["--refresh-every-steps", "2", "--hard-negatives", "0"], "none of what is mined"),
+        (["--refresh-every-steps", "2", "--hard-negatives", "0"], "the mined negatives would not be used"),
         (["--refresh-ranks", "5-2"], "--refresh-ranks 5-2"),
         (["--weight", "0.001"], "an epoch would visit none"),
         (["--weight", "nan"], "--weight nan: expected"),

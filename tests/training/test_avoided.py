@@ -124,7 +124,7 @@ def test_train_star_restores_duplicates_by_a_flag(twins, encoder_folder, drtools
     refused = drtools(
         *command(twins, encoder_folder, "train-star", *given[:-2], "--keep-duplicates", "-o", twins.folder / "none")
     )
-    assert refused.status == 2 and "--keep-duplicates: for --refresh-every-steps" in refused.err, refused.err
+    assert refused.status == 2 and "--keep-duplicates: only for --refresh-every-steps" in refused.err, refused.err
 
 
 def test_adore_leaves_out_what_is_avoided(twins, encoder_folder, drtools):
@@ -153,7 +153,7 @@ def test_adore_leaves_out_what_is_avoided(twins, encoder_folder, drtools):
     assert kept.rows.tolist() == [9, 4, 2] and kept.ranks.tolist() == [1, 2, 3] and kept.gains.tolist() == [0, 1, 0]
     given = ["--qrels", twins.folder / "adore.tsv", "--vectors", vectors]
     outcome = drtools(*command(twins, encoder_folder, "train-adore", *given, "-o", twins.folder / "out"))
-    assert outcome.status == 0 and "1 documents are copies of a relevant one" in outcome.err, outcome.err
+    assert outcome.status == 0 and "1 document is an exact copy of a relevant one" in outcome.err, outcome.err
     kept = drtools(
         *command(twins, encoder_folder, "train-adore", *given, "--keep-duplicates", "-o", twins.folder / "kept")
     )

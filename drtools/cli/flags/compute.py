@@ -1,4 +1,4 @@
-"""Flags of where and how to compute."""
+"""Flags for the device and the precision."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,12 +11,12 @@ from drtools.models.specs import ComputeSpec
 
 @dataclass(frozen=True)
 class ComputeFlags(ComputeSpec):
-    """Where and how exactly to compute."""
+    """The device, the precision and the number of threads."""
 
     device: Annotated[
         str,
         Option(
-            help="auto, cpu, cuda, cuda:1, mps; in encode and teacher-score also several GPUs, cuda:0,cuda:1 or "
+            help="auto, cpu, cuda, cuda:1 or mps; encode and teacher-score also take several GPUs: cuda:0,cuda:1 or "
             "cuda:all",
             rich_help_panel="Computing",
         ),
@@ -24,10 +24,10 @@ class ComputeFlags(ComputeSpec):
     ] = "auto"
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
-        Option(help="auto: bf16 where the device multiplies it natively", rich_help_panel="Computing"),
+        Option(help="auto: bf16 if the device supports it natively, else fp32", rich_help_panel="Computing"),
     ] = "auto"
     threads: Annotated[
         int,
-        Option(min=0, help="processor threads; 0: all, or OMP_NUM_THREADS", rich_help_panel="Computing"),
+        Option(min=0, help="CPU threads; 0: OMP_NUM_THREADS if it is set, else all", rich_help_panel="Computing"),
         Role.UNRECORDED,
     ] = 0

@@ -1,4 +1,4 @@
-"""Flags of dev evaluation."""
+"""Flags for dev evaluation."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ PANEL = "Dev evaluation"
 
 @dataclass(frozen=True)
 class QueryDevFlags(QueryDevSpec):
-    """Which queries to measure on while training; the first measure decides what is best."""
+    """The queries to evaluate on while training. The first measure selects the best checkpoint."""
 
     dev_qrels: Annotated[
-        str | None, Option(help="judgements to evaluate on while training", rich_help_panel=PANEL), Role.INPUT
+        str | None, Option(help="qrels to evaluate on while training", rich_help_panel=PANEL), Role.INPUT
     ] = None
     dev_queries: Annotated[
-        str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT
+        str | None, Option(help="queries of --dev-qrels; default: --queries", rich_help_panel=PANEL), Role.INPUT
     ] = None
-    dev_measures: Annotated[str, Option(help="measures, the deciding one first", rich_help_panel=PANEL)] = (
-        "nDCG@10,RR@10"
-    )
+    dev_measures: Annotated[
+        str, Option(help="measures; the first one selects the best checkpoint", rich_help_panel=PANEL)
+    ] = "nDCG@10,RR@10"
 
 
 @dataclass(frozen=True)
 class DevFlags(QueryDevFlags, DevSpec):
-    """The same, with the documents that are searched."""
+    """The queries to evaluate on, and the documents to search."""
 
     dev_corpus: Annotated[
-        str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
+        str | None, Option(help="corpus of --dev-qrels; default: --corpus", rich_help_panel=PANEL), Role.INPUT
     ] = None
     dev_documents: Annotated[
         int,
         Option(
             min=0,
-            help="size of the pool: all judged documents and a random rest; 0: the whole corpus",
+            help="number of documents to search: all judged ones, filled up with random ones; 0: the whole corpus",
             rich_help_panel=PANEL,
         ),
     ] = 2000
@@ -49,37 +49,38 @@ class DevFlags(QueryDevFlags, DevSpec):
 
 @dataclass(frozen=True)
 class ExampleDevFlags(ExampleDevSpec):
-    """Examples to measure on while training, labelled by rank."""
+    """Examples labelled by rank, to evaluate on while training."""
 
     dev_examples: Annotated[
         str | None,
-        Option(help="examples mined by rank, of other queries, to evaluate on while training", rich_help_panel=PANEL),
+        Option(
+            help="examples to evaluate on while training, mined by rank for queries that are not trained on",
+            rich_help_panel=PANEL,
+        ),
         Role.INPUT,
     ] = None
     dev_queries: Annotated[
-        str | None, Option(help="their queries; default: --queries", rich_help_panel=PANEL), Role.INPUT
+        str | None, Option(help="queries of --dev-examples; default: --queries", rich_help_panel=PANEL), Role.INPUT
     ] = None
 
 
 @dataclass(frozen=True)
 class RankerDevFlags(QueryDevFlags, RankerDevSpec):
-    """The same, with what is ranked: the first documents of a run, or the positives and negatives of examples."""
+    """The queries to evaluate on, and the documents to re-rank: those of a run, or those of examples."""
 
     dev_run: Annotated[
         str | None,
-        Option(help="run that is ranked anew (BM25's, for instance), by --dev-qrels", rich_help_panel=PANEL),
+        Option(help="run to re-rank (BM25's, for instance) and to evaluate with --dev-qrels", rich_help_panel=PANEL),
         Role.INPUT,
     ] = None
     dev_depth: Annotated[
-        int, Option(min=1, help="documents of --dev-run that are ranked, for each query", rich_help_panel=PANEL)
+        int, Option(min=1, help="documents of --dev-run to re-rank for each query", rich_help_panel=PANEL)
     ] = 100
     dev_examples: Annotated[
         str | None,
-        Option(
-            help="examples whose documents are ranked, in place of --dev-run and --dev-qrels", rich_help_panel=PANEL
-        ),
+        Option(help="examples whose documents are ranked, instead of --dev-run and --dev-qrels", rich_help_panel=PANEL),
         Role.INPUT,
     ] = None
     dev_corpus: Annotated[
-        str | None, Option(help="their corpus; default: --corpus", rich_help_panel=PANEL), Role.INPUT
+        str | None, Option(help="corpus to evaluate on; default: --corpus", rich_help_panel=PANEL), Role.INPUT
     ] = None

@@ -1,4 +1,4 @@
-"""Flags of mining."""
+"""Flags for mining negatives."""
 
 from dataclasses import dataclass, fields
 from typing import Annotated
@@ -14,40 +14,40 @@ PANEL = "Filters"
 
 @dataclass(frozen=True)
 class MiningFlags(MiningRules):
-    """What may become a negative."""
+    """The rules for which documents may become negatives."""
 
-    ranks: Annotated[str, Option(help="raw ranks to take negatives from, positives counted among them")] = "1-200"
-    negatives: Annotated[int, Option(min=1, help="negatives for each query, at most")] = 30
-    draw: Annotated[str, Option(help="top: the best ranked that remain; random: any of them, by --seed")] = "top"
+    ranks: Annotated[str, Option(help="ranks to take negatives from; positives count as ranks too")] = "1-200"
+    negatives: Annotated[int, Option(min=1, help="maximum number of negatives for each query")] = 30
+    draw: Annotated[str, Option(help="top: take the highest ranks; random: draw from all ranks")] = "top"
     absolute_margin: Annotated[
         float | None,
-        Option(help="a negative scores at least so much less than the lowest positive", rich_help_panel=PANEL),
+        Option(help="a negative must score at least this much below the lowest positive", rich_help_panel=PANEL),
     ] = None
     relative_margin: Annotated[
-        float | None, Option(help="the same, as a share of the lowest positive's score", rich_help_panel=PANEL)
+        float | None, Option(help="the same, as a fraction of the lowest positive's score", rich_help_panel=PANEL)
     ] = None
-    max_score: Annotated[float | None, Option(help="no negative scores more", rich_help_panel=PANEL)] = None
-    min_score: Annotated[float | None, Option(help="no negative scores less", rich_help_panel=PANEL)] = None
-    seed: Annotated[int, Option(help="seed of random draws")] = 42
+    max_score: Annotated[float | None, Option(help="highest score of a negative", rich_help_panel=PANEL)] = None
+    min_score: Annotated[float | None, Option(help="lowest score of a negative", rich_help_panel=PANEL)] = None
+    seed: Annotated[int, Option(help="random seed")] = 42
     keep_duplicates: Annotated[
         bool,
         Option(
             "--keep-duplicates",
-            help="negatives may be the query's own document (of the query's id) and documents with a positive's text",
+            help="allow the document with the query's id, and documents with the same text as a positive, as negatives",
             rich_help_panel=PANEL,
         ),
     ] = False
 
     @property
     def by_score(self) -> list[str]:
-        """The filters by score that were said, as flags."""
+        """The flags of the score filters that were given."""
         return given_flags(
             {name: getattr(self, name) for name in ("absolute_margin", "relative_margin", "max_score", "min_score")}
         )
 
     @property
-    def said(self) -> list[str]:
-        """What is not as it usually is, but for the seed, as flags."""
+    def flags_given(self) -> list[str]:
+        """The flags, except the seed, whose value is not the default."""
         return given_flags(
             {
                 each.name: getattr(self, each.name) if getattr(self, each.name) != each.default else None
@@ -57,7 +57,7 @@ class MiningFlags(MiningRules):
         )
 
     def check(self) -> None:
-        """Raise InputError for what cannot be meant."""
+        """Raise InputError for an invalid value."""
         if self.draw not in ("top", "random"):
             raise InputError(where=f"--draw {self.draw}", expected="top or random")
         for name in ("absolute_margin", "relative_margin"):
@@ -67,7 +67,7 @@ class MiningFlags(MiningRules):
 
 
 def parse_by_rank(text: str) -> tuple[int, tuple[int, int]]:
-    """Return (P, (N1, N2)) of `P:N1-N2`."""
+    """Parse `P:N1-N2` into (P, (N1, N2))."""
     head, colon, ranks = text.partition(":")
     if not colon or not head.isdecimal() or int(head) < 1:
         raise InputError(

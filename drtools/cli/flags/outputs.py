@@ -1,4 +1,4 @@
-"""Flags of outputs."""
+"""Flags for outputs."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,10 +8,13 @@ from typer import Option
 from drtools.cli.flags.common import Role
 from drtools.outputs.specs import OutputSpec
 
-Overwrite = Annotated[bool, Option("--overwrite", help="start afresh and replace what is there"), Role.UNRECORDED]
+Overwrite = Annotated[bool, Option("--overwrite", help="start again, and replace an existing output"), Role.UNRECORDED]
 Renew = Annotated[
     bool,
-    Option("--renew", help="for Makefiles: replace what another request made, keep or continue this one's"),
+    Option(
+        "--renew",
+        help="for Makefiles: replace the output of a different command, keep or continue the output of this one",
+    ),
     Role.UNRECORDED,
 ]
 

@@ -1,4 +1,4 @@
-"""Files of lines for a person: examples, runs, judgements, with the texts of their ids."""
+"""Display of files: examples, runs and judgements, with the texts of their ids."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -16,13 +16,14 @@ from drtools.formats.examples import Example, parse_example
 from drtools.formats.json_lines import read_json_lines
 from drtools.formats.lines import read_lines, shown
 from drtools.formats.trec import read_qrels, read_run
+from drtools.units import counted
 
 LONGEST = 160  # characters of a text
 Item = TypeVar("Item")
 
 
 class TextsBehind(NamedTuple):
-    """The texts behind ids: of a corpus and of queries, where they are at hand."""
+    """The texts of ids, from a corpus and queries if they are available."""
 
     store: CorpusStore | None
     queries: dict[str, str]
@@ -32,7 +33,7 @@ class TextsBehind(NamedTuple):
         return f"{query_id}  {self.queries.get(query_id, '')}".rstrip()
 
     def document(self, document_id: str, words: str = "") -> str:
-        """Return a document's id, title and the stretch of its text that holds most of the words."""
+        """Return a document's id, title and the passage of its text with the most of the words."""
         document = self.store.get(document_id) if self.store else None
         if document is None:
             return f"{document_id}  (not in the corpus)" if self.store else document_id
@@ -40,12 +41,13 @@ class TextsBehind(NamedTuple):
 
 
 def texts_behind(artefact: Path, corpus: str | None, queries: str | None) -> TextsBehind:
-    """Open what is named, else what the artefact was made from; if neither is at hand, that is said."""
+    """Open the given files, or else those from which the artefact was made; print a note if neither is available."""
     corpus, queries = corpus or source(artefact, CORPUS_FLAGS), queries or source(artefact, QUERIES_FLAGS)
     if not corpus and not queries:
         reporting.say(
-            "note: no texts, since neither a corpus nor queries that it was made from are at hand as they were; use "
-            "--corpus, --queries"
+            "note: no texts, because the corpus and the queries that it was made from are not available "
+            "or have changed; "
+            "use --corpus and --queries"
         )
     return TextsBehind(open_store(corpus) if corpus else None, read_queries(queries) if queries else {})
 
@@ -68,7 +70,7 @@ def _chosen(
     found = [item for item in items if query_of(item) == query]
     if not found:
         raise InputError(
-            f"query {query!r} is not among its lines", where=shown(path), remedy="leave --query out to see the first"
+            f"there is no query {query!r}", where=shown(path), remedy="leave --query out to see the first ones"
         )
     return iter(found[:1])
 
@@ -108,7 +110,7 @@ def run_lines(path: Path, texts: TextsBehind, query: str | None, count: int, dep
     """Yield the best hits of the first queries of a run, or of one."""
     run = read_run(path)
     hits = sum(map(len, run.values()))
-    yield f"{len(run):,} queries, {hits:,} hits"
+    yield f"{counted(len(run), 'query', 'queries')}, {counted(hits, 'hit')}"
     for query_id, documents in _chosen(iter(run.items()), path, query, count, lambda item: item[0]):
         yield texts.query(query_id)
         for place, (document_id, score) in enumerate(itertools.islice(documents.items(), depth), start=1):
@@ -118,7 +120,7 @@ def run_lines(path: Path, texts: TextsBehind, query: str | None, count: int, dep
 def judgement_lines(path: Path, texts: TextsBehind, query: str | None, count: int, depth: int) -> Iterator[str]:
     """Yield the judged documents of the first queries, or of one."""
     qrels = read_qrels(path)
-    yield f"{len(qrels):,} queries, {sum(map(len, qrels.values())):,} judgements"
+    yield f"{counted(len(qrels), 'query', 'queries')}, {counted(sum(map(len, qrels.values())), 'judgement')}"
     for query_id, grades in _chosen(iter(qrels.items()), path, query, count, lambda item: item[0]):
         yield texts.query(query_id)
         for document_id, grade in itertools.islice(grades.items(), depth):

@@ -1,4 +1,4 @@
-"""Folders for a person: vectors, indexes, models, releases."""
+"""Display of folders: vectors, indexes, models, releases."""
 
 import math
 import struct
@@ -72,7 +72,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     record = manifest.read(path)
     if record["kind"] == "lucene":
         yield (
-            f"Lucene, {record['count']:,} documents ({record['empty']:,} empty ones left out), analyzer "
+            f"Lucene, {units.counted(record['count'], 'document')} ({record['empty']:,} empty ones left out), analyzer "
             f"{record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
         )
         return
@@ -85,7 +85,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     if record.get("recall"):
         yield (
             f"recall of the exact top {record['recall']['depth']}: {record['recall']['value']:.4f} "
-            f"({record['recall']['queries']:,} queries)"
+            f"({units.counted(record['recall']['queries'], 'query', 'queries')})"
         )
     ids = Ids(path / "ids.txt")
     yield from (f"  {texts.document(ids[row])}" for row in range(min(count, len(ids))))
@@ -139,7 +139,7 @@ def _encoder(folder: Path) -> Iterator[str]:
 
 
 def _parameters(file: Path) -> int:
-    """Return the numbers in a safetensors file, of which only the header is read."""
+    """Return the number of parameters in a safetensors file; only the header is read."""
     try:
         with open(file, "rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -160,7 +160,7 @@ def _parameters(file: Path) -> int:
 def _training(record: dict[str, Any]) -> Iterator[str]:
     if "steps" in record:
         yield (
-            f"trained for {record['steps']:,} steps in "
+            f"trained for {units.counted(record['steps'], 'step')} in "
             f"{units.seconds_as_words(record.get('training_seconds', 0))} "
             f"({record.get('precision')}, {record.get('processes', 1)} processes), from "
             f"{record.get('base') or record.get('body')}"

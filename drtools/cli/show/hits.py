@@ -1,4 +1,4 @@
-"""Hits for a person: rank, score, title, and the passage of the text that holds most of the words."""
+"""Display of hits: rank, score, title, and the passage of the text with the most query words."""
 
 import os
 import re
@@ -12,10 +12,7 @@ WIDEST = 100  # columns of a text that is easily read
 
 
 def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
-    """Return the stretch of a text, at word borders, that holds most of the different words asked for.
-
-    The first such.
-    """
+    """Return the first passage of a text, cut at word boundaries, with the most different query words."""
     text = " ".join(text.split())
     if len(text) <= longest:
         return text
@@ -33,7 +30,7 @@ def snippet(text: str, words: str, longest: int = SNIPPET_CHARACTERS) -> str:
 
 
 def show_hits(words: str, hits: dict[str, float], corpus: str | None) -> None:
-    """Print hits to standard output; without a corpus, ids and scores alone."""
+    """Print hits to standard output; without a corpus only ids and scores."""
     store = open_store(corpus) if corpus else None
     if not hits:
         print("nothing was found")

@@ -1,4 +1,4 @@
-"""What an artefact is: by its manifest, else by what lies in it."""
+"""The kind of an artefact, by its manifest or else by its content."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from drtools.models.json_files import own_settings
 from drtools.outputs import manifest
 
 MODELS = ("encoder", "rem", "ranker")
-TAKEN = "show takes JSONL, TSV, TREC's forms, and what a tool here made"
+TAKEN = "show takes JSONL, TSV and TREC files, and the outputs of drtools"
 
 
 def artefact_kind(path: Path) -> str:
-    """Return what an artefact is, or raise InputError for what is none of ours.
+    """Return the kind of an artefact, or raise InputError for an unknown one.
 
     It is `examples`, `run`, `texts`, `judgements`, `answers`, `log`, `vectors`, `faiss`, `lucene`, `encoder`, `rem`,
     `ranker`, `release`, or another word of a manifest.
@@ -39,21 +39,21 @@ def _kind_of_folder(path: Path) -> str:
     raise InputError(
         "neither a manifest.json nor a model's config.json was found",
         where=path,
-        remedy="show takes what a tool here made, a model, or a file of its inputs",
+        remedy="show takes the outputs of drtools, models, and input files",
     )
 
 
 def _kind_of_lines(path: Path) -> str:
     number, line = next(read_lines(path), (1, b""))
     if not line:
-        raise InputError("found no line in it", where=shown(path), remedy=TAKEN)
+        raise InputError("the file is empty", where=shown(path), remedy=TAKEN)
     if line.lstrip()[:1] in (b"{", b"["):
         decode(line, path, number)
         try:
             keys = orjson.loads(line)
         except orjson.JSONDecodeError:
             advice = json_advice(line) or TAKEN
-            raise InputError("not one JSON object a line", where=f"{shown(path)}:{number}", remedy=advice) from None
+            raise InputError("not one JSON object per line", where=f"{shown(path)}:{number}", remedy=advice) from None
         for key, kind in {"positives": "examples", "answers": "answers", "step": "log"}.items():
             if key in keys:
                 return kind

@@ -1,7 +1,4 @@
-"""Where an artefact came from.
-
-The inputs that its manifest's request names, theirs, and so on back to files that nobody here made.
-"""
+"""Lineage of an artefact: the inputs in its manifest, their inputs, and so on back to files not made by drtools."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +28,7 @@ class Ancestor(NamedTuple):
 
 
 def manifest_of(path: Path) -> dict[str, Any] | None:
-    """Return an artefact's manifest, None for what no tool here made."""
+    """Return an artefact's manifest, or None if it was not made by drtools."""
     beside = manifest.beside(path)
     return manifest.read_manifest(beside) if beside.exists() else None
 
@@ -39,7 +36,7 @@ def manifest_of(path: Path) -> dict[str, Any] | None:
 def ancestors(artefact: Path, among: tuple[str, ...] | None = None) -> Iterator[Ancestor]:
     """Yield all that an artefact was made from, each below what was made of it; `among` names the flags to follow.
 
-    What stood before is not gone into again.
+    The inputs of an artefact that was already listed are not repeated.
     """
     yield from _ancestors(artefact, 1, {artefact.resolve()}, among)
 

@@ -1,4 +1,4 @@
-"""What is on this machine, what will be used of it and why.
+"""A check of this machine: what is installed, what will be used, and why.
 
 Python and the libraries, devices, Java, the hub, room on the disk.
 """
@@ -54,7 +54,7 @@ SECRETS = (
 
 
 class Finding(NamedTuple):
-    """One thing looked at. `bad`: every tool needs it; `note`: some tools miss it, or it is not as it should be."""
+    """One result. `bad`: every tool needs it; `note`: some tools need it, or it is not as it should be."""
 
     state: Literal["ok", "note", "bad"]
     name: str
@@ -62,19 +62,19 @@ class Finding(NamedTuple):
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all that is looked at, from the ground up, without passwords and tokens."""
+    """Yield the results one by one, without passwords and tokens."""
     return (finding._replace(found=without_secrets(finding.found)) for finding in _findings())
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with `***` for what opens doors: in URLs, and tokens of the hub; people send it with reports."""
+    """Return a text with `***` for the passwords in URLs and for tokens of the hub, since reports are sent on."""
     for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
     return text
 
 
 def _findings() -> Iterator[Finding]:
-    """Yield all that is looked at; devices are looked for only if torch is there."""
+    """Yield the results one by one; devices are checked only if torch is installed."""
     yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[2]}")
     yield Finding(
         "ok" if sys.version_info >= (3, 11) else "bad",
@@ -95,9 +95,9 @@ def _findings() -> Iterator[Finding]:
 
 
 def required() -> dict[str, str]:
-    """Return what drtools needs as {distribution.
+    """Return the requirements of drtools, {distribution: version bounds}.
 
-    Bounds}, as its own installation says, or beside a checkout pyproject.toml.
+    They come from its installation, or in a checkout from pyproject.toml.
     """
     from packaging.requirements import Requirement
 

@@ -1,4 +1,4 @@
-"""What the models behind a run were trained on, as manifests tell: test queries are compared with their queries."""
+"""Comparison of test queries with the training queries of the models behind a run, according to the manifests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def queries_of_training(model: Path) -> list[tuple[str, str]] | None:
 
 
 def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
-    """Count the judged queries of runs that a model behind them was trained on; where nothing is known, none are."""
+    """Report the judged queries of runs that a model behind them was trained on, as far as manifests are available."""
     met: set[tuple[Path, str]] = set()
     for run in runs:
         models = list(dict.fromkeys(trainings_behind(Path(run))))
@@ -60,7 +60,9 @@ def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
             met.add((model.resolve(), queries))
             trained = queries_of_training(model)
             if trained is None:
-                reporting.say(f"{model}: what it was trained on is gone or has changed; not compared with the queries")
+                reporting.say(
+                    f"{model}: its training queries are gone or have changed, so they are not compared with the queries"
+                )
                 continue
             tested = {query_id: text for query_id, text in read_queries(queries).items() if query_id in judged}
             note_leakage("test", tested, None, Trained(trained, whose=f" of {model}"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, TypedDict
 
-from drtools import reporting
+from drtools import reporting, units
 from drtools.errors import InputError
 from drtools.evaluation import curves as logs
 from drtools.evaluation import overlap, pictures, score_histograms, soft_labels
@@ -29,26 +29,26 @@ class Analysis(NamedTuple):
 
 
 def short(name: str) -> str:
-    """Return a name as a title has it."""
+    """Return a name shortened for a title."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2 - 1]}…{name[-LONGEST_NAME // 2 :]}"
 
 
 def check_queries(label: str, run: Run, asked: Mapping[str, object], words: str) -> int:
-    """Count the queries asked for that a run lacks, and return how many; InputError if it lacks all."""
+    """Report the queries that are not in a run and return their number; raise InputError if none is in it."""
     found = Join(run, label, asked)
     found.check(
-        f"{label}: holds none of the {len(asked):,} queries asked for; do the run and the other file belong together?",
+        f"{label}: holds none of the {len(asked):,} queries; do the run and the other file belong together?",
         f"{label} lacks {found.missing:,} of {len(asked):,} queries; {words}",
     )
     return found.missing
 
 
 def note_nothing_common(label: str, run: Run, name: str, lists: Mapping[str, Collection[str]]) -> None:
-    """Note a run that lists no document of other lists, by query."""
+    """Report a run that lists none of the documents of other lists."""
     both = [query for query, documents in lists.items() if documents and run.get(query)]
     if both and not any(document in run[query] for query in both for document in lists[query]):
         pair = Join(run[both[0]], label, lists[both[0]]).pair()
-        reporting.notice(1, f"{label} lists none of the documents of {name} {pair}; are they of one collection?")
+        reporting.notice(1, f"{label} lists none of the documents of {name} {pair}; are they of the same collection?")
 
 
 def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: int, folder: Path) -> Analysis:
@@ -57,7 +57,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     Mean over its queries, histogram, likeness.png.
     """
     if not reference:
-        raise InputError("a run without a query; there is nothing to compare with", where=name)
+        raise InputError("the run has no queries to compare with", where=name)
     values = {}
     for label, run in runs.items():
         check_queries(label, run, reference, f"their overlap with {name} is 0")
@@ -84,7 +84,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     rows = [["", f"RBO, p = {p:g}"], *([label, f"{value:.4f}"] for label, value in means.items())]
     return Analysis(
         "likeness",
-        f"Rank-biased overlap with {name}, mean over {len(reference):,} queries",
+        f"Rank-biased overlap with {name}, mean over {units.counted(len(reference), 'query', 'queries')}",
         rows,
         {
             "reference": name,
@@ -96,16 +96,16 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
 
 
 def of_examples(paths: dict[str, str], runs: dict[str, Run], depth: int, bins: int, folder: Path) -> list[Analysis]:
-    """Look at examples: the scores that they keep, scores.png; a teacher's as soft labels, soft-labels.png.
+    """Analyse the scores of examples (scores.png), and a teacher's scores as soft labels (soft-labels.png).
 
-    With runs the negatives that are still hard, negatives.png.
+    With runs, also analyse which negatives are still hard (negatives.png).
     """
     kept = {label: list(read_examples(path)) for label, path in paths.items()}
     found = {label: score_histograms.scores_by_kind(examples) for label, examples in kept.items()}
     found = {label: kinds for label, kinds in found.items() if kinds}
     if not found and not runs:
         raise InputError(
-            "examples without scores, and no run was given; mine-negatives and teacher-score write scores",
+            "the examples have no scores, and no run was given; mine-negatives and teacher-score write scores",
             where=", ".join(paths),
         )
     made = [_scores(found, bins, folder)] if found else []
@@ -202,9 +202,9 @@ def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -
 
 
 def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], float]]]], folder: Path) -> Analysis:
-    """Compare students with the teacher: `lists` holds {student: {kind of list: (teacher's scores, student's, scale)}}.
+    """Compare students with the teacher, and plot Kendall's tau (agreement.png).
 
-    Agreement.png shows Kendall's tau.
+    `lists` is {student: {kind of list: (teacher's scores, student's scores, scale)}}.
     """
     found = {
         student: {kind: [soft_labels.agreement(*one) for one in kept] for kind, kept in kinds.items()}
@@ -244,7 +244,7 @@ def agreement(lists: dict[str, dict[str, list[tuple[list[float], list[float], fl
 
 
 class Agreed(TypedDict):
-    """How far a student's lists and the teacher's agree, means over queries; `tied` lists have no tau."""
+    """Agreement of a student's lists with the teacher's, as means over queries; `tied` lists have no tau."""
 
     divergence: float
     tau: float | None
@@ -267,7 +267,7 @@ def _still_hard(files: dict[str, list[Example]], runs: dict[str, Run], depth: in
     for file, examples in files.items():
         asked = {example.query_id: example for example in examples if example.negatives}
         if not asked:
-            raise InputError("no query has a negative; there is nothing to look for in a run", where=file)
+            raise InputError("no query has a negative to look for in a run", where=file)
         for label, run in runs.items():
             check_queries(label, run, asked, f"they are left out of the share of {file}'s negatives")
             named = {query: [*example.positives, *example.negatives] for query, example in asked.items()}
@@ -288,7 +288,8 @@ def _still_hard(files: dict[str, list[Example]], runs: dict[str, Run], depth: in
         {label: list(by_query.values()) for label, by_query in values.items()},
         10,
         title,
-        f"share of a query's negatives in the first {depth:,} documents of its list, without the positives",
+        f"share of a query's negatives in the first {units.counted(depth, 'document')} of its list, "
+        "without the positives",
         "share of a query's negatives",
     )
     rows = [
@@ -304,10 +305,13 @@ def _still_hard(files: dict[str, list[Example]], runs: dict[str, Run], depth: in
 
 
 def curves(paths: dict[str, str], names: list[str] | None, folder: Path) -> Analysis:
-    """Draw the numbers of training logs over steps, curves.png."""
+    """Plot the values of training logs over steps (curves.png)."""
     numbers = logs.chosen({label: logs.read_curves(path) for label, path in paths.items()}, names)
     last = max(curve.steps[-1] for found in numbers.values() for curve in found.values())
-    title = f"{short(next(iter(paths))) if len(paths) == 1 else f'{len(paths)} trainings'} over {last:,} steps"
+    title = (
+        f"{short(next(iter(paths))) if len(paths) == 1 else f'{len(paths)} trainings'} over "
+        f"{units.counted(last, 'step')}"
+    )
     if len(numbers) == 1:
         title = f"{next(iter(numbers))} in {title}"
     pictures.draw_curves(folder / "curves.png", numbers, list(paths), title)

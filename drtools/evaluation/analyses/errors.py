@@ -14,12 +14,13 @@ from drtools.evaluation.measures import mean
 from drtools.evaluation.pairwise_errors import Above
 from drtools.formats.joins import note_nothing_judged
 from drtools.formats.trec import Qrels, Run
+from drtools.units import counted
 
 Relevant = dict[str, set[str]]
 
 
 class Errors(TypedDict):
-    """What analysis.json holds of a run, or of vectors. `exact`: whether `in_all` are all errors, not the least."""
+    """The entry of a run or of vectors in analysis.json. `exact` is False if `in_all` is only a lower bound."""
 
     mean_against_top: float
     mean_in_all: float
@@ -39,7 +40,7 @@ class Panel(NamedTuple):
 
 
 def relevant_documents(qrels: Qrels, min_rel: int) -> Relevant:
-    """Return the relevant documents of each query that has any; the others have no pair, and are counted."""
+    """Return the relevant documents of each query that has any; report the other queries, which have no pairs."""
     relevant = {
         query: {document for document, grade in grades.items() if grade >= min_rel} for query, grades in qrels.items()
     }
@@ -58,7 +59,7 @@ def relevant_documents(qrels: Qrels, min_rel: int) -> Relevant:
 
 
 def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Errors:
-    """Count a run's errors: those in all are at least what is said where it does not list every relevant document."""
+    """Count a run's errors; the total is a lower bound if the run does not list every relevant document."""
     without_hits = check_queries(label, run, relevant, "they have as many errors against the top as there can be")
     judged = {query: dict.fromkeys(documents, 1) for query, documents in relevant.items()}
     note_nothing_judged(label, run, judged, f"{param('qrels')}")
@@ -68,15 +69,15 @@ def errors_of_run(label: str, run: Run, relevant: Relevant, depth: int) -> Error
     unlisted, count = sum(each.lacking for each in above.values()), sum(map(len, relevant.values()))
     reporting.notice(
         unlisted,
-        f"{label} does not list {unlisted:,} of {count:,} relevant documents; its errors in all are at least what is "
-        f"said: {param('vectors')} and {param('query_vectors')} count them exactly, or search with a larger "
+        f"{label} does not list {unlisted:,} of {count:,} relevant documents, so its total errors are a lower bound; "
+        f"use {param('vectors')} and {param('query_vectors')} to count them exactly, or search with a larger "
         f"{param('depth')}",
     )
     return _errors(above, depth, without_hits)
 
 
 def errors_in_corpus(above: Mapping[str, list[int]], depth: int) -> Errors:
-    """Count the errors over a whole corpus, exactly, from what stands above each relevant document."""
+    """Count the errors over a whole corpus, from the number of documents above each relevant one."""
     return _errors({query: Above(each) for query, each in above.items()}, depth, 0)
 
 
@@ -97,7 +98,7 @@ def _errors(above: dict[str, Above], depth: int, without_hits: int) -> Errors:
 
 
 def analyse_errors(found: dict[str, Errors], depth: int, folder: Path) -> Analysis:
-    """Compare the errors of runs and vectors: means over queries, and shares by bin of errors, errors.png."""
+    """Compare the errors of runs and vectors: means over queries, and shares by bin of errors (errors.png)."""
     tops = {label: one["against_top"] for label, one in found.items()}
     panels = [Panel(f"against the top {depth:,} that are not relevant", tops)]
     wholes = {label: one["in_all"] for label, one in found.items()}
@@ -147,11 +148,13 @@ def analyse_errors(found: dict[str, Errors], depth: int, folder: Path) -> Analys
         ),
     ]
     numbers = {"queries": queries, "runs": found, "histogram": histogram}
-    return Analysis("errors", f"Pairwise errors a query, mean over {queries:,} queries", rows, numbers)
+    return Analysis(
+        "errors", f"Pairwise errors a query, mean over {counted(queries, 'query', 'queries')}", rows, numbers
+    )
 
 
 def shares_by_bin(panels: list[Panel]) -> dict[str, Any]:
-    """Return bins of errors a query; by panel and label each bin's queries, its share of them and of all errors."""
+    """Return bins of errors per query, and by panel and label each bin's queries, share of queries, share of errors."""
     bins = pairwise_errors.bins_up_to(
         max(count for panel in panels for counts in panel.counts.values() for count in counts.values())
     )

@@ -6,13 +6,13 @@ from drtools.errors import InputError
 
 
 def labels_of(paths: list[str]) -> dict[str, str]:
-    """Return {label: path}: names without their endings, with as many folders before them as tell them apart.
+    """Return {label: path}: names without suffixes, preceded by as many folders as are needed to make them unique.
 
-    A training.jsonl goes by its folder's name. Raises InputError for a path that was named twice.
+    A training.jsonl is named after its folder. Raises InputError for a path that was named twice.
     """
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise InputError("was named twice; once is enough", where=twice)
+        raise InputError("was named twice", where=twice, remedy="name it once")
     parts = [_parts_of(Path(path)) for path in paths]
     for count in range(1, max(map(len, parts), default=0) + 1):
         labels = ["/".join(names[-count:]) for names in parts]
@@ -22,7 +22,7 @@ def labels_of(paths: list[str]) -> dict[str, str]:
 
 
 def label_of(path: str) -> str:
-    """Return the name of a file without its ending; a training.jsonl goes by its folder's name."""
+    """Return the name of a file without its suffix; a training.jsonl is named after its folder."""
     return _parts_of(Path(path))[-1]
 
 

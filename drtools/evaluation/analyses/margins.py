@@ -19,6 +19,7 @@ from drtools.formats.examples import Example
 from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels, Run
 from drtools.outputs import manifest
+from drtools.units import counted
 
 BINS = 40  # from -1 to 1
 
@@ -38,7 +39,7 @@ def pairs_of_examples(examples: Iterable[Example]) -> dict[str, MarginPairs]:
 
 
 def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: int) -> dict[str, MarginPairs]:
-    """Return, for each judged query, relevant and other documents of those that every run has in its top `depth`."""
+    """Return, for each judged query, the relevant and other documents that every run has in its top `depth`."""
     found = {}
     for query, grades in qrels.items():
         tops = [list(run.get(query, ()))[:depth] for run in runs.values()]
@@ -53,7 +54,7 @@ def pairs_of_runs(runs: Mapping[str, Run], qrels: Qrels, min_rel: int, depth: in
 
 
 def fixed_pairs(pairs: dict[str, MarginPairs], scores: Mapping[str, Scores]) -> dict[str, MarginPairs]:
-    """Return the pairs whose documents have a score from every label, so that all are compared over the same pairs."""
+    """Return the pairs whose documents have a score from every label, so that all labels have the same pairs."""
     documents = sum(len(pair) for each in pairs.values() for pair in each)
     for label, by_query in scores.items():
         joins = _joins(label, by_query, pairs)
@@ -92,15 +93,15 @@ def margins_of_query(scores: Mapping[str, float], pairs: MarginPairs) -> list[fl
 
 
 def score_range(scores: Scores, pairs: Mapping[str, MarginPairs]) -> float:
-    """Return the distance between the highest and the lowest score of the pairs' documents, of all queries."""
+    """Return the difference between the highest and the lowest score of the pairs' documents over all queries."""
     found = [scores[query][document] for query, each in pairs.items() for pair in each for document in pair]
     return max(found) - min(found) if found else 0.0
 
 
 def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs], where: str, folder: Path) -> Analysis:
-    """Compare the margins of runs and vectors over the same pairs, as shares of each one's range of scores.
+    """Compare the margins of runs and vectors over the same pairs, as fractions of each one's range of scores.
 
-    A histogram of the pairs, margins.png. `where` says in messages where the pairs come from.
+    Plots a histogram of the pairs (margins.png). `where` says in messages where the pairs come from.
     """
     given, asked = pairs, len(pairs)
     pairs = fixed_pairs(pairs, scores)
@@ -108,13 +109,13 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
     if not pairs:
         example = _example(join for label, own in scores.items() for join in _joins(label, own, given))
         raise InputError(
-            f"no query has a relevant document and another {where}; do they belong together? {example}",
+            f"no query has both a relevant and another document {where}; do they belong together? {example}",
             where=", ".join(scores),
         )
     reporting.notice(
         asked - len(pairs),
-        f"{asked - len(pairs):,} of {asked:,} queries have no relevant document, or nothing else, {where}; they have "
-        "no margin",
+        f"{asked - len(pairs):,} of {asked:,} queries have no relevant document, or no other, {where}; they have no "
+        "margin",
     )
     by_query = {label: _shares(label, own, pairs, where) for label, own in scores.items()}
     by_pair = {label: [margin for margins in found.values() for margin in margins] for label, found in by_query.items()}
@@ -141,12 +142,15 @@ def analyse_margins(scores: Mapping[str, Scores], pairs: dict[str, MarginPairs],
             for label, one in told.items()
         ),
     ]
-    title = f"Margin of relevant documents as a share of the range of scores: {count:,} pairs of {len(pairs):,} queries"
+    title = (
+        f"Margin of relevant documents as a share of the range of scores: {counted(count, 'pair')} of "
+        f"{len(pairs):,} queries"
+    )
     return Analysis("margins", title, rows, told)
 
 
 def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str, Any]:
-    """Return what analysis.json holds of one label: means over queries and over pairs, and the picture's histogram."""
+    """Return the entry of one label in analysis.json: means over queries and over pairs, and the histogram."""
     means = {query: sum(found) / len(found) for query, found in by_query.items()}
     edges = pictures.edges_of(-1.0, BINS)
     return {
@@ -163,15 +167,15 @@ def _summary(by_query: dict[str, list[float]], margins: list[float]) -> dict[str
 
 
 def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: str) -> dict[str, list[float]]:
-    """Return the margins of each query's pairs as shares of the range of scores."""
+    """Return the margins of each query's pairs as fractions of the range of scores."""
     whole = score_range(scores, pairs)
     if not isfinite(whole):
         raise InputError(
-            "has an infinite score, of which no margin is a share", where=label, remedy="write the run again"
+            "has an infinite score, so there is no range of scores", where=label, remedy="write the run again"
         )
     if not whole:
         raise InputError(
-            f"all scores {where} are equal, so that there is no range of scores to take margins as shares of",
+            f"all scores {where} are equal, so there is no range of scores to divide margins by",
             where=label,
             expected="a run whose scores differ",
         )
@@ -181,19 +185,16 @@ def _shares(label: str, scores: Scores, pairs: dict[str, MarginPairs], where: st
 
 
 def analyse_tuning(paths: dict[str, str], folder: Path) -> Analysis:
-    """Draw the measure that a weight was tuned for over the weights that were tried, out of tuned runs' manifests.
-
-    Tuning.png.
-    """
+    """Plot the tuned measure over the weights that were tried, from the manifests of tuned runs (tuning.png)."""
     curves, measures = {}, set()
     for label, path in paths.items():
         record = manifest.read(path)
         if not (record.get("tried") and record.get("tuned_for")):
             raise InputError(
-                "its manifest holds no weights that were tried",
+                "its manifest has no tried weights",
                 where=path,
                 expected=(
-                    f"a run that `search {param('multi_vector')} {param('tune')}` or `fuse {param('tune')}` wrote"
+                    f"a run written by `search {param('multi_vector')} {param('tune')}` or `fuse {param('tune')}`"
                 ),
             )
         curves[label] = sorted(map(tuple, record["tried"]))

@@ -1,4 +1,4 @@
-"""A query before and after training among its documents, as an analysis (Zhan et al. 2021, Figure 6)."""
+"""Analysis of a query's move among its documents by training (Zhan et al. 2021, Figure 6)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from drtools.evaluation.move_pictures import ACROSS, ALONG, draw_move
 from drtools.formats.joins import Join
 from drtools.formats.trec import Qrels
 from drtools.formats.vectors import Vectors, open_document_vectors, open_query_vectors
+from drtools.units import counted
 
 
 def analyse_move(
     vectors: str, query_vectors: list[str], query: str, qrels: Qrels, min_rel: int, depth: int, folder: Path
 ) -> Analysis:
-    """Show a query before and after training with its relevant and top documents: move.png, and t-sne.png."""
+    """Plot a query before and after training with its relevant and top documents (move.png and t-sne.png)."""
     documents = open_document_vectors(vectors)
     queries = np.stack([_query_vector(path, query, documents) for path in query_vectors])
     found = query_move.all_scores(documents.array, queries)
@@ -91,7 +92,7 @@ def _groups(top_before: list[int], top_after: list[int], positive: set[int]) -> 
 
 def _title(query: str, ranks: dict[str, list[int]], stay: int, depth: int) -> str:
     if not ranks:
-        return f"Query {short(query)} keeps {stay:,} of its top {depth:,} documents"
+        return f"Query {short(query)} keeps {stay:,} of its top {counted(depth, 'document')}"
     before, after = (min(both[side] for both in ranks.values()) for side in (0, 1))
     move = f"from rank {before:,} to {after:,}" if before != after else f"stays at rank {before:,}"
     return f"Query {short(query)}: best relevant document {move}"
@@ -102,7 +103,7 @@ def _query_vector(path: str, query: str, documents: Vectors) -> np.ndarray:
     row = queries.ids.row_of(query)
     if row is None:
         raise InputError(
-            f"holds no query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}", where=path
+            f"does not have query {query!r}; {param('query')} takes an id, for instance {queries.ids[0]!r}", where=path
         )
     vector: np.ndarray = np.asarray(queries.array[row : row + 1], np.float32)[0]
     return vector

@@ -1,4 +1,4 @@
-"""What a student says of the items that a teacher has scored: from its encoder, or from a run."""
+"""A student's scores of the items that a teacher has scored, from its encoder or from a run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
 from drtools.outputs.typed_json import checked
 from drtools.teachers.windows import ScoredTexts, documents_in
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.dark_items import Dark
@@ -45,7 +46,7 @@ class ScoredItem(NamedTuple):
 
 
 def scored_items(example: Example) -> list[ScoredItem]:
-    """Return all of an example that its teacher scored: positives, negatives, dark items."""
+    """Return the items of an example that its teacher scored: positives, negatives, dark items."""
     parts = (
         (example.positives, example.positive_scores),
         (example.negatives, example.negative_scores),
@@ -70,14 +71,16 @@ def beside_teacher(
     compute: ComputeSpec,
     max_document_tokens: int | None = None,
 ) -> dict[str, Lists]:
-    """Return {label: lists} of runs and of encoders by name, beside what the teacher of a file of examples said.
+    """Return {label: lists} with the scores of runs and encoders, and those of the teacher of a file of examples.
 
     InputError if no teacher did.
     """
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
         raise InputError(
-            "its scores are no teacher's (scored_by is missing)", where=shown(path), remedy="run teacher-score on it"
+            "its scores are not from a teacher (scored_by is missing)",
+            where=shown(path),
+            remedy="run teacher-score on it",
         )
     found = {label: lists_by_run(scored, run, label, 1.0 if scale is None else scale) for label, run in runs.items()}
     if students:
@@ -92,7 +95,7 @@ def beside_teacher(
 
 
 def trained_scale(name: str) -> float | None:
-    """Return what an encoder's scores were multiplied with when it was trained, if its folder says it."""
+    """Return the factor applied to an encoder's scores in its training, if its folder records it."""
     known = Path(name) / manifest.NAME
     scale = manifest.read_manifest(known).get("scale") if known.exists() else None
     return None if scale is None else checked(scale, float, known, f"pass {param('scale')}, or make the encoder again")
@@ -116,23 +119,23 @@ def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float
         raise InputError(
             "no query has two documents that both the teacher and the run have scored",
             remedy=(
-                f"make the run by search {param('rerank')} of a run that holds the examples' documents {join.pair()}"
+                f"make the run with search {param('rerank')}, from a run with the examples' documents {join.pair()}"
             ),
         )
     join.note(
-        f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among their "
-        "query's hits; left out"
+        f"{label}: {join.missing:,} of the {join.asked:,} documents that the teacher scored are not among the hits "
+        "of their query; left out"
     )
     return lists
 
 
 def with_a_query(examples: Sequence[Example], texts: ScoredTexts) -> list[Example]:
-    """Return the examples whose query has a text; the others are counted."""
+    """Return the examples whose query has a text, and report the others."""
     asked = Join(texts.queries, "the queries' file")
     known = [example for example in examples if not asked.look_up([example.query_id])]
     asked.check(
         "no example has a query with a text; do the examples and the queries belong together?",
-        f"{asked.missing:,} examples have a query without a text; left out",
+        f"{counted(asked.missing, 'example has', 'examples have')} a query without a text; left out",
     )
     return known
 
@@ -145,20 +148,20 @@ def lists_by_encoder(
     computing: Compute,
     scale: float | None,
 ) -> Lists:
-    """Return the lists that a teacher has scored with an encoder's scores beside.
+    """Return the lists that a teacher has scored, with the scores of an encoder.
 
     Documents alone, and with dark items where there are any.
 
-    `scale` multiplies the encoder's scores; None: as a training does that is not told. What the corpus lacks is left
-    out, and counted.
+    `scale` multiplies the encoder's scores; None is a training's default. Documents that are not in the corpus are left
+    out and reported.
     """
     document = encoder.of("document")
     if isinstance(document, LexicalEncoder):
         raise InputError(
-            "a lexical encoder, which no teacher trains",
+            "a lexical encoder, which cannot be a student",
             where=name,
             expected=(
-                "a student with a body. To compare it with a teacher, search with it and pass the run with "
+                "an encoder with a body. To compare a lexical one with a teacher, search with it and pass the run with "
                 f"{param('agreement')}"
             ),
         )
@@ -184,19 +187,19 @@ def lists_by_encoder(
             progress.advance(len(window))
     if not lists[PLAIN]:
         raise InputError(
-            f"no example has two documents that {documents.name} holds and a teacher has scored; do the examples and "
-            f"the corpus belong together? {documents.pair()} Else run teacher-score on the examples"
+            f"no example has two documents that a teacher has scored and that are in {documents.name}; do the examples "
+            f"and the corpus belong together? {documents.pair()} If they do, run teacher-score on the examples"
         )
     reporting.notice(
         items - seen,
-        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that {documents.name} lacks; "
-        f"left out {documents.pair()}",
+        f"{items - seen:,} of the {items:,} items that the teacher scored have a document that is not in "
+        f"{documents.name}; left out {documents.pair()}",
     )
     return {kind: kept for kind, kept in lists.items() if kept}
 
 
 class _Window(NamedTuple):
-    """What of some examples has a text.
+    """The items of some examples that have a text.
 
     Texts by item, those that are cut as documents are and those of twice that length.
     """
@@ -207,7 +210,7 @@ class _Window(NamedTuple):
 
 
 def _key(query_id: str, item: str | Dark) -> object:
-    """Return what an item's text depends on: a dark item's on its query too."""
+    """Return the key of an item's text, which for a dark item depends on its query too."""
     return item if isinstance(item, str) else (query_id, item)
 
 
@@ -241,7 +244,7 @@ def _scores_of(
     special: Special,
     computing: Compute,
 ) -> Iterator[tuple[list[ScoredItem], list[float]]]:
-    """Yield what of each example has a text, and the encoder's scores of it."""
+    """Yield the items of each example that have a text, and the encoder's scores of them."""
     made = _texts_of(window, texts, document_encoder, special)
     vectors: dict[object, np.ndarray] = {}
     for kept, longest in (

@@ -1,4 +1,4 @@
-"""Batches for ADAM: a query, its positive, its negatives, its dark examples, and what the teacher says of each.
+"""Batches for ADAM: queries with a positive, negatives, dark examples, and the teacher's scores.
 
 Every process draws the whole batch, and tokenizes and scores its own share of it.
 """
@@ -29,17 +29,17 @@ EXAMPLES_A_COUNT = 20_000  # examples that are counted together
 
 
 class Scorer(Protocol):
-    """Who scores pairs of texts: a teacher."""
+    """A scorer of pairs of texts, such as a teacher."""
 
     def scores(self, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None]) -> np.ndarray:
         """Return the scores float32 [N]."""
 
 
 class Form(NamedTuple):
-    """What is listed for a query.
+    """Which items are listed for a query.
 
-    `kinds` are those of its dark examples. `negatives` is how many are drawn at each visit, at most; None: all.
-    `random_negatives` draws documents of the corpus in place of the query's own negatives.
+    `kinds` are those of its dark examples. `negatives` is the maximum number drawn at each visit, None for all.
+    `random_negatives` draws documents of the corpus instead of the query's own negatives.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -48,9 +48,9 @@ class Form(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What a visit trains on, by rows of its corpus.
+    """The items that a visit trains on, by rows of the corpus.
 
-    The positive, m negatives, dark items, and their teacher's scores [1 + m + dark], nan without.
+    They are the positive, m negatives and dark items, with the teacher's scores [1 + m + dark], NaN if there is none.
     """
 
     positive: int
@@ -65,9 +65,10 @@ class Listed(NamedTuple):
 
 
 class AskedPairs(NamedTuple):
-    """What a teacher is asked.
+    """The pairs for a teacher to score.
 
-    (query text, document text) [N], and how many tokens each document may have without special ones, None: as always.
+    (query text, document text) [N], and the maximum number of tokens of each document without special ones; None is
+    the usual one.
     """
 
     texts: list[tuple[str, str]]
@@ -97,9 +98,9 @@ class AdamBatch(NamedTuple):
 
 
 def list_visit(visit: Visit, form: Form) -> Listed:
-    """Return what a visit trains on: its positive, negatives drawn for this visit, and their dark items.
+    """Return the items that a visit trains on: a positive, negatives drawn for this visit, and their dark items.
 
-    The positive is that of the example's dark items, or else one is drawn. Negatives stand in the order of the example.
+    The positive is that of the example's dark items, or else one is drawn. Negatives are in the order of the example.
     """
     examples, random = visit.source.examples, generator(*visit.seed)
     drawn = (
@@ -130,9 +131,8 @@ def list_visit(visit: Visit, form: Form) -> Listed:
 class AdamBatches:
     """The endless sequence of batches; a pure function of (seed, step).
 
-    `share_of(step)` is how many of the queries are distilled on. With `teacher`, what a teacher writes dark items with
-    beside a query's text and in the student's room, batches hold the pairs to ask it for. `name` is the student's, for
-    messages.
+    `share_of(step)` is the share of queries distilled on. With `teacher`, the special tokens and lengths of a teacher's
+    dark items, batches hold the pairs for it to score. `name` is the student's name in messages.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class AdamBatches:
         return side, len(texts[side]) - 1
 
     def _text(self, visit: Visit, row: int | DarkRow) -> tuple[str, bool]:
-        """Return a text, and whether it was cut when it was written."""
+        """Return a text, and whether it was cut when it was made."""
         source, document = visit.source, self.model.of("document")
         if isinstance(row, int):
             return document.prepare(source.text(row)), False
@@ -230,7 +230,7 @@ def _lists(
 def padded(
     rows: Sequence[Sequence[float] | np.ndarray], length: int, dtype: type = np.float32
 ) -> np.ndarray:  # -> [B, length]
-    """Return rows of numbers as one array, each filled up with 0."""
+    """Return rows of numbers as one array, padded with 0."""
     array: np.ndarray = np.zeros((len(rows), length), dtype)
     for at, values in enumerate(rows):
         array[at, : len(values)] = values
@@ -238,7 +238,7 @@ def padded(
 
 
 def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
-    """Return what a teacher says of the batch's pairs, list by list."""
+    """Return a teacher's scores of the batch's pairs, list by list."""
     assert batch.asked is not None, "batches made with a teacher"
     scores = teacher.scores(
         [pair for pairs in batch.asked for pair in pairs.texts],
@@ -250,7 +250,7 @@ def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
 
 @dataclass
 class Supply:
-    """What examples offer a form of training, before anything is drawn.
+    """What examples have for a form of training, counted before anything is drawn.
 
     `unscored` of the `items` that may be trained on have no score. `of_kind` is how many examples have a dark item of
     each kind, `without` how many have none of the kinds. `unpaired` of the `negatives` of examples with dark items have
@@ -271,7 +271,7 @@ class Supply:
 
 
 def count_supply(examples: TrainingExamples, form: Form) -> Supply:
-    """Count what examples offer a form of training."""
+    """Count what examples have for a form of training."""
     supply = Supply()
     for start in range(0, len(examples), EXAMPLES_A_COUNT):
         _count_block(examples, form, start, min(start + EXAMPLES_A_COUNT, len(examples)), supply)

@@ -1,6 +1,6 @@
-"""Dark examples as text (Tao et al., ADAM).
+"""Texts of dark examples (Tao et al., ADAM).
 
-One rendering for teacher and student, with the special tokens of each one's tokenizer.
+Teacher and student get the same text, with the special tokens of their own tokenizers.
 """
 
 from __future__ import annotations
@@ -59,11 +59,10 @@ def special_of(
     prompt: str = "",
     most: int | None = None,
 ) -> Special:
-    """Return what a tokenizer writes dark items of some kinds with.
+    """Return the special tokens and the length with which a tokenizer makes dark items of some kinds.
 
-    A reinforced text takes twice a document's tokens, of which special tokens and a prompt take theirs, and not more
-    than `most` tokens besides the special ones. Raises InputError if the tokenizer lacks a token that is needed; `name`
-    is its model's.
+    A reinforced text has at most twice a document's tokens, including special tokens and a prompt, and at most `most`
+    tokens without special ones. Raises InputError if the tokenizer has no such token; `name` is its model's.
     """
     separator, mask = separator_of(tokenizer), tokenizer.mask_token
     if "reinforced" in kinds and separator is None:
@@ -76,7 +75,7 @@ def special_of(
         raise InputError(
             "its tokenizer has no mask token, which noisy positives need",
             where=name,
-            remedy="leave them out, or take a model that has one",
+            remedy="leave them out, or use a model that has one",
         )
     taken = tokenizer.num_special_tokens_to_add() + count_tokens(tokenizer, prompt) + 1  # the separator
     room = 2 * max_document_tokens - taken
@@ -91,7 +90,7 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
     longest = positions_of(encoder.body)
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
         raise InputError(
-            f"reinforced texts take twice as many, and {name} has {longest} positions",
+            f"reinforced negatives are twice as long, and {name} has {longest} positions",
             where=f"{param('max_document_tokens')} {encoder.settings.max_document_tokens}",
             remedy=f"use {longest // 2} or less{otherwise}",
         )
@@ -143,7 +142,7 @@ def dark_asked(example: Example, texts: ScoredTexts, teacher: Teacher) -> list[A
 
 
 def own_tokens(encoder: Encoder, side: str) -> int:
-    """Return how many tokens of a text itself an encoder reads: those besides special tokens and its prompt."""
+    """Return how many tokens of a text an encoder reads, besides special tokens and its prompt."""
     taken = encoder.tokenizer.num_special_tokens_to_add()
     taken += count_tokens(encoder.tokenizer, encoder.settings.prompt(side))
     return max(1, encoder.settings.max_tokens(side) - taken)
@@ -155,14 +154,14 @@ def reinforced_tokens(encoder: Encoder) -> int:
 
 
 def dark_text(item: Dark, query_id: str, text_of: TextOf, special: Special) -> str:
-    """Return a dark item's text; `text_of` gives a document's by its id (in lower case for who knows no other)."""
+    """Return a dark item's text; `text_of` returns a document's text by id (in lower case for uncased models)."""
     if isinstance(item, Noisy):
         return noisy_text(text_of(item.positive), (item.seed, query_id, item.positive, item.ratio), special.mask)
     return reinforced_text(text_of(item.positive), text_of(item.negative), special)
 
 
 def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: TextOf, special: Special) -> str:
-    """Return the same, prepared for an encoder: what it lowers is the documents' words, never the special tokens."""
+    """Return the same for an encoder; if it lowers texts, only the documents' words are lowered, not special tokens."""
     return dark_text(item, query_id, lambda document: encoder.prepare(text_of(document)), special)
 
 

@@ -20,6 +20,7 @@ from drtools.formats.joins import Join
 from drtools.formats.lines import shown
 from drtools.outputs.states import State
 from drtools.randomness import generator
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.methods.adam.settings import DarkSettings
@@ -38,23 +39,29 @@ class DarkState(State):
 
 
 def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> None:
-    """Write examples with dark items, and count what is odd about them."""
+    """Write examples with dark items, and report anything unusual."""
     found = in_corpus(settings.corpus, examples) if settings.corpus else None
     counts = darken(examples, settings, writer(found, settings.title_separator), work)
     reporting.say(
-        f"{counts['examples']:,} examples with {counts['negatives']:,} negatives and {counts['dark']:,} dark items"
+        f"{counted(counts['examples'], 'example')} with {counted(counts['negatives'], 'negative')} and "
+        f"{counted(counts['dark'], 'dark item')}"
     )
     if counts["several"]:
-        reporting.say(f"{counts['several']:,} queries have several positives, of which one was drawn")
+        reporting.say(
+            f"{counted(counts['several'], 'query has', 'queries have')} several positives, of which one was drawn"
+        )
     reporting.notice(
         counts["short"],
-        f"{counts['short']:,} queries have "
+        f"{counted(counts['short'], 'query has', 'queries have')} "
         f"{f'fewer than {settings.negatives}' if settings.negatives else 'no'} negatives",
     )
-    reporting.notice(counts["bare"], f"{counts['bare']:,} queries have no positive, and so no dark items")
+    reporting.notice(
+        counts["bare"], f"{counted(counts['bare'], 'query has', 'queries have')} no positive, and so no dark items"
+    )
     reporting.notice(
         counts["unwritten"],
-        f"{counts['unwritten']:,} dark items have a document that is not in the corpus; their text is null "
+        f"{counted(counts['unwritten'], 'dark item has', 'dark items have')} a document that is not in the corpus; the "
+        f"text is null "
         f"{found.pair() if found else ''}",
     )
     work.finish(kind="examples", counts=dict(counts))
@@ -116,7 +123,7 @@ def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], r
 
 
 def in_corpus(corpus: str, path: str) -> Join:
-    """Return what looks documents up in a corpus; InputError if it has none of those of the examples."""
+    """Return a join for looking up documents in a corpus; raise InputError if it has none of the examples'."""
     store = open_store(corpus)
     Join(store, corpus).require_one(
         (document for example in read_examples(path) for document in (*example.positives, *example.negatives)),

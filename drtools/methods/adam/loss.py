@@ -1,4 +1,4 @@
-"""ADAM's loss of a batch: what the teacher says of each list, and a little of the positive among its negatives."""
+"""ADAM's loss of a batch: the divergence from the teacher in each list, and a cross-entropy of the positive."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def adam_loss(
 ) -> Loss:
     """Return ADAM's loss of a batch; `gather` brings the processes' scores together.
 
-    The teacher of a step, `teacher_at`, is asked here and not in the thread that prepares batches: two that set torch's
-    threads at once would not repeat each other.
+    The teacher of a step, `teacher_at`, scores here and not in the thread that prepares batches: two threads that set
+    torch's number of threads at the same time would not give reproducible results.
     """
 
     def loss(query_vectors: Tensor, document_vectors: Tensor, *rest: Any) -> tuple[Tensor, Metrics]:

@@ -1,6 +1,6 @@
 """ADAM's self-pacing.
 
-How many of a batch's queries are distilled on, from all of them at the start to half at the end.
+The share of a batch's queries that are distilled on falls from 1 at the start to 1/2 at the end.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def share_of_step(kind: str, flags: TrainingSpec, queries: int, default_epochs: 
     steps = plan(flags, queries, default_epochs, 0).steps
     if steps >= UNKNOWN_STEPS:
         raise InputError(
-            f"{param('minutes')} {flags.minutes:g} alone does not say over how many epochs the pace is spread",
-            remedy=f"use {param('epochs')} too (whichever ends first ends the training), or {param('pacing')} none",
+            f"{param('pacing')} needs the number of epochs, and only {param('minutes')} {flags.minutes:g} was given",
+            remedy=f"use {param('epochs')} too (the first limit ends the training), or {param('pacing')} none",
         )
     if kind == "steps":
         return lambda step: 1.0 - step / (2 * steps)

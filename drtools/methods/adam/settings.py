@@ -16,7 +16,7 @@ EPOCHS = 3  # [ours]
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """Who scores, what of an example is distilled, of which queries, and how the losses are weighed."""
+    """The teacher, what of an example is distilled, of which queries, and the weights of the losses."""
 
     teacher: list[str] | None = None
     teacher_dropout: float | None = None
@@ -31,7 +31,7 @@ class AdamSettings:
     reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together."""
+        """Raise InputError for settings that do not go together."""
         unknown = set(self.without or ()) - {*KINDS}
         if unknown:
             raise InputError(
@@ -48,7 +48,7 @@ class AdamSettings:
             )
         if self.baseline and not self.with_positive:
             raise InputError(
-                "a baseline distils the positive and negatives",
+                "a baseline distills the positive and negatives",
                 where=f"{baseline} with {param('without_positive')}",
                 remedy="leave one of the two out",
             )
@@ -59,21 +59,21 @@ class AdamSettings:
             )
         if self.baseline == "rand-kd" and not self.teacher:
             raise InputError(
-                f"{baseline} draws documents that the examples have no scores of",
+                f"{baseline} draws documents for which the examples have no scores",
                 remedy=(
-                    f"use {param('teacher')}, or mine the examples by {param('random')}, score them and use "
+                    f"use {param('teacher')}, or mine the examples with {param('random')}, score them and use "
                     f"{param('baseline')} hard-kd"
                 ),
             )
         if self.teacher_dropout and not self.teacher:
             raise InputError(
-                "the examples' scores stand as they are",
+                f"this needs {param('teacher')}",
                 where=f"{param('teacher_dropout')} {self.teacher_dropout:g}",
-                remedy=f"use {param('teacher')} to score while training, or leave it out",
+                remedy=f"use {param('teacher')} to score during training, or leave it out",
             )
         if self.teacher and self.accept_scores:
             raise InputError(
-                "the teacher's scores or the examples'",
+                "scores come either from the teacher or from the examples",
                 where=f"{param('teacher')} with {param('accept_scores')}",
                 remedy="leave one of the two out",
             )
@@ -85,13 +85,13 @@ class AdamSettings:
 
     @property
     def pace(self) -> Literal["epochs", "steps", "none"]:
-        """By what the share of the queries falls."""
+        """How the share of the queries decreases."""
         return self.pacing or ("none" if self.baseline else "epochs")
 
 
 @dataclass(frozen=True)
 class DarkSettings:
-    """Which dark items examples get, and whether their texts are written out from a corpus."""
+    """Which dark items examples get, and whether their texts are written from a corpus."""
 
     negatives: int = 0
     ratios: str = RATIOS
@@ -102,10 +102,10 @@ class DarkSettings:
     title_separator: str = " "
 
     def __post_init__(self) -> None:
-        """Refuse settings that make nothing, and texts without a corpus."""
+        """Raise InputError for settings that make no items, and for texts without a corpus."""
         if not parse_ratios(self.ratios) and self.without_reinforced:
             raise InputError(
-                "nothing would be made",
+                "no dark items would be made",
                 where=f"{param('ratios')} '' with {param('without_reinforced')}",
                 remedy="leave one of the two out",
             )
@@ -113,5 +113,5 @@ class DarkSettings:
             raise InputError(
                 f"{param('text')} needs the texts: use {param('corpus')} CORPUS"
                 if self.text
-                else f"{param('corpus')} is for {param('text')}, which was not said; leave it out"
+                else f"{param('corpus')} needs {param('text')}; pass it too, or leave {param('corpus')} out"
             )

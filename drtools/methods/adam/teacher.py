@@ -1,6 +1,6 @@
-"""A teacher whose dropout stays on while it scores, as that of ADAM's paper.
+"""A teacher that scores with dropout, as in ADAM's paper.
 
-Each asking draws anew, so that no score is kept.
+Every scoring draws other dropout masks, so that scores are not cached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drtools.teachers.windows import Pair
 
 
 def keep_dropout(teacher: Teacher) -> None:
-    """Put a teacher's models into training mode, on a processor with dropout that a thread's seed says."""
+    """Put a teacher's models into training mode; on a CPU, dropout is drawn by a thread's seed."""
     for scorer in teacher.scorers:
         scorer.encoder.train()
         if scorer.computing.device == "cpu":
@@ -31,7 +31,7 @@ def keep_dropout(teacher: Teacher) -> None:
 
 @dataclass(frozen=True)
 class Dropping:
-    """Scores pairs by a teacher that keeps its dropout; the same `key` and pairs, the same scores."""
+    """Scores pairs by a teacher with dropout; the same `key` and pairs give the same scores."""
 
     teacher: Teacher
     key: tuple[object, ...]
@@ -58,5 +58,5 @@ class Dropping:
         return (found / len(self.teacher.scorers)).astype(np.float32)
 
     def _seed(self, number: int, batch: int) -> int:
-        """Return what the dropout of a batch of the scorer of that number is drawn by."""
+        """Return the seed of dropout for a batch of a scorer."""
         return int(generator(*self.key, number, batch).integers(2**62))

@@ -1,4 +1,4 @@
-"""ADAM's distillation: scored examples with dark items into lists, and an encoder that learns from them."""
+"""ADAM's distillation: training of an encoder on lists from scored examples with dark items."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OF_TEACHER = "teacher "  # before the names of what is counted of its pairs, bes
 
 
 class Teaching(NamedTuple):
-    """A teacher that scores while training.
+    """A teacher that scores during training.
 
     What it writes dark items with beside a query's text and in a student's room, and who scores at a step.
     """
@@ -62,7 +62,7 @@ def train(
     compute: ComputeSpec,
     card: Card = no_card,
 ) -> None:
-    """Distil a teacher's scores of examples and their dark items into an encoder, and write its folder."""
+    """Distill a teacher's scores of examples and their dark items into an encoder, and write its folder."""
     task = EncoderTraining(work, start, student, training, compute)
     task.write_card = card
     is_random = settings.baseline == "rand-kd"
@@ -133,7 +133,7 @@ def note_teachers_cuts(task: EncoderTraining) -> None:
 
 
 def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence[str], scored: bool) -> None:
-    """Raise InputError if the examples lack the dark items that are asked for, or scores; count what some lack."""
+    """Raise InputError if the examples have no requested dark items or no scores; report examples without some."""
     for source, path in zip(sources, paths, strict=True):
         if form.kinds and source.examples.dark is None:
             raise InputError(
@@ -147,12 +147,13 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
                 raise InputError(
                     f"no example has a {kind} item",
                     where=path,
-                    remedy=f"make them by make-dark-examples and run teacher-score, or use {param('without')} {kind}",
+                    remedy=f"run make-dark-examples and teacher-score again, or use {param('without')} {kind}",
                 )
         if form.kinds:
             reporting.notice(
                 supply.without,
-                f"{path}: {supply.without:,} of {len(source.examples):,} examples have no dark item of those asked for",
+                f"{path}: {supply.without:,} of {len(source.examples):,} examples have none of the "
+                "requested dark items",
             )
         if "reinforced" in form.kinds:
             reporting.notice(
@@ -162,19 +163,19 @@ def check_examples(sources: Sequence[ExampleSource], form: Form, paths: Sequence
             )
         if scored and supply.unscored:
             raise InputError(
-                f"{supply.unscored:,} of {supply.items:,} items to distil have no score",
+                f"{supply.unscored:,} of {supply.items:,} items to distill have no score",
                 where=path,
-                remedy=f"run teacher-score on the file, or use {param('teacher')} to score while training",
+                remedy=f"run teacher-score on the file, or use {param('teacher')} to score during training",
             )
 
 
 def own_lengths(model: Encoder | EncoderPair[Encoder]) -> tuple[int, int]:
-    """Return how many tokens of a query and of a document the student reads, special tokens and prompts aside."""
+    """Return how many tokens of a query and of a document the student reads, without special tokens and prompts."""
     return own_tokens(model.of("query"), "query"), own_tokens(model.of("document"), "document")
 
 
 def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
-    """Count examples whose teacher read longer or shorter texts than the student, by their manifests."""
+    """Report examples whose teacher read longer or shorter texts than the student, according to their manifests."""
     for path in paths:
         beside = manifest.beside(Path(path))
         record = manifest.read_manifest(beside) if beside.exists() else {}
@@ -190,8 +191,9 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
         students = " and ".join(str(mine) for _, mine in read.values())
         reporting.notice(
             any(length != mine for length, mine in read.values()),
-            f"{path}: its teacher reads {theirs}, the student {students} (special tokens not counted); for the same "
-            f"text run teacher-score with {param('max_query_tokens')} {own[0]} {param('max_document_tokens')} {own[1]}",
+            f"{path}: its teacher reads {theirs}, the student {students} (without special tokens); to score the same "
+            f"text, run teacher-score with {param('max_query_tokens')} {own[0]} "
+            f"{param('max_document_tokens')} {own[1]}",
         )
 
 

@@ -1,6 +1,6 @@
-"""Batches of queries alone, for methods whose documents are frozen.
+"""Batches of queries only, for methods with frozen documents.
 
-Epochs in random order, one after another without a rest.
+Each epoch has its own random order; epochs follow each other without incomplete batches.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class QueryBatches:
 
 
 def query_batches(task: EncoderTraining, texts: dict[str, str]) -> QueryBatches:
-    """Return batches of queries alone."""
+    """Return batches of queries only."""
     return QueryBatches(
         texts,
         task.model.of("query"),

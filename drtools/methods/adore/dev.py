@@ -1,4 +1,4 @@
-"""ADORE's dev measure: over the very index that is trained on."""
+"""ADORE's dev measure, over the index that is trained on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dev_measure_on_index(
     computing: Compute,
     trained: Trained | None = None,
 ) -> DevMeasure | None:
-    """Return a function that measures the query encoder as it stands on an index, or None without dev judgements.
+    """Return a function that evaluates the current query encoder on an index, or None without dev judgements.
 
     `search(vectors, depth)` gives scores and rows, `ids` the rows' names. What dev has in common with what is `trained`
     on is reported, documents by their ids.

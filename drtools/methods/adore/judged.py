@@ -1,4 +1,4 @@
-"""Which queries ADORE can be trained on: their texts, and the rows of the index that are relevant or no negatives."""
+"""The queries that ADORE can be trained on: their texts, their relevant rows, and rows that are not negatives."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from drtools.formats.leakage import Trained
 from drtools.formats.lines import shown
 from drtools.formats.trec import read_qrels
 from drtools.methods.adore.loss import Judged
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.methods.adore.live_index import LiveIndex
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def judged_rows(
     queries: str, qrels: str, live: LiveIndex, min_rel: int
 ) -> tuple[dict[str, str], dict[str, Judged], dict[str, list[int]]]:
-    """Return the texts and the relevant rows of the queries that can be trained on; the others are counted.
+    """Return the texts and the relevant rows of the queries that can be trained on, and report the others.
 
     The last are rows to avoid, by query: they may be a relevant document which the index lacks, by its id in another
     spelling.
@@ -62,9 +63,12 @@ def judged_rows(
             ),
             where=shown(qrels),
         )
-    asked.note(f"{asked.missing:,} judged queries are not in {shown(queries)}; left out")
-    reporting.notice(without_relevant, f"{without_relevant:,} queries have no relevant document in the index; left out")
-    found.note(f"{found.missing:,} relevant documents are not in the index; left out")
+    asked.note(f"{counted(asked.missing, 'judged query is', 'judged queries are')} not in {shown(queries)}; left out")
+    reporting.notice(
+        without_relevant,
+        f"{counted(without_relevant, 'query has', 'queries have')} no relevant document in the index; left out",
+    )
+    found.note(f"{counted(found.missing, 'relevant document is', 'relevant documents are')} not in the index; left out")
     return usable, judged, avoided
 
 
@@ -73,7 +77,7 @@ def avoid_copies(
 ) -> None:
     """Add each query's own document (of its id), and copies of its relevant documents, to the rows to avoid.
 
-    Copies are known by the digests of texts in a vectors folder; without one, documents are told apart by ids.
+    Copies are found by the digests of texts in a vectors folder; without one, only ids are compared.
     """
     every = {row for each in judged.values() for row in each.rows.tolist()}
     copies = (copies_among_vectors(Path(vectors), every) if vectors else None) or {}
@@ -87,13 +91,14 @@ def avoid_copies(
     count = len({other for others in copies.values() for other in others})
     if owners or count:
         reporting.say(
-            f"{owners:,} queries have a document of their own id in the index, and {count:,} documents are copies of a "
-            "relevant one, to the letter; they are no negatives of their query"
+            f"{counted(owners, 'query has', 'queries have')} a document with the same id in the index, and "
+            f"{counted(count, 'document is an exact copy', 'documents are exact copies')} of a relevant "
+            "one; they do not become negatives of the query"
         )
 
 
 def trained_on(texts: dict[str, str], judged: dict[str, Judged], live: LiveIndex) -> Trained:
-    """Return what dev queries are compared with: queries, and relevant documents by their ids."""
+    """Return the training queries and relevant documents, by id, for the comparison with dev queries."""
 
     def positives() -> Iterator[tuple[str, str]]:
         for row in sorted({row for each in judged.values() for row in each.rows.tolist()}):

@@ -31,7 +31,7 @@ GPU_SHARE = 0.5  # of the free memory, that vectors may take
 
 
 class LiveIndex:
-    """What a query encoder is tuned against.
+    """The index that a query encoder is trained against.
 
     `vectors`, exact or through the FAISS index `index` of the same documents.
     """
@@ -55,9 +55,9 @@ class LiveIndex:
         self.record = manifest.read(self.path)
         if "joined" in self.record:
             raise InputError(
-                "joined of two encoders' vectors",
+                "joined from the vectors of two encoders",
                 where=self.path,
-                remedy="tune a query encoder against the vectors of its own encoder, then join these",
+                remedy="train a query encoder against the vectors of its own encoder, then join its vectors",
             )
         if vectors:
             opened = open_document_vectors(vectors)
@@ -90,13 +90,13 @@ class LiveIndex:
         return self.world.shares(len(self))[self.world.rank]
 
     def _kept_near(self, vectors: np.ndarray) -> np.ndarray | torch.Tensor:
-        """Put vectors on a GPU that has room: to read them anew at each step would take longer than to search them."""
+        """Put vectors on a GPU with enough memory, because reading them at each step takes longer than the search."""
         if not self.device.startswith("cuda") or vectors.nbytes > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
             return vectors
         return torch.from_numpy(np.asarray(vectors)).to(self.device)
 
     def check(self, prints: dict[str, str], dimension: int, name: str) -> None:
-        """Refuse a starting encoder that does not belong to these vectors; `prints` are its fingerprints by side."""
+        """Raise InputError for a start encoder that does not fit the vectors; `prints` are its fingerprints by side."""
         refuse_another_encoder(
             self.record,
             self.path,
@@ -159,7 +159,7 @@ class LiveIndex:
         return np.pad(part, ((0, 0), (0, depth - part.shape[1])), constant_values=value)
 
     def vectors_of(self, rows: np.ndarray, decoded: bool) -> np.ndarray:  # [N] -> float32 [N, D]
-        """Return the exact vectors of rows, or those that the index has kept."""
+        """Return the exact vectors of rows, or those decoded from the index."""
         if decoded:
             assert self.index is not None, "an index decodes them"
             return faiss_index.reconstruct(self.index, rows)

@@ -1,4 +1,4 @@
-"""ADORE's candidates and loss: what the index gives for each query as it is encoded now, and the pairs of that list.
+"""ADORE's candidates and loss: the rows that the index returns for each query at a step, and their pairs.
 
 A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank
 `depth`.
@@ -49,8 +49,8 @@ def candidates_of(
 ) -> RankedCandidates:
     """Complete a retrieved list.
 
-    If none of the relevant documents is in it all are appended, or with `append_missing` each that is not. What is to
-    be avoided is taken out, and ranks are counted without it.
+    If it has no relevant document, all are appended; with `append_missing` each one that is not in it is. Rows to avoid
+    are removed, and ranks are counted without them.
     """
     retrieved = _without(retrieved[retrieved >= 0], avoided)
     found = np.isin(judged.rows, retrieved)
@@ -68,7 +68,7 @@ def _without(rows: np.ndarray, avoided: Sequence[int]) -> np.ndarray:
 def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> RankedCandidates:
     """List random rows and all relevant ones, each at its rank in the whole corpus.
 
-    `ranking` holds the best rows of the corpus; what is further down has rank `beyond`.
+    `ranking` holds the best rows of the corpus; all others have rank `beyond`.
     """
     rows = np.concatenate([judged.rows, drawn[~np.isin(drawn, judged.rows)]])
     place = {row: rank for rank, row in enumerate(ranking.tolist(), start=1)}
@@ -80,11 +80,11 @@ def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, be
 class AdoreLoss:
     """The loss of a batch of queries; called by the loop with all query vectors [B, D].
 
-    `negatives`: `live` lists are retrieved at each step; `static` ones were, by an earlier state of the model (`keep`),
-    and are ranked by the scores of the moment; `random` ones are drawn from the corpus, and stand with the relevant
-    documents at their ranks in it, for which a metric other than `none` searches at each step. Overlap and RR@10 are
-    metrics of the steps that search, and of every `note_every_steps`-th. `avoided` has rows by query that are no
-    negatives of it.
+    `negatives`: `live` lists are retrieved at each step. `static` ones were retrieved by an earlier state of the model
+    (`keep`), and are ranked by the current scores. `random` ones are drawn from the corpus; they and the relevant
+    documents have their ranks in the whole corpus, for which a metric other than `none` searches at each step. Overlap
+    and RR@10 are metrics of the steps that search, and of every `note_every_steps`-th. `avoided` has for each query the
+    rows that are not negatives.
     """
 
     def __init__(
@@ -115,13 +115,13 @@ class AdoreLoss:
         self.kept: dict[str, np.ndarray] = {}
 
     def keep(self, lists: dict[str, np.ndarray]) -> None:
-        """Take static lists of rows, by query."""
+        """Set the static lists of rows, by query."""
         self.kept = lists
 
     def __call__(self, vectors: Tensor, batch: QueryBatch) -> tuple[Tensor, Metrics]:
         """Return the mean over queries of each list's loss; queries without a pair count as 0."""
         now = vectors.detach().float().cpu().numpy()
-        # a rank below the metric's cut counts as any other, so that the ranking need not go further
+        # all ranks below the metric's cutoff count the same, so the ranking need not go further
         ranking = max(self.depth, self.metric.cut) if self.negatives == "random" and self.metric.cut else 0
         if ranking:
             ranking += max(len(self.avoided.get(query_id, ())) for query_id in batch.query_ids)
@@ -142,7 +142,7 @@ class AdoreLoss:
     def _lists(
         self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
     ) -> list[RankedCandidates]:
-        """Complete each query's rows with its relevant ones; random rows stand where `ranking` has them."""
+        """Complete each query's rows with its relevant ones; random rows have their ranks in `ranking`."""
         judged = [self.judged[query_id] for query_id in batch.query_ids]
         avoided = [self.avoided.get(query_id, []) for query_id in batch.query_ids]
         if self.negatives != "random":
@@ -181,7 +181,7 @@ class AdoreLoss:
         return {f"RR@{RR_CUT}": float(np.mean(reciprocal)), "overlap": float(np.mean(overlap))}
 
     def _scores(self, queries: Tensor, lists: list[RankedCandidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
-        """Score each list; a row that stands in many is read, and multiplied with all queries, once."""
+        """Score each list; a row that is in several lists is read, and multiplied with all queries, only once."""
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
         documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
         table = self.scale * (queries @ documents.T)
@@ -214,7 +214,7 @@ class AdoreLoss:
 class StaticLists:
     """Static negatives.
 
-    The lists that the model as it stands retrieves, made at the start and then every so many steps.
+    They are the lists that the current model retrieves at the start and then at fixed numbers of steps.
     """
 
     at_start = True
@@ -234,6 +234,6 @@ class StaticLists:
                 np.save(stream, rows)
 
     def load(self, path: Path) -> None:
-        """Train on these lists from here on."""
+        """Use these lists from now on."""
         rows = np.load(path, allow_pickle=False)
         self.loss.keep({query_id: row[row >= 0] for query_id, row in zip(self.texts, rows, strict=True)})

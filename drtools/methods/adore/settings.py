@@ -12,14 +12,14 @@ WARMUP_STEPS = 2000  # Zhan et al. 2021
 
 
 class Metric(NamedTuple):
-    """What pairs are weighed by: `rr`, `mrr`, `ndcg` at a cut, or `none`."""
+    """The metric that weights pairs: `rr`, `mrr` or `ndcg` with a cutoff, or `none`."""
 
     name: str
     cut: int
 
     @classmethod
     def parse(cls, word: str) -> Self:
-        """Read `rr@200`, `mrr@10`, `ndcg@10` or `none`."""
+        """Parse `rr@200`, `mrr@10`, `ndcg@10` or `none`."""
         name, at, cut = word.lower().partition("@")
         if word.lower() == "none":
             return cls("none", 0)
@@ -32,7 +32,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class AdoreSettings:
-    """The index that is trained against, what is retrieved from it, and what a pair of documents weighs."""
+    """The index to train against, what is retrieved from it, and the weight of a pair of documents."""
 
     vectors: str | None = None
     index: str | None = None
@@ -48,7 +48,7 @@ class AdoreSettings:
     ef_search: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant together."""
+        """Raise InputError for settings that do not go together."""
         Metric.parse(self.metric)
         if self.loss_vectors == "exact" and not self.vectors:
             raise InputError(

@@ -35,6 +35,7 @@ from drtools.training.encoder_task import vectors_record
 from drtools.training.snapshots import FACTS, Snapshots
 from drtools.training.specs import TrainingSpec
 from drtools.training.task import Card, TrainingTask, no_card
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
@@ -76,7 +77,7 @@ def adapt(
 
 
 class MaskedTraining(TrainingTask):
-    """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings stay as they are."""
+    """The adaptation of an encoder's body to a corpus. The encoder's pooling, head and settings do not change."""
 
     model: MaskedModel
     decoder_share: float | None = None
@@ -101,7 +102,9 @@ class MaskedTraining(TrainingTask):
                 remedy=f"use {param('model')} BODY",
             )
         if encoder_flags.document_model:
-            raise InputError("one body is adapted at a time", where=param("document_model"), remedy="leave it out")
+            raise InputError(
+                "only one body can be adapted at a time", where=param("document_model"), remedy="leave it out"
+            )
         folders = side_folders(name)
         if folders["query"] != folders["document"]:
             raise InputError("a pair of encoders", where=name, remedy="adapt one of its subfolders, query or document")
@@ -114,11 +117,11 @@ class MaskedTraining(TrainingTask):
         self.adopt(self.learner(head or new_head(self.encoder, training.seed)), [self.encoder.body])
 
     def learner(self, head: MaskedHead) -> MaskedModel:
-        """Return what is trained: the encoder with a head."""
+        """Return the model to train: the encoder with a head."""
         return MaskedModel(self.encoder, head)
 
     def masker_of(self, crop_tokens: int) -> Masker:
-        """Return what crops and masks documents."""
+        """Return the masker that crops and masks documents."""
         settings = self.settings
         return Masker(
             self.encoder, crop_tokens, settings.mask_share, settings.stride_tokens, settings.mask_unit == "word"
@@ -140,10 +143,10 @@ class MaskedTraining(TrainingTask):
         self.masker = self.masker_of(self.settings.crop_tokens or min(usual, longest))
         self.held_out = hold_out(self.store, self.settings.dev_documents, self.training.seed)
         if self.store.empty == len(self.store):
-            raise InputError(
-                f"all {len(self.store):,} documents are empty; nothing can be learnt from them", where=corpus
-            )
-        reporting.notice(self.store.empty, f"{self.store.empty:,} documents are empty; nothing is learnt from them")
+            raise InputError(f"all {counted(len(self.store), 'document is', 'documents are')} empty", where=corpus)
+        reporting.notice(
+            self.store.empty, f"{counted(self.store.empty, 'document is', 'documents are')} empty and not used"
+        )
         if not self.has_own_head:
             shares = self.masker.token_shares(self.store, title_separator)
             for head in self.model.heads:
@@ -177,7 +180,7 @@ class MaskedTraining(TrainingTask):
         )
 
     def measure(self) -> Callable[[], dict[str, float]] | None:
-        """Return what measures the model on the held-out documents, cropped and masked once, or None without any."""
+        """Return a function that evaluates the model on the held-out documents, cropped and masked once, or None."""
         if not len(self.held_out):
             return None
         rows = self.held_out.tolist()
@@ -187,7 +190,7 @@ class MaskedTraining(TrainingTask):
         )
         if not (tokens.labels >= 0).any():
             raise InputError(
-                "no token of theirs is masked",
+                "no token of these documents is masked",
                 where=f"{param('dev_documents')} {len(rows)}",
                 remedy="hold out more, or 0 to measure nothing",
             )
@@ -205,13 +208,13 @@ class MaskedTraining(TrainingTask):
         return measured
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Write the encoder as it stands, and beside it the head; return the fingerprints of both sides."""
+        """Write the current encoder and its head; return the fingerprints of both sides."""
         fingerprints = save_encoder(self.encoder, folder)
         save_head(self.model.head, folder)
         return fingerprints
 
     def write_snapshot(self, folder: Path) -> dict[str, object]:
-        """Write the same after a step; return what the snapshot says of its past."""
+        """Write the same after a step; return the snapshot's record of its training."""
         self.write(folder)
         return {"adapted_on": self._adapted_on(self.run.step)}
 
@@ -237,7 +240,7 @@ class MaskedTraining(TrainingTask):
         ]
 
     def finish(self, **facts: object) -> None:
-        """Write the folder, its card and manifest, and say how it went."""
+        """Write the folder with its card and manifest, and report the result."""
         self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:
@@ -245,9 +248,8 @@ class MaskedTraining(TrainingTask):
         run, masker = self.run, self.masker
         reporting.notice(
             0 < self.head_steps >= run.step,
-            f"training ended after {run.step:,} steps, of which the first {self.head_steps:,} are for the new head "
-            "alone: "
-            f"the body is as it was; train longer, or with fewer {param('head_steps')}",
+            f"training ended after {counted(run.step, 'step')}, but the first {self.head_steps:,} train only the new "
+            f"head: the body has not changed; train longer, or with fewer {param('head_steps')}",
         )
         record = {
             "base": self.encoder_flags.start(),

@@ -1,8 +1,8 @@
 """Documents -> crops with masked tokens, for masked language modelling.
 
-A visit to a document takes one random crop of it, or one of its windows, and masks tokens anew: 15% of them are to be
-predicted, of which 80% are hidden by the mask token, 10% replaced by a random one, 10% left (Devlin et al. 2019, 3.1).
-All is drawn by (seed, epoch, document), and by the window.
+A visit to a document takes one random crop of it, or one of its windows, and masks new random tokens: 15% of them are
+to be predicted, of which 80% become the mask token, 10% a random token, and 10% do not change (Devlin et al. 2019,
+3.1). All draws depend on (seed, epoch, document), and on the window.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
 from drtools.training.distributed import Shares, all_here
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.models.encoder import Encoder
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
-BLOCK = 1024  # documents that lie side by side on the disk
+BLOCK = 1024  # documents that are next to each other on the disk
 BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
 COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matter: a million tokens
 
@@ -39,14 +40,14 @@ class Masked(Tokenized, Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """What the encoder is asked for, int32 [total]; IGNORED where nothing is."""
+        """The labels of the encoder, int32 [total], IGNORED where nothing is predicted."""
 
 
 @dataclass(frozen=True)
 class MaskedTokens(Enriched[Tokens]):
     """Token ids of N texts as the model sees them, and their labels.
 
-    `labels` int32 [total] beside `tokens.flat`, IGNORED where nothing is asked.
+    `labels` int32 [total] belong to `tokens.flat`, and are IGNORED where nothing is predicted.
     """
 
     labels: np.ndarray
@@ -87,7 +88,7 @@ class Masker:
             raise InputError(
                 "its tokenizer has no mask token, so it cannot be adapted by masked language modelling",
                 where=encoder.folder,
-                remedy="name an encoder such as BERT's",
+                remedy="use another encoder, such as BERT",
             )
         if whole_words and not self.tokenizer.is_fast:
             raise InputError(
@@ -110,7 +111,7 @@ class Masker:
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
             raise InputError(
-                f"the special tokens alone are {crop_tokens - self.room}",
+                f"there are already {crop_tokens - self.room} special tokens",
                 where=f"{param('crop_tokens')} {crop_tokens}",
                 remedy="use more",
             )
@@ -151,7 +152,7 @@ class Masker:
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> Masked:
-        """Crop and mask each text by its own generator; `windows` says which window of each, else it is drawn."""
+        """Crop and mask each text with its own generator; `windows` selects the window of each, else it is drawn."""
         crops, words = self._crops(texts, randoms, windows)
         return self._masked(crops, words, randoms, body_learns, self.share)
 
@@ -210,7 +211,7 @@ class Masker:
 
 
 def _by_word(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
-    """Draw once for each word whether it is to be predicted, and for each of its tokens what becomes of it.
+    """Draw for each word whether it is to be predicted, and for each of its tokens how it is masked.
 
     Return numbers that are below `share` for the tokens to be predicted, spread evenly from 0, and 1 for all others.
     """
@@ -239,7 +240,7 @@ class MaskedBatches:
 
     An epoch goes through groups of random blocks of the corpus, each group in random order. It visits each document
     once or, with the number of each document's `windows` [N], each window once. Rows `held_out` are never visited. In
-    the first `head_steps` the head alone learns.
+    the first `head_steps` only the head is trained.
     """
 
     def __init__(
@@ -309,7 +310,7 @@ class MaskedBatches:
 
 
 def count_windows(store: CorpusStore, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
-    """Return how many windows each document has; all of the corpus is tokenized for that, once."""
+    """Return the number of windows of each document; this tokenizes the whole corpus once."""
     counts = np.empty(len(store), np.int32)
     with reporting.progress("counting windows", len(store), "documents") as progress:
         for first in range(0, len(store), BLOCK):
@@ -333,8 +334,8 @@ def hold_out(store: CorpusStore, count: int | None, seed: int) -> np.ndarray:
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
         raise InputError(
-            f"the corpus has {len(store):,} documents",
+            f"the corpus has {counted(len(store), 'document')}",
             where=f"{param('dev_documents')} {count}",
-            remedy="hold out half of them at most",
+            remedy="hold out at most half of them",
         )
     return np.sort(generator(seed, "held out").choice(len(store), count, replace=False))

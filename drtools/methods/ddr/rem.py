@@ -1,4 +1,4 @@
-"""The training of a relevance module on a body that stays as it is."""
+"""The training of a relevance module on a frozen body."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def train(
     task = RemTraining(work, start, settings.rem, settings.student, training, compute)
     task.write_card = card
     own, body = task.parameters()
-    reporting.say(f"a REM of {own:,} numbers on a body of {body:,}")
+    reporting.say(f"a REM of {own:,} parameters on a body of {body:,}")
     sources = read_sources_for(settings.loss, examples, settings.accept_scores)
     batches = task.pair_batches(sources, negatives=settings.hard_negatives)
     task.fit(
@@ -56,7 +56,7 @@ def train(
 class RemTraining(EncoderTraining):
     """The training of a new REM on an encoder.
 
-    Dropout of the body stays on, its weights stay as they are.
+    The body's weights are frozen, but its dropout stays on.
     """
 
     model: Encoder
@@ -73,7 +73,7 @@ class RemTraining(EncoderTraining):
         """Meet the other processes, load the body and put the REM on it."""
         if encoder_flags.rem:
             raise InputError(
-                "a REM is trained anew on a body",
+                "a REM is trained on a body without one",
                 where=f"{param('body')} with {param('rem')}",
                 remedy=f"use {param('model')} BODY",
             )
@@ -84,7 +84,7 @@ class RemTraining(EncoderTraining):
         model = super()._starting_model()
         if not isinstance(model, Encoder):
             raise InputError(
-                "a pair of encoders, on which no REM can be put",
+                "a pair of encoders, which cannot take a REM",
                 where=self.encoder_flags.names,
                 remedy="name one of the two",
             )
@@ -93,7 +93,7 @@ class RemTraining(EncoderTraining):
         return model
 
     def parameters(self) -> tuple[int, int]:
-        """Return how many numbers the REM has, and its body."""
+        """Return the number of parameters of the REM and of its body."""
         own = sum(parameter.numel() for parameter in rem_parameters(self.model).values())
         return own, sum(parameter.numel() for parameter in self.model.body.parameters()) - own
 

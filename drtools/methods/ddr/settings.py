@@ -43,13 +43,13 @@ class MaskingSettings:
 
     @property
     def stride_tokens(self) -> int:
-        """How many tokens apart crops may begin."""
+        """The number of tokens of which the starts of crops are multiples."""
         return self.stride or (WINDOW_STRIDE if self.crops == "windows" else 1)
 
 
 @dataclass(frozen=True)
 class RemTrainingSettings:
-    """How large a REM is, and what it learns from by which loss."""
+    """The size of a REM, its negatives and the loss."""
 
     lora_rank: int = 192
     adapter_size: int = 192
@@ -61,7 +61,7 @@ class RemTrainingSettings:
     accept_scores: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a REM of nothing, and Margin-MSE without negatives."""
+        """Raise InputError for an empty REM, and for Margin-MSE without negatives."""
         if not self.lora_rank and not self.adapter_size:
             raise InputError(
                 "nothing would be left to train", where=f"{param('lora_rank')} 0 with {param('adapter_size')} 0"

@@ -1,6 +1,6 @@
 """Training batches for FGD.
 
-What PairDraws draws, documents cut into pieces, and what the teacher says of each piece.
+They are drawn by PairDraws, with documents cut into pieces and the teacher's score of each piece.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from drtools.training.distributed import Shares, all_here
 from drtools.training.examples import RaggedArray, TrainingExamples
 from drtools.training.pairs import PairDraws
 from drtools.training.sampling import ExampleSource
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
@@ -56,7 +57,7 @@ class PieceBatch(NamedTuple):
 
 @dataclass
 class PieceScores:
-    """What the teacher says of the pieces of N examples' documents.
+    """The teacher's scores of the pieces of N examples' documents.
 
     `documents` holds (row, passages, sentences, check of the cut) of each document of an example, one after another;
     `scores` those of their pieces, in the same order.
@@ -116,7 +117,7 @@ def read_piece_scores(
 
 
 def _check_cut(example: Example, path: str, expected: dict[str, object] | None) -> None:
-    """Refuse pieces that were cut otherwise than this training cuts.
+    """Raise InputError for pieces that were cut differently than in this training.
 
     Those without a record are compared as they are drawn.
     """
@@ -134,7 +135,7 @@ def _check_cut(example: Example, path: str, expected: dict[str, object] | None) 
         raise InputError(
             f"query {example.query_id!r}: its pieces were cut {told}",
             where=shown(path),
-            remedy=f"train with those settings, or run teacher-score {param('pieces')} anew with these",
+            remedy=f"train with the former settings, or run teacher-score {param('pieces')} again with the latter",
         )
 
 
@@ -146,7 +147,7 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
         raise InputError(
             "no scored pieces were found",
             where=here,
-            remedy=f"run teacher-score {param('pieces')} MODEL on the examples, with the MODEL that is to be trained",
+            remedy=f"run teacher-score {param('pieces')} MODEL on the examples, with the MODEL that you train",
         )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
         raise InputError(
@@ -243,14 +244,15 @@ class FineGrainedBatches(PairDraws):
         documents: list[tuple[ExampleSource, int]],
         found: list[tuple[int, int, int, np.ndarray]],
     ) -> None:
-        """Refuse scores of pieces that are not those of this encoder."""
+        """Raise InputError for scores of pieces that are not those of this encoder."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:
                 raise InputError(
                     (
-                        f"document {source.store.at(row).id!r} has {len(scores)} scored pieces, but this encoder cuts "
-                        f"it into {len(pieces)} or elsewhere"
+                        f"document {source.store.at(row).id!r} has "
+                        f"{counted(len(scores), 'scored piece')}, but this encoder "
+                        f"cuts it into {len(pieces)}, or at other places"
                     ),
                     where=shown(self.pieces[id(source)].path),
                     remedy=(

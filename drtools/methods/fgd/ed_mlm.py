@@ -1,7 +1,7 @@
-"""ED-MLM: masked language modelling with a decoder that must lean on the encoder's vector (FGD's pre-training).
+"""ED-MLM: masked language modelling with a decoder that depends on the encoder's vector (FGD's pre-training).
 
-The decoder sees a more heavily masked text, and the encoder's first token in place of its own; it serves training
-alone.
+The decoder sees a more heavily masked text, with the encoder's first token instead of its own. It is used only in
+training.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.heads import DEVIATION
 from drtools.models.masked import MaskedHead, MaskedModel
 from drtools.models.tokens import Enriched, Rows
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from transformers import BertModel, RobertaModel, XLMRobertaModel
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Decoder(NamedTuple):
-    """What the decoder is made of: how many layers, what they start as, and whose masked-language head it has."""
+    """The decoder: its number of layers, their initialization, and whether it shares the masked-language head."""
 
     layers: int
     start: Literal["encoder", "random"] = "encoder"
@@ -61,7 +62,7 @@ class EnhancedModel(MaskedModel):
             raise InputError(
                 f"found a {encoder.body.config.model_type} body",
                 where=encoder.folder,
-                expected="the layers of BERT or RoBERTa, which the decoder is made of",
+                expected="BERT or RoBERTa, whose layers the decoder uses",
                 remedy=f"use {param('objective')} mlm",
             )
         layers = self.body.encoder.layer
@@ -72,11 +73,11 @@ class EnhancedModel(MaskedModel):
             return
         if decoder.layers > len(layers):
             raise InputError(
-                f"the encoder has {len(layers)} layers to copy",
+                f"the encoder has only {counted(len(layers), 'layer')} to copy",
                 where=f"{param('decoder_layers')} {decoder.layers}",
                 remedy=f"pass fewer, or {param('decoder_start')} random",
             )
-        # copies that share the body's configuration, which says by what attention is computed
+        # copies that share the body's configuration, which sets the implementation of attention
         shared = {id(self.body.config): self.body.config}
         self.decoder = nn.ModuleList(copy.deepcopy(layer, {**shared}) for layer in layers[-decoder.layers :])
 
@@ -102,7 +103,7 @@ class EnhancedModel(MaskedModel):
         decoder_ids: Tensor,
         decoder_labels: Tensor,
     ) -> Tensor:  # [B, T] each -> [B, 4]
-        """Predict what is asked of the encoder, and what is asked of the decoder."""
+        """Predict the masked tokens of the encoder and of the decoder."""
         from transformers.masking_utils import create_bidirectional_mask
 
         plain = None if bool(mask.all()) else mask
@@ -145,7 +146,7 @@ class TwiceMasked(Enriched[MaskedTokens]):
 class TwiceMasker(Masker):
     """Crops texts, and masks the same crops for an encoder and for its decoder.
 
-    The decoder is asked for what the encoder is asked for and, by the same random numbers, for more.
+    The decoder predicts the encoder's masked tokens and, by the same random numbers, further ones.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class TwiceMasker(Masker):
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> TwiceMasked:
-        """Crop each text and mask it twice, both times as its own generator says."""
+        """Crop each text and mask it twice, both times with its own generator."""
         crops, words = self._crops(texts, randoms, windows)
         again = copy.deepcopy(randoms)
         return TwiceMasked(
@@ -177,7 +178,7 @@ class TwiceMasker(Masker):
 
 
 class EnhancedTraining(MaskedTraining):
-    """The adaptation of an encoder's body with a decoder that learns beside it."""
+    """The adaptation of an encoder's body together with a decoder."""
 
     settings: EdMlmSettings
 
@@ -202,15 +203,15 @@ class EnhancedTraining(MaskedTraining):
         pooling = "+".join(self.encoder.settings.pooling)
         reporting.notice(
             pooling != "cls",
-            f"{self.encoder_flags.start()} has {pooling} pooling, and ed-mlm trains the first token alone; "
-            f"{param('pooling')} cls makes that token the vector",
+            f"{self.encoder_flags.start()} has {pooling} pooling, but ed-mlm trains only the first token; use "
+            f"{param('pooling')} cls to make that token the vector",
         )
         settings = self.settings
         decoder = Decoder(settings.decoder_layers, settings.decoder_start, settings.decoder_head)
         return EnhancedModel(self.encoder, head, decoder, self.training.seed)
 
     def masker_of(self, crop_tokens: int) -> TwiceMasker:
-        """Return what crops documents and masks them twice."""
+        """Return the masker that crops documents and masks them twice."""
         settings = self.settings
         return TwiceMasker(
             self.encoder,
@@ -228,6 +229,6 @@ class EnhancedTraining(MaskedTraining):
 
 
 def enhanced_loss(rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 4] -> []
-    """Return the mean losses of the encoder and of the decoder, each over its own masked tokens, together."""
+    """Return the sum of the mean losses of the encoder and of the decoder, each over its own masked tokens."""
     (encoder, _), (decoder, _) = masked_loss(rows[:, :2], batch), masked_loss(rows[:, 2:], batch)
     return encoder + decoder, {"encoder loss": float(encoder.detach()), "decoder loss": float(decoder.detach())}

@@ -22,7 +22,7 @@ DEVIATION = 0.02  # of new weights, as BERT and RoBERTa begin
 
 
 def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> bool [B, 2, K, K]
-    """Return which nodes see which by each relation, both ways.
+    """Return which nodes are connected by each relation, in both directions.
 
     A document contains its passages, a passage the sentences that begin in it.
 
@@ -43,9 +43,9 @@ def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> b
 
 
 class Rgat(nn.Module):
-    """Layers of.
+    """Layers of relational graph attention.
 
-    A node's state plus the attention-weighted sum of its neighbours', projected by the relation that joins them.
+    A node's new state is its state plus the attention-weighted sum of its neighbours' states, projected by relation.
     """
 
     weights: nn.Parameter

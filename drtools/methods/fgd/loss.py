@@ -1,6 +1,7 @@
 """FGD's loss of a batch.
 
-The document by contrast, its passages and sentences by the teacher's scores, against pieces chosen as they score now.
+Documents have a contrastive loss. Passages and sentences learn the teacher's scores, against pieces that are chosen by
+the current scores.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class FgdLoss:
         return kl_of_lists(teacher.nan_to_num(), table, listed, self.reverse).mean()
 
     def _of_pieces(self, queries: Tensor, vectors: Tensor, mine: Tensor, batch: PieceBatch) -> dict[str, Tensor]:
-        """Top down.
+        """Return the divergence of each level, with negatives chosen top down.
 
-        The passages that the student scores highest, then those of their sentences that it scores highest.
+        These are the passages that the student scores highest, and the highest scored of their sentences.
         """
         parents = torch.from_numpy(batch.parents).to(queries.device)
         negative = mine.clone()
@@ -77,7 +78,7 @@ class FgdLoss:
             found["passage KL"], chosen = self._of_level(queries, vectors[:, : self.passages], batch.passages, allowed)
             allowed = chosen.gather(2, parents.expand(len(queries), -1, -1))
         if "sentence" in self.levels:
-            # what was counted as a passage is not counted again
+            # a piece that was counted as a passage is not counted again
             without = torch.from_numpy(batch.once).to(queries.device) if "passage" in self.levels else None
             found["sentence KL"], _ = self._of_level(
                 queries, vectors[:, self.passages :], batch.sentences, allowed, without

@@ -23,7 +23,7 @@ USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
 
 
 def drop_pieces(example: Example, scored_by: str) -> bool:
-    """Take away what another teacher said of an example's pieces, which nobody scores now.
+    """Remove another teacher's scores of an example's pieces, which are not scored now.
 
     Return whether there was any.
     """
@@ -41,7 +41,7 @@ class Cutter:
     def asked(self, example: Example, texts: ScoredTexts) -> list[Asked]:
         """List the pieces of an example's positives, then of its negatives.
 
-        Notes in the example where they stand in their documents, and how they were cut.
+        Records in the example where the pieces are in their documents, and how they were cut.
         """
         self.cut = self.cut or cut_of(self.encoder, self.layout, texts.title_separator)
         found = {document: texts.document(document) for document in (*example.positives, *example.negatives)}
@@ -59,7 +59,7 @@ class Cutter:
 def load_cutter(
     model: str, max_document_tokens: int | None, sizes: PieceSizes, prompt: str | None, trust_remote_code: bool
 ) -> Cutter:
-    """Load what the encoder that documents are cut for reads them with; a `prompt` replaces its documents' own."""
+    """Load the reader of the encoder for which documents are cut; `prompt` replaces its own document prompt."""
     files = read_encoder(EncoderSpec(model, pooling="cls", trust_remote_code=trust_remote_code), "document")
     reader = load_reader(files.folders["document"], files.settings["document"], trust_remote_code)
     length = max_document_tokens or USUAL_DOCUMENT_TOKENS

@@ -16,7 +16,7 @@ NEGATIVE_PIECES = 8  # [ours]
 
 @dataclass(frozen=True)
 class EdMlmSettings(MaskingSettings):
-    """How documents are masked for the encoder and for a decoder, and what the decoder is made of.
+    """How documents are masked for the encoder and for a decoder, and how the decoder is made.
 
     The defaults are Zhou et al.'s, FGD; the shares and layers their program's; schedule and words as SimLM has them,
     which FGD follows.
@@ -36,12 +36,12 @@ class EdMlmSettings(MaskingSettings):
     decoder_head: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
-        """Refuse a decoder that sees more of the text than the encoder."""
+        """Raise InputError for a decoder that sees more of the text than the encoder."""
         if self.decoder_mask_share < self.mask_share:
             raise InputError(
                 (
-                    f"the encoder's {param('mask_share')} is {self.mask_share:g}, and the decoder must see less of the "
-                    "text"
+                    f"the encoder's {param('mask_share')} is {self.mask_share:g}, and the decoder must not see more of "
+                    "the text than the encoder"
                 ),
                 where=f"{param('decoder_mask_share')} {self.decoder_mask_share:g}",
                 remedy=f"use {self.mask_share:g} or more",
@@ -55,7 +55,7 @@ class EdMlmSettings(MaskingSettings):
 
 @dataclass(frozen=True)
 class FgdSettings:
-    """What is distilled: which levels of a document, how pieces become vectors, and how losses are weighed."""
+    """The levels of a document to distill, how pieces become vectors, and the weights of the losses."""
 
     levels: str = "passage,sentence"
     spans: Literal["attention", "mean", "rgat"] | None = None
@@ -66,12 +66,12 @@ class FgdSettings:
     accept_scores: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse levels that there are not."""
+        """Raise InputError for unknown levels."""
         levels = self.chosen_levels
         if len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
             raise InputError(
                 (
-                    f"expected some of {', '.join(LEVELS)}, with commas between; what is left without any is "
+                    f"expected some of {', '.join(LEVELS)}, separated by commas; to train without any, use "
                     "train-contrastive"
                 ),
                 where=f"{param('levels')} {self.levels}",
@@ -88,12 +88,12 @@ class FgdSettings:
         return self.chosen_levels != ("document",)
 
     def check_pieces(self, sizes: PieceSizes) -> None:
-        """Refuse what is said of pieces where no level has any."""
+        """Raise InputError for sizes of pieces if no level has pieces."""
         said = {"spans": self.spans, "negative_pieces": self.negative_pieces, **vars(sizes)}
         names = [param(name) for name, value in said.items() if value is not None]
         if names and not self.has_pieces:
             raise InputError(
-                f"for pieces, of which {param('levels')} document has none",
+                f"this is for pieces, which {param('levels')} document does not use",
                 where=" and ".join(names),
                 remedy="leave it out, or add a level",
             )

@@ -1,4 +1,4 @@
-"""FGD's distillation: scored examples into batches of documents with pieces, and an encoder that learns from them."""
+"""FGD's distillation: training of an encoder on batches of scored documents with pieces."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from drtools.models.pieces import cut_of, layout_of
 from drtools.training.encoder_task import EncoderTraining, read_sources
 from drtools.training.examples import Scores
 from drtools.training.task import Card, no_card
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,9 @@ def train(
     sources = read_sources(examples, Scores.ANY if settings.accept_scores else Scores.TEACHER)
     unscored = unscored_documents(sources) if "document" in settings.chosen_levels else 0
     reporting.notice(
-        unscored, f"{unscored:,} documents of the examples have no score; the documents' KL leaves them out"
+        unscored,
+        f"{counted(unscored, 'document of the examples has', 'documents of the examples have')} no score and "
+        f"{'is' if unscored == 1 else 'are'} left out of the documents' KL",
     )
     passages, learner = 0, None
     batches: PairBatches | FineGrainedBatches

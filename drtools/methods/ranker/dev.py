@@ -1,6 +1,6 @@
 """Dev evaluation of a ranker during training.
 
-A run, or examples' own documents, ranked anew by the ranker as it stands.
+The current ranker re-ranks a run, or the documents of examples.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from drtools.formats.text_sources import text_in
 from drtools.formats.trec import Qrels, rank, read_run
 from drtools.methods.ranker.settings import RankerDevSpec
 from drtools.models.pair_tokens import tokenize_pairs
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.models.compute import Compute
@@ -40,7 +41,7 @@ def dev_ranking(
     title_separator: str,
     trained: Trained | None = None,
 ) -> DevMeasure | None:
-    """Return a function that measures the ranker as it stands, or None if nothing to rank was named.
+    """Return a function that evaluates the current ranker, or None if there is nothing to rank.
 
     What dev has in common with what is `trained` on is reported.
     """
@@ -75,7 +76,8 @@ def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], di
     asked = Join(texts, shown(queries), examples)
     asked.check(
         f"{shown(path)}: none of its queries is in {shown(queries)}; do the two belong together?",
-        f"{asked.missing:,} dev examples have a query that {shown(queries)} lacks; left out",
+        f"{counted(asked.missing, 'dev example has', 'dev examples have')} a query that is not in {shown(queries)}; "
+        "left out",
     )
     known = {query_id: example for query_id, example in examples.items() if query_id in texts}
     return (
@@ -98,8 +100,9 @@ def _measure(
     found = Join(store, shown(store.corpus))
     missing = set(found.look_up({document: None for documents in candidates.values() for document in documents}))
     found.check(
-        f"none of the documents that are to be ranked on dev is in {found.name}; do the files belong together?",
-        f"{found.missing:,} documents that are ranked on dev are not in the corpus; left out",
+        f"none of the documents to rank on dev is in {found.name}; do the files belong together?",
+        f"{counted(found.missing, 'document to rank on dev is', 'documents to rank on dev are')} not in the corpus; "
+        "left out",
     )
     wanted = [
         (query_id, document)
@@ -108,8 +111,8 @@ def _measure(
         if document not in missing
     ]
     reporting.say(
-        f"dev: {len(wanted):,} pairs are scored at each evaluation; {param('evaluate_every_steps')} says how often "
-        "that is"
+        f"dev: {counted(len(wanted), 'pair is', 'pairs are')} scored at each evaluation (see "
+        f"{param('evaluate_every_steps')})"
     )
     tokens = tokenize_pairs(
         encoder, [(texts[query_id], text_in(store, document, title_separator)) for query_id, document in wanted]

@@ -14,7 +14,7 @@ WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
 
 @dataclass(frozen=True)
 class RankerSettings:
-    """What a ranker learns from at each visit of a query, and by which loss of a list."""
+    """The negatives of each query, and the loss of a list."""
 
     negatives: int = 7
     loss: Literal["listwise", "pointwise", "ranknet"] = "listwise"
@@ -22,7 +22,7 @@ class RankerSettings:
 
 @dataclass(frozen=True)
 class RankerSpec:
-    """The cross-encoder that is trained: what it starts from, and how much of a pair it reads."""
+    """The cross-encoder to train: its initial model, and how much of a pair it reads."""
 
     model: str
     max_query_tokens: int | None = None
@@ -33,7 +33,7 @@ class RankerSpec:
 
 @dataclass(frozen=True)
 class RankerDevSpec(QueryDevSpec):
-    """The same, with what is ranked: the first documents of a run, or the positives and negatives of examples."""
+    """The queries to evaluate on, and the documents to re-rank: those of a run, or those of examples."""
 
     dev_run: str | None = None
     dev_depth: int = 100
@@ -41,16 +41,16 @@ class RankerDevSpec(QueryDevSpec):
     dev_corpus: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what does not say together what is ranked and who judges it."""
+        """Raise InputError unless both the documents to rank and their judgements are given."""
         if self.dev_examples and (self.dev_run or self.dev_qrels):
             raise InputError(
-                "examples say themselves what is relevant",
+                "these cannot be used together",
                 where=f"{param('dev_examples')} with {param('dev_run')} or {param('dev_qrels')}",
                 remedy=f"use {param('dev_examples')}, or {param('dev_run')} and {param('dev_qrels')}",
             )
         if bool(self.dev_run) != bool(self.dev_qrels):
             raise InputError(
-                "the run says what is ranked, the qrels what is relevant",
-                where=f"{param('dev_run')} and {param('dev_qrels')} belong together",
+                "one of the two is missing",
+                where=f"{param('dev_run')} and {param('dev_qrels')} are used together",
                 remedy=f"pass both, or {param('dev_examples')}",
             )

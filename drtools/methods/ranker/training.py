@@ -1,4 +1,4 @@
-"""The training of a ranker: the cross-encoder to start from, batches of pairs, the loss of their lists, the folder."""
+"""The training of a ranker: its initial model, batches of pairs, the loss of their lists, and the folder."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class RankerTraining(TrainingTask):
     def __init__(self, work: Work, ranker: RankerSpec, training: TrainingSpec, compute: ComputeSpec) -> None:
         """Meet the other processes and load the starting model.
 
-        A new head is drawn by the seed, alike in all of them.
+        A new head is drawn by the seed, so that it is the same in all processes.
         """
         super().__init__(work, training, compute)
         self.ranker = ranker
@@ -87,7 +87,7 @@ class RankerTraining(TrainingTask):
         """Return batches of examples with so many negatives a query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
             raise InputError(
-                "no example has a negative: a ranker learns from a query's own",
+                "no example has a negative, and a ranker learns from a query's own negatives",
                 remedy="mine them with `drtools mine-negatives`",
             )
         return RankedBatches(
@@ -101,7 +101,7 @@ class RankerTraining(TrainingTask):
         )
 
     def finish(self, **facts: object) -> None:
-        """Write the model's folder, its card and manifest, and say how it went."""
+        """Write the model's folder with its card and manifest, and report the result."""
         self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:
@@ -119,7 +119,7 @@ class RankerTraining(TrainingTask):
 
 
 def list_loss(of_lists: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loss:
-    """Return a batch's loss out of one of (positive [B], candidates [B, m], keep [B, m])."""
+    """Turn a loss of (positive [B], candidates [B, m], keep [B, m]) into a loss of a batch."""
 
     def loss(logits: Tensor, batch: RankedBatch) -> tuple[Tensor, Metrics]:  # [N, 1] -> []
         lists = torch.from_numpy(batch.lists).to(logits.device)

@@ -1,4 +1,4 @@
-"""Terms of texts by Lucene's analyzers, and what BM25 counts in a corpus."""
+"""Terms of texts by Lucene's analyzers, and the statistics of a corpus for BM25."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS_A_MERGE = 1_000_000
 
 
 class CorpusTerms(NamedTuple):
-    """What BM25 counts.
+    """The statistics of a corpus for BM25.
 
     Sorted `keys` [T] of all terms and their document `frequencies` [T], documents with a term, their mean length in
     terms.

@@ -1,4 +1,4 @@
-"""SPAR's dev measure: how well a student ranks as its teacher."""
+"""SPAR's dev measure: how well a student imitates its teacher's ranking."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _with_the_first(path: str, examples: TrainingExamples, store: CorpusStore) -
     found.count(len(names), [first[examples.query_ids[at]] for at in sorted({*range(len(names))}.difference(kept))])
     found.check(
         f"{path}: no dev example has its first positive in the corpus; do the two belong together?",
-        f"{found.missing:,} of the {found.asked:,} dev examples have a first positive that is not in the corpus; not "
-        "measured on",
+        f"{found.missing:,} of the {found.asked:,} dev examples have a first positive that is not in the corpus; "
+        "left out",
     )
     return kept

@@ -1,4 +1,4 @@
-"""From the counted terms of a corpus, and of queries, to the rows of a static lexical encoder."""
+"""Fitting of the rows of a static lexical encoder to the counted terms of a corpus and of queries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fit_to_corpus(
     rows.
     """
     if not corpus.sample:
-        raise InputError("no document of those to fit to has a term", remedy=f"use more {param('fit_documents')}")
+        raise InputError("none of the documents to fit to has a term", remedy=f"use more {param('fit_documents')}")
     counts, lengths = _matrix(corpus.sample, corpus.keys)
     counts.data = document_weights(counts.data, np.repeat(lengths, np.diff(counts.indptr)), corpus.mean_length, *bm25)
     idf = inverse_document_frequency(corpus.frequencies, corpus.documents)

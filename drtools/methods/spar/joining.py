@@ -1,4 +1,4 @@
-"""Two folders of vectors into one, where scores are s1 + mu * s2 (SPAR); mu is given, or tuned on dev."""
+"""Joining of two folders of vectors into one with scores s1 + mu * s2 (SPAR); mu is given, or tuned on dev."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs.fingerprints import digest
 from drtools.outputs.states import State
 from drtools.search.query_vectors import flags_of_parts, open_queries
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.joined_vectors import How
@@ -59,7 +60,7 @@ def join_folders(
     encoder: EncoderSpec = EncoderSpec(),
     compute: ComputeSpec = ComputeSpec(),
 ) -> JoinedManifest:
-    """Write the joined vectors of two folders into that of `work`; return their manifest.
+    """Write the joined vectors of two folders into that of `work`; return the facts for its manifest.
 
     Without a mu in the plan it is tuned; `encoder` is that of the first folder's queries.
     """
@@ -67,7 +68,8 @@ def join_folders(
     side, mu = parts[0].manifest["side"], plan.mu
     if side == "query" and (mu is None or not plan.copied):
         raise InputError(
-            f"vectors of queries are joined with the {param('mu')} that was tuned on documents, and copied", where=first
+            f"joining query vectors needs the {param('mu')} that was tuned on documents, and copies the vectors",
+            where=first,
         )
     tried: list[dict[str, float]] = []
     if mu is None:
@@ -86,20 +88,24 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
         raise InputError(
             f"vectors of {sides[1]} texts, but {first} of {sides[0]} texts",
             where=second,
-            remedy="join two folders of one side",
+            remedy="join two folders of the same side",
         )
     order = order_of(parts[0].ids, parts[1].ids, (first, second))
     more = len(parts[1].ids) - len(parts[0].ids)
     if more:
         other = next(text_id for text_id in parts[1].ids if text_id not in parts[0].ids)
-        reporting.notice(more, f"{more:,} vectors of {second} are not in {first}; left out (for instance {other!r})")
+        reporting.notice(
+            more,
+            f"{counted(more, 'vector')} of {second} {'is' if more == 1 else 'are'} not in {first}; left "
+            f"out (for instance {other!r})",
+        )
     return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
 
 
 def tune_mu(
     parts: Sequence[Vectors], joined: JoinedArray, tuning: MuTuning, encoder: EncoderSpec, compute: ComputeSpec
 ) -> tuple[float, list[dict[str, float]]]:
-    """Return the best mu on dev and everything that was tried."""
+    """Return the best mu on dev and all values that were tried."""
     name = tuning.answers or tuning.qrels
     assert name is not None, "judgements or answers"
     given = read_answers(tuning.answers) if tuning.answers else {}
@@ -135,7 +141,7 @@ def tune_mu(
 def write_vectors(
     parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, copied: bool, work: Work
 ) -> None:
-    """Write ids and joined rows block by block, each done once it is on the disk; or the names of both folders."""
+    """Write ids and joined rows block by block, each saved before the next; or the paths of both folders."""
     shutil.copyfile(parts[0].path / IDS, work.path / IDS)
     if not copied:
         return write_parts(work.path, joined.how, list(parts), work.target)
@@ -152,7 +158,7 @@ def write_vectors(
             bad = find_not_finite(array[rows])
             if bad is not None:
                 raise InputError(
-                    f"joined, the vector of {parts[0].ids[start + bad]!r} holds a number beyond {dtype}, or none",
+                    f"the joined vector of {parts[0].ids[start + bad]!r} holds NaN or a number beyond {dtype}",
                     where=parts[1].path,
                     remedy=f"use {param('dtype')} float32, or encode again",
                 )
@@ -163,14 +169,14 @@ def write_vectors(
 
 
 def part_record(vectors: Vectors) -> dict[str, Any]:
-    """Return what joined vectors keep of a part's manifest: what encodes its queries."""
+    """Return what joined vectors keep of a part's manifest, to encode its queries."""
     return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
 
 
 def joined_manifest(
     parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, tried: list[dict[str, float]]
 ) -> JoinedManifest:
-    """Return the manifest of joined vectors: as any vectors' is, and what made both parts."""
+    """Return the manifest's facts of joined vectors: those of any vectors, and those of both parts."""
     records = [part_record(part) for part in parts]
     base = records[0]
     queries, documents = (

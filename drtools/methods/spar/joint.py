@@ -1,6 +1,6 @@
-"""An encoder that is trained beside another whose vectors stay.
+"""An encoder that is trained together with the fixed vectors of another encoder.
 
-Scores are s1 + mu * s2, and mu learns too (SPAR's joint training).
+Scores are s1 + mu * s2, and mu is trained too (SPAR's joint training).
 
 A text's row is [v1, v2], a query's [v1, mu * v2], so that the loop, every loss and dev evaluation see one model. The
 other encoder is not run: its vectors are looked up, in the folders that it wrote.
@@ -34,7 +34,7 @@ MU_RATE = 100.0
 def open_beside(
     spec: BesideSpec, encoder: Encoder | EncoderPair[Encoder], device: str
 ) -> tuple[Beside | None, JointModel | None]:
-    """Return another encoder's vectors and what learns from both, or None twice if the spec names no vectors."""
+    """Return another encoder's vectors and the joint model, or (None, None) if the spec names no vectors."""
     if spec.beside_documents is None or spec.beside_queries is None:
         return None, None
     beside = Beside(spec.beside_documents, spec.beside_queries)
@@ -49,9 +49,9 @@ class Beside:
         theirs, ours = (self.vectors[side].manifest for side in ("query", "document"))
         if theirs["side"] != "query" or not belong_together(theirs, ours):
             raise InputError(
-                f"not queries' vectors by the encoder that made {documents} ({maker_of(ours)})",
+                f"not vectors of queries by the encoder that made {documents} ({maker_of(ours)})",
                 where=queries,
-                remedy=f"encode {param('queries')} with that one",
+                remedy=f"encode {param('queries')} with that encoder",
             )
         self.dimension = ours["dimension"]
 
@@ -62,15 +62,15 @@ class Beside:
         if None in rows:
             found = Join(vectors.ids, str(vectors.path), ids)
             raise InputError(
-                f"no vector of {side} {found.first[0]!r}",
+                f"there is no vector of {side} {found.first[0]!r}",
                 where=vectors.path,
-                remedy=f"encode all that is trained and measured on {found.pair()}",
+                remedy=f"encode all texts of the training and of dev {found.pair()}",
             )
         return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
 
 
 class JointModel(nn.Module):
-    """An encoder and mu. Saved, it is the encoder alone that counts."""
+    """An encoder and mu. Only the encoder is saved."""
 
     def __init__(self, encoder: Encoder | EncoderPair[Encoder], other_dimension: int, mu: float) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class JointModel(nn.Module):
 
     @property
     def mu(self) -> Tensor:
-        """What the other encoder's scores are weighed by, [1]."""
+        """The weight of the other encoder's scores, [1]."""
         return self.start * torch.exp(self.logarithm.value)
 
     @property
@@ -88,7 +88,7 @@ class JointModel(nn.Module):
         return self.encoder.dimension + self.other_dimension
 
     def of(self, side: str) -> JointSide:
-        """Return what makes rows of a side (`query` or `document`)."""
+        """Return the model of a side (`query` or `document`)."""
         return JointSide(self, self.encoder.of(side), side)
 
 

@@ -1,4 +1,4 @@
-"""A lexical encoder without attention: the corpus's terms counted, rows fitted or left to chance, a model folder."""
+"""Making of a lexical encoder without attention: count the corpus's terms, fit or draw their rows, write a folder."""
 
 from __future__ import annotations
 
@@ -26,17 +26,14 @@ QUERIES_A_PART = 4096
 
 
 def make_lexical(folder: Path, texts: DocumentTexts, plan: LexicalPlan) -> dict[str, Any]:
-    """Write a lexical encoder of documents' terms into a folder; return what its manifest says of it."""
+    """Write a lexical encoder of documents' terms into a folder; return the facts for its manifest."""
     analyzer, known = Analyzer(plan.language), TermKeys()
     sampled = sampled_rows(len(texts), plan.fit_documents if plan.encoder == "static" else 0, plan.seed)
     with reporting.progress("counting terms", len(texts), "documents") as progress:
         counted = count_corpus(texts, analyzer, known, sampled, progress.advance)
     if not counted.documents:
         raise InputError(
-            (
-                f"no document has a term, so there is nothing to make an encoder of; is {param('language')} that of "
-                "the corpus?"
-            ),
+            (f"no document has a term to make an encoder from; is {param('language')} the language of the corpus?"),
             where=texts.path,
         )
     statistics = {"keys": counted.keys, "frequencies": counted.frequencies}

@@ -30,7 +30,7 @@ TIE_DEPTHS = (1, 5, 10, 20, 50, 100)  # [code] the k of the accuracies that deci
 
 
 class JointCandidates(NamedTuple):
-    """Of one query the rows that either encoder finds, and their scores by each encoder's query vector."""
+    """The rows that either encoder finds for one query, and their scores by both encoders."""
 
     query_id: str
     rows: np.ndarray

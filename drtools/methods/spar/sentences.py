@@ -14,6 +14,7 @@ from drtools.formats.corpora import read_articles, read_queries
 from drtools.formats.json_lines import json_line
 from drtools.outputs.states import State
 from drtools.randomness import generator
+from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from drtools.methods.spar.settings import SamplingSpec
     from drtools.outputs.work import Work
 
-# those that sentencex has rules for; it splits any other as one of them, or as English, and says nothing
+# languages that sentencex has rules for; it splits any other by those of another language, without a warning
 LANGUAGES = "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk zh".split()
 DOCUMENTS_A_SAVE = 20_000
 DECAY = 1.2  # [code] what a passage's place in its article is multiplied by
@@ -47,17 +48,17 @@ class Sampled(NamedTuple):
 
 
 def check_language(language: str) -> None:
-    """Refuse a language whose sentences nobody knows to split."""
+    """Raise InputError for a language without sentence rules."""
     if language not in LANGUAGES:
         raise InputError(
-            "no rules for its sentences",
+            "there are no sentence rules for this language",
             where=f"{param('language')} {language}",
-            remedy=f"use the nearest of those that have: {', '.join(LANGUAGES)}",
+            remedy=f"use the closest of: {', '.join(LANGUAGES)}",
         )
 
 
 def split_sentences(text: str, language: str) -> list[str]:
-    """Return the sentences of a text, white space made single."""
+    """Return the sentences of a text, with single spaces."""
     import sentencex
 
     return [sentence for sentence in (" ".join(part.split()) for part in sentencex.segment(language, text)) if sentence]
@@ -131,7 +132,7 @@ def write_shuffled(work: Work, queries: str, seed: int) -> Counter[str]:
 
 
 def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
-    """Write the sampled sentences document by document; what is written counts as done every so many documents."""
+    """Write the sampled sentences document by document; progress is saved at fixed numbers of documents."""
     assert work.stream is not None, "queries are a file"
     state = SamplingState.of(work) or SamplingState(counts={}, total=None)
     counts, total = Counter(state.counts), state.total
@@ -140,7 +141,7 @@ def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
     if spec.count and total is not None:  # also when an earlier process counted them
         reporting.notice(
             total < spec.count,
-            f"the corpus gives {total:,} queries, fewer than the {spec.count:,} of {param('count')}",
+            f"the corpus has only {counted(total, 'query', 'queries')}, fewer than {param('count')} {spec.count:,}",
         )
     documents = sample(spec.corpus, spec.article_key, spec.language, spec.seed, skip=counts["documents"])
     with reporting.progress("sampling", None, "documents", counts["documents"]) as progress:

@@ -15,7 +15,7 @@ TWIN_TOKENS = 256  # of queries and of documents, at most
 
 @dataclass(frozen=True)
 class TwinSettings:
-    """What a sparse retriever's dense twin (Lambda) becomes before it is trained, and what it learns from."""
+    """Changes to the encoder (Lambda) before it is trained, and its negatives."""
 
     tied: bool = False
     head: Literal["keep", "projection", "none"] = "keep"
@@ -24,31 +24,31 @@ class TwinSettings:
 
     @property
     def shape(self) -> ShapeSpec:
-        """What the encoder becomes before it is trained."""
+        """The changes to the encoder before it is trained."""
         return ShapeSpec(untied=not self.tied, head=self.head)
 
 
 @dataclass(frozen=True)
 class BesideSpec:
-    """Another encoder's vectors, which stay, and the weight of its scores, which learns (SPAR's joint training)."""
+    """Fixed vectors of another encoder, and the trained weight of its scores (SPAR's joint training)."""
 
     beside_documents: str | None = None
     beside_queries: str | None = None
     mu: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse one half of a pair of vectors, and a mu without them."""
+        """Raise InputError for only one of the two folders of vectors, and for a mu without them."""
         alone = bool(self.beside_documents) != bool(self.beside_queries)
         if alone or (self.mu is not None and not (self.beside_documents and 0 < self.mu < math.inf)):
             raise InputError(
-                f"beside another encoder: expected {param('beside_documents')} VECTORS and {param('beside_queries')} "
-                f"VECTORS, and a {param('mu')} above 0 with them alone"
+                f"{param('beside_documents')} VECTORS and {param('beside_queries')} VECTORS are used together; "
+                f"{param('mu')} needs both, and must be above 0"
             )
 
 
 @dataclass(frozen=True)
 class ExampleDevSpec:
-    """Examples to measure on while training, labelled by rank."""
+    """Examples labelled by rank, to evaluate on while training."""
 
     dev_examples: str | None = None
     dev_queries: str | None = None
@@ -69,7 +69,7 @@ class JoiningPlan:
 
 @dataclass(frozen=True)
 class MuTuning:
-    """What mu is tuned on: judgements, or answers and the corpus to find them in; and queries, or their vectors.
+    """The data to tune mu on: judgements, or answers and the corpus to look for them in; queries or their vectors.
 
     `query_vectors` are folders by the first encoder and by the second.
     """

@@ -1,4 +1,4 @@
-"""The training of a dense twin of a sparse retriever (SPAR's Lambda): an encoder that ranks as its teacher does."""
+"""The training of a dense lexical model (SPAR's Lambda): an encoder that imitates its teacher's ranking."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ BAD = {
     "a ratio above 1": ([GOOD[1] | {"ratio": 1.5}], "its ratio is 1.5, expected a share of words above 0"),
     "a ratio that is none": ([GOOD[1] | {"ratio": True}], "its ratio is True"),
     "a seed that is none": ([GOOD[1] | {"seed": 1.5}], "its seed is 1.5, expected a whole number"),
-    "an item twice": ([GOOD[0], GOOD[1], GOOD[0]], "dark names an item twice"),
+    "an item twice": ([GOOD[0], GOOD[1], GOOD[0]], "dark has an item twice"),
 }
 
 

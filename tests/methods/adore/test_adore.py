@@ -379,9 +379,9 @@ def test_what_cannot_be_trained_on_is_counted(served, toy, tmp_path):
     outcome = served(tmp_path / "adore", "--vectors", tmp_path / "vectors")
     assert outcome.status == 0, outcome.err
     for words in (
-        "1 judged queries are not in",
-        "1 queries have no relevant document",
-        "1 relevant documents are not in the index",
+        "1 judged query is not in",
+        "1 query has no relevant document",
+        "1 relevant document is not in the index",
     ):
         assert words in outcome.err
 

@@ -130,7 +130,10 @@ def test_ids_above_65535_stay_themselves(encoder, monkeypatch):
 
 
 def test_what_cannot_be_meant_is_refused(toy, encoder):
-    for words, wanted in (((encoder, 65, 0.15), "64 positions"), ((encoder, 2, 0.15), "special tokens alone are 2")):
+    for words, wanted in (
+        ((encoder, 65, 0.15), "64 positions"),
+        ((encoder, 2, 0.15), "there are already 2 special tokens"),
+    ):
         with pytest.raises(InputError, match=wanted):
             Masker(*words)
     with pytest.raises(InputError, match="half of them"):

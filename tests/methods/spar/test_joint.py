@@ -66,7 +66,7 @@ def test_vectors_are_looked_up_by_id(other):
     )
     with pytest.raises(Exception, match="no vector of query 'q99'"):
         beside("query", ["q1", "q99"])
-    with pytest.raises(Exception, match="not queries' vectors by the encoder"):
+    with pytest.raises(Exception, match="not vectors of queries by the encoder"):
         Beside(str(other.folder / "other-documents"), str(other.folder / "other-documents"))
 
 
@@ -278,13 +278,13 @@ def test_both_folders_are_needed(other, encoder_folder, drtools):
             if word != "--beside-queries" and word != other.folder / "other-queries"
         ]
     )
-    assert done.status == 2 and "expected --beside-documents" in done.err
+    assert done.status == 2 and "--beside-queries VECTORS are used together" in done.err
     for bad in ("nan", "inf", "0", "-1"):
         done = drtools(*command(other, encoder_folder, other.folder / "x", f"--mu={bad}"))
-        assert done.status == 2 and "a --mu above 0" in done.err
+        assert done.status == 2 and "must be above 0" in done.err
     other.beside = []
     done = drtools(*command(other, encoder_folder, other.folder / "x", "--mu", 2))
-    assert done.status == 2 and "with them alone" in done.err
+    assert done.status == 2 and "--mu needs both" in done.err
 
 
 @pytest.mark.slow

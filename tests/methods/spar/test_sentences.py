@@ -164,14 +164,18 @@ def test_what_cannot_be_meant_is_said(drtools, toy):
     done = drtools("sample-queries", "--corpus", toy.corpus, "--article-key", "pages")
     assert done.status == 2 and "corpus.jsonl:1: no 'pages' among the keys (found '_id', 'title', 'text')" in done.err
     done = drtools("sample-queries", "--corpus", toy.corpus, "--count", 10**6, "--strict", "-o", toy.folder / "x.jsonl")
-    assert done.status == 2 and "fewer than the 1,000,000" in done.err
+    assert done.status == 2 and "fewer than --count 1,000,000" in done.err
 
 
 def test_a_language_without_rules_is_refused(tmp_path, drtools):
     corpus = write_jsonl(tmp_path / "corpus.jsonl", article("Fox", 1, 2))
     for bad in ("german", "xx"):
         done = drtools("sample-queries", "--corpus", corpus, "--language", bad, "-o", tmp_path / "out.jsonl")
-        assert done.status == 2 and f"--language {bad}: no rules" in done.err and "de, el, en" in done.err
+        assert (
+            done.status == 2
+            and f"--language {bad}: there are no sentence rules" in done.err
+            and "de, el, en" in done.err
+        )
     assert drtools("sample-queries", "--corpus", corpus, "--language", "zh", "-o", tmp_path / "out.jsonl").status == 0
 
 
@@ -182,4 +186,4 @@ def test_strict_refuses_a_continued_sampling_as_the_first(toy, drtools, tmp_path
     words = ["sample-queries", "--corpus", toy.corpus, "--count", 1_000_000, "--strict", "-o", tmp_path / "q.jsonl"]
     first, again = drtools(*words), drtools(*words)
     assert first.status == again.status == 2 and "continuing" in again.err, again.err
-    assert "fewer than the 1,000,000" in again.err
+    assert "fewer than --count 1,000,000" in again.err
