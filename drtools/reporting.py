@@ -128,7 +128,7 @@ class Reporter:
         If nobody can read it any more, or the disk is full, the work goes on.
         """
         try:
-            sys.stderr.write(readable(escaped(line)) + "\n")
+            sys.stderr.write(escaped(readable(line)) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             pass

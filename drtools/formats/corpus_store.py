@@ -156,6 +156,8 @@ def _build_alone(source: Path, corpus: str, path: Path, fingerprint: str) -> Non
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             _build(source, corpus, path, fingerprint)
+        else:
+            note_unused_columns(source)
     path.with_suffix(".lock").unlink(missing_ok=True)
 
 

@@ -46,11 +46,14 @@ def test_a_manifest_is_read_as_it_was_written(folder):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"side": "documents"}, "found 'documents' at the key 'side', expected 'document' or 'query'"),
-        ({"dimension": "3"}, "found '3' at the key 'dimension', expected int"),
-        ({"max_tokens": [9]}, "found [9] at the key 'max_tokens', expected int or null"),
-        ({"query_fingerprint": None}, "found None at the key 'query_fingerprint', expected str"),
-        ({"joined": {"how": "product", "mu": 1, "parts": []}, "tried": []}, "how ('concat' or 'sum'), mu (float)"),
+        ({"side": "documents"}, "side is 'documents', expected query or document"),
+        ({"dimension": "3"}, "dimension is '3', expected a number from 1 on"),
+        ({"max_tokens": [9]}, "max_tokens is [9], expected a number from 0 on, or null"),
+        ({"query_fingerprint": None}, "query_fingerprint is None, expected a text"),
+        (
+            {"joined": {"how": "product", "mu": 1, "parts": []}, "tried": []},
+            "an object with how (concat or sum), mu (a number)",
+        ),
     ],
 )
 def test_a_manifest_of_other_types_is_refused_in_one_line(folder, changes, words):

@@ -37,14 +37,14 @@ def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, 
         ({"OMP_NUM_THREADS": "16"}, 6),
         ({"OMP_NUM_THREADS": "0"}, 6),
         ({"OMP_NUM_THREADS": "many"}, 6),
-        ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 3),
-        ({"LOCAL_WORLD_SIZE": "8", "OMP_NUM_THREADS": "1"}, 1),
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 3),
+        ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8", "OMP_NUM_THREADS": "1"}, 1),
     ],
     ids=str,
 )
 def test_threads_are_the_cores_the_environment_leaves(monkeypatch, environment, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
-    for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+    for name in ("OMP_NUM_THREADS", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

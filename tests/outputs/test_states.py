@@ -128,7 +128,7 @@ def test_counts_of_truths_are_read_as_earlier_releases_wrote_them(tmp_path):
     "written, words",
     [
         (b"{", "not JSON"),
-        (b"[1]", "a JSON object was expected, found list"),
+        (b"[1]", "found list, expected a JSON object"),
         (b'{"lines": 1, "worked_seconds": "long"}', "found 'long', expected float"),
         (b'{"lines": 1, "offset": null}', "found None, expected int"),
     ],

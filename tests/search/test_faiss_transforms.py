@@ -233,7 +233,6 @@ def test_the_tools_say_that_an_index_of_0_1_0_is_centred(toy, encoder_folder, dr
     assert outcome.status == 0 and "note" not in outcome.err
     search = ("search", "--index", folder / "index", "--queries", toy.queries, "--precision", "fp32", "--depth", 5)
     assert drtools(*search, "--strict", "-o", folder / "new.run").status == 0
-    without_files(folder / "index")
     old = centred_by_faiss(np.load(folder / "vectors" / "vectors.npy").astype(np.float32), "PCA8,Flat")
     without_files(folder / "index")
     faiss.write_index(old, str(folder / "index" / "index.faiss"))

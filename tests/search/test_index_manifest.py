@@ -15,9 +15,9 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "0.1.0"
 @pytest.mark.parametrize(
     "kind, folder, changes, words",
     [
-        ("faiss", "faiss", {"dimension": "16"}, "found '16' at the key 'dimension', expected int"),
-        ("faiss", "faiss", {"factory": None}, "found None at the key 'factory', expected str"),
-        ("lucene", "bm25", {"language": 7}, "found 7 at the key 'language', expected str"),
+        ("faiss", "faiss", {"dimension": "16"}, "dimension is '16', expected a number from 1 on"),
+        ("faiss", "faiss", {"factory": None}, "factory is None, expected a text"),
+        ("lucene", "bm25", {"language": 7}, "language is 7, expected a text"),
     ],
 )
 def test_another_type_is_refused_in_one_line(tmp_path, kind, folder, changes, words):
@@ -28,7 +28,7 @@ def test_another_type_is_refused_in_one_line(tmp_path, kind, folder, changes, wo
     with pytest.raises(InputError) as caught:
         read_index(tmp_path)
     said = str(caught.value)
-    assert said == f"{tmp_path / 'manifest.json'}: {words}; build the index again"
+    assert said == f"{tmp_path / 'manifest.json'}: {words}; the file was damaged, make it again"
     (tmp_path / "manifest.json").write_text(json.dumps({name: record[name] for name in record if name not in changes}))
     with pytest.raises(InputError, match=f"the key '{next(iter(changes))}' is missing; build the index again"):
         read_index(tmp_path)

@@ -145,7 +145,7 @@ def _parameters(file: Path) -> int:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = stream.read(min(length, file.stat().st_size))
     except struct.error:
-        raise InputError("not a whole safetensors file", where=file, remedy=DAMAGED_WEIGHTS) from None
+        raise InputError("not a complete safetensors file", where=file, remedy=DAMAGED_WEIGHTS) from None
     total = 0
     tensors = parse_json(header, file, DAMAGED_WEIGHTS)
     kind = map_of(object_of({"shape": list_of(WHOLE)}))

@@ -249,6 +249,9 @@ def _room() -> Iterator[Finding]:
             "folder that can",
         )
         return
+    except WorldError as error:
+        yield Finding("bad", "cache", f"{error}, or set DRTOOLS_CACHE to another folder")
+        return
     stores = [
         f"{name} {units.bytes_as_words(size_of(path))}"
         for name, path in (("texts by id", cache / "stores"), ("all", cache))

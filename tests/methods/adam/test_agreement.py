@@ -14,7 +14,5 @@ def test_the_trained_scale_is_a_number_or_not_known(tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps(kept))
         assert trained_scale(str(tmp_path)) == scale
     (tmp_path / "manifest.json").write_text('{"scale": "20"}')
-    with pytest.raises(
-        InputError, match=r"manifest\.json: found '20', expected float; pass scale, or make the encoder"
-    ):
+    with pytest.raises(InputError, match=r"manifest\.json: scale is '20', expected a number"):
         trained_scale(str(tmp_path))
