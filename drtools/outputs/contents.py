@@ -67,13 +67,16 @@ def check_sizes(where: Path, record: Mapping[str, Any], remedy: str) -> None:
     for name, known in _known(record).items():
         path = where / name if where.is_dir() else where
         found = path.stat().st_size if path.is_file() else None
-        if found != known["bytes"] and Path(name).name != CARD:
-            said = "it is missing" if found is None else f"{found:,} bytes were found"
-            raise InputError(
-                f"{said}, expected {known['bytes']:,}: it was changed or cut short after it was made",
-                where=path,
-                remedy=remedy,
-            )
+        if found == known["bytes"] or Path(name).name == CARD:
+            continue
+        if found is None:
+            raise InputError("it is missing, and was there when the output was made", where=path, remedy=remedy)
+        raise InputError(
+            f"{found:,} bytes were found",
+            where=path,
+            expected=f"{known['bytes']:,}: it was changed or cut short after it was made",
+            remedy=remedy,
+        )
 
 
 def check_content(where: Path, record: Mapping[str, Any], written: Path, names: Iterable[str], remedy: str) -> None:
