@@ -160,7 +160,7 @@ def test_a_damaged_output_is_not_already_done(folder, damage):
         ids.unlink()
     else:
         ids.write_text("d1\n" if damage == "cut" else "d1\nd3\n")
-    with pytest.raises(InputError, match=r"ids.txt: .* after it was made; use overwrite to make it anew"):
+    with pytest.raises(InputError, match=r"ids.txt: .* was made; use overwrite to make it anew"):
         make_folder(folder)
     make_folder(folder, overwrite=True)
     assert ids.read_text() == "d1\nd2\n"
