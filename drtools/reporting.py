@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from drtools.errors import InputError, names_in, param
 from drtools.escapes import escaped
-from drtools.ranks import rank
+from drtools.process_ranks import rank
 from drtools.units import joined, number_as_words, rate_as_words, readable, seconds_as_words
 
 SECONDS_BETWEEN_LINES = 30.0

@@ -20,7 +20,7 @@ GROUND = {
     "errors",
     "escapes",
     "randomness",
-    "ranks",
+    "process_ranks",
     "reporting",
     "signals",
     "units",

@@ -11,13 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from drtools.cli import console
+from drtools.cli.flag_names import flags_of
 from drtools.cli.flags.common import ConsoleFlags
-from drtools.cli.messages import flags_of
 from drtools.cli.request import checked_request, pinned_values
 from drtools.cli.terminal import terminal_width
 from drtools.errors import InputError
 from drtools.outputs.specs import OutputSpec
-from drtools.ranks import world_size
+from drtools.process_ranks import world_size
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand

@@ -13,10 +13,10 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from drtools import reporting
-from drtools.cli.messages import worded
+from drtools.cli.flag_names import worded
 from drtools.cli.terminal import progress_line
 from drtools.escapes import escaped, escaped_json
-from drtools.ranks import rank
+from drtools.process_ranks import rank
 from drtools.reporting import Progress, Reporter
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from drtools.errors import InputError
 from drtools.formats.signatures import JSON_LINES, refuse_other_formats
 from drtools.outputs.disk import is_gzip_name
 from drtools.outputs.fingerprints import OPEN_FILES
-from drtools.ranks import world_size
+from drtools.process_ranks import world_size
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 PATIENCE_SECONDS = 10.0  # for a process that writes into a pipe, before a line says what is waited for

@@ -3,7 +3,7 @@
 import os
 
 from drtools.errors import InputError, WorldError, param
-from drtools.ranks import local_rank, local_world_size
+from drtools.process_ranks import local_rank, local_world_size
 
 
 def choose_device(name: str) -> str:

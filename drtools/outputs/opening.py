@@ -17,7 +17,7 @@ from drtools.outputs.request import begun_request, differences, request_in, same
 from drtools.outputs.specs import OutputSpec, Request
 from drtools.outputs.state_file import STATE, read_state
 from drtools.outputs.work import FileWork, Work
-from drtools.ranks import rank
+from drtools.process_ranks import rank
 
 TEMPORARY = (".tmp", ".new")  # how the names of files begin or end while a library writes them
 

@@ -85,7 +85,7 @@ def positives_of(
     return relevant, texts
 
 
-def open_source(
+def open_mined_source(
     spec: SourceSpec | str, encoder: EncoderSpec = EncoderSpec(), compute: ComputeSpec = ComputeSpec()
 ) -> Searched:
     """Open an index, vectors, or a run (given by its path)."""

@@ -100,7 +100,14 @@ def main(
     if flags.qrels and not mining.keep_duplicates:
         add_change(file.request, NO_DUPLICATES)
     with open_file(file) as work:
-        from drtools.search.mining_run import Searched, mine, open_source, positives_of, random_source, what_to_avoid
+        from drtools.search.mining_run import (
+            Searched,
+            mine,
+            open_mined_source,
+            positives_of,
+            random_source,
+            what_to_avoid,
+        )
 
         positives, texts = positives_of(flags.qrels, queries, flags.min_rel, flags.only)
         source: Searched | RandomSource
@@ -109,7 +116,7 @@ def main(
             assert flags.corpus and positives is not None and flags.qrels, "checked above"
             source, avoided = random_source(flags.corpus, positives, rules, flags.qrels)
         else:
-            source = opened = open_source(flags.source, encoder_flags, compute)
+            source = opened = open_mined_source(flags.source, encoder_flags, compute)
             if isinstance(opened, RunSource):
                 check_queries(opened, positives or texts, flags.qrels or queries)
             if positives is not None and flags.qrels is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from drtools.ranks import rank, world_size
+from drtools.process_ranks import rank, world_size
 
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
