@@ -1,8 +1,10 @@
 """Damaged machine files: every tool that reads one does its work or ends in one line, and never with a traceback."""
 
 import functools
+import json
 import os
 import random
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -98,3 +100,54 @@ def test_damage_of_a_lucene_index_ends_in_one_line(world, program, environment):
 )
 def test_what_counts_as_a_fault(status, said, found):
     assert damage.faults(damage.Outcome(status, said)) == found
+
+
+FIXTURE = Path(__file__).parent / "fixtures/0.1.0"
+STOPPED = json.loads((FIXTURE / "commands.json").read_text())["stopped"]
+
+
+def damage_of(file: Path, draw: random.Random) -> bytes:
+    """Return other bytes for a file of unfinished work."""
+    raw = file.read_bytes()
+    if file.suffix == ".json" and draw.random() < 0.8:
+        return damage.damaged_json(raw, draw)[0]
+    return damage.damaged_npy(raw, draw)[0] if file.suffix == ".npy" else damage.damaged_bytes(raw, draw)[0]
+
+
+def continue_damaged(name: str, tries: int, folder: Path, run) -> list[str]:
+    """Damage one file of work that was stopped, and continue it, so many times; return what went wrong."""
+    draw, found = random.Random(name), []
+    kept = folder / "kept"
+    shutil.copytree(FIXTURE / f"{name}.stopped", kept)
+    (kept / "working").mkdir(exist_ok=True)
+    for path in FIXTURE.iterdir():
+        if not path.name.endswith(".stopped"):
+            os.symlink(path, folder / path.name)
+    partial, out = folder / f"{name}.partial", folder / name
+    for _ in range(tries):
+        for path in (partial, out, out.with_name(f"{name}.manifest.json"), out.with_name(f"{name}.partial.lock")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.copytree(kept, partial)
+        file = draw.choice(sorted(path for path in partial.rglob("*") if path.is_file() and path.name != "lock"))
+        damaged = damage_of(file, draw)
+        cut = file.suffix != ".json" and len(damaged) < file.stat().st_size
+        file.write_bytes(damaged)
+        outcome = run(*STOPPED[name], cwd=folder, cache=folder / "cache-of-the-test")
+        wrong = damage.faults(outcome)
+        if outcome.status == 0 and cut and file.name == "data" and b"\0" in out.read_bytes():
+            wrong.append("filled with zeros")
+        if wrong:
+            found.append(f"{file.relative_to(partial)}: {wrong}: {outcome.err[-300:]}")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STOPPED)
+def test_damaged_work_that_was_stopped_ends_in_one_line(name, tmp_path, program, environment):
+    run = functools.partial(as_a_process, program, environment)
+    assert continue_damaged(name, 60, tmp_path, run) == []
+
+
+def test_a_sample_of_damaged_work_ends_in_one_line(tmp_path, drtools, monkeypatch):
+    run = functools.partial(in_this_process, drtools, monkeypatch)
+    assert continue_damaged("half-encode", 8, tmp_path, run) == []

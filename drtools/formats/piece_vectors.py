@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from drtools.errors import InputError, param
 from drtools.formats.npy import open_npy
 from drtools.formats.vectors import open_array
+from drtools.outputs.state_file import START_AFRESH
 from drtools.units import counted
 
 if TYPE_CHECKING:
@@ -124,7 +125,14 @@ class PieceWriter:
             np.save(folder / STARTS, np.zeros(2 * count + 1, np.int64))
             with open(self.path, "wb") as stream:
                 self._write_header(stream)
-        self.starts = np.load(folder / STARTS, mmap_mode="r+", allow_pickle=False)
+        self.starts = open_npy(folder / STARTS, START_AFRESH, "r+")
+        if self.starts.dtype != np.int64 or self.starts.shape != (2 * count + 1,):
+            raise InputError(
+                f"found {self.starts.dtype} {list(self.starts.shape)}",
+                where=folder / STARTS,
+                expected=f"int64 [{2 * count + 1}]",
+                remedy=START_AFRESH,
+            )
         self.stream = open(self.path, "r+b")  # noqa: SIM115 closed by finish
         self._write_header(self.stream)
         self.stream.truncate(self.stream.tell() + written * dimension * self.dtype.itemsize)

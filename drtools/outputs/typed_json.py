@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from drtools.errors import InputError
+from drtools.outputs.records import LARGEST
 
 T = TypeVar("T")
 LONGEST_SHOWN = 60  # characters of a value in a message
@@ -24,7 +26,9 @@ def fits(value: object, kind: Any) -> bool:
     if kind in (Any, object):
         return True
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and abs(value) <= LARGEST
     if origin is Literal:
         return isinstance(value, str) and value in arguments
     if origin in (Union, UnionType):
