@@ -124,7 +124,7 @@ def read_delivery(path: str, keys: Keys | None) -> tuple[Keys | None, Delivery]:
             delivery[document], numbers[document] = delivered, number
         elif not _is_same(delivery[document], delivered):
             raise InputError(
-                f"the id {document!r} is also on line {numbers[document]}, with another content",
+                f"the id {document!r} is also on line {numbers[document]}, with different content",
                 where=f"{shown(path)}:{number}",
                 remedy="keep one of them",
             )
@@ -168,10 +168,12 @@ def _is_deletion(record: dict[str, Any], path: str, number: int) -> bool:
 
 def _check_document(record: dict[str, Any], keys: Keys, path: str, number: int) -> None:
     """Raise InputError for a document that the corpus cannot hold, or that has no text."""
-    for key in keys:
-        if key not in record:
+    for key, known in zip(keys, (DOCUMENT_ID_KEYS, DOCUMENT_TEXT_KEYS), strict=True):
+        first = next((name for name in known if name in record), None)
+        if first != key:  # as the first line of a corpus it would give all others another key
+            found = f"no {key!r}" if key not in record else f"{first!r} beside {key!r}"
             raise InputError(
-                f"no {key!r} among the keys ({keys_found(record)})",
+                f"{found} among the keys ({keys_found(record)})",
                 where=f"{shown(path)}:{number}",
                 remedy=f"give each document {keys.id!r} and {keys.text!r}, as the corpus has them",
             )

@@ -62,7 +62,9 @@ def main(
                 try:
                     changes.take(path)
                 except InputError as error:
-                    if quarantine is None or reads_once(path):
+                    if reads_once(path):  # a pipe cannot be moved
+                        raise
+                    if quarantine is None:
                         raise _with_advice(error) from None
                     refused.append(refusal_of(Path(path), error))
                     lines += count_lines(path)

@@ -5,6 +5,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_jsonl
+from test_crashes import COUNTED
 
 from drtools.formats.deliveries import Changes, keys_of_corpus, merge
 from drtools.outputs import manifest, quarantine
@@ -135,6 +137,9 @@ def test_keys_are_those_of_the_corpus(site, drtools):
     )
     Path("in/c.jsonl").write_bytes(GOOD)
     assert "no 'docid' among the keys (found '_id', 'text')" in merged(drtools, "--renew", status=2).err
+    Path("in/c.jsonl").write_text('{"_id": "4", "docid": "4", "contents": "four"}\n')
+    assert "in/c.jsonl:1: '_id' beside 'docid' among the keys" in merged(drtools, "--renew", status=2).err
+    Path("in/c.jsonl").write_bytes(GOOD)
     Path("old.jsonl").write_text("")
     Path("in/a.jsonl").unlink()
     Path("in/b.tsv").unlink()
@@ -305,6 +310,50 @@ def test_killed_while_it_writes(site, program, environment):
     assert os.listdir("in") == ["a.jsonl"] and Path("bad/b.jsonl").read_bytes() == b"{"
 
 
+@pytest.mark.slow
+def test_killed_between_every_two_file_operations(site, program, environment):
+    """No delivery is lost, none is merged in half, and the same command again ends in the same state.
+
+    It needs --renew, because a folder of which one file was moved is another input.
+    """
+    words = ["merge-deliveries", "--corpus", "old.jsonl", "in", "--quarantine", "bad", "--renew", "-o", "out/new.jsonl"]
+    bad = {"b.jsonl": b"{", "c.jsonl": b"["}
+
+    def run(at: int) -> int:
+        command = [program, "-c", COUNTED, str(at), str(site), "/dev/null", *words]
+        return subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode
+
+    def begin() -> None:
+        for folder in ("in", "bad", "out"):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.mkdir("in")
+        os.mkdir("out")
+        for name, content in {"a.jsonl": GOOD, **bad}.items():
+            Path("in", name).write_bytes(content)
+
+    def check_whole() -> None:
+        assert Path("out/new.jsonl").read_bytes() == Path("old.jsonl").read_bytes() + GOOD
+        assert os.listdir("in") == ["a.jsonl"]
+        reasons = [f"{name}{quarantine.REASON}" for name in bad]
+        assert sorted(os.listdir("bad")) == sorted([*bad, *reasons])
+        assert all(Path("bad", name).read_bytes() == content for name, content in bad.items())
+
+    for at in range(1, 200):
+        begin()
+        status = run(at)
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        for name, content in bad.items():
+            here, there = Path("in", name), Path("bad", name)
+            assert (here if here.exists() else there).read_bytes() == content
+            assert Path("out/new.jsonl").exists() or not there.exists()
+        assert run(0) == 0
+        check_whole()
+    assert 20 < at < 199
+    check_whole()
+
+
 def test_memory_grows_with_the_deliveries_and_not_with_the_corpus(site):
     with open("old.jsonl", "w") as stream:
         stream.writelines(f'{{"_id": "d{n}", "text": "{"word " * 200}{n}"}}\n' for n in range(20_000))
@@ -347,6 +396,8 @@ def test_standard_output_and_show(site, drtools):
     outcome = drtools("merge-deliveries", "--corpus", "old.jsonl", "in", "--quarantine", "bad")
     assert outcome.status == 0 and outcome.out.encode() == Path("old.jsonl").read_bytes() + GOOD
     assert Path("bad/b.jsonl").exists()
+    piped = drtools("merge-deliveries", "--corpus", "old.jsonl", "-", "--quarantine", "bad", stdin=b"{")
+    assert piped.status == 2 and "standard input:1: not JSON" in piped.err and "--quarantine" not in piped.err
     Path("in/b.jsonl").write_bytes(b"{")
     strict = drtools("merge-deliveries", "--corpus", "old.jsonl", "in", "--quarantine", "bad", "--strict")
     assert strict.status == 2 and Path("in/b.jsonl").exists(), "nothing is moved"
