@@ -192,7 +192,6 @@ def toy_world(folder: Path) -> None:
         "queries": queries,
         "source": documents,
         "target": documents[:100],
-        "today": [*documents[9:], {"_id": "new", "text": "otter and lathe"}],
     }.items():
         plain = folder / f"{name}.jsonl"
         write_jsonl(plain, records)
@@ -201,6 +200,12 @@ def toy_world(folder: Path) -> None:
     shutil.copytree(folder / "qrels", folder / "source" / "qrels")
     for name in ("corpus", "queries"):
         shutil.copy(folder / f"{name}.jsonl.gz", folder / "source")
+    (folder / "arrivals").mkdir()
+    write_jsonl(
+        folder / "arrivals" / "monday.jsonl",
+        [{"_id": "new", "text": "otter and lathe"}, {"_id": documents[0]["_id"], "deleted": True}],
+    )
+    (folder / "arrivals" / "tuesday.jsonl").write_text("{")
     (folder / "sentence-transformers").mkdir()
     bert = make_bert(folder / "bert-base-uncased", positions=512)
     make_encoder(folder / "sentence-transformers" / "all-MiniLM-L6-v2", bert, longest=256)

@@ -50,13 +50,13 @@ def document_text(title: str, text: str, separator: str = " ") -> str:
     return f"{title}{separator}{text}".strip() if title else text.strip()
 
 
-def _key(record: dict[str, Any], keys: tuple[str, ...], path: str | Path, number: int) -> str:
+def known_key(record: dict[str, Any], keys: tuple[str, ...], path: str | Path, number: int) -> str:
     """Return the first of the keys that the first record of a file has."""
     for key in keys:
         if key in record:
             return key
     raise InputError(
-        f"no {' or '.join(map(repr, keys))} among the keys ({_found(record)})", where=f"{shown(path)}:{number}"
+        f"no {' or '.join(map(repr, keys))} among the keys ({keys_found(record)})", where=f"{shown(path)}:{number}"
     )
 
 
@@ -64,42 +64,44 @@ def _value(record: dict[str, Any], key: str, path: str | Path, number: int) -> o
     """Return a record's value of the key that the first record uses."""
     if key not in record:
         raise InputError(
-            f"no {key!r} among the keys ({_found(record)}), which the first line has",
+            f"no {key!r} among the keys ({keys_found(record)}), which the first line has",
             where=f"{shown(path)}:{number}",
             remedy="use the same keys in each line",
         )
     return record[key]
 
 
-def _found(record: dict[str, Any]) -> str:
+def keys_found(record: dict[str, Any]) -> str:
+    """Return the keys of a record in words."""
     return f"found {', '.join(map(repr, record)) or 'none'}"
 
 
-def _text(value: object, key: str, path: str | Path, number: int) -> str:
+def checked_text(value: object, key: str, path: str | Path, number: int) -> str:
+    """Return a value of a record that must be a string."""
     if not isinstance(value, str):
         raise InputError(f"{key} is {type(value).__name__}", where=f"{shown(path)}:{number}", expected="a string")
     return value
 
 
-def _looks_like_json(first_line: bytes) -> bool:
+def looks_like_json(first_line: bytes) -> bool:
     """Tell JSONL from TSV by the first line; a line that is neither counts as JSON."""
     return first_line.lstrip()[:1] in (b"{", b"[") or b"\t" not in first_line
 
 
-def _lines_of(path: str | Path) -> tuple[Iterator[tuple[int, bytes]], bool]:
+def lines_of(path: str | Path) -> tuple[Iterator[tuple[int, bytes]], bool]:
     """Return the lines of a file, and whether they are JSON; an empty file counts as JSON."""
     lines = read_lines(path)
     first = next(lines, None)
     if first is None:
         return iter(()), True
-    if _looks_like_json(first[1]):
+    if looks_like_json(first[1]):
         return itertools.chain([first], lines), True
     return read_lines(path, with_blank=True), False
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[int, Document]]:
     """Yield (line number, document) of a corpus: BEIR, Pyserini or Tevatron JSONL, MS MARCO or DPR TSV."""
-    lines, is_json = _lines_of(path)
+    lines, is_json = lines_of(path)
     yield from _documents_of_json(lines, path) if is_json else _documents_of_tsv(lines, path)
 
 
@@ -108,20 +110,22 @@ def _documents_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> 
     for number, line in lines:
         record = parse_object(line, path, number)
         if not id_key:
-            id_key, text_key = (_key(record, keys, path, number) for keys in (DOCUMENT_ID_KEYS, DOCUMENT_TEXT_KEYS))
+            id_key, text_key = (
+                known_key(record, keys, path, number) for keys in (DOCUMENT_ID_KEYS, DOCUMENT_TEXT_KEYS)
+            )
         yield (
             number,
             Document(
                 checked_id(_value(record, id_key, path, number), path, number),
-                _text(record.get("title") or "", "title", path, number),
-                _text(_value(record, text_key, path, number), "text", path, number),
+                checked_text(record.get("title") or "", "title", path, number),
+                checked_text(_value(record, text_key, path, number), "text", path, number),
             ),
         )
 
 
 def note_unused_columns(path: str | Path) -> None:
     """Report the columns of a corpus that are not read, as `read_corpus` does."""
-    lines, is_json = _lines_of(path)
+    lines, is_json = lines_of(path)
     if not is_json:
         tsv.Table(path, lines, DOCUMENT_COLUMNS)
 
@@ -160,7 +164,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
     """Return {query id: text} of JSONL or `qid<TAB>text`, in the file's order; raise InputError for duplicate ids."""
     queries: dict[str, str] = {}
     numbers: dict[str, int] = {}
-    lines, is_json = _lines_of(path)
+    lines, is_json = lines_of(path)
     for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
         if query_id in queries:
             raise InputError(
@@ -178,9 +182,9 @@ def _queries_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> It
     for number, line in lines:
         record = parse_object(line, path, number)
         if not id_key:
-            id_key, text_key = (_key(record, keys, path, number) for keys in (QUERY_ID_KEYS, QUERY_TEXT_KEYS))
+            id_key, text_key = (known_key(record, keys, path, number) for keys in (QUERY_ID_KEYS, QUERY_TEXT_KEYS))
         query_id = checked_id(_value(record, id_key, path, number), path, number)
-        yield number, query_id, _text(_value(record, text_key, path, number), "text", path, number)
+        yield number, query_id, checked_text(_value(record, text_key, path, number), "text", path, number)
 
 
 def _queries_of_tsv(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, str, str]]:

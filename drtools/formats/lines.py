@@ -163,16 +163,19 @@ def open_bytes(path: str | Path) -> BufferedIOBase:
     return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
 
 
-def read_lines(path: str | Path, with_blank: bool = False, written: str = JSON_LINES) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: str | Path, with_blank: bool = False, written: str = JSON_LINES, as_stored: bool = False
+) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end).
 
     A byte-order mark before the first line is left out, and so are blank lines unless `with_blank`. `written` is how
-    pandas writes such a file, for the error about a table in another format.
+    pandas writes such a file, for the error about a table in another format. With `as_stored` every byte of the file is
+    yielded: the mark, blank lines, and the ends of lines.
 
     Raises InputError with file:line for a line of more than `LONGEST_LINE` bytes, and for a gzip file that is cut short
     or damaged.
     """
-    for number, line in _read_lines(path, LONGEST_LINE, with_blank, written):
+    for number, line in _read_lines(path, LONGEST_LINE, with_blank, written, as_stored):
         if len(line) > LONGEST_LINE:
             raise InputError(
                 f"the line is longer than {LONGEST_LINE:,} bytes",
@@ -187,7 +190,9 @@ def first_line(path: str | Path) -> bytes:
     return next(_read_lines(path, LONGEST_HEAD, False, JSON_LINES), (0, b""))[1]
 
 
-def _read_lines(path: str | Path, longest: int, with_blank: bool, written: str) -> Iterator[tuple[int, bytes]]:
+def _read_lines(
+    path: str | Path, longest: int, with_blank: bool, written: str, as_stored: bool = False
+) -> Iterator[tuple[int, bytes]]:
     path = local(str(path))
     number = 0
     with open_bytes(path) as stream:
@@ -196,6 +201,10 @@ def _read_lines(path: str | Path, longest: int, with_blank: bool, written: str) 
                 number += 1
                 if number == 1:
                     refuse_other_formats(line, shown(path), written)
+                if as_stored:
+                    yield number, line
+                    continue
+                if number == 1:
                     line = line.removeprefix(BOM_UTF8)
                 line = line.rstrip(b"\r\n")
                 if with_blank or (line and not line.isspace()):

@@ -49,8 +49,9 @@ def refuse_other_formats(line: bytes, name: str, written: str = JSON_LINES) -> N
     if line.startswith(b"\x1f\x8b"):
         is_named = name.lower().endswith(".gz")
         raise InputError(
-            f"{name}:1: found gzip in "
-            + ("gzip; unpack it once" if is_named else "a file whose name does not end in .gz; add .gz to the name")
+            "found gzip in " + ("gzip" if is_named else "a file whose name does not end in .gz"),
+            where=f"{name}:1",
+            remedy="unpack it once" if is_named else "add .gz to the name",
         )
     for first, what, command in PATTERNS:
         if first.match(line):

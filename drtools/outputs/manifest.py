@@ -63,6 +63,7 @@ KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever arte
         Kind(lambda value: list_of(NUMBER, 2).fits(value) or map_of(NUMBER).fits(value), "a pair of numbers")
     ),
     "adapted_on": list_of(OBJECT),
+    "refused": list_of(OBJECT),
 }
 KINDS["joined"] = object_of(
     {"how": one_of("concat", "sum"), "mu": NUMBER, "parts": list_of(object_of(KINDS), 2)}, ("how", "mu", "parts")

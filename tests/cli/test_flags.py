@@ -75,6 +75,7 @@ COMMANDS = {
     "mine at random": "mine-negatives --queries [{queries}] --qrels [{qrels}] --random --corpus [{corpus}] "
     "--negatives 3",
     "sample from a corpus": "sample-queries --corpus [{corpus}] --count 5",
+    "merge deliveries": "merge-deliveries --corpus [{corpus}] [{queries}]",
     "shuffle queries": "sample-queries --queries [{queries}] --shuffle",
     "fuse": "fuse [{run}] [{second}] --method linear --tune [{qrels}]",
     "fuse by answers": "fuse [{run}] [{second}] --method linear --tune-answers [{answers}] --corpus [{corpus}]",

@@ -25,7 +25,7 @@ def artefact_kind(path: Path) -> str:
         raise InputError("no such file or folder", where=path)
     beside = manifest.beside(path)
     named: str | None = manifest.read_manifest(beside).get("kind") if beside.exists() else None
-    if named and named != "queries":
+    if named and named not in ("queries", "corpus"):
         return named
     return _kind_of_folder(path) if path.is_dir() else "texts" if named else _kind_of_lines(path)
 
