@@ -192,7 +192,7 @@ def toy_world(folder: Path) -> None:
         "queries": queries,
         "source": documents,
         "target": documents[:100],
-        "today": [*documents[9:], {"_id": "new", "text": "otter and lathe"}],
+        "today": [*documents[3:], {"_id": "new", "text": "otter and lathe"}],
     }.items():
         plain = folder / f"{name}.jsonl"
         write_jsonl(plain, records)
