@@ -17,7 +17,7 @@ from drtools import reporting
 from drtools.encoding.loop import encode_tokens
 from drtools.encoding.pieces import PieceEncoding
 from drtools.encoding.specs import VectorsSpec
-from drtools.encoding.update import OldVectors
+from drtools.encoding.update import OldVectors, check_missing
 from drtools.formats.joins import Join
 from drtools.formats.piece_vectors import PieceVectors, joined
 from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
@@ -198,6 +198,8 @@ def encode_folder(
     work: Work, texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec
 ) -> EncodedManifest:
     """Encode texts into the folder of `work`, from where it was stopped; return the manifest of the vectors."""
+    if spec.update:
+        check_missing(spec.update, texts, spec.allow_dropped)
     state = EncodingState.of(work)
     if state:  # as it was begun, also on another device
         compute = replace(compute, precision=state.precision)

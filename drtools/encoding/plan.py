@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drtools import reporting, units
 from drtools.encoding.folder import manifest_of, pieces_by
 from drtools.encoding.loop import encode_texts
-from drtools.encoding.update import OldVectors
+from drtools.encoding.update import OldVectors, check_missing
 from drtools.models.compute import settle
 from drtools.models.loader import load_for_encoding
 from drtools.models.pieces import PieceTokens
@@ -28,6 +28,8 @@ SAMPLE = 256  # [ours] texts
 
 def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec) -> None:
     """Say what the work would be: texts, disk, and time."""
+    if spec.update:
+        check_missing(spec.update, texts, spec.allow_dropped)
     computing = settle(compute, spec.batch_tokens, several=True)
     encoder = load_for_encoding(model, computing, texts.side)
     pieces = pieces_by(encoder, spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from drtools.formats.dropped import ALLOW_DROPPED
 from drtools.models.specs import PieceSizes
 
 
@@ -21,7 +22,7 @@ class VectorsSpec:
     """How texts are encoded into a folder.
 
     `chunk` texts are sorted by length and made durable together. `update` is an earlier folder, whose vectors of the
-    same texts are taken over.
+    same texts are taken over; it may have a share of at most `allow_dropped` of texts whose ids are gone.
     """
 
     dtype: Literal["float16", "float32"] = "float16"
@@ -30,3 +31,4 @@ class VectorsSpec:
     title_separator: str = " "
     update: str | None = None
     pieces: PiecesSpec | None = None
+    allow_dropped: float = ALLOW_DROPPED

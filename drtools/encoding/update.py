@@ -13,6 +13,7 @@ import numpy as np
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.dropped import check_dropped
 from drtools.formats.piece_vectors import PieceVectors, open_pieces
 from drtools.formats.row_digests import TEXT, RowsByDigest, digests_of_texts, open_texts
 from drtools.formats.vectors import PARTS, EncodedManifest, maker_of, open_vectors
@@ -30,6 +31,13 @@ SETTINGS = {
     "precision": param("precision"),
     "dtype": param("dtype"),
 }
+
+
+def check_missing(folder: str, texts: DocumentTexts | QueryTexts, allowed: float) -> None:
+    """Report texts of an earlier folder whose ids are gone; InputError for more than a share `allowed`."""
+    old = open_vectors(folder)
+    if old.manifest["side"] == texts.side:  # another side is refused with the other settings
+        check_dropped(folder, len(old.ids), old.ids, texts.known_ids(), texts.path, allowed, texts.side)
 
 
 class OldVectors:

@@ -23,6 +23,10 @@ class DocumentTexts:
     def __len__(self) -> int:
         return len(self.store)
 
+    def known_ids(self) -> KnownIds:
+        """Return the documents' ids, to look others up in."""
+        return self.store
+
     def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
         """Return (ids, texts) of rows start to stop."""
         documents = list(self.store.rows(start, stop))
@@ -42,6 +46,10 @@ class QueryTexts:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def known_ids(self) -> KnownIds:
+        """Return the queries' ids, to look others up in."""
+        return dict.fromkeys(self.ids)
 
     def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
         """Return (ids, texts) of queries start to stop."""

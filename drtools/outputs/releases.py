@@ -21,6 +21,7 @@ from drtools.outputs.contents import files_of, is_unchanged
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
 from drtools.outputs.places import without_places
+from drtools.outputs.shrinking import ALLOW_SHRINKING, check_shrinking
 
 VERSIONS, UNFINISHED, LOCK, SWITCH = ".versions", ".partial", "lock", "link.new"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
@@ -66,13 +67,15 @@ def pinned(name: str, seen: dict[Path, Path]) -> str:
     return name
 
 
-def publish(folders: list[Path], link: Path, keep: int) -> Published:
+def publish(folders: list[Path], link: Path, keep: int, allow_shrinking: float = ALLOW_SHRINKING) -> Published:
     """Make a version of finished folders and let `link` name it.
 
     Keep it, the one that it named before, and the latest others, `keep` in all.
 
     The same folders again are the version that is there. Files are hard links where the file system allows, else
     copies. InputError for a folder that is not finished or was changed since, and for a `link` that is something else.
+    GateRefused for a folder that lacks more than a share `allow_shrinking` of the documents in the current version; a
+    version that is asked for by its own path is not compared.
     """
     if link.exists() and not link.is_symlink():
         raise InputError(
@@ -84,8 +87,8 @@ def publish(folders: list[Path], link: Path, keep: int) -> Published:
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
             if NAME.fullmatch(rest.name.removesuffix(UNFINISHED)):
                 shutil.rmtree(rest)  # of a process that died
-        version = _own_version(folders, link) or _version_of(folders, link)
         before = current_version(link)
+        version = _own_version(folders, link) or _version_of(folders, link, before, allow_shrinking)
         was_current = before == version
         if not was_current:
             _switch(link, version)
@@ -98,7 +101,7 @@ def _own_version(folders: list[Path], link: Path) -> Path | None:
     return next((version for version in versions_of(link) if len(folders) == 1 and version.resolve() == asked), None)
 
 
-def _version_of(folders: list[Path], link: Path) -> Path:
+def _version_of(folders: list[Path], link: Path, before: Path | None, allow_shrinking: float) -> Path:
     """Return the version that holds these very folders, made if it is not there."""
     records = {folder: _finished(folder) for folder in folders}
     names = [folder.name for folder in folders]
@@ -107,6 +110,8 @@ def _version_of(folders: list[Path], link: Path) -> Path:
         raise InputError(
             f"two of the folders are called {twice}, and a version holds each by its name", remedy="rename one"
         )
+    if before and before.exists():
+        check_shrinking(records, link, before, allow_shrinking)
     identity = [
         [
             folder.name if len(folders) > 1 else "",

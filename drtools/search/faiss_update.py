@@ -17,6 +17,7 @@ import numpy as np
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.dropped import check_dropped
 from drtools.formats.ids import Ids
 from drtools.formats.joins import Join
 from drtools.formats.npy import create_npy
@@ -122,6 +123,13 @@ def changes(folder: str, vectors: Vectors) -> Change:
     stays = np.zeros(count, bool)
     stays[rows[rows >= 0]] = True
     return Change(rows, np.flatnonzero(~stays), record["new_since_training"])
+
+
+def check_gone(folder: str, vectors: Vectors, change: Change, allowed: float) -> None:
+    """Report documents of an index that the vectors do not have; InputError for more than a share `allowed`."""
+    ids, count = Ids(Path(folder) / IDS), read_index(folder)["count"]
+    gone = (ids[int(row)] for row in change.gone)  # a changed document is among them, under an id that stays
+    check_dropped(folder, count, gone, vectors.ids, str(vectors.path), allowed)
 
 
 def note_nothing_kept(folder: str, vectors: Vectors, change: Change) -> None:

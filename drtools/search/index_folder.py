@@ -108,6 +108,7 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
             f"{spec.update}: {len(change.gone):,} of {old['count']:,} rows are gone or changed, {len(change.new):,} of "
             f"{units.counted(count, 'vector is', 'vectors are')} new"
         )
+        faiss_update.check_gone(spec.update, opened, change, spec.allow_dropped)
         faiss_update.note_nothing_kept(spec.update, opened, change)
         return FaissPlan(opened, factory, threads, change)
     refuse_unusable(opened.array, factory, spec.train_sample, spec.seed, spec.ef_construction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from drtools.formats.dropped import ALLOW_DROPPED
 from drtools.search.lucene import Rm3
 
 
@@ -65,7 +66,7 @@ class FaissSpec:
     """A vectors folder to index with FAISS, by a factory string or by changing the index `update`.
 
     With `check` recall is measured against exact search, with query vectors (`check_queries`) or with a sample of the
-    documents.
+    documents. `update` may have a share of at most `allow_dropped` of documents whose ids are gone.
     """
 
     vectors: str
@@ -78,6 +79,7 @@ class FaissSpec:
     check_depth: int = 100
     seed: int = 42
     threads: int = 0
+    allow_dropped: float = ALLOW_DROPPED
 
 
 @dataclass(frozen=True)

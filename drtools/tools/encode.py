@@ -11,6 +11,10 @@ piece_starts.npy, for search --multi-vector.
 encodes only the other texts. Texts are compared by the digests in texts.npy. On a CPU the result is bit for bit that of
 encoding everything (in bfloat16 only on CPUs without AMX), because each batch has texts of one length and no padding.
 --device cuda:all encodes on every GPU.
+
+With --update, --documents is still the whole corpus. Documents of the earlier folder whose ids it lacks are dropped,
+and their number is reported. If they are more than a tenth, as when only new documents are given, the update is refused
+(--allow-dropped).
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags.common import DryRun, Only, Role, TitleSeparator, given_flags
+from drtools.cli.flags.common import AllowDropped, DryRun, Only, Role, TitleSeparator, given_flags
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.encoding.specs import PiecesSpec, VectorsSpec
 from drtools.errors import InputError
+from drtools.formats.dropped import ALLOW_DROPPED
 from drtools.formats.text_sources import texts_of
 from drtools.outputs.opening import open_folder
 
@@ -64,6 +69,7 @@ class EncodeFlags:
         ),
         Role.UPDATED,
     ] = None
+    allow_dropped: AllowDropped = None
     pieces: Annotated[
         bool, Option("--pieces", help="also encode the passages and sentences of documents", rich_help_panel="Pieces")
     ] = False
@@ -84,6 +90,8 @@ class EncodeFlags:
             raise InputError("--only is for --queries, not for --documents", remedy="leave it out")
         if self.pieces and self.documents is None:
             raise InputError("--pieces is for --documents, not for --queries", remedy="leave it out")
+        if self.allow_dropped is not None and not self.update:
+            raise InputError("--allow-dropped needs --update", remedy="pass --update too, or leave --allow-dropped out")
         of_pieces = given_flags({"spans": self.spans}) + sizes.flags_given
         if of_pieces and not self.pieces:
             raise InputError(
@@ -95,7 +103,10 @@ class EncodeFlags:
     def spec(self, sizes: PieceFlags) -> VectorsSpec:
         """Return how texts are encoded."""
         pieces = PiecesSpec(sizes, self.spans) if self.pieces else None
-        return VectorsSpec(self.dtype, self.batch_tokens, self.chunk, self.title_separator, self.update, pieces)
+        allowed = ALLOW_DROPPED if self.allow_dropped is None else self.allow_dropped
+        return VectorsSpec(
+            self.dtype, self.batch_tokens, self.chunk, self.title_separator, self.update, pieces, allowed
+        )
 
 
 def main(

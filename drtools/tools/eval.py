@@ -3,6 +3,7 @@
     drtools eval --qrels qrels/test.tsv bm25.run star.run
     drtools eval --qrels qrels/test.tsv bm25.run ance.run star.run --baseline bm25.run --baseline ance.run
     drtools eval --qrels qrels/test.tsv old.run new.run --gate "RR@10>=-0.005"
+    drtools eval --qrels qrels/test.tsv new.run --floor "nDCG@10>=0.3" --floor "R@100>=0.6"
     drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
 
 Measures are nDCG@k, RR@k (also written MRR@k), R@k, AP, P@k, Success@k and Judged@k, with trec_eval's values. They are
@@ -15,6 +16,9 @@ shows p uncorrected, and corrected by Holm's method for the number of comparison
 With --answers a document is relevant if its text contains an answer, matched as in DPR. --ignore-identical-ids is
 BEIR's rule for queries that are also documents. Test queries that a run's model was trained on are reported; they are
 found by its manifests, or by --train-qrels. A note is printed if Judged@10 of the runs differs by more than 0.1.
+
+--gate limits how much worse than an earlier run the last run may be, --floor how low its value may be. A gate that
+compares each night with the night before lets a slow fall pass; a floor does not.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from drtools.formats.trec import Qrels
 
 ANSWERS, LEAKAGE = "Answers", "Trained on"
+ROUNDING = 1e-9  # of a mean over queries, so that a run that is at its floor passes
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,13 @@ class EvalFlags:
             '"RR@10>=-0.005"'
         ),
     ] = None
+    floor: Annotated[
+        list[str] | None,
+        Option(
+            help="exit with status 3 if the last run has a lower value than this; repeat it for several measures: "
+            '"nDCG@10>=0.3"'
+        ),
+    ] = None
     baseline: Annotated[
         list[str] | None,
         Option(help="one of the runs, to compare the others with; repeat it for several"),
@@ -148,12 +160,13 @@ class EvalFlags:
 def main(flags: EvalFlags) -> None:
     """Read, evaluate and compare runs, print the results and apply the gate."""
     check(flags)
-    gate_name, gate_least = parse_gate(flags.gate) if flags.gate else (None, 0.0)
+    gate = parse_gate(flags.gate) if flags.gate else None
+    floors = [parse_floor(text) for text in flags.floor or []]
     runs, spec = flags.runs, flags.spec
     if flags.gate and len(runs) < 2:
         raise InputError("--gate compares the last run with the first", expected="at least two runs")
     baselines = places_of(flags.baseline, runs, flags.gate) if flags.baseline else [0]
-    measures = measures_of(flags, gate_name)
+    measures = measures_of(flags, [name for name, _ in [*([gate] if gate else []), *floors]])
     judged = judgements(runs, spec, measures)
     if flags.train_qrels or flags.train_queries:
         report_leakage(judged, flags)
@@ -167,10 +180,11 @@ def main(flags: EvalFlags) -> None:
         print_per_query(runs, results)
     else:
         print_table(runs, results, compared, baselines, len(judged), flags.alpha)
-    if gate_name:
+    if gate:
         for place in baselines:
             name = runs[place] if flags.baseline else "the first"
-            check_gate(gate_name, gate_least, results[place], results[-1], name)
+            check_gate(*gate, results[place], results[-1], name)
+    check_floors(floors, results[-1])
 
 
 def check(flags: EvalFlags) -> None:
@@ -189,8 +203,8 @@ def check(flags: EvalFlags) -> None:
         )
 
 
-def measures_of(flags: EvalFlags, of_gate: str | None) -> list[Measure]:
-    """Return the measures that are named (or else the default ones), and the gate's."""
+def measures_of(flags: EvalFlags, of_gates: list[str]) -> list[Measure]:
+    """Return the measures that are named (or else the default ones), and those of the gate and the floors."""
     usual = "Success@20,Success@100" if flags.answers else "nDCG@10,RR@10,R@100"
     words = [word.strip() for word in (flags.measures or usual).split(",") if word.strip()]
     words = list(dict.fromkeys(words))
@@ -199,8 +213,9 @@ def measures_of(flags: EvalFlags, of_gate: str | None) -> list[Measure]:
             where=f"--measures {flags.measures!r}",
             expected="measures separated by commas, for instance nDCG@10,R@100",
         )
-    if of_gate and of_gate.lower() not in [word.lower() for word in words]:
-        words.append(of_gate)
+    for name in of_gates:
+        if name.lower() not in [word.lower() for word in words]:
+            words.append(name)
     return [parse_measure(word) for word in words]
 
 
@@ -244,22 +259,51 @@ def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
 
 def parse_gate(text: str) -> tuple[str, float]:
     """Parse `RR@10>=-0.005` into (measure, least difference)."""
+    return parse_limit(f"--gate {text}", text, 'MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
+
+
+def parse_floor(text: str) -> tuple[str, float]:
+    """Parse `nDCG@10>=0.3` into (measure, least value)."""
+    name, least = parse_limit(f"--floor {text}", text, 'MEASURE>=VALUE, for instance "nDCG@10>=0.3"')
+    if not 0 <= least <= 1:
+        raise InputError(
+            f"{least:g} is no value of a measure", where=f"--floor {text}", expected="a number from 0 to 1"
+        )
+    return name, least
+
+
+def parse_limit(where: str, text: str, expected: str) -> tuple[str, float]:
+    """Parse a measure and the number that it must reach."""
     found = re.fullmatch(r"\s*([A-Za-z]+(?:\(rel=\d+\))?(?:@\d+)?)\s*>=\s*([-+]?[0-9.]+(?:e-?\d+)?)\s*", text)
     if not found:
-        raise InputError(where=f"--gate {text}", expected='MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
+        raise InputError(where=where, expected=expected)
     try:
         return found[1], float(found[2])
     except ValueError:
-        raise InputError(f"{found[2]} is not a number", where=f"--gate {text}") from None
+        raise InputError(f"{found[2]} is not a number", where=where) from None
 
 
 def check_gate(name: str, least: float, first: Values, last: Values, baseline: str) -> None:
     """Raise GateRefused if the last run is worse than a baseline by more than the gate allows."""
-    key = next(word for word in first if word.lower() == name.lower())
-    before, after = mean(first[key]), mean(last[key])
+    before, after = value_of(name, first), value_of(name, last)
     if after - before < least:
         raise GateRefused(
             f"gate {name}>={least:g}: the last run has {after:.4f}, {baseline} has {before:.4f}, a difference of "
             f"{after - before:+.4f}"
         )
     reporting.say(f"gate {name}>={least:g} holds: {after - before:+.4f}")
+
+
+def check_floors(floors: list[tuple[str, float]], last: Values) -> None:
+    """Raise GateRefused if the last run is below a floor; all floors that it is below are named."""
+    below = [(name, least) for name, least in floors if value_of(name, last) < least - ROUNDING]
+    if below:
+        clauses = [f"floor {name}>={least:g}: the last run has {value_of(name, last):.4f}" for name, least in below]
+        raise GateRefused("; ".join(clauses))
+    for name, least in floors:
+        reporting.say(f"floor {name}>={least:g} holds: {value_of(name, last):.4f}")
+
+
+def value_of(name: str, values: Values) -> float:
+    """Return a run's mean of a measure, whatever the case of its name."""
+    return mean(next(per_query for word, per_query in values.items() if word.lower() == name.lower()))

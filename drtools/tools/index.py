@@ -10,7 +10,8 @@ subtracting their mean, which would change the order of the scores.
 
 --update removes vectors that are gone or changed from an earlier index and adds the new ones, without training. It
 works for Flat, IVF, PQ and SQ, also after OPQ or PCA. To HNSW and fast-scan indexes vectors can only be added at the
-end; any other update of them is refused.
+end; any other update of them is refused. Documents that --vectors lacks are dropped, and their number is reported; an
+update that drops more than a tenth is refused (--allow-dropped).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Annotated
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags.common import DryRun, Role, Seed, Threads, TitleSeparator, given_flags
+from drtools.cli.flags.common import AllowDropped, DryRun, Role, Seed, Threads, TitleSeparator, given_flags
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
+from drtools.formats.dropped import ALLOW_DROPPED
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 from drtools.search.specs import FaissSpec, LuceneSpec
@@ -61,6 +63,7 @@ class IndexFlags:
         Option(help="earlier index to update: remove and add vectors instead of building anew", rich_help_panel=FAISS),
         Role.UPDATED,
     ] = None
+    allow_dropped: AllowDropped = None
     train_sample: Annotated[
         int | None,
         Option(min=1, help="number of vectors to train on; default: what the index needs", rich_help_panel=FAISS),
@@ -89,6 +92,8 @@ class IndexFlags:
                 "--update is for FAISS indexes and does not train",
                 remedy="leave --lucene, --train-sample and --ef-construction out, or leave --update out",
             )
+        if self.allow_dropped is not None and not self.update:
+            raise InputError("--allow-dropped needs --update", remedy="pass --update too, or leave --allow-dropped out")
         of_faiss = given_flags(
             {
                 "factory": self.factory,
@@ -149,6 +154,7 @@ def of_faiss(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
         flags.check_depth,
         flags.seed,
         flags.threads,
+        ALLOW_DROPPED if flags.allow_dropped is None else flags.allow_dropped,
     )
     plan = plan_faiss(spec)
     if dry_run:

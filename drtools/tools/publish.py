@@ -10,6 +10,10 @@ command goes back to an earlier version. A folder without a manifest, or whose f
 refused, and the link stays as it is. Publishing the same folders again changes nothing. Files are hard links where the
 file system allows it, so that a version takes no disk space.
 
+If vectors or an index have over a tenth fewer documents than the folder of the same name and kind in the version that
+the link names, the new version is refused with exit status 3 (--allow-shrinking), and the link stays as it is. Going
+back to an earlier version by its path is not refused.
+
 The tools here read all inputs of a command from the version that the link pointed to when they started. Your own
 program should resolve the link once (readlink -f) and then read from there.
 """
@@ -23,6 +27,7 @@ from typer import Argument, Option
 
 from drtools import reporting
 from drtools.outputs import releases
+from drtools.outputs.shrinking import ALLOW_SHRINKING
 
 
 def main(
@@ -32,8 +37,12 @@ def main(
         int,
         Option(min=2, help="number of versions to keep, with the current one; the previous one stays for its readers"),
     ] = 3,
+    allow_shrinking: Annotated[
+        float,
+        Option(min=0, max=1, help="largest share of documents that a folder may lack of those in the current version"),
+    ] = ALLOW_SHRINKING,
 ) -> None:
     """Publish the folders, and report it in one line."""
-    done = releases.publish([Path(folder) for folder in folders], Path(link), keep)
+    done = releases.publish([Path(folder) for folder in folders], Path(link), keep, allow_shrinking)
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
     reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")

@@ -50,6 +50,9 @@ def test_judged_queries_that_only_names_and_nobody_judges_are_counted(measured, 
         (["--corpus", __file__], "--corpus needs --answers"),
         (["--answer-match", "regex"], "--answer-match needs --answers"),
         (["--alpha", "7"], "--alpha"),
+        (["--floor", "nDCG@10>0.3"], "--floor nDCG@10>0.3: expected MEASURE>=VALUE"),
+        (["--floor", "nDCG@10>=30"], "30 is no value of a measure, expected a number from 0 to 1"),
+        (["--floor", "nDGC@10>=0.3"], "measure 'nDGC@10' is not known"),
     ],
 )
 def test_what_means_nothing_is_refused(measured, drtools, words, said):
@@ -181,6 +184,32 @@ def test_a_gate_holds_against_every_baseline(measured, drtools, monkeypatch):
     assert drtools(*words, "--baseline", "worse.run").status == 0
     outcome = drtools(*words, "--baseline", "worse.run", "--baseline", "old.run")
     assert outcome.status == 3 and "old.run has 1.0000, a difference of -0.5000" in outcome.err, outcome.err
+
+
+def test_a_floor_holds_for_the_last_run_alone_or_beside_others(measured, drtools, monkeypatch):
+    monkeypatch.chdir(measured)
+    words = ["eval", "--qrels", "qrels", "new.run", "--floor"]  # RR@10 is 0.5, R@5 is 1
+    held = drtools(*words, "rr@10>=0.5", "--floor", "R@5>=0.9")
+    assert held.status == 0 and "floor rr@10>=0.5 holds: 0.5000" in held.err and "R@5" in held.out, held.err
+    assert "floor R@5>=0.9 holds: 1.0000" in held.err
+    for runs in (["new.run"], ["old.run", "new.run"]):
+        words[3:-1] = runs
+        refused = drtools(*words, "RR@10>=0.51", "--floor", "R@5>=0.9", "--floor", "P@1>=0.1")
+        assert refused.status == 3 and "RR@10" in refused.out, refused.err
+        said = "floor RR@10>=0.51: the last run has 0.5000; floor P@1>=0.1: the last run has 0.0000"
+        assert refused.err.splitlines()[-1].endswith(said), refused.err
+    assert drtools("eval", "--qrels", "qrels", "new.run", "old.run", "--floor", "RR@10>=1").status == 0
+
+
+def test_a_gate_and_a_floor_go_together(measured, drtools, monkeypatch):
+    monkeypatch.chdir(measured)
+    words = ["eval", "--qrels", "qrels", "old.run", "new.run", "--gate", "RR@10>=-0.5", "--floor"]
+    assert drtools(*words, "nDCG@10>=0.6").status == 0
+    refused = drtools(*words, "nDCG@10>=0.7")
+    assert refused.status == 3 and "gate RR@10>=-0.5 holds" in refused.err and "floor nDCG@10>=0.7:" in refused.err
+    words[6] = "RR@10>=-0.4"
+    refused = drtools(*words, "nDCG@10>=0.6")
+    assert refused.status == 3 and "gate RR@10>=-0.4:" in refused.err
 
 
 def judged_apart(folder, first, second):

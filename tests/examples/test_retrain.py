@@ -201,6 +201,41 @@ def test_a_refused_encoder_leaves_the_one_before_with_the_new_documents(setting)
 
 
 @pytest.mark.slow
+def test_another_start_model_is_not_used_and_this_is_said(setting, drtools, monkeypatch):
+    folder = setting.folder
+    assert (folder / "work/started-from").read_text() == f"{setting.model}\n"
+    first = current_version(folder / "work/live")
+    status, words = setting.run("MODEL=a/newer-one", "ADAPTING=")
+    said = f"MODEL=a/newer-one is not used: work/live began with {setting.model} and goes on from what it serves"
+    assert status == 0 and said in words and len(words.splitlines()) == 1, words
+    second = current_version(folder / "work/live")
+    assert second != first and setting.run("MODEL=a/newer-one", "ADAPTING=") == (0, words)
+    # the way to upgrade, with the encoder of the first night for the new one
+    shutil.copytree(first, folder / "upgrade")
+    monkeypatch.chdir(folder)
+    assert drtools("publish", "upgrade/index", "upgrade/model", "upgrade/vectors", "work/live").status == 0
+    (folder / "work/started-from").write_text("a/newer-one\n")
+    assert setting.run("MODEL=a/newer-one", "ADAPTING=", "TRAINING=--steps 3 --precision fp32 --threads 1") == (0, "")
+    trained = manifest.read(folder / "work/after/model")["request"]["arguments"]["model"]
+    assert trained["fingerprint"] == manifest.fingerprint(first / "model")
+
+
+@pytest.mark.slow
+def test_a_night_without_many_documents_is_refused(setting):
+    folder = setting.folder
+    first = current_version(folder / "work/live")
+    lines = (folder / "corpus.jsonl").read_text().splitlines(keepends=True)
+    (folder / "corpus.jsonl").write_text("".join(lines[:50]))
+    status, words = setting.run("ADAPTING=")
+    assert status == 2 and "10 of its 60 documents are not in" in words and "--allow-dropped 0.17" in words, words
+    status, words = setting.run("ADAPTING=", "UPDATE=")
+    assert status == 2 and "vectors has 50 documents, where the current version has 60" in words, words
+    assert current_version(folder / "work/live") == first
+    assert setting.run("ADAPTING=", "UPDATE=", "PUBLISHING=--allow-shrinking 0.17") == (0, "")
+    assert (folder / "work/live/vectors/ids.txt").read_text().count("\n") == 50
+
+
+@pytest.mark.slow
 def test_a_full_disk_and_bad_input_leave_what_readers_have(setting):
     folder = setting.folder
     first = published(folder / "work/live")

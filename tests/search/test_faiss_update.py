@@ -200,3 +200,25 @@ def test_the_tool_refuses_what_it_cannot_update(indexed, encoder_folder, bert, d
         outcome = drtools(*update, *words)
         assert outcome.status == 2 and expected in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
     assert not (folder / "new").exists() and not (folder / "new.partial").exists()
+
+
+def test_the_tool_drops_a_tenth_and_counts_it(indexed, encoder_folder, drtools):
+    folder = indexed.folder
+    update = ["index", "--update", folder / "old", "-o", folder / "new", "--vectors"]
+    outcome = drtools(*update, folder / "v2")
+    assert outcome.status == 0 and "2 of its 60 documents are not in" in outcome.err, outcome.err
+    strict = drtools(*update, folder / "v2", "--overwrite", "--strict")
+    assert strict.status == 2 and "2 of its 60 documents are not in" in strict.err, strict.err
+    delivery = write_jsonl(folder / "delivery.jsonl", [*indexed.documents[:9], {"_id": "new", "text": "lynx"}])
+    encode = ["encode", "--model", encoder_folder, "--precision", "fp32", "--documents", delivery]
+    assert drtools(*encode, "-o", folder / "few").status == 0
+    update[4] = folder / "newer"
+    for more in ([], ["--dry-run"], ["--allow-dropped", "0.8"]):
+        refused = drtools(*update, folder / "few", *more)
+        assert refused.status == 2 and "51 of its 60 documents are not in" in refused.err, refused.err
+        assert "--allow-dropped 0.85" in refused.err and not (folder / "newer").exists()
+    allowed = drtools(*update, folder / "few", "--allow-dropped", "0.85")
+    assert allowed.status == 0 and "51 of its 60 documents are not in" in allowed.err, allowed.err
+    assert len((folder / "newer/ids.txt").read_text().split()) == 10
+    alone = drtools("index", "--vectors", folder / "few", "-o", folder / "x", "--allow-dropped", "1")
+    assert alone.status == 2 and "--allow-dropped needs --update" in alone.err

@@ -199,9 +199,9 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
     assert files(toy.folder / "updated") == files(toy.folder / "full")
     assert sum(encoded) == 5 + 16 and "57 of them copied" in outcome.err and "5 encoded" in outcome.err
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
-    assert (
-        records[0]["notices"] == records[1]["notices"] and len(records[0]["notices"]) == 2
-    )  # cut, empty; nothing of other bits
+    cut_and_empty, dropped = records[0]["notices"], [note for note in records[1]["notices"] if "dropped" in note]
+    assert len(cut_and_empty) == 2 and records[1]["notices"] == [*dropped, *cut_and_empty]  # nothing of other bits
+    assert len(dropped) == 1 and f"3 of its 60 documents are not in {changed}" in dropped[0]  # one got another id
     assert {**records[0]["counts"], "taken": 57} == records[1]["counts"]
 
 
@@ -385,3 +385,49 @@ def test_other_bits_are_odd_where_the_same_ones_are_promised(toy, encoder_folder
     )
     notices = json.loads((toy.folder / "new/manifest.json").read_text())["notices"]
     assert any("other bits" in notice for notice in notices) != amx
+
+
+@pytest.fixture
+def first_vectors(toy, encoder_folder, drtools):
+    """Vectors of the toy corpus, and the command to update them with documents in toy.folder/today.jsonl."""
+    command = ["encode", "--model", encoder_folder, "--documents"]
+    assert drtools(*command, toy.corpus, "-o", toy.folder / "old").status == 0
+    return [*command, toy.folder / "today.jsonl", "--update", toy.folder / "old", "-o", toy.folder / "new"]
+
+
+def test_a_days_delivery_alone_is_refused_before_any_work(toy, first_vectors, drtools, monkeypatch):
+    delivery = [*toy.documents[:2], {"_id": "new", "title": "", "text": "lynx runs"}]
+    write_jsonl(toy.folder / "today.jsonl", delivery)
+    said = "58 of its 60 documents are not in"
+    with monkeypatch.context() as patch:
+        patch.setattr("drtools.models.loader.load_for_encoding", None)  # it is not called
+        for more in ([], ["--allow-dropped", "0.96"]):
+            outcome = drtools(*first_vectors, *more)
+            assert outcome.status == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
+            assert "--allow-dropped 0.97" in outcome.err and "'d2'" in outcome.err, outcome.err
+    assert said in drtools(*first_vectors, "--dry-run").err
+    assert not (toy.folder / "new").exists() and not (toy.folder / "new.partial").exists()
+    outcome = drtools(*first_vectors, "--allow-dropped", "0.97")
+    assert outcome.status == 0 and said in outcome.err and "2 of them copied" in outcome.err, outcome.err
+    assert (toy.folder / "new/ids.txt").read_text().split() == ["d0", "d1", "new"]
+
+
+@pytest.mark.parametrize(("gone", "status"), [(0, 0), (6, 0), (7, 2)])
+def test_up_to_a_tenth_is_dropped_and_counted(toy, first_vectors, drtools, gone, status):
+    documents = [{**document, "text": f"anvil {document['text']}"} for document in toy.documents[gone:30]]
+    write_jsonl(toy.folder / "today.jsonl", documents + toy.documents[30:])  # a changed document is not dropped
+    outcome = drtools(*first_vectors)
+    said = f"{gone} of its 60 documents are not in"
+    assert outcome.status == status and (said in outcome.err) == (gone > 0), outcome.err
+    if status == 0:
+        notices = json.loads((toy.folder / "new/manifest.json").read_text())["notices"]
+        assert len(notices) == (gone > 0) and all(said in note for note in notices)
+        strict = drtools(*first_vectors, "--overwrite", "--strict")
+        assert strict.status == (2 if gone else 0) and (said in strict.err) == (gone > 0), strict.err
+
+
+def test_what_is_dropped_without_an_update_means_nothing(toy, drtools):
+    outcome = drtools(
+        "encode", "--model", "x", "--documents", toy.corpus, "--allow-dropped", "1", "-o", toy.folder / "x"
+    )
+    assert outcome.status == 2 and "--allow-dropped needs --update" in outcome.err

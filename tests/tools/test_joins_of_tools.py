@@ -152,7 +152,8 @@ CASES = [
     (f"{SPAR} --dev-queries queries.jsonl --dev-qrels Q-qrels.tsv -o OUT", REFUSED, "Q0", "q0"),
     (f"{SPAR} --dev-queries queries.jsonl --dev-qrels D-qrels.tsv -o OUT", REFUSED, "D0", "d0"),
     # what is brought up to date
-    ("index --vectors D-vectors --update faiss -o OUT", NOTED, "D0", "d0"),
+    ("index --vectors D-vectors --update faiss -o OUT", REFUSED, "d0", "D0"),
+    ("index --vectors D-vectors --update faiss --allow-dropped 1 -o OUT", NOTED, "D0", "d0"),
 ]
 
 

@@ -23,7 +23,7 @@ FILES = 6
 OPERATIONS = ("open", "os.link", "os.mkdir", "os.rename", "os.remove", "os.symlink", "os.rmdir")
 
 
-def finished(folder: Path, content: str, kind: str = "vectors") -> Path:
+def finished(folder: Path, content: str, kind: str = "vectors", **facts: object) -> Path:
     """Make a finished output whose files all hold the same words."""
     asked = FolderOutput(str(folder), overwrite=True)
     asked.request.update({"tool": "encode", "arguments": {"content": content}})
@@ -32,7 +32,7 @@ def finished(folder: Path, content: str, kind: str = "vectors") -> Path:
             place = work.path / f"part{number % 2}" / f"{number}.txt"
             place.parent.mkdir(exist_ok=True)
             place.write_text(content)
-        work.finish(kind=kind)
+        work.finish(kind=kind, **facts)
     return folder
 
 
@@ -237,3 +237,61 @@ def test_a_folder_that_was_changed_since_it_was_published_is_refused(two, drtool
     place.write_text("two")  # as many bytes as before
     outcome = drtools("publish", "a", "live")
     assert outcome.status == 2 and "its files are not those that its manifest tells of" in outcome.err, outcome.err
+
+
+def counted(name: str, count: int, kind: str = "vectors", **facts: object) -> Path:
+    """Make a finished output of so many documents, whose content says how many."""
+    return finished(Path(name), f"{kind} {count}", kind, count=count, **facts)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_version_with_far_fewer_documents_is_refused(tmp_path, monkeypatch, drtools, alone):
+    monkeypatch.chdir(tmp_path)
+    more = [] if alone else [finished(Path("model"), "weights", "encoder")]
+    assert drtools("publish", counted("first/vectors", 1000), *more, "live").status == 0
+    assert drtools("publish", counted("second/vectors", 900), *more, "live").status == 0  # a tenth, and no more
+    second = current_version(Path("live"))
+    third = counted("third/vectors", 809)
+    for words in ([], ["--allow-shrinking", "0.1"]):
+        refused = drtools("publish", third, *more, "live", *words)
+        assert refused.status == 3 and len(refused.err.splitlines()) == 1, refused.err
+        assert "vectors has 809 documents, where the current version has 900" in refused.err, refused.err
+        assert "--allow-shrinking 0.11" in refused.err and current_version(Path("live")) == second
+    assert len(versions_of(Path("live"))) == 2 and not list(Path("live.versions").glob("*.partial"))
+    assert drtools("publish", third, *more, "live", "--allow-shrinking", "0.11").status == 0
+    assert drtools("publish", counted("grown/vectors", 5000), *more, "live").status == 0
+    again = drtools("publish", third, *more, "live")  # the folders of an earlier version are compared too
+    assert again.status == 3 and "has 5,000" in again.err
+    assert drtools("publish", versions_of(Path("live"))[0], "live").status == 0  # its path is not
+
+
+def test_folders_of_the_same_name_and_kind_are_compared(tmp_path, monkeypatch, drtools):
+    monkeypatch.chdir(tmp_path)
+    model = finished(Path("model"), "weights", "encoder")
+    parts = [
+        counted("1/index", 1000, "faiss"),
+        counted("1/bm25", 1000, "lucene"),
+        counted("1/queries", 50, side="query"),
+    ]
+    assert drtools("publish", *parts, model, "live").status == 0
+    others = [
+        counted("2/index", 10, "lucene"),
+        counted("2/words", 10, "lucene"),
+        counted("2/queries", 50, side="query"),
+    ]
+    assert drtools("publish", *others, model, "live").status == 0
+    fewer = [counted("3/index", 8, "lucene"), counted("3/words", 10, "lucene"), counted("3/queries", 20, side="query")]
+    refused = drtools("publish", *fewer, model, "live")
+    assert refused.status == 3 and len(refused.err.splitlines()) == 1, refused.err
+    for said in ("index has 8 documents", "has 10, queries has 20 queries", "has 50;", "--allow-shrinking 0.6 "):
+        assert said in refused.err, refused.err
+
+
+def test_a_damaged_current_version_does_not_stop_the_next(tmp_path, monkeypatch, drtools):
+    monkeypatch.chdir(tmp_path)
+    drtools("publish", counted("a/vectors", 1000), "live")
+    (current_version(Path("live")) / "manifest.json").write_text("{")
+    outcome = drtools("publish", counted("b/vectors", 10), "live")
+    assert outcome.status == 0 and "nothing was compared" in outcome.err, outcome.err
+    shutil.rmtree(current_version(Path("live")))
+    assert drtools("publish", counted("c/vectors", 9), "live").status == 0

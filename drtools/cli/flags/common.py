@@ -6,6 +6,8 @@ from typing import Annotated
 
 from typer import Option
 
+from drtools.formats.dropped import ALLOW_DROPPED
+
 
 class Role(Enum):
     """What kind of value a flag takes, which decides how it counts when two commands are compared."""
@@ -33,6 +35,16 @@ IgnoreIdenticalIds = Annotated[
 Seed = Annotated[int, Option(help="random seed")]
 Threads = Annotated[int, Option(min=0, help="CPU threads; 0: OMP_NUM_THREADS if it is set, else all"), Role.UNRECORDED]
 TitleSeparator = Annotated[str, Option(help="text put between a document's title and its text")]
+AllowDropped = Annotated[
+    float | None,
+    Option(
+        min=0,
+        max=1,
+        help="with --update: largest share of the earlier documents (or queries) that may be missing now; "
+        f"default: {ALLOW_DROPPED:g}",
+    ),
+    Role.UNRECORDED,
+]
 DryRun = Annotated[bool, Option("--dry-run", help="print estimated counts, memory and time, and stop"), Role.UNRECORDED]
 
 
