@@ -35,6 +35,13 @@ def vectors(count: int, name: str = "vectors") -> Path:
     return finished(name, kind="vectors", count=count, side="document")
 
 
+def check_picture(path: Path) -> None:
+    """Check that a PNG shows something."""
+    from matplotlib.image import imread
+
+    assert len({tuple(colour) for colour in imread(path).reshape(-1, 4).tolist()}) > 50
+
+
 def lines() -> list[dict]:
     return [json.loads(line) for line in FILE.read_bytes().splitlines()]
 
@@ -172,3 +179,23 @@ def test_young_versions_stay_beyond_the_number(drtools):
     drtools("publish", vectors(9), "live", "--keep", "2")
     assert [path.name[:5] for path in versions_of(Path("live"))] == ["00009", "00010"]
     assert drtools("publish", "vectors", "live", "--keep-days", "-1").status == 2
+
+
+def test_analyze_draws_the_history(drtools):
+    for number in range(4):
+        publish([vectors(1000 + 100 * number), model(0.7 - number / 100)], Path("live"), 3)
+    versions = [each["version"] for each in lines()]
+    with FILE.open("ab") as stream:
+        stream.write(b"half")
+    outcome = drtools("analyze", "--history", FILE, "-o", "drift")
+    assert outcome.status == 0 and "1 line is no publication" in outcome.err, outcome.err
+    found = json.loads(Path("drift/analysis.json").read_text())["history"]
+    assert found["curves"]["documents"] == {"publications": [1, 2, 3, 4], "values": [1000, 1100, 1200, 1300]}
+    assert found["curves"]["dev nDCG@10"]["values"] == pytest.approx([0.7, 0.69, 0.68, 0.67])
+    assert [each["version"] for each in found["publications"]] == versions
+    check_picture(Path("drift/history.png"))
+    assert re.search(r"dev nDCG@10 +0\.7 +0\.67\n", outcome.out) and re.search(r"documents +1000 +1300", outcome.out)
+    Path("none.jsonl").write_text('{"step": 1}\n')
+    outcome = drtools("analyze", "--history", "none.jsonl", "-o", "none")
+    assert outcome.status == 2 and "none.jsonl: no publication with a figure was found" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
