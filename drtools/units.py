@@ -1,5 +1,9 @@
 """Rates, durations, sizes and counts in words."""
 
+import re
+
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])?B?")
+
 
 def rate_as_words(rate: float) -> str:
     """Write a rate with three digits: `1,234`, `56.7`, `0.123`."""
@@ -28,6 +32,17 @@ def bytes_as_words(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def bytes_of(words: str) -> int:
+    """Return the bytes of a size in words: `5GB`, `1.5 TB`, `300M`, `1000`; units are decimal.
+
+    Raises ValueError for anything else.
+    """
+    found = SIZE.fullmatch(words.strip().upper())
+    if not found:
+        raise ValueError(f"{words!r} is no size")
+    return round(float(found[1]) * 1000.0 ** " KMGT".index(found[2] or " "))
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -256,14 +256,20 @@ def draw_scores(path: Path, edges: list[float], files: dict[str, dict[str, list[
         axes[-1].set_xlabel("score")
 
 
-def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequence[str], title: str) -> None:
-    """Draw values over steps: a panel for each value, with a curve for each log that has it."""
+def draw_curves(
+    path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequence[str], title: str, over: str = "step"
+) -> None:
+    """Draw values over steps, or over another count: a panel for each value, with a curve for each log that has it."""
     from matplotlib.ticker import MaxNLocator
 
     columns = 1 if len(numbers) == 1 else 2
     rows = -(-len(numbers) // columns)
     long = any(smoothed(curve.values) for curves in numbers.values() for curve in curves.values())
-    below = "bold: mean of 5% of the points around each; faint: every point" if long else "every point of the logs"
+    below = (
+        "bold: mean of 5% of the points around each; faint: every point"
+        if long
+        else f"every {'publication' if over == 'publication' else 'point of the logs'}"
+    )
     names = [_name(label) for label in labels if any(label in curves for curves in numbers.values())]
     with picture(path, 1.0 + 2.5 * rows + _legend_height(names), title, below, rows, columns, sharex=True) as (
         figure,
@@ -294,5 +300,5 @@ def draw_curves(path: Path, numbers: dict[str, dict[str, Curve]], labels: Sequen
         for panel in axes[len(numbers) :]:
             panel.set_axis_off()
         for panel in axes[max(0, len(numbers) - columns) : len(numbers)]:
-            panel.set_xlabel("step")
+            panel.set_xlabel(over)
         legend_below(figure, axes, names)

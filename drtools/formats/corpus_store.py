@@ -3,10 +3,10 @@
 The file is built once for each content, and every process opens it read-only.
 """
 
-import fcntl
 import os
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -25,7 +25,10 @@ from drtools.outputs.cache import (
     note_unwritable,
     reason,
 )
-from drtools.outputs.fingerprints import file_fingerprint
+from drtools.outputs.cache_contents import STORES
+from drtools.outputs.cache_locks import alone, hold
+from drtools.outputs.fingerprints import file_fingerprint, is_nameless
+from drtools.outputs.places import remember_places
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
@@ -39,6 +42,7 @@ class CorpusStore:
     def __init__(self, path: Path, corpus: str) -> None:
         self.corpus = corpus
         self.path = path
+        weakref.finalize(self, os.close, hold(path))  # in use as long as this object is there
         self.connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
         )
@@ -124,11 +128,13 @@ def open_store(corpus: str) -> CorpusStore:
     if source.is_dir():
         raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
     fingerprint = file_fingerprint(source)
-    path = make_folder(cache_directory() / "stores") / f"{fingerprint}-{VERSION}.sqlite"
+    path = make_folder(cache_directory() / STORES) / f"{fingerprint}-{VERSION}.sqlite"
     if path.exists():
         note_unused_columns(source)
         try:
             return CorpusStore(path, corpus)
+        except FileNotFoundError:  # removed between the two lines
+            pass
         except DamagedCache as error:
             reporting.say(f"note: {error.message.partition(';')[0]}; it is made again")
             with suppress(OSError):
@@ -152,10 +158,11 @@ def open_store(corpus: str) -> CorpusStore:
 
 def _build_alone(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
     """Build a store, unless another process does so meanwhile."""
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(path.with_suffix(".lock")):
         if not path.exists():
             _build(source, corpus, path, fingerprint)
+            if not is_nameless(source):
+                remember_places([(path.stem, str(source.resolve()))])
         else:
             note_unused_columns(source)
     path.with_suffix(".lock").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import orjson
 
-from drtools.outputs.cache import cache_directory, connect, forgiving
+from drtools.outputs.cache import cache_directory, cache_path, connect, forgiving
 from drtools.outputs.records import as_json
 
 CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's, counts every second second
@@ -78,6 +78,16 @@ def _remembered(path: Path) -> str | None:
         ).fetchone()
     known = row[0] if row else None
     return known if isinstance(known, str) and HASH.fullmatch(known) else None
+
+
+def known_paths(fingerprint: str) -> list[Path]:
+    """Return the files that are remembered with this content; they may have changed or be gone since."""
+    rows: list[tuple[object]] = []
+    memory_file = cache_path() / FINGERPRINTS
+    if memory_file.exists():
+        with forgiving(memory_file), closing(connect(memory_file, SCHEMA)) as memory:
+            rows = memory.execute(f"select path from {TABLE} where hash = ? order by path", (fingerprint,)).fetchall()
+    return [Path(os.fsdecode(path)) for (path,) in rows if isinstance(path, bytes)]
 
 
 def content_fingerprint(folder: Path, files: list[Path]) -> str:

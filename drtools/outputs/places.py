@@ -27,7 +27,7 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
     Of an input with a fingerprint the path is remembered.
     """
     known = sorted({path for path in _paths(record) if os.path.isabs(path)}, key=len, reverse=True)
-    _remember([(item["fingerprint"], item["path"]) for item in _inputs(record) if item["path"] in known])
+    remember_places([(item["fingerprint"], item["path"]) for item in _inputs(record) if item["path"] in known])
     return {name: _shortened(value, known) for name, value in record.items()}
 
 
@@ -43,7 +43,8 @@ def places_of(fingerprint: str) -> list[Path]:
     return [Path(place) for (place,) in rows if isinstance(place, str) and "\0" not in place]
 
 
-def _remember(found: list[tuple[str, str]]) -> None:
+def remember_places(found: list[tuple[str, str]]) -> None:
+    """Remember where inputs are: (fingerprint, path)."""
     if not found:
         return
     path = cache_directory() / MEMORY

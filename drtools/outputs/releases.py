@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,13 @@ from drtools.outputs import manifest
 from drtools.outputs.contents import files_of, is_unchanged
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
+from drtools.outputs.history import last_dates, note_publication
 from drtools.outputs.places import without_places
 from drtools.outputs.shrinking import ALLOW_SHRINKING, check_shrinking
 
 VERSIONS, UNFINISHED, LOCK, SWITCH = ".versions", ".partial", "lock", "link.new"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
+SECONDS_A_DAY = 86_400
 OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
 MODEL = "drtools.json"  # of models
 PARTS = "parts.json"  # of vectors that name the folders which they are joined of
@@ -67,10 +70,17 @@ def pinned(name: str, seen: dict[Path, Path]) -> str:
     return name
 
 
-def publish(folders: list[Path], link: Path, keep: int, allow_shrinking: float = ALLOW_SHRINKING) -> Published:
+def publish(
+    folders: list[Path],
+    link: Path,
+    keep: int,
+    keep_days: float = 0,
+    allow_shrinking: float = ALLOW_SHRINKING,
+) -> Published:
     """Make a version of finished folders and let `link` name it.
 
-    Keep it, the one that it named before, and the latest others, `keep` in all.
+    Keep it, the one that it named before, and the latest others, `keep` in all, and all that `link` began to name in
+    the last `keep_days` days. Each publication is a line of the link's history.
 
     The same folders again are the version that is there. Files are hard links where the file system allows, else
     copies. InputError for a folder that is not finished or was changed since, and for a `link` that is something else.
@@ -90,9 +100,12 @@ def publish(folders: list[Path], link: Path, keep: int, allow_shrinking: float =
         before = current_version(link)
         version = _own_version(folders, link) or _version_of(folders, link, before, allow_shrinking)
         was_current = before == version
+        if before and before.is_dir():  # a process died before it had noted it, or an older drtools published it
+            note_publication(link, before, link.lstat().st_mtime)
         if not was_current:
             _switch(link, version)
-        return Published(version, was_current, _remove_old(link, version, before, keep))
+            note_publication(link, version, time.time())
+        return Published(version, was_current, _remove_old(link, version, before, keep, keep_days))
 
 
 def _own_version(folders: list[Path], link: Path) -> Path | None:
@@ -260,10 +273,18 @@ def _switch(link: Path, version: Path) -> None:
     flush_to_disk(link.parent)
 
 
-def _remove_old(link: Path, current: Path, before: Path | None, keep: int) -> list[Path]:
-    """Remove all versions but the current one, the one `before`, which readers may have open, and the latest others."""
+def _remove_old(link: Path, current: Path, before: Path | None, keep: int, keep_days: float) -> list[Path]:
+    """Remove all versions but the current one, the one `before`, which readers may have open, and the latest others.
+
+    Young ones stay too.
+    """
     others = [path for path in versions_of(link) if path not in (current, before)]
     removed = others[: max(0, len(others) - (keep - len({current, before} - {None})))]
+    if keep_days and removed:
+        dates = last_dates(link)
+        oldest = time.time() - keep_days * SECONDS_A_DAY
+        # before there was a history: when the folder got its name, which is a change of its own
+        removed = [path for path in removed if dates.get(path.name, path.stat().st_ctime) < oldest]
     for path in removed:
         unfinished = path.with_name(path.name + UNFINISHED)  # half removed it is no version any more
         os.rename(path, unfinished)

@@ -6,15 +6,18 @@ was odd about a pair is saved with its score, so that counts of truncated and em
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from drtools.outputs.cache import cache_directory, connect, damaged, is_damage, make_folder, naming, note_unwritable
+from drtools.outputs.cache_contents import SCORES
+from drtools.outputs.cache_locks import alone, touch
+from drtools.outputs.places import remember_places
 
 KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
 # a power cut may lose the last batches, never the file
@@ -36,11 +39,12 @@ def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
 class ScoreCache:
     """The float32 scores of one teacher by pair, on disk.
 
-    `fingerprint` identifies everything but the pair that a score depends on.
+    `fingerprint` identifies everything but the pair that a score depends on. `teacher` is the teacher's folder or its
+    name on the hub, for those who look into the cache.
     """
 
-    def __init__(self, fingerprint: str) -> None:
-        folder = make_folder(cache_directory() / "scores")
+    def __init__(self, fingerprint: str, teacher: str | None = None) -> None:
+        folder = make_folder(cache_directory() / SCORES)
         self.path = folder / f"{fingerprint}.sqlite"
         self._one = (
             threading.Lock()
@@ -48,6 +52,9 @@ class ScoreCache:
         self._not_kept: dict[bytes, tuple[float, int]] = {}  # where the disk is full, or may not be written
         with self._opening(), naming(self.path, DAMAGED):
             self.connection = connect(self.path, SCHEMA)
+            touch(self.path)
+        if teacher:
+            remember_places([(fingerprint, os.path.abspath(teacher) if os.path.isdir(teacher) else teacher)])
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
@@ -55,13 +62,9 @@ class ScoreCache:
 
         SQLite's own patience does not hold while a new file is given its journal.
         """
-        try:
-            lock = open(self.path.with_suffix(".lock"), "w")  # noqa: SIM115 closed below
-        except OSError:  # a folder that may not be written, where nobody makes a new file
-            yield
-            return
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            with suppress(OSError):  # a folder that may not be written, where nobody makes a new file
+                held.enter_context(alone(self.path.with_suffix(".lock")))
             yield
 
     def __len__(self) -> int:

@@ -56,7 +56,7 @@ class CachedScorer:
         self.encoder, self.computing = encoder, computing
         fingerprint = encoder.fingerprint()
         self.name = f"{name}@{fingerprint}"
-        self.cache = ScoreCache(f"{fingerprint}-{computing.precision}")
+        self.cache = ScoreCache(f"{fingerprint}-{computing.precision}", name)
         self.counts: Counter[str] = Counter()
 
     def prepare(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None, under_way: Iterable[bytes]) -> Window:

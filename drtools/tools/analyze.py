@@ -11,6 +11,7 @@ r"""Analyse runs, examples, training logs and vectors as the papers do, and writ
     drtools analyze --examples pairs.jsonl --margins --vectors star-vectors --query-vectors star-queries \
         --vectors fgd-vectors --query-vectors fgd-queries -o margins
     drtools analyze --tuned multi-vector.run -o gamma
+    drtools analyze --history live.history.jsonl -o drift
     drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \
         --qrels qrels/test.tsv -o move
 
@@ -32,6 +33,8 @@ runs: the share of each query's negatives among the top documents of the run. Wi
 --agreement: KL divergence and Kendall's tau between the scores of the students and those of the teacher.
 
 --logs: the logged values over steps.
+
+--history: the measures and counts of a published link, over its publications.
 
 --vectors with --query: how one query moves among its documents, as a projection and by t-SNE.
 """
@@ -100,6 +103,9 @@ class AnalyzeFlags:
         Role.INPUT,
     ] = None
     logs: Annotated[list[str] | None, Option(help="training.jsonl of a training run"), Role.INPUT] = None
+    history: Annotated[
+        str | None, Option(help="LINK.history.jsonl of a published link: its measures and counts"), Role.INPUT
+    ] = None
     curve: Annotated[
         list[str] | None, Option(help="with --logs: a value to plot; default: all but time and learning rate")
     ] = None
@@ -225,6 +231,10 @@ def analyses_of(flags: AnalyzeFlags, compute: ComputeFlags, folder: Path) -> Ite
         yield base.agreement(compared, folder)
     if flags.logs:
         yield base.curves(labels_of(flags.logs), flags.curve, folder)
+    if flags.history:
+        from drtools.evaluation.analyses.history import analyse_history
+
+        yield analyse_history(flags.history, label_of(flags.history), folder)
     if flags.query:
         assert flags.vectors is not None and flags.query_vectors is not None, "check asks for all three"
         yield analyse_move(flags.vectors[0], flags.query_vectors, flags.query, judged, min_rel, depth, folder)
@@ -240,12 +250,13 @@ def add_changes(request: Request, of_errors: bool, of_margins: bool) -> None:
 
 def check(flags: AnalyzeFlags) -> None:
     """Raise InputError for inputs from which no analysis can be made."""
-    if not (
-        flags.examples or flags.logs or flags.vectors or flags.query_vectors or flags.query or flags.runs or flags.tuned
+    if not (flags.examples or flags.logs or flags.history or flags.vectors or flags.query_vectors) and not (
+        flags.query or flags.runs or flags.tuned
     ):
         raise InputError(
             "there is nothing to analyse",
-            remedy="pass runs with --qrels, --against or --examples; or --examples, --logs, --tuned or --vectors",
+            remedy="pass runs with --qrels, --against or --examples; or --examples, --logs, --tuned, --vectors or "
+            "--history",
         )
     check_margins(flags)
     if flags.runs and not (flags.qrels or flags.against or flags.examples):

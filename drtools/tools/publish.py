@@ -5,10 +5,11 @@
     drtools publish live.versions/00002-4f0c1be33a90 live
 
 With several folders a version holds each by its name (live/index); with one folder the link points to the folder
-itself. Versions are stored in LINK.versions. --keep versions are kept: the current one and the latest others. The third
-command goes back to an earlier version. A folder without a manifest, or whose files differ from its manifest, is
-refused, and the link stays as it is. Publishing the same folders again changes nothing. Files are hard links where the
-file system allows it, so that a version takes no disk space.
+itself. Versions are stored in LINK.versions. --keep versions are kept: the current one and the latest others. Versions
+that were published in the last --keep-days days stay too. The third command goes back to an earlier version. Each
+publication adds a line to LINK.history.jsonl, which `show LINK` prints as a table. A folder without a manifest, or
+whose files differ from its manifest, is refused, and the link stays as it is. Publishing the same folders again changes
+nothing. Files are hard links where the file system allows it, so that a version takes no disk space.
 
 If vectors or an index have over a tenth fewer documents than the folder of the same name and kind in the version that
 the link names, the new version is refused with exit status 3 (--allow-shrinking), and the link stays as it is. Going
@@ -37,12 +38,15 @@ def main(
         int,
         Option(min=2, help="number of versions to keep, with the current one; the previous one stays for its readers"),
     ] = 3,
+    keep_days: Annotated[
+        int, Option(min=0, help="also keep the versions published in so many days, however many they are")
+    ] = 0,
     allow_shrinking: Annotated[
         float,
         Option(min=0, max=1, help="largest share of documents that a folder may lack of those in the current version"),
     ] = ALLOW_SHRINKING,
 ) -> None:
     """Publish the folders, and report it in one line."""
-    done = releases.publish([Path(folder) for folder in folders], Path(link), keep, allow_shrinking)
+    done = releases.publish([Path(folder) for folder in folders], Path(link), keep, keep_days, allow_shrinking)
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
     reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")

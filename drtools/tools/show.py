@@ -7,7 +7,8 @@
 Shows a file or `-` (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a
 REM, a cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and the queries
 that it was made from, according to the manifests, or from --corpus and --queries. The tree at the end lists all inputs,
-their inputs, and so on back to the corpus, and marks those that have changed or are gone.
+their inputs, and so on back to the corpus, and marks those that have changed or are gone. Of a published link the
+history follows: the last publications with their counts and measures.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main(
 ) -> None:
     """Print what an artefact is, what is in it, and what it was made from."""
     from drtools.cli.show.folders import release_lines, size_of
+    from drtools.cli.show.history import history_lines
 
     width = terminal_width(sys.stdout)
 
@@ -77,6 +79,8 @@ def main(
         say("made from")
     for line in tree:
         say(line)
+    for line in history_lines(path, width):
+        print(line)
 
 
 def described(path: Path) -> Path:

@@ -1,0 +1,153 @@
+"""What is in the cache, and the removal of what was not used for long.
+
+Only texts and scores are removed: files that drtools wrote, by their names and where they are. A file that a process
+has open stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from drtools.outputs.cache_locks import at_once
+from drtools.outputs.fingerprints import FINGERPRINTS, known_paths
+from drtools.outputs.places import MEMORY, places_of
+
+STORES, SCORES = "stores", "scores"  # folders of the cache
+SECONDS_A_DAY = 86_400
+NAMES = {
+    "texts": (STORES, re.compile(r"((?P<content>[0-9a-f]{32})-\d+)\.(sqlite|partial|lock)")),
+    "scores": (SCORES, re.compile(r"((?P<content>[0-9a-f]{32})-[a-z0-9]+)\.(sqlite|sqlite-wal|sqlite-shm|lock)")),
+    "fingerprints": ("", re.compile(rf"({re.escape(FINGERPRINTS)})(-journal|-wal|-shm)?")),
+    "places": ("", re.compile(rf"({re.escape(MEMORY)})(-journal|-wal|-shm)?")),
+}
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+Outcome = Literal["removed", "in use", "scores"]
+
+
+class Entry(NamedTuple):
+    """A part of the cache: its files, their bytes, and when one was last used (seconds of the epoch).
+
+    `belongs_to` are the places that the cache remembers of the corpus or the teacher, those that are there first.
+    """
+
+    kind: str  # a name of NAMES, or "others"
+    name: str
+    belongs_to: list[str]
+    files: list[Path]
+    size: int
+    used: float
+
+
+def cache_entries(root: Path) -> list[Entry]:
+    """Return what is in the cache in the order of last use, oldest first; what others wrote is one entry."""
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in _files_below(root):
+        groups[_whose(path, root)].append(path)
+    entries = (_entry(kind, name, sorted(files)) for (kind, name), files in groups.items())
+    return sorted((entry for entry in entries if entry), key=lambda entry: (entry.used, entry.name))
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(root, onerror=_raise):
+        yield from (Path(folder) / name for name in names)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # removed meanwhile, or there is no cache yet
+        raise error
+
+
+def _whose(path: Path, root: Path) -> tuple[str, str]:
+    """Return the kind of a file, and the name that it shares with the files that belong to it."""
+    if not path.is_symlink():
+        for kind, (folder, pattern) in NAMES.items():
+            found = pattern.fullmatch(path.name) if path.parent == root / folder else None
+            if found:
+                return kind, found[1]
+    return "others", ""
+
+
+def _entry(kind: str, name: str, files: list[Path]) -> Entry | None:
+    states = []
+    for path in files:
+        with suppress(FileNotFoundError):
+            states.append(path.lstat())
+    if not states or (kind in ("texts", "scores") and {path.suffix for path in files} == {".lock"}):
+        return None
+    used = max(max(state.st_mtime, state.st_atime) for state in states)
+    return Entry(kind, name, _owners(kind, name), files, sum(state.st_size for state in states), used)
+
+
+def _owners(kind: str, name: str) -> list[str]:
+    if kind not in ("texts", "scores"):
+        return []
+    names = [str(place) for place in places_of(name)]
+    found = NAMES[kind][1].fullmatch(f"{name}.sqlite")
+    if kind == "texts" and found:
+        names += [str(path) for path in known_paths(found["content"])]
+    return sorted(dict.fromkeys(names), key=lambda path: (not os.path.exists(path), path))
+
+
+def prune(
+    entries: Iterable[Entry], now: float, days: float | None, max_size: int | None, scores: bool, dry_run: bool
+) -> Iterator[tuple[Entry, Outcome]]:
+    """Remove what was not used for `days`, then the least recently used until all fits into `max_size` bytes.
+
+    Yields what was removed, or would be in a `dry_run`, and what should have been but is in use, or is a teacher's
+    scores, which take long to compute again and are removed only with `scores`.
+    """
+    entries = list(entries)
+    total = sum(entry.size for entry in entries)
+    for entry in sorted(entries, key=lambda entry: entry.used):
+        is_old = days is not None and now - entry.used > days * SECONDS_A_DAY
+        is_too_much = max_size is not None and total > max_size
+        if entry.kind not in ("texts", "scores") or not (is_old or is_too_much):
+            continue
+        if entry.kind == "scores" and not scores:
+            yield entry, "scores"
+        elif _remove(entry, dry_run):
+            total -= entry.size
+            yield entry, "removed"
+        else:
+            yield entry, "in use"
+
+
+def _remove(entry: Entry, dry_run: bool) -> bool:
+    """Remove the files of an entry unless a process has one of them open; return whether it was free."""
+    lock = next((path for path in entry.files if path.suffix == ".lock"), None)
+    with ExitStack() as held:
+        # those who make or open a file hold its lock file; those who have texts open hold the texts themselves
+        if lock and not held.enter_context(at_once(lock)):
+            return False
+        for path in entry.files:
+            if path.suffix != ".sqlite":
+                continue
+            if entry.kind == "texts" and not held.enter_context(at_once(path)):
+                return False
+            if entry.kind == "scores" and _is_open_elsewhere(path):
+                return False
+        if not dry_run:
+            for path in sorted(entry.files, key=lambda path: path == lock):
+                path.unlink(missing_ok=True)
+    return True
+
+
+def _is_open_elsewhere(path: Path) -> bool:
+    """Return whether another connection has a file of scores open: SQLite then gives nobody the file alone."""
+    before = path.stat()
+    try:
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+            connection.executescript("pragma locking_mode = exclusive; begin immediate; rollback")
+    except sqlite3.Error as error:  # a damaged file is in nobody's use
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY
+    finally:
+        with suppress(OSError):
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # to look is not to use
+    return False

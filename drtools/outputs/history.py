@@ -1,0 +1,171 @@
+"""The history of a published link: LINK.history.jsonl, one object a line for each publication.
+
+A line tells what the manifests of the published folders knew: documents, vectors, judgements, measures. It is written
+in one piece; what a kill or a full disk leaves of one is ended by a newline before the next, and is no publication.
+"""
+
+import datetime
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from drtools import __version__
+from drtools.errors import InputError, WorldError
+from drtools.outputs import manifest
+from drtools.outputs.disk import flush_to_disk
+from drtools.outputs.records import NUMBER, TEXT, WHOLE, as_json, map_of, object_of
+
+SUFFIX = ".history.jsonl"
+COUNTS = ("documents", "vectors", "queries", "judgements")
+PUBLICATION = object_of(
+    {
+        **dict.fromkeys(("date", "version", "fingerprint"), TEXT),
+        **dict.fromkeys((*COUNTS, "notices"), WHOLE),
+        "measures": map_of(NUMBER),
+        "fingerprints": map_of(TEXT),
+    },
+    needed=("date", "version"),
+)
+
+
+class History(NamedTuple):
+    """The publications of a link, oldest first, and how many lines of its file are none."""
+
+    publications: list[dict[str, Any]]
+    damaged: int
+
+
+def history_of(link: Path) -> History:
+    """Read the history of a link, empty if it has none."""
+    path = link.with_name(link.name + SUFFIX)
+    return read_history(path) if path.exists() else History([], 0)
+
+
+def read_history(path: Path) -> History:
+    """Read a file of publications; lines that are none are counted."""
+    publications, damaged = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            value = None
+        if PUBLICATION.fits(value):
+            publications.append(value)
+        else:
+            damaged += 1
+    return History(publications, damaged)
+
+
+def last_dates(link: Path) -> dict[str, float]:
+    """Return when each version of the history was last published, by its name (seconds of the epoch)."""
+    dates = {}
+    for each in history_of(link).publications:
+        with suppress(ValueError, OverflowError):
+            dates[each["version"]] = datetime.datetime.fromisoformat(each["date"]).timestamp()
+    return dates
+
+
+def note_publication(link: Path, version: Path, seconds: float) -> None:
+    """Append that `link` names a version since a time (seconds of the epoch), unless the last line says so.
+
+    The caller holds the lock of the link.
+    """
+    known = history_of(link).publications
+    if known and known[-1]["version"] == version.name:
+        return
+    date = datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    _append(
+        link.with_name(link.name + SUFFIX),
+        as_json({"date": date, "version": version.name, "drtools": __version__, **facts_of(version)}) + b"\n",
+    )
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write a line in one piece behind all that is there."""
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError as error:
+        raise WorldError(
+            f"{path}: {error.strerror}; {path.name.removesuffix(SUFFIX)} is as it was published, and the next "
+            "publication, or the same command again, adds the line that is missing"
+        ) from None
+    finally:
+        os.close(descriptor)
+    if is_new:
+        flush_to_disk(path.parent)
+
+
+def facts_of(version: Path) -> dict[str, Any]:
+    """Return what the manifests of a version's folders know; nothing of one that is damaged or gone."""
+    records = dict(_records_of(version))
+    whole = records.pop("", {})
+    parts = records or {"": whole}
+    facts: dict[str, Any] = {"fingerprint": whole["fingerprint"]} if "fingerprint" in whole else {}
+    for record in parts.values():
+        for name, value in _counts_of(record).items():
+            facts[name] = max(facts.get(name, 0), value)
+    names = {name: f"{name} " if len(parts) > 1 else "" for name in parts}
+    measures = [(names[name], *each) for name, record in parts.items() for each in _measures_of(record).items()]
+    words = [measure for _, measure, _ in measures]
+    facts["measures"] = {
+        (part if words.count(measure) > 1 else "") + measure: value for part, measure, value in measures
+    }
+    facts["fingerprints"] = {name: record["fingerprint"] for name, record in records.items() if "fingerprint" in record}
+    facts["notices"] = sum(len(record.get("notices", ())) for record in parts.values())
+    return facts
+
+
+def _records_of(version: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the manifest of a version, named "", and those of the folders in a release."""
+    try:
+        whole = manifest.read_manifest(version / manifest.NAME)
+    except (OSError, InputError):
+        return
+    yield "", whole
+    if whole.get("kind") != "release":
+        return
+    for part in sorted(version.iterdir()):
+        try:
+            if part.is_dir():
+                yield part.name, manifest.read_manifest(part / manifest.NAME)
+        except (OSError, InputError):
+            continue
+
+
+def _counts_of(record: dict[str, Any]) -> dict[str, int]:
+    """Return the counts that a manifest has of what a reader of the history asks for."""
+    told = {**record, **record.get("counts", {})}
+    found = {name: told[name] for name in COUNTS if WHOLE.fits(told.get(name))}
+    kind, count = record.get("kind"), record.get("count")
+    if WHOLE.fits(count) and kind in ("vectors", "faiss", "lucene"):
+        if kind != "lucene":
+            found["vectors"] = count
+        if kind == "lucene" or record.get("side") == "document":
+            found["documents"] = count
+    return found
+
+
+def _measures_of(record: dict[str, Any]) -> dict[str, float]:
+    """Return the measures of a manifest: the best on dev of a training, those of an evaluation, an index's recall."""
+    found = {name: value for name, value in _map(record.get("measures")).items() if NUMBER.fits(value)}
+    if record.get("best"):
+        found[f"dev {record['best']['measure']}"] = record["best"]["value"]
+    if record.get("recall"):
+        found[f"recall of top {record['recall']['depth']}"] = record["recall"]["value"]
+    return found
+
+
+def _map(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
