@@ -10,6 +10,10 @@ command goes back to an earlier version. A folder without a manifest, or whose f
 refused, and the link stays as it is. Publishing the same folders again changes nothing. Files are hard links where the
 file system allows it, so that a version takes no disk space.
 
+A version holds the texts of its documents too. Hits are shown with these, from any directory, after the folder was
+moved, and whatever happens to the corpus. If the corpus has changed since it was indexed or encoded, or is gone, the
+version is published without texts, and a note says so.
+
 The tools here read all inputs of a command from the version that the link pointed to when they started. Your own
 program should resolve the link once (readlink -f) and then read from there.
 """
@@ -22,6 +26,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import reporting
+from drtools.cli.version_texts import place_texts
 from drtools.outputs import releases
 
 
@@ -34,6 +39,6 @@ def main(
     ] = 3,
 ) -> None:
     """Publish the folders, and report it in one line."""
-    done = releases.publish([Path(folder) for folder in folders], Path(link), keep)
+    done = releases.publish([Path(folder) for folder in folders], Path(link), keep, place_texts)
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
     reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")
