@@ -1,6 +1,7 @@
-"""Texts by id: a corpus as an SQLite file in the cache.
+"""Texts by id: a corpus as an SQLite file in the cache, or in a published version.
 
-The file is built once for each content, and every process opens it read-only.
+The file is built once for each content, and every process opens it read-only. A version has the same file under a name
+of its own.
 """
 
 import os
@@ -27,20 +28,23 @@ from drtools.outputs.cache import (
 )
 from drtools.outputs.cache_contents import STORES
 from drtools.outputs.cache_locks import alone, hold
+from drtools.outputs.disk import flush_to_disk, open_to_others
 from drtools.outputs.fingerprints import file_fingerprint, is_nameless
 from drtools.outputs.places import remember_places
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
 FACTS = ("documents", "empty", "characters")
+SQLITE = b"SQLite format 3\0"  # how its files begin, and no corpus
 VERSION = 4  # of the tables and of what is read into them; another version is another file
 
 
 class CorpusStore:
     """A corpus on disk: rows are numbered from 0 in the file's order. Memory does not grow with the corpus."""
 
-    def __init__(self, path: Path, corpus: str) -> None:
+    def __init__(self, path: Path, corpus: str, fingerprint: str | None = None) -> None:
         self.corpus = corpus
+        self.fingerprint = fingerprint  # of the corpus; None if the store was opened by its own name
         self.path = path
         weakref.finalize(self, os.close, hold(path))  # in use as long as this object is there
         self.connection = sqlite3.connect(
@@ -60,7 +64,12 @@ class CorpusStore:
         except sqlite3.Error as error:
             raise self._damaged(error) if is_damage(error) else WorldError(f"{self.path}: {error}") from None
 
-    def _damaged(self, error: object) -> DamagedCache:
+    def _damaged(self, error: object) -> WorldError:
+        if self.fingerprint is None:
+            return WorldError(
+                f"{self.path}: not the texts of a published version, or damaged ({error}); remove this one file, and "
+                "texts are read from the corpus"
+            )
         return damaged(self.path, error, f"remove this one file, and it is made again of {shown(self.corpus)}")
 
     def _one(self, query: str, values: Sequence[object]) -> tuple[Any, ...]:
@@ -113,6 +122,25 @@ class CorpusStore:
         found = self._read("select id, title, text from documents where id = ?", (document_id,))
         return Document._make(found[0]) if found else None
 
+    def place(self, target: Path) -> None:
+        """Give the store another name: a hard link where the file system allows it, else a copy.
+
+        The link keeps the texts when the cache is emptied. Its mode is the one that the umask asks for.
+        """
+        try:
+            os.link(self.path, target)
+            open_to_others(target)
+            return
+        except OSError:  # another file system, another user's file, or a store that could not be kept in the cache
+            target.unlink(missing_ok=True)
+        try:
+            with closing(sqlite3.connect(target)) as copy:
+                self.connection.backup(copy)
+        except sqlite3.Error as error:
+            raise WorldError(f"{target}: {error}") from None
+        open_to_others(target)
+        flush_to_disk(target)
+
     def missing(self, document_ids: Sequence[str]) -> list[str]:
         """Return the ids that are not in the corpus, in order."""
         return [
@@ -123,16 +151,18 @@ class CorpusStore:
 
 
 def open_store(corpus: str) -> CorpusStore:
-    """Open the store of a corpus file; build it if there is none for this content."""
+    """Open the store of a corpus file; build it if there is none for this content. A store is opened as it is."""
     source = Path(local(corpus))
     if source.is_dir():
         raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
+    if _is_store(source):
+        return CorpusStore(source, corpus)
     fingerprint = file_fingerprint(source)
     path = make_folder(cache_directory() / STORES) / f"{fingerprint}-{VERSION}.sqlite"
     if path.exists():
         note_unused_columns(source)
         try:
-            return CorpusStore(path, corpus)
+            return CorpusStore(path, corpus, fingerprint)
         except FileNotFoundError:  # removed between the two lines
             pass
         except DamagedCache as error:
@@ -153,7 +183,12 @@ def open_store(corpus: str) -> CorpusStore:
             ) from None
         note_unwritable(path, error)
         return store
-    return CorpusStore(path, corpus)
+    return CorpusStore(path, corpus, fingerprint)
+
+
+def _is_store(source: Path) -> bool:
+    with open(source, "rb") as stream:
+        return stream.read(len(SQLITE)) == SQLITE
 
 
 def _build_alone(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
@@ -173,7 +208,7 @@ def _temporary_store(source: Path, corpus: str, fingerprint: str) -> CorpusStore
     with tempfile.TemporaryDirectory(prefix="drtools-store-") as folder:
         path = Path(folder) / "store.sqlite"
         _build(source, corpus, path, fingerprint)
-        return CorpusStore(path, corpus)  # which holds the file open, so that its name is needed no more
+        return CorpusStore(path, corpus, fingerprint)  # which holds the file open, so that its name is needed no more
 
 
 def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:

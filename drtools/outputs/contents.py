@@ -11,12 +11,13 @@ from drtools.outputs.state_file import STATE
 REQUEST, LOCK, WORKING = "request.json", "lock", "working"  # of unfinished work alone
 NEW = ".new"  # of small files, while they are written
 CARD = "README.md"  # people edit it
+TEXTS = "texts.sqlite"  # of a published version: the texts of its documents, which are no part of the content
 OF_THE_MAKING = {CARD, "training.jsonl", "snapshot.json"}  # tell of seconds and dates, in every folder of an output
 
 
 def files_of(folder: Path) -> list[Path]:
     """Return the files of a folder's content, in order, without what serves continuing alone."""
-    own = {STATE, REQUEST, LOCK, WORKING} | {f"{name}{NEW}" for name in (STATE, REQUEST)}
+    own = {STATE, REQUEST, LOCK, WORKING, TEXTS} | {f"{name}{NEW}" for name in (STATE, REQUEST)}
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in own)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
-from drtools.outputs.contents import check_content, check_sizes, is_unchanged
+from drtools.outputs.contents import TEXTS, check_content, check_sizes, is_unchanged
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.records import (
@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever arte
     "dimension": COUNT,
     "side": one_of("query", "document"),
     "notices": list_of(TEXT),
+    "texts": map_of(TEXT),
     "counts": map_of(Kind(lambda value: NUMBER.fits(value) or FLAG.fits(value), "a number")),  # true is a count of one
     "files": map_of(object_of({"bytes": WHOLE, "fingerprint": TEXT}, ("bytes", "fingerprint"))),
     "request": object_of({"tool": TEXT, "arguments": _ARGUMENTS}, needed=("tool", "arguments")),
@@ -83,7 +84,8 @@ def fingerprint(path: str | Path) -> str:
     path = Path(path)
     if not path.is_dir():
         return file_fingerprint(path)
-    files, where = [file for file in path.rglob("*") if file.is_file()], path / NAME
+    files = [file for file in path.rglob("*") if file != path / TEXTS and file.is_file()]
+    where = path / NAME
     record = read_manifest(where) if where in files else Record({}, where)
     if "fingerprint" not in record:
         return content_fingerprint(path, files)

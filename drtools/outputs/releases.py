@@ -2,6 +2,10 @@
 
 LINK is a symbolic link to LINK.versions/NUMBER-FINGERPRINT, a folder that never changes once it has this name. A
 version is one finished folder, or a folder of several that belong together (an index and its encoder).
+
+A version also holds the texts of its documents, so that nothing that happens to the corpus changes what its readers
+see: TEXTS lies in the version, and the manifest of one with several folders says under "texts" which folder has which
+file.
 """
 
 import datetime
@@ -10,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +22,12 @@ from typing import Any, NamedTuple
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
-from drtools.outputs.contents import files_of, is_unchanged
+from drtools.outputs.contents import TEXTS, files_of, is_unchanged
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
 from drtools.outputs.history import last_dates, note_publication
 from drtools.outputs.places import without_places
+from drtools.outputs.records import Record
 from drtools.outputs.shrinking import ALLOW_SHRINKING, check_shrinking
 
 VERSIONS, UNFINISHED, LOCK, SWITCH = ".versions", ".partial", "lock", "link.new"
@@ -30,7 +35,11 @@ NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
 SECONDS_A_DAY = 86_400
 OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
 MODEL = "drtools.json"  # of models
+LINKS_IN_A_ROW = 40  # as many as Linux follows
 PARTS = "parts.json"  # of vectors that name the folders which they are joined of
+
+
+PlaceTexts = Callable[[list[Path], Path], dict[str, str]]  # (folders, version) -> the file with the texts of a folder
 
 
 class Published(NamedTuple):
@@ -64,10 +73,48 @@ def pinned(name: str, seen: dict[Path, Path]) -> str:
     """
     path = Path(name)
     for place in (path, *path.parents):
-        version = seen.get(place) or current_version(place)
-        if version:
-            return str(seen.setdefault(place, version) / path.relative_to(place))
+        link = _link_behind(place)
+        version = link and current_version(link)
+        if link and version:
+            one = Path(os.path.realpath(link.parent), link.name)  # however a command spells it
+            return str(seen.setdefault(one, version) / path.relative_to(place))
     return name
+
+
+def _link_behind(place: Path) -> Path | None:
+    """Return the published link that a path is, or that it leads to as a symbolic link of one's own."""
+    for _ in range(LINKS_IN_A_ROW):
+        if not place.is_symlink() or current_version(place):
+            break
+        place = place.parent / os.readlink(place)
+    return place if place.is_symlink() else None
+
+
+def release_of(folder: Path) -> tuple[Path, Record] | None:
+    """Return the version of several folders that a folder is one of, with its manifest; None if it is in none."""
+    place = folder.resolve().parent
+    if not folder.is_dir() or not (place / manifest.NAME).is_file():
+        return None
+    try:
+        record = manifest.read_manifest(place / manifest.NAME)
+    except (InputError, OSError):
+        return None  # another program's file of that name
+    return (place, record) if record.get("kind") == "release" else None
+
+
+def own_texts(folder: Path) -> Path | None:
+    """Return the file with the texts of a folder's documents that its version holds, None if there is none."""
+    if not folder.is_dir():
+        return None
+    if (folder / TEXTS).is_file():
+        return folder / TEXTS
+    release = release_of(folder)
+    if not release:
+        return None
+    place, record = release
+    name = record.get("texts", {}).get(folder.resolve().name)
+    found = place / Path(name).name if name else None
+    return found if found and found.is_file() else None
 
 
 def publish(
@@ -76,6 +123,7 @@ def publish(
     keep: int,
     keep_days: float = 0,
     allow_shrinking: float = ALLOW_SHRINKING,
+    place_texts: PlaceTexts | None = None,
 ) -> Published:
     """Make a version of finished folders and let `link` name it.
 
@@ -83,9 +131,10 @@ def publish(
     the last `keep_days` days. Each publication is a line of the link's history.
 
     The same folders again are the version that is there. Files are hard links where the file system allows, else
-    copies. InputError for a folder that is not finished or was changed since, and for a `link` that is something else.
-    GateRefused for a folder that lacks more than a share `allow_shrinking` of the documents in the current version; a
-    version that is asked for by its own path is not compared.
+    copies. `place_texts` adds the texts to a new version. InputError for a folder that is not finished or was changed
+    since, and for a `link` that is something else. GateRefused for a folder that lacks more than a share
+    `allow_shrinking` of the documents in the current version; a version that is asked for by its own path is not
+    compared.
     """
     if link.exists() and not link.is_symlink():
         raise InputError(
@@ -98,7 +147,7 @@ def publish(
             if NAME.fullmatch(rest.name.removesuffix(UNFINISHED)):
                 shutil.rmtree(rest)  # of a process that died
         before = current_version(link)
-        version = _own_version(folders, link) or _version_of(folders, link, before, allow_shrinking)
+        version = _own_version(folders, link) or _version_of(folders, link, before, allow_shrinking, place_texts)
         was_current = before == version
         if before and before.is_dir():  # a process died before it had noted it, or an older drtools published it
             note_publication(link, before, link.lstat().st_mtime)
@@ -114,7 +163,9 @@ def _own_version(folders: list[Path], link: Path) -> Path | None:
     return next((version for version in versions_of(link) if len(folders) == 1 and version.resolve() == asked), None)
 
 
-def _version_of(folders: list[Path], link: Path, before: Path | None, allow_shrinking: float) -> Path:
+def _version_of(
+    folders: list[Path], link: Path, before: Path | None, allow_shrinking: float, place_texts: PlaceTexts | None
+) -> Path:
     """Return the version that holds these very folders, made if it is not there."""
     records = {folder: _finished(folder) for folder in folders}
     names = [folder.name for folder in folders]
@@ -135,7 +186,7 @@ def _version_of(folders: list[Path], link: Path, before: Path | None, allow_shri
     fingerprint = digest(identity)
     known = [version for version in versions_of(link) if version.name.endswith(f"-{fingerprint[:12]}")]
     if not known:
-        return _add(records, link, fingerprint)
+        return _add(records, link, fingerprint, place_texts)
     for folder, record in records.items():
         _check_unchanged(folder, folder, record)
     return known[-1]
@@ -193,7 +244,7 @@ def _alone(link: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str) -> Path:
+def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str, place_texts: PlaceTexts | None) -> Path:
     """Write a version beside the others: under a name of its own, flushed to the disk, then renamed."""
     number = 1 + max((int(path.name.split("-")[0]) for path in versions_of(link)), default=0)
     version = link.with_name(link.name + VERSIONS) / f"{number:05d}-{fingerprint[:12]}"
@@ -206,7 +257,10 @@ def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str) -> P
             unfinished.mkdir()
             for folder, record in records.items():
                 _take(folder, record, unfinished / folder.name)
-            write_json(unfinished / manifest.NAME, _release_record(records, fingerprint))
+        texts = place_texts(list(records), unfinished) if place_texts else {}
+        if len(records) > 1:
+            record = _release_record(records, fingerprint) | ({"texts": texts} if texts else {})
+            write_json(unfinished / manifest.NAME, record)
         _flush_folders(unfinished)
         os.rename(unfinished, version)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from drtools.formats.joins import Join
 from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import QUERY_IDS, header_places
 from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs import manifest
+from drtools.outputs.releases import release_of
 from drtools.search.specs import JoiningSpec
 
 if TYPE_CHECKING:
@@ -158,6 +161,20 @@ def refuse_another_encoder(
         raise InputError(f"made by another encoder ({maker_of(record)}) than {name}", where=what, remedy=for_encoder)
 
 
+def _of_the_same_version(spec: EncoderSpec, record: dict[str, Any], what: Path) -> EncoderSpec:
+    """Return the encoder that is published in one version with vectors or an index, else the one that they name.
+
+    What their manifest names is a path that may hold another encoder by now, or lead nowhere from here.
+    """
+    place, _ = release_of(what) or (None, {})
+    for folder in sorted(place.iterdir()) if place else []:
+        if (folder / manifest.NAME).is_file():
+            theirs = manifest.read_manifest(folder / manifest.NAME)
+            if theirs.get("kind") == "encoder" and theirs.get("query_fingerprint") == record["query_fingerprint"]:
+                return replace(spec, model=str(folder), body=None, rem=None)
+    return spec
+
+
 class QueryEncoder:
     """Vectors of queries, by an encoder or from a vectors folder of queries."""
 
@@ -207,6 +224,8 @@ class QueryEncoder:
         from drtools.models.loader import known_fingerprints, load_for_encoding
 
         spec = self.encoder_flags.or_of(self.record)
+        if not (self.encoder_flags.model or self.encoder_flags.body or self.encoder_flags.rem):
+            spec = _of_the_same_version(spec, self.record, self.what)
         encoder = load_for_encoding(spec, self.computing, "query")
         self._check(named_fingerprints(known_fingerprints(encoder, spec)), encoder.dimension, spec.names)
         return encoder

@@ -15,6 +15,10 @@ If vectors or an index have over a tenth fewer documents than the folder of the 
 the link names, the new version is refused with exit status 3 (--allow-shrinking), and the link stays as it is. Going
 back to an earlier version by its path is not refused.
 
+A version holds the texts of its documents too. Hits are shown with these, from any directory, after the folder was
+moved, and whatever happens to the corpus. If the corpus has changed since it was indexed or encoded, or is gone, the
+version is published without texts, and a note says so.
+
 The tools here read all inputs of a command from the version that the link pointed to when they started. Your own
 program should resolve the link once (readlink -f) and then read from there.
 """
@@ -27,6 +31,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from drtools import reporting
+from drtools.cli.version_texts import place_texts
 from drtools.outputs import releases
 from drtools.outputs.shrinking import ALLOW_SHRINKING
 
@@ -47,6 +52,8 @@ def main(
     ] = ALLOW_SHRINKING,
 ) -> None:
     """Publish the folders, and report it in one line."""
-    done = releases.publish([Path(folder) for folder in folders], Path(link), keep, keep_days, allow_shrinking)
+    done = releases.publish(
+        [Path(folder) for folder in folders], Path(link), keep, keep_days, allow_shrinking, place_texts
+    )
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
     reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")

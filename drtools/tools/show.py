@@ -28,6 +28,7 @@ from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
 from drtools.outputs import manifest
+from drtools.outputs.releases import pinned
 
 
 def main(
@@ -66,7 +67,8 @@ def main(
         say(f"{name}: {value:,}")
     for text in record.get("notices", ()):
         say(f"note: {text}")
-    for line in content(path, kind, corpus, queries, query, count, depth):
+    pinned_path = Path(pinned(str(path), {}))  # so that ids and texts are of one version
+    for line in content(pinned_path, kind, corpus, queries, query, count, depth):
         say(line)
     arguments = record.get("request", {}).get("arguments", {})
     said = {

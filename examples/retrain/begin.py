@@ -79,7 +79,7 @@ def copy_inputs(data: Path, corpus: list[Path], live: Path, target: Path) -> Non
             target,
             dirs_exist_ok=True,
             copy_function=link_or_copy,
-            ignore=shutil.ignore_patterns("index"),
+            ignore=shutil.ignore_patterns("index", "texts*.sqlite"),
         )
         (target / "manifest.json").unlink()
 

@@ -188,3 +188,6 @@ def part_lines(path: Path) -> Iterator[str]:
         if part.is_dir():
             record = manifest.read(part)
             yield f"  {part.name}: {record.get('kind')} by {record['tool']}, {record['created'][:16].replace('T', ' ')}"
+    texts = manifest.read(path).get("texts", {})
+    for name in sorted(set(texts.values())):
+        yield f"  {name}: texts of {', '.join(folder for folder in texts if texts[folder] == name)}"

@@ -8,6 +8,7 @@ from drtools import units
 from drtools.formats.lines import shown
 from drtools.outputs import manifest
 from drtools.outputs.places import places_of
+from drtools.outputs.releases import own_texts
 
 CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
 # from a run, an index or vectors to what they hold; a model's own corpus, or that of an update, is another
@@ -25,6 +26,7 @@ class Ancestor(NamedTuple):
     path: str
     place: Path | None
     state: str
+    fingerprint: str | None = None
 
 
 def manifest_of(path: Path) -> dict[str, Any] | None:
@@ -47,7 +49,7 @@ def _ancestors(artefact: Path, depth: int, met: set[Path], among: tuple[str, ...
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, dict) or "path" not in item or (among is not None and flag not in among):
                 continue
-            ancestor = _found(depth, flag, item, artefact)
+            ancestor = _found(depth, flag, item, artefact)._replace(fingerprint=item.get("fingerprint"))
             if ancestor.place and ancestor.place.resolve() in met and manifest_of(ancestor.place):
                 yield ancestor._replace(state=", ".join(filter(None, [ancestor.state, "see above"])))
                 continue
@@ -88,26 +90,48 @@ def _found(depth: int, flag: str, item: dict[str, Any], artefact: Path) -> Ances
 def source(artefact: Path, flags: tuple[str, ...], through: tuple[str, ...] | None = None) -> str | None:
     """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries.
 
-    With `through` it is looked for behind these flags alone.
+    With `through` it is looked for behind these flags alone. The texts that a published version holds are the corpus of
+    what is in it.
     """
+    of_documents = flags == CORPUS_FLAGS
+    own = own_texts(artefact) if of_documents else None
+    if own:
+        return str(own)
     among = None if through is None else (*flags, *through)
-    nearest = sorted(ancestors(artefact, among), key=lambda ancestor: ancestor.depth)
-    return next(
-        (
-            str(ancestor.place)
-            for ancestor in nearest
-            if ancestor.flag in flags and ancestor.place and "changed" not in ancestor.state
-        ),
-        None,
-    )
+    for ancestor in sorted(ancestors(artefact, among), key=lambda ancestor: ancestor.depth):
+        if ancestor.place is None or "changed" in ancestor.state:
+            continue
+        if of_documents and ancestor.flag in SEARCHED_FLAGS and (own := own_texts(ancestor.place)):
+            return str(own)
+        if ancestor.flag in flags:
+            return str(ancestor.place)
+    return None
+
+
+def recorded_corpus(artefact: Path, name: str | None) -> list[Ancestor]:
+    """Return the corpus `name` that an index or vectors were made from, last, below what was made of it on the way.
+
+    Where the manifests lead to no such corpus, the list ends where they lead nowhere.
+    """
+    way: list[Ancestor] = []
+    for ancestor in ancestors(artefact, (*CORPUS_FLAGS, *SEARCHED_FLAGS)):  # a model has a corpus of its own
+        way = [*(above for above in way if above.depth < ancestor.depth), ancestor]
+        if ancestor.flag in CORPUS_FLAGS and ancestor.path == name:
+            break
+    return way
 
 
 def corpus_behind(artefact: Path, name: str | None) -> str | None:
-    """Return where the corpus `name` that an index or vectors were made from is, None if it has changed or is gone."""
-    found = next(
-        (ancestor for ancestor in ancestors(artefact) if ancestor.flag in CORPUS_FLAGS and ancestor.path == name), None
-    )
-    return str(found.place) if found and found.place and not found.state else None
+    """Return where the texts of an index or of vectors are, None if they have changed or are gone.
+
+    They are in its published version, or else in the corpus `name` that it was made from.
+    """
+    own = own_texts(artefact)
+    if own:
+        return str(own)
+    found = next(reversed(recorded_corpus(artefact, name)), None)
+    is_corpus = found and found.flag in CORPUS_FLAGS and found.path == name and not found.state
+    return str(found.place) if found and is_corpus and found.place else None
 
 
 def made_by(record: dict[str, Any]) -> str:
