@@ -118,7 +118,13 @@ def add_documents(folder: Path) -> None:
 def test_two_nights_and_silence(setting):
     folder = setting.folder
     first = current_version(folder / "work/live")
-    assert sorted(path.name for path in first.iterdir()) == ["index", "manifest.json", "model", "vectors"]
+    assert sorted(path.name for path in first.iterdir()) == [
+        "index",
+        "manifest.json",
+        "model",
+        "texts.sqlite",
+        "vectors",
+    ]
     log = [json.loads(line) for path in (folder / "work/log").iterdir() for line in path.read_text().splitlines()]
     assert {"encode", "mlm-adapt", "mine-negatives", "train-star", "search", "eval", "index", "publish"} == {
         record["tool"] for record in log
