@@ -11,8 +11,8 @@ from drtools.errors import InputError
 from drtools.formats.lines import STANDARD_INPUT, local, recorded_name
 from drtools.outputs import manifest
 from drtools.outputs.disk import is_standard_output
-from drtools.outputs.releases import current_version, pinned
 from drtools.outputs.specs import Request
+from drtools.outputs.versions import current_version, pinned
 from drtools.units import readable
 
 

@@ -9,7 +9,7 @@ from drtools import reporting
 from drtools.cli.show.lineage import CORPUS_FLAGS, manifest_of, recorded_corpus
 from drtools.errors import InputError
 from drtools.outputs.contents import TEXTS
-from drtools.outputs.releases import own_texts
+from drtools.outputs.versions import own_texts
 
 WITH_DOCUMENTS = ("vectors", "faiss", "lucene")
 

@@ -11,7 +11,6 @@ file.
 import datetime
 import fcntl
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,20 +21,18 @@ from typing import Any, NamedTuple
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
-from drtools.outputs.contents import TEXTS, files_of, is_unchanged
+from drtools.outputs.contents import files_of, is_unchanged
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
 from drtools.outputs.history import last_dates, note_publication
 from drtools.outputs.places import without_places
-from drtools.outputs.records import Record
 from drtools.outputs.shrinking import ALLOW_SHRINKING, check_shrinking
+from drtools.outputs.versions import NAME, VERSIONS, current_version, versions_of
 
-VERSIONS, UNFINISHED, LOCK, SWITCH = ".versions", ".partial", "lock", "link.new"
-NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
+UNFINISHED, LOCK, SWITCH = ".partial", "lock", "link.new"
 SECONDS_A_DAY = 86_400
 OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
 MODEL = "drtools.json"  # of models
-LINKS_IN_A_ROW = 40  # as many as Linux follows
 PARTS = "parts.json"  # of vectors that name the folders which they are joined of
 
 
@@ -48,73 +45,6 @@ class Published(NamedTuple):
     version: Path
     was_current: bool
     removed: list[Path]
-
-
-def versions_of(link: Path) -> list[Path]:
-    """Return the finished versions of a link, oldest first."""
-    folder = link.with_name(link.name + VERSIONS)
-    return sorted(
-        (path for path in folder.glob("*") if NAME.fullmatch(path.name)), key=lambda path: int(path.name.split("-")[0])
-    )
-
-
-def current_version(link: Path) -> Path | None:
-    """Return the version that a link names, None if it is no link of a publication."""
-    if not link.is_symlink():
-        return None
-    named = Path(os.readlink(link))
-    return link.parent / named if named.parent == Path(link.name + VERSIONS) else None
-
-
-def pinned(name: str, seen: dict[Path, Path]) -> str:
-    """Return a path with a published link in it replaced by the version that it names.
-
-    `seen` remembers, for one command, what each link named first, so that an index and its encoder are of one version.
-    """
-    path = Path(name)
-    for place in (path, *path.parents):
-        link = _link_behind(place)
-        version = link and current_version(link)
-        if link and version:
-            one = Path(os.path.realpath(link.parent), link.name)  # however a command spells it
-            return str(seen.setdefault(one, version) / path.relative_to(place))
-    return name
-
-
-def _link_behind(place: Path) -> Path | None:
-    """Return the published link that a path is, or that it leads to as a symbolic link of one's own."""
-    for _ in range(LINKS_IN_A_ROW):
-        if not place.is_symlink() or current_version(place):
-            break
-        place = place.parent / os.readlink(place)
-    return place if place.is_symlink() else None
-
-
-def release_of(folder: Path) -> tuple[Path, Record] | None:
-    """Return the version of several folders that a folder is one of, with its manifest; None if it is in none."""
-    place = folder.resolve().parent
-    if not folder.is_dir() or not (place / manifest.NAME).is_file():
-        return None
-    try:
-        record = manifest.read_manifest(place / manifest.NAME)
-    except (InputError, OSError):
-        return None  # another program's file of that name
-    return (place, record) if record.get("kind") == "release" else None
-
-
-def own_texts(folder: Path) -> Path | None:
-    """Return the file with the texts of a folder's documents that its version holds, None if there is none."""
-    if not folder.is_dir():
-        return None
-    if (folder / TEXTS).is_file():
-        return folder / TEXTS
-    release = release_of(folder)
-    if not release:
-        return None
-    place, record = release
-    name = record.get("texts", {}).get(folder.resolve().name)
-    found = place / Path(name).name if name else None
-    return found if found and found.is_file() else None
 
 
 def publish(

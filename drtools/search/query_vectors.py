@@ -17,7 +17,7 @@ from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import QUERY_IDS, header_places
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
-from drtools.outputs.releases import release_of
+from drtools.outputs.versions import release_of
 from drtools.search.specs import JoiningSpec
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
 from drtools.outputs import manifest
-from drtools.outputs.releases import pinned
+from drtools.outputs.versions import pinned
 
 
 def main(

@@ -23,7 +23,7 @@ import pytest
 from conftest import Toy, beir_of
 
 from drtools.outputs import manifest
-from drtools.outputs.releases import current_version, versions_of
+from drtools.outputs.versions import current_version, versions_of
 
 EXAMPLE = makefiles.EXAMPLES / "retrain"
 STEPS = "--steps 4 --batch-queries 4 --learning-rate 1e-3 --precision fp32 --threads 1"

@@ -16,7 +16,8 @@ import pytest
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.outputs import manifest
 from drtools.outputs.opening import open_folder
-from drtools.outputs.releases import current_version, pinned, publish, versions_of
+from drtools.outputs.releases import publish
+from drtools.outputs.versions import current_version, pinned, versions_of
 
 PUBLISH = [sys.executable, "-m", "drtools", "publish"]
 FILES = 6

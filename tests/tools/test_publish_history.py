@@ -11,7 +11,8 @@ import pytest
 from drtools.cli.flags.outputs import FolderOutput
 from drtools.outputs import history, manifest
 from drtools.outputs.opening import open_folder
-from drtools.outputs.releases import current_version, publish, versions_of
+from drtools.outputs.releases import publish
+from drtools.outputs.versions import current_version, versions_of
 
 FILE = Path("live.history.jsonl")
 

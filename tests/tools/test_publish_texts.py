@@ -21,7 +21,8 @@ from drtools.outputs import manifest
 from drtools.outputs.cache import cache_directory
 from drtools.outputs.contents import TEXTS
 from drtools.outputs.opening import open_folder
-from drtools.outputs.releases import current_version, pinned, publish, release_of, versions_of
+from drtools.outputs.releases import publish
+from drtools.outputs.versions import current_version, pinned, release_of, versions_of
 
 WORDS = "words typed here"
 

@@ -23,7 +23,7 @@ from drtools.models.settings import (
 )
 from drtools.outputs import manifest
 from drtools.outputs.records import WHOLE, list_of, map_of, object_of, parse_json
-from drtools.outputs.releases import current_version, versions_of
+from drtools.outputs.versions import current_version, versions_of
 
 DAMAGED_WEIGHTS = "it was cut short or damaged, fetch or make it again"
 SAMPLE = 1000  # rows whose lengths are measured

@@ -8,7 +8,7 @@ from drtools import units
 from drtools.formats.lines import shown
 from drtools.outputs import manifest
 from drtools.outputs.places import places_of
-from drtools.outputs.releases import own_texts
+from drtools.outputs.versions import own_texts
 
 CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
 # from a run, an index or vectors to what they hold; a model's own corpus, or that of an update, is another
