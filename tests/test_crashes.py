@@ -180,7 +180,7 @@ def crash(killed: Crashing, points: int | None, replacing: bool) -> None:
 
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
-@pytest.mark.parametrize("name", ["fused.run.gz", "encoded"])
+@pytest.mark.parametrize("name", ["fused.run.gz"])
 def test_a_kill_at_some_operations(crashing, name, replacing):
     crash(crashing(name), 4, replacing)
 

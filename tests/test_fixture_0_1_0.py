@@ -283,7 +283,9 @@ def test_a_finished_command_is_not_run_again(old, drtools):
     for words in [*FINISHED.values(), *COMMANDS["published"][1:]]:
         kind = "finished request, computed otherwise now" if words[0] in COMPUTED_OTHERWISE else "finished request"
         is_read(drtools(*words, "--quiet"), kind)
-    assert hashes_of(old) == before  # manifests, with their dates, too
+    history = {"live.history.jsonl"}  # of a link that 0.1.0 published; it begins with the current version
+    after = hashes_of(old)
+    assert {name: after[name] for name in after.keys() - history} == before  # manifests, with their dates, too
 
 
 @pytest.mark.parametrize("name", RUNS)

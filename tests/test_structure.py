@@ -178,6 +178,7 @@ def test_heavy_libraries_are_imported_inside_functions(path):
     assert heavy <= (set() if module(path) in needed_for_help() else ARRAYS)
 
 
+@pytest.mark.slow
 def test_what_needs_no_torch_loads_none():
     """Hold that runs are compared, files converted, and Lucene and FAISS used without torch's seconds and memory."""
     paths = {module(path): path for path in sources()}

@@ -51,6 +51,7 @@ def test_a_pipe_that_ends_early_is_141_in_silence(shell, runs, words):
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
+@pytest.mark.slow
 def test_standard_streams_that_are_closed(shell, runs):
     assert shell("$D fuse a.run b.run -o c.run").returncode == 0
     whole = (runs / "c.run").read_bytes()

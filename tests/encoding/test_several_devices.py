@@ -88,7 +88,7 @@ def test_scores_are_those_of_one(toy, rankers, drtools, twice, tmp_path, monkeyp
     ]
     caches = iter(("first", "second"))
     monkeypatch.setattr(
-        scoring, "ScoreCache", lambda key: ScoreCache(f"{key}-{next(caches)}")
+        scoring, "ScoreCache", lambda key, *teacher: ScoreCache(f"{key}-{next(caches)}", *teacher)
     )  # the second knows nothing of the first
     several, one = both_ways(drtools, twice, tmp_path, *words)
     assert Path(several).read_text() == Path(one).read_text()

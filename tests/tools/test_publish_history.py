@@ -182,6 +182,7 @@ def test_young_versions_stay_beyond_the_number(drtools):
     assert drtools("publish", "vectors", "live", "--keep-days", "-1").status == 2
 
 
+@pytest.mark.slow
 def test_analyze_draws_the_history(drtools):
     for number in range(4):
         publish([vectors(1000 + 100 * number), model(0.7 - number / 100)], Path("live"), 3)

@@ -97,6 +97,7 @@ def test_hits_have_the_versions_texts_from_anywhere_and_after_a_move(made, drtoo
     assert search(drtools, made, "--index", ".").out == before["index"]
 
 
+@pytest.mark.slow
 def test_a_corpus_that_changed_or_is_gone_is_said_and_nothing_else_changes(made, drtools):
     with_texts = Path(drtools("publish", "index", "model", "first").err.split()[-1])
     changed_corpus(made.folder)
@@ -265,14 +266,14 @@ def test_a_reader_during_publications_sees_each_version_with_its_texts(made, env
     encode = "encode --model model --documents corpus.jsonl --precision fp32 -o b/vectors"
     assert drtools(*encode.split()).status == 0
     assert drtools("index", "--vectors", "b/vectors", "-o", "b/index").status == 0
-    assert drtools("publish", "b/index", "b/vectors", "b/model", "live").status == 0
+    assert drtools("publish", "b/index", "b/vectors", "b/model", "live", "--allow-shrinking", 1).status == 0
     versions = [old, current_version(Path("live"))]
     stop = threading.Event()
 
     def go_round() -> None:
         while not stop.is_set():
             for version in versions:
-                publish([version], Path("live"), 3)
+                publish([version], Path("live"), 3, allow_shrinking=1)
 
     publisher = threading.Thread(target=go_round)
     publisher.start()
