@@ -61,6 +61,8 @@ class CorpusStore:
         """Return the rows of a query; WorldError with the file's name if it is damaged."""
         try:
             return self.connection.execute(query, values).fetchall()
+        except UnicodeDecodeError as error:
+            raise self._damaged(error) from None
         except sqlite3.Error as error:
             raise self._damaged(error) if is_damage(error) else WorldError(f"{self.path}: {error}") from None
 

@@ -194,7 +194,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         "folded_rem",
         "pieces",
     ):
-        if name in ours:
+        if ours.get(name) is not None:
             setattr(settings, name, ours[name])
     if pooling is not None:
         _set_pooling(settings, pooling)

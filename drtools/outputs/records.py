@@ -30,7 +30,9 @@ class Kind(NamedTuple):
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and (isinstance(value, float) or abs(value) <= LARGEST)
 
 
 def _is_whole(value: object, least: int) -> bool:
