@@ -82,6 +82,11 @@ class Toy:
             ],
         )
 
+    @property
+    def training(self) -> list[str]:
+        """The flags of what a training learns from."""
+        return ["--corpus", self.corpus, "--queries", self.queries, "--examples", self.examples]
+
     def repeat_words(self) -> None:
         """Write other documents, of one of four words each, twenty times: where it is masked the others tell it."""
         self.documents = [{"_id": f"d{n}", "title": "", "text": " ".join([WORDS[n % 4]] * 20)} for n in range(60)]

@@ -93,8 +93,8 @@ def fingerprint(path: str | Path) -> str:
     written = where.stat().st_ctime_ns
     if record.get("kind") == "release" or all(file.stat().st_ctime_ns < written for file in files):
         return str(record["fingerprint"])
-    if "files" in record:
-        return str(record["fingerprint"]) if is_unchanged(path, record) else content_fingerprint(path, files)
+    if "files" in record and is_unchanged(path, record):
+        return str(record["fingerprint"])
     return content_fingerprint(path, files)
 
 

@@ -64,16 +64,16 @@ class Place:
                 descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-                    raise self._not_ours(self.lock) from None
+                    raise not_ours(self.lock) from None
                 raise
             try:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise self._not_ours(self.lock)
+                    raise not_ours(self.lock)
                 if not lock_file(descriptor):
                     raise self._busy()
                 if self._is_named(descriptor):  # else the process that held it has removed it meanwhile
                     if _journal(descriptor) is None:
-                        raise self._not_ours(self.lock)
+                        raise not_ours(self.lock)
                     self._refuse_older_version()
                     self.descriptor = descriptor
             finally:
@@ -125,15 +125,10 @@ class Place:
         assert self.descriptor is not None, "the journal belongs to the process that holds the lock"
         return _journal(self.descriptor) or {}
 
-    def _not_ours(self, path: Path) -> InputError:
-        return InputError(
-            "exists and is not the work of drtools", where=path, remedy="move it away, or choose another -o"
-        )
-
     def check_partial(self) -> None:
         """Raise InputError if OUT.partial cannot be work under way: it is a link or a file."""
         if self.partial.is_symlink() or (self.partial.exists() and not self.partial.is_dir()):
-            raise self._not_ours(self.partial)
+            raise not_ours(self.partial)
 
     def finished_request(self) -> Request | None:
         """Return the request of work that is finished and lacks only its name."""
@@ -162,7 +157,7 @@ class Place:
             os.rename(self.partial, self.target)
         else:
             if self.aside.exists() or self.aside.is_symlink():
-                raise self._not_ours(self.aside)
+                raise not_ours(self.aside)
             self.note(replaces=_inode(self.target))
             if not exchange(self.partial, self.target):
                 os.rename(self.target, self.aside)
@@ -191,6 +186,11 @@ class Place:
         os.replace(self.partial / manifest.NAME, beside)
         flush_to_disk(self.target.parent)
         clear(self.partial)
+
+
+def not_ours(path: Path) -> InputError:
+    """Return the refusal of what stands where ours is to be."""
+    return InputError("exists and is not the work of drtools", where=path, remedy="move it away, or choose another -o")
 
 
 def _journal(descriptor: int) -> dict[str, Any] | None:
@@ -225,8 +225,11 @@ def clear(folder: Path, keep_request: bool = False) -> None:
     What says whose it is goes last, so that a process that dies here can be followed: the request of unfinished work,
     else the manifest. A manifest beside a request goes first, since what is left is not finished any more.
     """
-    last = folder / (REQUEST if (folder / REQUEST).exists() else manifest.NAME)
-    _remove(folder / STATE, *(folder / name for name in (manifest.NAME,) if last.name != name))
+    _remove(folder / STATE)
+    last = folder / manifest.NAME
+    if (folder / REQUEST).exists():
+        _remove(last)
+        last = folder / REQUEST
     _remove(*(path for path in folder.iterdir() if path != last))
     if not keep_request:
         _remove(last)

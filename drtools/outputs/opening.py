@@ -12,7 +12,7 @@ from drtools.errors import AlreadyDone, InputError, param
 from drtools.outputs import contents, manifest
 from drtools.outputs.contents import REQUEST
 from drtools.outputs.disk import is_standard_output, read_json, write_json
-from drtools.outputs.naming import BEGUN, DATA, clear
+from drtools.outputs.naming import BEGUN, DATA, clear, not_ours
 from drtools.outputs.request import begun_request, differences, request_in, same
 from drtools.outputs.specs import OutputSpec, Request
 from drtools.outputs.state_file import STATE, read_state
@@ -122,9 +122,7 @@ def _check_beside(work: Work) -> None:
     """Refuse to write a manifest over a file of its name that is not ours."""
     beside = manifest.beside(work.target)
     if isinstance(work, FileWork) and beside.exists() and request_in(beside) is None:
-        raise InputError(
-            "exists and is not the work of drtools", where=beside, remedy="move it away, or choose another -o"
-        )
+        raise not_ours(beside)
 
 
 def _open_partial(work: Work) -> None:
@@ -164,9 +162,7 @@ def _refuse_others(work: Work) -> None:
             remedy="rename it, or choose another -o",
         )
     if not (work.path / REQUEST).exists() and {path.name for path in work.path.iterdir()} - BEGUN:
-        raise InputError(
-            "exists and is not the work of drtools", where=work.path, remedy="move it away, or choose another -o"
-        )
+        raise not_ours(work.path)
 
 
 def _take_up(work: Work) -> None:

@@ -182,7 +182,7 @@ def test_x_mod_is_trained_in_float32_where_others_are_in_bfloat16(written, toy):
 def test_every_family_is_trained_in_bfloat16(written, family, toy):
     run(
         *("train-contrastive", "--model", written(family, sentence_bert_config={"max_seq_length": 60})),
-        *("--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples, "--steps", 1),
+        *(*toy.training, "--steps", 1),
         *("--batch-queries", 2, "--device", "cpu", "--precision", "bf16", "-o", toy.folder / "trained"),
     )
     assert len(vectors(load_encoder(str(toy.folder / "trained")))) == len(TEXTS)

@@ -214,7 +214,7 @@ def test_a_training_starts_from_both_and_writes_a_pair(drtools, toy, two):
     for number, words in enumerate(two.ways):
         model = toy.folder / f"model{number}"
         done = drtools(
-            "train-contrastive", *words, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples,
+            "train-contrastive", *words, *toy.training,
             "--steps", 2, "--batch-queries", 4, "--learning-rate", "1e-3", "--device", "cpu", "-o", model,
         )  # fmt: skip
         assert done.status == 0, done.err

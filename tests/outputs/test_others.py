@@ -195,7 +195,7 @@ def test_a_line_more_among_the_ids_is_noticed(toy, encoder_folder, drtools):
 
 
 def test_modes_follow_the_umask(toy, encoder_folder, drtools):
-    words = ["--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples]
+    words = ["--model", encoder_folder, *toy.training]
     made, before = toy.folder / "made", os.umask(0o022)
     try:
         for mask, modes in ((0o022, {0o644}), (0o077, {0o600})):
@@ -223,7 +223,7 @@ def test_the_bytes_of_an_array_are_allocated(tmp_path, monkeypatch):
 
 def test_equal_work_has_equal_fingerprints(toy, encoder_folder, drtools):
     """Seconds, dates and the ids that Lucene draws do not count."""
-    words = ["--model", encoder_folder, "--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples]
+    words = ["--model", encoder_folder, *toy.training]
     for out in ("one", "two"):
         trained = drtools("train-contrastive", *words, "--steps", 12, "--batch-queries", 4, "-o", toy.folder / out)
         assert trained.status == 0, trained.err

@@ -58,7 +58,7 @@ def test_paths_become_names_and_the_rest_stays(tmp_path):
 
 @pytest.mark.slow
 def test_no_model_names_a_place_and_show_finds_its_inputs(drtools, toy, encoder_folder, bert, tmp_path_factory):
-    texts = ("--corpus", toy.corpus, "--queries", toy.queries, "--examples", toy.examples)
+    texts = toy.training
     out = toy.folder / "out"
     out.mkdir()
     with open(toy.examples, "a") as stream:  # of a query without a text, which is noted with the file's path

@@ -8,39 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import changed_by_flags, write_jsonl
+from commands import adapted_weights as weights
+from commands import mlm_adapt as command
+from conftest import write_jsonl
 from preloaded import kill
 from safetensors.numpy import load_file
-
-
-@changed_by_flags
-def command(toy, start, out, *more):
-    return [
-        "mlm-adapt",
-        "--model",
-        str(start),
-        "--corpus",
-        toy.corpus,
-        "--batch-documents",
-        "8",
-        "--learning-rate",
-        "1e-3",
-        "--crop-tokens",
-        "24",
-        "--dev-documents",
-        "10",
-        "--precision",
-        "fp32",
-        "--threads",
-        "1",
-        "-o",
-        str(out),
-        *more,
-    ]
-
-
-def weights(folder):
-    return load_file(Path(folder) / "model.safetensors"), load_file(Path(folder) / "masked-head/model.safetensors")
 
 
 def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, encoder_folder, drtools, tmp_path):

@@ -7,39 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import changed_by_flags
+from commands import train_rem as command
 from preloaded import kill
 from safetensors.numpy import load_file
-
-
-@changed_by_flags
-def command(toy, body, out, *more):
-    return [
-        "train-rem",
-        "--model",
-        str(body),
-        "--corpus",
-        toy.corpus,
-        "--queries",
-        toy.queries,
-        "--examples",
-        toy.examples,
-        "--batch-queries",
-        "8",
-        "--learning-rate",
-        "1e-2",
-        "--lora-rank",
-        "4",
-        "--adapter-size",
-        "8",
-        "--precision",
-        "fp32",
-        "--threads",
-        "1",
-        "-o",
-        str(out),
-        *more,
-    ]
 
 
 def encode(drtools, toy, out, *encoder, side="documents"):
@@ -346,12 +316,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         (
             [
                 "train-contrastive",
-                "--corpus",
-                toy.corpus,
-                "--queries",
-                toy.queries,
-                "--examples",
-                toy.examples,
+                *toy.training,
                 "--body",
                 encoder_folder,
                 *rem,
@@ -365,12 +330,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         (
             [
                 "train-rem",
-                "--corpus",
-                toy.corpus,
-                "--queries",
-                toy.queries,
-                "--examples",
-                toy.examples,
+                *toy.training,
                 "--body",
                 encoder_folder,
                 *rem,
@@ -408,12 +368,7 @@ def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_pa
         "--untied",
         "--model",
         encoder_folder,
-        "--corpus",
-        toy.corpus,
-        "--queries",
-        toy.queries,
-        "--examples",
-        toy.examples,
+        *toy.training,
         "--steps",
         "1",
         "-o",
