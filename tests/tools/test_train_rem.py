@@ -85,7 +85,7 @@ def test_one_rem_serves_several_bodies(toy, encoder_folder, dam, drtools, tmp_pa
     assert max(values) > values[0] + 0.05 and made["kind"] == "rem" and made["steps"] == 30
     assert (
         made["parameters"] == 2 * (2 * 4 * 64 + 2 * 32 * 8 + 8 + 32)
-        and f"a REM of {made['parameters']:,} numbers" in done.err
+        and f"a REM of {made['parameters']:,} parameters" in done.err
     )
     assert {path.name for path in (tmp_path / "rem").iterdir()} == {
         "rem.safetensors",
