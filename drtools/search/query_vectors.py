@@ -73,7 +73,7 @@ def open_queries(
         reason = (
             f"the mu of {query_vectors} is in them; join the queries again with concat-spar, or use {param('queries')}"
             if "joined" in record
-            else "not joined of two encoders' vectors; leave it out"
+            else "not joined from the vectors of two encoders; leave it out"
         )
         given = " and ".join(map(param, joining.given))
         raise InputError(f"{given}: {reason}", where=what)

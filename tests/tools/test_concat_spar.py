@@ -186,7 +186,7 @@ def test_others_take_the_named_folders_or_say_why_not(made, drtools, encoder_fol
         "-o",
         folder / "adore",
     )
-    assert refused.status == 2 and "joined of two encoders' vectors" in refused.err
+    assert refused.status == 2 and "joined from the vectors of two encoders" in refused.err
     mined = drtools(
         "mine-negatives",
         "--queries",
