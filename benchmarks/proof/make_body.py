@@ -3,9 +3,9 @@
     python benchmarks/proof/make_body.py MODEL --layers 3 -o build/three-layers
     python benchmarks/proof/make_body.py MODEL --redraw-top 2 --seed 1 -o build/neutral
 
-`--layers` keeps the first layers of an encoder. `--redraw-top` initializes its last layers at random, as BERT is initialized
-before its pre-training, so that little is left of what it has learned about retrieval. The tokenizer, the embeddings, the
-pooling and the prompts stay.
+`--layers` keeps the first layers of an encoder. `--redraw-top` initializes its last layers at random, as BERT is
+initialized before its pre-training, so that little is left of what it has learned about retrieval. The tokenizer, the
+embeddings, the pooling and the prompts stay.
 """
 
 import argparse

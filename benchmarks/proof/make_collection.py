@@ -3,11 +3,14 @@
     python benchmarks/proof/make_collection.py sample DATA/wikipedia --queries 1500 --seed 1 -o build/sample
     python benchmarks/proof/make_collection.py renamed DATA/wikipedia --words 2000 --seed 1 -o build/renamed
     python benchmarks/proof/make_collection.py docstrings -o build/docstrings
+    python benchmarks/proof/make_collection.py lengthened DATA/wikipedia --tokens 256 -o build/lengthened-256
 
 `sample` splits the training queries: qrels/train.tsv keeps a random sample, qrels/rest.tsv has the others; there is no
 dev split. `renamed` replaces the most frequent content words by each other, by one fixed permutation for documents and
 queries: a change of domain whose cost is known, since the collection itself is the ceiling. `docstrings` writes the
 docstrings of all installed packages as documents, and the names of what they document as queries, split by package.
+`lengthened` makes documents of one chosen length around short paragraphs that answer questions, from their neighbours
+in the article: the same questions and the same number of documents at each length, and no paragraph is in two of them.
 """
 
 import argparse
@@ -34,7 +37,7 @@ def main() -> None:
     """Write the collection that the command line names; an existing folder is kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("sample", "renamed", "docstrings"):
+    for name in ("sample", "renamed", "docstrings", "lengthened"):
         command = commands.add_parser(name)
         if name != "docstrings":
             command.add_argument("data", type=Path)
@@ -44,6 +47,9 @@ def main() -> None:
             command.add_argument("--queries", type=int, required=True)
         if name == "renamed":
             command.add_argument("--words", type=int, default=2000)
+        if name == "lengthened":
+            command.add_argument("--tokens", type=int, required=True)
+            command.add_argument("--longest", type=int, default=512, help="tokens of the longest variant")
         if name == "docstrings":
             command.add_argument("--min-words", type=int, default=12)
     arguments = parser.parse_args()
@@ -51,7 +57,8 @@ def main() -> None:
         return
     unfinished = arguments.output.with_name(arguments.output.name + ".new")
     (unfinished / "qrels").mkdir(parents=True, exist_ok=True)
-    {"sample": sample, "renamed": renamed, "docstrings": docstrings}[arguments.command](arguments, unfinished)
+    make = {"sample": sample, "renamed": renamed, "docstrings": docstrings, "lengthened": lengthened}
+    make[arguments.command](arguments, unfinished)
     unfinished.rename(arguments.output)
 
 
@@ -123,6 +130,64 @@ def docstrings(arguments: argparse.Namespace, folder: Path) -> None:
             chosen = random.Random(arguments.seed).sample(chosen, min(2000, len(chosen)))
         write_qrels(folder, split, {query: {"d" + query[1:]: 1} for query in chosen})
     print(f"{arguments.output}: {len(texts):,} documents, {sum(len(text[2].split()) for text in texts):,} words")
+
+
+WORDS_PER_TOKEN = 0.75
+SHORTEST_ANSWER, LONGEST_ANSWER = 30, 95
+"""Words of a paragraph that answers: its whole text fits into the shortest documents."""
+
+
+def lengthened(arguments: argparse.Namespace, folder: Path) -> None:
+    """Write documents of one length, each around a paragraph that answers questions."""
+    articles: dict[str, list[tuple[str, list[str]]]] = {}
+    for _, document in read_corpus(arguments.data / "corpus.jsonl.gz"):
+        articles.setdefault(document.title, []).append((document.id, document.text.split()))
+    splits = {path.stem: read_qrels(path) for path in (arguments.data / "qrels").glob("*.tsv")}
+    asked = {document for qrels in splits.values() for grades in qrels.values() for document in grades}
+    words = int(arguments.tokens * WORDS_PER_TOKEN)
+    longest = int(arguments.longest * WORDS_PER_TOKEN)
+    texts, kept = [], set()
+    for title, paragraphs in articles.items():
+        begin = 0
+        for at, (identity, answer) in enumerate(paragraphs):
+            if at < begin or identity not in asked or not SHORTEST_ANSWER <= len(answer) <= LONGEST_ANSWER:
+                continue
+            around = window(paragraphs, begin, at, longest)
+            if around is None:
+                continue
+            before, after, begin = around
+            rest = words - len(answer)
+            left = min(len(before), max(rest // 2, rest - len(after)))
+            taken = before[len(before) - left :] + answer + after[: rest - left]
+            texts.append((identity, title, " ".join(taken)))
+            kept.add(identity)
+    queries = read_queries(str(arguments.data / "queries.jsonl.gz"))
+    write_texts(folder, iter(texts), queries)
+    for split, qrels in splits.items():
+        write_qrels(folder, split, {query: grades for query, grades in qrels.items() if set(grades) <= kept})
+    print(f"{arguments.output}: {len(texts):,} documents of {words} words")
+
+
+def window(
+    paragraphs: list[tuple[str, list[str]]], begin: int, at: int, longest: int
+) -> tuple[list[str], list[str], int] | None:
+    """Return the words before and after paragraph `at` that fill `longest` words, and the first paragraph left over.
+
+    Only paragraphs from `begin` on are used; None if they do not suffice.
+    """
+    rest = longest - len(paragraphs[at][1])
+    before: list[str] = []
+    first = at
+    while first > begin and len(before) < rest // 2:
+        first -= 1
+        before = paragraphs[first][1] + before
+    before = before[-(rest // 2) :]
+    after: list[str] = []
+    end = at + 1
+    while end < len(paragraphs) and len(after) < rest - len(before):
+        after += paragraphs[end][1]
+        end += 1
+    return (before, after, end) if len(before) + len(after) >= rest else None
 
 
 def documented(path: Path) -> Iterator[tuple[str, str]]:
