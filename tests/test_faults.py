@@ -150,7 +150,7 @@ def test_two_processes_on_one_output(larger, program, environment):
     statuses = sorted(process.returncode for process in both)
     assert statuses in ([0, 1], [0, 0]), said  # the second is refused, or came after the first was done
     if statuses == [0, 1]:
-        assert any("another process is at work" in text for text in said)
+        assert any("another process is writing this output" in text for text in said)
     assert (larger.folder / "out/manifest.json").exists()
 
 

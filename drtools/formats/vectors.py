@@ -18,7 +18,7 @@ from drtools.formats.joined_vectors import How, JoinedArray, order_of
 from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
-from drtools.outputs.typed_json import checked, checked_fields
+from drtools.outputs.records import checked, checked_fields
 from drtools.units import counted
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Outputs that are whole or not there: partial folders, requests, manifests, releases."""
+"""Outputs that are whole or absent: partial folders, requests, manifests, releases."""

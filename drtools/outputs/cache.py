@@ -1,7 +1,7 @@
-"""The folder on this machine where what can be made again is kept, and its SQLite files.
+"""The cache: a folder on this machine for files that can be made again, and its SQLite files.
 
-No command ends because the cache cannot be written: what is there is read, what is new is not kept, and a line says so
-once. A damaged file is an error where it is read, which names this file and nothing else of the cache.
+A command does not fail when the cache cannot be written. It reads what is there, keeps nothing new, and reports this
+once. Reading a damaged file is an error that names the file.
 """
 
 import os
@@ -18,9 +18,10 @@ PATIENCE_SECONDS = 60  # for another process that is writing
 
 
 def cache_path() -> Path:
-    """Return where what can be made again is kept: $DRTOOLS_CACHE, else drtools under $XDG_CACHE_HOME or ~/.cache.
+    """Return the path of the cache: $DRTOOLS_CACHE, else drtools under $XDG_CACHE_HOME or ~/.cache.
 
-    Without a home folder, as for a number that is no user's name, it is a folder of one's own among temporary files.
+    A user without a home folder, such as a numeric user id without an account, gets a private folder in the folder for
+    temporary files.
     """
     named = os.environ.get("DRTOOLS_CACHE")
     if named:
@@ -34,7 +35,7 @@ def cache_path() -> Path:
 
 
 def cache_directory() -> Path:
-    """Return that folder, made if it is not there and can be made."""
+    """Return the cache, and make it if it is missing and can be made."""
     folder = cache_path()
     if folder.parent == Path(tempfile.gettempdir()) and folder.name == f"drtools-{os.getuid()}":
         _make_own(folder)
@@ -42,7 +43,7 @@ def cache_directory() -> Path:
 
 
 def _make_own(folder: Path) -> None:
-    """Make a folder that nobody else can write; refuse one that somebody else made."""
+    """Make a folder that only this user can write. Raises InputError if another user made it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
@@ -55,40 +56,40 @@ def _make_own(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """Return a folder of the cache, made if it is not there and can be made."""
+    """Return a folder of the cache, and make it if it is missing and can be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if isinstance(error, FileExistsError | NotADirectoryError):
-            raise WorldError(f"{folder}: a file stands where a folder of the cache is to be; move it away") from None
+            raise WorldError(f"{folder}: found a file, expected a folder of the cache; move it away") from None
         note_unwritable(folder, error)
     return folder
 
 
 def reason(error: Exception) -> str:
-    """Return why something cannot be written, without its name."""
+    """Return why something cannot be written, without the file's name."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def note_unwritable(path: Path, error: Exception) -> None:
-    """Say, once, that nothing new is kept in the cache."""
+    """Report once that nothing new is kept in the cache."""
     reporting.say_once(
-        f"note: {path}: the cache cannot be written ({reason(error)}); what it holds is read, and nothing new is kept",
+        f"note: {path}: the cache cannot be written ({reason(error)}); what it holds is read, but nothing new is kept",
         "cache",
     )
 
 
 def note_damaged(path: Path, error: Exception) -> None:
-    """Say that a file of the cache is not used that is made again at no cost."""
+    """Report that a damaged file is not used, where making it again costs little."""
     reporting.say_once(
-        f"note: {path}: a file of the cache is damaged ({error}), and not used; remove it, and it is made again",
+        f"note: {path}: a file of the cache is damaged ({error}) and is not used; remove it, and it is made again",
         str(path),
     )
 
 
 @contextmanager
 def forgiving(path: Path) -> Iterator[None]:
-    """Go on without a file of the cache that is damaged or cannot be written, and say so."""
+    """Continue without a file of the cache that is damaged or cannot be written, and report it."""
     try:
         yield
     except sqlite3.Error as error:
@@ -96,7 +97,7 @@ def forgiving(path: Path) -> Iterator[None]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Return whether an error is of the file's content, and not of the disk, of rights or of another process."""
+    """Return whether an error comes from the content of the file, not from the disk, permissions or another process."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
         *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH),
         *(sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_INTERNAL),
@@ -104,17 +105,17 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 class DamagedCache(WorldError):
-    """A file of the cache is damaged."""
+    """Raised for a damaged file of the cache."""
 
 
 def damaged(path: Path, error: object, remedy: str) -> DamagedCache:
-    """Return the error of a damaged file of the cache."""
+    """Return the error for a damaged file of the cache."""
     return DamagedCache(f"{path}: a file of the cache is damaged ({error}); {remedy}")
 
 
 @contextmanager
 def naming(path: Path, remedy: str) -> Iterator[None]:
-    """Let errors of SQLite within name the file and the next move."""
+    """Add the file and the remedy to SQLite errors that are raised inside."""
     try:
         yield
     except sqlite3.Error as error:
@@ -124,8 +125,8 @@ def naming(path: Path, remedy: str) -> Iterator[None]:
 def connect(path: Path, schema: str) -> sqlite3.Connection:
     """Open a file of the cache with its tables.
 
-    One that cannot be written is opened for reading, and one that cannot be made is a new one in memory. Raises
-    sqlite3.Error if it is damaged.
+    A file that cannot be written is opened for reading. If it cannot be made, a new database in memory is returned.
+    Raises sqlite3.Error if the file is damaged.
     """
     try:
         connection = _opened(str(path), schema)
@@ -138,7 +139,7 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
             raise
         note_unwritable(path, error)
     if path.is_file() and path.stat().st_size:
-        for how in ("mode=ro", "mode=ro&immutable=1"):  # the former needs to write beside a file with a journal
+        for how in ("mode=ro", "mode=ro&immutable=1"):  # the first needs to write next to a file with a journal
             try:
                 return _opened(f"{path.absolute().as_uri()}?{how}", "select 1 from sqlite_master")
             except sqlite3.Error as error:

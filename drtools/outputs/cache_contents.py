@@ -1,7 +1,7 @@
-"""What is in the cache, and the removal of what was not used for long.
+"""List what is in the cache, and remove what has not been used for a long time.
 
-Only texts and scores are removed: files that drtools wrote, by their names and where they are. A file that a process
-has open stays.
+Only texts and scores are removed. Their files are known by their names and folders. A file that a process has open is
+kept.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Outcome = Literal["removed", "in use", "scores"]
 
 
 class Entry(NamedTuple):
-    """A part of the cache: its files, their bytes, and when one was last used (seconds of the epoch).
+    """A part of the cache: its files, their size in bytes, and the time of last use (seconds since the epoch).
 
-    `belongs_to` are the places that the cache remembers of the corpus or the teacher, those that are there first.
+    `belongs_to` has the paths at which the corpus or the teacher was found before. Paths that still exist come first.
     """
 
     kind: str  # a name of NAMES, or "others"
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
 
 def cache_entries(root: Path) -> list[Entry]:
-    """Return what is in the cache in the order of last use, oldest first; what others wrote is one entry."""
+    """Return the entries of the cache by time of last use, oldest first. Files of other programs are one entry."""
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in _files_below(root):
         groups[_whose(path, root)].append(path)
@@ -65,7 +65,7 @@ def _raise(error: OSError) -> None:
 
 
 def _whose(path: Path, root: Path) -> tuple[str, str]:
-    """Return the kind of a file, and the name that it shares with the files that belong to it."""
+    """Return the kind of a file, and the name that it shares with the files of the same entry."""
     if not path.is_symlink():
         for kind, (folder, pattern) in NAMES.items():
             found = pattern.fullmatch(path.name) if path.parent == root / folder else None
@@ -98,10 +98,10 @@ def _owners(kind: str, name: str) -> list[str]:
 def prune(
     entries: Iterable[Entry], now: float, days: float | None, max_size: int | None, scores: bool, dry_run: bool
 ) -> Iterator[tuple[Entry, Outcome]]:
-    """Remove what was not used for `days`, then the least recently used until all fits into `max_size` bytes.
+    """Remove what was not used for `days` days, then the least recently used until `max_size` bytes are not exceeded.
 
-    Yields what was removed, or would be in a `dry_run`, and what should have been but is in use, or is a teacher's
-    scores, which take long to compute again and are removed only with `scores`.
+    Yields each entry with its outcome: it was removed (or would be, with `dry_run`), or it was kept because it is in
+    use, or because it holds a teacher's scores. Scores take long to compute again and are removed only with `scores`.
     """
     entries = list(entries)
     total = sum(entry.size for entry in entries)
@@ -120,10 +120,10 @@ def prune(
 
 
 def _remove(entry: Entry, dry_run: bool) -> bool:
-    """Remove the files of an entry unless a process has one of them open; return whether it was free."""
+    """Remove the files of an entry unless a process has one of them open. Returns whether none was open."""
     lock = next((path for path in entry.files if path.suffix == ".lock"), None)
     with ExitStack() as held:
-        # those who make or open a file hold its lock file; those who have texts open hold the texts themselves
+        # a process that makes or opens a file holds its lock file; one that has texts open also locks the texts
         if lock and not held.enter_context(at_once(lock)):
             return False
         for path in entry.files:
@@ -140,14 +140,14 @@ def _remove(entry: Entry, dry_run: bool) -> bool:
 
 
 def _is_open_elsewhere(path: Path) -> bool:
-    """Return whether another connection has a file of scores open: SQLite then gives nobody the file alone."""
+    """Return whether another connection has a file of scores open: SQLite then refuses an exclusive lock."""
     before = path.stat()
     try:
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
             connection.executescript("pragma locking_mode = exclusive; begin immediate; rollback")
-    except sqlite3.Error as error:  # a damaged file is in nobody's use
+    except sqlite3.Error as error:  # nobody uses a damaged file
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY
     finally:
         with suppress(OSError):
-            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # to look is not to use
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # this check is not a use
     return False

@@ -1,4 +1,4 @@
-"""Locks of the cache's files: one process makes or removes a file, and what is open is seen to be in use."""
+"""Locks for the files of the cache: one process at a time makes or removes a file, and files in use are known."""
 
 import fcntl
 import os
@@ -10,9 +10,10 @@ from drtools.outputs.disk import lock_file
 
 
 def hold(path: Path) -> int:
-    """Open a file of the cache as one that is in use from now on; return the descriptor, which the caller closes.
+    """Open a file of the cache and mark it as in use. Returns the descriptor, which the caller closes.
 
-    Its time is that of now, since many mounts keep no time of reading. FileNotFoundError if it was removed meanwhile.
+    The time of modification is set to now, since many mounts do not record the time of reading. Raises
+    FileNotFoundError if the file was removed meanwhile.
     """
     descriptor = os.open(path, os.O_RDONLY)
     with suppress(OSError):  # a file system without locks
@@ -25,19 +26,19 @@ def hold(path: Path) -> int:
 
 
 def touch(path: Path) -> None:
-    """Note that a file was used now, where that can be written."""
+    """Record that a file was used now, if the file system allows it."""
     with suppress(OSError):
         os.utime(path)
 
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds a lock file, and hold it. OSError where it cannot be written."""
+    """Wait until no other process holds a lock file, then hold it. Raises OSError if it cannot be written."""
     while True:
         stream = open(lock, "w")  # noqa: SIM115 closed below
         try:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            if os.fstat(stream.fileno()).st_nlink:  # else it was removed while this process waited for it
+            if os.fstat(stream.fileno()).st_nlink:  # otherwise it was removed while this process waited
                 yield
                 return
         finally:
@@ -46,7 +47,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 @contextmanager
 def at_once(path: Path) -> Iterator[bool]:
-    """Hold a file that is there for this process alone; yield whether that succeeded without waiting."""
+    """Lock an existing file exclusively. Yields whether that succeeded without waiting."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

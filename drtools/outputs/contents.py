@@ -1,4 +1,4 @@
-"""What an output consists of: its files with their sizes and fingerprints, recorded once, compared when read."""
+"""The content of an output: its files with sizes and fingerprints, recorded once and compared when read."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,26 +8,26 @@ from drtools.errors import InputError, param
 from drtools.outputs.fingerprints import digest, file_fingerprint
 from drtools.outputs.state_file import STATE
 
-REQUEST, LOCK, WORKING = "request.json", "lock", "working"  # of unfinished work alone
+REQUEST, LOCK, WORKING = "request.json", "lock", "working"  # only in unfinished work
 NEW = ".new"  # of small files, while they are written
-CARD = "README.md"  # people edit it
-TEXTS = "texts.sqlite"  # of a published version: the texts of its documents, which are no part of the content
-OF_THE_MAKING = {CARD, "training.jsonl", "snapshot.json"}  # tell of seconds and dates, in every folder of an output
+CARD = "README.md"  # users edit it
+TEXTS = "texts.sqlite"  # the texts of a published version's documents; not part of the content
+OF_THE_MAKING = {CARD, "training.jsonl", "snapshot.json"}  # hold seconds and dates, in any folder of an output
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the files of a folder's content, in order, without what serves continuing alone."""
+    """Return the files of a folder's content in order, without those that only serve to continue unfinished work."""
     own = {STATE, REQUEST, LOCK, WORKING, TEXTS} | {f"{name}{NEW}" for name in (STATE, REQUEST)}
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in own)
 
 
 def sizes_of(folder: Path) -> dict[str, int]:
-    """Return {name: bytes} of a folder's content."""
+    """Return {name: bytes} for a folder's content."""
     return {str(path.relative_to(folder)): path.stat().st_size for path in files_of(folder)}
 
 
 def record_of(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Return what a manifest keeps of files: {name: {"bytes", "fingerprint"}}."""
+    """Return the record of files for a manifest: {name: {"bytes", "fingerprint"}}."""
     return {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "fingerprint": file_fingerprint(path)}
         for path in files
@@ -35,13 +35,13 @@ def record_of(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def identity_of(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the fingerprint of a content: of its files' names and bytes, but for those that tell of its making."""
+    """Return the fingerprint of files by their names and contents, except files that hold seconds and dates."""
     counted = sorted(name for name in files if Path(name).name not in OF_THE_MAKING)
     return digest([[name, files[name]["fingerprint"]] for name in counted])
 
 
 def keep_named(folder: Path, named: Mapping[str, int]) -> None:
-    """Remove from unfinished work what its state does not name, and refuse what is shorter than the state says."""
+    """Remove files that the state of unfinished work does not name. Raises InputError for a file that is too short."""
     for path in files_of(folder):
         if str(path.relative_to(folder)) not in named:
             path.unlink()
@@ -51,7 +51,7 @@ def keep_named(folder: Path, named: Mapping[str, int]) -> None:
         found = (folder / name).stat().st_size if (folder / name).exists() else 0
         if found < size:
             raise InputError(
-                f"{found:,} bytes were found, expected {size:,}: the disk lost what had been written",
+                f"{found:,} bytes were found, expected {size:,}: the disk lost data that had been written",
                 where=folder / name,
                 remedy=f"use {param('overwrite')} to start afresh",
             )
@@ -61,9 +61,9 @@ def keep_named(folder: Path, named: Mapping[str, int]) -> None:
 
 
 def check_sizes(where: Path, record: Mapping[str, Any], remedy: str) -> None:
-    """Raise InputError if a file of an output has not the size that its manifest says.
+    """Raise InputError if the size of a file differs from the size in its manifest.
 
-    `where` is a folder, or a file whose manifest lies beside it. Older versions recorded no sizes.
+    `where` is a folder, or a file with its manifest next to it. Older versions recorded no sizes.
     """
     for name, known in _known(record).items():
         path = where / name if where.is_dir() else where
@@ -71,7 +71,7 @@ def check_sizes(where: Path, record: Mapping[str, Any], remedy: str) -> None:
         if found == known["bytes"] or Path(name).name == CARD:
             continue
         if found is None:
-            raise InputError("it is missing, and was there when the output was made", where=path, remedy=remedy)
+            raise InputError("it is missing, but it was there when the output was made", where=path, remedy=remedy)
         raise InputError(
             f"{found:,} bytes were found",
             where=path,
@@ -81,7 +81,7 @@ def check_sizes(where: Path, record: Mapping[str, Any], remedy: str) -> None:
 
 
 def check_content(where: Path, record: Mapping[str, Any], written: Path, names: Iterable[str], remedy: str) -> None:
-    """Raise InputError if one of these files of a folder has another content than its manifest says.
+    """Raise InputError if the content of one of these files differs from the manifest of the folder.
 
     A file that did not change after the manifest was written is not read.
     """
@@ -98,7 +98,7 @@ def check_content(where: Path, record: Mapping[str, Any], written: Path, names: 
 
 
 def is_unchanged(where: Path, record: Mapping[str, Any]) -> bool:
-    """Return whether a folder's files, the card aside, are those that its manifest names, read anew."""
+    """Read a folder's files again and return whether they are those of its manifest. The model card is not compared."""
     return all(
         (where / name).is_file() and file_fingerprint(where / name) == known["fingerprint"]
         for name, known in _known(record).items()

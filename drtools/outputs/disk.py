@@ -1,4 +1,4 @@
-"""Files on the disk: JSON written whole, gzip without a date, bytes that are surely there."""
+"""Files on the disk: JSON that is written whole, gzip without a date, flushing, locks."""
 
 import ctypes
 import fcntl
@@ -16,7 +16,7 @@ from drtools.outputs.records import DAMAGED, Kind, Record, as_json, check_kinds,
 
 
 def read_json(path: Path, kinds: Mapping[str, Kind] | None = None, remedy: str = DAMAGED) -> Record:
-    """Return a small JSON file's object; InputError if it is none, or if a value is not of its key's kind."""
+    """Read the object of a small JSON file. Raises InputError if it is damaged or a value is not of its key's kind."""
     value = parse_json(path.read_bytes(), path, remedy)
     if not isinstance(value, Record):
         raise InputError(f"found {type(value).__name__}", where=path, expected="a JSON object", remedy=remedy)
@@ -25,7 +25,7 @@ def read_json(path: Path, kinds: Mapping[str, Kind] | None = None, remedy: str =
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write a small JSON file whole: to a name beside it, flushed to the disk, then renamed."""
+    """Write a small JSON file whole: to a temporary name, flushed to the disk, then renamed."""
     temporary = path.with_name(path.name + ".new")
     with open(temporary, "wb") as stream:
         stream.write(as_json(value, orjson.OPT_INDENT_2) + b"\n")
@@ -35,7 +35,7 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Return once a file's bytes, or a folder's names, are on the disk."""
+    """Wait until the bytes of a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,19 +47,19 @@ STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def is_standard_output(output: str) -> bool:
-    """Return whether an output is standard output: `-`, or a name that the system gives it."""
+    """Return whether an output is standard output: `-`, or one of the system's names for it."""
     return output in STANDARD_OUTPUT
 
 
 def is_gzip_name(path: str | Path) -> bool:
-    """Return whether a name says that a file is gzip: it ends in `.gz`, in letters of either case."""
+    """Return whether a name ends in `.gz`, in upper or lower case."""
     return str(path).lower().endswith(".gz")
 
 
 def open_for_writing(path: str | Path) -> BufferedIOBase:
-    """Open for writing bytes.
+    """Open a file for writing bytes.
 
-    Through gzip if the name ends in `.gz`, with no date in it so that equal data are equal bytes.
+    A name that ends in `.gz` is written through gzip, without a date, so that equal data give equal bytes.
     """
     if is_gzip_name(path):
         return gzip.GzipFile(filename="", mode="wb", fileobj=open(path, "wb"), mtime=0, compresslevel=6)
@@ -67,7 +67,7 @@ def open_for_writing(path: str | Path) -> BufferedIOBase:
 
 
 def lock_file(descriptor: int) -> bool:
-    """Lock an open file for this process alone, without waiting; return whether that succeeded."""
+    """Lock an open file exclusively, without waiting. Returns whether that succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -79,7 +79,7 @@ RENAME_EXCHANGE, AT_FDCWD = 2, -100  # of Linux's renameat2
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange the names of two files or folders in one step; return False where the system cannot do this."""
+    """Exchange the names of two files or folders in one step. Returns False if the system cannot do this."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
@@ -88,7 +88,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def open_to_others(folder: Path) -> None:
-    """Give files and folders the modes that the umask asks for; some libraries create files that only we may read."""
+    """Give files and folders the modes of the umask. Some libraries create files that only their owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     for path in (folder, *folder.rglob("*")) if folder.is_dir() else (folder,):

@@ -13,11 +13,11 @@ import orjson
 from drtools.outputs.cache import cache_directory, cache_path, connect, forgiving
 from drtools.outputs.records import as_json
 
-CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's, counts every second second
+CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has steps of two seconds
 
 
 def digest(value: object) -> str:
-    """Return the fingerprint of a JSON value (keys in any order): 32 hexadecimal digits."""
+    """Return the fingerprint of a JSON value: 32 hexadecimal digits. The order of keys does not matter."""
     return hashlib.blake2b(as_json(value, orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
@@ -29,11 +29,11 @@ def _hash(stream: BinaryIO) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return the content hash of a file, computed once and remembered as long as the file is certainly unchanged.
+    """Return the content hash of a file. It is computed once and kept in the cache while the file is surely unchanged.
 
-    What is put in its place is another inode, and what is written into it has another time of change (ctime), which no
-    program can set, unlike the size and the time of modification. A file that changed so shortly before it was read
-    that the clock could not tell a later change apart is not remembered, and is read again.
+    A file that replaces it has another inode. A write into it changes its ctime, which programs cannot set, unlike the
+    size and the time of modification. The hash is not kept if the file changed so shortly before it was read that the
+    clock could not show a later change.
     """
     if is_nameless(path):
         with open(path, "rb") as stream:
@@ -53,12 +53,12 @@ def file_fingerprint(path: Path) -> str:
 
 
 def is_nameless(path: Path) -> bool:
-    """Return whether a path is an open file of this process that may have no name: a copy of standard input."""
+    """Return whether a path is an open file of this process without a name, such as a copy of standard input."""
     return str(path).startswith(OPEN_FILES)
 
 
 def _state(status: os.stat_result) -> str:
-    """Return what is different whenever a file may have another content."""
+    """Return a text that differs whenever the content of a file may differ."""
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
@@ -81,7 +81,7 @@ def _remembered(path: Path) -> str | None:
 
 
 def known_paths(fingerprint: str) -> list[Path]:
-    """Return the files that are remembered with this content; they may have changed or be gone since."""
+    """Return the files that the cache knows with this content. They may have changed or disappeared since."""
     rows: list[tuple[object]] = []
     memory_file = cache_path() / FINGERPRINTS
     if memory_file.exists():
@@ -91,11 +91,11 @@ def known_paths(fingerprint: str) -> list[Path]:
 
 
 def content_fingerprint(folder: Path, files: list[Path]) -> str:
-    """Return the fingerprint of files under a folder, their names included."""
+    """Return the fingerprint of the names and contents of files under a folder."""
     return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in sorted(files)])
 
 
 OPEN_FILES = "/proc/self/fd/"
-FINGERPRINTS, TABLE = "fingerprints.sqlite", "files_2"  # what an older version remembered in its table is not read
+FINGERPRINTS, TABLE = "fingerprints.sqlite", "files_2"  # the table of an older version is not read
 SCHEMA = f"create table if not exists {TABLE} (path blob primary key, state text, hash text)"
 HASH = re.compile("[0-9a-f]{32}")

@@ -1,7 +1,8 @@
-"""The history of a published link: LINK.history.jsonl, one object a line for each publication.
+"""The history of a published link: LINK.history.jsonl, with one JSON line for each publication.
 
-A line tells what the manifests of the published folders knew: documents, vectors, judgements, measures. It is written
-in one piece; what a kill or a full disk leaves of one is ended by a newline before the next, and is no publication.
+A line holds what the manifests of the published folders know: documents, vectors, judgements, measures. It is written
+in one piece. If a kill or a full disk cuts it short, the next line starts after a newline, and the cut line does not
+count.
 """
 
 import datetime
@@ -34,20 +35,20 @@ PUBLICATION = object_of(
 
 
 class History(NamedTuple):
-    """The publications of a link, oldest first, and how many lines of its file are none."""
+    """The publications of a link, oldest first, and the number of lines in its file that are not publications."""
 
     publications: list[dict[str, Any]]
     damaged: int
 
 
 def history_of(link: Path) -> History:
-    """Read the history of a link, empty if it has none."""
+    """Read the history of a link; it is empty if there is no file."""
     path = link.with_name(link.name + SUFFIX)
     return read_history(path) if path.exists() else History([], 0)
 
 
 def read_history(path: Path) -> History:
-    """Read a file of publications; lines that are none are counted."""
+    """Read a file of publications, and count the lines that are not publications."""
     publications, damaged = [], 0
     for line in path.read_bytes().splitlines():
         try:
@@ -62,7 +63,7 @@ def read_history(path: Path) -> History:
 
 
 def last_dates(link: Path) -> dict[str, float]:
-    """Return when each version of the history was last published, by its name (seconds of the epoch)."""
+    """Return {version name: time of its last publication, in seconds since the epoch}."""
     dates = {}
     for each in history_of(link).publications:
         with suppress(ValueError, OverflowError):
@@ -71,7 +72,7 @@ def last_dates(link: Path) -> dict[str, float]:
 
 
 def note_publication(link: Path, version: Path, seconds: float) -> None:
-    """Append that `link` names a version since a time (seconds of the epoch), unless the last line says so.
+    """Append that `link` names a version since a time (seconds since the epoch), unless the last line already does.
 
     The caller holds the lock of the link.
     """
@@ -86,7 +87,7 @@ def note_publication(link: Path, version: Path, seconds: float) -> None:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Write a line in one piece behind all that is there."""
+    """Append a line in one write."""
     is_new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -98,8 +99,8 @@ def _append(path: Path, line: bytes) -> None:
         os.fsync(descriptor)
     except OSError as error:
         raise WorldError(
-            f"{path}: {error.strerror}; {path.name.removesuffix(SUFFIX)} is as it was published, and the next "
-            "publication, or the same command again, adds the line that is missing"
+            f"{path}: {error.strerror}; {path.name.removesuffix(SUFFIX)} is published, and the next "
+            "publication, or the same command again, adds the missing line"
         ) from None
     finally:
         os.close(descriptor)
@@ -108,7 +109,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def facts_of(version: Path) -> dict[str, Any]:
-    """Return what the manifests of a version's folders know; nothing of one that is damaged or gone."""
+    """Return what the manifests of a version's folders know. A manifest that is damaged or missing adds nothing."""
     records = dict(_records_of(version))
     whole = records.pop("", {})
     parts = records or {"": whole}
@@ -128,7 +129,7 @@ def facts_of(version: Path) -> dict[str, Any]:
 
 
 def _records_of(version: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the manifest of a version, named "", and those of the folders in a release."""
+    """Yield (name, manifest) for a version, whose name is "", and for each folder in a release."""
     try:
         whole = manifest.read_manifest(version / manifest.NAME)
     except (OSError, InputError):
@@ -145,7 +146,7 @@ def _records_of(version: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _counts_of(record: dict[str, Any]) -> dict[str, int]:
-    """Return the counts that a manifest has of what a reader of the history asks for."""
+    """Return the counts of a manifest that the history shows."""
     told = {**record, **record.get("counts", {})}
     found = {name: told[name] for name in COUNTS if WHOLE.fits(told.get(name))}
     kind, count = record.get("kind"), record.get("count")
@@ -158,7 +159,7 @@ def _counts_of(record: dict[str, Any]) -> dict[str, int]:
 
 
 def _measures_of(record: dict[str, Any]) -> dict[str, float]:
-    """Return the measures of a manifest: the best on dev of a training, those of an evaluation, an index's recall."""
+    """Return the measures in a manifest: a training's best on dev, those of an evaluation, the recall of an index."""
     found = {name: value for name, value in _map(record.get("measures")).items() if NUMBER.fits(value)}
     if record.get("best"):
         found[f"dev {record['best']['measure']}"] = record["best"]["value"]

@@ -1,4 +1,4 @@
-"""Manifests and fingerprints: what an artefact is, what it was made from, and whether two are the same."""
+"""Manifests: what an output is, what it was made from, and whether it has changed since."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ NAME = "manifest.json"
 
 
 def _is_argument(value: object) -> bool:
-    """Return whether a value is one of a flag: an input has its path, and its fingerprint if it was a file here."""
+    """Return whether a value can be an argument. An input has a path, and a fingerprint if it was a file."""
     if isinstance(value, list):
         return all(map(_is_argument, value))
     if isinstance(value, int) and abs(value) > LARGEST:
@@ -40,7 +40,7 @@ def _is_argument(value: object) -> bool:
 
 _INPUT = object_of({"path": PATH, "fingerprint": optional(TEXT)})
 _ARGUMENTS = map_of(Kind(_is_argument, "a flag's value, or an input with its path"))
-KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever artefact's manifest
+KINDS: dict[str, Kind] = {  # keys that are read again, in the manifest of any output
     **dict.fromkeys(("tool", "version", "created", "kind", "fingerprint", "model", "factory", "language"), TEXT),
     **dict.fromkeys(("query_fingerprint", "document_fingerprint", "tuned_for"), TEXT),
     **dict.fromkeys(
@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {  # of the keys that are read again, in whichever arte
     "side": one_of("query", "document"),
     "notices": list_of(TEXT),
     "texts": map_of(TEXT),
-    "counts": map_of(Kind(lambda value: NUMBER.fits(value) or FLAG.fits(value), "a number")),  # true is a count of one
+    "counts": map_of(Kind(lambda value: NUMBER.fits(value) or FLAG.fits(value), "a number")),  # true counts as one
     "files": map_of(object_of({"bytes": WHOLE, "fingerprint": TEXT}, ("bytes", "fingerprint"))),
     "request": object_of({"tool": TEXT, "arguments": _ARGUMENTS}, needed=("tool", "arguments")),
     "recall": optional(object_of({"depth": COUNT, "queries": WHOLE, "value": NUMBER}, ("depth", "queries", "value"))),
@@ -72,14 +72,14 @@ KINDS["joined"] = object_of(
 
 
 def read_manifest(path: Path) -> Record:
-    """Return the object of a manifest's file; InputError for one that was damaged."""
+    """Read the file of a manifest. Raises InputError if it was damaged."""
     return read_json(path, KINDS)
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return the fingerprint of a file's content, or of a folder's.
+    """Return the fingerprint of the content of a file or a folder.
 
-    A folder's manifest knows it, unless a file of the folder may have changed after the manifest was written.
+    A folder's fingerprint is read from its manifest, unless a file may have changed after the manifest was written.
     """
     path = Path(path)
     if not path.is_dir():
@@ -99,9 +99,9 @@ def fingerprint(path: str | Path) -> str:
 
 
 def checked_fingerprint(path: Path) -> str:
-    """Return the fingerprint of an input; InputError if it is an output of ours whose content is another than it was.
+    """Return the fingerprint of an input. Raises InputError if it is an output of drtools that was changed.
 
-    A file has a manifest beside it, which is compared too; remove that where the file was changed on purpose.
+    The manifest next to a file is compared too; remove the manifest if the file was changed on purpose.
     """
     found, where = fingerprint(path), beside(path)
     try:
@@ -121,7 +121,7 @@ MAKE_AGAIN = "make it again, or remove {} if the change is meant"
 
 
 def check_whole(path: Path, record: Mapping[str, Any], remedy: str) -> None:
-    """Raise InputError if an output is not what its manifest says: sizes at once, content where it may have changed."""
+    """Raise InputError if an output differs from its manifest. Content is read only where it may have changed."""
     check_sizes(path, record, remedy)
     if path.is_dir():
         check_content(path, record, path / NAME, record.get("files") or {}, remedy)
@@ -130,12 +130,12 @@ def check_whole(path: Path, record: Mapping[str, Any], remedy: str) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Return where an artefact's manifest is: inside a folder, beside a file."""
+    """Return the path of an output's manifest: inside a folder, next to a file."""
     return path / NAME if path.is_dir() else path.with_name(f"{path.name}.{NAME}")
 
 
 def read(path: str | Path) -> Record:
-    """Return the manifest of an artefact; InputError if it has none, which means that it was never finished."""
+    """Read the manifest of an output. Raises InputError if there is none, since the output was then never finished."""
     path = Path(path)
     if not path.exists():
         raise InputError("no such file or folder", where=path)
@@ -150,7 +150,7 @@ def read(path: str | Path) -> Record:
 
 
 def _advice(path: Path) -> str:
-    """Return the next move for what has no manifest, by what lies in it."""
+    """Return a remedy for a folder or file without a manifest, depending on what it holds."""
     found = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
     if any(name.endswith(".npy") for name in found):
         return f"copy it whole, or adopt vectors of another program with `drtools convert {param('vectors')}`"

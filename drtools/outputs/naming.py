@@ -1,8 +1,8 @@
-"""How an output gets its name, and what a later process makes of every state in which one can die.
+"""How an output gets its name, and how a later process recovers from each state in which a process can die.
 
-Work lies in the folder OUT.partial. The lock OUT.partial.lock lies beside it, so that it is held until the last rename
-is done; it is also the journal of a replacement. The sequence, for a folder (F) and for a file with its manifest beside
-it (f):
+Unfinished work is in the folder OUT.partial. The lock OUT.partial.lock is next to it, so that it can be held until the
+last rename is done. It is also the journal of a replacement. These are the steps for a folder (F) and for a file with
+its manifest next to it (f):
 
     step                                          a process that dies after it leaves   the next process, any request
     1    take the lock                            an empty or our own lock              takes it
@@ -18,8 +18,8 @@ it (f):
          rename the manifest, remove request.json
     9    remove OUT.partial, then the lock        the lock                              removes it
 
-A folder is cleared in the order that keeps its owner known: state.json first, request.json or manifest.json last. What
-carries no request of ours is never removed.
+A folder is cleared in an order that keeps its owner known: state.json first, request.json or manifest.json last. A
+folder without a request of drtools is never removed.
 """
 
 import errno
@@ -41,23 +41,23 @@ from drtools.outputs.specs import Request
 from drtools.outputs.state_file import STATE
 
 DATA, PACKED = "data", "data.gz"
-BEGUN = {LOCK, f"{REQUEST}.new"}  # what a process that dies at once leaves; older versions had their lock there
+BEGUN = {LOCK, f"{REQUEST}.new"}  # left by a process that dies at once; older versions had their lock there
 OF_A_FILE = {STATE, REQUEST, LOCK, DATA, PACKED, WORKING, manifest.NAME}
-OWNER, JOURNAL_BYTES = "drtools", 4095  # the first key of a journal, which says whose it is
+OWNER, JOURNAL_BYTES = "drtools", 4095  # the first key of a journal, which names its owner
 
 
 class Place:
-    """Where an output is made: OUT, OUT.partial and the lock beside it, which also is a journal."""
+    """The paths of an output: OUT, OUT.partial, and the lock next to it, which is also a journal."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.partial = target.with_name(f"{target.name}.partial")
         self.lock = target.with_name(f"{target.name}.partial.lock")
-        self.aside = target.with_name(f"{target.name}.partial.old")  # the old output, where names cannot be exchanged
+        self.aside = target.with_name(f"{target.name}.partial.old")  # the old output, if names cannot be exchanged
         self.descriptor: int | None = None
 
     def take_lock(self) -> None:
-        """Take the lock; WorldError if another process holds it, InputError for what is not ours in its place."""
+        """Take the lock. Raises WorldError if another process holds it, InputError for another program's file."""
         self.lock.parent.mkdir(parents=True, exist_ok=True)
         while self.descriptor is None:
             try:
@@ -71,7 +71,7 @@ class Place:
                     raise not_ours(self.lock)
                 if not lock_file(descriptor):
                     raise self._busy()
-                if self._is_named(descriptor):  # else the process that held it has removed it meanwhile
+                if self._is_named(descriptor):  # otherwise the process that held it has removed it meanwhile
                     if _journal(descriptor) is None:
                         raise not_ours(self.lock)
                     self._refuse_older_version()
@@ -82,13 +82,13 @@ class Place:
         self.note(pid=os.getpid())
 
     def _refuse_older_version(self) -> None:
-        """Raise WorldError if a process of a version that had its lock in OUT.partial is at work."""
+        """Raise WorldError if a process of an older version, which has its lock in OUT.partial, is at work."""
         with suppress(FileNotFoundError, NotADirectoryError), open(self.partial / LOCK) as lock:
             if not lock_file(lock.fileno()):
                 raise self._busy()
 
     def _busy(self) -> WorldError:
-        return WorldError(f"{self.partial}: another process is at work on this output; wait for it, or stop it")
+        return WorldError(f"{self.partial}: another process is writing this output; wait for it, or stop it")
 
     def _is_named(self, descriptor: int) -> bool:
         try:
@@ -97,9 +97,9 @@ class Place:
             return False
 
     def release(self) -> None:
-        """Remove the lock while it is still held, so that no other process can take what is about to go.
+        """Remove the lock while it is still held, so that no other process can take it first.
 
-        It stays where it notes something that is not finished.
+        It is kept if its journal notes something unfinished.
         """
         if self.descriptor is None:
             return
@@ -110,7 +110,7 @@ class Place:
         self.descriptor = None
 
     def note(self, **facts: object) -> None:
-        """Write into the journal what is about to happen; it is on the disk when this returns."""
+        """Write what is about to happen into the journal, and wait until it is on the disk."""
         assert self.descriptor is not None, "only the process that holds the lock writes the journal"
         kept = {name: fact for name, fact in {**self.noted(), **facts}.items() if fact is not None}
         os.pwrite(
@@ -121,21 +121,21 @@ class Place:
         os.fsync(self.descriptor)
 
     def noted(self) -> dict[str, Any]:
-        """Return what the journal says."""
+        """Return the content of the journal."""
         assert self.descriptor is not None, "the journal belongs to the process that holds the lock"
         return _journal(self.descriptor) or {}
 
     def check_partial(self) -> None:
-        """Raise InputError if OUT.partial cannot be work under way: it is a link or a file."""
+        """Raise InputError if OUT.partial cannot be unfinished work because it is a link or a file."""
         if self.partial.is_symlink() or (self.partial.exists() and not self.partial.is_dir()):
             raise not_ours(self.partial)
 
     def finished_request(self) -> Request | None:
-        """Return the request of work that is finished and lacks only its name."""
+        """Return the request of work that is finished but does not have its name yet."""
         return request_in(self.partial / manifest.NAME)
 
     def recover(self) -> None:
-        """Finish what a process that died had begun: remove what it had replaced, give finished work its name."""
+        """Complete the last steps of a process that died: remove what it had replaced, and name finished work."""
         self.check_partial()
         self._drop_replaced()
         if self.finished_request() is None:
@@ -189,17 +189,17 @@ class Place:
 
 
 def not_ours(path: Path) -> InputError:
-    """Return the refusal of what stands where ours is to be."""
-    return InputError("exists and is not the work of drtools", where=path, remedy="move it away, or choose another -o")
+    """Return the error for a file or folder of another program at the place of an output."""
+    return InputError("exists and was not made by drtools", where=path, remedy="move it away, or choose another -o")
 
 
 def _journal(descriptor: int) -> dict[str, Any] | None:
-    """Return what a journal says, {} if nothing, None if it is not a journal of ours."""
+    """Return the content of a journal, {} if it is empty, None if drtools did not write it."""
     text = os.pread(descriptor, JOURNAL_BYTES + 1, 0).strip(b"\0 \n")
     try:
         said = orjson.loads(text or b"{}")
     except ValueError:
-        # a journal that was cut short as it was written begins like one
+        # a journal that was cut short while it was written starts like a whole one
         return {} if text.startswith(f'{{"{OWNER}'.encode()) else None
     return said if isinstance(said, dict) and (not said or OWNER in said) else None
 
@@ -220,10 +220,10 @@ def _remove(*paths: Path) -> None:
 
 
 def clear(folder: Path, keep_request: bool = False) -> None:
-    """Remove a folder of ours, or all that is in it but its request.
+    """Remove a folder of drtools, or all its content except its request.
 
-    What says whose it is goes last, so that a process that dies here can be followed: the request of unfinished work,
-    else the manifest. A manifest beside a request goes first, since what is left is not finished any more.
+    The file that shows its owner is removed last, so that a later process can continue: the request of unfinished work,
+    else the manifest. A manifest next to a request is removed first, since the rest is no longer a finished output.
     """
     _remove(folder / STATE)
     last = folder / manifest.NAME

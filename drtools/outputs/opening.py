@@ -1,4 +1,4 @@
-"""Open an output: continue what an earlier process began, start afresh, or refuse in one line."""
+"""Open an output: continue the work of an earlier process, start afresh, or refuse in one line."""
 
 import os
 import sys
@@ -19,12 +19,12 @@ from drtools.outputs.state_file import STATE, read_state
 from drtools.outputs.work import FileWork, Work
 from drtools.process_ranks import rank
 
-TEMPORARY = (".tmp", ".new")  # how the names of files begin or end while a library writes them
+TEMPORARY = (".tmp", ".new")  # prefixes and suffixes of file names while a library writes them
 
 
 @contextmanager
 def open_folder(output: OutputSpec) -> Iterator[Work]:
-    """Open an output folder: the tool writes into `work.path` and calls `work.finish`."""
+    """Open an output folder. The tool writes into `work.path` and calls `work.finish`."""
     if rank():
         yield _follow(output)
         return
@@ -35,9 +35,9 @@ def open_folder(output: OutputSpec) -> Iterator[Work]:
 
 @contextmanager
 def open_file(output: OutputSpec) -> Iterator[FileWork]:
-    """Open an output file: the tool writes to `work.stream` and calls `work.finish`.
+    """Open an output file. The tool writes to `work.stream` and calls `work.finish`.
 
-    `-` is standard output, as it comes; a device or a pipe gets the bytes in the same way.
+    With `-`, bytes go directly to standard output. A device or a pipe is written directly as well.
     """
     if is_standard_output(output.output):
         reporting.leave_terminal_to_data()
@@ -45,7 +45,7 @@ def open_file(output: OutputSpec) -> Iterator[FileWork]:
         return
     path = Path(output.output)
     if path.is_dir():
-        raise InputError("a folder was found where a file is to be written", where=path, remedy="choose another -o")
+        raise InputError("found a folder, but the output is a file", where=path, remedy="choose another -o")
     if path.exists() and not path.is_file():
         with open(path, "wb") as stream:
             yield _Stream(output.request, output.output, stream)
@@ -66,10 +66,10 @@ def open_file(output: OutputSpec) -> Iterator[FileWork]:
 def _under_way(work: Work) -> Iterator[None]:
     place = work.place
     if work.target.exists() and not (work.target.is_file() or work.target.is_dir()):
-        raise InputError("a device or a pipe was found", where=work.target, expected="the name of a folder to write")
+        raise InputError("found a device or a pipe", where=work.target, expected="the name of a folder to write")
     place.check_partial()
     if not place.partial.exists() and not place.lock.exists():
-        _check_finished(work)  # also where nothing can be written
+        _check_finished(work)  # works in a folder without write permission too
     place.take_lock()
     try:
         place.recover()
@@ -84,7 +84,7 @@ def _under_way(work: Work) -> Iterator[None]:
 
 
 def _check_finished(work: Work) -> None:
-    """Raise AlreadyDone if the target is this request's output, InputError if it may not be replaced."""
+    """Raise AlreadyDone if the target is the output of this request, InputError if it may not be replaced."""
     if not work.target.exists():
         _check_beside(work)
         return
@@ -111,22 +111,22 @@ def _check_finished(work: Work) -> None:
             remedy=f"choose another -o, or {param('overwrite')}",
         )
     manifest.check_whole(work.target, read_json(beside), f"use {param('overwrite')} to make it anew")
-    if work.place.descriptor is not None and _is_begun(work):  # a process died after the output had got its name
+    if work.place.descriptor is not None and _is_begun(work):  # a process died after it had named the output
         clear(work.path)
     with suppress(PermissionError):
-        os.utime(work.target)  # Make compares times: this output is as new as the question
+        os.utime(work.target)  # make compares times: the output is up to date now
     raise AlreadyDone(f"{work.target}: already done, by this same request")
 
 
 def _check_beside(work: Work) -> None:
-    """Refuse to write a manifest over a file of its name that is not ours."""
+    """Raise InputError if the manifest would overwrite another program's file."""
     beside = manifest.beside(work.target)
     if isinstance(work, FileWork) and beside.exists() and request_in(beside) is None:
         raise not_ours(beside)
 
 
 def _open_partial(work: Work) -> None:
-    """Continue an earlier process's work if its request was the same, or start afresh."""
+    """Continue the work of an earlier process if its request was the same, otherwise start afresh."""
     partial, written = work.path, work.path / REQUEST
     partial.mkdir(exist_ok=True)
     _refuse_others(work)
@@ -149,7 +149,7 @@ def _open_partial(work: Work) -> None:
 
 
 def _refuse_others(work: Work) -> None:
-    """Refuse an OUT.partial that is not work under way: a finished output that has this name, or files of others."""
+    """Raise InputError if OUT.partial is not unfinished work but a finished output or another program's folder."""
     then = work.place.finished_request()
     if then is not None:
         if same(then, work.request) and not work.overwrite:
@@ -166,7 +166,7 @@ def _refuse_others(work: Work) -> None:
 
 
 def _take_up(work: Work) -> None:
-    """Take up an earlier process's work where it last saved it; what it wrote after that is removed."""
+    """Continue from the last saved state of an earlier process. What it wrote after that is removed."""
     state, work.seconds_before, work.offset, named = read_state(work.path)
     if named is None:  # an older version recorded no sizes
         named = {
@@ -182,7 +182,7 @@ def _take_up(work: Work) -> None:
 def _is_begun(work: Work) -> bool:
     """Return whether OUT.partial holds nothing that is worth keeping.
 
-    Not another request's unfinished work, no saved state, nothing that lacks only its name, nothing of others.
+    This excludes a saved state, finished work without its name, another request's work, and other programs' files.
     """
     written = work.path / REQUEST
     if not work.path.is_dir() or (work.path / manifest.NAME).exists():
@@ -193,18 +193,18 @@ def _is_begun(work: Work) -> bool:
 
 
 def _follow(output: OutputSpec) -> Work:
-    """Return the work of the first of several processes, for another of them, which only reads it."""
+    """Return the work of rank 0 for another rank, which only reads it."""
     work = _Followed(Path(output.output), output.request, output.overwrite, output.renew)
     then = work.place.finished_request()
     if then is not None and not work.overwrite and same(then, work.request):
-        # asked before the next line, as the first process may be about to rename it
+        # checked before the next line, as rank 0 may be about to rename it
         raise AlreadyDone(f"{work.target}: already done, by this same request")
     _check_finished(work)
     return work
 
 
 class _Followed(Work):
-    """Another process's work: it alone saves and finishes."""
+    """The work of rank 0, seen from another rank, where saving and finishing do nothing."""
 
     def save(self, **state: object) -> None:
         self.state = state
@@ -214,7 +214,7 @@ class _Followed(Work):
 
 
 class _Stream(FileWork):
-    """Standard output, a device or a pipe: nothing to continue, no manifest."""
+    """Standard output, a device or a pipe. It cannot be continued and has no manifest."""
 
     def __init__(self, request: Request, name: str, stream: Any) -> None:
         super().__init__(Path(name), request)

@@ -1,7 +1,7 @@
-"""Where inputs lie on this machine: kept out of what is published, and remembered in the cache.
+"""Paths of inputs on this machine: left out of published files, and remembered in the cache.
 
-A model folder is made to be uploaded. Its files name an input by its name and the fingerprint of its content; where an
-input with that fingerprint was, the cache on this machine knows.
+A model folder is made to be uploaded. Its files hold the name and the fingerprint of each input, but not its path. The
+cache on this machine remembers where an input with that fingerprint was.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 from drtools.outputs.cache import cache_directory, connect, forgiving
 
-PUBLISHED = ("encoder", "ranker", "rem", "release")  # kinds of outputs whose files name no place
-ABSOLUTE = re.compile(r"(?<![\w/.~:-])/(?:[^\s/'\"`():;,]+/)+[^\s/'\"`():;,]+")  # a path of two parts or more
+PUBLISHED = ("encoder", "ranker", "rem", "release")  # kinds of outputs whose files hold no absolute path
+ABSOLUTE = re.compile(r"(?<![\w/.~:-])/(?:[^\s/'\"`():;,]+/)+[^\s/'\"`():;,]+")  # absolute, two parts or more
 MEMORY = "places.sqlite"
 SCHEMA = "create table if not exists places (fingerprint text, path text, primary key (fingerprint, path))"
 
 
 def without_places(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with each absolute path in it replaced by its last part.
+    """Return a record with each absolute path replaced by its last part.
 
-    Of an input with a fingerprint the path is remembered.
+    The cache remembers the paths of inputs that have a fingerprint.
     """
     known = sorted({path for path in _paths(record) if os.path.isabs(path)}, key=len, reverse=True)
     remember_places([(item["fingerprint"], item["path"]) for item in _inputs(record) if item["path"] in known])
@@ -32,7 +32,7 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def places_of(fingerprint: str) -> list[Path]:
-    """Return where an input with this fingerprint was."""
+    """Return the paths at which an input with this fingerprint was found."""
     rows: list[tuple[object]] = []
     path = cache_directory() / MEMORY
     if path.exists():
@@ -44,7 +44,7 @@ def places_of(fingerprint: str) -> list[Path]:
 
 
 def remember_places(found: list[tuple[str, str]]) -> None:
-    """Remember where inputs are: (fingerprint, path)."""
+    """Remember the paths of inputs, given as (fingerprint, path)."""
     if not found:
         return
     path = cache_directory() / MEMORY
@@ -53,7 +53,7 @@ def remember_places(found: list[tuple[str, str]]) -> None:
 
 
 def _inputs(value: object) -> Iterator[dict[str, Any]]:
-    """Yield the inputs that a request names: {"path", "fingerprint"}."""
+    """Yield the inputs of a request: {"path", "fingerprint"}."""
     if isinstance(value, dict):
         if isinstance(value.get("path"), str) and isinstance(value.get("fingerprint"), str):
             yield value
@@ -65,7 +65,7 @@ def _inputs(value: object) -> Iterator[dict[str, Any]]:
 
 
 def _paths(value: object) -> Iterator[str]:
-    """Yield the paths of a record: of its inputs, and strings that are files or folders here."""
+    """Yield the paths in a record: those of its inputs, and strings that are existing files or folders."""
     if isinstance(value, dict):
         for name, item in value.items():
             if name == "path" and isinstance(item, str):
@@ -81,7 +81,7 @@ def _paths(value: object) -> Iterator[str]:
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
-    except (OSError, ValueError):  # a long text, or a NUL
+    except (OSError, ValueError):  # a long text, or one with a NUL
         return False
 
 
@@ -98,6 +98,6 @@ def _shortened(value: object, known: list[str]) -> object:
 
 
 def _name_of(match: re.Match[str]) -> str:
-    """Return the last part of what is a path on this machine, anything else as it is."""
+    """Return the last part of a match that is a path on this machine; return any other match unchanged."""
     path = Path(match[0])
     return path.name if Path(*path.parts[:2]).is_dir() else match[0]

@@ -1,7 +1,7 @@
-"""Quarantine: a folder for input files that were refused, each with its reason beside it.
+"""Quarantine: a folder for input files that were refused, each with a file that gives the reason.
 
-Files are moved only after the output that leaves them out has its name. A stop before that leaves them where they are;
-the output's manifest lists them, so that the same command again moves them.
+Files are moved only after the output that leaves them out has its name. If the process stops before that, they stay
+where they are. The manifest of the output lists them, so that the same command moves them when it is run again.
 """
 
 import errno
@@ -23,15 +23,15 @@ MEND = "mend the file, then deliver it again"
 
 
 class Refusal(NamedTuple):
-    """A file that was refused: with which content, and why."""
+    """A file that was refused, with the fingerprint of its content and the reason."""
 
     path: Path
     fingerprint: str
     message: str  # one line
-    reason: str  # for the file beside it
+    reason: str  # for the file next to it
 
     def record(self) -> dict[str, str]:
-        """Return what a manifest keeps of it."""
+        """Return the entry for a manifest."""
         return {
             "file": readable(str(self.path)),
             "fingerprint": self.fingerprint,
@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
 
 def refusal_of(path: Path, error: InputError) -> Refusal:
-    """Return the refusal of a file by an error in it."""
+    """Return the refusal of a file because of an error in it."""
     line = re.search(r":(\d+)$", error.where)
     cause = error.found + (f", expected {error.expected}" if error.expected else "")
     reason = "\n".join(
@@ -49,7 +49,7 @@ def refusal_of(path: Path, error: InputError) -> Refusal:
             f"file: {readable(str(path))}",
             f"line: {line[1] if line else '-'}",
             f"cause: {' '.join(cause.split())}",
-            f"next: {f'{error.remedy}; ' if error.remedy else ''}{MEND}. Nothing of it was taken.",
+            f"next: {f'{error.remedy}; ' if error.remedy else ''}{MEND}. Nothing in it was used.",
             "",
         ]
     )
@@ -57,7 +57,7 @@ def refusal_of(path: Path, error: InputError) -> Refusal:
 
 
 def left_from(output: Path, paths: Iterable[Path]) -> list[Refusal]:
-    """Return those of these files that an output's manifest lists as refused: they have not been moved yet."""
+    """Return the files that the manifest of an output lists as refused and that have not been moved yet."""
     known = {
         str(entry.get("fingerprint")): entry
         for entry in manifest.read_manifest(manifest.beside(output)).get("refused", [])
@@ -71,19 +71,18 @@ def left_from(output: Path, paths: Iterable[Path]) -> list[Refusal]:
 
 
 def check_quarantine(folder: Path, inputs: Iterable[Path]) -> None:
-    """Raise InputError for what cannot be a quarantine: a file, or a folder from which inputs are taken."""
+    """Raise InputError if `folder` cannot be a quarantine because it is a file or a folder of inputs."""
     if folder.exists() and not folder.is_dir():
-        raise InputError("a file was found", where=folder, expected="a folder for refused files, or a new name")
+        raise InputError("found a file", where=folder, expected="a folder for refused files, or a new name")
     for path in inputs:
         if path.is_dir() and path.resolve() == folder.resolve():
             raise InputError("is a folder of inputs", where=folder, remedy="name another folder for refused files")
 
 
 def set_aside(folder: Path, refusals: Iterable[Refusal]) -> tuple[list[Path], list[Path]]:
-    """Move files into a folder, each with its reason beside it; return their new names, and those that stayed.
+    """Move files into a folder and write their reasons. Returns the new paths, and the paths that were not moved.
 
-    A file that changed after it was read stays where it is. An earlier file of the same name is kept; the later one
-    gets a number.
+    A file that changed after it was read is not moved. If the name is taken by another file, a number is added.
     """
     moved, stayed = [], []
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +103,7 @@ def set_aside(folder: Path, refusals: Iterable[Refusal]) -> tuple[list[Path], li
 
 
 def _free_name(folder: Path, refusal: Refusal) -> Path:
-    """Return a name that no file has, or one that an earlier copy of the same file has."""
+    """Return a path that is free, or that holds an earlier copy of the same file."""
     number, target = 1, folder / refusal.path.name
     while os.path.lexists(target) and not (target.is_file() and file_fingerprint(target) == refusal.fingerprint):
         number += 1
@@ -113,7 +112,7 @@ def _free_name(folder: Path, refusal: Refusal) -> Path:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file, or copy and remove it where it is a link or lies on another file system."""
+    """Rename a file, or copy and remove it if it is a link or on another file system."""
     if not source.is_symlink():
         try:
             os.rename(source, target)

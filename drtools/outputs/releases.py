@@ -1,11 +1,10 @@
-"""Releases: readers of a link see one whole version or the next, never a half.
+"""Releases: published versions of folders behind a link, whose readers always see one whole version.
 
 LINK is a symbolic link to LINK.versions/NUMBER-FINGERPRINT, a folder that never changes once it has this name. A
 version is one finished folder, or a folder of several that belong together (an index and its encoder).
 
-A version also holds the texts of its documents, so that nothing that happens to the corpus changes what its readers
-see: TEXTS lies in the version, and the manifest of one with several folders says under "texts" which folder has which
-file.
+A version also holds the texts of its documents, so that later changes of the corpus do not affect its readers. TEXTS is
+a file in the version. In a version of several folders, "texts" in the manifest maps each folder to its file.
 """
 
 import datetime
@@ -31,16 +30,16 @@ from drtools.outputs.versions import NAME, VERSIONS, current_version, versions_o
 
 UNFINISHED, LOCK, SWITCH = ".partial", "lock", "link.new"
 SECONDS_A_DAY = 86_400
-OF_THE_MAKING = ("created", "seconds", "notices")  # in a manifest: what differs when the same is made again
-MODEL = "drtools.json"  # of models
-PARTS = "parts.json"  # of vectors that name the folders which they are joined of
+OF_THE_MAKING = ("created", "seconds", "notices")  # keys of a manifest that differ when the same output is made again
+MODEL = "drtools.json"  # in models
+PARTS = "parts.json"  # in vectors that only name the two folders they are joined from
 
 
-PlaceTexts = Callable[[list[Path], Path], dict[str, str]]  # (folders, version) -> the file with the texts of a folder
+PlaceTexts = Callable[[list[Path], Path], dict[str, str]]  # (folders, version) -> {folder: file with its texts}
 
 
 class Published(NamedTuple):
-    """What a publication did: the version that LINK names now, whether it named it before, the versions removed."""
+    """The result of a publication: the current version, whether it was current before, and the removed versions."""
 
     version: Path
     was_current: bool
@@ -55,31 +54,33 @@ def publish(
     allow_shrinking: float = ALLOW_SHRINKING,
     place_texts: PlaceTexts | None = None,
 ) -> Published:
-    """Make a version of finished folders and let `link` name it.
+    """Make a version of finished folders and point `link` at it.
 
-    Keep it, the one that it named before, and the latest others, `keep` in all, and all that `link` began to name in
-    the last `keep_days` days. Each publication is a line of the link's history.
+    `keep` versions are kept: the new one, the one before, and the latest others. Versions that were published in the
+    last `keep_days` days are kept too. Each publication adds a line to the history of the link.
 
-    The same folders again are the version that is there. Files are hard links where the file system allows, else
-    copies. `place_texts` adds the texts to a new version. InputError for a folder that is not finished or was changed
-    since, and for a `link` that is something else. GateRefused for a folder that lacks more than a share
-    `allow_shrinking` of the documents in the current version; a version that is asked for by its own path is not
-    compared.
+    Folders that were published before give the same version again. Files are hard links if the file system allows them,
+    otherwise copies. `place_texts` adds the texts to a new version. An existing version can be published by its own
+    path; its number of documents is not compared.
+
+    Raises InputError for a folder that is unfinished or was changed since, and if `link` is not a link. Raises
+    GateRefused if more than a share `allow_shrinking` of the documents in the current version is missing.
     """
     if link.exists() and not link.is_symlink():
         raise InputError(
-            f"a {('folder' if link.is_dir() else 'file')} was found where a link is to be switched",
+            f"a {('folder' if link.is_dir() else 'file')} was found, expected a link or a new name",
             where=link,
             remedy="move it away, or name another link",
         )
     with _alone(link):
         for rest in link.with_name(link.name + VERSIONS).glob(f"*{UNFINISHED}"):
             if NAME.fullmatch(rest.name.removesuffix(UNFINISHED)):
-                shutil.rmtree(rest)  # of a process that died
+                shutil.rmtree(rest)  # left by a process that died
         before = current_version(link)
         version = _own_version(folders, link) or _version_of(folders, link, before, allow_shrinking, place_texts)
         was_current = before == version
-        if before and before.is_dir():  # a process died before it had noted it, or an older drtools published it
+        # the last publication is not in the history if a process died, or if an older version made it
+        if before and before.is_dir():
             note_publication(link, before, link.lstat().st_mtime)
         if not was_current:
             _switch(link, version)
@@ -88,7 +89,7 @@ def publish(
 
 
 def _own_version(folders: list[Path], link: Path) -> Path | None:
-    """Return the version that is asked for by its own path, as one does to go back to it."""
+    """Return the version whose own path was given, which is how to go back to it."""
     asked = folders[0].resolve()
     return next((version for version in versions_of(link) if len(folders) == 1 and version.resolve() == asked), None)
 
@@ -96,13 +97,13 @@ def _own_version(folders: list[Path], link: Path) -> Path | None:
 def _version_of(
     folders: list[Path], link: Path, before: Path | None, allow_shrinking: float, place_texts: PlaceTexts | None
 ) -> Path:
-    """Return the version that holds these very folders, made if it is not there."""
+    """Return the version of these folders, and make it if it does not exist."""
     records = {folder: _finished(folder) for folder in folders}
     names = [folder.name for folder in folders]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(
-            f"two of the folders are called {twice}, and a version holds each by its name", remedy="rename one"
+            f"two of the folders are called {twice}, but their names in a version must differ", remedy="rename one"
         )
     if before and before.exists():
         check_shrinking(records, link, before, allow_shrinking)
@@ -123,12 +124,12 @@ def _version_of(
 
 
 def _of_the_making(record: dict[str, Any]) -> tuple[str, ...]:
-    """Return the keys of a manifest that tell of its making; older versions counted the seconds of a training."""
+    """Return the keys of a manifest that differ each time. Older versions recorded the seconds of a training."""
     return (*OF_THE_MAKING, "files", "training_seconds") if "files" in record else OF_THE_MAKING
 
 
 def _finished(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder that can be published."""
+    """Return the manifest of a folder. Raises InputError if the folder cannot be published."""
     if not folder.is_dir():
         raise InputError(
             ("a file was found where a folder was expected" if folder.exists() else "no such folder"),
@@ -137,13 +138,15 @@ def _finished(folder: Path) -> dict[str, Any]:
         )
     if folder.name.endswith(UNFINISHED):
         raise InputError(
-            "work under way", where=folder, remedy=f"publish {folder.name.removesuffix(UNFINISHED)} once it is finished"
+            "unfinished work",
+            where=folder,
+            remedy=f"publish {folder.name.removesuffix(UNFINISHED)} when it is finished",
         )
     if (folder / PARTS).exists():
         raise InputError(
-            "vectors that name the two folders they are joined of, which may change",
+            "the vectors only name the two folders they are joined from, which may change",
             where=folder,
-            remedy=f"join them by concat-spar without {param('no_copy')}, and publish that",
+            remedy=f"join them with concat-spar without {param('no_copy')}, and publish that",
         )
     by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
     if by_hand and read_json(folder / MODEL).get("kind") == "pair":
@@ -151,7 +154,7 @@ def _finished(folder: Path) -> dict[str, Any]:
             "a pair of encoders without a manifest, written by hand",
             where=folder,
             remedy=(
-                f"make a finished one of it with drtools merge {param('model')} {folder} -o PAIR, and publish that"
+                f"make a finished pair from it with drtools merge {param('model')} {folder} -o PAIR, and publish that"
             ),
         )
     return manifest.read(folder)
@@ -167,7 +170,7 @@ def _alone(link: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            reporting.say(f"{link}: waiting for another process that publishes to it")
+            reporting.say(f"{link}: waiting for another process that is publishing to it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -175,7 +178,7 @@ def _alone(link: Path) -> Iterator[None]:
 
 
 def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str, place_texts: PlaceTexts | None) -> Path:
-    """Write a version beside the others: under a name of its own, flushed to the disk, then renamed."""
+    """Write a new version: under a temporary name, flushed to the disk, then renamed."""
     number = 1 + max((int(path.name.split("-")[0]) for path in versions_of(link)), default=0)
     version = link.with_name(link.name + VERSIONS) / f"{number:05d}-{fingerprint[:12]}"
     unfinished = version.with_name(version.name + UNFINISHED)
@@ -213,13 +216,13 @@ def _release_record(records: dict[Path, dict[str, Any]], fingerprint: str) -> di
 
 
 def _take(folder: Path, record: dict[str, Any], target: Path) -> None:
-    """Bring a folder into a version, and check there that it is what its manifest says."""
+    """Link or copy a folder into a version, and compare it with its manifest there."""
     shutil.copytree(folder, target, copy_function=_link_or_copy)
     _check_unchanged(folder, target, record)
 
 
 def _check_unchanged(folder: Path, where: Path, record: dict[str, Any]) -> None:
-    """Refuse a folder whose files, as they lie in `where`, are not what its manifest tells of."""
+    """Raise InputError if the files in `where`, taken from `folder`, are not those of the manifest."""
     content = [path for path in files_of(where) if path != where / manifest.NAME]
     if (
         not is_unchanged(where, record)
@@ -227,30 +230,27 @@ def _check_unchanged(folder: Path, where: Path, record: dict[str, Any]) -> None:
         else (content_fingerprint(where, content) != record["fingerprint"])
     ):
         raise InputError(
-            (
-                "its files are not those that its manifest tells of: changed since it was made, or being replaced just "
-                "now"
-            ),
+            "its files differ from its manifest: it was changed after it was made, or is being replaced now",
             where=folder,
             remedy="make it again, then publish it",
         )
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Give a file a second name, which costs no disk and is safe as finished outputs are replaced and never changed.
+    """Make a hard link to a file, or copy it.
 
-    Else copy it.
+    A link needs no disk space, and is safe because finished outputs are replaced but never changed.
     """
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without hard links; a full disk fails again below
+    except OSError:  # another file system, or no hard links; a full disk fails again below
         shutil.copy2(source, target)
         flush_to_disk(Path(target))
 
 
 def _switch(link: Path, version: Path) -> None:
-    """Let the link name a version, in one step: readers find the old one or the new one."""
-    fresh = link.with_name(link.name + VERSIONS) / SWITCH  # in our own folder, whose other files are not touched
+    """Point the link at a version in one step: readers find the old version or the new one."""
+    fresh = link.with_name(link.name + VERSIONS) / SWITCH  # in our own folder, so that no other file is overwritten
     fresh.unlink(missing_ok=True)
     os.symlink(version.relative_to(link.parent), fresh)
     os.replace(fresh, link)
@@ -258,19 +258,19 @@ def _switch(link: Path, version: Path) -> None:
 
 
 def _remove_old(link: Path, current: Path, before: Path | None, keep: int, keep_days: float) -> list[Path]:
-    """Remove all versions but the current one, the one `before`, which readers may have open, and the latest others.
+    """Remove old versions.
 
-    Young ones stay too.
+    The current version, the one before, which readers may have open, and recent ones are kept.
     """
     others = [path for path in versions_of(link) if path not in (current, before)]
     removed = others[: max(0, len(others) - (keep - len({current, before} - {None})))]
     if keep_days and removed:
         dates = last_dates(link)
         oldest = time.time() - keep_days * SECONDS_A_DAY
-        # before there was a history: when the folder got its name, which is a change of its own
+        # without a history: the time at which the folder was renamed
         removed = [path for path in removed if dates.get(path.name, path.stat().st_ctime) < oldest]
     for path in removed:
-        unfinished = path.with_name(path.name + UNFINISHED)  # half removed it is no version any more
+        unfinished = path.with_name(path.name + UNFINISHED)  # a version that is partly removed must not look whole
         os.rename(path, unfinished)
         shutil.rmtree(unfinished)
     return removed

@@ -1,6 +1,6 @@
-"""Requests, as manifests hold them: the tool and its arguments, inputs by their fingerprints.
+"""Requests as manifests hold them, and their comparison.
 
-Whether two are the same, and how not.
+A request has the tool and its arguments, with the fingerprints of inputs.
 """
 
 from pathlib import Path
@@ -10,23 +10,23 @@ import orjson
 
 from drtools.errors import param
 from drtools.outputs.disk import read_json
+from drtools.outputs.records import checked
 from drtools.outputs.specs import Request
-from drtools.outputs.typed_json import checked
 
 
 def add_change(request: Request, words: str) -> None:
-    """Record that this version computes something else than an earlier one did for the same arguments.
+    """Record that this version computes something different from an earlier version for the same arguments.
 
-    What an earlier version began is then not continued, and what it finished is not taken for this request's output.
-    `words` is a clause that says what is computed now.
+    Unfinished work of the earlier version is then not continued, and its finished output does not count as done.
+    `words` is a clause that describes what is computed now.
     """
     request.setdefault("changes", []).append(words)
 
 
 def differences(then: Request, now: Request) -> str:
-    """Say in words what is asked for now and was not then: flags, inputs whose content is another, and changes."""
+    """Describe how two requests differ: arguments, contents of inputs, and changes between versions."""
     if then.get("tool") != now["tool"]:
-        return f"it is the work of {then.get('tool')}, this is {now['tool']}"
+        return f"it was made by {then.get('tool')}, this is {now['tool']}"
     words = []
     for name in sorted({*then["arguments"], *now["arguments"]}):
         before, after = then["arguments"].get(name), now["arguments"].get(name)
@@ -43,7 +43,7 @@ def differences(then: Request, now: Request) -> str:
 
 
 def _same_path(then: str | None, now: str | None) -> bool:
-    """Return whether both may be the same path: models keep the name alone of an absolute one."""
+    """Return whether both may be the same path. Models keep only the name of an absolute path."""
     return then == now or (now is not None and Path(now).is_absolute() and then == Path(now).name)
 
 
@@ -54,9 +54,9 @@ def _word(value: object) -> str:
 
 
 def same(then: Request, now: Request) -> bool:
-    """Return whether two requests ask for the same, wherever their inputs lie.
+    """Return whether two requests are equal, wherever their inputs are.
 
-    A flag that was not given is the same as one that the other version does not have.
+    An argument that was not given equals one that the other version does not have.
     """
     return _content(_given(then)) == _content(_given(now))
 
@@ -67,9 +67,9 @@ def _given(request: Request) -> Request:
 
 
 def _content(value: object) -> object:
-    """Return a request with each input reduced to its fingerprint, so that a moved file is still the same file.
+    """Return a request with each input reduced to its fingerprint, so that a moved file is the same input.
 
-    A flag without a value is left out: a version that does not know the flag makes the same.
+    An argument without a value is left out, since a version that does not know it computes the same.
     """
     if isinstance(value, dict):
         return (
@@ -81,7 +81,7 @@ def _content(value: object) -> object:
 
 
 def begun_request(path: Path) -> Request:
-    """Return the request that unfinished work keeps beside it; InputError if it is not one."""
+    """Read the request of unfinished work. Raises InputError if the file does not hold one."""
     remedy = f"move {path.parent} away, or use {param('overwrite')} to start afresh"
     request = read_json(path, remedy=remedy)
     checked(request.get("arguments"), dict, path, remedy)
@@ -89,7 +89,7 @@ def begun_request(path: Path) -> Request:
 
 
 def request_in(path: Path) -> Request | None:
-    """Return the request that a manifest of ours tells of; None for another program's file of that name, or none."""
+    """Return the request in a manifest. Returns None if there is no file, or another program's."""
     try:
         record = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):

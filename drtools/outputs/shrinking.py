@@ -1,6 +1,6 @@
-"""Refuse a version with far fewer documents than the one that is served.
+"""Refuse to publish a version with far fewer documents than the current one.
 
-The documents of a night may be few by a fault: a share that is not mounted, a day's delivery in place of the corpus.
+Documents can be missing by mistake: a share was not mounted, or one day's delivery took the place of the corpus.
 """
 
 import math
@@ -16,7 +16,7 @@ ALLOW_SHRINKING = 0.1  # [ours] share of the current documents that a new versio
 
 
 class Part(NamedTuple):
-    """A folder of a version: its name, empty for a folder that is a version by itself, and what it holds."""
+    """A folder of a version: its name, which is empty if the folder is the whole version, its kind and its side."""
 
     name: str
     kind: str
@@ -27,12 +27,12 @@ def check_shrinking(records: Mapping[Path, Mapping[str, Any]], link: Path, curre
     """Raise GateRefused if a folder lacks more than a share `allowed` of the documents in the version `current`.
 
     `records` are the manifests of the folders to publish. Folders of the same name, kind and side are compared. A
-    folder that is published alone has no name in its version, and is compared by the other two.
+    folder that is published alone has no name in its version, so that only kind and side count.
     """
     try:
         before = _counts_in(current)
-    except (InputError, OSError) as error:  # else nothing could be published in place of a damaged version
-        return reporting.notice(1, f"{current}: its documents cannot be counted, so nothing was compared ({error})")
+    except (InputError, OSError) as error:  # otherwise a damaged version could not be replaced
+        return reporting.notice(1, f"{current}: its documents could not be counted, so nothing was compared ({error})")
     now = _counts((folder.name if len(records) > 1 else "", record) for folder, record in records.items())
     lacking = {key: (count - now[key]) / count for key, count in before.items() if count > now.get(key, count)}
     refused = [key for key, share in lacking.items() if not share <= allowed]

@@ -1,11 +1,11 @@
-"""What to write, and what becomes of what is there already."""
+"""Specifications of outputs and requests."""
 
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 
 class Request(TypedDict, total=False):
-    """What identifies a command: the tool, its arguments with inputs as fingerprints, what a version changed of it."""
+    """What identifies a command: the tool, its arguments with fingerprints of inputs, and changes between versions."""
 
     tool: str
     arguments: dict[str, Any]
@@ -14,10 +14,10 @@ class Request(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """An output, and the request that it answers.
+    """An output, and the request that makes it.
 
-    `overwrite` starts afresh and replaces what is there. `renew` replaces what another request made, and keeps or
-    continues what this one made.
+    `overwrite` starts afresh and replaces an existing output. `renew` replaces the output of another request, and keeps
+    or continues the output of this one.
     """
 
     output: str

@@ -1,4 +1,4 @@
-"""The file in OUT.partial that keeps what unfinished work continues from."""
+"""The file in OUT.partial that holds the state from which unfinished work continues."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from drtools.errors import param
 from drtools.outputs.disk import read_json
-from drtools.outputs.typed_json import checked
+from drtools.outputs.records import checked
 
 STATE = "state.json"
 FILES: Any = dict[str, int] | None
@@ -15,11 +15,11 @@ START_AFRESH = f"use {param('overwrite')} to start afresh"
 
 
 class Saved(NamedTuple):
-    """What an earlier process saved.
+    """The saved state of an earlier process.
 
-    `state` is what the tool gave, to be read as its own type (`outputs/states.py`); `seconds` is how long the work had
-    taken, `offset` how many bytes of a file it had written, `files` the sizes of what was written: {name: bytes}, None
-    if an older version saved it.
+    `state` is the tool's own state, which is read as its own type (`outputs/states.py`). `seconds` is the time that the
+    work had taken. `offset` is the number of bytes that were written to a file. `files` has the sizes of the files that
+    were written, {name: bytes}, and is None if an older version saved the state.
     """
 
     state: dict[str, Any]
@@ -29,7 +29,7 @@ class Saved(NamedTuple):
 
 
 def read_state(folder: Path) -> Saved:
-    """Read what the work in a folder was saved with; InputError if it is not what was written."""
+    """Read the saved state in a folder of unfinished work. Raises InputError if the file was damaged."""
     path = folder / STATE
     state = read_json(path, remedy=START_AFRESH)
     seconds = checked(state.pop("worked_seconds", 0.0), float, path, START_AFRESH)

@@ -1,4 +1,4 @@
-"""States of unfinished work: dataclasses whose fields are the keys of the JSON object that is kept on the disk."""
+"""States of unfinished work: dataclasses whose fields are the keys of a JSON object on the disk."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 from drtools.errors import InputError
+from drtools.outputs.records import checked_fields
 from drtools.outputs.state_file import START_AFRESH, STATE
-from drtools.outputs.typed_json import checked_fields
 from drtools.outputs.work import Work
 
 
 @dataclass(kw_only=True)
 class State:
-    """What a later process continues from.
+    """The state from which a later process continues.
 
-    A field with a default is one that earlier releases did not write. `version` grows when the meaning of a field
-    changes; version 1 is not written, as 0.1.0 knows no versions.
+    Fields that earlier releases did not write have a default. `version` increases when the meaning of a field changes.
+    Version 1 is not written, since 0.1.0 had no versions.
     """
 
     version: ClassVar[int] = 1
 
     @classmethod
     def of(cls, work: Work) -> Self | None:
-        """Return what an earlier process saved of some work, None if it saved nothing.
+        """Return the state that an earlier process saved for some work, None if it saved none.
 
-        InputError if it is of another version, or not of the fields' types.
+        Raises InputError if the state is of another version, or if a value does not have the type of its field.
         """
         if not work.state:
             return None
@@ -41,10 +41,10 @@ class State:
         return cls(**checked_fields(work.state, cls, path, START_AFRESH))
 
     def record(self) -> dict[str, Any]:
-        """Return the keys that are written."""
+        """Return the JSON object that is written."""
         record = {field.name: getattr(self, field.name) for field in fields(self)}
         return record if self.version == 1 else {**record, "version": self.version}
 
     def save(self, work: Work) -> None:
-        """Make what was written of some work so far durable, with this state to continue from."""
+        """Make the work so far durable, with this state to continue from."""
         work.save(**self.record())

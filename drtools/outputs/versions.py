@@ -1,4 +1,4 @@
-"""The versions of a published link: which there are, which one is meant, and what belongs to a version.
+"""The versions of a published link: list them, resolve paths to them, find their texts.
 
 LINK is a symbolic link to LINK.versions/NUMBER-FINGERPRINT (`releases` makes them).
 """
@@ -14,7 +14,7 @@ from drtools.outputs.records import Record
 
 VERSIONS = ".versions"
 NAME = re.compile(r"\d{5,}-[0-9a-f]{12}")
-LINKS_IN_A_ROW = 40  # as many as Linux follows
+LINKS_IN_A_ROW = 40  # the limit of Linux
 
 
 def versions_of(link: Path) -> list[Path]:
@@ -26,7 +26,7 @@ def versions_of(link: Path) -> list[Path]:
 
 
 def current_version(link: Path) -> Path | None:
-    """Return the version that a link names, None if it is no link of a publication."""
+    """Return the version that a link names, None if it is not a published link."""
     if not link.is_symlink():
         return None
     named = Path(os.readlink(link))
@@ -36,20 +36,21 @@ def current_version(link: Path) -> Path | None:
 def pinned(name: str, seen: dict[Path, Path]) -> str:
     """Return a path with a published link in it replaced by the version that it names.
 
-    `seen` remembers, for one command, what each link named first, so that an index and its encoder are of one version.
+    `seen` remembers which version each link named first, so that one command takes an index and its encoder from the
+    same version.
     """
     path = Path(name)
     for place in (path, *path.parents):
         link = _link_behind(place)
         version = link and current_version(link)
         if link and version:
-            one = Path(os.path.realpath(link.parent), link.name)  # however a command spells it
+            one = Path(os.path.realpath(link.parent), link.name)  # the same for every spelling of the path
             return str(seen.setdefault(one, version) / path.relative_to(place))
     return name
 
 
 def _link_behind(place: Path) -> Path | None:
-    """Return the published link that a path is, or that it leads to as a symbolic link of one's own."""
+    """Return the published link at a path, or the one that a user's symbolic link at that path leads to."""
     for _ in range(LINKS_IN_A_ROW):
         if not place.is_symlink() or current_version(place):
             break
@@ -58,7 +59,7 @@ def _link_behind(place: Path) -> Path | None:
 
 
 def release_of(folder: Path) -> tuple[Path, Record] | None:
-    """Return the version of several folders that a folder is one of, with its manifest; None if it is in none."""
+    """Return the version of several folders that a folder belongs to, with its manifest; None if there is none."""
     place = folder.resolve().parent
     if not folder.is_dir() or not (place / manifest.NAME).is_file():
         return None
@@ -70,7 +71,7 @@ def release_of(folder: Path) -> tuple[Path, Record] | None:
 
 
 def own_texts(folder: Path) -> Path | None:
-    """Return the file with the texts of a folder's documents that its version holds, None if there is none."""
+    """Return the file in a version with the texts of a folder's documents, None if there is none."""
     if not folder.is_dir():
         return None
     if (folder / TEXTS).is_file():

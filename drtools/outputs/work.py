@@ -1,7 +1,7 @@
-"""Whole or not at all: work goes on in OUT.partial under a lock and is renamed to OUT when it is done.
+"""An output that is being made in OUT.partial under a lock, and is renamed to OUT when it is done.
 
-The same command again: finished, says so; partial, continues; another request, refused by naming the difference, or
-with `renew` replaced. A folder's manifest lies in it; a file's lies beside it as OUT.manifest.json.
+The same command again continues unfinished work, or reports that it is done. Another request is refused with the
+difference, or replaces the output with `renew`. The manifest is in a folder, or next to a file as OUT.manifest.json.
 """
 
 import datetime
@@ -23,13 +23,13 @@ from drtools.outputs.state_file import STATE
 
 
 class Work:
-    """An output under way. `path` is its folder; `state` what an earlier process saved; `stream` takes a file's bytes.
+    """An unfinished output. `path` is its folder, `state` is what an earlier process saved, `stream` takes the bytes.
 
-    What lies under `working` serves continuing alone and never becomes part of the output.
+    Files under `working` only serve to continue the work and never become part of the output.
     """
 
     def __init__(self, target: Path, request: Request, overwrite: bool = False, renew: bool = False) -> None:
-        self.target = target.resolve() if target.is_symlink() else target  # what a link names is replaced, not the link
+        self.target = target.resolve() if target.is_symlink() else target  # a link itself is kept
         self.request, self.overwrite, self.renew = request, overwrite, renew
         self.place = Place(self.target)
         self.path = self.place.partial
@@ -42,11 +42,11 @@ class Work:
         self.done = False
 
     def seconds(self) -> float:
-        """Return how long the work has taken so far, that of earlier processes included."""
+        """Return how long the work has taken so far, including earlier processes."""
         return round(self.seconds_before + time.time() - self.started, 1)
 
     def save(self, **state: object) -> None:
-        """Make what was written so far durable: a later process starts from `state` and loses nothing before it."""
+        """Make what was written so far durable. A later process continues from `state`."""
         if self.stream is not None:
             self.stream.flush()
             os.fsync(self.stream.fileno())
@@ -56,10 +56,10 @@ class Work:
         write_json(self.path / STATE, {**state, **own})
 
     def finish(self, identity: object = None, **fields: object) -> None:
-        """Write the manifest and give the output its name. `fields` (counts, fingerprints ...) go into the manifest.
+        """Write the manifest and give the output its name. `fields`, such as counts, go into the manifest.
 
-        The output's fingerprint is that of its content, or of an `identity`, a JSON value, where the same content is
-        other bytes each time that it is written.
+        The fingerprint is computed from the content, or from the JSON value `identity` if the bytes of equal content
+        differ each time they are written.
         """
         reporting.check_strict()
         record: dict[str, Any] = {
@@ -107,6 +107,6 @@ class Work:
 
 
 class FileWork(Work):
-    """A file under way, whose `stream` is there."""
+    """An unfinished file, whose `stream` is open."""
 
     stream: BinaryIO

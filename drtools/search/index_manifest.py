@@ -7,8 +7,7 @@ from pathlib import Path
 
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
-from drtools.outputs.records import Record
-from drtools.outputs.typed_json import checked_fields
+from drtools.outputs.records import Record, checked_fields
 
 
 @dataclass(frozen=True, kw_only=True)

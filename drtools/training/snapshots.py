@@ -13,8 +13,8 @@ from drtools import reporting
 from drtools.errors import InputError
 from drtools.outputs.disk import read_json
 from drtools.outputs.places import without_places
+from drtools.outputs.records import checked
 from drtools.outputs.state_file import START_AFRESH
-from drtools.outputs.typed_json import checked
 from drtools.training.state import TrainingState
 
 if TYPE_CHECKING:

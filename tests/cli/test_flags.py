@@ -323,9 +323,7 @@ def test_a_device_or_a_pipe_gets_the_data_of_a_file(world, drtools, tmp_path):
     assert Path("/dev/null").is_char_device() and pipe.is_fifo()
     encode = ("encode", "--model", world["model"], "--documents", world["corpus"], "-o", "/dev/null", "--overwrite")
     outcome = drtools(*encode)
-    assert (
-        outcome.status == 2 and "/dev/null: a device or a pipe was found, expected the name of a folder" in outcome.err
-    )
+    assert outcome.status == 2 and "/dev/null: found a device or a pipe, expected the name of a folder" in outcome.err
 
 
 def test_names_of_standard_output_are_one(world, drtools):

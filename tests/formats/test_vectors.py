@@ -47,9 +47,9 @@ def test_a_manifest_is_read_as_it_was_written(folder):
     "changes, words",
     [
         ({"side": "documents"}, "side is 'documents', expected query or document"),
-        ({"dimension": "3"}, "dimension is '3', expected a number from 1 on"),
-        ({"max_tokens": [9]}, "max_tokens is [9], expected a number from 0 on, or null"),
-        ({"query_fingerprint": None}, "query_fingerprint is None, expected a text"),
+        ({"dimension": "3"}, "dimension is '3', expected a whole number, at least 1"),
+        ({"max_tokens": [9]}, "max_tokens is [9], expected a whole number, at least 0, or null"),
+        ({"query_fingerprint": None}, "query_fingerprint is None, expected a string"),
         (
             {"joined": {"how": "product", "mu": 1, "parts": []}, "tried": []},
             "an object with how (concat or sum), mu (a number)",

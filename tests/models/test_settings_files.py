@@ -77,7 +77,7 @@ def test_so_it_is_in_the_files_of_a_cross_encoder(rankers, tmp_path):
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
     (tmp_path / "ranker" / "modules.json").write_text(json.dumps([module]))
     edit(tmp_path / "ranker", CONFIG, model_type="CrossEncoder", prompts={"web": 5})
-    with pytest.raises(InputError, match=r"prompts is {'web': 5}, expected an object of texts"):
+    with pytest.raises(InputError, match=r"prompts is {'web': 5}, expected an object, each value a string or null"):
         load_cross_encoder(str(tmp_path / "ranker"))
 
 
@@ -128,7 +128,7 @@ def test_a_length_without_room_for_a_word_is_refused(plain, longest):
 def test_a_broken_length_of_a_ranker_of_ours_is_refused(rankers, tmp_path):
     shutil.copytree(rankers["bert"], tmp_path / "ranker")
     edit(tmp_path / "ranker", "drtools.json", kind="ranker", longest_pair="64")
-    with pytest.raises(InputError, match=r"longest_pair is '64', expected a number from 1 on"):
+    with pytest.raises(InputError, match=r"longest_pair is '64', expected a whole number, at least 1"):
         load_cross_encoder(str(tmp_path / "ranker"))
 
 

@@ -54,7 +54,7 @@ def test_a_finished_output_called_like_unfinished_work_stays(folder, more):
 def test_a_link_called_like_unfinished_work_is_not_followed(folder, more):
     make_folder(folder.with_name("precious"), depth=1)
     os.symlink("precious", folder.with_name("out.partial"))
-    with pytest.raises(InputError, match="is not the work of drtools"):
+    with pytest.raises(InputError, match="was not made by drtools"):
         make_folder(folder, **more)
     assert (folder.with_name("precious") / "ids.txt").exists()
 
@@ -63,7 +63,7 @@ def test_a_link_called_like_unfinished_work_is_not_followed(folder, more):
 def test_a_file_called_like_the_lock_stays(folder, text):
     lock = folder.with_name("out.partial.lock")
     lock.write_text(text)
-    with pytest.raises(InputError, match=r"out.partial.lock: exists and is not the work of drtools"):
+    with pytest.raises(InputError, match=r"out.partial.lock: exists and was not made by drtools"):
         make_folder(folder, overwrite=True)
     assert lock.read_text() == text
 
@@ -71,7 +71,7 @@ def test_a_file_called_like_the_lock_stays(folder, text):
 def test_a_manifest_of_others_beside_a_file_stays(folder):
     beside = folder.with_name("out.manifest.json")
     beside.write_text('{"name": "an app"}')
-    with pytest.raises(InputError, match=r"out.manifest.json: exists and is not the work of drtools"):
+    with pytest.raises(InputError, match=r"out.manifest.json: exists and was not made by drtools"):
         make_file(folder)
     assert json.loads(beside.read_text()) == {"name": "an app"} and not folder.exists()
 
@@ -82,7 +82,7 @@ def test_the_lock_is_held_until_the_output_has_its_name(folder, monkeypatch):
 
     def slow(source, target):
         if Path(target) == folder:
-            with pytest.raises(WorldError, match="another process is at work"):
+            with pytest.raises(WorldError, match="another process is writing this output"):
                 make_folder(folder, depth=2)
             refused.append(source)
         rename(source, target)

@@ -18,14 +18,14 @@ from drtools.outputs.records import COUNT, NUMBER, TEXT, Record, list_of, object
         ("", "not JSON"),
         ('{"a": ', "not JSON"),
         ("[1]", "found list, expected a JSON object"),
-        ('{"a":' * 900 + "1" + "}" * 900, "in each other"),
+        ('{"a":' * 900 + "1" + "}" * 900, "levels of nested objects"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "not JSON"),
         ('{"a": "\\ud800"}', "half a character"),
         ('{"a": ' + "9" * 5000 + "}", "not JSON"),
-        ('{"count": "60"}', "count is '60', expected a number from 1 on"),
+        ('{"count": "60"}', "count is '60', expected a whole number, at least 1"),
         ('{"count": true}', "count is True"),
         ('{"count": 0}', "count is 0"),
-        ('{"parts": [1, 2]}', "parts is [1, 2], expected a list of 1, each an object with folder (a text)"),
+        ('{"parts": [1, 2]}', "parts is [1, 2], expected a list of length 1, each an object with folder (a string)"),
         ('{"parts": [{}]}', "parts is [{}]"),
         ('{"how": "x"}', "how is 'x', expected concat or sum"),
     ],
@@ -49,7 +49,7 @@ def test_a_key_that_is_missing_is_an_error_of_the_file(tmp_path):
     record = read_json(tmp_path / "x.json", {"a": object_of({"b": NUMBER}), "c": TEXT})
     assert record["a"]["b"] == 1 and record.get("c") is None
     for lacking in (lambda: record["c"], lambda: record["a"]["d"]):
-        with pytest.raises(InputError, match=r"x\.json: no '[cd]' was found in it; the file was damaged"):
+        with pytest.raises(InputError, match=r"x\.json: the key '[cd]' is missing; the file was damaged"):
             lacking()
 
 

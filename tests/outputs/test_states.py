@@ -83,27 +83,35 @@ TRAINED = {"step": 2, "checkpoint": "c", "seconds": 1, "best": None, "evaluation
 @pytest.mark.parametrize(
     "kind, record, words",
     [
-        (Lines, {"lines": "two"}, "found 'two' at the key 'lines', expected int"),
-        (Lines, {"lines": 2, "lengths": [3, None]}, "found [3, None] at the key 'lengths', expected list[int]"),
+        (Lines, {"lines": "two"}, "lines is 'two', expected a whole number"),
+        (Lines, {"lines": 2, "lengths": [3, None]}, "lengths is [3, None], expected a list, each a whole number"),
         (Lines, {"lengths": []}, "the key 'lines' is missing"),
         (
             EncodingState,
             {**ENCODED, "precision": "fp8"},
-            "found 'fp8' at the key 'precision', expected 'bf16' or 'fp32'",
+            "precision is 'fp8', expected bf16 or fp32",
         ),
         (
             EncodingState,
             {**ENCODED, "counts": {"truncated": 0}, "precision": "fp32"},
-            "expected an object with truncated (int), empty (int), tokens (int), taken (int)",
+            "expected an object with empty (a whole number), taken (a whole number), tokens (a whole number), ",
         ),
-        (TrainingState, {**TRAINED, "refreshed": 3}, "found 3 at the key 'refreshed', expected str or null"),
-        (TrainingState, {**TRAINED, "refreshed": None, "best": {"step": 1}}, "expected an object with step (int)"),
-        (SearchState, {"done": None, "counts": {}}, "found None at the key 'done', expected int"),
-        (MiningState, {"done": 1, "counts": []}, "found [] at the key 'counts', expected dict[str, int]"),
-        (DarkState, {"done": 1, "counts": {"dark": "x"}}, "expected dict[str, int]"),
-        (SamplingState, {"counts": {}, "total": 1.5}, "found 1.5 at the key 'total', expected int or null"),
-        (JoiningState, {"done": "16384"}, "found '16384' at the key 'done', expected int"),
-        (ScoringState, {"counts": {}, "first": {"lacking queries": "q1"}}, "expected dict[str, list[str]]"),
+        (TrainingState, {**TRAINED, "refreshed": 3}, "refreshed is 3, expected a string or null"),
+        (
+            TrainingState,
+            {**TRAINED, "refreshed": None, "best": {"step": 1}},
+            "an object with measure (a string), step (a whole number)",
+        ),
+        (SearchState, {"done": None, "counts": {}}, "done is None, expected a whole number"),
+        (MiningState, {"done": 1, "counts": []}, "counts is [], expected an object, each value a whole number"),
+        (DarkState, {"done": 1, "counts": {"dark": "x"}}, "expected an object, each value a whole number"),
+        (SamplingState, {"counts": {}, "total": 1.5}, "total is 1.5, expected a whole number or null"),
+        (JoiningState, {"done": "16384"}, "done is '16384', expected a whole number"),
+        (
+            ScoringState,
+            {"counts": {}, "first": {"lacking queries": "q1"}},
+            "expected an object, each value a list, each a string",
+        ),
     ],
 )
 def test_what_no_release_wrote_is_refused_in_one_line(tmp_path, kind, record, words):

@@ -239,7 +239,7 @@ def test_another_programs_manifest_is_no_leave_to_replace_a_folder(toy, encoder_
     (other / "notes").write_text("mine")
     outcome = drtools(*words[:-1], tmp_path / "other")
     assert (
-        outcome.status == 2 and "is not the work of drtools" in outcome.err and (other / "notes").read_text() == "mine"
+        outcome.status == 2 and "was not made by drtools" in outcome.err and (other / "notes").read_text() == "mine"
     ), outcome.err
 
 

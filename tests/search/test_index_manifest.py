@@ -15,9 +15,9 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "0.1.0"
 @pytest.mark.parametrize(
     "kind, folder, changes, words",
     [
-        ("faiss", "faiss", {"dimension": "16"}, "dimension is '16', expected a number from 1 on"),
-        ("faiss", "faiss", {"factory": None}, "factory is None, expected a text"),
-        ("lucene", "bm25", {"language": 7}, "language is 7, expected a text"),
+        ("faiss", "faiss", {"dimension": "16"}, "dimension is '16', expected a whole number, at least 1"),
+        ("faiss", "faiss", {"factory": None}, "factory is None, expected a string"),
+        ("lucene", "bm25", {"language": 7}, "language is 7, expected a string"),
     ],
 )
 def test_another_type_is_refused_in_one_line(tmp_path, kind, folder, changes, words):

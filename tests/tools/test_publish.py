@@ -109,7 +109,7 @@ def test_what_is_not_whole_is_refused_and_the_link_stays(two, drtools):
         ("joined", "live"): "--no-copy",
         ("b.partial", "live"): "under way",
         ("nowhere", "live"): "no such folder",
-        ("a", "taken"): "a link is to be switched",
+        ("a", "taken"): "expected a link or a new name",
     }.items():
         outcome = drtools("publish", *words)
         assert outcome.status == 2 and said in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err
@@ -237,7 +237,7 @@ def test_a_folder_that_was_changed_since_it_was_published_is_refused(two, drtool
     place.unlink()  # the version's file of that name is a link to the same bytes
     place.write_text("two")  # as many bytes as before
     outcome = drtools("publish", "a", "live")
-    assert outcome.status == 2 and "its files are not those that its manifest tells of" in outcome.err, outcome.err
+    assert outcome.status == 2 and "its files differ from its manifest" in outcome.err, outcome.err
 
 
 def counted(name: str, count: int, kind: str = "vectors", **facts: object) -> Path:

@@ -23,7 +23,7 @@ from drtools.models.lexical import LexicalEncoder
 from drtools.models.loader import load_for_encoding
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
-from drtools.outputs.typed_json import checked
+from drtools.outputs.records import checked
 from drtools.teachers.windows import ScoredTexts, documents_in
 from drtools.units import counted
 
