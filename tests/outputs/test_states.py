@@ -137,8 +137,8 @@ def test_counts_of_truths_are_read_as_earlier_releases_wrote_them(tmp_path):
     [
         (b"{", "not JSON"),
         (b"[1]", "found list, expected a JSON object"),
-        (b'{"lines": 1, "worked_seconds": "long"}', "found 'long', expected float"),
-        (b'{"lines": 1, "offset": null}', "found None, expected int"),
+        (b'{"lines": 1, "worked_seconds": "long"}', "found 'long', expected a number"),
+        (b'{"lines": 1, "offset": null}', "found None, expected a whole number"),
     ],
 )
 def test_a_damaged_state_is_refused_in_one_line_and_overwrite_starts_afresh(tmp_path, written, words):
@@ -182,4 +182,4 @@ def test_a_damaged_request_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError) as caught, open_work(tmp_path / "x"):
         pass
     said = str(caught.value)
-    assert "request.json: found None, expected dict" in said and "overwrite to start afresh" in said
+    assert "request.json: found None, expected an object" in said and "overwrite to start afresh" in said
