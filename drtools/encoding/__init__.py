@@ -1,1 +1,1 @@
-"""Texts to vectors: folders of vectors, updates, pieces, several devices."""
+"""Encode texts into vectors: folders of vectors, updates, pieces, several devices."""

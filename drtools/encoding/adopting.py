@@ -1,4 +1,4 @@
-"""Vectors that another program made, as a vectors folder."""
+"""Turn vectors of another program into a vectors folder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdoptionSpec:
-    """An .npy file of vectors [N, D], a file of its rows' ids, and the encoder that made it.
+    """An .npy file of vectors [N, D], a file with the ids of its rows, and the encoder that made it.
 
-    `document_model` is the encoder of documents, where it is another. Without a dtype numbers stay as they are, but
-    float64, which becomes float32.
+    `document_model` is the encoder of documents if it is a different one. Without a `dtype`, numbers keep theirs,
+    except that float64 becomes float32.
     """
 
     vectors: str
@@ -37,7 +37,7 @@ class AdoptionSpec:
 
 
 def adopt(work: Work, spec: AdoptionSpec) -> EncodedManifest:
-    """Write the vectors and their ids into the folder of `work`; return their manifest."""
+    """Write the vectors and their ids into the folder of `work`. Returns their manifest."""
     vectors = shown(spec.vectors)
     array = open_foreign(spec.vectors)
     count, dimension = array.shape
@@ -47,13 +47,13 @@ def adopt(work: Work, spec: AdoptionSpec) -> EncodedManifest:
         raise InputError(
             f"{len(row_ids):,} ids for the {count:,} rows of {vectors}",
             where=shown(spec.ids),
-            expected="one line a row, in their order",
+            expected="one line for each row, in the same order",
         )
     kept = spec.dtype or ("float16" if array.dtype.itemsize == 2 else "float32")
     into = create_array(work.path, count, dimension, kept)
     of_length_one = copy_rows(spec.vectors, array, into, row_ids)
     if array.dtype.itemsize > into.dtype.itemsize:
-        reporting.say(f"{vectors}: its {array.dtype} numbers were rounded to {kept}")
+        reporting.say(f"{vectors}: numbers were rounded from {array.dtype} to {kept}")
     if normalized:
         reporting.notice(
             count - of_length_one,
@@ -79,7 +79,7 @@ def adopt(work: Work, spec: AdoptionSpec) -> EncodedManifest:
 def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str, str]]:
     """Return the name of the encoder that made vectors, whether it normalizes them, and the fingerprints of both sides.
 
-    InputError if its vectors have another dimension.
+    Raises InputError if the dimensions differ.
     """
     encoder = EncoderSpec(spec.model, spec.document_model, pooling=spec.pooling)
     files = read_encoder(encoder, spec.side)
@@ -90,7 +90,7 @@ def encoder_of(spec: AdoptionSpec, dimension: int) -> tuple[str, bool, dict[str,
         raise InputError(
             f"{dimension} dimensions, but {maker} makes vectors of {own}",
             where=shown(spec.vectors),
-            remedy="name the encoder that made them",
+            remedy="pass the encoder that made them",
         )
     if files.is_pair:
         return maker, settings.normalized, pair_fingerprints(folders, spec.pooling)

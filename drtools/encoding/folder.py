@@ -1,6 +1,6 @@
-"""Texts -> a vectors folder, chunk by chunk.
+"""Encode texts into a vectors folder, chunk by chunk.
 
-Tokenized ahead in a thread, written through the memory map, durable after each.
+The next chunk is tokenized in a thread. Each chunk is written through a memory map and flushed to the disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class EncodingState(State):
-    """What a stopped encoding continues from: texts that are done, and the bytes and pieces that were written."""
+    """The state of a stopped encoding: texts that are done, and the bytes and pieces that were written."""
 
     done: int
     counts: Counts
@@ -50,8 +50,8 @@ class EncodingState(State):
 class Prepared(NamedTuple):
     """A chunk of N texts before it is encoded.
 
-    `tokens` are those of the texts at `places`; `rows` [N] says where OLD has a text's vector, -1 where it has none;
-    `tried` lists places of texts that OLD has and that are encoded again.
+    `tokens` are the tokens of the texts at `places`. `rows` [N] has the row of each text's vector in the old folder, -1
+    if there is none. `tried` lists places of texts that the old folder has but that are encoded again to compare.
     """
 
     ids: list[str]
@@ -63,14 +63,14 @@ class Prepared(NamedTuple):
 
     @property
     def new(self) -> np.ndarray:
-        """Places of texts that OLD does not have."""
+        """Places of texts that the old folder does not have."""
         return self.places[: len(self.places) - len(self.tried)]
 
 
 class FolderEncoding:
-    """Encodes texts into the folder of `work`; documents and their pieces with `pieces`; what `old` has is taken over.
+    """Encodes texts into the folder of `work`, with the pieces of documents if `pieces` is given.
 
-    `counts`: truncated and empty texts, tokens, and how many vectors were taken over.
+    Vectors of texts that `old` has are reused. `counts` holds truncated and empty texts, tokens, and reused vectors.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class FolderEncoding:
             create_texts(work.path, len(texts))
 
     def run(self) -> Counts:
-        """Encode what is left to do; return the counts."""
+        """Encode the remaining texts. Returns the counts."""
         starts = range(self.done, len(self.texts), self.chunk)
         with (
             reporting.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress,
@@ -147,7 +147,9 @@ class FolderEncoding:
             progress.advance(len(rows), tokens=self.encoded_tokens)
 
         stop, taken = start + len(part.ids), part.rows >= 0
-        array = open_array(self.work.path / ARRAY, "r+")  # anew, so that no more than a chunk of it is ever in memory
+        array = open_array(
+            self.work.path / ARRAY, "r+"
+        )  # opened for each chunk, so that at most one chunk is in memory
         texts = open_texts(self.work.path, "r+")
         if not self.pieces and not self.old:
             encode_tokens(self.encoder, part.tokens, self.computing, array[start:stop], told, one_length=True)
@@ -178,7 +180,7 @@ class FolderEncoding:
     def _made(
         self, tokens: Tokenized, told: Callable[[np.ndarray, int], None]
     ) -> tuple[np.ndarray, PieceVectors | None]:
-        """Return the vectors of texts [N, D], and those of their pieces if they are wanted."""
+        """Return the vectors of texts [N, D], and those of their pieces if requested."""
         if self.pieces:
             assert isinstance(tokens, PieceTokens), "made by self.pieces"
             return self.pieces.encode(tokens, self.computing, told)
@@ -187,7 +189,7 @@ class FolderEncoding:
         return made, None
 
     def _in_order(self, part: Prepared, made: PieceVectors, old: PieceVectors) -> PieceVectors:
-        """Return the pieces of all texts of a chunk: those that are taken over, and those that were made."""
+        """Return the pieces of all texts of a chunk in order, both reused and new."""
         taken = part.rows >= 0
         order = np.empty(len(part.rows), np.int64)
         order[part.new], order[taken] = np.arange(len(part.new)), len(part.places) + np.arange(taken.sum())
@@ -197,17 +199,17 @@ class FolderEncoding:
 def encode_folder(
     work: Work, texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec
 ) -> EncodedManifest:
-    """Encode texts into the folder of `work`, from where it was stopped; return the manifest of the vectors."""
+    """Encode texts into the folder of `work`, continuing stopped work. Returns the manifest of the vectors."""
     if spec.update:
         check_missing(spec.update, texts, spec.allow_dropped)
     state = EncodingState.of(work)
-    if state:  # as it was begun, also on another device
+    if state:  # keeps the precision it began with, even on another device
         compute = replace(compute, precision=state.precision)
     computing = settle(compute, spec.batch_tokens, several=True)
     encoder = loader.load_for_encoding(model, computing, texts.side)
     if texts.side == "document":
         loader.check_title_separator(encoder, spec.title_separator)
-    pieces = pieces_by(encoder, spec)
+    pieces = piece_encoding_of(encoder, spec)
     if pieces:
         pieces.write_to(work.path, len(texts), *((state.done, state.pieces) if state else ()))
     made = manifest_of(encoder, texts, model, computing, spec, pieces)
@@ -228,14 +230,14 @@ def encode_folder(
     )
     reporting.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
     if spec.update and len(texts) and not counts["taken"]:
-        note_nothing_taken(spec.update, texts)
+        note_nothing_reused(spec.update, texts)
     if pieces:
         made = replace(made, pieces={"count": pieces.writer.written, **pieces.facts()})
     return replace(made, counts=counts, updated=spec.update)
 
 
-def pieces_by(encoder: Encoder | LexicalEncoder, spec: VectorsSpec) -> PieceEncoding | None:
-    """Return what encodes documents' pieces, if they are encoded."""
+def piece_encoding_of(encoder: Encoder | LexicalEncoder, spec: VectorsSpec) -> PieceEncoding | None:
+    """Return an encoder for pieces of documents, None if pieces are not encoded."""
     if not spec.pieces:
         return None
     return PieceEncoding(encoder.of("document"), spec.pieces.sizes, spec.pieces.spans, spec.dtype)
@@ -249,7 +251,7 @@ def manifest_of(
     spec: VectorsSpec,
     pieces: PieceEncoding | None,
 ) -> EncodedManifest:
-    """Return the manifest of the vectors, but for what is known at the end."""
+    """Return the manifest of the vectors, without what is known only at the end."""
     known = encoder.side_fingerprints()
     return EncodedManifest(
         side=texts.side,
@@ -270,9 +272,7 @@ def manifest_of(
     )
 
 
-def note_nothing_taken(update: str, texts: DocumentTexts | QueryTexts) -> None:
-    """Note an earlier folder that has no text of this one, as if it were of another collection."""
+def note_nothing_reused(update: str, texts: DocumentTexts | QueryTexts) -> None:
+    """Note that an earlier folder has none of these texts, which may mean that it is of another collection."""
     pair = Join(open_vectors(update).ids, update, texts.slice(0, 1)[0]).pair()
-    reporting.notice(
-        1, f"{update}: none of its texts is in {texts.path}, so that nothing was taken over {pair}".rstrip()
-    )
+    reporting.notice(1, f"{update}: none of its texts is in {texts.path}, so no vector was reused {pair}".rstrip())

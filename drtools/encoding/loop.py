@@ -1,4 +1,4 @@
-"""Texts -> vectors: the loop that every tool encodes with."""
+"""The encoding loop of every tool."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ def encode_tokens(
 ) -> None:
     """Encode tokenized texts into rows of `into` [N, D].
 
-    `on_batch(rows, tokens)` is told of each batch as it ends, and of those that had ended at a stop.
+    `on_batch(rows, tokens)` is called after each batch, and also for batches that had ended when the work was stopped.
 
-    On a processor each core takes batches of its own, in one thread: nothing waits for the slowest at every product,
-    and vectors do not depend on the number of cores. Of several GPUs each takes the next batch with its own copy of the
-    encoder. With `one_length` a processor's batch has texts of one length: then a text's vector is the same, bit for
-    bit, whatever else is encoded, for products of `LEAST_ROWS` rows and more add up each row alike (but bfloat16 by
-    AMX, in an order that the number of rows decides: `promises_bits`). `seed_of` says what the dropout of the batch of
-    a number is drawn by, for an encoder in training mode with dropout of our own.
+    On a processor, each core encodes its own batches in one thread. Cores do not wait for each other at every product,
+    and vectors do not depend on the number of cores. With several GPUs, each takes the next batch with its own copy of
+    the encoder.
+
+    With `one_length`, batches on a processor have texts of one length. The vector of a text is then the same, bit for
+    bit, whatever else is encoded, since products of at least `LEAST_ROWS` rows sum up each row alike. The exception is
+    bfloat16 with AMX, where the order depends on the number of rows (`promises_bits`).
+
+    `seed_of` returns the dropout seed for the number of a batch, for an encoder in training mode with our own dropout.
     """
     lengths = tokens.lengths
     on_processor = computing.device == "cpu"
@@ -76,9 +79,9 @@ def encode_tokens(
 
 
 def _in_threads(work: Callable[[int], None], count: int, threads: int, done: Callable[[int], None]) -> None:
-    """Call `work(number)` of `count` numbers in threads, and `done(number)` here as each ends.
+    """Call `work(number)` for `count` numbers in threads, and `done(number)` in this thread after each.
 
-    At a stop those that have not begun are dropped, and `done` is called for those that had ended.
+    When stopped, calls that have not begun are dropped, and `done` is called for those that had ended.
     """
     with ThreadPoolExecutor(threads) as pool:
         under_way = {pool.submit(work, number): number for number in range(count)}
@@ -105,7 +108,7 @@ def _encode_batch(
     encoder: Model, tokens: Tokenized, rows: np.ndarray, computing: Compute, into: np.ndarray, seed: int | None
 ) -> None:
     missing = LEAST_ROWS - len(rows) * int(tokens.lengths[rows].max(initial=1))
-    filled = np.resize(rows, len(rows) + max(0, missing))  # by the same texts again
+    filled = np.resize(rows, len(rows) + max(0, missing))  # repeats the same texts
     inputs = [
         torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
         for part in tokens.inputs(filled)
@@ -114,7 +117,7 @@ def _encode_batch(
         torch.manual_seed(seed)
     current = (
         torch.cuda.device(computing.device) if computing.device.startswith("cuda:") else nullcontext()
-    )  # which some kernels are launched on
+    )  # the device on which some kernels are launched
     with (
         current,
         torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast),
@@ -123,7 +126,7 @@ def _encode_batch(
         vectors = encoder(*inputs).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise InputError(
-            f"what it computes are not finite numbers; the weights are damaged, or try {param('precision')} fp32",
+            f"its vectors are not finite; the weights may be damaged, or try {param('precision')} fp32",
             where=encoder.folder,
         )
     into[rows] = vectors[: len(rows)]
@@ -132,7 +135,7 @@ def _encode_batch(
 def encode_texts(
     encoder: Encoder | LexicalEncoder, texts: Sequence[str], side: str, computing: Compute
 ) -> tuple[np.ndarray, Tokenized]:
-    """Return float32 vectors [N, D] of texts of a side, and their tokens (which count what was cut or empty)."""
+    """Return float32 vectors [N, D] of texts of a side, and their tokens, which count truncated and empty texts."""
     tokens = encoder.tokenize(texts, side)
     vectors = np.empty((len(texts), encoder.dimension), np.float32)
     encode_tokens(encoder, tokens, computing, vectors)

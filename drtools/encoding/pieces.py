@@ -1,4 +1,4 @@
-"""Documents -> their vectors and those of their pieces, in one pass."""
+"""Encode documents and their pieces in one pass."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ if TYPE_CHECKING:
     from drtools.models.spans import SpanKind
 
 
-def settled_kind(encoder: Encoder, said: SpanKind | None) -> SpanKind:
-    """Return the kind of spans: as said, else as the encoder was trained, else by attention.
+def span_kind(encoder: Encoder, requested: SpanKind | None) -> SpanKind:
+    """Return the kind of spans: the requested one, else the one of the training, else attention.
 
-    InputError for a graph, which was not kept.
+    Raises InputError for a graph, since graphs are not saved.
     """
-    kind: SpanKind = said or encoder.settings.pieces.get("spans", "attention")
+    kind: SpanKind = requested or encoder.settings.pieces.get("spans", "attention")
     if kind == "rgat":
         raise InputError(
             (
-                f"its pieces learnt through a graph (distill-fgd {param('spans')} rgat), which is not kept with the "
-                "encoder, so that their vectors cannot be made"
+                f"its pieces were trained with a graph (distill-fgd {param('spans')} rgat), which is not saved with "
+                "the encoder, so their vectors cannot be made"
             ),
             where=encoder.folder,
             remedy=(
-                f"encode its documents without {param('pieces')}, or use {param('spans')} mean for what went "
-                "into the graph"
+                f"encode its documents without {param('pieces')}, or use {param('spans')} mean for the "
+                "input of the graph"
             ),
         )
     return kind
 
 
 class PieceEncoding:
-    """An encoder of documents and their pieces, and the file that takes the latter (`write_to`)."""
+    """An encoder of documents and their pieces, and the file of the pieces' vectors (`write_to`)."""
 
     def __init__(self, encoder: Encoder | LexicalEncoder, sizes: PieceSizes, kind: SpanKind | None, dtype: str) -> None:
         if isinstance(encoder, LexicalEncoder):
             raise InputError(
-                f"{encoder.folder} is a lexical encoder, whose vectors are sums over a text's terms, without spans",
+                f"{encoder.folder} is a lexical encoder, which has no vectors of spans",
                 where=param("pieces"),
-                remedy="leave the flag out",
+                remedy="leave it out",
             )
-        self.kind = settled_kind(encoder, kind)
+        self.kind = span_kind(encoder, kind)
         self.encoder, self.layout, self.dtype = encoder, layout_of(encoder, sizes), dtype
         self.spans = Spans(encoder, self.layout.passages, self.layout.sentences, self.kind)
         trained = encoder.settings.pieces
@@ -63,14 +63,14 @@ class PieceEncoding:
             for name, value in self.facts().items()
             if trained.get(name, value) != value
         ]
-        reporting.notice(len(other), f"pieces are not encoded as {encoder.folder} learnt them: {', '.join(other)}")
+        reporting.notice(len(other), f"pieces are not encoded as {encoder.folder} was trained: {', '.join(other)}")
 
     def facts(self) -> dict[str, object]:
         """Return the kind of spans and the sizes."""
         return {"spans": self.kind, **vars(self.layout.sizes)}
 
     def write_to(self, folder: Path, count: int, done: int = 0, written: int = 0) -> None:
-        """Open the file in a vectors folder of `count` documents, of which `done` with `written` pieces are there."""
+        """Open the file in a vectors folder of `count` documents, of which `done` with `written` pieces are in it."""
         self.writer = PieceWriter(folder, count, self.encoder.dimension, self.dtype, done, written)
 
     def tokenize(self, texts: Sequence[str]) -> PieceTokens:
@@ -78,7 +78,7 @@ class PieceEncoding:
         return tokenize_pieces(self.encoder, texts, self.layout)
 
     def try_out(self, texts: Sequence[str], computing: Compute) -> PieceTokens:
-        """Encode documents and their pieces for nothing but the time that it takes; return their tokens."""
+        """Encode documents and their pieces to measure the time. Returns their tokens."""
         tokens = self.tokenize(texts)
         encode_tokens(self.spans, tokens, computing, np.empty((len(texts), self.spans.dimension), self.dtype))
         return tokens
@@ -86,7 +86,7 @@ class PieceEncoding:
     def encode(
         self, tokens: PieceTokens, computing: Compute, on_batch: Callable[[np.ndarray, int], None]
     ) -> tuple[np.ndarray, PieceVectors]:
-        """Encode documents; return their vectors [N, D] and those of their pieces."""
+        """Encode documents. Returns their vectors [N, D] and the vectors of their pieces."""
         rows = np.empty((len(tokens.lengths), self.spans.dimension), self.dtype)
         encode_tokens(self.spans, tokens, computing, rows, on_batch, one_length=True)
         vectors = rows.reshape(len(rows), self.layout.places, self.encoder.dimension)

@@ -1,4 +1,4 @@
-"""What an encoding would be, by encoding a sample."""
+"""Estimate the work of an encoding from a sample."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from drtools import reporting, units
-from drtools.encoding.folder import manifest_of, pieces_by
+from drtools.encoding.folder import manifest_of, piece_encoding_of
 from drtools.encoding.loop import encode_texts
 from drtools.encoding.update import OldVectors, check_missing
 from drtools.models.compute import settle
@@ -27,12 +27,12 @@ SAMPLE = 256  # [ours] texts
 
 
 def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec) -> None:
-    """Say what the work would be: texts, disk, and time."""
+    """Report the expected work: texts, disk and time."""
     if spec.update:
         check_missing(spec.update, texts, spec.allow_dropped)
     computing = settle(compute, spec.batch_tokens, several=True)
     encoder = load_for_encoding(model, computing, texts.side)
-    pieces = pieces_by(encoder, spec)
+    pieces = piece_encoding_of(encoder, spec)
     old = OldVectors(spec.update, manifest_of(encoder, texts, model, computing, spec, pieces)) if spec.update else None
     count = old.count_new(texts, 4096) if old else len(texts)
     _, sample = texts.slice(0, SAMPLE)
@@ -40,7 +40,7 @@ def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: Com
     def run(some: Sequence[str], computing: Compute) -> Tokenized:
         return pieces.try_out(some, computing) if pieces else encode_texts(encoder, some, texts.side, computing)[1]
 
-    one = computing._replace(copies=Copies(()))  # a sample is too little for several
+    one = computing._replace(copies=Copies(()))  # the sample is too small for several devices
     run(sample[:8], one)
     started = time.perf_counter()
     tokens = run(sample, one)
@@ -51,7 +51,7 @@ def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: Com
     reporting.say(
         f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, about "
         f"{tokens.lengths.mean():.0f} tokens each; {units.bytes_as_words(size)} of vectors; "
-        f"{f'{count:,} to encode, the others taken over; ' if old else ''}"
+        f"{f'{count:,} to encode, the others are reused;  ' if old else ''}"
         f"about {units.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "
-        f"{computing.precision} (by the first {len(sample)}{' on one' if len(computing.devices) > 1 else ''})"
+        f"{computing.precision} (from the first {len(sample)}{' on one' if len(computing.devices) > 1 else ''})"
     )

@@ -1,4 +1,4 @@
-"""How texts become a vectors folder."""
+"""Specifications of vectors folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drtools.models.specs import PieceSizes
 
 @dataclass(frozen=True)
 class PiecesSpec:
-    """Documents' passages and sentences, which are encoded too; spans are by default as the encoder was trained."""
+    """Passages and sentences of documents to encode too. By default, `spans` is that of the encoder's training."""
 
     sizes: PieceSizes = field(default_factory=PieceSizes)
     spans: Literal["attention", "mean"] | None = None
@@ -21,8 +21,8 @@ class PiecesSpec:
 class VectorsSpec:
     """How texts are encoded into a folder.
 
-    `chunk` texts are sorted by length and made durable together. `update` is an earlier folder, whose vectors of the
-    same texts are taken over; it may have a share of at most `allow_dropped` of texts whose ids are gone.
+    `chunk` texts are sorted by length and flushed to the disk together. `update` is an earlier folder, whose vectors
+    are reused for equal texts. At most a share `allow_dropped` of its ids may be missing now.
     """
 
     dtype: Literal["float16", "float32"] = "float16"

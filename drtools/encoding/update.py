@@ -1,8 +1,8 @@
-"""Vectors that an earlier encoding made, taken over where a text is the same.
+"""Reuse the vectors of an earlier encoding for texts that have not changed.
 
-On a processor this gives what encoding everything gives, bit for bit (in bfloat16 not with AMX): `encode_tokens` in
-batches of one length makes a text's vector the same whatever is encoded beside it. It holds where the same machine and
-the same torch made both; whether it does is tried on some of the texts that are taken over, by encoding them again.
+On a processor, the result equals a full encoding, bit for bit (except bfloat16 with AMX), since `encode_tokens` gives a
+text the same vector whatever is encoded with it. This needs the same machine and the same torch version. It is tested
+by encoding some of the reused texts again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
 
 TRIED = 16  # [ours] texts that are encoded again
-# [ours] of a vector's length; bfloat16 and float32 differ by .013 and less (cosine .99992), another encoder by 1
+# [ours] relative to a vector's length; bfloat16 and float32 differ by at most .013 (cosine .99992), encoders by 1
 LARGEST_DIFFERENCE = 0.05
 SETTINGS = {
     "side": f"{param('documents')} or {param('queries')}",
@@ -34,14 +34,14 @@ SETTINGS = {
 
 
 def check_missing(folder: str, texts: DocumentTexts | QueryTexts, allowed: float) -> None:
-    """Report texts of an earlier folder whose ids are gone; InputError for more than a share `allowed`."""
+    """Report ids of an earlier folder that are missing now. Raises InputError for more than a share `allowed`."""
     old = open_vectors(folder)
-    if old.manifest["side"] == texts.side:  # another side is refused with the other settings
+    if old.manifest["side"] == texts.side:  # a different side is refused with the other settings
         check_dropped(folder, len(old.ids), old.ids, texts.known_ids(), texts.path, allowed, texts.side)
 
 
 class OldVectors:
-    """A finished vectors folder whose rows are taken over by their texts.
+    """A finished vectors folder whose rows are reused for equal texts.
 
     `now` is the manifest of the new folder.
     """
@@ -50,7 +50,7 @@ class OldVectors:
         opened = open_vectors(folder)
         if (opened.path / PARTS).exists():
             raise InputError(
-                "vectors joined of two folders",
+                "vectors joined from two folders",
                 where=folder,
                 remedy="update each of the two, then join them again with concat-spar",
             )
@@ -60,7 +60,7 @@ class OldVectors:
         if self.texts.dtype != np.dtype(TEXT) or len(self.texts) != len(self.array):
             raise InputError(
                 (
-                    f"texts.npy does not fit its {len(self.array):,} vectors; the folder was damaged, make it again "
+                    f"texts.npy does not match its {len(self.array):,} vectors; the folder was damaged, make it again "
                     f"without {param('update')}"
                 ),
                 where=folder,
@@ -87,7 +87,7 @@ class OldVectors:
                 raise InputError(
                     f"made with another {flag} ({value_then!r} then, {value_now!r} now)",
                     where=self.path,
-                    remedy=f"use what it was made with, or encode everything without {param('update')}",
+                    remedy=f"use the setting that it was made with, or encode everything without {param('update')}",
                 )
         if then[f"{side}_fingerprint"] != now[f"{side}_fingerprint"]:
             raise InputError(
@@ -97,32 +97,33 @@ class OldVectors:
             )
 
     def find(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the digests uint8 [N, 16] of texts and the row of each, -1 for a text that is new."""
+        """Return the digests uint8 [N, 16] of texts and the row of each text, -1 for a new text."""
         digests = digests_of_texts(texts)
         return digests, self.rows.find(digests)
 
     def choose(self, rows: np.ndarray) -> np.ndarray:
-        """Return which of `rows` [N], where found, are to be tried: places in it, spread evenly, until enough were."""
+        """Return places in `rows` [N] of texts to encode again, evenly spread over those with a row."""
         found = np.flatnonzero(rows >= 0)
         chosen: np.ndarray = found[np.unique(np.linspace(0, len(found) - 1, min(self.to_try, len(found))).astype(int))]
         self.to_try -= len(chosen)
         return chosen
 
     def compare(self, rows: np.ndarray, again: np.ndarray, promised: bool, pieces: PieceVectors | None = None) -> None:
-        """Compare the vectors of rows [N], and those of their pieces, with what they are now [N, D].
+        """Compare the stored vectors of rows [N], and those of their pieces, with the vectors of now [N, D].
 
-        Other bits are noted, as odd where the same ones are `promised`, another encoder's are refused.
+        Different bits are noted; they are a notice if equal bits are `promised`. Raises InputError if another encoder
+        made the stored vectors.
         """
         if not len(rows):
             return
         then = np.asarray(self.array[rows])
         if pieces:
-            assert self.pieces is not None, "made with pieces, or not, as now"
+            assert self.pieces is not None, "both folders have pieces, or neither has"
             before = self.pieces.take(rows)
             if not np.array_equal(before.starts, pieces.starts):
                 raise InputError(
                     (
-                        "its documents were cut into other pieces than the same texts are now; the folder was damaged, "
+                        "its documents have other pieces than the same texts have now; the folder was damaged, "
                         f"encode everything without {param('update')}"
                     ),
                     where=self.path,
@@ -142,24 +143,23 @@ class OldVectors:
                 remedy=f"encode everything without {param('update')}",
             )
         found = (
-            f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} that were "
-            "encoded "
-            f"again got other bits, by {apart.max():.2g} at most"
+            f"{others} of {len(rows)} {'texts and pieces' if pieces else 'texts'} of {self.path} "
+            f"differ in their bits when they are encoded again, by at most {apart.max():.2g}"
         )
         if promised:
             reporting.notice(
                 others,
                 f"{found}: another machine or version, or a GPU, made one of them; the result equals a full encoding "
-                "to that, not bit for bit",
+                "up to that difference, not bit for bit",
             )
         elif others:
             reporting.say(
-                f"note: {found}, as on this device they do in other company; the result equals a full encoding to "
-                "that, not bit for bit"
+                f"note: {found}, since on this device they depend on the rest of the batch; the result equals a full "
+                "encoding up to that difference, not bit for bit"
             )
 
     def count_new(self, texts: DocumentTexts | QueryTexts, chunk: int) -> int:
-        """Return how many of the texts would have to be encoded."""
+        """Return how many of the texts have to be encoded."""
         return sum(
             int((self.find(texts.slice(start, start + chunk)[1])[1] < 0).sum()) for start in range(0, len(texts), chunk)
         )

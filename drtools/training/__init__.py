@@ -1,1 +1,1 @@
-"""The one training loop, its settings, optimizers and checkpoints. Knows no method."""
+"""The training loop of every method, with its settings, optimizers and checkpoints."""

@@ -1,4 +1,4 @@
-"""Documents that a training does not take for negatives: the queries' own, and copies of their positives."""
+"""Documents that are not used as negatives: the queries' own documents, and copies of their positives."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def avoid_copies(sources: Sequence[ExampleSource]) -> None:
-    """Let no query's own document (the one with its id) and no copy of its positives be mined or drawn as a negative.
+    """Exclude a query's own document (the one with its id) and copies of its positives from mined and drawn negatives.
 
-    Their rows join those that the examples avoid already; how many there are is said.
+    Their rows are added to the `avoided` rows of the examples, and their number is reported.
     """
     own = copies = 0
     for source in sources:
@@ -32,7 +32,7 @@ def avoid_copies(sources: Sequence[ExampleSource]) -> None:
     if own or copies:
         reporting.say(
             f"{own:,} queries have a document of their own id in the corpus, and {copies:,} documents are copies of a "
-            "positive; they are no negatives of their query"
+            "positive; they are not used as negatives of their query"
         )
 
 

@@ -1,4 +1,4 @@
-"""Model and optimizer on disk, as safetensors, so that a stopped run goes on as if it had never stopped."""
+"""Save and load the model and the optimizer as safetensors, so that a stopped training continues exactly."""
 
 from pathlib import Path
 
@@ -12,28 +12,30 @@ from drtools.models.weights import read_tensors
 
 
 def _frozen(model: Learner) -> set[str]:
-    """Return the names of parameters that do not learn, which the start still holds."""
+    """Return the names of frozen parameters, which are in the start model."""
     return {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
 
 
 def save_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Write the model's parameters that learn and its buffers, and the optimizer's state if it is given."""
+    """Write the trained parameters and the buffers of a model, and the state of the optimizer if it is given."""
     frozen = _frozen(model)
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if name not in frozen}
     if optimizer is not None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-    # a tensor that two names share (tied embeddings) is written under each
+    # a tensor with two names (tied embeddings) is written under both
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
 def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Read back what `save_tensors` wrote."""
+    """Load what `save_tensors` wrote."""
     try:
         tensors = read_tensors(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise InputError(
-            f"the checkpoint is damaged or gone ({error})", where=path, remedy=f"start afresh with {param('overwrite')}"
+            f"the checkpoint is damaged or missing ({error})",
+            where=path,
+            remedy=f"start afresh with {param('overwrite')}",
         ) from None
     found = model.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")},

@@ -1,7 +1,7 @@
-"""Several processes that train one model: started by torchrun, joined here, nothing wrapped.
+"""Several processes that train one model, started by torchrun.
 
-Every process holds the same weights, encodes its share of each batch, and takes the same step: vectors are gathered,
-the gradients of the parameters summed.
+Each process holds the same weights, encodes its share of each batch, and takes the same step. Vectors are gathered, and
+gradients of parameters are summed.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from drtools.process_ranks import rank, world_size
 if TYPE_CHECKING:
     from drtools.outputs.work import Work
 
-Told = TypeVar("Told")
-Shares = Callable[[int], list[slice]]  # which of so many things are whose, one slice a process
-PATIENCE = datetime.timedelta(hours=24)  # the others wait while the first process evaluates or writes
+Value = TypeVar("Value")
+Shares = Callable[[int], list[slice]]  # number of items -> the share of each process
+PATIENCE = datetime.timedelta(hours=24)  # the other processes wait while rank 0 evaluates or writes
 
 
-def all_here(count: int) -> list[slice]:
-    """Return the shares of one process alone: everything is its own."""
+def single_share(count: int) -> list[slice]:
+    """Return the share of a single process: all items."""
     return [slice(0, count)]
 
 
 class World:
-    """The processes of this run; alone, every exchange is nothing."""
+    """The processes of this training. With a single process, exchanges do nothing."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     @property
     def is_first(self) -> bool:
-        """Whether this process speaks and writes."""
+        """Whether this process has rank 0, which reports and writes."""
         return self.rank == 0
 
     def shares(self, count: int) -> list[slice]:
-        """Return which of `count` things are whose: neighbours, in the order of the processes."""
+        """Return the share of each process of `count` items, as consecutive slices in the order of ranks."""
         return [slice(count * rank // self.size, count * (rank + 1) // self.size) for rank in range(self.size)]
 
     def gather(self, own: Tensor, counts: Sequence[int]) -> Tensor:  # [n, D] -> [sum of counts, D]
-        """Return everybody's rows, in the order of the processes; `counts` says how many each of them has."""
+        """Return the rows of all processes in the order of ranks. `counts` has the number of rows of each process."""
         if self.size == 1:
             return own
         longest = max(counts)
@@ -55,7 +55,7 @@ class World:
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Give every process the sum of all gradients; a parameter that nobody has one for keeps none."""
+        """Sum the gradients over all processes. A parameter without a gradient in any process keeps none."""
         if self.size == 1:
             return
         device = parameters[0].device
@@ -73,7 +73,7 @@ class World:
             parameter.grad = summed.view_as(parameter)
 
     def agree(self, asked: bool, seconds: float) -> tuple[bool, float]:
-        """Return whether anybody was asked to stop, and the seconds by the first process's clock."""
+        """Return whether any process was asked to stop, and the seconds on the clock of rank 0."""
         if self.size == 1:
             return asked, seconds
         told = torch.tensor([float(asked), seconds if self.is_first else 0.0], dtype=torch.float64)
@@ -82,8 +82,8 @@ class World:
         distributed.all_reduce(told)
         return bool(told[0] > 0), float(told[1])
 
-    def broadcast(self, value: Told) -> Told:
-        """Return the first process's value to all."""
+    def broadcast(self, value: Value) -> Value:
+        """Return the value of rank 0 in every process."""
         if self.size == 1:
             return value
         box = [value]
@@ -91,20 +91,20 @@ class World:
         return box[0]
 
     def wait(self) -> None:
-        """Return once every process has come here."""
+        """Wait until every process has reached this call."""
         if self.size > 1:
             distributed.barrier()
 
     def leave(self) -> None:
-        """End the exchange."""
+        """Leave the process group."""
         if self.size > 1:
             distributed.destroy_process_group()
 
 
 def join_processes(work: Work, device: str) -> World:
-    """Meet the other processes of this torchrun, if there are any.
+    """Join the other processes of this torchrun, if there are any.
 
-    They learn what an earlier run left to continue from.
+    Rank 0 sends them the saved state of an earlier process.
     """
     size = world_size()
     if size == 1:

@@ -1,4 +1,4 @@
-"""What every training of an encoder shares but its method: the model as the flags ask for it, batches, the folder."""
+"""What all trainings of encoders share: loading the start model, making batches, writing the folder."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ if TYPE_CHECKING:
     from drtools.models.tokens import VectorsBeside
     from drtools.outputs.work import Work
 
-REM_FOLDER = "rem"  # of an encoder whose REM alone was trained: that REM, for other bodies
+REM_FOLDER = "rem"  # a trained REM by itself, for use with other bodies
 
 
 class EncoderTraining(TrainingTask):
-    """The training of an encoder. A tool makes it, asks it for batches, and fits with a loss.
+    """The training of an encoder. A method makes batches with it and calls `fit` with a loss.
 
-    With a `side` that side's encoder alone is trained; with `shape` flags the model may get a head or a second encoder
-    first.
+    With a `side`, only the encoder of that side is trained. `shape` can add a head or a second encoder first.
     """
 
     model: Encoder | EncoderPair[Encoder]
@@ -54,7 +53,7 @@ class EncoderTraining(TrainingTask):
         shape: ShapeSpec | None = None,
         side: str | None = None,
     ) -> None:
-        """Meet the other processes and load the starting model."""
+        """Join the other processes and load the start model."""
         super().__init__(work, training, compute)
         self.encoder_flags, self.student, self.shape, self.side = encoder_flags, student, shape, side
         model = self._starting_model()
@@ -62,17 +61,17 @@ class EncoderTraining(TrainingTask):
         self.scale = halves(model)[0].settings.default_scale if student.scale is None else student.scale
 
     def _starting_model(self) -> Encoder | EncoderPair[Encoder]:
-        """Load the starting encoder in float32, with what the flags change about it."""
+        """Load the start encoder in float32, and change its parts as specified."""
         flags = self.encoder_flags
         start = flags.start()
         if flags.rem and self.student.lora_rank:
             raise InputError(
-                f"the REM has LoRA of its own; {param('train')} rem trains it alone",
+                f"the REM has its own LoRA; {param('train')} rem trains only the REM",
                 where=f"{param('lora_rank')} with {param('rem')}",
             )
         model = load_named(flags, self.side, dropout=self.student.dropout)
         if flags.rem:
-            assert isinstance(model, Encoder), "a pair with a REM is refused"
+            assert isinstance(model, Encoder), "a pair with a REM was refused before"
             train_parts(model, self.student.train)
         if self.shape and self.shape.head == "projection":
             for half in halves(model):
@@ -83,7 +82,7 @@ class EncoderTraining(TrainingTask):
             for half in halves(model):
                 reporting.notice(
                     not drop_head(half),
-                    f"{start} has no layers behind its pooling; {param('head')} none changed nothing",
+                    f"{start} has no layers after its pooling; {param('head')} none changed nothing",
                 )
         if self.shape and self.shape.untied and isinstance(model, Encoder):
             model = untie(model)
@@ -100,14 +99,14 @@ class EncoderTraining(TrainingTask):
         random_negatives: bool = False,
         beside: VectorsBeside | None = None,
     ) -> PairBatches:
-        """Return batches of examples: `negatives` for each query, and what else PairBatches takes."""
+        """Return batches of examples with `negatives` for each query. Other arguments are those of PairBatches."""
         wanted = 0 if random_negatives else negatives
         counts = np.concatenate([source.examples.negatives.lengths for source in sources])
         short = int(((counts > 0) & (counts < wanted)).sum())
         reporting.notice(
             short,
-            f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained on with "
-            "those",
+            f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained with "
+            "those they have",
         )
         return PairBatches(
             sources,
@@ -122,7 +121,7 @@ class EncoderTraining(TrainingTask):
         )
 
     def finish(self, **facts: object) -> None:
-        """Write the model's folder, its card and manifest, and say how it went."""
+        """Write the folder of the model, its card and manifest, and report the result."""
         self.close(lambda: self._write(facts))
 
     def _write(self, facts: dict[str, object]) -> None:
@@ -150,7 +149,7 @@ class EncoderTraining(TrainingTask):
 
 
 def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
-    """Return what a card says of a model's vectors and texts."""
+    """Return what a model card shows about vectors and texts."""
     query, document = (model.of(side).settings for side in SIDES)
     return {
         "dimension": model.dimension,
@@ -163,10 +162,10 @@ def vectors_record(model: Encoder | EncoderPair[Encoder]) -> dict[str, object]:
 
 
 def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: bool = False) -> list[ExampleSource]:
-    """Open every file of examples with the corpus and queries that belong to it.
+    """Open each file of examples with its corpus and queries.
 
-    `scores` says which scores a loss may learn from. With `avoiding`, which is for negatives that are mined or drawn
-    while training, queries' own documents and copies of positives are avoided.
+    `scores` selects the scores that a loss may learn from. With `avoiding`, queries' own documents and copies of
+    positives are not used as negatives that are mined or drawn during training.
     """
     count = len(flags.examples)
     corpora, queries = (
@@ -179,7 +178,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
     if odd is not None:
         raise InputError(
             where=f"{param('weight')} {odd:g}",
-            expected="more than 0, and a number",
+            expected="a number above 0",
             remedy=f"leave an {param('examples')} out instead",
         )
     stores = {corpus: open_store(corpus) for corpus in dict.fromkeys(corpora)}
@@ -193,7 +192,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):
             raise InputError(
-                f"of the {len(source.examples):,} examples of {path} an epoch would visit none",
+                f"an epoch would visit none of the {len(source.examples):,} examples in {path}",
                 where=f"{param('weight')} {source.weight:g}",
                 remedy="use more",
             )
@@ -201,7 +200,7 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
         if one != other:
             raise InputError(
                 f"{flags.examples[0]} was scored by {one or 'a retriever'}, {path} by {other or 'a retriever'}; scores "
-                "of several teachers do not mix, run teacher-score on both with one"
+                "of different teachers cannot be mixed; run teacher-score on both with one teacher"
             )
     if avoiding:
         avoid_copies(sources)
@@ -211,6 +210,6 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
 def _for_each(flag: str, values: list[Item], count: int) -> list[Item]:
     if len(values) not in (1, count):
         raise InputError(
-            f"{flag} stands {len(values)} times beside {count} {param('examples')}", expected="once, or once for each"
+            f"{flag} was given {len(values)} times with {count} {param('examples')}", expected="once, or once for each"
         )
     return values * count if len(values) == 1 else values

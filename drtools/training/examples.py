@@ -1,7 +1,6 @@
-"""Which examples can be trained on with a corpus and queries at hand; what cannot is counted, never dropped in silence.
+"""Select the examples that can be trained on with a corpus and queries. What is left out is counted and reported.
 
-Documents are kept as rows of the corpus, four bytes each: a hundred million negatives in every process must not be
-words.
+Documents are kept as rows of the corpus, four bytes each, so that a hundred million negatives fit into memory.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ EXAMPLES_A_READ = 256
 
 
 class Scores(Enum):
-    """Which scores of examples a loss may learn from: none, a teacher's, or whoever gave them."""
+    """The scores that a loss may learn from: none, only a teacher's, or any."""
 
     UNREAD = "unread"
     TEACHER = "teacher"
@@ -42,14 +41,14 @@ class Scores(Enum):
 
 @dataclass
 class RaggedArray:
-    """Lists of rows of a corpus (int32), or of their scores (float32): list i is flat[starts[i]:starts[i + 1]]."""
+    """Lists of rows of a corpus (int32) or of scores (float32). List i is flat[starts[i]:starts[i + 1]]."""
 
     flat: np.ndarray
     starts: np.ndarray
 
     @classmethod
     def of(cls, lists: Iterable[Sequence[float]], kind: str = "i") -> RaggedArray:
-        """Pack lists of a kind of array: `i` rows, `f` scores."""
+        """Pack lists: of rows with kind `i`, of scores with kind `f`."""
         flat: array[float] = array(kind)
         starts = array("q", [0])
         for values in lists:
@@ -60,7 +59,7 @@ class RaggedArray:
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many each list holds [N]."""
+        """The length of each list [N]."""
         return np.diff(self.starts)
 
     def __getitem__(self, at: int) -> np.ndarray:
@@ -74,9 +73,9 @@ class RaggedArray:
 
 
 class DarkRow(NamedTuple):
-    """A dark item by rows of a corpus, with its teacher's score, nan where there is none.
+    """A dark item with rows of a corpus and the teacher's score, nan if there is none.
 
-    A noisy positive has no negative (-1).
+    The negative of a noisy positive is -1.
     """
 
     positive: int
@@ -91,7 +90,7 @@ class DarkRow(NamedTuple):
         return "noisy" if self.negative < 0 else "reinforced"
 
     def item(self, ids_at: Callable[[list[int]], list[str]]) -> Dark:
-        """Return the item by ids."""
+        """Return the item with ids in place of rows."""
         if self.kind == "noisy":
             return Noisy(ids_at([self.positive])[0], self.ratio, self.seed)
         return Reinforced(*ids_at([self.positive, self.negative]))
@@ -99,7 +98,7 @@ class DarkRow(NamedTuple):
 
 @dataclass
 class DarkRows:
-    """The dark items of N examples, field by field."""
+    """The dark items of N examples, stored as arrays."""
 
     fields: list[RaggedArray]
 
@@ -119,11 +118,11 @@ class DarkRows:
 
 @dataclass
 class TrainingExamples:
-    """N examples: ids and texts of their queries, the rows of their positives (one at the least) and negatives.
+    """N examples: ids and texts of their queries, the rows of their positives (at least one) and negatives.
 
-    Scores, if they were asked for, stand beside the rows; a document without one has nan. `scored_by` is the one
-    teacher of them all. `dark` is None if no example has dark items. `avoided`, if there are any, are rows that are
-    neither mined nor drawn as negatives, though they are no known positives.
+    Scores, if requested, are parallel to the rows; a document without a score has nan. `scored_by` is the teacher of
+    all scores. `dark` is None if no example has dark items. `avoided` are rows that are neither mined nor drawn as
+    negatives although they are not known positives.
     """
 
     query_ids: list[str]
@@ -141,10 +140,10 @@ class TrainingExamples:
 
 
 def usable_examples(path: str, queries: str, store: CorpusStore, scores: Scores = Scores.UNREAD) -> TrainingExamples:
-    """Return the examples whose query has a text and a positive in the corpus, without the ids that the corpus lacks.
+    """Return the examples whose query has a text and a positive in the corpus, without ids that are not in the corpus.
 
-    A lacking positive stays out of training and, being no document, needs no mask. With `scores` of a teacher, examples
-    that a retriever scored are refused; those of several teachers always.
+    A positive that is not in the corpus is left out and needs no mask. Raises InputError for scores of several
+    teachers, and for scores of a retriever if `scores` requires a teacher.
     """
     texts = read_queries(queries)
     counts: Counter[str] = Counter()
@@ -159,12 +158,12 @@ def usable_examples(path: str, queries: str, store: CorpusStore, scores: Scores 
             ),
             where=shown(path),
         )
-    asked.note(f"{asked.missing:,} examples have a query that {shown(queries)} lacks; left out")
+    asked.note(f"{asked.missing:,} examples have a query that is not in {shown(queries)}; left out")
     for name, words in (
         ("without positive", "examples have no positive in the corpus; left out"),
         ("dark lacking", "dark items have a document that is not in the corpus; left out"),
         ("without negative", "examples have no negative of their own"),
-        ("doubtful", "negatives may be a positive that the corpus lacks, by its id in another spelling; left out"),
+        ("doubtful", "negatives may be a positive whose id is spelled differently in the corpus; left out"),
     ):
         reporting.notice(counts[name], f"{counts[name]:,} {words}")
     found.note(f"{found.missing:,} documents of the examples are not in the corpus; left out")
@@ -187,22 +186,23 @@ def usable_examples(path: str, queries: str, store: CorpusStore, scores: Scores 
 
 
 def _one_teacher(path: str, teachers: dict[str | None, str], scores: Scores) -> str | None:
-    """Return who scored all examples; `teachers` maps each who did to the first query scored so."""
+    """Return the teacher of all examples. `teachers` maps each teacher to the first query that it scored."""
     if len(teachers) > 1:
         (first, query), (second, other) = list(teachers.items())[:2]
         raise InputError(
             (
                 f"query {query!r} was scored by {first or 'a retriever'} and query {other!r} by "
-                f"{second or 'a retriever'}; scores of several teachers do not mix, run teacher-score on the whole file"
+                f"{second or 'a retriever'}; scores of different teachers cannot be mixed; run "
+                "teacher-score on the whole file"
             ),
             where=shown(path),
         )
     teacher = next(iter(teachers), None)
     if teacher is None and scores is Scores.TEACHER:
         raise InputError(
-            "its scores are no teacher's (scored_by is missing)",
+            "its scores are not from a teacher (scored_by is missing)",
             where=shown(path),
-            remedy=f"run teacher-score on it, or use {param('accept_scores')} to learn from what scored it",
+            remedy=f"run teacher-score on it, or use {param('accept_scores')} to learn from these scores",
         )
     return teacher
 
@@ -254,7 +254,7 @@ def _usable(
 
 
 def _doubtful(lacking: list[str], store: CorpusStore, positives: array[int]) -> list[int]:
-    """Return the rows that may be positives which the corpus lacks, by their ids in another spelling."""
+    """Return rows that may be missing positives, since their ids differ only in spelling."""
     if not lacking:
         return []
     heads = heads_of(islice(store, IDS_MET))
@@ -265,7 +265,7 @@ def _doubtful(lacking: list[str], store: CorpusStore, positives: array[int]) -> 
 def _known(
     documents: list[str], scores: list[float | None] | None, row_of: dict[str, int], doubtful: Sequence[int] = ()
 ) -> tuple[array[int], array[float]]:
-    """Return rows of the documents that the corpus has, without doubtful ones, and their scores, nan for none."""
+    """Return the rows of documents in the corpus, without doubtful ones, and their scores, nan for none."""
     pairs = [
         (row_of[document], math.nan if score is None else score)
         for document, score in zip(documents, scores or [None] * len(documents), strict=True)

@@ -1,9 +1,9 @@
-"""The gradient of one batch: vectors of the whole batch, the loss of them all, and back through each chunk.
+"""Compute the gradients of one batch: encode chunks, compute the loss of all vectors, backpropagate through each chunk.
 
-Losses see vectors, not graphs. Every process encodes its share in chunks of like length, all vectors are gathered, the
-loss of the global batch is computed by everybody alike, and each process sends the gradient of its own vectors back
-through its own chunks. With caching a chunk's graph is thrown away and made again, so that memory does not grow with
-the batch. On a processor each core takes chunks of its own, in one thread.
+A loss gets vectors without their graphs. Each process encodes its share in chunks of similar length. All vectors are
+gathered, every process computes the loss of the global batch, and each process backpropagates the gradient of its own
+vectors through its own chunks. With caching, the graph of a chunk is discarded and computed again, so that memory does
+not grow with the batch. On a processor, each core computes its own chunks in one thread.
 """
 
 from __future__ import annotations
@@ -28,30 +28,29 @@ if TYPE_CHECKING:
     from drtools.training.distributed import World
 
 
-LEAST_CHUNK_TOKENS = 1024  # below this a core's matrix products slow down
+LEAST_CHUNK_TOKENS = 1024  # smaller chunks slow down a core's matrix products
 
 
 class Batch(Protocol):
-    """What a method's batch holds for the loop; the loss may ask it for more.
+    """What the loop needs from a method's batch. A loss may use more of it.
 
-    `tokens[side]` are this process's share of the texts of a side, `counts[side]` how many each process has. A method
-    that trains one side alone has that side alone. Sides are whatever the model knows: `model.of(side)` is a module
-    with a `body` and a `dimension` D, which makes rows [texts, D] out of `tokens.inputs(rows)`.
-    A ranker's rows are logits (D = 1), a masked language model's are each text's summed losses: what must be exchanged,
-    and no more.
+    `tokens[side]` is this process's share of the texts of a side. `counts[side]` has the number of texts of each
+    process. A method that trains one side has only that side. `model.of(side)` is a module with a `body` and a
+    `dimension` D, which computes rows [texts, D] from `tokens.inputs(rows)`. The rows of an encoder are vectors, those
+    of a ranker logits (D = 1), those of a masked language model the summed losses of each text.
     """
 
     @property
     def tokens(self) -> Mapping[str, Tokenized]:
-        """This process's share of the texts, by side."""
+        """This process's share of the texts of each side."""
 
     @property
     def counts(self) -> Mapping[str, Sequence[int]]:
-        """How many texts each process has, by side."""
+        """The number of texts of each process, for each side."""
 
 
 Metrics = dict[str, float]  # numbers of a step for the log
-# all vectors of each side of the batch [N, D], in its order, and the batch -> [], and what the log says besides
+# (vectors [N, D] of each side in the order of the batch, the batch) -> (loss [], metrics for the log)
 Loss = Callable[..., tuple[Tensor, Metrics]]
 
 
@@ -64,33 +63,33 @@ class Chunk(NamedTuple):
 
 
 class Gradients:
-    """Computes what a batch adds to the gradients of a model's parameters.
+    """Adds the gradients of batches to the parameters of a model.
 
-    `parallel` says whether cores take chunks of their own, which needs all randomness to be the thread's own.
+    With `parallel`, cores compute their own chunks, which requires random numbers that depend only on the thread.
     """
 
     def __init__(self, model: Learner, computing: Compute, world: World, caching: bool, parallel: bool) -> None:
         self.model, self.computing, self.world, self.caching = model, computing, world, caching
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.cores = torch.get_num_threads() if parallel else 1
-        self.slots = 0  # tokens that chunks took, padding included
+        self.slots = 0  # tokens of all chunks, including padding
 
     def of(self, batch: Batch, loss_of: Loss, *seed: object) -> tuple[float, Metrics]:
-        """Add the batch's gradients to the parameters' and return its loss and metrics.
+        """Add the gradients of a batch to the parameters. Returns its loss and metrics.
 
         The gradients are the same in every process.
         """
         chunks = self._chunks(batch, seed)
         with self._cores(len(chunks)) as each:
             parts = list(each(lambda chunk: self._encode(batch, chunk, keep=not self.caching), chunks))
-        leaves = {side: self._everybodys(batch, chunks, parts, side) for side in batch.tokens}
+        leaves = {side: self._gathered(batch, chunks, parts, side) for side in batch.tokens}
         loss, metrics = loss_of(*leaves.values(), batch)
         loss.backward()
         own = {side: self._own_rows(batch, leaf, side) for side, leaf in leaves.items()}
         graphs: Sequence[Tensor | None] = [None] * len(chunks) if self.caching else parts
-        del parts  # with caching their memory is free from here on
+        del parts  # with caching, this frees their memory
         with self._cores(len(chunks)) as each:
-            for found in each(lambda pair: self._back(batch, own, *pair), zip(chunks, graphs, strict=True)):
+            for found in each(lambda pair: self._backward(batch, own, *pair), zip(chunks, graphs, strict=True)):
                 self._add(found)
         self.world.sum_gradients(self.parameters)
         return float(loss.detach()), metrics
@@ -98,7 +97,7 @@ class Gradients:
     def _chunks(self, batch: Batch, seed: Sequence[object]) -> list[Chunk]:
         lengths = {side: tokens.lengths for side, tokens in batch.tokens.items()}
         most = self.computing.batch_tokens
-        if self.cores > 1:  # as many chunks as make all cores end together
+        if self.cores > 1:  # a number of chunks with which all cores end together
             total = sum(int(values.sum()) for values in lengths.values())
             rounds = max(1, -(-total // (self.cores * most)))
             most = min(most, max(LEAST_CHUNK_TOKENS, -(-total // (self.cores * rounds))))
@@ -125,7 +124,7 @@ class Gradients:
     def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
         device = self.computing.device
         half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
-        inputs = [  # as the model of the side takes them
+        inputs = [  # in the form that the model of the side takes
             torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
             for part in tokens.inputs(chunk.rows)
         ]
@@ -135,7 +134,7 @@ class Gradients:
         with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
             return half(*inputs)
 
-    def _everybodys(self, batch: Batch, chunks: list[Chunk], parts: list[Tensor], side: str) -> Tensor:
+    def _gathered(self, batch: Batch, chunks: list[Chunk], parts: list[Tensor], side: str) -> Tensor:
         own = torch.empty(len(batch.tokens[side].lengths), self.model.of(side).dimension, device=self.computing.device)
         for chunk, vectors in zip(chunks, parts, strict=True):
             if chunk.side == side:
@@ -143,11 +142,11 @@ class Gradients:
         return self.world.gather(own, batch.counts[side]).requires_grad_()
 
     def _own_rows(self, batch: Batch, leaf: Tensor, side: str) -> Tensor:
-        assert leaf.grad is not None, "a loss is one of all vectors"
+        assert leaf.grad is not None, "a loss depends on all vectors"
         first = sum(batch.counts[side][: self.world.rank])
         return leaf.grad[first : first + batch.counts[side][self.world.rank]]
 
-    def _back(
+    def _backward(
         self, batch: Batch, own: dict[str, Tensor], chunk: Chunk, vectors: Tensor | None
     ) -> Sequence[Tensor | None]:
         if vectors is None:
@@ -156,12 +155,12 @@ class Gradients:
         if self.cores == 1:
             vectors.backward(gradient)
             return ()
-        # several threads would add to one gradient in an order that nobody repeats
+        # several threads would add to one gradient in an order that varies
         return torch.autograd.grad(vectors, self.parameters, gradient, allow_unused=True)
 
     def _add(self, found: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(
             self.parameters, found, strict=False
-        ):  # nothing is found where backward() added it already
+        ):  # None where backward() has added it already
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

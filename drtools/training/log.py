@@ -1,4 +1,4 @@
-"""The record of a training run: a JSON line a record and, if it is wanted, the same numbers for TensorBoard."""
+"""The log of a training: one JSON line for each record and, if requested, the same numbers for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """Write records to `path`, and their numbers into the TensorBoard folder `tensorboard` under their names.
+    """Writes records to `path`, and their numbers to the TensorBoard folder `tensorboard` under their names.
 
-    To continue, give the byte `position` of the last checkpoint: what was written beyond it is cut off. TensorBoard
-    forgets what an earlier process showed at `first_step`, the step of the first record to come, and later.
+    To continue, pass the byte `position` of the last checkpoint; what was written after it is cut off. TensorBoard
+    discards what an earlier process wrote from `first_step` on, which is the step of the next record.
     """
 
     def __init__(self, path: Path, position: int = 0, tensorboard: str | None = None, first_step: int = 0) -> None:
@@ -28,7 +28,7 @@ class Log:
         self.stream.truncate()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Add a record; it holds a `step`."""
+        """Append a record, which has a `step`."""
         self.stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         if self.board is not None:
             for name, value in record.items():
@@ -36,7 +36,7 @@ class Log:
                     self.board.add_scalar(name, value, record["step"])
 
     def position(self) -> int:
-        """Return the bytes written so far, which are on the disk then."""
+        """Flush to the disk, and return the number of bytes written so far."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
         if self.board is not None:
@@ -44,7 +44,7 @@ class Log:
         return self.stream.tell()
 
     def close(self) -> None:
-        """Write out what is left."""
+        """Write the remaining records and close the file."""
         self.stream.close()
         if self.board is not None:
             self.board.close()

@@ -1,6 +1,7 @@
-"""The one training loop. A method brings a batch for each step and a loss; everything else is here.
+"""The training loop. A method provides a batch for each step and a loss.
 
-Steps, evaluation, the best weights, early stopping, checkpoints, continuation, the log, and a stop that loses nothing.
+The loop takes the steps, evaluates, keeps the best weights, stops early, writes checkpoints and the log, and continues
+stopped work.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ LOG_EVERY_STEPS = 10
 
 
 class Refresh(Protocol):
-    """What a run makes anew from the model every so many steps (ANCE's negatives), and at the start if it says so."""
+    """Something that is made from the model every few steps, and optionally at the start (ANCE's negatives)."""
 
     every_steps: int
     at_start: bool
 
     def make(self, path: Path, step: int, check_stop: Callable[[], None]) -> None:
-        """Write it; called in every process."""
+        """Make it and write it. Called in every process."""
 
     def load(self, path: Path) -> None:
-        """Train with it from here on."""
+        """Load it and train with it from now on."""
 
 
 class TrainingRun:
-    """One training run: what must survive a stop, and the steps between."""
+    """A training run: its state, which survives a stop, and its steps."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class TrainingRun:
             parameter for group in self.optimizer.param_groups if group["rate"] != 1 for parameter in group["params"]
         }
         self.clipped = [parameter for parameter in self.gradients.parameters if parameter not in quick]
-        self.start_counts = start_counts  # whether the weights of the start may be the best
+        self.start_counts = start_counts  # whether the start weights can be the best
         self.step = 0
         self.seconds_before = 0.0
         self.best: Best | None = None
@@ -89,10 +90,10 @@ class TrainingRun:
             self.log = Log(work.path / LOG, state.log_bytes if state else 0, flags.tensorboard, first_step)
         self.meter = Meter(model, computing, world)
         self.meter.total_counts.update(state.read_at_all if state else {})
-        self.started = self.saved = time.monotonic()  # after the meter, which takes seconds to measure the device
+        self.started = self.saved = time.monotonic()  # set after the meter, which needs seconds to measure the device
 
     def seconds(self) -> float:
-        """Return seconds of training, those before a stop included."""
+        """Return the seconds of training, including those before a stop."""
         return self.seconds_before + time.monotonic() - self.started
 
     def _restore(self, state: TrainingState) -> None:
@@ -101,11 +102,11 @@ class TrainingRun:
         self.evaluations, self.start_loss, self.refreshed = state.evaluations, state.start_loss, state.refreshed
 
     def save(self) -> None:
-        """Write a checkpoint (the first process does); the one before goes when this one counts."""
+        """Write a checkpoint (in rank 0), then remove the one before."""
         self.saved = time.monotonic()
         if not self.world.is_first:
             return
-        assert self.log is not None, "the first process keeps the log"
+        assert self.log is not None, "rank 0 has the log"
         name = f"checkpoint-{self.step}.safetensors"
         save_tensors(self.work.working / name, self.model, self.optimizer)
         flush_to_disk(self.work.working / name)
@@ -127,7 +128,7 @@ class TrainingRun:
                 old.unlink()
 
     def take_step(self, batch: Batch, loss_of: Loss, seconds: float) -> None:
-        """Take one optimizer step at the learning rate of this step and these seconds."""
+        """Take one optimizer step, at the learning rate for this step and this number of seconds."""
         loss, metrics = self.gradients.of(batch, loss_of, self.flags.seed, "dropout", self.step)
         norm = self._clip()
         rate = self.plan.rate(self.step, seconds)
@@ -141,13 +142,13 @@ class TrainingRun:
         self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
 
     def _clip(self) -> float:
-        """Scale gradients down to the largest norm that is allowed, and return the norm that they had.
+        """Scale gradients down to the maximum norm. Returns their norm before.
 
-        A Quick number's is left out.
+        The gradient of a FastScalar is not included.
         """
         found = [parameter.grad for parameter in self.clipped if parameter.grad is not None]
         norm = float(torch.stack(torch._foreach_norm(found)).norm()) if found else 0.0
-        if self.flags.clip and norm > self.flags.clip:  # else a pass over all of them would change nothing
+        if self.flags.clip and norm > self.flags.clip:  # otherwise a pass over all gradients would change nothing
             torch._foreach_mul_(found, self.flags.clip / (norm + 1e-6))
         return norm
 
@@ -164,15 +165,15 @@ class TrainingRun:
         if self.steps_without_gradient >= LOG_EVERY_STEPS:
             raise InputError(
                 f"step {self.step}: the gradient has been exactly 0 for {LOG_EVERY_STEPS} steps at a loss of {loss}; "
-                "are there negatives, and different texts?"
+                "are there negatives, and are the texts different?"
             )
 
     def evaluate(self, measure: Callable[[], dict[str, float]]) -> bool:
-        """Measure on dev, keep the best weights; return whether patience has run out."""
+        """Measure on dev and keep the best weights. Returns whether to stop early."""
         begun = time.monotonic()
         self.model.eval()
         values = self.world.broadcast(measure() if self.world.is_first else None)
-        assert values is not None, "the first process has measured"
+        assert values is not None, "rank 0 has measured"
         self.model.train()
         name, value = next(iter(values.items()))
         self.evaluations.append({"step": self.step, **values})
@@ -194,11 +195,11 @@ class TrainingRun:
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
 
     def renew(self, refresh: Refresh, asked: list[int]) -> None:
-        """Make the refreshed part anew from the model as it stands, and keep it for continuing.
+        """Make the refreshed part again from the current model, and save it for continuing.
 
-        The signals `asked` of one process stop it.
+        A signal in `asked` of any process stops it.
         """
-        self.save()  # to encode a corpus takes long, and whoever is stopped in it goes on from here
+        self.save()  # encoding a corpus takes long; if it is stopped, training continues from here
 
         def check_stop() -> None:
             if asked and self.world.size == 1:
@@ -213,15 +214,15 @@ class TrainingRun:
         self.save()
 
     def finish(self) -> None:
-        """Close the log and take back the best weights."""
+        """Close the log and restore the best weights."""
         if self.log:
             self.log.close()
         if self.best and self.world.is_first:
             load_tensors(self.work.working / BEST, self.model)
 
 
-class _Ahead:
-    """Prepares the next step's batch in a thread, unless a refresh stands between."""
+class _Prefetch:
+    """Prepares the batch of the next step in a thread, unless a refresh comes first."""
 
     def __init__(self, batches: Callable[[int], Batch], refresh: Refresh | None) -> None:
         self.batches, self.refresh = batches, refresh
@@ -229,17 +230,17 @@ class _Ahead:
         self.prepared: tuple[int, Future[Batch]] | None = None
 
     def renews_at(self, step: int) -> bool:
-        """Return whether the refresh is due before a step."""
+        """Return whether a refresh is due before a step."""
         return self.refresh is not None and (step > 0 or self.refresh.at_start) and step % self.refresh.every_steps == 0
 
     def prepare(self, step: int) -> Future[Batch]:
-        """Begin with a step's batch."""
+        """Start preparing the batch of a step."""
         future = self.thread.submit(self.batches, step)
         self.prepared = (step, future)
         return future
 
     def take(self, step: int) -> Batch:
-        """Return a step's batch and begin with the next."""
+        """Return the batch of a step and start preparing the next."""
         future = self.prepared[1] if self.prepared and self.prepared[0] == step else self.prepare(step)
         batch = future.result()
         if not self.renews_at(step + 1):
@@ -255,14 +256,13 @@ def fit(
     refresh: Refresh | None = None,
     after_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train until the plan is over, evaluating and saving on the way; the model ends with its best weights.
+    """Train until the plan is over, with evaluations and checkpoints. The model ends with its best weights.
 
-    `batches(step)` is called ahead in a thread, in order. With a `measure` the first of its values, the higher the
-    better, decides what is best. `after_step(step, seconds)` is told of each step taken; the model is as that step left
-    it.
+    `batches(step)` is called ahead of time in a thread, in order. The first value of `measure` decides which weights
+    are best; higher is better. `after_step(step, seconds)` is called after each step.
     """
     run.model.train()
-    ahead = _Ahead(batches, refresh)
+    ahead = _Prefetch(batches, refresh)
     total = run.plan.steps + run.plan.opening_steps if run.plan.steps < UNKNOWN_STEPS else None
     if refresh and run.refreshed:
         refresh.load(run.work.working / run.refreshed)
@@ -288,9 +288,7 @@ def fit(
             if stop or time.monotonic() - run.saved > 60 * run.flags.save_every_minutes:
                 run.save()
             if stop:
-                raise signals.error_of(
-                    asked[0] if asked else signal.SIGTERM
-                )  # another process may be the one that was asked
+                raise signals.error_of(asked[0] if asked else signal.SIGTERM)  # another process may have got the signal
             if out_of_patience:
                 break
         if measure and run.evaluations[-1]["step"] != run.step:

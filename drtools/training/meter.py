@@ -1,4 +1,4 @@
-"""How fast a training run is: what its log says besides the loss, over the steps since the log was last written."""
+"""Measures the speed of a training, and other numbers of its log, over the steps since the last log record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Meter:
     """Counts queries, tokens, padding and multiplications of this process.
 
-    The queries (texts, for a model that has none) are those of all processes.
+    Queries (texts, for a model without queries) are counted over all processes.
     """
 
     def __init__(self, model: Learner, computing: Compute, world: World) -> None:
@@ -29,7 +29,7 @@ class Meter:
         self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
         self.latest: dict[str, float] = {}
         self.counted = "queries"
-        self.total_counts: Counter[str] = Counter()  # texts since the start, by what was odd about them
+        self.total_counts: Counter[str] = Counter()  # truncated, empty and all texts since the start
         self._forget()
 
     def _forget(self) -> None:
@@ -39,12 +39,12 @@ class Meter:
         self.noted: dict[str, list[float]] = {}
 
     def note(self, **numbers: float) -> None:
-        """Remember numbers of a step that a method wants in the log; their mean goes there."""
+        """Record metrics of a step; their mean goes into the log."""
         for name, value in numbers.items():
             self.noted.setdefault(name, []).append(value)
 
     def count(self, batch: Batch, slots: int, loss: float, **numbers: float) -> None:
-        """Count one step; `slots` are the tokens computed, padding included."""
+        """Count one step. `slots` is the number of tokens including padding."""
         self.latest = {"loss": loss, **numbers}
         self.steps += 1
         self.loss += loss
@@ -57,9 +57,9 @@ class Meter:
             self.operations += operations(self.model.of(side).body, tokens.lengths, tokens.backward)
 
     def read(self) -> dict[str, float | None]:
-        """Return the numbers since the last reading.
+        """Return the numbers since the last call.
 
-        The mean loss, the last rate and norm, speeds, padding, share of the matmul rate.
+        These are the mean loss, the last learning rate and norm, speeds, padding, and the share of the matmul rate.
         """
         seconds = max(time.monotonic() - self.started, 1e-9)
         numbers: dict[str, float | None] = {

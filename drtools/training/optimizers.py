@@ -1,4 +1,4 @@
-"""Optimizers and which parameters they decay."""
+"""Optimizers, and the parameters to which they apply weight decay."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from drtools.models.protocol import Learner
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-LARGEST_NORM = 10.0  # [code] a weight's norm counts up to here in LAMB's trust
+LARGEST_NORM = 10.0  # [code] limit of a weight's norm in LAMB's trust ratio
 
 
-class Quick(nn.Module):
-    """A number [1], 0 at the start, that learns at `rate` times the learning rate; gradients are clipped without it."""
+class FastScalar(nn.Module):
+    """A parameter [1], initially 0, with `rate` times the learning rate. Its gradient is not clipped."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -21,13 +21,12 @@ class Quick(nn.Module):
 
 
 def parameter_groups(model: Learner, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices are decayed; biases and norms, which have one dimension, are not.
+    """Split the trainable parameters into groups.
 
-    A Quick number is a group of its own.
-
-    A group's `rate` is how many times the learning rate it learns at.
+    Weight decay applies to matrices, but not to biases and norms, which have one dimension. Each FastScalar is a group
+    of its own. A group's learning rate is multiplied by its `rate`.
     """
-    quick = [module for module in model.modules() if isinstance(module, Quick)]
+    quick = [module for module in model.modules() if isinstance(module, FastScalar)]
     own = {module.value for module in quick}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter not in own]
     return [
@@ -42,14 +41,13 @@ def parameter_groups(model: Learner, weight_decay: float) -> list[dict[str, Any]
 
 
 def adamw(model: Learner, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
-    # fused: one pass over the weights, where torch's other form makes a dozen, which on a processor take longer than a
-    # short batch
+    """Return AdamW with betas .9 and .999, eps 1e-8. The learning rate is set at each step."""
+    # fused: one pass over the weights instead of a dozen, which on a processor take longer than a short batch
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
 
 
 def lamb(model: Learner, weight_decay: float) -> "Lamb":
-    """LAMB with betas .9 and .999, eps 1e-8; the learning rate is set at each step."""
+    """Return LAMB with betas .9 and .999, eps 1e-8. The learning rate is set at each step."""
     return Lamb(parameter_groups(model, weight_decay))
 
 
@@ -64,15 +62,15 @@ class Lamb(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # torch's may be given a closure, which no step here is
-        """Take one step along the gradients; parameters without one stay as they are."""
+    def step(self) -> None:  # type: ignore[override]  # torch's `step` also takes a closure
+        """Take one step. Parameters without a gradient do not change."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if weights:
                 self._step_group(weights, group["lr"], group["weight_decay"])
 
     def _step_group(self, weights: list[torch.Tensor], rate: float, weight_decay: float) -> None:
-        gradients = [weight.grad for weight in weights if weight.grad is not None]  # all of them have one
+        gradients = [weight.grad for weight in weights if weight.grad is not None]  # all have one
         means, squares = self._moments(weights)
         torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
         torch._foreach_mul_(squares, BETAS[1])
@@ -86,7 +84,7 @@ class Lamb(torch.optim.Optimizer):
         update_norms = torch.stack(torch._foreach_norm(updates))
         either_is_zero = (weight_norms == 0) | (update_norms == 0)
         trusts = torch.where(either_is_zero, 1.0, weight_norms / update_norms)
-        torch._foreach_mul_(updates, list(trusts.unbind()))  # tensors of no dimension: nothing waits for the device
+        torch._foreach_mul_(updates, list(trusts.unbind()))  # scalar tensors: no wait for the device
         torch._foreach_add_(weights, updates, alpha=-rate)
 
     def _moments(self, weights: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -1,6 +1,6 @@
-"""Training batches of queries with one positive and some negatives each, drawn afresh at each visit.
+"""Training batches of queries with one positive and some negatives each, drawn again at each visit.
 
-Every process draws the whole batch and tokenizes its own share of it.
+Each process draws the whole batch and tokenizes its own share of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
 from drtools.randomness import generator
-from drtools.training.distributed import Shares, all_here
+from drtools.training.distributed import Shares, single_share
 from drtools.training.sampling import DrawnExample, EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class PairBatch(NamedTuple):
-    """B queries and C documents: first each query's positive [B], then the negatives of all.
+    """B queries and C documents: first the positive of each query [B], then all negatives.
 
-    `tokens` and `counts` are the loop's (this process's share; how many each process has). `relevant` bool [B, C]:
-    document c is a positive of query b. `owner` [C]: the query that a document was drawn for. `scores` float32 [C]:
-    what the examples' teacher says of a document and its owner, nan where it says nothing; None if the examples' scores
-    were not read.
+    `tokens` and `counts` are those of the loop: this process's share, and the number of texts of each process.
+    `relevant` bool [B, C] is true if document c is a positive of query b. `owner` [C] is the query for which a document
+    was drawn. `scores` float32 [C] are the teacher's scores of a document for its owner, nan if there is none, or None
+    if scores were not read.
     """
 
     tokens: dict[str, Tokenized]
@@ -37,9 +37,9 @@ class PairBatch(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What a batch is made of.
+    """The draws of a batch.
 
-    Visits [B], what each drew, the documents [C] as (source, row), and whose each is [C].
+    These are the visits [B], the example that each drew, the documents [C] as (source, row), and their owners [C].
     """
 
     visits: list[Visit]
@@ -49,10 +49,10 @@ class Drawing(NamedTuple):
 
 
 class PairDraws:
-    """The endless sequence of draws over examples, and their texts as tokens.
+    """The endless sequence of draws from examples, and the tokens of their texts.
 
-    `shares(count)` says which of `count` texts are whose, `rank` which of the processes this is. `beside(side, ids)`
-    gives vectors that go with texts, float32 [N, D], if the model takes any.
+    `shares(count)` returns the share of each process of `count` texts, and `rank` is the rank of this process.
+    `beside(side, ids)` returns additional vectors of texts, float32 [N, D], if the model takes them.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PairDraws:
         negatives: int,
         seed: int,
         random_negatives: bool = False,
-        shares: Shares = all_here,
+        shares: Shares = single_share,
         rank: int = 0,
         beside: VectorsBeside | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class PairDraws:
         self.same_queries = same_queries(sources)
 
     def pairs(self, step: int) -> PairBatch:
-        """Draw the batch of a step, look up and tokenize this process's share of its texts."""
+        """Draw the batch of a step, then look up and tokenize this process's share of its texts."""
         visits, drawn, documents, owner = self.draw(step)
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
         scored = all(visit.source.examples.positive_scores is not None for visit in visits)
@@ -126,7 +126,7 @@ class PairDraws:
 
 
 class PairBatches(PairDraws):
-    """The endless sequence of batches over examples."""
+    """The endless sequence of batches of examples."""
 
     def __call__(self, step: int) -> PairBatch:
         """Return the batch of a step."""
@@ -134,7 +134,7 @@ class PairBatches(PairDraws):
 
 
 def same_queries(sources: Sequence[ExampleSource]) -> dict[tuple[int, str, str], list[np.ndarray]]:
-    """Return the positives of each query that several sources over one corpus have, by (corpus, query id, text)."""
+    """Return {(corpus, query id, text): positives} for queries that several sources over one corpus share."""
     found: dict[tuple[int, str, str], list[np.ndarray]] = {}
     stores = [id(source.store) for source in sources]
     for source in sources:
@@ -149,9 +149,9 @@ def relevant_among(
     documents: Sequence[tuple[ExampleSource, int]],
     same: dict[tuple[int, str, str], list[np.ndarray]],
 ) -> np.ndarray:  # -> bool [B, C]
-    """Return which of the documents are positives of which visit's query.
+    """Return which documents are positives of the query of which visit.
 
-    `same` are those of queries that stand in several sources.
+    `same` has the positives of queries that several sources share.
     """
     columns: dict[tuple[int, int], list[int]] = {}
     for column, (source, document) in enumerate(documents):

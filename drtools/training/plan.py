@@ -1,4 +1,4 @@
-"""How long a training is: steps, warm-up, schedule and when to evaluate."""
+"""The plan of a training: steps, warm-up, schedule and evaluations."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from drtools.errors import InputError, param
 from drtools.training.specs import TrainingSpec
 
-WARMUP_SHARE = 0.1  # [ours] of the planned training, if the paper's warm-up is longer
+WARMUP_SHARE = 0.1  # [ours] share of the planned training, if the paper's warm-up is longer
 
 
 UNKNOWN_STEPS = 10**9
@@ -14,28 +14,25 @@ UNKNOWN_STEPS = 10**9
 
 @dataclass
 class Schedule:
-    """Steps to take and the learning rate at each.
+    """The number of steps and the learning rate of each step.
 
-    Linear warm-up to the peak, then linear to 0 by steps or by minutes, or constant.
-
-    An opening of `opening_steps` more goes before, at a rate of its own; minutes run from its start.
+    The rate rises linearly to its peak during the warm-up. Then it falls linearly to 0, by steps or by minutes, or is
+    constant. `opening_steps` more steps come first, at their own rate; minutes count from the first of them.
     """
 
     steps: int
     minutes: float | None
-    warmup_steps: (
-        int | None
-    )  # None: a tenth of the training, however many steps that will be, or the paper's if that is less
+    warmup_steps: int | None  # None: a tenth of the training, or the paper's warm-up if it is shorter
     learning_rate: float
     evaluate_every_steps: int
     schedule_steps: int | None = None  # None: the same as steps
     constant: bool = False
     opening_steps: int = 0
     opening_rate: float = 0.0
-    paper_warmup: int = UNKNOWN_STEPS  # the most steps of a warm-up that is a tenth of the training
+    paper_warmup: int = UNKNOWN_STEPS  # the limit of a warm-up that is a tenth of the training
 
     def rate(self, step: int, seconds: float) -> float:
-        """Return the learning rate of a step (from 0), after so many seconds of training."""
+        """Return the learning rate of a step (from 0), given the seconds of training."""
         if step < self.opening_steps:
             return self.opening_rate
         step -= self.opening_steps
@@ -59,9 +56,9 @@ class Schedule:
 
 
 def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup: int) -> Schedule:
-    """Settle the steps.
+    """Compute the schedule.
 
-    What is not said is `default_epochs` over `queries`, or as many as fit if only minutes are said.
+    Without steps, epochs or minutes, it has `default_epochs` over `queries`. With minutes only, they are the limit.
     """
     limits = [flags.steps] if flags.steps else []
     epochs = (
@@ -77,13 +74,13 @@ def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup:
         raise InputError(where=f"{param('minutes')} {flags.minutes}", expected="more than 0")
     if flags.schedule_steps and flags.minutes:
         raise InputError(
-            "the rate falls to 0 by the minutes already",
+            "the learning rate already falls to 0 with the minutes",
             where=f"{param('schedule_steps')} with {param('minutes')}",
             remedy="leave one of the two out",
         )
     if flags.schedule_steps and flags.schedule == "constant":
         raise InputError(
-            "the rate never falls",
+            "a constant rate does not fall",
             where=f"{param('schedule_steps')} with {param('schedule')} constant",
             remedy="leave one of the two out",
         )
@@ -91,7 +88,7 @@ def plan(flags: TrainingSpec, queries: int, default_epochs: float, paper_warmup:
         raise InputError(where=f"{param('learning_rate')} {flags.learning_rate}", expected="more than 0")
     steps = min(limits) if limits else UNKNOWN_STEPS
     warmup = flags.warmup_steps
-    if warmup is None and not flags.minutes:  # under --minutes nobody knows how many steps there will be
+    if warmup is None and not flags.minutes:  # with minutes, the number of steps is unknown
         warmup = min(paper_warmup, round(WARMUP_SHARE * steps))
     evaluate_every = flags.evaluate_every_steps or (max(1, math.ceil(steps / 5)) if limits else 200)
     return Schedule(

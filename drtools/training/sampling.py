@@ -1,6 +1,6 @@
-"""Who is trained on when: queries in batches, an epoch after another, and what is drawn for each at each visit.
+"""The order of examples: queries in batches, epoch after epoch, and the draws of each visit.
 
-All of it is a pure function of (seed, step), so that continuing a run, or preparing batches ahead, changes nothing.
+All of it is a function of (seed, step), so that continuing a training or preparing batches ahead changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExampleSource:
-    """Examples with the corpus that they speak of; `weight` is how often an epoch visits each query."""
+    """Examples with their corpus. `weight` is how often an epoch visits each query."""
 
     examples: TrainingExamples
     store: CorpusStore
@@ -30,19 +30,19 @@ class ExampleSource:
     weight: float = 1.0
 
     def text(self, row: int) -> str:
-        """Return a document's text by this source's title rule."""
+        """Return the text of a document, with the title as this source joins it."""
         document = self.store.at(row)
         return document_text(document.title, document.text, self.title_separator)
 
     def text_of(self, document_id: str) -> str:
-        """Return the same of a document that the corpus has, by its id."""
+        """Return the text of a document in the corpus by its id."""
         document = self.store.get(document_id)
-        assert document is not None, "rows are given to those documents alone that the corpus has"
+        assert document is not None, "only documents in the corpus have rows"
         return document_text(document.title, document.text, self.title_separator)
 
 
 class Visit(NamedTuple):
-    """A query's turn in a batch: the example's place in its source, and what its draws depend on."""
+    """A visit of a query in a batch: the place of the example in its source, and what its draws depend on."""
 
     source: ExampleSource
     at: int
@@ -50,14 +50,14 @@ class Visit(NamedTuple):
 
     @property
     def query(self) -> str:
-        """The query's text."""
+        """The text of the query."""
         return self.source.examples.queries[self.at]
 
 
 class DrawnExample(NamedTuple):
-    """What a visit trains on.
+    """The draws of one visit.
 
-    Rows of one positive and of some negatives [m], with their scores, nan where there are none.
+    These are the rows of one positive and of negatives [m], with their scores, nan if there is none.
     """
 
     positive: int
@@ -67,7 +67,7 @@ class DrawnExample(NamedTuple):
 
 
 class EpochSampler:
-    """The endless sequence of visits: epochs in random order, one after another without a rest."""
+    """The endless sequence of visits, in random order in each epoch. A batch may span two epochs."""
 
     def __init__(self, sources: Sequence[ExampleSource], batch_queries: int, seed: int) -> None:
         self.sources, self.batch_queries, self.seed = sources, batch_queries, seed
@@ -75,7 +75,7 @@ class EpochSampler:
         self._order = lru_cache(maxsize=2)(self._order_of)
 
     def _copies(self, epoch: int) -> list[list[tuple[int, int, int]]]:
-        """Return for each source the (source, example, copy) of its visits in an epoch."""
+        """Return the visits of an epoch as (source, example, copy), for each source."""
         visits = []
         for number, source in enumerate(self.sources):
             count = len(source.examples)
@@ -105,9 +105,9 @@ class EpochSampler:
 
 
 def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> DrawnExample:
-    """Draw a positive and `negatives` of the example's own, without replacement, or of all documents of the corpus.
+    """Draw a positive and `negatives` without replacement from an example, or from all documents with `among_all`.
 
-    Of all documents the example's `avoided` are not drawn, if the corpus has others.
+    The example's `avoided` rows are not drawn from all documents, if the corpus has others.
     """
     examples = visit.source.examples
     relevant = examples.positives[visit.at]

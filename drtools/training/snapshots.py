@@ -1,4 +1,4 @@
-"""Copies of a model as it stood after chosen steps or minutes, for curves over the time of a training."""
+"""Copies of a model after given steps or minutes, for curves over the time of a training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOLDER, FACTS = "snapshots", "snapshot.json"
 
 
 def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float]:
-    """Read `1,2.5,10`: rising numbers above 0, `whole` ones if so asked."""
+    """Parse `1,2.5,10`: rising numbers above 0, which must be whole with `whole`."""
     try:
         times = [float(word) for word in words.split(",")] if words else []
     except ValueError:
@@ -35,23 +35,23 @@ def parse_times(flag: str, words: str | None, whole: bool = False) -> list[float
     ):
         raise InputError(
             where=f"{flag} {words}",
-            expected=f"rising {('whole ' if whole else '')}numbers above 0, for instance 5,10,20",
+            expected=f"rising {('whole ' if whole else '')}numbers above 0, such as 5,10,20",
         )
     return times
 
 
 class SnapshotFacts(TypedDict):
-    """After how many steps and seconds of training a snapshot was written."""
+    """The steps and seconds of training after which a snapshot was written."""
 
     step: int
     seconds: float
 
 
 class Snapshots:
-    """Writes OUT/snapshots/STEP when a step or a minute has come; the loop tells it of each step.
+    """Writes OUT/snapshots/STEP when a step or a minute is due. The loop calls it after each step.
 
-    `write(folder)` writes the model and returns what snapshot.json says besides. What a stopped training made after the
-    point from where it goes on is made again.
+    `write(folder)` writes the model and returns further facts for snapshot.json. Snapshots after the point from which a
+    stopped training continues are made again.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Snapshots:
 
     def __call__(self, step: int, seconds: float) -> None:
         """Write a snapshot if one is due after this step."""
-        last = max((facts["seconds"] for facts in self.facts), default=0.0)  # a minute is due once
+        last = max((facts["seconds"] for facts in self.facts), default=0.0)  # each minute is due once
         if step in self.steps or any(last < 60 * minute <= seconds for minute in self.minutes):
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir()
@@ -85,8 +85,8 @@ class Snapshots:
             self.folder.mkdir(exist_ok=True)
             self.partial.replace(self.folder / str(step))
 
-    def say_missed(self, steps: int, seconds: float) -> None:
-        """Count the snapshots asked for that did not come before a training ended after so many steps and seconds."""
+    def report_missed(self, steps: int, seconds: float) -> None:
+        """Report the requested snapshots that were not due before the training ended."""
         last = max((facts["seconds"] for facts in self.facts), default=0.0)
         missed = [f"step {step:,.0f}" for step in self.steps if step > steps] + [
             f"minute {minute:g}" for minute in self.minutes if 60 * minute > last

@@ -1,4 +1,4 @@
-"""What is trained, on what, and for how long."""
+"""Specifications of trainings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """How long, in what steps and how fast to train. The first of steps, epochs and minutes to be reached ends it."""
+    """Length, batches and learning rate. Training ends at the first limit that is reached: steps, epochs or minutes."""
 
     steps: int | None = None
     epochs: float | None = None
@@ -44,7 +44,7 @@ class StudentSpec:
 
 @dataclass(frozen=True)
 class ShapeSpec:
-    """What an encoder becomes before it is trained."""
+    """Changes to an encoder before it is trained."""
 
     untied: bool = False
     head: Literal["keep", "projection", "none"] = "keep"
@@ -52,7 +52,7 @@ class ShapeSpec:
 
 @dataclass(frozen=True)
 class ExamplesSpec:
-    """What is trained on. Each file of examples may have its own corpus, queries, title separator and weight."""
+    """The training data. Each file of examples can have its own corpus, queries, title separator and weight."""
 
     examples: list[str]
     corpus: list[str]

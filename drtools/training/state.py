@@ -1,4 +1,4 @@
-"""What a stopped training continues from."""
+"""The saved state of a training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Best(TypedDict):
 
 @dataclass(kw_only=True)
 class TrainingState(State):
-    """What a stopped training continues from; `checkpoint` and `refreshed` are names in the folder `working`."""
+    """The state from which a training continues. `checkpoint` and `refreshed` are names in the folder `working`."""
 
     step: int
     checkpoint: str
     seconds: float
     best: Best | None
-    evaluations: list[dict[str, float | None]]  # the step, and a value for each measure; null if it was not finite
+    evaluations: list[dict[str, float | None]]  # the step and the value of each measure, null if not finite
     start_loss: float | None
     refreshed: str | None
     log_bytes: int = 0

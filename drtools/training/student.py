@@ -1,4 +1,4 @@
-"""What an encoder becomes before it is trained."""
+"""Change the layers of an encoder before it is trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 42) -> bool:
-    """Append Linear(D -> `dimension`, or D) and LayerNorm ahead of a normalization, drawn by `seed` (STAR's head).
+    """Append Linear(D -> `dimension`, or D) and LayerNorm, before a normalization if there is one (STAR's head).
 
-    An encoder that has a dense layer or a LayerNorm already is left as it is; returns whether the projection was added.
+    The weights are drawn with `seed`. An encoder with a dense layer or a LayerNorm is not changed. Returns whether the
+    projection was added.
     """
     settings = encoder.settings
     if any(layer["kind"] not in ("normalize", "truncate") for layer in settings.head):
@@ -38,9 +39,9 @@ def add_projection(encoder: Encoder, dimension: int | None = None, seed: int = 4
 
 
 def drop_head(encoder: Encoder) -> bool:
-    """Take away all layers behind the pooling, so that vectors have whatever length and meet by inner product.
+    """Remove all layers after the pooling, so that vectors are not normalized and are compared by inner product.
 
-    Return whether there were any.
+    Returns whether there were any.
     """
     had = bool(encoder.settings.head)
     encoder.head, encoder.settings.head, encoder.settings.similarity = nn.Sequential(), [], None

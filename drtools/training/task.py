@@ -1,7 +1,4 @@
-"""What every training shares, whatever it trains.
-
-Where it computes, with whom, the loop, and what is said of the run.
-"""
+"""What all trainings share, whatever the model: devices, processes, the loop, and the report."""
 
 from __future__ import annotations
 
@@ -35,55 +32,56 @@ if TYPE_CHECKING:
     from drtools.training.loop import Refresh
     from drtools.training.sampling import ExampleSource
 
-Card = Callable[[Path, dict[str, Any]], None]  # writes the README of a model into a folder, from its record
+Card = Callable[[Path, dict[str, Any]], None]  # writes a model's README.md into a folder, from its record
 
 
 def no_card(folder: Path, record: dict[str, Any]) -> None:
-    """Write no README. The command line has a card that shows its commands."""
+    """Write no README.md. The command line passes a function that writes one."""
 
 
 class TrainingTask:
-    """One training, from the flags to the finished folder.
+    """A training, from its specifications to the finished folder.
 
-    Adopt a model, fit it with batches and a loss, finish with what writes it.
+    Call `adopt` with a model, `fit` with batches and a loss, and `close` with a function that writes the folder.
     """
 
     model: Learner
-    trained: Trained | None = None  # what dev queries are compared with
+    trained: Trained | None = None  # training queries and positives to compare dev queries with
 
     def __init__(self, work: Work, training: TrainingSpec, compute: ComputeSpec) -> None:
-        """Meet the other processes."""
+        """Join the other processes."""
         self.work, self.training = work, training
         self.computing = settle(compute, training.batch_tokens)
         self.world = join_processes(work, self.computing.device)
         self.write_card: Card = no_card
 
     def trained_on(self, sources: Sequence[ExampleSource], positives: bool = True) -> Trained | None:
-        """Return the queries of examples, and their positives if asked, to compare dev queries with.
+        """Return the queries of examples, and their positives with `positives`, to compare dev queries with.
 
-        The first process alone compares them.
+        Returns None unless this is rank 0, which compares them.
         """
         if self.world.is_first:
             self.trained = Trained(queries_of(sources), partial(positives_of, sources) if positives else None)
         return self.trained
 
     def adopt(self, model: Learner, bodies: Sequence[PreTrainedModel]) -> None:
-        """Take the model to train; `bodies` are its transformers."""
+        """Set the model to train. `bodies` are its transformers."""
         mixed = [body.config.model_type for body in bodies if body.config.model_type in WITHOUT_MIXED_PRECISION]
         if mixed and self.computing.precision == "bf16":
             self.computing = self.computing._replace(precision="fp32")
             reporting.notice(
-                1, f"{mixed[0]} models compute in float32 here, for transformers' code of them takes no mixed precision"
+                1,
+                f"{mixed[0]} models are trained in float32, as their code does not support mixed precision",
             )
         self.model = model.to(self.computing.device)
         self.parallel = self._make_own_randomness(bodies)
 
     def _make_own_randomness(self, bodies: Sequence[PreTrainedModel]) -> bool:
-        """On a processor draw dropout by thread, so that each core can train on texts of its own.
+        """On a processor, draw dropout in each thread, so that each core can train on its own texts.
 
-        Return whether it can.
+        Returns whether this is possible.
         """
-        if self.training.activation_checkpointing:  # runs parts again, with torch's own random numbers
+        if self.training.activation_checkpointing:  # computes parts again with torch's random numbers
             for body in bodies:
                 body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             return False
@@ -91,10 +89,10 @@ class TrainingTask:
             return False
         for body in bodies:
             use_own_dropout(body)
-        sliced = [use_sliced_attention(body) for body in bodies]  # every one of them, also after one that cannot
+        sliced = [use_sliced_attention(body) for body in bodies]  # all bodies, even after one that does not support it
         return all(sliced)
 
-    start_counts = True  # whether the weights of the start may be the best
+    start_counts = True  # whether the start weights can be the best
 
     def fit(
         self,
@@ -110,16 +108,16 @@ class TrainingTask:
         after_step: Callable[[int, float], None] | None = None,
         learner: Learner | None = None,
     ) -> None:
-        """Train; an epoch is `visits` queries (or texts). With a `measure` the weights that it likes best are kept.
+        """Train. An epoch has `visits` queries or texts. With a `measure`, the weights with its highest value are kept.
 
-        An `opening` of (steps, learning rate) goes before what the flags plan. A `learner` is what the loop trains in
-        place of the model: a module that holds it, and what else serves training alone.
+        An `opening` of (steps, learning rate) comes before the planned steps. A `learner` is a module that is trained
+        in place of the model; it holds the model and parts that only serve the training.
         """
         if measure is None and self.training.patience:
             raise InputError(
-                "nothing is measured that it could wait for",
+                "without dev queries nothing is measured",
                 where=f"{param('patience')} {self.training.patience}",
-                remedy="name dev queries to measure on, or leave it out",
+                remedy="pass dev queries, or leave it out",
             )
         steps = plan(self.training, visits, default_epochs, paper_warmup)
         steps.opening_steps, steps.opening_rate = opening
@@ -136,7 +134,7 @@ class TrainingTask:
         fit(self.run, batches, loss_of, measure, refresh, after_step)
 
     def record(self) -> dict[str, object]:
-        """Return what the manifest and the card say of any run."""
+        """Return what the manifest and the card record about any training."""
         return {
             "steps": self.run.step,
             "precision": self.computing.precision,
@@ -148,11 +146,11 @@ class TrainingTask:
         }
 
     def card_record(self) -> dict[str, object]:
-        """Return what the card says besides: the tool, its version and the whole request."""
+        """Return what only the card records: the tool, its version and the whole request."""
         return {"tool": self.work.request["tool"], "version": __version__, "request": self.work.request}
 
     def close(self, write: Callable[[], None]) -> None:
-        """Let the first process write the folder and its manifest, part from the others, and say how it went."""
+        """Let rank 0 write the folder and its manifest, leave the other processes, and report the result."""
         read = self.run.meter.total_counts
         for name, words in (("truncated", "longer than their limit and were cut"), ("empty", "empty")):
             reporting.notice(
@@ -169,4 +167,4 @@ class TrainingTask:
             + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else "")
         )
         if best and best["step"] == 0:
-            reporting.say("no evaluation on dev was better than the start: these are the weights that it began with")
+            reporting.say("no evaluation on dev was better than the start, so these are the start weights")

@@ -1,4 +1,4 @@
-"""What a training's examples hold, for dev queries to be compared with."""
+"""Queries and positives of training examples, to compare dev queries with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def queries_of(sources: Sequence[ExampleSource]) -> list[tuple[str, str]]:
 
 
 def positives_of(sources: Sequence[ExampleSource]) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of every positive, each once a source."""
+    """Yield (id, text) of every positive, once for each source."""
     for source in sources:
         for row in np.unique(source.examples.positives.flat).tolist():
             document = source.store.at(row)

@@ -164,7 +164,7 @@ def test_a_plan_counts_all_of_them(toy, encoder_folder, drtools, twice, tmp_path
         "-o",
         tmp_path / "vectors",
     )
-    assert done.status == 0 and "on cpu cpu in fp32 (by the first 60 on one)" in done.err, done.err
+    assert done.status == 0 and "on cpu cpu in fp32 (from the first 60 on one)" in done.err, done.err
 
 
 def test_an_error_on_one_ends_the_work(toy, encoder_folder, drtools, twice, monkeypatch, tmp_path):

@@ -170,7 +170,7 @@ def test_x_mod_is_trained_in_float32_where_others_are_in_bfloat16(written, toy):
         *("--examples", toy.examples, "--steps", 1, "--batch-queries", 2, "--device", "cpu"),
     )
     run(*words, "--precision", "bf16", "-o", toy.folder / "asked")
-    assert any("xmod models compute in float32" in text for text in reporting.notices())
+    assert any("xmod models are trained in float32" in text for text in reporting.notices())
     run(*words, "--precision", "fp32", "-o", toy.folder / "plain")
     asked, plain = (load_encoder(str(toy.folder / name)) for name in ("asked", "plain"))
     np.testing.assert_array_equal(vectors(asked), vectors(plain))

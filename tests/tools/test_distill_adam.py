@@ -560,7 +560,7 @@ BAD = {
         "3 of 180 items to distill have no score; run teacher-score on the file, or use --teacher",
     ),
     "nothing scored": (lambda t: ["--accept-scores"], lambda t: t.dark, "180 of 180 items"),
-    "scores of a retriever": (lambda t: [], by_retriever, "scores are no teacher's"),
+    "scores of a retriever": (lambda t: [], by_retriever, "scores are not from a teacher"),
     "no dark items": (
         lambda t: ["--accept-scores"],
         lambda t: write_jsonl(t.folder / "plain.jsonl", [{"query_id": "q1", "positives": ["d1"], "negatives": ["d2"]}]),
@@ -671,9 +671,9 @@ def test_what_examples_offer_equals_loops(scored, encoder_folder, monkeypatch, k
 def test_two_teachers_do_not_mix(scored, encoder_folder, drtools, tmp_path):
     other = write_jsonl(tmp_path / "other.jsonl", [record | {"scored_by": "other@1"} for record in scored.records])
     outcome = drtools(*command(scored, encoder_folder, tmp_path / "out", "--examples", other, "--steps", "1"))
-    assert outcome.status == 2 and "other.jsonl by other@1; scores of several teachers do not mix" in outcome.err, (
-        outcome.err
-    )
+    assert (
+        outcome.status == 2 and "other.jsonl by other@1; scores of different teachers cannot be mixed" in outcome.err
+    ), outcome.err
 
 
 def test_what_a_live_teacher_cuts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):

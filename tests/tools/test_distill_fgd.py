@@ -306,7 +306,7 @@ def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
         and "learnt them: spans attention (trained: mean), sentence-tokens 7 (trained: 8)" in outcome.err
     ), outcome.err
     outcome = drtools(*encode, "--model", tmp_path / "rgat", "-o", tmp_path / "x")
-    assert outcome.status == 2 and "through a graph" in outcome.err and "use --spans mean" in outcome.err, outcome.err
+    assert outcome.status == 2 and "with a graph" in outcome.err and "use --spans mean" in outcome.err, outcome.err
 
 
 def test_a_dry_run_of_pieces_counts_them(toy, start, drtools, tmp_path):

@@ -195,5 +195,5 @@ def test_an_example_with_a_positive_of_another_spelling_has_it_as_no_negative(ma
     words = ["train-star", "--model", encoder_folder, "--precision", "fp32", "--steps", 1, "--batch-queries", 4]
     outcome = drtools(*words, *texts, "-o", tmp_path / "out")
     assert outcome.status == 0, outcome.err
-    assert "1 negatives may be a positive that the corpus lacks, by its id in another spelling; left out" in outcome.err
+    assert "1 negatives may be a positive whose id is spelled differently in the corpus; left out" in outcome.err
     assert "1 documents of the examples are not in the corpus; left out (for instance 'D7'" in outcome.err, outcome.err

@@ -158,7 +158,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         (["--learning-rate", "0"], "expected more than 0"),
         (["--dev-documents", "50"], "half of them"),
         (["--crop-tokens", "100"], "64 positions"),
-        (["--schedule-steps", "5", "--steps", "2"], "the rate never falls"),
+        (["--schedule-steps", "5", "--steps", "2"], "a constant rate does not fall"),
     ):
         outcome = drtools(*command(toy, encoder_folder, tmp_path / "dam", *words))
         assert outcome.status == 2 and wanted in outcome.err and len(outcome.err.splitlines()) == 1, outcome.err

@@ -325,7 +325,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
                 "-o",
                 tmp_path / "x",
             ],
-            "LoRA of its own",
+            "has its own LoRA",
         ),
         (
             [

@@ -346,7 +346,7 @@ def test_a_damaged_checkpoint_is_said_in_one_line(toy, encoder_folder, drtools, 
     next((tmp_path / "out.partial/working").glob("checkpoint-*")).write_bytes(b"")
     outcome = drtools(*words)
     assert (
-        outcome.status == 2 and "the checkpoint is damaged or gone" in outcome.err and "internal" not in outcome.err
+        outcome.status == 2 and "the checkpoint is damaged or missing" in outcome.err and "internal" not in outcome.err
     ), outcome.err
     overwritten = drtools(*words, "--overwrite")
     assert overwritten.status == 0, overwritten.err

@@ -161,8 +161,8 @@ def tokens_of(made, source, row):
     ("teachers", "allowed", "words"),
     [
         ([None], Scores.TEACHER, "run teacher-score on it, or use accept_scores"),
-        (["one@1", "two@2"], Scores.ANY, "scores of several teachers do not mix"),
-        (["one@1", None], Scores.ANY, "scores of several teachers do not mix"),
+        (["one@1", "two@2"], Scores.ANY, "scores of different teachers cannot be mixed"),
+        (["one@1", None], Scores.ANY, "scores of different teachers cannot be mixed"),
     ],
 )
 def test_scores_that_nobody_should_learn_from_are_refused(toy, tmp_path, teachers, allowed, words):

@@ -17,7 +17,7 @@ from drtools.formats.dark_items import KINDS, documents_of
 from drtools.methods.adam.dark import Special, asked_text, dark_text, is_cut, reinforced_tokens, special_of_encoder
 from drtools.models.tokens import Tokens
 from drtools.randomness import generator
-from drtools.training.distributed import Shares, all_here
+from drtools.training.distributed import Shares, single_share
 from drtools.training.sampling import EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class AdamBatches:
         seed: int,
         share_of: Callable[[int], float],
         teacher: Callable[[str, int], Special] | None = None,
-        shares: Shares = all_here,
+        shares: Shares = single_share,
         rank: int = 0,
     ) -> None:
         self.visits, self.model, self.form = EpochSampler(sources, batch_queries, seed), model, form

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.models.tokens import Tokens
 from drtools.randomness import generator
-from drtools.training.distributed import Shares, all_here
+from drtools.training.distributed import Shares, single_share
 from drtools.training.encoder_task import EncoderTraining
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class QueryBatches:
         *,
         batch_queries: int,
         seed: int,
-        shares: Shares = all_here,
+        shares: Shares = single_share,
         rank: int = 0,
     ) -> None:
         self.texts, self.encoder, self.batch_queries = texts, encoder, batch_queries

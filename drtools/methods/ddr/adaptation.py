@@ -72,7 +72,7 @@ def adapt(
         after_step=snapshots,
     )
     if snapshots:
-        snapshots.say_missed(task.run.step, task.run.seconds())
+        snapshots.report_missed(task.run.step, task.run.seconds())
     task.finish(snapshots=snapshots.facts if snapshots else [])
 
 

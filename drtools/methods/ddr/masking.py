@@ -22,7 +22,7 @@ from drtools.models.long_texts import token_arrays
 from drtools.models.masked import IGNORED
 from drtools.models.tokens import Enriched, Rows, Tokenized, Tokens, padding_of
 from drtools.randomness import generator
-from drtools.training.distributed import Shares, all_here
+from drtools.training.distributed import Shares, single_share
 from drtools.units import counted
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class MaskedBatches:
         held_out: np.ndarray,
         head_steps: int = 0,
         title_separator: str = " ",
-        shares: Shares = all_here,
+        shares: Shares = single_share,
         rank: int = 0,
         windows: np.ndarray | None = None,
     ) -> None:

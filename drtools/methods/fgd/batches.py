@@ -17,7 +17,7 @@ from drtools.formats.examples import read_examples
 from drtools.formats.lines import shown
 from drtools.models.pieces import PieceLayout, PieceTokens, check_of, tokenize_pieces
 from drtools.models.tokens import Tokenized
-from drtools.training.distributed import Shares, all_here
+from drtools.training.distributed import Shares, single_share
 from drtools.training.examples import RaggedArray, TrainingExamples
 from drtools.training.pairs import PairDraws
 from drtools.training.sampling import ExampleSource
@@ -199,7 +199,7 @@ class FineGrainedBatches(PairDraws):
         batch_queries: int,
         negatives: int,
         seed: int,
-        shares: Shares = all_here,
+        shares: Shares = single_share,
         rank: int = 0,
     ) -> None:
         super().__init__(

@@ -12,7 +12,7 @@ import numpy as np
 
 from drtools.models.pair_tokens import PairTokens, tokenize_pairs
 from drtools.randomness import generator
-from drtools.training.distributed import Shares, all_here
+from drtools.training.distributed import Shares, single_share
 from drtools.training.sampling import EpochSampler, ExampleSource, draw
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RankedBatches:
         batch_queries: int,
         negatives: int,
         seed: int,
-        shares: Shares = all_here,
+        shares: Shares = single_share,
         rank: int = 0,
     ) -> None:
         self.visits, self.encoder, self.negatives = EpochSampler(sources, batch_queries, seed), encoder, negatives

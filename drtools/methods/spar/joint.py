@@ -19,7 +19,7 @@ from drtools.errors import InputError, param
 from drtools.formats.joins import Join
 from drtools.formats.vectors import belong_together, maker_of, open_document_vectors, open_vectors
 from drtools.models.tokens import Tokens
-from drtools.training.optimizers import Quick
+from drtools.training.optimizers import FastScalar
 
 if TYPE_CHECKING:
     from drtools.methods.spar.settings import BesideSpec
@@ -75,7 +75,7 @@ class JointModel(nn.Module):
     def __init__(self, encoder: Encoder | EncoderPair[Encoder], other_dimension: int, mu: float) -> None:
         super().__init__()
         self.encoder, self.other_dimension, self.start = encoder, other_dimension, mu
-        self.logarithm = Quick(MU_RATE)
+        self.logarithm = FastScalar(MU_RATE)
 
     @property
     def mu(self) -> Tensor:
