@@ -1,4 +1,4 @@
-"""A page for each tool, made from what `drtools TOOL --help` shows and from README's table of tools.
+"""A page for each tool, made from what `drtools TOOL --help-all` shows and from README's table of tools.
 
 Sphinx has them written before it reads the others: docs/tools.md, the list, and docs/tools/NAME.md. They are not kept
 in the tree.
@@ -6,22 +6,20 @@ in the tree.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drtools.cli.commands import command
+from drtools.cli.commands import tool_module
+from drtools.cli.groups import grouped
+from drtools.cli.help import explained, facts_of, label_of, names_of, sections_of, value_of
 from drtools.cli.main import tool_names
+from drtools.cli.tool_flags import Flag
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
-    from typer.core import TyperArgument, TyperOption
 
 ROOT = Path(__file__).parents[1]
-FLAGS = "Flags"  # those without a panel of their own
-BOUNDS = {r"x>=(\S+)": r"\1 or more", r"x<=(\S+)": r"\1 or less", r"(\S+)<=x<=(\S+)": r"\1 to \2"}
 
 
 def table_of_tools() -> dict[str, tuple[str, str]]:
@@ -40,88 +38,65 @@ def pages() -> dict[str, str]:
 
 def list_of_tools(table: dict[str, tuple[str, str]]) -> str:
     """Return the list of tools: what each reads and writes."""
-    entries = "\n\n".join(
-        f"[{name}](tools/{name}.md)\n: reads {reads}\n: writes {writes}" for name, (reads, writes) in table.items()
-    )
-    listed = "\n".join(f"tools/{name}" for name in tool_names())
-    return (
-        "# Tools\n\n`drtools` lists them, `drtools TOOL --help` shows what these pages show. From a checkout "
-        "`bin/TOOL` is the same as `drtools TOOL`.\n\n"
-        f"{entries}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
-    )
-
-
-def tool_page(name: str, reads: str, writes: str) -> str:
-    """Return one tool's page: its docstring, what it reads and writes, its flags by panel with their defaults."""
-    parsed = command(name)
-    context = parsed.make_context(name, [], resilient_parsing=True)
-    panels: dict[str, list[str]] = {FLAGS: []}
-    for parameter in sorted(parsed.params, key=lambda parameter: parameter.param_type_name != "argument"):
-        panels.setdefault(parameter.rich_help_panel or FLAGS, []).append(
-            flag(parameter, *parameter.get_help_record(context))
-        )
-    docstring = inspect.getdoc(importlib.import_module(f"drtools.tools.{name.replace('-', '_')}"))
     parts = [
-        f"# {name}",
-        prose(docstring, name),
-        f"Reads\n: {reads}\n\nWrites\n: {writes}",
-        f"```{{program}} drtools {name}\n```",
+        "# Tools",
+        "`drtools` lists them, in the order of a pipeline. `drtools TOOL --help` shows the most important flags of a "
+        "tool, and `drtools TOOL --help-all` shows what its page shows. From a checkout `bin/TOOL` is the same as "
+        "`drtools TOOL`.",
     ]
-    for panel, flags in panels.items():
-        parts += [f"## {panel}", *flags]
+    groups = {title: names for title, names in grouped(tool_names()).items() if names}
+    for title, names in groups.items():
+        parts.append(f"## {title}")
+        parts += [f"[{name}](tools/{name}.md)\n: reads {table[name][0]}\n: writes {table[name][1]}" for name in names]
+    for title, names in groups.items():
+        listed = "\n".join(f"tools/{name}" for name in names)
+        parts.append(f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{listed}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def prose(docstring: str, name: str) -> str:
-    """Return a docstring as Markdown.
-
-    Its indented commands as code, flags set as code, other tools' names as links to their pages.
-    """
-    paragraphs = []
-    for paragraph in docstring.split("\n\n"):
-        if paragraph.startswith("    "):
-            paragraphs.append(f"```sh\n{inspect.cleandoc(paragraph)}\n```")
-            continue
-        parts = re.split(r"(`[^`]+`)", paragraph)
-        others = "|".join(
-            sorted((other for other in tool_names() if "-" in other and other != name), key=len, reverse=True)
-        )
-        parts[::2] = [
-            re.sub(
-                rf"(?<![\w-])({others})(?![\w-])", r"[\1](\1.md)", re.sub(r"(?<![\w-])(--?[a-z][a-z-]*)", r"`\1`", part)
-            )
-            for part in parts[::2]
-        ]
-        paragraphs.append("".join(parts))
-    return "\n\n".join(paragraphs)
+def tool_page(name: str, reads: str, writes: str) -> str:
+    """Return one tool's page: examples, its docstring, what it reads and writes, its flags with their defaults."""
+    module = tool_module(name)
+    about = explained(module.__doc__ or "")
+    parts = [f"# {name}", prose(about.line, name), *examples(name, about.examples)]
+    parts += [prose(paragraph, name) for paragraph in about.paragraphs]
+    parts += [f"Reads\n: {reads}\n\nWrites\n: {writes}", f"```{{program}} drtools {name}\n```"]
+    for section in sections_of(module.main):
+        parts += [f"## {section.title}", *map(option, section.flags)]
+    return "\n\n".join(parts) + "\n"
 
 
-def flag(parameter: TyperOption | TyperArgument, name: str, help_text: str) -> str:
+def examples(name: str, commands: list[str]) -> list[str]:
+    """Return the parts of a page with a tool's commands."""
+    return ["```sh\n" + "\n".join(commands) + "\n```"]
+
+
+def prose(paragraph: str, name: str) -> str:
+    """Return a paragraph as Markdown: flags set as code, other tools' names as links to their pages."""
+    parts = re.split(r"(`[^`]+`)", paragraph)
+    others = "|".join(
+        sorted((other for other in tool_names() if "-" in other and other != name), key=len, reverse=True)
+    )
+    parts[::2] = [
+        re.sub(rf"(?<![\w-])({others})(?![\w-])", r"[\1](\1.md)", re.sub(r"(?<![\w-])(--?[a-z][a-z-]*)", r"`\1`", part))
+        for part in parts[::2]
+    ]
+    return "".join(parts)
+
+
+def option(flag: Flag) -> str:
     """Return one flag as an `option` of Sphinx, which search and links find.
 
     Its kind of value, what it is for, its bounds and default.
     """
-    words = parameter.help or ""
-    facts = [_fact(fact) for fact in help_text.removeprefix(words).strip(" []").split("; ") if fact]
-    if parameter.multiple:
-        facts.append("can be repeated")
-    if parameter.param_type_name == "argument":
-        name = parameter.metavar or (parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]")
-        name += " ..." if parameter.nargs == -1 else ""
-    body = re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", words)
-    label = re.sub(r"list\[(.+)\]|(\w+) range", r"\1\2", name)
-    told = f"({'; '.join(facts)})" if facts else ""
-    return f"```{{option}} {label}\n{' '.join(filter(None, (body, told)))}\n```"
-
-
-def _fact(text: str) -> str:
-    default = re.fullmatch(r"default: ?(.*)", text)
-    if default:
-        return f"default `{default[1]}`" if default[1].strip() else "default: a space"
-    for bound, words in BOUNDS.items():
-        if re.fullmatch(bound, text):
-            return re.sub(bound, words, text)
-    return f"**{text}**" if text == "required" else text
+    facts = "; ".join(
+        re.sub(r"^default: (?!a space$)(.*)", r"default `\1`", fact).replace("required", "**required**")
+        for fact in facts_of(flag, everything=True)
+    )
+    value = f" <{value_of(flag)}>" if flag.names and flag.kind is not bool else ""
+    name = names_of(flag) + value if flag.names else label_of(flag)
+    body = re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", flag.help)
+    return f"```{{option}} {name}\n{' '.join(filter(None, (body, f'({facts})' if facts else '')))}\n```"
 
 
 def write_pages(app: Sphinx) -> None:

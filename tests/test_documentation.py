@@ -10,12 +10,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from documented import blocks, check, commands, inline_commands, run_line, stages, toy_world, words_for_drtools
+from documented import (
+    SHORTER,
+    blocks,
+    check,
+    commands,
+    inline_commands,
+    run_line,
+    stages,
+    toy_world,
+    words_for_drtools,
+)
 from typer import TyperException
 
 from drtools.cli import model_card
 from drtools.cli.commands import command
 from drtools.cli.main import tool_names
+from drtools.cli.tool_flags import shown_name
 from drtools.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -42,23 +53,6 @@ HELP = {
 CARDS = {"an encoder's card": model_card.USAGE, "a ranker's card": model_card.RANKER_USAGE}
 TEXTS = PAGES | EXAMPLES | HELP | CARDS
 
-# what is appended to a documented command so that it takes a moment on a toy collection
-SHORTER = {
-    **{
-        tool: ["--steps", "2", "--batch-queries", "4"]
-        for tool in (
-            "train-star",
-            "train-contrastive",
-            "train-adore",
-            "train-rem",
-            "train-ranker",
-            "train-lexical",
-            "distill-adam",
-            "distill-fgd",
-        )
-    },
-    "mlm-adapt": ["--steps", "1", "--head-steps", "1", "--batch-documents", "4"],
-}
 # commands that are not run, by their first word
 NOT_RUN = {
     "make": "sets up an environment; the examples' Makefiles have tests of their own",
@@ -151,7 +145,7 @@ def test_there_is_a_page_with_every_flag_of_every_tool():
         page = made[f"tools/{name}"]
         for parameter in command(name).params:
             assert parameter.param_type_name == "argument" or re.search(
-                rf"(?m)^```{{option}} .*{parameter.opts[-1]}( |$)", page
+                rf"(?m)^```{{option}} .*{shown_name(parameter.opts)}( |$)", page
             ), f"{name}: {parameter.opts}"
         assert page.count("```{option} ") == len(command(name).params)
     assert "[mine-negatives](mine-negatives.md)" in made["tools/train-star"]
@@ -202,8 +196,9 @@ def as_shown(part: ast.expr) -> str:
     if isinstance(part, ast.Constant):
         return part.value
     value = part.value
-    if isinstance(value, ast.Call) and ast.unparse(value.func) == "param" and isinstance(value.args[0], ast.Constant):
-        return f"--{value.args[0].value.replace('_', '-')}"
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "param":
+        name = value.args[0]
+        return f"--{name.value.replace('_', '-') if isinstance(name, ast.Constant) else '…'}"
     return "…"
 
 

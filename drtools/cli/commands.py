@@ -4,26 +4,22 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import sys
 import typing
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from drtools.cli import console
-from drtools.cli.flag_names import flags_of
+from drtools.cli.flag_names import unusual_flags
 from drtools.cli.flags.common import ConsoleFlags
 from drtools.cli.request import checked_request, pinned_values
-from drtools.cli.terminal import terminal_width
+from drtools.cli.tool_flags import flags_of
 from drtools.errors import InputError
 from drtools.outputs.specs import OutputSpec
 from drtools.process_ranks import world_size
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand
-
-
-LEAST_PANELS = 90  # columns: in fewer, the boxes of --help cut long flags
 
 
 def flat_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
@@ -63,10 +59,11 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
     """Return a function with the flat signature of a tool, which fills the dataclasses and calls it."""
     flat, groups = flat_parameters(function)
     is_training = any(getattr(kind, "several_processes", False) for kind in groups.values())
+    unusual = unusual_flags(flags_of(flat))
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
-        console.configure(name, values["quiet"], values["log_json"], values["strict"], flags_of(flat))
+        console.configure(name, values["quiet"], values["log_json"], values["strict"], unusual)
         if world_size() > 1 and not is_training:
             raise InputError(
                 f"{name} runs in one process, but {world_size()} were started; only the training tools take several",
@@ -89,10 +86,7 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # typeshed lacks what inspect reads
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
-    paragraphs = inspect.cleandoc(help_text).split("\n\n")
-    call.__doc__ = "\n\n".join(
-        "\b\n" + part if part.startswith("    ") else " ".join(part.split("\n")) for part in paragraphs
-    )  # \b keeps the lines of an example apart
+    call.__doc__ = help_text
     del call.__wrapped__
     return call
 
@@ -113,8 +107,8 @@ def command(name: str) -> "TyperCommand":
     module = tool_module(name)
     application = typer.Typer(
         add_completion=False,
-        rich_markup_mode="rich" if (terminal_width(sys.stdout) or 0) >= LEAST_PANELS else None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help", "--help-all"]},
     )
     application.command()(command_of(name, module.main, module.__doc__ or ""))
     return cast("TyperCommand", typer.main.get_command(application))  # of one function, which is no group

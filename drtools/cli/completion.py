@@ -7,53 +7,13 @@ a tab and its help after it.
 
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
-from types import NoneType
-from typing import Literal, NamedTuple, get_args, get_origin
 
-from typer.models import ArgumentInfo, OptionInfo
+from drtools.cli.tool_flags import Flag, flags_of
 
 VARIABLE = "DRTOOLS_COMPLETE"
 
 
-class Flag(NamedTuple):
-    """A flag or, without `names`, an argument of a tool.
-
-    `kind` is bool for a flag without a value; `choices` are all its values, if they are named.
-    """
-
-    names: tuple[str, ...]
-    kind: type
-    choices: tuple[str, ...]
-    many: bool
-    help: str
-
-
-HELP = Flag(("-h", "--help"), bool, (), False, "show the flags")
-
-
-def flags_of(parameters: list[Parameter]) -> list[Flag]:
-    """Return a tool's flags and arguments from its flat parameters, which have typer's annotations."""
-    flags = []
-    for parameter in parameters:
-        annotated, *notes = get_args(parameter.annotation)
-        info = next(note for note in notes if isinstance(note, OptionInfo | ArgumentInfo))
-        kinds = (
-            [kind for kind in get_args(annotated) if kind is not NoneType]
-            if NoneType in get_args(annotated)
-            else [annotated]
-        )
-        many = get_origin(kinds[0]) is list
-        kind = get_args(kinds[0])[0] if many else kinds[0]
-        said = [
-            name
-            for declared in (info.default, *(info.param_decls or ()))  # typer keeps the first name as a default
-            if isinstance(declared, str)
-            for name in declared.split("/")  # a flag and its opposite
-        ]
-        names = () if isinstance(info, ArgumentInfo) else tuple(said or [f"--{parameter.name.replace('_', '-')}"])
-        choices = get_args(kind) if get_origin(kind) is Literal else ()
-        flags.append(Flag(names, str if choices else kind, choices, many, info.help or ""))
-    return flags
+HELP = Flag(("-h", "--help", "--help-all"), bool, (), False, "show the flags")
 
 
 def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[str], list[Parameter]]) -> str:
@@ -74,7 +34,7 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
     )  # bash makes three words of --flag=value
     name, is_joined, value = current.partition("=")
     if waiting is None and is_joined and name.startswith("--"):
-        joined = next((flag for flag in flags if name in flag.names), HELP)
+        joined = next((flag for flag in flags if name in (*flag.names, *flag.former_names)), HELP)
         return _values(joined, value, f"{name}=")
     if waiting is not None:
         return _values(waiting, current, "")
@@ -92,7 +52,7 @@ def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[
 
 def _read(words: list[str], flags: list[Flag]) -> tuple[list[Flag], Flag | None, bool]:
     """Return the flags that were given, the one whose value comes next, and whether `--` is among the words."""
-    by_name = {name: flag for flag in flags for name in flag.names}
+    by_name = {name: flag for flag in flags for name in (*flag.names, *flag.former_names)}
     given: list[Flag] = []
     waiting: Flag | None = None
     for word in words:

@@ -1,11 +1,8 @@
 """Messages in the words of the command line: parameters are shown as the flags of the running tool."""
 
 from collections.abc import Iterable, Mapping
-from inspect import Parameter
-from typing import get_args
 
-from typer.models import OptionInfo
-
+from drtools.cli.tool_flags import Flag
 from drtools.errors import names_in
 
 
@@ -19,12 +16,7 @@ def usual_flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def flags_of(parameters: Iterable[Parameter]) -> dict[str, str]:
+def unusual_flags(flags: Iterable[Flag]) -> dict[str, str]:
     """Return the flags of a tool's parameters that are not as usual: `batch_queries` is `--batch-documents`."""
-    found = {}
-    for parameter in parameters:
-        for option in get_args(parameter.annotation)[1:]:
-            words = [word for word in getattr(option, "param_decls", None) or () if word.startswith("--")]
-            if isinstance(option, OptionInfo) and words and words[0] != usual_flag(parameter.name):
-                found[parameter.name] = words[0]
-    return found
+    longest = {flag.parameter: flag.names[-1] for flag in flags if flag.names}
+    return {name: word for name, word in longest.items() if word != usual_flag(name)}

@@ -14,7 +14,10 @@ from drtools import __version__, reporting, signals
 from drtools.cli import console, streams
 from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.exits import exit_status
+from drtools.cli.groups import BEGIN, grouped
+from drtools.cli.help import HELP_ALL, help_text, help_wanted
 from drtools.cli.terminal import terminal_width, wrapped
+from drtools.cli.tool_flags import shown_name
 from drtools.errors import AlreadyDone, InputError, Terminated
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -32,10 +35,16 @@ def first_line(name: str) -> str:
 
 
 def _list_tools() -> str:
-    rows = [(f"  {name}", first_line(name)) for name in tool_names()]
-    first, width = max(len(name) for name, _ in rows), terminal_width(sys.stdout)
-    lines = [wrapped(f"{name.ljust(first)}  {line}", width, later=" " * (first + 2)) for name, line in rows]
-    return "\n".join(["usage: drtools TOOL [FLAGS ...]      drtools TOOL --help", "", *lines])
+    width, first = terminal_width(sys.stdout), max(map(len, tool_names())) + 2
+    lines = ["usage: drtools TOOL [FLAGS ...]      drtools TOOL --help", "", "Begin with:"]
+    commands = max(map(len, BEGIN)) + 2
+    lines += [
+        wrapped(f"  {command.ljust(commands)}{reason}", width, later=" " * 4) for command, reason in BEGIN.items()
+    ]
+    for title, names in grouped(tool_names()).items():
+        lines += ["", f"{title}:"] if names else []
+        lines += [wrapped(f"  {name.ljust(first)}{first_line(name)}", width, later=" " * (first + 2)) for name in names]
+    return "\n".join(lines)
 
 
 def _check_given_once(name: str, arguments: list[str]) -> None:
@@ -43,19 +52,20 @@ def _check_given_once(name: str, arguments: list[str]) -> None:
     parsed = command(name)
     context = parsed.make_context(name, [], resilient_parsing=True)
     _, _, order = parsed.make_parser(context).parse_args(list(arguments))
-    if any(parameter.name == "help" for parameter in order):
-        return
     for parameter in dict.fromkeys(order):
         is_flag = getattr(parameter, "is_flag", True)  # arguments have no such word, and a flag may be repeated
         takes_one = not is_flag and not parameter.multiple
         if takes_one and order.count(parameter) > 1:
             raise InputError(
-                f"{parameter.opts[-1]} was given {order.count(parameter)} times, but takes one value",
+                f"{shown_name(parameter.opts)} was given {order.count(parameter)} times, but takes one value",
                 remedy="leave all but one out",
             )
 
 
 def _invoke(name: str, arguments: list[str]) -> None:
+    wanted = help_wanted(name, arguments)
+    if wanted:  # before typer parses anything, which takes it longer than the help
+        return print(help_text(name, wanted == HELP_ALL, terminal_width(sys.stdout)))
     import typer
 
     _check_given_once(name, arguments)
@@ -71,8 +81,6 @@ def _invoke(name: str, arguments: list[str]) -> None:
             else ""
         )
         raise InputError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
-    except typer.Exit:  # --help was written
-        return
     except typer.Abort:
         raise KeyboardInterrupt from None
     reporting.check_strict()

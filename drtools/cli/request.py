@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from drtools.cli.flags.common import INPUTS, Role
-from drtools.errors import InputError
+from drtools.errors import InputError, param
 from drtools.formats.lines import STANDARD_INPUT, local, recorded_name
 from drtools.outputs import manifest
 from drtools.outputs.disk import is_standard_output
@@ -23,7 +23,7 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
     if role in (Role.INPUT, Role.UPDATED) and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
-            raise InputError(f"no such file or folder (--{name.replace('_', '-')})", where=value)
+            raise InputError(f"no such file or folder ({param(name)})", where=value)
         return {"path": readable(recorded_name(value)), "fingerprint": manifest.checked_fingerprint(path)}
     if role is Role.MODEL and isinstance(value, str):
         named = {"path": readable(value)}

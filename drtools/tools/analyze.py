@@ -1,21 +1,18 @@
-r"""Analyse runs, examples, training logs and vectors as the papers do, and write analysis.json and plots to a folder.
+r"""Analyse runs, examples, logs and vectors as the papers do, with pictures.
 
-    drtools analyze star.run adore.run --qrels qrels/test.tsv -o errors
-    drtools analyze --vectors vectors --query-vectors star-queries --query-vectors adore-queries \
-        --qrels qrels/test.tsv -o errors
-    drtools analyze lambda.run dense.run --against bm25.run -o likeness
+    drtools analyze star.run bm25.run --qrels qrels/test.tsv -o errors
+    drtools analyze --logs star/training.jsonl -o curves
+    drtools analyze star.run fused.run --against bm25.run -o likeness
     drtools analyze star.run --examples examples.jsonl -o negatives
-    drtools analyze --examples scored.jsonl --student before --student after --corpus corpus.jsonl.gz \
-        --queries queries.jsonl.gz -o agreement
-    drtools analyze --logs static/training.jsonl --logs live/training.jsonl -o curves
-    drtools analyze --examples pairs.jsonl --margins --vectors star-vectors --query-vectors star-queries \
-        --vectors fgd-vectors --query-vectors fgd-queries -o margins
-    drtools analyze --tuned multi-vector.run -o gamma
+    drtools analyze --examples scored.jsonl --student star --student student \
+        --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o agreement
+    drtools analyze --vectors vectors --query-vectors query-vectors --qrels qrels/test.tsv \
+        -o vector-errors
+    drtools analyze star.run bm25.run --margins --qrels qrels/test.tsv -o margins
+    drtools analyze --tuned tuned.run -o tuning
     drtools analyze --history live.history.jsonl -o drift
-    drtools analyze --vectors vectors --query-vectors before --query-vectors after --query 42 \
-        --qrels qrels/test.tsv -o move
 
-The inputs decide which analyses are made.
+The inputs decide which analyses are made. The output folder gets analysis.json and a picture of each analysis.
 
 --qrels with runs, or with --vectors and --query-vectors: the number of pairwise errors, against the top --depth
 documents and in total. With vectors the count is exact over the whole corpus. With a run it covers the documents that
@@ -36,7 +33,8 @@ runs: the share of each query's negatives among the top documents of the run. Wi
 
 --history: the measures and counts of a published link, over its publications.
 
---vectors with --query: how one query moves among its documents, as a projection and by t-SNE.
+--vectors with --query ID: how one query moves among its documents, as a projection and by t-SNE. Pass --query-vectors
+twice, from before and from after.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Print a shell script that completes tools, flags, their values and file names on Tab.
+"""Print a shell script that completes tools, flags and files on Tab.
 
-    eval "$(drtools completion bash)"        # in ~/.bashrc
-    eval "$(drtools completion zsh)"         # in ~/.zshrc, after compinit
-    drtools completion fish | source         # in ~/.config/fish/config.fish
+    drtools completion bash > drtools.bash
+    drtools completion fish > drtools.fish
+
+To have it in every shell, add one line to your shell's settings: `eval "$(drtools completion bash)"` to ~/.bashrc,
+`eval "$(drtools completion zsh)"` to ~/.zshrc after compinit, or `drtools completion fish | source` to
+~/.config/fish/config.fish.
 
 The script completes `drtools TOOL ...` wherever drtools is installed. If it is printed by `bin/drtools completion` from
-a checkout, it also completes bin/TOOL.
-bash 4.1 or later.
+a checkout, it also completes bin/TOOL. bash must be 4.1 or later.
 """
 
 from __future__ import annotations

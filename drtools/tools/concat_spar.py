@@ -1,9 +1,13 @@
-"""Join the vectors of two encoders into one space, where scores are s1 + mu * s2 (SPAR).
+r"""Join the vectors of two encoders into one space, as SPAR does.
 
-    drtools concat-spar base-vectors lambda-vectors --dev-queries queries.jsonl.gz --dev-qrels qrels/dev.tsv -o joined
-    drtools index --vectors joined -o index
-    drtools search --index index --queries queries.jsonl.gz -o spar.run
-    drtools search --index index --queries queries.jsonl.gz --mu 0.5 -o other.run
+    drtools concat-spar vectors lexical-vectors --dev-queries queries.jsonl.gz \
+        --dev-qrels qrels/dev.tsv -o joined
+    drtools concat-spar vectors lexical-vectors --mu 0.5 --no-copy -o joined-by-half
+    drtools search --vectors joined --queries queries.jsonl.gz -o spar.run
+    drtools search --vectors joined --queries queries.jsonl.gz --mu 0.5 -o other.run
+
+Scores in the joined space are s1 + mu * s2. The first encoder is usually a trained one, the second a Lambda: an encoder
+that imitates a sparse retriever such as BM25 (make-lexical, train-lexical).
 
 The result is a vectors folder for index and search. Queries are encoded by both encoders, and the weight mu is applied
 on the query side only. mu is given by --mu, or tuned on dev queries: 19 values from .1 to 10 are tried, and more if the

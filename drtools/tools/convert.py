@@ -1,17 +1,18 @@
-"""Convert vectors and training files from other toolkits, and training examples to their formats.
+r"""Convert training files from and to other toolkits, and vectors from them.
 
-    drtools convert --vectors X.npy --ids ids.txt --model MODEL -o vectors
-    drtools convert --from tevatron train.jsonl -o folder
-    drtools convert --to dpr --examples E --corpus C --queries Q -o train.json
-    drtools convert --from msmarco-hard-negatives msmarco-hard-negatives.jsonl.gz --scores scores.pkl.gz -o public
+    drtools convert --to tevatron --examples examples.jsonl --corpus corpus.jsonl.gz \
+        --queries queries.jsonl.gz -o tevatron.jsonl
+    drtools convert --from tevatron tevatron.jsonl -o from-tevatron
+    drtools convert --vectors vectors/vectors.npy --ids vectors/ids.txt --model star -o converted
 
-FORMAT is tevatron, dpr, sentence-transformers or flagembedding. --from writes corpus.jsonl, queries.jsonl and
+The formats are tevatron, dpr, sentence-transformers and flagembedding. --from writes corpus.jsonl, queries.jsonl and
 examples.jsonl; a text without an id gets one from its hash. --to sentence-transformers writes n-tuples of a positive
 and several negatives, in which every positive and every negative occurs at least once; their number is printed before
 anything is written. Data that a format cannot hold is counted and reported.
 
---from msmarco-hard-negatives reads sentence-transformers' public file, and writes examples with MS MARCO's own ids and
-the scores of its cross-encoder. Reading the pickle of scores never runs code.
+`drtools convert --from msmarco-hard-negatives msmarco-hard-negatives.jsonl.gz --scores scores.pkl.gz -o public` reads
+sentence-transformers' public file, and writes examples with MS MARCO's own ids and the scores of its cross-encoder.
+Reading the pickle of scores never runs code.
 """
 
 from __future__ import annotations

@@ -1,12 +1,18 @@
-"""Distill a cross-encoder into an encoder, with negatives, dark examples and self-paced learning (ADAM).
+r"""Distill a cross-encoder into an encoder, with dark examples (ADAM).
+
+    drtools distill-adam --model star --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
+        --examples scored.jsonl -o student
+    drtools distill-adam --model star --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
+        --examples dark.jsonl --teacher ranker --dev-qrels qrels/dev.tsv -o scored-in-training
+
+Examples come from make-dark-examples and teacher-score. Each visit of a query draws --negatives of its listed
+negatives, with their dark items: reinforced negatives, which are joined with the positive, and noisy positives, of
+which words are masked. With --teacher they are scored during training. --baseline trains without dark examples.
 
 The loss is the KL divergence between the teacher's and the student's softmax over each query's positive, negatives,
 reinforced negatives and noisy positives, plus a small cross-entropy of the positive among its negatives. The divergence
-counts only the queries of which the teacher is most confident, and fewer of them from epoch to epoch.
-
-Examples come from make-dark-examples and teacher-score. Each visit of a query draws --negatives of its listed
-negatives, with their dark items; with --teacher they are scored during training. --baseline trains without dark
-examples. The result is a folder that all tools here, Hugging Face and sentence-transformers can load.
+counts only the queries of which the teacher is most confident, and fewer of them from epoch to epoch (self-paced
+learning). The result is a folder that all tools here, Hugging Face and sentence-transformers can load.
 """
 
 from __future__ import annotations

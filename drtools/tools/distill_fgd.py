@@ -1,15 +1,17 @@
-r"""Distill a cross-encoder's scores of a document's passages and sentences into an encoder of long documents (FGD).
+r"""Distill a cross-encoder into an encoder of long documents, by pieces (FGD).
 
-One forward pass gives the vectors of a document and of its pieces. Pieces learn the teacher's scores against pieces of
-hard negatives, which are chosen top down by the encoder's own scores at that step. The document is trained with a
-contrastive loss. Score the examples first:
+    drtools distill-fgd --model long --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
+        --examples pieces.jsonl -o fgd
+    drtools distill-fgd --model long --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
+        --examples pieces.jsonl --levels document,passage --dev-qrels qrels/dev.tsv -o passages
 
-    drtools teacher-score --examples examples.jsonl --teacher ranker --pieces start --corpus corpus.jsonl.gz ... \
-        -o scored.jsonl
-    drtools distill-fgd --model start --examples scored.jsonl --corpus corpus.jsonl.gz --queries queries.jsonl.gz -o fgd
+Pieces are the passages and sentences of a document. One forward pass gives the vectors of a document and of its pieces.
+Pieces learn the teacher's scores against pieces of hard negatives, which are chosen top down by the encoder's own
+scores at that step. The document is trained with a contrastive loss. Score the examples first: `drtools teacher-score
+--pieces MODEL`.
 
-`--levels` and `--spans` select the paper's ablations: document only, without passages, without sentences, mean-pooled
-spans, a graph. If the start encoder uses mean pooling, pass `--pooling cls`, and train it that way with
+--levels and --spans select the paper's ablations: document only, without passages, without sentences, mean-pooled
+spans, a graph. If the start encoder uses mean pooling, pass --pooling cls, and train it that way with
 train-contrastive first. A stopped training continues where it was.
 """
 

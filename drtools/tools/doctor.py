@@ -1,7 +1,10 @@
-"""Check this machine: libraries, devices, precision, Java, the hub and disk; print what will be used, and why.
+"""Check this machine: libraries, devices, precision, Java, the hub and disk.
 
-Each line begins with `ok`, `note` (some tools need it, or it is not as it should be) or `bad` (every tool needs it).
-The exit status is 1 if any line is `bad`.
+    drtools doctor
+    drtools doctor > machine.txt
+
+It prints what the tools will use, and why. Each line begins with `ok`, `note` (some tools need it, or it is not as it
+should be) or `bad` (every tool needs it). The exit status is 1 if any line is `bad`.
 """
 
 from __future__ import annotations

@@ -1,19 +1,21 @@
 """Encode documents or queries into a vectors folder.
 
+    drtools encode --model star --corpus corpus.jsonl.gz -o vectors
+    drtools encode --model star --queries queries.jsonl.gz -o query-vectors
+    drtools encode --model star --corpus today.jsonl.gz --update vectors -o vectors-today
+
 Takes any Hugging Face or sentence-transformers encoder. Its pooling, normalization, prompts, head and maximum lengths
 are read from its files. The folder holds vectors.npy [N, D], ids.txt and manifest.json. A stopped encoding continues
 where it was. --pieces also stores the vectors of each document's passages and sentences, in pieces.npy [T, D] and
 piece_starts.npy, for search --multi-vector.
-
-    drtools encode --model star --documents today.jsonl.gz --update vectors-of-yesterday -o vectors
 
 --update copies the vectors of unchanged texts (with --pieces also those of their pieces) from an earlier folder, and
 encodes only the other texts. Texts are compared by the digests in texts.npy. On a CPU the result is bit for bit that of
 encoding everything (in bfloat16 only on CPUs without AMX), because each batch has texts of one length and no padding.
 --device cuda:all encodes on every GPU.
 
-With --update, --documents is still the whole corpus. Documents of the earlier folder whose ids it lacks are dropped,
-and their number is reported. If they are more than a tenth, as when only new documents are given, the update is refused
+With --update, --corpus is still the whole corpus. Documents of the earlier folder whose ids it lacks are dropped, and
+their number is reported. If they are more than a tenth, as when only new documents are given, the update is refused
 (--allow-dropped).
 """
 
@@ -41,10 +43,12 @@ class EncodeFlags:
     """What is encoded, and how it is stored."""
 
     documents: Annotated[
-        str | None, Option(help="corpus file to encode: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+        str | None,
+        Option("--corpus", "--documents", help="corpus to encode: JSONL or TSV, may be `.gz`; `-`: standard input"),
+        Role.INPUT,
     ] = None
     queries: Annotated[
-        str | None, Option(help="queries file to encode: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+        str | None, Option(help="queries to encode: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
     ] = None
     only: Only = None
     dtype: Annotated[Literal["float16", "float32"], Option(help="data type of vectors.npy")] = "float16"

@@ -1,10 +1,9 @@
-"""Evaluate runs against qrels: measures with significance tests, values per query, a quality gate for cron jobs.
+"""Measure runs against judgements, with significance tests and quality gates.
 
-    drtools eval --qrels qrels/test.tsv bm25.run star.run
-    drtools eval --qrels qrels/test.tsv bm25.run ance.run star.run --baseline bm25.run --baseline ance.run
-    drtools eval --qrels qrels/test.tsv old.run new.run --gate "RR@10>=-0.005"
-    drtools eval --qrels qrels/test.tsv new.run --floor "nDCG@10>=0.3" --floor "R@100>=0.6"
-    drtools eval --answers answers.jsonl --corpus psgs_w100.tsv dpr.run spar.run
+    drtools eval --qrels qrels/test.tsv bm25.run star.run fused.run
+    drtools eval --qrels qrels/test.tsv bm25.run star.run --measures "nDCG@10,R@100" --per-query
+    drtools eval --qrels qrels/test.tsv star.run fused.run --gate "RR@10>=-0.005"
+    drtools eval --qrels qrels/test.tsv star.run --floor "nDCG@10>=0.3" --floor "R@100>=0.6"
 
 Measures are nDCG@k, RR@k (also written MRR@k), R@k, AP, P@k, Success@k and Judged@k, with trec_eval's values. They are
 averaged over all judged queries; a query that is missing from a run counts as 0. R(rel=2)@k counts documents of grade 2
@@ -18,7 +17,7 @@ BEIR's rule for queries that are also documents. Test queries that a run's model
 found by its manifests, or by --train-qrels. A note is printed if Judged@10 of the runs differs by more than 0.1.
 
 --gate limits how much worse than an earlier run the last run may be, --floor how low its value may be. A gate that
-compares each night with the night before lets a slow fall pass; a floor does not.
+compares each night with the night before lets a slow fall pass; a floor does not. A refusal exits with status 3.
 """
 
 from __future__ import annotations

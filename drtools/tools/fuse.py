@@ -1,10 +1,10 @@
-"""Fuse runs into one, by reciprocal rank or by a weighted sum of scores with a weight that can be tuned.
+"""Fuse runs into one, by reciprocal rank or by a weighted sum of scores.
 
-    drtools fuse dense.run bm25.run -o fused.run
-    drtools fuse dense.run bm25.run --method linear --tune qrels/dev.tsv -o fused.run
+    drtools fuse star.run bm25.run -o fused.run
+    drtools fuse star.run bm25.run --method linear --tune qrels/dev.tsv -o tuned.run
 
-Reciprocal rank fusion uses k = 60. Linear fusion is s1 + w * s2 over the union of the lists. A document that is missing
-from a list gets the lowest score of that list (with --missing zero: 0).
+Reciprocal rank fusion uses k = 60. Linear fusion is s1 + w * s2 over the union of the lists; --tune finds w on dev
+judgements. A document that is missing from a list gets the lowest score of that list (with --missing zero: 0).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Build a Lucene index of a corpus (BM25), or a FAISS index of vectors.
+"""Build a BM25 index of a corpus (Lucene), or an index of vectors (FAISS).
 
-    drtools index --lucene corpus.jsonl.gz -o bm25
+    drtools index --corpus corpus.jsonl.gz -o bm25
     drtools index --vectors vectors --factory HNSW32 --check -o index
-    drtools index --vectors vectors --update index-of-yesterday -o index
+    drtools index --vectors vectors --factory IVF1024,Flat -o lists
+    drtools index --vectors vectors-today --update lists -o lists-today
 
 --factory takes any FAISS factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...). The score is the
 inner product. The string is first tried on a few vectors, and refused if that fails. PCA rotates the vectors without
@@ -44,12 +45,13 @@ class IndexFlags:
     lucene: Annotated[
         str | None,
         Option(
-            help="corpus file to index for BM25: JSONL or TSV, may be `.gz`; `-`: standard input",
-            rich_help_panel=LUCENE,
+            "--corpus",
+            "--lucene",
+            help="corpus to index for BM25: JSONL or TSV, may be `.gz`; `-`: standard input",
         ),
         Role.INPUT,
     ] = None
-    vectors: Annotated[str | None, Option(help="vectors folder to index", rich_help_panel=FAISS), Role.INPUT] = None
+    vectors: Annotated[str | None, Option(help="vectors folder to index with FAISS"), Role.INPUT] = None
     language: Annotated[str, Option(help="language of the analyzer: en, zh, ja, de ...", rich_help_panel=LUCENE)] = "en"
     document_vectors: Annotated[
         bool, Option("--document-vectors", help="store term vectors, which RM3 needs", rich_help_panel=LUCENE)
@@ -60,7 +62,7 @@ class IndexFlags:
     )
     update: Annotated[
         str | None,
-        Option(help="earlier index to update: remove and add vectors instead of building anew", rich_help_panel=FAISS),
+        Option(help="earlier FAISS index to update: remove and add vectors instead of building anew"),
         Role.UPDATED,
     ] = None
     allow_dropped: AllowDropped = None

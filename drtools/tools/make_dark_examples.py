@@ -1,6 +1,8 @@
-"""Make ADAM's dark examples: items between a query's positive and its negatives in relevance, for a teacher to score.
+r"""Make items between positives and negatives, for a teacher to score (ADAM).
 
-    drtools mine-negatives ... | drtools make-dark-examples - | drtools teacher-score --examples - ... -o scored.jsonl
+    drtools make-dark-examples examples.jsonl -o dark.jsonl
+    drtools make-dark-examples examples.jsonl --negatives 4 --text --corpus corpus.jsonl.gz \
+        -o dark-texts.jsonl
 
 A reinforced negative is a negative joined with the positive. A noisy positive is the positive with a share of its words
 masked; there is one for each of --ratios. If a query has several positives, one is drawn for all its dark examples.

@@ -1,11 +1,13 @@
-"""Make a lexical encoder (Lambda) without training a transformer: inner products of its vectors approximate BM25.
+r"""Make an encoder that imitates BM25, without training (SPAR's Lambda).
 
-    drtools make-lexical --corpus corpus.jsonl.gz --queries train.jsonl.gz --dimension 768 -o lexical
-    drtools encode --model lexical --documents corpus.jsonl.gz -o lexical-vectors
-    drtools search --vectors lexical-vectors --model lexical --queries queries.jsonl.gz -o lexical.run
+    drtools make-lexical --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
+        --only qrels/train.tsv -o lexical
+    drtools encode --model lexical --corpus corpus.jsonl.gz -o lexical-vectors
+    drtools make-lexical --corpus corpus.jsonl.gz --encoder projection --dimension 1536 -o random
 
-The vector of a text is the sum of the vectors of its terms, weighted by BM25. Terms come from Lucene's analyzer for the
-language.
+Lambda is SPAR's name for a dense encoder that imitates a sparse retriever; concat-spar joins its vectors with those of
+another encoder. Here the vector of a text is the sum of the vectors of its terms, weighted by BM25, so that inner
+products approximate BM25's scores. Terms come from Lucene's analyzer for the language.
 
 --encoder static fits the term vectors to the corpus. It is better with --queries that resemble future queries, such as
 training queries or a query log; their judgements are not read. Make it again when much of the corpus has changed.

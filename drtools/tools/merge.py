@@ -1,12 +1,14 @@
-"""Merge a body and a relevance module into one plain model folder, or two encoders into one folder.
-
-All tools here, Hugging Face and sentence-transformers can load the result. LoRA is added to the weights; the parallel
-adapter becomes additional neurons of each feed-forward block. Vectors are the same to 1e-5, but the fingerprint
-changes: search refuses vectors of the unmerged body and module with the merged folder. So merge before you encode. A
-gated feed-forward block (ModernBERT) cannot take in an adapter; merging is then refused.
+"""Merge a body and a relevance module (REM), or two encoders, into one folder.
 
     drtools merge --body target-dam --rem rem -o target-encoder
-    drtools merge --model query-encoder --document-model document-encoder -o pair
+    drtools merge --model adore --document-model star -o pair
+
+All tools here, Hugging Face and sentence-transformers can load the result.
+
+A relevance module (train-rem) is a LoRA and a parallel adapter, for any body that mlm-adapt adapted. LoRA is added to
+the weights; the parallel adapter becomes additional neurons of each feed-forward block. Vectors are the same to 1e-5,
+but the fingerprint changes: search refuses vectors of the unmerged body and module with the merged folder. So merge
+before you encode. A gated feed-forward block (ModernBERT) cannot take in an adapter; merging is then refused.
 
 The second command copies two encoders that were trained together, or a pair folder that was written by hand (--model
 PAIR), into one folder, which publish and sentence-transformers can read. Vectors that the two encoders made before stay

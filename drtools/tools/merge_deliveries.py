@@ -1,8 +1,8 @@
-"""Merge deliveries of new, changed and deleted documents into a corpus.
+r"""Merge deliveries of new, changed and deleted documents into a corpus.
 
-    drtools merge-deliveries --corpus corpus.jsonl arrivals/ -o new.jsonl
-    drtools merge-deliveries --corpus corpus.jsonl monday.jsonl tuesday.tsv.gz -o new.jsonl
-    drtools merge-deliveries --corpus corpus.jsonl arrivals/ --quarantine refused --renew -o new.jsonl
+    drtools merge-deliveries --corpus corpus.jsonl.gz arrivals/monday.jsonl -o monday.jsonl.gz
+    drtools merge-deliveries --corpus corpus.jsonl.gz arrivals --quarantine refused \
+        -o today.jsonl.gz
 
 A delivery is a file of documents, or a folder whose .jsonl and .tsv files (may be .gz) are taken in the order of their
 names. A document whose id the corpus has replaces it in its place, a new one is added at the end, and

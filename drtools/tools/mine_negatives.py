@@ -1,4 +1,11 @@
-"""Mine hard negatives, and write training examples.
+r"""Mine hard negatives, and write training examples.
+
+    drtools mine-negatives --queries queries.jsonl.gz --qrels qrels/train.tsv --index bm25 \
+        -o examples.jsonl
+    drtools mine-negatives --queries queries.jsonl.gz --qrels qrels/train.tsv --vectors vectors \
+        --ranks 1-100 -o dense-examples.jsonl
+    drtools mine-negatives --queries sentences.jsonl --index bm25 --by-rank 10:46-50 \
+        -o lexical.jsonl
 
 Hits come from one source: --index (Lucene or FAISS), --vectors, --run or --random. All positives of a query go into its
 example. These documents are never negatives: the positives, the document with the query's own id, and documents with

@@ -1,20 +1,23 @@
-r"""Adapt an encoder's body to a corpus by masked language modelling, without labels (a domain-adapted module, DAM).
+r"""Adapt an encoder to a corpus without labels, by masked language modelling.
+
+    drtools mlm-adapt --model sentence-transformers/all-MiniLM-L6-v2 --corpus source.jsonl.gz \
+        -o source-dam
+    drtools mlm-adapt --model source-dam --corpus target.jsonl.gz --minutes 30 -o target-dam
+    drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz \
+        --learning-rate 5e-5 -o bert-dam
+
+The result is DDR's DAM (domain-adapted module): an encoder with the pooling and settings of the start model, which all
+tools here, Hugging Face and sentence-transformers can load. A relevance module (REM, from train-rem) that was trained
+on one DAM works with every other one of the family.
 
 Each visit to a document takes one random crop, or one of its windows, and masks new random tokens. The masked-language
 head comes from the checkpoint or from an earlier adaptation. A body without one gets a new head, which is first trained
-alone for `--head-steps`. The result is an encoder with the pooling and settings of the start model, which all tools
-here, Hugging Face and sentence-transformers can load. The head is saved next to it. A stopped adaptation continues
-where it was.
+alone for --head-steps. The head is saved next to the encoder. A stopped adaptation continues where it was.
 
 --objective ed-mlm adds a decoder that sees the encoder's first token and a more heavily masked text, so that this token
 learns to represent the document (FGD's pre-training). An epoch visits every window of 384 tokens that begins at a
 multiple of 64. Whole words are masked: 30% for the encoder and 50% for the decoder. The decoder's layers are
 initialized from the encoder's last ones. The learning rate decays to 0.
-
-    drtools mlm-adapt --model bert-base-uncased --pooling mean --corpus source.jsonl.gz --learning-rate 5e-5 \
-        -o source-dam
-    drtools mlm-adapt --model source-dam --corpus target.jsonl.gz --minutes 30 -o target-dam
-    drtools search --index index --body target-dam --rem rem "words typed here"
 """
 
 from __future__ import annotations

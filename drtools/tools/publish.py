@@ -1,15 +1,15 @@
-"""Publish finished folders under a link in one step: readers see either the old or the new version, never a mixture.
+"""Publish finished folders under a link, in one step for all readers.
 
-    drtools publish index star vectors live
-    drtools search --index live/index --model live/star "words typed here"
-    drtools publish live.versions/00002-4f0c1be33a90 live
+    drtools publish index star live
+    drtools search --index live/index --model live/star "how do vaccines work"
 
-With several folders a version holds each by its name (live/index); with one folder the link points to the folder
-itself. Versions are stored in LINK.versions. --keep versions are kept: the current one and the latest others. Versions
-that were published in the last --keep-days days stay too. The third command goes back to an earlier version. Each
-publication adds a line to LINK.history.jsonl, which `show LINK` prints as a table. A folder without a manifest, or
-whose files differ from its manifest, is refused, and the link stays as it is. Publishing the same folders again changes
-nothing. Files are hard links where the file system allows it, so that a version takes no disk space.
+Readers see either the old or the new version, never a mixture. With several folders a version holds each by its name
+(live/index); with one folder the link points to the folder itself. Versions are stored in LINK.versions. --keep
+versions are kept: the current one and the latest others. Versions that were published in the last --keep-days days stay
+too. To go back, publish the folder of an earlier version under the link. Each publication adds a line to
+LINK.history.jsonl, which `show LINK` prints as a table. A folder without a manifest, or whose files differ from its
+manifest, is refused, and the link stays as it is. Publishing the same folders again changes nothing. Files are hard
+links where the file system allows it, so that a version takes no disk space.
 
 If vectors or an index have over a tenth fewer documents than the folder of the same name and kind in the version that
 the link names, the new version is refused with exit status 3 (--allow-shrinking), and the link stays as it is. Going

@@ -1,13 +1,14 @@
-"""Make queries from the sentences of a corpus, to train a dense copy of a sparse retriever without judgements (SPAR).
+"""Make queries from the sentences of a corpus, without judgements (for SPAR).
 
-    drtools sample-queries --corpus psgs_w100.tsv --article-key title -o sentences.jsonl.gz
-    drtools sample-queries --corpus corpus.jsonl.gz --count 100000 -o sentences.jsonl
+    drtools sample-queries --corpus corpus.jsonl.gz --count 1000 -o sentences.jsonl
     drtools sample-queries --queries queries.jsonl.gz --shuffle -o shuffled.jsonl
+    drtools sample-queries --corpus corpus.jsonl.gz --article-key title -o of-articles.jsonl.gz
 
-By default every sentence becomes a query. With --article-key the paper's rule is used: of the n sentences of an
-article's i-th passage (from 0), max(1, round(n / (1.2 * (i + 1)))) are taken. An article is a sequence of neighbouring
-documents with the same title or field. --count keeps exactly that many queries, drawn uniformly. Each line names its
-document. --shuffle puts the words in random order, to test how sensitive a retriever is to word order.
+They train Lambda (train-lexical), SPAR's dense copy of a sparse retriever. By default every sentence becomes a query.
+With --article-key the paper's rule is used: of the n sentences of an article's i-th passage (from 0),
+max(1, round(n / (1.2 * (i + 1)))) are taken. An article is a sequence of neighbouring documents with the same title or
+field. --count keeps exactly that many queries, drawn uniformly. Each line names its document. --shuffle puts the words
+in random order, to test how sensitive a retriever is to word order.
 """
 
 from __future__ import annotations

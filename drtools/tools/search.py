@@ -1,8 +1,10 @@
-"""Search an index or vectors: write a TREC run for a file of queries, or print the hits of one question.
+r"""Search an index or vectors: a run for many queries, or hits of one question.
 
-    drtools search --index bm25 --queries queries.jsonl.gz --only qrels/test.tsv -o bm25.run
-    drtools search --index index --model star --queries queries.jsonl.gz -o star.run
+    drtools search --index bm25 --queries queries.jsonl.gz -o bm25.run
     drtools search --index index --model star "how do vaccines work"
+    drtools search --index index --model star --queries queries.jsonl.gz -o star.run
+    drtools search --rerank bm25.run --model star --vectors vectors --queries queries.jsonl.gz \
+        -o reranked.run
 
 --rerank RUN scores the documents of a run with an encoder. --multi-vector re-scores each query's top documents
 (--rescore) with their passages and sentences, which encode --pieces stores: s + gamma * (best passage + best sentence).

@@ -1,14 +1,14 @@
-"""Show what a file or folder is, some of its content with texts, and what it was made from.
+"""Show what a file or folder is, what is in it, and what it was made from.
 
     drtools show examples.jsonl
-    drtools show star.run --query 132 --depth 3
+    drtools show star.run --depth 3
     drtools show index
 
 Shows a file or `-` (examples, a run, judgements, a corpus, queries, a log), a folder (vectors, an index, an encoder, a
-REM, a cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and the queries
-that it was made from, according to the manifests, or from --corpus and --queries. The tree at the end lists all inputs,
-their inputs, and so on back to the corpus, and marks those that have changed or are gone. Of a published link the
-history follows: the last publications with their counts and measures.
+relevance module, a cross-encoder, a lexical encoder), a published link, or a manifest. Texts come from the corpus and
+the queries that it was made from, according to the manifests, or from --corpus and --queries. The tree at the end lists
+all inputs, their inputs, and so on back to the corpus, and marks those that have changed or are gone. Of a published
+link the history follows: the last publications with their counts and measures.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-r"""Score examples with a cross-encoder, or re-rank a run.
+r"""Score examples with a cross-encoder (a teacher), or re-rank a run.
 
-    drtools teacher-score --teacher ranker --examples examples.jsonl --corpus corpus.jsonl.gz \
+    drtools teacher-score dark.jsonl --teacher ranker --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o scored.jsonl
-    drtools teacher-score --teacher ranker --run bm25.run --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
-        -o ranked.run
+    drtools teacher-score --run bm25.run --teacher ranker --corpus corpus.jsonl.gz \
+        --queries queries.jsonl.gz -o by-ranker.run
+    drtools teacher-score examples.jsonl --teacher ranker --pieces long --corpus corpus.jsonl.gz \
+        --queries queries.jsonl.gz -o pieces.jsonl
 
 A teacher is any Hugging Face sequence classifier with one output, or with two (the score is the second minus the
 first). The scores of several teachers are averaged. Scores are raw logits. They are written into the examples, for dark

@@ -1,8 +1,13 @@
-"""Fine-tune a query encoder against a fixed index, with hard negatives retrieved at each step (ADORE).
+r"""Train a query encoder against a fixed index, with live hard negatives (ADORE).
+
+    drtools train-adore --model star --vectors vectors --queries queries.jsonl.gz \
+        --qrels qrels/train.tsv --dev-qrels qrels/dev.tsv -o adore
+    drtools train-adore --model star --vectors vectors --index lists --queries queries.jsonl.gz \
+        --qrels qrels/train.tsv --dev-qrels qrels/dev.tsv -o adore-on-lists
 
 Document vectors and their index do not change. Each step encodes queries, searches the index, and weights every pair of
 a relevant and another document by how much swapping them would change the metric. The result encodes queries only, for
-this index only: `search` accepts it, `encode --documents` refuses it. A stopped training continues where it was.
+this index only: `search` accepts it, `encode --corpus` refuses it. A stopped training continues where it was.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Train an encoder with a contrastive loss over in-batch and hard negatives (DPR and the papers' baselines).
+r"""Train an encoder by contrast over in-batch and hard negatives (DPR).
+
+    drtools train-contrastive --model sentence-transformers/all-MiniLM-L6-v2 \
+        --corpus corpus.jsonl.gz --queries queries.jsonl.gz --examples examples.jsonl \
+        --dev-qrels qrels/dev.tsv -o dpr
+    drtools train-contrastive --model bert-base-uncased --pooling cls --max-document-tokens 512 \
+        --corpus corpus.jsonl.gz --queries queries.jsonl.gz --examples examples.jsonl -o long
 
 The loss is the cross-entropy of each query's positive among all positives and hard negatives of the batch. Other
 documents that are relevant to the query are masked. With --loss margin-mse the encoder learns the score margins of a

@@ -1,14 +1,17 @@
-r"""Train a dense lexical model: an encoder that imitates the ranking of BM25 or another teacher (SPAR's Lambda).
+r"""Train an encoder that imitates BM25 or another retriever (SPAR's Lambda).
 
-    drtools sample-queries --corpus corpus.jsonl.gz -o sentences.jsonl
-    drtools mine-negatives --queries sentences.jsonl --index bm25 --by-rank 10:46-50 -o examples.jsonl
-    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz --queries sentences.jsonl \
-        --examples examples.jsonl -o lambda
+    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz \
+        --queries sentences.jsonl --examples lexical.jsonl -o lambda
+    drtools train-lexical --model bert-base-uncased --corpus corpus.jsonl.gz \
+        --queries sentences.jsonl --examples lexical.jsonl --tied --minutes 60 -o tied
+
+Lambda is SPAR's name for a dense encoder that imitates a sparse retriever; concat-spar joins its vectors with those of
+another encoder. make-lexical makes one without training. Queries come from sample-queries, examples from
+`drtools mine-negatives --by-rank`.
 
 Examples are labelled by the teacher's ranks only. Each visit of a query draws one positive and one negative. The loss
 is the cross-entropy of the positive among all candidates of the batch, including the query's other positives. By
-default there are two encoders with CLS pooling and the inner product. concat-spar joins the vectors with those of a
-base encoder. A stopped training continues where it was.
+default there are two encoders with CLS pooling and the inner product. A stopped training continues where it was.
 """
 
 from __future__ import annotations

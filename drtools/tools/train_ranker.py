@@ -1,7 +1,13 @@
-"""Train a cross-encoder, for re-ranking or as a teacher, on positives and hard negatives.
+r"""Train a cross-encoder, for re-ranking or as a teacher.
+
+    drtools train-ranker --model bert-base-uncased --corpus corpus.jsonl.gz \
+        --queries queries.jsonl.gz --examples examples.jsonl -o ranker
+    drtools train-ranker --model bert-base-uncased --corpus corpus.jsonl.gz \
+        --queries queries.jsonl.gz --examples examples.jsonl --dev-run bm25.run \
+        --dev-qrels qrels/dev.tsv -o best-ranker
 
 Training starts from any Hugging Face body, encoder or cross-encoder. The default loss is the listwise cross-entropy
-over one positive and hard negatives of the query, drawn at each visit; `--loss` selects pointwise or RankNet. With
+over one positive and hard negatives of the query, drawn at each visit; --loss selects pointwise or RankNet. With
 --dev-run and --dev-qrels the model is evaluated by re-ranking that run. Examples come from mine-negatives.
 
 The result is a folder that teacher-score, Hugging Face and sentence-transformers' CrossEncoder can load. A stopped

@@ -1,13 +1,16 @@
-"""Train a relevance module (REM): LoRA and a parallel adapter on a frozen body (DDR).
+r"""Train a relevance module (REM) that works with any adapted body (DDR).
 
-A REM is trained once, on labels from any domain. It is then used with bodies that mlm-adapt adapted to other domains,
-which needs no labels there: pass `--body DAM --rem REM` wherever a tool takes an encoder. `--loss contrast` is the
-softmax over in-batch and hard negatives; `margin-mse` learns the score margins of a teacher. A REM is a small folder
-that names its body; a body of another family, depth or tokenizer is refused. A stopped training continues where it was.
-`torchrun -m drtools train-rem` trains on several devices.
+    drtools train-rem --model source-dam --corpus source.jsonl.gz --queries queries.jsonl.gz \
+        --examples examples.jsonl -o rem
+    drtools encode --body target-dam --rem rem --corpus target.jsonl.gz -o target-vectors
 
-    drtools train-rem --model source-dam --corpus c.jsonl.gz --queries q.jsonl.gz --examples e.jsonl -o rem
-    drtools encode --body target-dam --rem rem --documents target.jsonl.gz -o vectors
+A REM is a LoRA and a parallel adapter on a frozen body. It is trained once, on labels from any domain. It is then used
+with bodies that mlm-adapt adapted to other domains (DAMs, domain-adapted modules), which needs no labels there: pass
+`--body DAM --rem REM` wherever a tool takes an encoder.
+
+--loss contrast is the softmax over in-batch and hard negatives; margin-mse learns the score margins of a teacher. A REM
+is a small folder that names its body; a body of another family, depth or tokenizer is refused. A stopped training
+continues where it was. `torchrun -m drtools train-rem` trains on several devices.
 """
 
 from __future__ import annotations

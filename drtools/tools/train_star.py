@@ -1,9 +1,14 @@
-"""Train an encoder on static hard negatives and in-batch negatives (STAR), or train one of the paper's baselines.
+r"""Train an encoder on static hard negatives (STAR), or a baseline of its paper.
+
+    drtools train-star --model sentence-transformers/all-MiniLM-L6-v2 --corpus corpus.jsonl.gz \
+        --queries queries.jsonl.gz --examples examples.jsonl --dev-qrels qrels/dev.tsv -o star
+    drtools train-star --model star --corpus corpus.jsonl.gz --queries queries.jsonl.gz \
+        --examples examples.jsonl --refresh-every-steps 1000 --minutes 60 -o ance
 
 The loss is pairwise RankNet. The negatives of a query are the positives of the other queries and all hard negatives of
-the batch; documents that are relevant to the query are masked. `--alpha` weights the two parts of the paper's loss.
-`--negatives` selects a baseline. With `--refresh-every-steps` negatives are mined again during training (ANCE).
-Examples come from mine-negatives.
+the batch; documents that are relevant to the query are masked. --alpha weights the two parts of the paper's loss.
+--negatives selects a baseline. With --refresh-every-steps negatives are mined again during training (ANCE). Examples
+come from mine-negatives.
 
 The result is a folder that all tools here, Hugging Face and sentence-transformers can load. A stopped training
 continues where it was. `torchrun -m drtools train-star` trains on several devices.

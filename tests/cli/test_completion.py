@@ -33,15 +33,20 @@ TYPED = {
     "a flag of drtools itself": (["--v"], ["--version"]),
     "no such tool": (["nonsense", "--"], []),
     "a flag": (["encode", "--max-d"], ["--max-document-tokens"]),
-    "flags of a tool without arguments": (["doctor", ""], ["--quiet", "--log-json", "--strict", "--help"]),
+    "flags of a tool without arguments": (
+        ["doctor", ""],
+        ["--quiet", "--log-json", "--strict", "--help", "--help-all"],
+    ),
     "a flag that was said": (["encode", "--overwrite", "--ove"], []),
     "a flag that was said by its short name": (["encode", "-o", "x", "--outp"], []),
     "a flag that may be said again": (["train-star", "--examples", "a.jsonl", "--exam"], ["--examples"]),
     "a value with choices": (["encode", "--precision", ""], ["auto", "bf16", "fp32"]),
     "a value after =": (["encode", "--precision=b"], ["--precision=bf16"]),
     "a value after =, as bash cuts it": (["encode", "--precision", "=", "b"], ["bf16"]),
-    "a file": (["encode", "--documents", "cor"], ["files"]),
-    "a file after =": (["encode", "--documents=cor"], ["files"]),
+    "a file": (["encode", "--corpus", "cor"], ["files"]),
+    "a file after =": (["encode", "--corpus=cor"], ["files"]),
+    "a file of a flag's former name": (["encode", "--documents", "cor"], ["files"]),
+    "no former name of a flag": (["encode", "--docu"], ["--document-model", "--document-prompt"]),
     "a file to write": (["encode", "-o", ""], ["files"]),
     "a number": (["encode", "--threads", ""], []),
     "an argument": (["eval", "--qrels", "x", ""], ["files"]),
@@ -72,7 +77,7 @@ def test_flags_are_those_that_typer_takes(name):
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     flags = flags_of(flat_parameters(main)[0])
-    assert {option: flag.kind is bool for flag in flags for option in flag.names} == taken
+    assert {option: flag.kind is bool for flag in flags for option in (*flag.names, *flag.former_names)} == taken
 
 
 def test_tab_loads_no_heavy_library(environment):

@@ -10,7 +10,6 @@ import pytest
 
 from drtools import reporting, units
 from drtools.cli import console
-from drtools.cli.main import main, tool_names
 from drtools.errors import InputError
 from drtools.units import counted
 
@@ -95,13 +94,6 @@ def test_words_for_times_and_sizes():
         "4.0 GB",
         "20.0 TB",
     ]
-
-
-def test_the_list_of_tools(capsys):
-    main([])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == tool_names()
-    assert all(len(line.split()) > 3 for line in lines[2:])
 
 
 def test_a_bug_is_one_line_and_debugging_shows_where(toy, environment):
