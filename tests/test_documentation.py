@@ -152,7 +152,7 @@ def test_there_is_a_page_with_every_flag_of_every_tool():
     assert re.search(r"```{option} --schedule <linear\|constant>\n.*`linear`\)\n```", made["tools/train-star"])
 
 
-OTHERS_FLAGS = {"--help", "--nproc-per-node", "-c"}  # every tool's, torchrun's, trec_eval's
+OTHERS_FLAGS = {"--help", "--help-all", "--nproc-per-node", "-c"}  # every tool's, torchrun's, trec_eval's
 
 
 @pytest.mark.parametrize("name", PAGES)
