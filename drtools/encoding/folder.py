@@ -19,14 +19,16 @@ from drtools.encoding.pieces import PieceEncoding
 from drtools.encoding.specs import VectorsSpec
 from drtools.encoding.update import OldVectors, check_missing
 from drtools.formats.joins import Join
+from drtools.formats.npy import span_of_rows
 from drtools.formats.piece_vectors import PieceVectors, joined
-from drtools.formats.row_digests import TEXT, create_texts, digests_of_texts, open_texts
+from drtools.formats.row_digests import TEXT, TEXTS, create_texts, digests_of_texts, open_texts
 from drtools.formats.vectors import ARRAY, IDS, Counts, EncodedManifest, create_array, open_array, open_vectors
 from drtools.models import loader
 from drtools.models.compute import CHUNK, Compute, promises_bits, settle
 from drtools.models.pieces import PieceTokens
 from drtools.models.specs import ComputeSpec, EncoderSpec, Precision
 from drtools.models.tokens import Tokenized
+from drtools.outputs.checksums import Span
 from drtools.outputs.states import State
 
 if TYPE_CHECKING:
@@ -120,10 +122,20 @@ class FolderEncoding:
                     precision=self.computing.precision,
                     pieces=self.pieces.writer.written if self.pieces else 0,
                 )
-                state.save(self.work)
+                state.save(self.work, self._spans(state))
         if self.pieces:
             self.pieces.writer.finish()
         return self.counts
+
+    def _spans(self, state: EncodingState) -> dict[str, Span]:
+        """Return the bytes that do not change any more in this state."""
+        folder = self.work.path
+        spans = {
+            ARRAY: span_of_rows(open_array(folder / ARRAY), state.done),
+            TEXTS: span_of_rows(open_texts(folder), state.done),
+            IDS: Span(0, state.id_bytes),
+        }
+        return spans | (self.pieces.writer.spans() if self.pieces else {})
 
     def _prepare(self, start: int) -> Prepared:
         ids, wanted = self.texts.slice(start, start + self.chunk)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drtools.errors import InputError
+from drtools.outputs.checksums import Span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,11 @@ def create_npy(path: Path, dtype: np.dtype | type | str, shape: tuple[int, ...])
                 del array
                 raise OSError(error.errno, error.strerror, str(path)) from None
     return array
+
+
+def span_of_rows(array: np.memmap, count: int) -> Span:
+    """Return the bytes of a file's header and first `count` rows, of an array that is a memory map of it."""
+    return Span(0, array.offset + count * array.strides[0])
 
 
 def _found(path: str | Path, error: Exception) -> str:

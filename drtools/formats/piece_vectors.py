@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from drtools.errors import InputError, param
-from drtools.formats.npy import open_npy
+from drtools.formats.npy import open_npy, span_of_rows
 from drtools.formats.vectors import open_array
+from drtools.outputs.checksums import Span
 from drtools.outputs.state_file import START_AFRESH
 from drtools.units import counted
 
@@ -135,7 +136,8 @@ class PieceWriter:
             )
         self.stream = open(self.path, "r+b")  # noqa: SIM115 closed by finish
         self._write_header(self.stream)
-        self.stream.truncate(self.stream.tell() + written * dimension * self.dtype.itemsize)
+        self.header_bytes = self.stream.tell()
+        self.stream.truncate(self.header_bytes + written * dimension * self.dtype.itemsize)
         self.stream.seek(0, os.SEEK_END)
 
     def _write_header(self, stream: BinaryIO) -> None:
@@ -164,6 +166,13 @@ class PieceWriter:
         os.fsync(self.stream.fileno())
         self.done += documents
         self.written += len(pieces.array)
+
+    def spans(self) -> dict[str, Span]:
+        """Return the bytes that do not change any more. The header of the pieces is written again at the end."""
+        return {
+            STARTS: span_of_rows(self.starts, 2 * self.done + 1),
+            PIECES: Span(self.header_bytes, self.stream.tell()),
+        }
 
     def finish(self) -> None:
         """Write the number of pieces; it is on the disk on return."""

@@ -201,7 +201,9 @@ def _journal(descriptor: int) -> dict[str, Any] | None:
     except ValueError:
         # a journal that was cut short while it was written starts like a whole one
         return {} if text.startswith(f'{{"{OWNER}'.encode()) else None
-    return said if isinstance(said, dict) and (not said or OWNER in said) else None
+    if not isinstance(said, dict) or (said and OWNER not in said):
+        return None
+    return {name: fact for name, fact in said.items() if isinstance(fact, str | int)}  # others are damage
 
 
 def _inode(path: Path) -> int | None:

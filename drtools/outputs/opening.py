@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from drtools import reporting
 from drtools.errors import AlreadyDone, InputError, param
 from drtools.outputs import contents, manifest
+from drtools.outputs.checksums import Span
 from drtools.outputs.contents import REQUEST
 from drtools.outputs.disk import is_standard_output, read_json, write_json
 from drtools.outputs.naming import BEGUN, DATA, clear, not_ours
@@ -167,7 +168,7 @@ def _refuse_others(work: Work) -> None:
 
 def _take_up(work: Work) -> None:
     """Continue from the last saved state of an earlier process. What it wrote after that is removed."""
-    state, work.seconds_before, work.offset, named = read_state(work.path)
+    state, work.seconds_before, work.offset, named, checksums = read_state(work.path)
     if named is None:  # an older version recorded no sizes
         named = {
             name: work.offset if name == DATA else 0
@@ -175,6 +176,7 @@ def _take_up(work: Work) -> None:
             if not Path(name).name.startswith(TEMPORARY) and not name.endswith(TEMPORARY)
         }
     contents.keep_named(work.path, named)
+    work.checksums.compare(checksums)
     work.state = state
     reporting.say(f"{work.target}: continuing the work of an earlier process")
 
@@ -206,7 +208,7 @@ def _follow(output: OutputSpec) -> Work:
 class _Followed(Work):
     """The work of rank 0, seen from another rank, where saving and finishing do nothing."""
 
-    def save(self, **state: object) -> None:
+    def save(self, spans: Mapping[str, Span] | None = None, /, **state: object) -> None:
         self.state = state
 
     def finish(self, identity: object = None, **fields: object) -> None:
@@ -220,7 +222,7 @@ class _Stream(FileWork):
         super().__init__(Path(name), request)
         self.stream = stream
 
-    def save(self, **state: object) -> None:
+    def save(self, spans: Mapping[str, Span] | None = None, /, **state: object) -> None:
         self.stream.flush()
 
     def finish(self, identity: object = None, **fields: object) -> None:

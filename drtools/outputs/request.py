@@ -6,11 +6,9 @@ A request has the tool and its arguments, with the fingerprints of inputs.
 from pathlib import Path
 from typing import cast
 
-import orjson
-
-from drtools.errors import param
+from drtools.errors import InputError, param
 from drtools.outputs.disk import read_json
-from drtools.outputs.records import checked
+from drtools.outputs.records import checked, parse_json
 from drtools.outputs.specs import Request
 
 
@@ -91,8 +89,8 @@ def begun_request(path: Path) -> Request:
 def request_in(path: Path) -> Request | None:
     """Return the request in a manifest. Returns None if there is no file, or another program's."""
     try:
-        record = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        record = parse_json(path.read_bytes(), path)
+    except (FileNotFoundError, InputError):
         return None
     request = record.get("request") if isinstance(record, dict) and "fingerprint" in record else None
     if isinstance(request, dict) and isinstance(request.get("arguments"), dict) and "tool" in request:

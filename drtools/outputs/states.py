@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 from drtools.errors import InputError
+from drtools.outputs.checksums import Span
 from drtools.outputs.records import checked_fields
 from drtools.outputs.state_file import START_AFRESH, STATE
 from drtools.outputs.work import Work
@@ -45,6 +47,6 @@ class State:
         record = {field.name: getattr(self, field.name) for field in fields(self)}
         return record if self.version == 1 else {**record, "version": self.version}
 
-    def save(self, work: Work) -> None:
-        """Make the work so far durable, with this state to continue from."""
-        work.save(**self.record())
+    def save(self, work: Work, spans: Mapping[str, Span] | None = None) -> None:
+        """Make the work so far durable, with this state to continue from. For `spans` see `Work.save`."""
+        work.save(spans, **self.record())

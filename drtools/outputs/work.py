@@ -8,11 +8,13 @@ import datetime
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from drtools import __version__, reporting
 from drtools.outputs import contents, manifest
+from drtools.outputs.checksums import Checksums, Span
 from drtools.outputs.contents import WORKING
 from drtools.outputs.disk import flush_to_disk, is_gzip_name, open_for_writing, open_to_others, write_json
 from drtools.outputs.fingerprints import digest, file_fingerprint
@@ -35,6 +37,7 @@ class Work:
         self.path = self.place.partial
         self.working = self.path / WORKING
         self.state: dict[str, Any] = {}
+        self.checksums = Checksums(self.path)
         self.offset = 0  # bytes of a file that an earlier process has written
         self.stream: BinaryIO | None = None
         self.started = time.time()
@@ -45,15 +48,24 @@ class Work:
         """Return how long the work has taken so far, including earlier processes."""
         return round(self.seconds_before + time.time() - self.started, 1)
 
-    def save(self, **state: object) -> None:
-        """Make what was written so far durable. A later process continues from `state`."""
+    def save(self, spans: Mapping[str, Span] | None = None, /, **state: object) -> None:
+        """Make what was written so far durable. A later process continues from `state`.
+
+        `spans` gives the bytes of a file that do not change any more, whose checksum is saved. It is needed for files
+        that are written in parts, and for files in `working`. Other files of the content are complete.
+        """
         if self.stream is not None:
             self.stream.flush()
             os.fsync(self.stream.fileno())
             state["offset"] = self.stream.tell()
         self.state = state
-        own = {"worked_seconds": self.seconds(), "files": contents.sizes_of(self.path)}
-        write_json(self.path / STATE, {**state, **own})
+        sizes = contents.sizes_of(self.path)
+        known = {name: Span(0, None) for name in sizes} | dict(spans or {})
+        if self.stream is not None:
+            known[DATA] = Span(0, self.stream.tell())
+        own = {"worked_seconds": self.seconds(), "files": sizes}
+        checksums = self.checksums.of(known)
+        write_json(self.path / STATE, {**state, **own, **({"checksums": checksums} if checksums else {})})
 
     def finish(self, identity: object = None, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields`, such as counts, go into the manifest.

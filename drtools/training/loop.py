@@ -18,6 +18,8 @@ import torch
 
 from drtools import reporting, signals
 from drtools.errors import InputError, param
+from drtools.outputs.checksums import Span
+from drtools.outputs.contents import WORKING
 from drtools.outputs.disk import flush_to_disk
 from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
@@ -122,10 +124,15 @@ class TrainingRun:
             log_bytes=self.log.position(),
             read_at_all=dict(self.meter.total_counts),
         )
-        state.save(self.work)
+        state.save(self.work, self._spans(state))
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
             if old.name not in (name, self.refreshed):
                 old.unlink()
+
+    def _spans(self, state: TrainingState) -> dict[str, Span]:
+        """Return the bytes that a later process reads. Checkpoints have their own checksums."""
+        spans = {LOG: Span(0, state.log_bytes)}
+        return spans | {f"{WORKING}/{state.refreshed}": Span(0, None)} if state.refreshed else spans
 
     def take_step(self, batch: Batch, loss_of: Loss, seconds: float) -> None:
         """Take one optimizer step, at the learning rate for this step and this number of seconds."""
@@ -211,6 +218,8 @@ class TrainingRun:
         self.model.train()
         self.world.wait()
         refresh.load(self.work.working / self.refreshed)
+        if self.world.is_first:
+            flush_to_disk(self.work.working / self.refreshed)
         self.save()
 
     def finish(self) -> None:

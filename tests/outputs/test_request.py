@@ -1,6 +1,10 @@
 """Whether two requests are the same, and how not: flags, flags that one version lacks, changes of what is computed."""
 
-from drtools.outputs.request import add_change, differences, same
+import json
+
+import pytest
+
+from drtools.outputs.request import add_change, differences, request_in, same
 
 
 def request(**arguments):
@@ -26,3 +30,12 @@ def test_a_change_of_what_is_computed_is_named():
     again = request(steps=3)
     add_change(again, "the sum form sums both terms")
     assert same(now, again) and differences(now, again) == ""
+
+
+@pytest.mark.parametrize("depth", [90, 900, 100_000])
+def test_a_manifest_of_nested_objects_is_not_ours_or_compared_to_its_end(tmp_path, depth):
+    path = tmp_path / "manifest.json"
+    record = {"request": {"tool": "encode", "arguments": {"model": "@"}}, "fingerprint": "x"}
+    path.write_text(json.dumps(record).replace('"@"', '{"a":' * depth + "1" + "}" * depth))
+    found = request_in(path)
+    assert found is None if depth > 100 else found and not same(found, record["request"])

@@ -6,6 +6,8 @@ An encoder's body with a head, batches of a corpus, the dev measure, the folder.
 from __future__ import annotations
 
 import math
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,7 @@ from drtools.models.sides import side_folders
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
 from drtools.outputs.fingerprints import file_fingerprint
+from drtools.outputs.state_file import START_AFRESH
 from drtools.randomness import generator
 from drtools.training.encoder_task import vectors_record
 from drtools.training.snapshots import FACTS, Snapshots
@@ -155,13 +158,15 @@ class MaskedTraining(TrainingTask):
 
     def _count_windows(self) -> np.ndarray:  # -> int32 [N]
         """Return how many windows each document has, counted once by the first process and kept for continuing."""
-        path = self.work.working / "windows.npy"
-        if self.world.is_first and not path.exists():
-            written = path.with_suffix(".new.npy")
-            np.save(written, count_windows(self.store, self.masker, self.title_separator))
+        path = self.work.working / "windows.npz"  # an archive, for its checksum
+        if self.world.is_first and _read_windows(path) is None:
+            written = path.with_suffix(".new.npz")
+            np.savez(written, allow_pickle=False, windows=count_windows(self.store, self.masker, self.title_separator))
             written.replace(path)
         self.world.wait()
-        windows: np.ndarray = np.load(path)
+        windows = _read_windows(path)
+        if windows is None:
+            raise InputError("cannot be read", where=path, remedy=START_AFRESH)
         return windows
 
     def batches(self) -> MaskedBatches:
@@ -276,6 +281,16 @@ class MaskedTraining(TrainingTask):
         self.work.finish(
             kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
         )
+
+
+def _read_windows(path: Path) -> np.ndarray | None:
+    """Return the counts that `_count_windows` wrote, or None if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            windows: np.ndarray = archive["windows"]
+            return windows
+    except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, NotImplementedError):
+        return None
 
 
 def masked_loss(rows: Tensor, batch: MaskedBatch) -> tuple[Tensor, Metrics]:  # [N, 2] -> []

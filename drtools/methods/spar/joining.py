@@ -15,6 +15,7 @@ from drtools.formats.answers import read_answers
 from drtools.formats.corpus_store import open_store
 from drtools.formats.joined_vectors import JoinedArray, order_of
 from drtools.formats.joins import note_nothing_relevant
+from drtools.formats.npy import span_of_rows
 from drtools.formats.text_sources import check_judged_documents
 from drtools.formats.trec import read_qrels
 from drtools.formats.vectors import (
@@ -142,11 +143,12 @@ def write_vectors(
     parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, copied: bool, work: Work
 ) -> None:
     """Write ids and joined rows block by block, each saved before the next; or the paths of both folders."""
-    shutil.copyfile(parts[0].path / IDS, work.path / IDS)
-    if not copied:
-        return write_parts(work.path, joined.how, list(parts), work.target)
     state = JoiningState.of(work)
     done = state.done if state else 0
+    if not done:
+        shutil.copyfile(parts[0].path / IDS, work.path / IDS)
+    if not copied:
+        return write_parts(work.path, joined.how, list(parts), work.target)
     if not done:
         create_array(work.path, len(joined), joined.shape[1], dtype)
     with reporting.progress("joining", len(joined), "vectors", done) as progress:
@@ -163,8 +165,8 @@ def write_vectors(
                     remedy=f"use {param('dtype')} float32, or encode again",
                 )
             array.flush()
+            JoiningState(done=rows.stop).save(work, {ARRAY: span_of_rows(array, rows.stop)})
             del array
-            JoiningState(done=rows.stop).save(work)
             progress.advance(rows.stop - start)
 
 
